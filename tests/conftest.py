@@ -1,0 +1,59 @@
+"""Tiny inputs that tests of several rooms share; every one is made here, none is shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+NUM_CLASSES = 4
+FEATURE_DIM = 6
+
+TINY_TAGGER_YAML = """
+MODEL:
+  name: AttentionLSTM
+  drop_rate: 0.1
+  feature_names: [rgb]
+  feature_dims: [6]
+  embedding_size: 8
+  lstm_size: 5
+  fc_sizes: [16, 8]
+  num_classes: 4
+  topk: 3
+TRAIN: {epoch: 2, batch_size: 4, learning_rate: 0.01, filelist: features/train.list, seed: 3, use_gpu: false}
+VALID: {batch_size: 3, filelist: features/val.list}
+TEST: {batch_size: 3, filelist: features/test.list}
+INFER: {batch_size: 2, filelist: features/test.list}
+"""
+
+
+@pytest.fixture
+def work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tagger_dir(work_dir: Path) -> Path:
+    """A working folder with tiny features, their lists, labels.txt and tagger.yaml.
+
+    Tag c of a video shows as a spike in feature c of one step, so that a few epochs learn something.
+    """
+    rng = np.random.default_rng(0)
+    (work_dir / "features").mkdir()
+    for split, count in (("train", 10), ("val", 5), ("test", 5)):
+        lines = []
+        for index in range(count):
+            label_ids = sorted(rng.choice(NUM_CLASSES, size=rng.integers(1, 3), replace=False).tolist())
+            features = 0.1 * rng.standard_normal((int(rng.integers(1, 9)), FEATURE_DIM))
+            for label in label_ids:
+                features[rng.integers(len(features)), label] += 3.0
+            path = f"features/{split}{index}.npy"
+            np.save(path, features.astype(np.float32))
+            lines.append(" ".join([path, *map(str, label_ids)]))
+        (work_dir / "features" / f"{split}.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (work_dir / "labels.txt").write_text("cat\ndog\nbird\n鲸\n", encoding="utf-8")
+    (work_dir / "tagger.yaml").write_text(TINY_TAGGER_YAML, encoding="utf-8")
+    return work_dir

@@ -1,0 +1,217 @@
+import contextlib
+import io
+import re
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videotag.errors import FeatureFileError, ShapeError
+from videotag.formats.features import read_features, read_modalities, read_shape, read_shapes, write_features
+
+RAMP = np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+def npy_bytes(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "uint8", "int64"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_any_number_type_becomes_float32(tmp_path, dtype, order):
+    np.save(tmp_path / "a.npy", np.asarray(RAMP, dtype=dtype, order=order))
+    features = read_features(tmp_path / "a.npy", dim=2)
+    assert features.dtype == np.float32
+    assert features.flags.writeable
+    assert features.flags.c_contiguous
+    np.testing.assert_array_equal(features, RAMP)
+
+
+def test_one_row_is_enough_and_any_width_without_dim(tmp_path):
+    write_features(tmp_path / "a.npy", RAMP[:1])
+    assert read_features(tmp_path / "a.npy").shape == (1, 2)
+
+
+@pytest.mark.parametrize("reads", [read_features, read_shape])
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 5)), r"shape (3, 5), expected (T, 2); was it extracted with another backbone?"),
+        (np.zeros(4), r"shape (4,), expected (T, 2); one row per frame, one file per video"),
+        (np.zeros((1, 3, 2)), r"shape (1, 3, 2), expected (T, 2)"),
+        (np.zeros((0, 2)), r"shape (0, 2), expected (T, 2) with a row or more"),
+        (np.array([["a", "b"]]), r"dtype <U1, expected numbers such as float32"),
+        (np.zeros((3, 2), complex), r"dtype complex128, expected numbers"),
+        (np.zeros((3, 2), bool), r"dtype bool, expected numbers"),
+        (np.array([[{}, 1]]), "pickled; not read because pickles can run code; save a number array"),
+    ],
+)
+def test_unusable_array_is_named_with_its_remedy(tmp_path, reads, array, message):
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(FeatureFileError, match=r"a\.npy: " + re.escape(message)):
+        reads(tmp_path / "a.npy", dim=2)
+
+
+def test_pickle_in_npy_does_not_run(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return eval, (f"open({str(tmp_path / 'ran')!r}, 'w')",)
+
+    np.save(tmp_path / "a.npy", np.array([[Attack()]], dtype=object), allow_pickle=True)
+    with pytest.raises(FeatureFileError, match="pickled"):
+        read_features(tmp_path / "a.npy")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_rows_with_nan_or_infinite_values_are_counted(tmp_path):
+    array = np.zeros((4, 2))
+    array[1, 0], array[3] = np.nan, 1e300  # beyond float32
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(
+        FeatureFileError, match=r"a\.npy: 2 of 4 rows hold NaN or infinite values; extract it again"
+    ):
+        read_features(tmp_path / "a.npy", dim=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty; extract the features"),
+        (b"<html>", "not a .npy file; extract the features"),
+        (
+            npy_bytes(RAMP)[:-3],
+            "damaged or truncated; extract it again: 21 bytes of values, expected 24 for shape",
+        ),
+        (npy_bytes(RAMP) + b"x", "damaged or truncated; extract it again: 25 bytes of values, expected 24"),
+        (npy_bytes(RAMP)[:40], "damaged or truncated"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "version [2, 0], expected [1, 0]"),
+        (npy_bytes(RAMP).replace(b"(3, 2)", b"(-3, -2)")[:-2], "shape (-3, -2), expected (T, 2) with a row"),
+        (npy_bytes(RAMP).replace(b"'<f4'", b"'a4' "), "damaged or truncated"),
+    ],
+)
+def test_damaged_file_is_one_line_with_the_remedy(tmp_path, content, message):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(FeatureFileError, match=re.escape(message)) as caught:
+        read_features(tmp_path / "a.npy", dim=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_folder_are_errors(tmp_path):
+    with pytest.raises(FeatureFileError, match=r"no\.npy: no such file; extract the features first"):
+        read_features(tmp_path / "no.npy")
+    with pytest.raises(FeatureFileError, match="cannot read"):
+        read_features(tmp_path)
+
+
+def test_shape_comes_from_the_header_alone(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((3, 2), np.nan))
+    assert read_shape(tmp_path / "a.npy", dim=2) == (3, 2)
+
+
+def test_declared_size_beyond_the_file_reserves_nothing(tmp_path):
+    (tmp_path / "a.npy").write_bytes(npy_bytes(RAMP).replace(b"(3, 2), }        ", b"(3000000000, 2),}"))
+    tracemalloc.start()
+    with pytest.raises(FeatureFileError, match="24 bytes of values, expected 24000000000"):
+        read_features(tmp_path / "a.npy", dim=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_modalities_come_from_npz_in_the_order_asked_and_others_are_ignored(tmp_path, save):
+    save(tmp_path / "a.npz", other=np.array(["x"]), audio=np.ones((5, 3), np.uint8), rgb=RAMP)
+    dims = {"rgb": 2, "audio": 3}
+    features = read_modalities(tmp_path / "a.npz", dims)
+    assert list(features) == ["rgb", "audio"]
+    np.testing.assert_array_equal(features["rgb"], RAMP)
+    np.testing.assert_array_equal(features["audio"], np.ones((5, 3), np.float32))
+    assert features["audio"].dtype == np.float32
+    assert read_shapes(tmp_path / "a.npz", dims) == {"rgb": (3, 2), "audio": (5, 3)}
+
+
+def test_one_modality_comes_from_npy_whatever_the_suffix(tmp_path):
+    (tmp_path / "a.npz").write_bytes(npy_bytes(RAMP))
+    np.testing.assert_array_equal(read_modalities(tmp_path / "a.npz", {"rgb": 2})["rgb"], RAMP)
+    assert read_shapes(tmp_path / "a.npz", {"rgb": 2}) == {"rgb": (3, 2)}
+
+
+def test_npy_for_several_modalities_is_an_error(tmp_path):
+    np.save(tmp_path / "a.npy", RAMP)
+    with pytest.raises(
+        FeatureFileError, match=r"one array, expected rgb, audio; write an \.npz with an array of each"
+    ):
+        read_modalities(tmp_path / "a.npy", {"rgb": 2, "audio": 3})
+
+
+def test_npz_where_npy_is_expected_is_an_error(tmp_path):
+    np.savez(tmp_path / "a.npz", rgb=RAMP)
+    with pytest.raises(FeatureFileError, match=r"an \.npz of several arrays, expected a \.npy"):
+        read_features(tmp_path / "a.npz")
+
+
+def test_missing_modality_lists_what_is_there(tmp_path):
+    np.savez(tmp_path / "a.npz", rgb=RAMP, flow=RAMP)
+    with pytest.raises(FeatureFileError, match="no array audio; there is rgb, flow; extract it, or correct"):
+        read_modalities(tmp_path / "a.npz", {"rgb": 2, "audio": 3})
+
+
+def test_wrong_modality_is_named(tmp_path):
+    np.savez(tmp_path / "a.npz", rgb=RAMP, audio=RAMP)
+    with pytest.raises(
+        FeatureFileError, match=r"a\.npz\[audio\]: shape \(3, 2\), expected \(T, 128\); was it"
+    ):
+        read_shapes(tmp_path / "a.npz", {"rgb": 2, "audio": 128})
+
+
+def test_zip_bomb_is_refused_by_its_declared_size(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rgb.npy", npy_bytes(RAMP))
+    content = (tmp_path / "a.npz").read_bytes()
+    size = len(npy_bytes(RAMP)).to_bytes(4, "little")
+    (tmp_path / "a.npz").write_bytes(content.replace(size, (2**32 - 2).to_bytes(4, "little")))
+    with pytest.raises(
+        FeatureFileError, match=r"a\.npz\[rgb\]: unpacks from \d+ to 4294967294 bytes, as features never"
+    ):
+        read_modalities(tmp_path / "a.npz", {"rgb": 2})
+
+
+@pytest.mark.parametrize("shape", [(4,), (0, 2), (1, 2, 3)])
+def test_only_rows_of_features_are_written(tmp_path, shape):
+    with pytest.raises(ShapeError, match=r"expected \(T, D\) with T of at least 1"):
+        write_features(tmp_path / "a.npy", np.zeros(shape))
+    assert not list(tmp_path.iterdir())
+
+
+def test_written_features_keep_their_type(tmp_path):
+    write_features(tmp_path / "deep" / "a.npy", RAMP.astype(np.float16))
+    assert np.load(tmp_path / "deep" / "a.npy").dtype == np.float16
+
+
+def zip_bytes(save):
+    file = io.BytesIO()
+    save(file, rgb=RAMP)
+    return file.getvalue()
+
+
+REAL_FILES = [npy_bytes(RAMP), zip_bytes(np.savez), zip_bytes(np.savez_compressed)]
+
+
+@given(data=st.data())
+def test_damage_raises_nothing_but_feature_file_errors(tmp_path_factory, data):
+    content = bytearray(data.draw(st.sampled_from(REAL_FILES)))
+    for position, value in data.draw(
+        st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)))
+    ):
+        content[position] = value
+    content = bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
+    path = tmp_path_factory.getbasetemp() / "damaged.npy"
+    path.write_bytes(data.draw(st.just(content) | st.binary().map(lambda tail: b"\x93NUMPY\x01\x00" + tail)))
+    for read in (read_features, read_shape, lambda file: read_modalities(file, {"rgb": 2})):
+        with contextlib.suppress(FeatureFileError):
+            read(path)

@@ -1,0 +1,144 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videotag.errors import FileListError
+from videotag.formats.filelist import ListEntry, read_filelist, write_filelist
+
+
+def written(tmp_path, content, **options):
+    """The (path, label_ids, line) of every entry of a list with this content."""
+    path = tmp_path / "a.list"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    entries = read_filelist(path, **{"must_exist": False, **options})
+    return [(entry.path, entry.label_ids, entry.line) for entry in entries]
+
+
+@pytest.mark.parametrize(
+    ("line", "entry"),
+    [
+        ("a.npy", ("a.npy", ())),
+        ("a.npy 1 2", ("a.npy", (1, 2))),
+        ("  a.npy\t 1  \t2  ", ("a.npy", (1, 2))),
+        ('"my clip.mp4" 3', ("my clip.mp4", (3,))),
+        ("'my clip.mp4'", ("my clip.mp4", ())),
+        ('"a ""b"" c.mp4" 0', ('a "b" c.mp4', (0,))),
+        ("it's.mp4 4", ("it's.mp4", (4,))),
+        (r'"C:\my clips\new.mp4" 5', (r"C:\my clips\new.mp4", (5,))),
+        ("take#2.mp4 6", ("take#2.mp4", (6,))),
+        ('"#1.mp4" 7', ("#1.mp4", (7,))),
+        ("视频　一.mp4 8", ("视频　一.mp4", (8,))),
+        ("a.npy 007", ("a.npy", (7,))),
+    ],
+)
+def test_line_is_read(tmp_path, line, entry):
+    assert written(tmp_path, line) == [(*entry, 1)]
+
+
+def test_comments_blank_lines_crlf_and_bom_are_skipped_and_lines_counted(tmp_path):
+    content = b"\xef\xbb\xbfa.npy 1\r\n\r\n# a comment\r\n  # another\r\nb.npy 2\r\n"
+    assert written(tmp_path, content) == [("a.npy", (1,), 1), ("b.npy", (2,), 5)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "my clip.mp4 1",
+            r"label 'clip.mp4' is not an integer; a path with blanks must be quoted, such as \"my",
+        ),
+        ("a.mp4 1 # cat", r"label '#' is not an integer; a comment needs a line of its own"),
+        ("a.mp4 1.5", "label '1.5' is not an integer"),
+        ("a.mp4 1_0", "label '1_0' is not an integer"),
+        ("a.mp4 ٣", "label '٣' is not an integer"),
+        ("a.mp4 " + "9" * 5000, "label '9{40}' is not an integer"),
+        ("a.mp4 -1", "label -1 is negative; class ids count from 0"),
+        ("a.mp4 10", "label 10, expected below num_classes 10; class ids count from 0"),
+        ("a.mp4 2 3 2", "label 2 is there twice; remove one"),
+        ('"a.mp4 1', 'the quote " is not closed; put " after the path'),
+        ('"a b".mp4 1', "'.mp4 1' follows the closing quote; put a blank between"),
+        ('"" 1', "the path is empty; write it between the quotes"),
+        ("a\0.mp4 1", "a NUL character in the path; is this a text file?"),
+    ],
+)
+def test_bad_line_is_named_with_its_remedy(tmp_path, line, message):
+    with pytest.raises(FileListError, match=rf"a\.list:2: {message}"):
+        written(tmp_path, f"good.mp4 1\n{line}\n", num_classes=10)
+
+
+def test_all_bad_lines_are_reported_together(tmp_path):
+    with pytest.raises(FileListError) as caught:
+        written(tmp_path, "a.mp4 -1\nb.mp4\nc.mp4 5\nd.mp4 9 9\n", labels="required", num_classes=8)
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ")[0].rsplit(":", 1)[1] for line in lines] == ["1", "2", "4", "4"]
+    assert lines[1].endswith("a.list:2: no label; write the class ids after the path")
+
+
+def test_missing_file_is_a_problem_unless_allowed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.mp4").touch()
+    (tmp_path / "frames").mkdir()
+    with pytest.raises(
+        FileListError, match=r"a\.list:2: gone\.mp4: no such file or folder; relative paths start at"
+    ):
+        written(tmp_path, "there.mp4\ngone.mp4\nframes\n", must_exist=True)
+    assert len(written(tmp_path, "there.mp4\nframes\n", must_exist=True)) == 2
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "# only a comment\n"])
+def test_empty_list_is_an_error(tmp_path, content):
+    with pytest.raises(FileListError, match=r"a\.list: no entries; write one video or feature file per line"):
+        written(tmp_path, content)
+
+
+def test_missing_list_says_what_to_write(tmp_path):
+    with pytest.raises(
+        FileListError, match=r"no\.list: no such file; write one video .* such as: clips/a.mp4 12 305"
+    ):
+        read_filelist(tmp_path / "no.list")
+
+
+def test_folder_instead_of_list_is_an_error(tmp_path):
+    with pytest.raises(FileListError, match="cannot read"):
+        read_filelist(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        ("a.mp4 1\n视频.mp4 2\n".encode("gbk"), "GBK"),
+        ("a.mp4 1\ncaf\xe9.mp4 2\n".encode("latin1"), "LATIN1"),
+    ],
+)
+def test_other_encodings_are_named_with_the_command_that_converts(tmp_path, content, encoding):
+    with pytest.raises(
+        FileListError, match=rf"a\.list:2: not UTF-8, probably {encoding}; .* iconv -f {encoding} -t UTF-8"
+    ):
+        written(tmp_path, content)
+
+
+def test_utf16_is_named(tmp_path):
+    with pytest.raises(FileListError, match="probably UTF-16"):
+        written(tmp_path, "视频.mp4".encode("utf-16"))
+
+
+PATHS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\0"), min_size=1)
+LABELS = st.lists(st.integers(0, 10**17), unique=True).map(tuple)
+
+
+@given(items=st.lists(st.tuples(PATHS | st.text("\"' #\ufeff\r\t\va", min_size=1), LABELS), min_size=1))
+def test_written_list_reads_back_as_it_was(tmp_path_factory, items):
+    path = tmp_path_factory.getbasetemp() / "round_trip.list"
+    write_filelist(path, [ListEntry(name, label_ids) for name, label_ids in items])
+    entries = read_filelist(path, must_exist=False)
+    assert [(entry.path, entry.label_ids) for entry in entries] == items
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("", "empty path"), ("a\nb", "line break"), ("a\0", "NUL"), ("a\udcff", "is not Unicode")],
+)
+def test_path_that_no_line_can_hold_is_not_written(tmp_path, name, message):
+    with pytest.raises(FileListError, match=message):
+        write_filelist(tmp_path / "a.list", [ListEntry(name)])
+    assert not list(tmp_path.iterdir())

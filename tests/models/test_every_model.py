@@ -1,0 +1,150 @@
+"""One harness over every registered model at a tiny size, and every shipped YAML at its full size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from videotag.config import load_config
+from videotag.engine.checkpoint import load_weights, save_weights
+from videotag.models import load_models, paddle
+from videotag.registry import get_model, list_models
+from videotag.resources import list_configs
+
+load_models()
+BACKBONES = [e.name for e in list_models("backbone")]
+EXTRACTORS = [e.name for e in list_models("extractor")]
+TAGGERS = [e.name for e in list_models("tagger")]
+
+#: Settings that make a model small; a model without an entry is built with these dims only.
+TINY = {"AttentionLSTM": {"embedding_size": 7, "lstm_size": 5, "fc_sizes": (9, 8)}}
+DIMS = {"rgb": 6, "audio": 3}
+NUM_CLASSES = 4
+
+
+def make_tagger(name, **options):
+    entry = get_model(name)
+    paddle.seed(1)
+    config = entry.config(
+        name=name, num_classes=NUM_CLASSES, feature_names=list(DIMS), feature_dims=list(DIMS.values()), **TINY.get(name, {}), **options
+    )
+    return entry.cls(config)
+
+
+def tagger_inputs(lengths, *, steps=None, seed=0):
+    """Features and masks of videos of these lengths; what stands in the padding must not matter."""
+    rng = np.random.default_rng(seed)
+    steps = steps or max(lengths)
+    mask = np.arange(steps) < np.array(lengths)[:, None]
+    features, masks = {}, {}
+    for name, dim in DIMS.items():
+        x = np.zeros((len(lengths), steps, dim), np.float32)
+        for row, length in zip(x, lengths, strict=True):
+            row[:length] = rng.standard_normal((length, dim))
+        features[name], masks[name] = paddle.to_tensor(x), paddle.to_tensor(mask)
+    return features, masks
+
+
+def assert_every_parameter_learns(model, loss):
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.stop_gradient:  # running means of batch norm
+            continue
+        assert parameter.grad is not None, f"{name} gets no gradient"
+        assert float(parameter.grad.abs().sum().item()) > 0, f"the gradient of {name} is zero"
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_tagger_gives_logits_and_every_parameter_a_gradient(name):
+    model = make_tagger(name)
+    model.train()
+    logits = model(*tagger_inputs([5, 3, 1]))
+    assert logits.shape == [3, NUM_CLASSES]
+    assert_every_parameter_learns(model, (logits * paddle.arange(NUM_CLASSES, dtype="float32")).sum())
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_padding_changes_no_logit(name):
+    model = make_tagger(name)
+    model.eval()
+    expected = model(*tagger_inputs([5, 3, 1]))
+    features, masks = tagger_inputs([5, 3, 1], steps=11)
+    features = {m: paddle.where(masks[m].unsqueeze(-1), x, paddle.full_like(x, 99.0)) for m, x in features.items()}
+    np.testing.assert_allclose(model(features, masks).numpy(), expected.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_a_batch_of_two_equals_two_batches_of_one(name):
+    model = make_tagger(name)
+    model.eval()
+    features, masks = tagger_inputs([6, 2])
+    both = model(features, masks).numpy()
+    for row, length in enumerate((6, 2)):
+        alone = model(
+            {m: x[row : row + 1, :length] for m, x in features.items()},
+            {m: x[row : row + 1, :length] for m, x in masks.items()},
+        )
+        np.testing.assert_allclose(alone.numpy()[0], both[row], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_attention_sums_to_one_over_real_steps_and_is_zero_elsewhere(name):
+    model = make_tagger(name)
+    model.eval()
+    if not hasattr(model, "attend"):
+        return
+    features, masks = tagger_inputs([5, 3, 1])
+    logits, attention = model.attend(features, masks)
+    np.testing.assert_array_equal(logits.numpy(), model(features, masks).numpy())
+    assert set(attention) == set(DIMS)
+    for modality, weights in attention.items():
+        np.testing.assert_allclose(weights.numpy().sum(axis=1), 1.0, atol=1e-6)
+        assert np.all(weights.numpy()[~masks[modality].numpy()] == 0.0)
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_saved_weights_give_the_same_logits(name, tmp_path):
+    model, other = make_tagger(name), make_tagger(name)
+    for parameter in other.parameters():
+        parameter.set_value(parameter + 1.0)
+    save_weights(model, tmp_path / "m.pdparams")
+    load_weights(other, tmp_path / "m.pdparams")
+    model.eval(), other.eval()
+    inputs = tagger_inputs([4, 2])
+    np.testing.assert_array_equal(model(*inputs).numpy(), other(*inputs).numpy())
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbone_gives_pooled_features_and_every_parameter_a_gradient(name):
+    entry = get_model(name)
+    paddle.seed(0)
+    model = entry.cls(entry.config())
+    frames = paddle.randn([2, 3, 64, 64])
+    features = model(frames)
+    assert features.shape == [2, model.feature_dim]
+    assert_every_parameter_learns(model, (features * paddle.randn(features.shape)).sum())
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_extractor_gives_logits_and_features_of_every_frame(name):
+    entry = get_model(name)
+    paddle.seed(0)
+    model = entry.cls(entry.config(name=name, num_classes=5, backbone="resnet18"))
+    model.eval()
+    clips = paddle.randn([2, 3, 3, 32, 32])
+    features, logits = model.forward_features(clips), model(clips)
+    assert features.shape == [2, 3, model.feature_dim]
+    assert logits.shape == [2, 5]
+    alone = model(clips[1:])
+    np.testing.assert_allclose(alone.numpy()[0], logits.numpy()[1], atol=1e-5)
+    model.train()
+    assert_every_parameter_learns(model, (model(clips) * paddle.arange(5, dtype="float32")).sum())
+
+
+@pytest.mark.parametrize("path", list_configs(), ids=lambda p: p.name)
+def test_every_shipped_config_builds_its_network_at_full_size(path):
+    config = load_config(path)
+    model = config.entry.cls(config.model)
+    assert sum(int(np.prod(p.shape)) for p in model.parameters()) > 1_000_000
+    head = path.read_text(encoding="utf-8").split("MODEL:")[0]
+    assert all(f"# {word}:" in head for word in ("Source", "Command", "Score")), "the head says where it comes from"

@@ -1,0 +1,177 @@
+"""Configs: VideoTag's keys and old spellings in, typed sections out, every mistake named."""
+
+from __future__ import annotations
+
+import pytest
+
+from videotag.config import load_config, parse_overrides
+from videotag.errors import ConfigError, UnknownNameError
+from videotag.models import load_models
+
+load_models()
+
+# VideoTag's attention_lstm.yaml as its users have it, and the fluid TSN's spellings below.
+OLD_TAGGER = """
+MODEL:
+  name: "AttentionLSTM"
+  dataset: "YouTube-8M"
+  bone_nework: None
+  drop_rate: 0.5
+  feature_names: ['rgb']
+  feature_dims: [2048]
+  embedding_size: 1024
+  lstm_size: 512
+  num_classes: 3396
+  topk: 20
+TRAIN:
+  epoch: 10
+  learning_rate: 0.000125
+  decay_epochs: [5]
+  decay_gamma: 0.1
+  weight_decay: 0.0008
+  num_samples: 5000000
+  pretrain_base: None
+  batch_size: 128
+  use_gpu: True
+  num_gpus: 1
+  filelist: "data/dataset/attention_lstm/train.list"
+VALID:
+  batch_size: 128
+  filelist: "data/dataset/attention_lstm/val.list"
+"""
+OLD_TSN = """
+MODEL:
+  name: "TSN"
+  format: "video"
+  num_classes: 400
+  seglen: 1
+  image_mean: [0.485, 0.456, 0.406]
+  image_std: [0.229, 0.224, 0.225]
+  num_layers: 101
+  topk: 5
+TRAIN:
+  seg_num: 3
+  epoch: 45
+  short_size: 256
+  target_size: 224
+  num_reader_threads: 12
+  buf_size: 1024
+  batch_size: 32
+  use_gpu: True
+  num_gpus: 1
+  filelist: "./data/dataset/tsn/train.list"
+  learning_rate: 0.00125
+  learning_rate_decay: 0.1
+  l2_weight_decay: 1e-4
+  momentum: 0.9
+  total_videos: 224684
+INFER:
+  seg_num: 300
+  batch_size: 1
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "c.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_videotags_own_tagger_file_is_read(write):
+    config = load_config(write(OLD_TAGGER))
+    assert config.entry.name == "AttentionLSTM"
+    assert config.train.pretrain is None, "the text None is no value"
+    assert config.train.use_gpu is True
+    assert (config.train.num_samples, config.train.num_gpus) == (5_000_000, 1)
+
+
+def test_videotags_own_tsn_file_is_read_with_its_old_spellings(write):
+    config = load_config(write(OLD_TSN), model_name="tsn")
+    assert config.model.backbone == "resnet101"
+    assert config.train.decay_gamma == 0.1
+    assert config.train.weight_decay == 1e-4, "PyYAML reads 1e-4 as text"
+    assert config.train.num_samples == 224684
+    assert (config.infer.seg_num, config.infer.short_size) == (300, 256)
+
+
+def test_the_resolved_config_reads_back_to_an_equal_one(write):
+    first = load_config(write(OLD_TAGGER))
+    second = load_config(write(first.to_yaml()))
+    assert second == first
+
+
+def test_flags_win_over_set_which_wins_over_the_file(write):
+    overrides = [*parse_overrides(["TRAIN.epoch=7", "train.decay_epochs=[2, 4]"]), ("TRAIN.epoch", 9)]
+    config = load_config(write(OLD_TAGGER), overrides=overrides)
+    assert config.train.epoch == 9
+    assert config.train.decay_epochs == [2, 4]
+
+
+def test_all_problems_are_reported_together_with_their_paths(write):
+    text = "MODEL: {name: TSN, num_clases: 3, topk: 0}\nTRAIN: {learning_rat: 1}\nINFER: {seg_num: many}\n"
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(text))
+    lines = str(caught.value).split("\n")
+    assert len(lines) == 4
+    assert "MODEL.num_clases: unknown key; did you mean 'num_classes'?" in lines[0] + lines[1]
+    assert "MODEL.topk: 0: input should be greater than or equal to 1" in lines[0] + lines[1]
+    assert "TRAIN.learning_rat: unknown key; did you mean 'learning_rate'?" in lines[2]
+    assert "INFER.seg_num: 'many': input should be a valid integer" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no sections"),
+        ("[1, 2]", "no sections"),
+        ("MODEL: [", "not a YAML file"),
+        ("MODEL: !!python/object/apply:os.getcwd []", "not a YAML file"),
+        ("MODEL: 3", "MODEL: 3 is not a section"),
+        ("MODLE: {name: TSN}", "MODLE: unknown section; there are: MODEL, TRAIN"),
+        ("TRAIN: {epoch: 1}", "MODEL.name is missing"),
+        ("MODEL: {name: resnet50}", "resnet50 is a backbone"),
+        ("MODEL: {name: TSN, backbone: resnet152}", "resnet152 is not a backbone; there are: efficientnet_lite0"),
+        ("MODEL: {name: TSN, seglen: 5}", "MODEL.seglen: 5"),
+        ("MODEL: {name: TSN}\nINFER: {target_size: 300}", "target_size 300 is larger than short_size 256"),
+        ("MODEL: {name: AttentionLSTM}", "MODEL.num_classes: missing"),
+        ("MODEL: {name: AttentionLSTM, num_classes: 3, feature_names: [rgb, audio]}", "disagree"),
+        ("MODEL: {name: TSN}\nTRAIN: {total_videos: 3, num_samples: 4}", "the same as num_samples"),
+    ],
+)
+def test_a_wrong_file_is_one_error_that_says_what(write, text, message):
+    with pytest.raises(ConfigError, match=r"c\.yaml.*") as caught:
+        load_config(write(text))
+    assert message in str(caught.value)
+
+
+def test_a_missing_file_names_the_shipped_ones():
+    with pytest.raises(ConfigError, match=r"nowhere.yaml: no such config file.*configs/tsn.yaml"):
+        load_config("nowhere.yaml")
+
+
+def test_a_shipped_config_is_found_from_any_folder(work_dir):
+    assert load_config("configs/tsn.yaml").entry.name == "TSN"
+
+
+def test_model_name_must_agree_with_the_file(write):
+    with pytest.raises(ConfigError, match="is a config of TSN, not of AttentionLSTM"):
+        load_config(write(OLD_TSN), model_name="AttentionLSTM")
+    with pytest.raises(UnknownNameError, match="TNS: unknown model; did you mean 'TSN'"):
+        load_config(write(OLD_TSN), model_name="TNS")
+
+
+@pytest.mark.parametrize("text", ["TRAIN.epoch", "epoch=3", "=3"])
+def test_a_malformed_override_shows_the_form(text):
+    with pytest.raises(ConfigError, match=r"expected SECTION.key=value"):
+        parse_overrides([text])
+
+
+def test_an_override_of_an_unknown_section_or_key_is_an_error(write):
+    with pytest.raises(ConfigError, match="TRIAN: unknown section; did you mean 'TRAIN'"):
+        load_config(write(OLD_TSN), overrides=[("TRIAN.epoch", 3)])
+    with pytest.raises(ConfigError, match="TRAIN.epohc: unknown key; did you mean 'epoch'"):
+        load_config(write(OLD_TSN), overrides=[("TRAIN.epohc", 3)])

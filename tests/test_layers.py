@@ -1,0 +1,99 @@
+"""Who may import whom, read from the sources; and what a bare import may load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Room -> layer; nobody imports a room of a higher layer. A new room must be given its place here.
+LAYERS = {
+    "errors": 0,
+    "registry": 0,
+    "atomic": 0,
+    "progress": 0,
+    "quiet_paddle": 0,
+    "resources": 0,
+    "config": 1,
+    "labels": 1,
+    "media": 1,
+    "formats": 1,
+    "metrics": 1,
+    "models": 2,
+    "weights": 2,
+    "datasets": 3,
+    "runtime": 3,
+    "engine": 4,
+    "tagger": 5,
+    "report": 5,
+    "cli": 7,
+    "__main__": 7,
+}
+NO_PADDLE = {"errors", "registry", "atomic", "progress", "resources", "config", "labels", "media", "formats", "metrics"}
+SOURCES = sorted((ROOT / "videotag").rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT / "videotag").with_suffix("").parts[0]
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module that a file imports anywhere, also inside functions; TYPE_CHECKING blocks too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_imports_a_layer_above_its_own(path):
+    room = room_of(path)
+    if room == "__init__":  # the package's door fetches Tagger lazily
+        return
+    assert room in LAYERS, f"{room}: give it a layer in this test and a line in the README's file map"
+    for name in imported_modules(path):
+        parts = name.split(".")
+        if parts[0] == "videotag" and len(parts) > 1 and parts[1] in LAYERS:
+            assert LAYERS[parts[1]] <= LAYERS[room], f"{path}: {room} imports {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_lower_layers_do_not_import_paddle(path):
+    if room_of(path) in NO_PADDLE:
+        assert not [n for n in imported_modules(path) if n.split(".")[0] in ("paddle", "torch", "cv2", "ray")]
+
+
+def test_there_are_no_star_imports():
+    for path in SOURCES:
+        assert not [n for n in imported_modules(path) if n.endswith(".*")], path
+
+
+def test_importing_videotag_and_its_lower_layers_loads_no_paddle_ray_or_cv2():
+    code = (
+        "import sys, videotag, videotag.metrics, videotag.formats.features, videotag.formats.weights,"
+        "videotag.media.video, videotag.config, videotag.cli.main;"
+        "bad = {'paddle', 'ray', 'cv2', 'torch'} & set(sys.modules); sys.exit(f'loaded: {bad}' if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_videotag_takes_all_cores_unless_told_otherwise():
+    code = "import os, videotag; print(os.environ['OMP_NUM_THREADS'])"
+    import os
+
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    for given, expected in ((None, cores), ("3", 3)):
+        env = environment | ({"OMP_NUM_THREADS": given} if given else {})
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+        assert done.stdout.strip() == str(expected)

@@ -1,0 +1,30 @@
+"""Names of models: any case, no duplicates, helpful when wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from videotag.errors import UnknownNameError
+from videotag.models import load_models
+from videotag.registry import get_model, list_models, register_model
+
+load_models()
+
+
+def test_names_ignore_case():
+    assert get_model("attentionlstm") is get_model("AttentionLSTM")
+
+
+def test_a_name_registered_twice_is_an_error():
+    with pytest.raises(ValueError, match="'tsn' is registered twice"):
+        register_model("tsn", config=None, kind="extractor", task="single_label")(object)
+
+
+def test_an_unknown_name_lists_the_nearest_and_all():
+    with pytest.raises(UnknownNameError, match=r"AttentionLST: unknown model; did you mean 'AttentionLSTM'\?.*TSN"):
+        get_model("AttentionLST")
+
+
+def test_models_are_listed_by_kind():
+    assert [e.name for e in list_models("tagger")] == ["AttentionLSTM"]
+    assert {e.kind for e in list_models()} == {"backbone", "extractor", "tagger"}

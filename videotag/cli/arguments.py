@@ -1,0 +1,192 @@
+"""Flags that several commands share, and how flags, weights and configs find each other."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from videotag.errors import ConfigError, LabelFileError, WeightsError
+from videotag.formats.filelist import ListEntry, read_filelist
+
+if TYPE_CHECKING:
+    from videotag.config import Config
+
+DEFAULT_CONFIG = "configs/attention_lstm.yaml"
+DEFAULT_WEIGHTS = "./data/checkpoints/AttentionLSTM_epoch9"
+DEFAULT_LABEL_FILE = "label_3396.txt"
+
+
+def boolean(text: str) -> bool:
+    """True or False, in the spellings that users of the classic commands write."""
+    value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return value
+
+
+def boolean_or_auto(text: str) -> bool | Literal["auto"]:
+    """True, False or auto."""
+    return "auto" if text.lower() == "auto" else boolean(text)
+
+
+def natural(text: str) -> int:
+    """A whole number from 1."""
+    return _whole(text, 1)
+
+
+def whole(text: str) -> int:
+    """A whole number from 0."""
+    return _whole(text, 0)
+
+
+def fraction(text: str) -> float:
+    """A number in 0..1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """--model_name, --config, --set and --use_gpu."""
+    parser.add_argument("--model_name", help="a model of `videotag models`; must agree with the config")
+    parser.add_argument("--config", help="YAML file; the shipped configs/*.yaml are found from any folder")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a value: TRAIN.batch_size=32",
+    )
+    parser.add_argument(
+        "--use_gpu", type=boolean_or_auto, nargs="?", const=True, help="True, False or auto (default: auto)"
+    )
+
+
+def read_config(
+    args: argparse.Namespace,
+    flags: dict[str, Any],
+    *,
+    weights: Path | None = None,
+    default: str = DEFAULT_CONFIG,
+) -> Config:
+    """The config of a command line: --config, else the one beside the weights, else `default`.
+
+    Args:
+        args: with the flags of add_model_arguments.
+        flags: dotted key -> value of the command's own flags; None for one that was not given.
+        weights: the weight file in use.
+        default: a shipped config.
+
+    Raises:
+        ConfigError: as load_config.
+    """
+    from videotag.config import load_config, parse_overrides
+    from videotag.engine.checkpoint import CONFIG_FILE
+    from videotag.models import load_models
+
+    load_models()
+    beside = weights.parent / CONFIG_FILE if weights else None
+    path = args.config or (beside if beside and beside.is_file() else default)
+    overrides = parse_overrides(args.set)
+    overrides += [
+        (key, value) for key, value in {"TRAIN.use_gpu": args.use_gpu, **flags}.items() if value is not None
+    ]
+    return load_config(path, model_name=args.model_name, overrides=overrides)
+
+
+def read_labels_for(config: Config, label_file: str | None, weights: Path | None = None) -> list[str]:
+    """The class names of a model: --label_file, else those beside the weights, else MODEL.label_file, else
+    label_3396.txt in the working folder.
+
+    Raises:
+        LabelFileError: none is there, or it is wrong.
+    """  # noqa: D205
+    from videotag.engine.checkpoint import LABELS_FILE
+    from videotag.labels import read_labels
+
+    beside = weights.parent / LABELS_FILE if weights else None
+    chosen = label_file or (str(beside) if beside and beside.is_file() else None) or config.model.label_file
+    if chosen is None:
+        chosen = DEFAULT_LABEL_FILE
+        if not Path(chosen).is_file():
+            raise LabelFileError(
+                f"{chosen}: no such label file, and none beside the weights; give --label_file, a UTF-8 text "
+                f"with {config.model.num_classes} lines, the name of class 0 first"
+            )
+    return read_labels(chosen, num_classes=config.model.num_classes)
+
+
+def read_split(
+    filelist: str | None, split: str, *, num_classes: int, labels: Literal["required", "optional"]
+) -> list[ListEntry]:
+    """The list of a config's section.
+
+    Raises:
+        ConfigError: the section names no list.
+        FileListError: as read_filelist.
+    """
+    if not filelist:
+        raise ConfigError(
+            f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH"
+        )
+    return read_filelist(filelist, labels=labels, num_classes=num_classes)
+
+
+def find_checkpoint(weights: str) -> Path:
+    """The weight file that --weights names.
+
+    Raises:
+        WeightsError: there is none; for the default the text says how to make it.
+    """
+    from videotag.weights import find_weights
+
+    try:
+        return find_weights(weights)
+    except WeightsError as error:
+        if weights != DEFAULT_WEIGHTS:
+            raise
+        raise WeightsError(
+            f"{weights}.pdparams: no such file; train first (train.py writes it in its tenth epoch) or give --weights"
+        ) from error
+
+
+def check_readable(path: str) -> Path:
+    """`path` if it is there.
+
+    Raises:
+        ConfigError: nothing is there.
+    """
+    if not Path(path).exists():
+        raise ConfigError(f"--video_path {path}: no such file or folder")
+    return Path(path)
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+    return value
+
+
+def videos_in(path: str) -> list[str]:
+    """The video at `path`, or all videos below a folder, by name.
+
+    Raises:
+        ConfigError: nothing is there, or no video is in the folder.
+    """
+    from videotag.media.video import list_videos
+
+    if not check_readable(path).is_dir():
+        return [path]
+    videos = [str(video) for video in list_videos(path)]
+    if not videos:
+        raise ConfigError(f"{path}: no videos in this folder or below it")
+    return videos

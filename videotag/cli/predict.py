@@ -1,0 +1,174 @@
+"""Predicts the tags of feature files with a tagger, or of videos with a TSN.
+
+    python predict.py --weights=data/checkpoints/AttentionLSTM_epoch9 --filelist=my.list --label_file=my_labels.txt
+
+A table goes to stdout, SAVE_DIR/predictions.json (or .jsonl, .csv) beside it. For tags of a video by both stages
+in one go there is `videotag tag`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videotag.cli import arguments
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FeatureFileError, MediaError
+from videotag.formats.filelist import ListEntry
+
+if TYPE_CHECKING:
+    from videotag.config import Config
+
+SUMMARY = "predict tags of feature files"
+FEATURE_SUFFIXES = (".npy", ".npz")
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `videotag predict`."""
+    arguments.add_model_arguments(parser)
+    parser.add_argument("--weights", default=arguments.DEFAULT_WEIGHTS, help="default: %(default)s")
+    parser.add_argument("--filelist", help="a list in place of INFER.filelist")
+    parser.add_argument(
+        "--video_path", help="one file, or a folder of them: .npy for a tagger, videos for a TSN"
+    )
+    parser.add_argument(
+        "--label_file",
+        help=f"class names (default: those beside the weights, else {arguments.DEFAULT_LABEL_FILE})",
+    )
+    parser.add_argument(
+        "--infer_topk", type=arguments.natural, help="tags kept per video (default: MODEL.topk)"
+    )
+    parser.add_argument(
+        "--threshold", type=arguments.fraction, default=0.0, help="least probability of a tag (default: 0)"
+    )
+    parser.add_argument("--batch_size", type=arguments.natural)
+    parser.add_argument("--save_dir", help="default: ./data/predict_results/<model>")
+    parser.add_argument(
+        "--log_interval", type=arguments.natural, default=1, help="print every n-th video's tags (default: 1)"
+    )
+    parser.add_argument(
+        "--format", choices=("json", "jsonl", "csv"), default="json", help="default: %(default)s"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes SAVE_DIR/predictions.<format> and prints the tags; 1 if some files failed."""
+    from videotag.formats.predictions import prediction_writer
+
+    if args.video_path and args.filelist:
+        raise ConfigError("--video_path and --filelist: give one of them")
+    weights = arguments.find_checkpoint(args.weights)
+    flags = {
+        "INFER.batch_size": args.batch_size,
+        "INFER.filelist": args.filelist,
+        "MODEL.topk": args.infer_topk,
+    }
+    config = arguments.read_config(args, flags, weights=weights)
+    entries = _entries(args.video_path, config)
+    failed: list[str] = []
+    predict = _predict_features if config.entry.kind == "tagger" else _predict_videos
+    predictions = predict(args, config, weights, entries, failed)
+    save_dir = Path(
+        args.save_dir
+        or f"./data/predict_results/{Path(arguments.DEFAULT_CONFIG).stem if config.entry.kind == 'tagger' else 'tsn'}"
+    )
+    path = save_dir / f"predictions.{args.format}"
+    with prediction_writer(path, args.format) as write:
+        for index, prediction in enumerate(predictions):
+            write(prediction)
+            if index % args.log_interval == 0:
+                print(
+                    json.dumps(prediction, ensure_ascii=False) if args.json else table(prediction), flush=True
+                )
+    logger.info("written: %s", path)
+    if failed:
+        logger.warning("failed: %d of %d\n%s", len(failed), len(entries), "\n".join(failed))
+        return EXIT_FAILURES
+    return EXIT_OK
+
+
+def table(prediction: dict[str, Any]) -> str:
+    """One video's tags as lines of probability, name and class id."""
+    lines = [prediction["video_id"]]
+    lines += [
+        f"  {tag['probability']:.4f}  {tag['class_name']}  ({tag['class_id']})" for tag in prediction["tags"]
+    ]
+    return "\n".join(lines if prediction["tags"] else [*lines, "  no tag reaches the threshold"])
+
+
+def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
+    """What to predict; a file of the other stage's kind is an error."""
+    tagger = config.entry.kind == "tagger"
+    if video_path is None:
+        return arguments.read_split(
+            config.infer.filelist, "INFER", num_classes=config.model.num_classes, labels="optional"
+        )
+    found = arguments.check_readable(video_path)
+    if tagger and found.is_dir():
+        paths = sorted(str(p) for p in found.rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
+        if not paths:
+            raise ConfigError(f"{video_path}: no .npy features in this folder; for videos use `videotag tag`")
+    elif tagger and found.suffix.lower() not in FEATURE_SUFFIXES:
+        raise ConfigError(
+            f"{video_path}: {config.entry.name} reads .npy features; for a video use `videotag tag {video_path}`"
+        )
+    elif not tagger and found.suffix.lower() in FEATURE_SUFFIXES:
+        raise ConfigError(
+            f"{video_path}: {config.entry.name} reads videos; for features name a tagger, for both stages use `videotag tag`"
+        )
+    else:
+        paths = [video_path] if tagger else arguments.videos_in(video_path)
+    return [ListEntry(path) for path in paths]
+
+
+def _predict_features(
+    args: argparse.Namespace, config: Config, weights: Path, entries: list[ListEntry], failed: list[str]
+) -> Iterator[dict[str, Any]]:
+    from videotag.datasets.features import check_features, feature_batches
+    from videotag.engine.checkpoint import load_weights
+    from videotag.engine.predict import predict_tagger
+    from videotag.runtime.device import select_device
+
+    labels = arguments.read_labels_for(config, args.label_file, weights)
+    check_features(entries, config.model.dims)
+    select_device(config.train.use_gpu)
+    model = config.entry.cls(config.model)
+    load_weights(model, weights, config_name=str(args.config or config.entry.name))
+
+    def on_error(video_id: str, error: FeatureFileError) -> None:
+        failed.append(str(error))
+
+    batches = feature_batches(
+        entries,
+        dims=config.model.dims,
+        num_classes=config.model.num_classes,
+        batch_size=config.infer.batch_size,
+        on_error=on_error,
+    )
+    for prediction in predict_tagger(
+        model, batches, labels, top_k=config.model.topk, threshold=args.threshold
+    ):
+        yield prediction.to_dict()
+
+
+def _predict_videos(
+    args: argparse.Namespace, config: Config, weights: Path, entries: list[ListEntry], failed: list[str]
+) -> Iterator[dict[str, Any]]:
+    from videotag.engine.extractor import FeatureExtractor
+    from videotag.tagger import Tagger
+
+    labels = arguments.read_labels_for(config, args.label_file, weights)
+    extractor = FeatureExtractor(config, weights, with_classifier=True)
+    tagger = Tagger(extractor, None, labels, top_k=config.model.topk, threshold=args.threshold)
+    for result in tagger.tag_many([entry.path for entry in entries]):
+        if isinstance(result, MediaError):
+            failed.append(str(result))
+            continue
+        if result.warning:
+            logger.warning("in part: %s", result.warning)
+        yield {"video_id": result.path, "tags": [tag.to_dict() for tag in result.tags]}

@@ -1,0 +1,69 @@
+"""Makes the HTML page of predictions: thumbnails along time, attention, tags.
+
+videotag tag clips/ --json > predictions.json
+videotag report predictions.json --out report.html --filelist clips/test.list --label_file clips/labels.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from videotag.errors import EXIT_OK, ConfigError
+
+SUMMARY = "make an HTML page of predictions"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `videotag report`."""
+    parser.add_argument(
+        "predictions", help="predictions.json of `videotag tag` (or predict: no thumbnails of .npy files)"
+    )
+    parser.add_argument("--out", default="report.html", help="default: %(default)s")
+    parser.add_argument("--title", default="Video tags")
+    parser.add_argument("--note", default="", help="a remark for the top of the page")
+    parser.add_argument("--metrics", help="metrics.json of `videotag eval`, shown as a table")
+    parser.add_argument("--filelist", help="labelled list of the same videos: marks which tags are true")
+    parser.add_argument("--label_file", help="class names, needed with --filelist")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the page and prints where."""
+    from videotag.report import write_report
+
+    results = _read_json(args.predictions)
+    if not isinstance(results, list) or not all(
+        isinstance(r, dict) and {"video_id", "tags"} <= r.keys() for r in results
+    ):
+        raise ConfigError(
+            f"{args.predictions}: not predictions; give the JSON that `videotag tag --json` prints"
+        )
+    metrics = _read_json(args.metrics) if args.metrics else None
+    write_report(args.out, results, title=args.title, note=args.note, metrics=metrics, truth=_truth(args))
+    print(f"report: {args.out}")
+    return EXIT_OK
+
+
+def _truth(args: argparse.Namespace) -> dict[str, list[str]] | None:
+    """video_id -> true tag names of --filelist."""
+    from videotag.formats.filelist import read_filelist
+    from videotag.labels import read_labels
+
+    if args.filelist is None:
+        return None
+    if args.label_file is None:
+        raise ConfigError("--label_file: needed with --filelist, to name its label ids")
+    labels = read_labels(args.label_file)
+    entries = read_filelist(args.filelist, num_classes=len(labels), must_exist=False)
+    return {entry.path: [labels[i] for i in entry.label_ids] for entry in entries}
+
+
+def _read_json(path: str) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; make it with `videotag tag --json`") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not JSON: {error}") from error

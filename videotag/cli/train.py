@@ -1,0 +1,93 @@
+"""Trains a tagger on lists of features, and writes a checkpoint after every epoch.
+
+python train.py --model_name=AttentionLSTM --config=configs/attention_lstm.yaml --save_dir=data/checkpoints
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from videotag.cli import arguments
+from videotag.errors import EXIT_OK, ConfigError
+
+SUMMARY = "train a tagger on feature lists"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `videotag train`."""
+    arguments.add_model_arguments(parser)
+    parser.add_argument("--pretrain", help="weights to start from: a file, a prefix or a folder")
+    parser.add_argument("--save_dir", default="./data/checkpoints", help="default: %(default)s")
+    parser.add_argument("--label_file", help="class names to keep beside the checkpoints")
+    parser.add_argument("--batch_size", type=arguments.natural, help="videos per step, over all devices")
+    parser.add_argument("--learning_rate", type=float)
+    parser.add_argument("--epoch", type=arguments.natural, help="number of epochs")
+    parser.add_argument(
+        "--valid_interval",
+        type=arguments.whole,
+        default=1,
+        help="epochs between validations, 0 for never (default: 1)",
+    )
+    parser.add_argument(
+        "--log_interval", type=arguments.natural, default=1, help="steps between log lines (default: 1)"
+    )
+    parser.add_argument(
+        "--fix_random_seed",
+        type=arguments.boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="the same seed in every run",
+    )
+    parser.add_argument("--visualdl", metavar="DIR", help="also write scalars for VisualDL into this folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, and prints where the weights lie and the metrics of the best epoch."""
+    from videotag.engine.train import train_tagger
+    from videotag.labels import read_labels
+    from videotag.runtime.device import select_device
+
+    flags = {
+        "TRAIN.batch_size": args.batch_size,
+        "TRAIN.learning_rate": args.learning_rate,
+        "TRAIN.epoch": args.epoch,
+        "TRAIN.pretrain": args.pretrain,
+        "MODEL.label_file": args.label_file,
+    }
+    config = arguments.read_config(args, flags)
+    if config.entry.kind != "tagger":
+        raise ConfigError(
+            f"{config.entry.name}: only taggers can be trained so far; extract features with published weights"
+        )
+    if args.fix_random_seed and config.train.seed is None:
+        config.train.seed = 0
+    num_classes = config.model.num_classes
+    label_file = config.model.label_file
+    labels = read_labels(label_file, num_classes=num_classes) if label_file else None
+    train_entries = arguments.read_split(
+        config.train.filelist, "TRAIN", num_classes=num_classes, labels="required"
+    )
+    valid_entries = []
+    if args.valid_interval and config.valid.filelist:
+        valid_entries = arguments.read_split(
+            config.valid.filelist, "VALID", num_classes=num_classes, labels="optional"
+        )
+    select_device(config.train.use_gpu)
+    result = train_tagger(
+        config,
+        train_entries,
+        valid_entries,
+        save_dir=Path(args.save_dir),
+        labels=labels,
+        pretrain=config.train.pretrain,
+        valid_interval=args.valid_interval,
+        log_interval=args.log_interval,
+        visualdl_dir=args.visualdl,
+    )
+    print(f"last weights: {result.last_path}")
+    print(f"best weights: {result.best_path}")
+    for name, value in result.best.items():
+        print(f"  {name}: {value:.4f}" if isinstance(value, float) else f"  {name}: {value}")
+    return EXIT_OK

@@ -1,0 +1,1 @@
+"""Samples on disk -> padded, masked batches of NumPy arrays."""

@@ -1,0 +1,115 @@
+"""Weights between a network and the disk, with the config and labels that belong to them.
+
+A checkpoint folder holds {name}_epoch{N}.pdparams (N from 0), {name}_best.pdparams, {name}.pdparams (the
+last epoch), config.yaml and, where labels are known, labels.txt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from paddle import nn
+
+from videotag.atomic import PARTIAL_MARK, write_text
+from videotag.config import Config
+from videotag.errors import OutputError, WeightsError, one_error
+from videotag.formats.weights import read_weights, write_pdparams
+from videotag.labels import write_labels
+from videotag.weights import find_weights
+
+CONFIG_FILE = "config.yaml"
+LABELS_FILE = "labels.txt"
+
+
+def write_card(save_dir: Path, config: Config, labels: list[str] | None) -> None:
+    """Writes the resolved config and the labels into a checkpoint folder."""
+    write_text(save_dir / CONFIG_FILE, config.to_yaml())
+    if labels is not None:
+        write_labels(save_dir / LABELS_FILE, labels)
+
+
+def save_weights(model: nn.Layer, path: Path) -> None:
+    """Writes the network's parameters and buffers as .pdparams, whole or not at all."""
+    write_pdparams(path, {name: value.numpy() for name, value in model.state_dict().items()})
+
+
+def publish(source: Path, target: Path) -> None:
+    """Lets `target` be the same file as `source`, replacing an older one in one step.
+
+    A hard link, so that a best checkpoint costs no second copy.
+    """
+    aside = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL_MARK}")
+    try:
+        aside.unlink(missing_ok=True)
+        try:
+            aside.hardlink_to(source)
+        except OSError:  # some file systems have no hard links
+            aside.write_bytes(source.read_bytes())
+        aside.replace(target)
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot write ({error.strerror}); check rights and free space"
+        ) from error
+
+
+def load_weights(
+    model: nn.Layer, path: str | Path, *, config_name: str = "the config", may_miss: tuple[str, ...] = ()
+) -> Path:
+    """Sets all parameters and buffers of a network from a weight file, and returns the file's path.
+
+    Published layouts that the model's file knows are renamed first.
+
+    Args:
+        model: is left as it was if anything does not fit.
+        path: a file, a prefix without suffix, a folder, or named weights.
+        config_name: for the error's text.
+        may_miss: beginnings of names that the file need not have ("fc." when only features are wanted).
+
+    Raises:
+        WeightsError: no such file; damaged; or names and shapes that differ, all of them, a line each.
+    """
+    file = find_weights(path)
+    state = read_weights(file)
+    adapt = getattr(model, "adapt_state", None)
+    state = adapt(state) if adapt else state
+    own = model.state_dict()
+    problems = compare_state(own, state, may_miss=may_miss)
+    if problems:
+        hint = ""
+        if (file.parent / CONFIG_FILE).is_file():
+            hint = f"; the weights' own config is {file.parent / CONFIG_FILE}"
+        head = f"{file}: does not fit the network of {config_name}{hint}"
+        raise one_error(WeightsError, [head, *(f"  {problem}" for problem in problems)])
+    for name, tensor in own.items():
+        if name in state:
+            tensor.set_value(np.ascontiguousarray(state[name], dtype=tensor.numpy().dtype))
+    return file
+
+
+def compare_state(
+    own: Mapping[str, Any], state: Mapping[str, np.ndarray], *, may_miss: tuple[str, ...] = ()
+) -> list[str]:
+    """What keeps `state` from being set into a network whose state is `own`: a text per difference."""
+    problems = []
+    for name, tensor in own.items():
+        if name not in state:
+            if not name.startswith(may_miss):
+                problems.append(f"{name}: missing, expected shape {tuple(tensor.shape)}")
+        elif tuple(state[name].shape) != tuple(tensor.shape):
+            problems.append(f"{name}: shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}")
+    extra = [name for name in state if name not in own and not name.startswith(may_miss)]
+    return problems + [f"{name}: not part of the network" for name in extra]
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file's content, as 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,73 @@
+"""What a training run says of itself: JSON lines in a file, VisualDL scalars, and the log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from videotag.errors import ConfigError, OutputError
+
+LOG_FILE = "train_log.jsonl"
+logger = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Appends to save_dir/train_log.jsonl, a JSON object a line; a run begins with a "start" line.
+
+    Args:
+        save_dir: made if it is not there.
+        visualdl_dir: also write scalars for VisualDL into this folder.
+
+    Raises:
+        ConfigError: visualdl_dir is given and VisualDL is not installed.
+        OutputError: the file cannot be written.
+    """
+
+    def __init__(self, save_dir: Path, visualdl_dir: str | None = None) -> None:
+        self._scalars = _visualdl_writer(visualdl_dir) if visualdl_dir else None
+        try:
+            save_dir.mkdir(parents=True, exist_ok=True)
+            self._file = (save_dir / LOG_FILE).open("a", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                f"{save_dir / LOG_FILE}: cannot write ({error.strerror}); choose another --save_dir"
+            ) from error
+
+    def write(self, event: str, *, step: int, **values: Any) -> None:
+        """One event: a line in the file, its numbers as scalars "event/key" at `step`, and a log message."""
+        record = {"event": event, "time": round(time.time(), 3), "step": step, **values}
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.flush()
+        if self._scalars:
+            for key, value in values.items():
+                if isinstance(value, int | float):
+                    self._scalars.add_scalar(f"{event}/{key}", value, step)
+        logger.info("%s %s", event, " ".join(f"{k}={_short(v)}" for k, v in values.items()))
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._scalars:
+            self._scalars.close()
+
+
+def _visualdl_writer(folder: str) -> Any:
+    try:
+        from visualdl import LogWriter
+    except ImportError as error:
+        raise ConfigError(
+            f"--visualdl {folder}: VisualDL is not installed; run: pip install 'videotag[visualdl]'"
+        ) from error
+    return LogWriter(logdir=folder)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

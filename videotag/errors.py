@@ -1,0 +1,78 @@
+"""Every error that videotag raises on purpose, and the exit codes of its commands.
+
+    VideotagError             a user's mistake or a user's file; one line, no traceback
+    ├── ConfigError           a YAML file, --set or another flag
+    ├── UnknownNameError      a model, optimizer ... that is not registered
+    ├── FileListError         a list of videos or features
+    ├── LabelFileError        a label file
+    ├── FeatureFileError      a .npy or .npz file of features
+    ├── WeightsError          a weight file: missing, damaged, or made for another network
+    ├── MediaError            a video that cannot be decoded
+    ├── OutputError           a place that cannot be written
+    ├── DeviceError           a device that is not there
+    └── ShapeError            arrays that do not fit together (from Python code)
+
+An error may stand for many problems (all bad lines of a list); its text then has one line for each.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_FAILURES = 1  # finished, but some items failed and were listed
+EXIT_USAGE = 2  # the user's mistake, found before work began
+EXIT_INTERRUPTED = 130  # Ctrl-C
+
+
+class VideotagError(Exception):
+    """Base of all errors raised on purpose; its text names what, where and the remedy."""
+
+    #: True if the same input may succeed when it is tried again (lost worker, time-out).
+    retriable = False
+
+
+class ConfigError(VideotagError):
+    """A config file, an override or a flag is wrong."""
+
+
+class UnknownNameError(VideotagError):
+    """A name is not registered."""
+
+
+class FileListError(VideotagError):
+    """A list of videos or features is wrong."""
+
+
+class LabelFileError(VideotagError):
+    """A label file is wrong."""
+
+
+class FeatureFileError(VideotagError):
+    """A file of features is missing, damaged, or of another shape."""
+
+
+class WeightsError(VideotagError):
+    """A weight file is missing, damaged, unsafe, or made for another network."""
+
+
+class MediaError(VideotagError):
+    """A media file cannot be decoded; trying again does not help."""
+
+
+class OutputError(VideotagError):
+    """An output place cannot be written or would be written twice."""
+
+
+class DeviceError(VideotagError):
+    """A device was asked for that this machine does not have."""
+
+
+class ShapeError(VideotagError, ValueError):
+    """Arrays do not fit together."""
+
+
+def one_error(error: type[VideotagError], problems: list[str]) -> VideotagError:
+    """One error of class `error` that lists all problems, a line each, the first 50 of them in full."""
+    shown = problems[:50]
+    if len(problems) > len(shown):
+        shown.append(f"... and {len(problems) - len(shown)} more problems")
+    return error("\n".join(shown))

@@ -1,0 +1,1 @@
+"""Files on disk <-> NumPy arrays: lists, features, weights. No Paddle here."""

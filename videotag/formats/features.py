@@ -1,0 +1,256 @@
+"""Features of a video: `.npy` for one modality, `.npz` with one array per modality for several.
+
+VideoTag's files. Differs: nothing is unpickled, sizes are checked before anything is read, any number type
+becomes float32. Which of the two kinds a file is, its content decides.
+Shapes: T steps (any number from 1), D feature width.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from videotag.atomic import open_atomic
+from videotag.errors import FeatureFileError, ShapeError
+
+_NPY_MAGIC = b"\x93NUMPY"
+_ZIP_MAGIC = b"PK"
+_FREE_BYTES = 2**30  # a compressed array may unpack to this many bytes whatever its size in the file ...
+_MAX_RATIO = 20  # ... and to this multiple of its size there
+_DAMAGED = "damaged or truncated; extract it again"
+# What zipfile, zlib and NumPy's header parser raise on files made by chance or by an attacker. Warning: the
+# parser may warn about odd headers, and users may have made warnings errors.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Warning,
+)
+
+_Result = TypeVar("_Result")
+#: (file at the array's start, bytes of the array's file, place for messages, D or None) -> result
+_Reader: TypeAlias = Callable[[IO[bytes], int, str, int | None], _Result]
+
+
+class _Header(NamedTuple):
+    """What an array's first bytes declare."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[np.generic]
+
+
+def read_features(path: str | Path, *, dim: int | None = None) -> np.ndarray:
+    """The features of one modality from a .npy file.
+
+    Args:
+        path: the file.
+        dim: the width D that is expected; None: any.
+
+    Returns:
+        (T, D) float32, writable.
+
+    Raises:
+        FeatureFileError: missing, damaged, pickled, not numbers, not (T, D), no rows, NaN or infinity in it.
+    """
+    with _open_npy(path) as (file, size):
+        return _read_array(file, size, str(path), dim)
+
+
+def read_shape(path: str | Path, *, dim: int | None = None) -> tuple[int, int]:
+    """The (T, D) of a .npy file from its header alone, to check long lists before work.
+
+    Raises:
+        FeatureFileError: as `read_features`, except for the values, which are not looked at.
+    """
+    with _open_npy(path) as (file, size):
+        return _read_shape(file, size, str(path), dim)
+
+
+def read_modalities(path: str | Path, dims: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """The features of every modality in `dims`, in its order.
+
+    Args:
+        path: an .npz with an array per modality, named as it (others in the file are ignored); or, for one
+            modality, also a .npy.
+        dims: width D of every modality by its name.
+
+    Returns:
+        (T, D) float32 by modality; T may differ between modalities.
+
+    Raises:
+        FeatureFileError: as `read_features`, or a modality is not in the file.
+    """
+    return _for_modalities(path, dims, _read_array)
+
+
+def read_shapes(path: str | Path, dims: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """The (T, D) of every modality from the headers alone; arguments and errors as `read_modalities`."""
+    return _for_modalities(path, dims, _read_shape)
+
+
+def write_features(path: str | Path, array: np.ndarray) -> None:
+    """Writes (T, D) numbers as .npy, whole or not at all; the dtype stays.
+
+    Raises:
+        ShapeError: not 2-D, or no rows.
+        OutputError: the place cannot be written.
+    """
+    if array.ndim != 2 or not len(array):
+        raise ShapeError(f"{path}: features of shape {array.shape}, expected (T, D) with T of at least 1")
+    with open_atomic(path) as file:
+        np.save(file, array, allow_pickle=False)
+
+
+@contextmanager
+def _open(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
+    """The file and its size in bytes; what a damaged one makes the block raise becomes a FeatureFileError."""
+    try:
+        with Path(path).open("rb") as file:
+            yield file, Path(path).stat().st_size
+    except FileNotFoundError:
+        raise FeatureFileError(
+            f"{path}: no such file; extract the features first, or correct the path"
+        ) from None
+    except OSError as error:
+        raise FeatureFileError(f"{path}: cannot read ({error.strerror or error})") from error
+    except _DAMAGE as error:
+        raise FeatureFileError(f"{path}: {_DAMAGED} ({_one_line(error)})") from error
+
+
+@contextmanager
+def _open_npy(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
+    """The file of a .npy and its size; an .npz is refused by name."""
+    with _open(path) as (file, size):
+        start = file.read(len(_NPY_MAGIC))
+        if start.startswith(_ZIP_MAGIC):
+            raise FeatureFileError(
+                f"{path}: an .npz of several arrays, expected a .npy; list the model's modalities"
+            )
+        file.seek(0)
+        yield file, size
+
+
+def _for_modalities(path: str | Path, dims: Mapping[str, int], read: _Reader[_Result]) -> dict[str, _Result]:
+    """What `read` makes of the array of every modality."""
+    with _open(path) as (file, size):
+        is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+        file.seek(0)
+        if is_zip:
+            with zipfile.ZipFile(file) as archive:
+                return _for_members(archive, str(path), dims, read)
+        if len(dims) != 1:
+            wanted = ", ".join(dims)
+            raise FeatureFileError(
+                f"{path}: one array, expected {wanted}; write an .npz with an array of each name"
+            )
+        return {name: read(file, size, str(path), dim) for name, dim in dims.items()}
+
+
+def _for_members(
+    archive: zipfile.ZipFile, path: str, dims: Mapping[str, int], read: _Reader[_Result]
+) -> dict[str, _Result]:
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    missing = [name for name in dims if name not in members]
+    if missing:
+        there = ", ".join(members)[:200] or "nothing"
+        raise FeatureFileError(
+            f"{path}: no array {', '.join(missing)}; there is {there};"
+            " extract it, or correct the model's feature_names"
+        )
+    results = {}
+    for name, dim in dims.items():
+        info = members[name]
+        if info.file_size > max(_FREE_BYTES, _MAX_RATIO * info.compress_size):
+            raise FeatureFileError(
+                f"{path}[{name}]: unpacks from {info.compress_size} to {info.file_size} bytes,"
+                " as features never do; extract it again"
+            )
+        with archive.open(info) as member:
+            results[name] = read(member, info.file_size, f"{path}[{name}]", dim)
+    return results
+
+
+def _read_array(file: IO[bytes], size: int, place: str, dim: int | None) -> np.ndarray:
+    """(T, D) float32 of the .npy at `file`, which is `size` bytes long."""
+    header = _read_header(file, size, place)
+    shape = _checked_shape(header, place, dim)
+    data = file.read(math.prod(shape) * header.dtype.itemsize)
+    array = np.frombuffer(data, header.dtype).reshape(shape, order="F" if header.fortran_order else "C")
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite and is counted below
+        features = array.astype(np.float32, order="C")
+    bad_rows = int((~np.isfinite(features)).any(axis=1).sum())
+    if bad_rows:
+        raise FeatureFileError(
+            f"{place}: {bad_rows} of {len(features)} rows hold NaN or infinite values; extract it again"
+        )
+    return features
+
+
+def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
+    """Reads up to the first value; the header must fit the size, so that nothing more is ever allocated."""
+    start = file.read(len(_NPY_MAGIC) + 2)
+    if start[: len(_NPY_MAGIC)] != _NPY_MAGIC:
+        what = "empty" if not start else "not a .npy file"
+        raise FeatureFileError(f"{place}: {what}; extract the features with tsn_extractor.py or numpy.save")
+    if start[-2:] != b"\x01\x00":  # later ones are for structured types, and declare headers of up to 4 GiB
+        raise FeatureFileError(
+            f"{place}: .npy version {list(start[-2:])}, expected [1, 0]; save it with numpy.save"
+        )
+    header = _Header(*np.lib.format.read_array_header_1_0(file))
+    if header.dtype.hasobject:
+        raise FeatureFileError(
+            f"{place}: pickled; not read because pickles can run code; save a number array with numpy.save"
+        )
+    expected = math.prod(header.shape) * header.dtype.itemsize
+    found = size - file.tell()
+    if found != expected:
+        raise FeatureFileError(
+            f"{place}: {_DAMAGED}: {found} bytes of values, expected {expected} for shape {header.shape}"
+        )
+    return header
+
+
+def _read_shape(file: IO[bytes], size: int, place: str, dim: int | None) -> tuple[int, int]:
+    return _checked_shape(_read_header(file, size, place), place, dim)
+
+
+def _checked_shape(header: _Header, place: str, dim: int | None) -> tuple[int, int]:
+    """(T, D) of a header that declares usable features."""
+    shape, expected = header.shape, f"(T, {'D' if dim is None else dim})"
+    if header.dtype.kind not in "fiu":
+        raise FeatureFileError(
+            f"{place}: dtype {header.dtype}, expected numbers such as float32; extract it again"
+        )
+    if len(shape) != 2:
+        raise FeatureFileError(
+            f"{place}: shape {shape}, expected {expected}; one row per frame, one file per video"
+        )
+    if shape[0] < 1 or shape[1] < 1:
+        raise FeatureFileError(
+            f"{place}: shape {shape}, expected {expected} with a row or more; extract it again"
+        )
+    if dim is not None and shape[1] != dim:
+        raise FeatureFileError(
+            f"{place}: shape {shape}, expected {expected}; was it extracted with another backbone?"
+        )
+    return shape[0], shape[1]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{error}".split())[:120] or type(error).__name__

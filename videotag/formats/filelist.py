@@ -1,0 +1,165 @@
+"""Lists of videos or features, one per line: `path label label ...`.
+
+VideoTag's format. Differs: tabs and several blanks separate too, a path may be quoted, lines may be comments,
+and all bad lines are reported together.
+
+A line, exactly:
+- Fields are separated by ASCII blanks. An ideographic space (U+3000) is part of a name.
+- A line whose first non-blank character is # is a comment. A # further on is not one: names may hold it.
+- A path that starts with " or ' ends at the same character; that character doubled stands for itself.
+  There is no backslash escape, so that Windows paths stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from videotag.atomic import write_text
+from videotag.errors import FileListError, one_error
+from videotag.formats.text import read_text
+
+_EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
+_BLANKS = " \t\r\x0b\x0c"  # those of bytes.split, and no others
+_MAX_DIGITS = 18  # of a class id; int() of thousands of digits is slow
+
+
+@dataclass(frozen=True, slots=True)
+class ListEntry:
+    """One line of a list."""
+
+    path: str  # as written; relative ones start at the working folder
+    label_ids: tuple[int, ...] = ()
+    line: int = 0  # counted from 1; 0: not read from a file
+
+
+def read_filelist(
+    path: str | Path,
+    *,
+    labels: Literal["required", "optional"] = "optional",
+    num_classes: int | None = None,
+    must_exist: bool = True,
+) -> list[ListEntry]:
+    """The entries of a list, in its order.
+
+    Args:
+        path: the list; UTF-8, with or without a byte order mark.
+        labels: whether every line must have at least one class id.
+        num_classes: every class id must be below; None: any.
+        must_exist: whether every path must be a file or folder, seen from the working folder.
+
+    Raises:
+        FileListError: no list, not UTF-8, no entry, or bad lines (a line of the message for each).
+    """
+    content = read_text(
+        path, error=FileListError, missing=_EXAMPLE
+    ).encode()  # bytes.split knows ASCII blanks only
+    entries: list[ListEntry] = []
+    problems: list[str] = []
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith(b"#"):
+            continue
+        try:
+            name, label_fields = (
+                _split_quoted(line) if fields[0][0] in b"\"'" else (fields[0].decode(), fields[1:])
+            )
+        except ValueError as problem:
+            problems.append(f"{path}:{number}: {problem}")
+            continue
+        label_ids, found = _parse_labels(label_fields, num_classes)
+        if labels == "required" and not label_fields:
+            found.append("no label; write the class ids after the path")
+        found += _check_path(name, must_exist)
+        problems += [f"{path}:{number}: {text}" for text in found]
+        entries.append(ListEntry(name, label_ids, number))
+    if problems:
+        raise one_error(FileListError, problems)
+    if not entries:
+        raise FileListError(f"{path}: no entries; {_EXAMPLE}")
+    return entries
+
+
+def write_filelist(path: str | Path, entries: Iterable[ListEntry]) -> None:
+    """Writes a list that `read_filelist` reads back; paths are quoted where needed.
+
+    Raises:
+        FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
+        OutputError: the place cannot be written.
+    """
+    lines = [" ".join([_quote(entry.path), *map(str, entry.label_ids)]) for entry in entries]
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
+    """The path and the label fields of a line whose path is quoted; ValueError says what is wrong."""
+    text = line.decode().strip(_BLANKS)
+    quote = text[0]
+    end = 1
+    while True:
+        end = text.find(quote, end)
+        if end < 0:
+            raise ValueError(f"the quote {quote} is not closed; put {quote} after the path")
+        if text[end + 1 : end + 2] != quote:
+            break
+        end += 2
+    rest = text[end + 1 :]
+    if rest and rest[0] not in _BLANKS:
+        raise ValueError(
+            f"{rest[:20]!r} follows the closing quote; put a blank between, or the quote at the end"
+        )
+    return text[1:end].replace(quote * 2, quote), rest.encode().split()
+
+
+def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[int, ...], list[str]]:
+    """The class ids of a line, and what is wrong with them."""
+    problems = []
+    label_ids: dict[int, None] = {}  # ordered, unique
+    for field in fields:
+        if not field.removeprefix(b"-").isdigit() or len(field) > _MAX_DIGITS:
+            problems.append(_not_an_integer(field.decode()))
+            continue
+        label_id = int(field)
+        if field.startswith(b"-"):
+            problems.append(f"label {label_id} is negative; class ids count from 0")
+        elif num_classes is not None and label_id >= num_classes:
+            problems.append(
+                f"label {label_id}, expected below num_classes {num_classes}; class ids count from 0"
+            )
+        elif label_id in label_ids:
+            problems.append(f"label {label_id} is there twice; remove one")
+        label_ids[label_id] = None
+    return tuple(label_ids), problems
+
+
+def _not_an_integer(field: str) -> str:
+    if field.startswith("#"):
+        return f"label {field[:40]!r} is not an integer; a comment needs a line of its own"
+    return f'label {field[:40]!r} is not an integer; a path with blanks must be quoted, such as "my clip.mp4"'
+
+
+def _check_path(name: str, must_exist: bool) -> list[str]:
+    if not name:
+        return ["the path is empty; write it between the quotes"]
+    if "\0" in name:
+        return ["a NUL character in the path; is this a text file?"]
+    if must_exist and not os.path.exists(name):  # noqa: PTH110 - a third of Path.exists' time over long lists
+        return [f"{name}: no such file or folder; relative paths start at the working folder {Path.cwd()}"]
+    return []
+
+
+def _quote(name: str) -> str:
+    """The path as a line holds it."""
+    if not name or "\n" in name or "\0" in name:
+        raise FileListError(
+            f"{name!r}: a list cannot hold an empty path, a line break or NUL; rename the file"
+        )
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
+        raise FileListError(f"{name!r}: the name is not Unicode, and a list is UTF-8; rename the file")
+    if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff":
+        quote = "'" if '"' in name else '"'
+        return quote + name.replace(quote, quote * 2) + quote
+    return name

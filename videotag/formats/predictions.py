@@ -1,0 +1,58 @@
+"""Predictions on disk: JSON, JSON lines or CSV, written one video at a time and renamed when complete.
+
+A prediction is a dict: {"video_id", "tags": [{"class_id", "class_name", "probability"}], ...}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from videotag.atomic import open_atomic
+
+Format = Literal["json", "jsonl", "csv"]
+CSV_COLUMNS = ("video_id", "rank", "class_id", "class_name", "probability")
+
+
+@contextlib.contextmanager
+def prediction_writer(path: str | Path, file_format: Format) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that writes one prediction; the file at `path` appears when the block ends well.
+
+    However many videos there are, one at a time is held in memory.
+
+    Args:
+        path: of the finished file.
+        file_format: "json", one array; "jsonl", an object a line; "csv", a row per tag, rank from 1.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    with open_atomic(path, "w") as file:
+        if file_format == "csv":
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(CSV_COLUMNS)
+            yield lambda prediction: rows.writerows(_csv_rows(prediction))
+        elif file_format == "jsonl":
+            yield lambda prediction: _print(file, json.dumps(prediction, ensure_ascii=False), "\n")
+        else:
+            file.write("[")
+            separators = itertools.chain(["\n"], itertools.repeat(",\n"))
+            yield lambda prediction: _print(
+                file, next(separators), json.dumps(prediction, ensure_ascii=False)
+            )
+            file.write("\n]\n")
+
+
+def _print(file: IO[str], *texts: str) -> None:
+    for text in texts:
+        file.write(text)
+
+
+def _csv_rows(prediction: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    for rank, tag in enumerate(prediction["tags"], start=1):
+        yield prediction["video_id"], rank, tag["class_id"], tag["class_name"], tag["probability"]

@@ -1,0 +1,208 @@
+"""PyTorch's .pth files read without PyTorch: the old one (a row of pickles, then the data) and the zip.
+
+Both hold a pickle in which a tensor is a call `_rebuild_tensor_v2(storage, offset, size, stride, ...)` and a
+storage a persistent id; the values follow after the pickle, or lie in the zip under the storage's key.
+Several tensors may share a storage. Layouts: torch/serialization.py, `_legacy_load` and `_load`.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from videotag.formats import pickles
+
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle of an old file
+_PROTOCOL_VERSION = 1001
+_BFLOAT16 = "bfloat16"
+_STORAGE_TYPES = {  # dtype of the values by the name of the storage's class
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": _BFLOAT16,
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "<i1",
+    "ByteStorage": "<u1",
+    "BoolStorage": "|b1",
+}
+
+
+@dataclass
+class Storage:
+    """A row of values that tensors are cut from."""
+
+    dtype: str  # a NumPy dtype, or bfloat16
+    numel: int
+    values: np.ndarray | None = None  # filled once the data is reached
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * (2 if self.dtype == _BFLOAT16 else np.dtype(self.dtype).itemsize)
+
+    def fill(self, raw: bytes) -> None:
+        """Sets the values from `nbytes` little-endian bytes."""
+        if len(raw) != self.nbytes:
+            raise pickle.UnpicklingError(
+                f"a storage of {len(raw)} bytes, expected {self.nbytes}; download it again"
+            )
+        if self.dtype == _BFLOAT16:
+            self.values = widen_bfloat16(np.frombuffer(raw, "<u2"))
+        else:
+            self.values = np.frombuffer(raw, self.dtype)  # read-only, as bytes are
+
+
+@dataclass
+class Tensor:
+    """A tensor whose storage may not be filled yet."""
+
+    storage: Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]  # both in elements
+
+    def array(self) -> np.ndarray:
+        """A read-only view on the storage.
+
+        Raises:
+            pickle.UnpicklingError: the view leaves the storage or is larger, or the storage has no data.
+        """
+        values = self.storage.values
+        if values is None:
+            raise pickle.UnpicklingError("a tensor without data; download the file again")
+        numbers = (self.offset, *self.size, *self.stride)
+        if (
+            len(self.size) != len(self.stride)
+            or len(self.size) > 32
+            or any(type(n) is not int for n in numbers)
+        ):
+            raise pickle.UnpicklingError("a tensor of no valid shape; download the file again")
+        steps = sum((size - 1) * stride for size, stride in zip(self.size, self.stride, strict=True))
+        end = self.offset + steps + 1 if math.prod(self.size) else self.offset
+        if min(numbers) < 0 or end > len(values) or math.prod(self.size) > len(values):
+            raise pickle.UnpicklingError(
+                f"a tensor of size {self.size} outside its {len(values)} stored values"
+            )
+        strides = tuple(stride * values.itemsize for stride in self.stride)
+        return np.lib.stride_tricks.as_strided(values[self.offset :], self.size, strides, writeable=False)
+
+
+def load_legacy(reader: pickles.BoundedReader) -> object:
+    """The object of an old .pth behind its magic number, with `Tensor` for every tensor.
+
+    Raises:
+        pickle.UnpicklingError: truncated, damaged, unsafe, or of a variant that is not read.
+    """
+    version, system = pickles.load(reader), pickles.load(reader)
+    if (
+        version != _PROTOCOL_VERSION
+        or not isinstance(system, dict)
+        or system.get("little_endian") is not True
+    ):
+        raise pickle.UnpicklingError(
+            "a .pth of an unknown variant; load and save it again with a current PyTorch"
+        )
+    storages: dict[str, Storage] = {}
+    content = pickles.load(reader, names=_TORCH_NAMES, persistent=_storage_maker(storages))
+    keys = pickles.load(reader)
+    if not isinstance(keys, list):
+        raise pickle.UnpicklingError("damaged: no list of storages; download it again")
+    for key in keys:
+        storage = storages.get(key) if isinstance(key, str) else None
+        if storage is None or int.from_bytes(reader.read(8), "little") != storage.numel:
+            raise pickle.UnpicklingError("damaged: a storage that no tensor has; download it again")
+        storage.fill(reader.read(storage.nbytes))
+    return content
+
+
+def load_zip(archive: zipfile.ZipFile, size: int) -> object:
+    """The object of a zip .pth of `size` bytes, with `Tensor` for every tensor.
+
+    Raises:
+        pickle.UnpicklingError: damaged, unsafe, or of a variant that is not read.
+    """
+    members = {info.filename: info for info in archive.infolist()}
+    roots = [
+        name.removesuffix("data.pkl")
+        for name in members
+        if name.endswith("/data.pkl") and name.count("/") == 1
+    ]
+    if len(roots) != 1:
+        raise pickle.UnpicklingError(
+            "a zip without data.pkl, so no PyTorch weights; unpack it if weights are inside"
+        )
+    root = roots[0]
+    # Stored as they are and never overlapping: then nothing that is read is larger than the file.
+    if (
+        any(info.compress_type for info in members.values())
+        or sum(i.file_size for i in members.values()) > size
+    ):
+        raise pickle.UnpicklingError(
+            "a zip whose members are compressed or overlap; save it again with PyTorch"
+        )
+    if f"{root}byteorder" in members and archive.read(f"{root}byteorder") != b"little":
+        raise pickle.UnpicklingError("written big-endian; save it again on a little-endian machine")
+    storages: dict[str, Storage] = {}
+    with archive.open(f"{root}data.pkl") as file:
+        reader = pickles.BoundedReader(file, members[f"{root}data.pkl"].file_size)
+        content = pickles.load(reader, names=_TORCH_NAMES, persistent=_storage_maker(storages))
+    for key, storage in storages.items():
+        if f"{root}data/{key}" not in members:
+            raise pickle.UnpicklingError("damaged: a storage is missing; download it again")
+        storage.fill(archive.read(f"{root}data/{key}"))
+    return content
+
+
+def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """float32 of bfloat16 bits held as uint16: the upper half of a float32, so exact; read-only."""
+    values = (bits.astype(np.uint32) << 16).view(np.float32)
+    values.flags.writeable = False
+    return values
+
+
+def _storage_maker(storages: dict[str, Storage]) -> Callable[[object], Storage]:
+    """A reader of persistent ids that notes every storage under its key."""
+
+    def make(persistent_id: object) -> Storage:
+        if not isinstance(persistent_id, tuple) or persistent_id[0] != "storage":
+            raise ValueError("a persistent id of no storage")
+        _, storage_type, key, _device, numel, *view = persistent_id
+        if view not in ([], [None]):
+            raise pickle.UnpicklingError(
+                "a view of a storage, as before PyTorch 0.4; save it again with a current one"
+            )
+        if not isinstance(key, str) or type(numel) is not int or numel < 0:
+            raise ValueError("a storage without key or size")
+        dtype = _STORAGE_TYPES[storage_type.name.removeprefix("torch.")]
+        storage = storages.setdefault(key, Storage(dtype, numel))
+        if (storage.dtype, storage.numel) != (dtype, numel):
+            raise ValueError("a storage of two kinds")
+        return storage
+
+    return make
+
+
+def _rebuild_tensor(
+    storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
+) -> Tensor:
+    if not isinstance(storage, Storage) or not isinstance(size, tuple) or not isinstance(stride, tuple):
+        raise ValueError("a tensor without storage or shape")
+    return Tensor(storage, offset, size, stride)
+
+
+def _rebuild_parameter(tensor: Tensor, *_: object) -> Tensor:
+    return tensor
+
+
+_TORCH_NAMES: pickles.Names = {
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_parameter": _rebuild_parameter,
+    **{f"torch.{name}": None for name in _STORAGE_TYPES},
+}

@@ -1,0 +1,224 @@
+"""Weight files: Paddle's .pdparams and PyTorch's .pth read as {name: array}, .pdparams written.
+
+What a file is, its content decides, not its suffix. Nothing in it is run (see pickles.py).
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from videotag.atomic import open_atomic
+from videotag.errors import WeightsError
+from videotag.formats import pickles, torch_files
+
+_READ_KINDS = "read are Paddle's .pdparams and PyTorch's .pth"
+_PARAMETER_NAMES = "StructuredToParameterName@@"  # Paddle's map to its inner names; not weights
+_BIG_PARAMETERS = (
+    "UnpackBigParamInfor@@"  # Paddle's table of arrays cut in pieces, if over 1 GiB in protocol 2 or 3
+)
+_HEAD_BYTES = 512
+_SUFFIXES = (".pdparams", ".pth")
+_WRITTEN_TYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64")
+# What zipfile raises on files made by chance or by an attacker.
+_ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    LookupError,
+    OverflowError,
+    ValueError,
+)
+
+
+def read_weights(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a weight file by name, in its order: the top-level dict or, if there, its 'state_dict'.
+
+    Args:
+        path: a .pdparams (any pickle of a dict of arrays), or a .pth, old or zip.
+
+    Returns:
+        Arrays in native byte order. They are read-only and may be strided, being views on what was read: copy
+        one to change it. bfloat16 becomes float32; Paddle writes it as uint16, so uint16 becomes float32 too.
+
+    Raises:
+        WeightsError: missing, damaged, another kind of file, unsafe, or with anything but arrays.
+    """
+    state = _read_state_dict(path)
+    state.pop(_PARAMETER_NAMES, None)
+    if _BIG_PARAMETERS in state:
+        raise WeightsError(
+            f"{path}: arrays cut in pieces, as of pickle protocol 2; paddle.load and paddle.save it again"
+        )
+    if not state:
+        raise WeightsError(f"{path}: holds no arrays; give a file of trained weights")
+    try:
+        return {name: _to_array(name, value) for name, value in _named(state)}
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def read_state(path: str | Path) -> dict[str, object]:
+    """The dict in a file of paddle.save as it is nested, such as an optimizer's .pdopt; tensors as arrays.
+
+    Raises:
+        WeightsError: missing, damaged, another kind of file, unsafe, or not a dict.
+    """
+    content = _read_content(path)
+    if not isinstance(content, dict):
+        raise WeightsError(
+            f"{path}: holds one {type(content).__name__}, expected a dict; was it saved by paddle.save?"
+        )
+    return content
+
+
+def write_pdparams(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays as paddle.load and tools as old as Python 3.4 read them; same arrays, same bytes.
+
+    Raises:
+        WeightsError: a value is no array, or of a dtype that Paddle would not read back as it is.
+        OutputError: the place cannot be written.
+    """
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise WeightsError(f"{path}: {name} is of type {type(array).__name__}, expected a NumPy array")
+        if array.dtype.name not in _WRITTEN_TYPES:
+            raise WeightsError(
+                f"{path}: {name} has dtype {array.dtype}, which Paddle does not keep; cast it to float32"
+            )
+    with open_atomic(path) as file:
+        for part in pickles.dump_arrays(arrays):
+            file.write(part)
+
+
+def resolve_weights(path: str | Path) -> Path:
+    """The weight file that a user means by `path`, the first of these that is there.
+
+    1. The file.
+    2. A prefix without suffix: `path`.pdparams, then `path`.pth.
+    3. A folder. Of the first of these kinds that it holds, there must be one file: *_best.pdparams;
+       *.pdparams without _epochN; any *.pdparams; *.pth.
+
+    Raises:
+        WeightsError: nothing there, or a folder with several of a kind.
+    """
+    path = Path(path)
+    tried = [path, *(path.with_name(path.name + suffix) for suffix in _SUFFIXES)]
+    for candidate in tried:
+        if candidate.is_file():
+            return candidate
+    if path.is_dir():
+        return _choose_in_folder(path)
+    raise WeightsError(
+        f"{path}: no weights; tried {', '.join(map(str, tried))}; give a file, a prefix of one, or a folder"
+    )
+
+
+def _choose_in_folder(folder: Path) -> Path:
+    files = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+    paddle = [file for file in files if file.suffix == ".pdparams"]
+    kinds = [
+        [file for file in paddle if file.stem.endswith("_best")],
+        [file for file in paddle if not re.search(r"_epoch\d+$", file.stem)],
+        paddle,
+        files,
+    ]
+    chosen = next((kind for kind in kinds if kind), [])
+    if not chosen:
+        raise WeightsError(
+            f"{folder}: no *.pdparams or *.pth in this folder; train first, or give another one"
+        )
+    if len(chosen) > 1:
+        names = ", ".join(file.name for file in chosen[:10])
+        raise WeightsError(f"{folder}: several weights, {names}; give one of them")
+    return chosen[0]
+
+
+def _read_state_dict(path: str | Path) -> dict[object, object]:
+    content = _read_content(path)
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path}: holds one {type(content).__name__}, expected a dict of arrays by name")
+    return content
+
+
+def _read_content(path: str | Path) -> object:
+    """The object in the file, `torch_files.Tensor` standing for PyTorch's tensors."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            head = file.read(_HEAD_BYTES)
+            file.seek(0)
+            _refuse_other_kinds(head, path)
+            if head.startswith(b"PK"):
+                with zipfile.ZipFile(file) as archive:
+                    return torch_files.load_zip(archive, size)
+            reader = pickles.BoundedReader(file, size)
+            content = pickles.load(reader)
+            is_old_pth = type(content) is int and content == torch_files.MAGIC_NUMBER
+            return torch_files.load_legacy(reader) if is_old_pth else content
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file; download it, or correct the path") from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot read ({error.strerror or error})") from error
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    except _ZIP_DAMAGE as error:
+        detail = " ".join(str(error).split())[:120]
+        raise WeightsError(f"{path}: damaged zip ({detail}); copy or download it again") from error
+
+
+def _refuse_other_kinds(head: bytes, path: Path) -> None:
+    """Names what the file is instead, as far as its first bytes tell."""
+    start = head.lstrip().lower()
+    if not head:
+        what = "empty; copy or download it again"
+    elif start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        what = "a web page, not weights; open its address in a browser to see why, and download it again"
+    elif start.startswith(b"version https://git-lfs"):
+        what = "a Git LFS pointer; run: git lfs pull"
+    elif head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
+        what = f"an archive; unpack it (tar -xf {path}) and give the .pdparams or .pth inside"
+    elif head[8:9] == b"{":
+        what = f"a safetensors file, which is not read; {_READ_KINDS}"
+    elif not head.startswith((b"\x80", b"PK")):
+        what = f"no weight file; {_READ_KINDS}"
+    else:
+        return
+    raise WeightsError(f"{path}: {what}")
+
+
+def _to_array(name: str, value: object) -> np.ndarray:
+    """The array of a state dict's value, in native byte order."""
+    array = value.array() if isinstance(value, torch_files.Tensor) else value
+    if not isinstance(array, np.ndarray):
+        raise pickle.UnpicklingError(
+            f"{name[:80]!r} is of type {type(value).__name__}, not an array;"
+            " save the model's state dict alone, or under 'state_dict'"
+        )
+    if array.dtype == np.uint16:
+        return torch_files.widen_bfloat16(array)
+    return array if array.dtype.isnative else _read_only(array.astype(array.dtype.newbyteorder("=")))
+
+
+def _named(state: dict[object, object]) -> Iterator[tuple[str, object]]:
+    """The items of a state dict, whose keys must be text."""
+    for name, value in state.items():
+        if not isinstance(name, str):
+            raise pickle.UnpicklingError(f"an array is named by type {type(name).__name__}, expected text")
+        yield name, value
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array

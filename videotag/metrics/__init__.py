@@ -1,0 +1,38 @@
+"""How good scores are: Hit@1, PERR, GAP and mAP for many labels per video, top-k for one label.
+
+Each metric is one file with a function over whole arrays and an accumulator that takes batches:
+
+    gap(scores, labels)                       metric = Gap()
+                                              metric.update(scores, labels)   # per batch
+                                              metric.merge(metric_of_another_process)
+                                              metric.compute()
+
+An accumulator answers the same, to the last bit, for any split into batches and any order of merges.
+TaggingMetrics and SingleLabelMetrics compute all metrics of a task from one pass over the scores.
+To add a metric, add a file like hit_at_one.py (a mean over videos) or gap.py (over all kept entries).
+
+NumPy only: nothing here loads Paddle.
+"""
+
+from videotag.metrics.gap import Gap, gap
+from videotag.metrics.hit_at_one import HitAtOne, hit_at_one
+from videotag.metrics.mean_ap import MeanAp, mean_ap
+from videotag.metrics.perr import Perr, perr
+from videotag.metrics.single_label import SingleLabelMetrics
+from videotag.metrics.tagging import TaggingMetrics
+from videotag.metrics.topk import TopKAccuracy, topk_accuracy
+
+__all__ = [
+    "Gap",
+    "HitAtOne",
+    "MeanAp",
+    "Perr",
+    "SingleLabelMetrics",
+    "TaggingMetrics",
+    "TopKAccuracy",
+    "gap",
+    "hit_at_one",
+    "mean_ap",
+    "perr",
+    "topk_accuracy",
+]

@@ -1,0 +1,124 @@
+"""One batch of scores and labels: checked, and each video's best classes put in order.
+
+The order within a video is by score, highest first; of equal scores the lower class id comes first.
+It depends on that video alone, hence not on how videos are split into batches.
+
+Shapes: N videos, C classes, K classes ranked per video.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from videotag.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class RankedBatch:
+    """The best K classes of every video; all that the multi-label metrics need of a batch.
+
+    Attributes:
+        class_ids: (N, K) int64, best class first.
+        scores: (N, K) float32 or float64, descending.
+        hits: (N, K) bool, True where the class is a label of the video.
+        num_positives: (N,) int64, labels per video, also those outside the K.
+        positives_per_class: (C,) int64, videos per label, also those outside the K.
+    """
+
+    class_ids: np.ndarray
+    scores: np.ndarray
+    hits: np.ndarray
+    num_positives: np.ndarray
+    positives_per_class: np.ndarray
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.positives_per_class.size)
+
+
+def rank_batch(scores: npt.ArrayLike, labels: npt.ArrayLike, *, depth: int = 1) -> RankedBatch:
+    """The `depth` best classes of every video, or more where a video has more labels than that.
+
+    K = min(C, max(depth, labels of the video with most of them)), so that PERR can look at as many
+    classes as a video has labels.
+
+    Args:
+        scores: (N, C) finite numbers, higher is more likely; logits serve as well as probabilities.
+        labels: (N, C) in {0, 1}, of any numeric type or bool.
+        depth: classes to rank, at least 1.
+
+    Raises:
+        ShapeError: not 2-D, shapes differ, no class, a score that is not finite, a label besides 0 and 1.
+    """
+    scores = checked_scores(scores)
+    positive = _checked_labels(labels, scores.shape)
+    num_positives = np.count_nonzero(positive, axis=1)  # (N,)
+    depth = min(scores.shape[1], max(depth, int(num_positives.max(initial=0))))
+    class_ids = _best_classes(scores, depth)
+    return RankedBatch(
+        class_ids=class_ids,
+        scores=np.take_along_axis(scores, class_ids, axis=1),
+        hits=np.take_along_axis(positive, class_ids, axis=1),
+        num_positives=num_positives,
+        positives_per_class=np.count_nonzero(positive, axis=0),
+    )
+
+
+def checked_scores(scores: npt.ArrayLike) -> np.ndarray:
+    """The scores as (N, C) float32 or float64; float32 stays float32, which loses nothing and saves memory.
+
+    Raises:
+        ShapeError: not (N, C) with C >= 1, not numbers, or not finite.
+    """
+    scores = _checked_numbers("scores", scores)
+    if scores.ndim != 2 or scores.shape[1] == 0:
+        raise ShapeError(f"scores: shape {scores.shape}, expected (N videos, C classes) with C >= 1")
+    if scores.dtype != np.float32:
+        scores = scores.astype(np.float32 if scores.dtype == np.float16 else np.float64, copy=False)
+    finite = np.isfinite(scores)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise ShapeError(
+            f"scores[{row}, {column}]: {scores[row, column]}, expected a finite number; did training diverge?"
+        )
+    return scores
+
+
+def _checked_labels(labels: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """The labels as (N, C) bool."""
+    labels = _checked_numbers("labels", labels)
+    if labels.shape != shape:
+        hint = "; class ids instead of a multi-hot row per video?" if labels.ndim == 1 else ""
+        raise ShapeError(f"labels: shape {labels.shape}, expected that of the scores, {shape}{hint}")
+    positive = labels.astype(bool, copy=False)
+    wrong = labels != positive  # also True for NaN
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ShapeError(f"labels[{row}, {column}]: {labels[row, column]}, expected 0 or 1")
+    return positive
+
+
+def _checked_numbers(name: str, values: npt.ArrayLike) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise ShapeError(f"{name}: dtype {array.dtype}, expected real numbers")
+    return array
+
+
+def _best_classes(scores: np.ndarray, depth: int) -> np.ndarray:
+    """(N, depth) class ids, best first; 1 <= depth <= C.
+
+    A partition alone would leave to chance which of the classes that share the last kept score stay.
+    """
+    worst_kept = scores.shape[1] - depth
+    threshold = np.partition(scores, worst_kept, axis=1)[:, worst_kept, None]  # (N, 1)
+    above = scores > threshold
+    tied = scores == threshold
+    room = depth - np.count_nonzero(above, axis=1, keepdims=True)  # (N, 1), for tied classes
+    kept = above | (tied & (np.cumsum(tied, axis=1, dtype=np.int32) <= room))
+    class_ids = np.nonzero(kept)[1].reshape(-1, depth)  # ascending in every row
+    order = np.argsort(-np.take_along_axis(scores, class_ids, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(class_ids, order, axis=1)

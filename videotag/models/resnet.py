@@ -1,0 +1,136 @@
+"""ResNet-18/34/50/101 as backbones: frames -> pooled features.
+
+arXiv:1512.03385 in the form called v1.5: a bottleneck strides in its 3x3 convolution, not in the first 1x1.
+Parameter names are those of paddle.vision.models.resnet*, without its classifier.
+Shapes: B frames, D = 512 (18, 34) or 2048 (50, 101).
+"""
+
+from __future__ import annotations
+
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from videotag.config import Section
+from videotag.registry import register_model
+
+#: depth -> (blocks per stage, whether they are bottlenecks)
+_STAGES = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+}
+
+
+class BackboneConfig(Section):
+    """A ResNet has no settings of its own; its depth is part of its name."""
+
+
+class BasicBlock(nn.Layer):
+    """Two 3x3 convolutions around a shortcut: (B, I, h, w) -> (B, width, h / stride, w / stride)."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2D(in_channels, width, 3, stride, 1, bias_attr=False)
+        self.bn1 = nn.BatchNorm2D(width)
+        self.conv2 = nn.Conv2D(width, width, 3, 1, 1, bias_attr=False)
+        self.bn2 = nn.BatchNorm2D(width)
+        self.downsample = _shortcut(in_channels, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output after the residual sum and ReLU."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + self.downsample(x))
+
+
+class Bottleneck(nn.Layer):
+    """1x1, 3x3, 1x1 around a shortcut: (B, I, h, w) -> (B, 4 width, h / stride, w / stride)."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2D(in_channels, width, 1, bias_attr=False)
+        self.bn1 = nn.BatchNorm2D(width)
+        self.conv2 = nn.Conv2D(width, width, 3, stride, 1, bias_attr=False)
+        self.bn2 = nn.BatchNorm2D(width)
+        self.conv3 = nn.Conv2D(width, 4 * width, 1, bias_attr=False)
+        self.bn3 = nn.BatchNorm2D(4 * width)
+        self.downsample = _shortcut(in_channels, 4 * width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output after the residual sum and ReLU."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return F.relu(y + self.downsample(x))
+
+
+class ResNet(nn.Layer):
+    """Frames (B, 3, H, W) -> features (B, D); H and W from 32 pixels."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        blocks, bottleneck = _STAGES[depth]
+        block = Bottleneck if bottleneck else BasicBlock
+        self.conv1 = nn.Conv2D(3, 64, 7, 2, 3, bias_attr=False)
+        self.bn1 = nn.BatchNorm2D(64)
+        self.maxpool = nn.MaxPool2D(3, 2, 1)
+        channels = 64
+        for stage, (count, width) in enumerate(zip(blocks, (64, 128, 256, 512), strict=True)):
+            layers: list[nn.Layer] = []
+            for index in range(count):
+                layers.append(block(channels, width, 2 if stage > 0 and index == 0 else 1))
+                channels = width * block.expansion
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
+        self.feature_dim = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Average over the last map: (B, D), never negative."""
+        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, D, H / 32, W / 32)
+        return x.mean(axis=[2, 3])
+
+
+@register_model("resnet18", config=BackboneConfig, kind="backbone", task="single_label")
+class ResNet18(ResNet):
+    """ResNet-18, D = 512."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(18)
+
+
+@register_model("resnet34", config=BackboneConfig, kind="backbone", task="single_label")
+class ResNet34(ResNet):
+    """ResNet-34, D = 512."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(34)
+
+
+@register_model("resnet50", config=BackboneConfig, kind="backbone", task="single_label")
+class ResNet50(ResNet):
+    """ResNet-50, D = 2048."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(50)
+
+
+@register_model("resnet101", config=BackboneConfig, kind="backbone", task="single_label")
+class ResNet101(ResNet):
+    """ResNet-101, D = 2048: the backbone of VideoTag's TSN."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(101)
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Layer:
+    """The identity, or a 1x1 convolution where the shape changes."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Conv2D(in_channels, out_channels, 1, stride, bias_attr=False), nn.BatchNorm2D(out_channels)
+    )

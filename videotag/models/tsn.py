@@ -1,0 +1,67 @@
+"""Temporal Segment Network over any backbone: the same 2-D network on every frame, then the mean.
+
+arXiv:1608.00859, as VideoTag uses it. Differs: the backbone is a setting, not only ResNet-101.
+Shapes: N videos, T frames, D feature width, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from paddle import Tensor, nn
+from pydantic import model_validator
+
+from videotag.config import ExtractorModel, Positive
+from videotag.registry import get_model, list_models, register_model
+
+
+class TSNConfig(ExtractorModel):
+    """MODEL section of TSN.
+
+    Attributes:
+        num_layers: depth of the ResNet, where `backbone` is not given.
+        backbone: a registered backbone.
+    """
+
+    num_layers: Positive = 101
+    backbone: str | None = None
+    num_classes: Positive = 400
+    topk: Positive = 5
+
+    @model_validator(mode="after")
+    def _backbone_exists(self) -> TSNConfig:
+        self.backbone = self.backbone or f"resnet{self.num_layers}"
+        names = [entry.name for entry in list_models("backbone")]
+        if self.backbone.lower() not in map(str.lower, names):
+            raise ValueError(f"{self.backbone} is not a backbone; there are: {', '.join(names)}")
+        return self
+
+
+@register_model("TSN", config=TSNConfig, kind="extractor", task="single_label")
+class TSN(nn.Layer):
+    """Clips (N, T, 3, H, W) -> logits (N, C), or features (N, T, D)."""
+
+    def __init__(self, config: TSNConfig) -> None:
+        super().__init__()
+        entry = get_model(str(config.backbone))
+        self.backbone: Any = entry.cls(entry.config())
+        self.feature_dim: int = self.backbone.feature_dim
+        self.fc = nn.Linear(self.feature_dim, config.num_classes)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Mean over the frames' logits: (N, C)."""
+        return self.fc(self.forward_features(clips)).mean(axis=1)
+
+    def forward_features(self, clips: Tensor) -> Tensor:
+        """The backbone's features of every frame: (N, T, D)."""
+        frames = clips.flatten(0, 1)  # (N * T, 3, H, W)
+        return self.backbone(frames).reshape([*clips.shape[:2], self.feature_dim])
+
+    def adapt_state(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Weights of a bare backbone, in a layout that it knows, under this network's names."""
+        adapt = getattr(self.backbone, "adapt_state", None)
+        adapted: dict[str, np.ndarray] = adapt(state) if adapt else state
+        if any(name.startswith("backbone.") for name in adapted):
+            return adapted
+        return {name if name.startswith("fc.") else f"backbone.{name}": x for name, x in adapted.items()}

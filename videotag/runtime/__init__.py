@@ -1,0 +1,3 @@
+"""Where a trained network runs."""
+
+from videotag.quiet_paddle import paddle as paddle

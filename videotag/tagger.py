@@ -1,0 +1,302 @@
+"""Both stages loaded once: a media file in, tags out, no files in between.
+
+    tagger = Tagger.load()                       # ImageNet's 1,000 names, no second stage
+    tagger = Tagger.load(extractor_config="configs/tsn.yaml", extractor_weights="weights/tsn",
+                         predictor_weights="data/checkpoints", label_file="label_3396.txt")
+    result = tagger.tag("any.mp4")
+Shapes: T frames of a video, D feature width, C classes, S segments.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+from videotag.config import Config, load_config
+from videotag.datasets.features import FeatureBatch, pad
+from videotag.datasets.prefetch import prefetch
+from videotag.engine.checkpoint import CONFIG_FILE, LABELS_FILE, load_weights
+from videotag.engine.evaluate import to_tensors
+from videotag.engine.extractor import FeatureExtractor, Frames, read_frames
+from videotag.engine.predict import Tag, top_tags
+from videotag.errors import ConfigError, LabelFileError, MediaError
+from videotag.labels import load_imagenet_names, read_labels
+from videotag.models import load_models
+from videotag.weights import DEFAULT_EXTRACTOR, find_weights, named_weights
+
+SEGMENT_SEC = 5.0
+LEAST_FRAMES_PER_SEGMENT = 4
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The tags of a part of a video, from start_sec to end_sec."""
+
+    start_sec: float
+    end_sec: float
+    tags: list[Tag]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The segment as it stands in JSON files."""
+        return {
+            "start_sec": round(self.start_sec, 3),
+            "end_sec": round(self.end_sec, 3),
+            "tags": [tag.to_dict() for tag in self.tags],
+        }
+
+
+@dataclass(frozen=True)
+class TagResult:
+    """What a Tagger says of one video.
+
+    Attributes:
+        path: as it was given.
+        tags: of the whole video, the likeliest first.
+        segments: equal parts of the video in order, each with its own tags.
+        duration_sec: of the video.
+        attention: per modality (T,), the weight of each of T equal steps of time, summing to 1; empty
+            without a second stage that has attention.
+        warning: what is wrong with the file although it could be read; None if nothing.
+    """
+
+    path: str
+    tags: list[Tag]
+    segments: list[Segment]
+    duration_sec: float
+    attention: dict[str, np.ndarray] = field(default_factory=dict)
+    warning: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as it stands in JSON files."""
+        return {
+            "video_id": self.path,
+            "duration_sec": round(self.duration_sec, 3),
+            "tags": [tag.to_dict() for tag in self.tags],
+            "segments": [segment.to_dict() for segment in self.segments],
+            "attention": {name: [round(float(a), 6) for a in x] for name, x in self.attention.items()},
+            "warning": self.warning,
+        }
+
+
+class Tagger:
+    """Tags videos; made by Tagger.load. Not to be used from two threads at once.
+
+    Args:
+        extractor: the first stage.
+        predictor: the second stage's network and config; None to tag with the first stage's classifier.
+        labels: C names.
+        top_k: tags kept.
+        threshold: least probability of a tag.
+        segment_sec: wanted length of a segment in seconds.
+    """
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        predictor: tuple[Any, Config] | None,
+        labels: list[str],
+        *,
+        top_k: int,
+        threshold: float = 0.0,
+        segment_sec: float = SEGMENT_SEC,
+    ) -> None:
+        self._extractor = extractor
+        self._predictor = predictor
+        self._labels = labels
+        self._segment_sec = segment_sec
+        self._top = partial(top_tags, labels=labels, top_k=top_k, threshold=threshold)
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        extractor_config: str | Path | None = None,
+        extractor_weights: str | Path | None = None,
+        predictor_config: str | Path | None = None,
+        predictor_weights: str | Path | None = None,
+        label_file: str | Path | None = None,
+        use_gpu: bool | str | None = None,
+        overrides: list[tuple[str, Any]] | None = None,
+        top_k: int | None = None,
+        threshold: float = 0.0,
+        segment_sec: float = SEGMENT_SEC,
+    ) -> Tagger:
+        """A tagger with its weights loaded.
+
+        Args:
+            extractor_config: of the first stage; the embedded ImageNet classifier if neither it nor its
+                weights are given.
+            extractor_weights: a file, a prefix, a folder or named weights.
+            predictor_config: of the second stage; if not given, the config beside its weights.
+            predictor_weights: of the second stage; without them the first stage's classifier tags.
+            label_file: class names; if not given, labels.txt beside the weights in use.
+            use_gpu: True, False or "auto"; the extractor config's value if not given.
+            overrides: of the extractor's config, as load_config takes them.
+            top_k: tags kept; the config's topk if not given.
+            threshold: least probability of a tag.
+            segment_sec: wanted length of a segment in seconds.
+
+        Raises:
+            ConfigError, WeightsError, LabelFileError, DeviceError: what is wrong with an argument.
+        """
+        load_models()
+        extractor_weights = extractor_weights or (None if extractor_config else DEFAULT_EXTRACTOR)
+        if extractor_weights is None:
+            raise ConfigError("--extractor_weights: missing; they belong to --extractor_config")
+        weights_path = find_weights(extractor_weights)
+        extractor_config = extractor_config or _config_of(extractor_weights, weights_path)
+        overrides = [*(overrides or []), *([] if use_gpu is None else [("TRAIN.use_gpu", use_gpu)])]
+        config = load_config(extractor_config, overrides=overrides)
+        if config.entry.kind != "extractor":
+            raise ConfigError(
+                f"{extractor_config}: {config.entry.name} is no extractor; name it as --predictor_config"
+            )
+        if predictor_weights is None:
+            if predictor_config is not None:
+                raise ConfigError("--predictor_weights: missing; they belong to --predictor_config")
+            labels = _labels(
+                label_file, weights_path, config, embedded=str(extractor_weights) == DEFAULT_EXTRACTOR
+            )
+            extractor = FeatureExtractor(config, weights_path, with_classifier=True)
+            return cls(
+                extractor,
+                None,
+                labels,
+                top_k=top_k or config.model.topk,
+                threshold=threshold,
+                segment_sec=segment_sec,
+            )
+
+        second_path = find_weights(predictor_weights)
+        second = load_config(predictor_config or _config_of(predictor_weights, second_path))
+        if second.entry.kind != "tagger":
+            raise ConfigError(f"{second.entry.name} is no tagger; name it as --extractor_config")
+        labels = _labels(label_file, second_path, second)
+        extractor = FeatureExtractor(config, weights_path)
+        if list(second.model.dims.values()) != [extractor.feature_dim]:
+            raise ConfigError(
+                f"the extractor makes features of width {extractor.feature_dim}, the predictor wants "
+                f"{second.model.dims}; name the extractor it was trained with"
+            )
+        network = second.entry.cls(second.model)
+        load_weights(network, second_path, config_name=second.entry.name)
+        network.eval()
+        return cls(
+            extractor,
+            (network, second),
+            labels,
+            top_k=top_k or second.model.topk,
+            threshold=threshold,
+            segment_sec=segment_sec,
+        )
+
+    def tag(self, path: str | Path) -> TagResult:
+        """The tags of one media file.
+
+        Raises:
+            MediaError: the file cannot be decoded.
+        """
+        return self._tag_frames(str(path), read_frames(path, self._extractor.config.infer))
+
+    def tag_many(self, paths: Iterable[str]) -> Iterator[TagResult | MediaError]:
+        """The result of every file in order, or why it has none; the next ones are decoded meanwhile."""
+        split = self._extractor.config.infer
+        stop = threading.Event()
+
+        def read(path: str) -> tuple[str, Frames | MediaError]:
+            try:
+                return path, read_frames(path, split, stop=stop)
+            except MediaError as error:
+                return path, error
+
+        try:
+            for path, frames in prefetch(
+                read, paths, num_threads=split.batch_size, ahead=split.batch_size + 1
+            ):
+                yield frames if isinstance(frames, MediaError) else self._tag_frames(path, frames)
+        finally:
+            stop.set()
+
+    def _tag_frames(self, path: str, frames: Frames) -> TagResult:
+        features = self._extractor.features(frames)  # (T, D)
+        parts = self._parts(frames.duration_sec, len(features))
+        pieces = [features] + [features[a:b] for a, b in parts]
+        if self._predictor is None:
+            scores, attention = (
+                np.stack([_softmax(self._extractor.logits(p).mean(axis=0)) for p in pieces]),
+                {},
+            )
+        else:
+            scores, attention = self._predict(pieces)
+        step_sec = frames.duration_sec / len(features)
+        segments = [
+            Segment(a * step_sec, b * step_sec, self._top(row))
+            for (a, b), row in zip(parts, scores[1:], strict=True)
+        ]
+        return TagResult(
+            path=path,
+            tags=self._top(scores[0]),
+            segments=segments,
+            duration_sec=frames.duration_sec,
+            attention=attention,
+            warning=frames.warning,
+        )
+
+    def _parts(self, duration_sec: float, num_frames: int) -> list[tuple[int, int]]:
+        """Rows from a to b of every segment: near segment_sec long, none with less than a few frames."""
+        most = max(1, num_frames // LEAST_FRAMES_PER_SEGMENT)
+        count = min(most, max(1, round(duration_sec / self._segment_sec)))
+        bounds = np.linspace(0, num_frames, count + 1).round().astype(int)
+        return [(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+    def _predict(self, pieces: list[np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Scores (len(pieces), C) of the second stage, and its attention over the first piece."""
+        assert self._predictor is not None
+        network, config = self._predictor
+        name = next(iter(config.model.dims))
+        padded, mask = pad(pieces)
+        batch = FeatureBatch([], {name: padded}, {name: mask}, np.zeros((len(pieces), 0), np.float32))
+        with paddle.no_grad():
+            if hasattr(network, "attend"):
+                logits, attention = network.attend(*to_tensors(batch))
+            else:
+                logits, attention = network(*to_tensors(batch)), {}
+        return F.sigmoid(logits).numpy(), {m: a.numpy()[0] for m, a in attention.items()}
+
+
+def _config_of(weights: str | Path, path: Path) -> Path | str:
+    """The config that belongs to weights: of the named entry, or beside the file."""
+    named = named_weights().get(str(weights))
+    if named is not None:
+        return named.config
+    if (path.parent / CONFIG_FILE).is_file():
+        return path.parent / CONFIG_FILE
+    raise ConfigError(f"{path}: no {CONFIG_FILE} beside the weights; name the config they belong to")
+
+
+def _labels(
+    label_file: str | Path | None, weights: Path, config: Config, *, embedded: bool = False
+) -> list[str]:
+    """Class names: as named, beside the weights, of the config, or ImageNet's."""
+    if label_file is None and embedded:
+        return load_imagenet_names()
+    beside = weights.parent / LABELS_FILE
+    chosen = label_file or (beside if beside.is_file() else None) or config.model.label_file
+    if chosen is None:
+        raise LabelFileError(
+            f"no labels.txt beside {weights}; give --label_file, a UTF-8 text, the name of class 0 first"
+        )
+    return read_labels(chosen, num_classes=config.model.num_classes)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exp = np.exp(logits - logits.max())
+    return exp / exp.sum()
