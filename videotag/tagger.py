@@ -9,6 +9,7 @@ Shapes: T frames of a video, D feature width, C classes, S segments.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle
-import paddle.nn.functional as F
 
 from videotag.config import Config, load_config
 from videotag.datasets.features import FeatureBatch, pad
@@ -30,6 +29,7 @@ from videotag.engine.predict import Tag, top_tags
 from videotag.errors import ConfigError, LabelFileError, MediaError
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.models import load_models
+from videotag.quiet_paddle import paddle
 from videotag.weights import DEFAULT_EXTRACTOR, find_weights, named_weights
 
 SEGMENT_SEC = 5.0
@@ -255,7 +255,7 @@ class Tagger:
         most = max(1, num_frames // LEAST_FRAMES_PER_SEGMENT)
         count = min(most, max(1, round(duration_sec / self._segment_sec)))
         bounds = np.linspace(0, num_frames, count + 1).round().astype(int)
-        return [(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
 
     def _predict(self, pieces: list[np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Scores (len(pieces), C) of the second stage, and its attention over the first piece."""
@@ -269,7 +269,7 @@ class Tagger:
                 logits, attention = network.attend(*to_tensors(batch))
             else:
                 logits, attention = network(*to_tensors(batch)), {}
-        return F.sigmoid(logits).numpy(), {m: a.numpy()[0] for m, a in attention.items()}
+        return paddle.nn.functional.sigmoid(logits).numpy(), {m: a.numpy()[0] for m, a in attention.items()}
 
 
 def _config_of(weights: str | Path, path: Path) -> Path | str:

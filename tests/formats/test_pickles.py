@@ -150,7 +150,7 @@ def test_attack_does_not_run(tmp_path):
     ran = tmp_path / "ran"
     for protocol in (2, 4):
         content = pickle.dumps({"w": Attack(eval, f"open({str(ran)!r}, 'w')")}, protocol)
-        with pytest.raises(pickle.UnpicklingError, match="refers to 'builtins.eval'"):
+        with pytest.raises(pickle.UnpicklingError, match=r"refers to 'builtins\.eval'"):
             loads(content)
         assert not ran.exists()
         pickle.loads(content)["w"].close()  # the attack is real: Python itself runs it
@@ -174,7 +174,6 @@ def test_array_of_other_than_numbers_is_refused(array):
 
 
 NAMED_CLASS = b"\x80\x02cnumpy\nndarray\n"
-PAIR = b"h\x00h\x00\x86q\x00"  # replaces memo 0 by a tuple of it and it
 
 
 @pytest.mark.parametrize(
@@ -211,9 +210,7 @@ def test_malformed_pickle_is_named(content, message):
     "content",
     [
         b"\x80\x04Nr\xff\xff\xff\x7f.",  # Python's memo would grow to 32 GiB
-        b"\x80\x02)q\x00" + PAIR * 60 + b"0."
-        if False
-        else b"\x80\x02})q\x01" + b"h\x01h\x01\x86q\x01" * 200 + b"Ns.",
+        b"\x80\x02})q\x01" + b"h\x01h\x01\x86q\x01" * 200 + b"Ns.",  # Python would hash 2**200 tuples
         pickle.dumps(np.zeros(3, "f4"), 2).replace(b"K\x03\x85", b"J\xff\xff\xff\x7f\x85"),
         pickle.dumps(np.zeros(3, "f4"), 2).replace(b"K\x03\x85", b"(" + b"J\xff\xff\xff\x7f" * 40 + b"t"),
         pickle.dumps([np.zeros(10**5)] * 50, 4),

@@ -18,6 +18,7 @@ ARRAYS = {
     "fc.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
     "fc.bias": np.zeros(3),
     "steps": np.array(7),
+    "none": np.zeros((0, 2)),
 }
 
 
@@ -42,7 +43,7 @@ def test_same_arrays_give_the_same_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([1.0], "fc is a list, expected a NumPy array"),
+        ([1.0], "fc is of type list, expected a NumPy array"),
         (np.array([{}]), "fc has dtype object, which Paddle does not keep; cast it to float32"),
         (np.zeros(2, np.uint16), "fc has dtype uint16, which Paddle does not keep"),  # Paddle's bfloat16
     ],
@@ -148,12 +149,12 @@ def pickled(value):
         (b"\x93NUMPY\x01\x00", "no weight file; read are Paddle's .pdparams and PyTorch's .pth"),
         (pickled({"a": np.zeros(9)})[:-20], "truncated: the file ends too early; copy or download it again"),
         (b"PK\x03\x04" + b"\0" * 60, "damaged zip"),
-        (pickled([1]), "holds a list, expected a dict of arrays by name"),
-        (pickled(np.zeros(3)), "holds a ndarray, expected a dict"),
+        (pickled([1]), "holds one list, expected a dict of arrays by name"),
+        (pickled(np.zeros(3)), "holds one ndarray, expected a dict"),
         (pickled({}), "holds no arrays; give a file of trained weights"),
         (pickled({"StructuredToParameterName@@": {}}), "holds no arrays"),
-        (pickled({"epoch": 3}), "'epoch' is a int, not an array; save the model's state dict alone"),
-        (pickled({3: np.zeros(2)}), "a int as the name of an array, expected text"),
+        (pickled({"epoch": 3}), "'epoch' is of type int, not an array; save the model's state dict alone"),
+        (pickled({3: np.zeros(2)}), "an array is named by type int, expected text"),
         (
             pickled({"UnpackBigParamInfor@@": {}}),
             "arrays cut in pieces, as of pickle protocol 2; paddle.load and",
@@ -176,7 +177,9 @@ def test_missing_file_and_folder_are_errors(tmp_path):
 
 def test_state_that_is_no_dict_is_an_error(tmp_path):
     (tmp_path / "a.pdopt").write_bytes(pickled([1]))
-    with pytest.raises(WeightsError, match=r"holds a list, expected a dict; was it saved by paddle\.save\?"):
+    with pytest.raises(
+        WeightsError, match=r"holds one list, expected a dict; was it saved by paddle\.save\?"
+    ):
         read_state(tmp_path / "a.pdopt")
 
 

@@ -7,14 +7,17 @@ Shapes: T steps (any number from 1), D feature width.
 
 from __future__ import annotations
 
+import io
+import json
 import math
+import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple, TypeAlias, TypeVar
+from typing import IO, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,23 +26,28 @@ from videotag.errors import FeatureFileError, ShapeError
 
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK"
+_STAMP_MARK = b"\nvideotag stamp: "
+_MAX_STAMP = 2**16  # bytes
 _FREE_BYTES = 2**30  # a compressed array may unpack to this many bytes whatever its size in the file ...
 _MAX_RATIO = 20  # ... and to this multiple of its size there
 _DAMAGED = "damaged or truncated; extract it again"
-# What zipfile, zlib and NumPy's header parser raise on files made by chance or by an attacker. Warning: the
-# parser may warn about odd headers, and users may have made warnings errors.
+# The header is a Python literal. Only its three values are looked for: ast.literal_eval, as NumPy uses it,
+# can run out of stack on a header made for that.
+_DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([^'"]*)['"]""")
+_FORTRAN_ORDER = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
+_SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d,L\s]*)\)""")  # Python 2 writes 300L
+_NUMBER_TYPE = re.compile(r"[<>|=]?([iu][1248]|f[248])")
+# What zipfile and zlib raise on files made by chance or by an attacker.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
     EOFError,
+    LookupError,
     NotImplementedError,
     OverflowError,
     RuntimeError,
-    SyntaxError,
-    TypeError,
     ValueError,
-    Warning,
 )
 
 _Result = TypeVar("_Result")
@@ -52,7 +60,7 @@ class _Header(NamedTuple):
 
     shape: tuple[int, ...]
     fortran_order: bool
-    dtype: np.dtype[np.generic]
+    dtype: np.dtype[np.generic]  # of numbers
 
 
 def read_features(path: str | Path, *, dim: int | None = None) -> np.ndarray:
@@ -104,8 +112,14 @@ def read_shapes(path: str | Path, dims: Mapping[str, int]) -> dict[str, tuple[in
     return _for_modalities(path, dims, _read_shape)
 
 
-def write_features(path: str | Path, array: np.ndarray) -> None:
+def write_features(path: str | Path, array: np.ndarray, *, stamp: Mapping[str, Any] | None = None) -> None:
     """Writes (T, D) numbers as .npy, whole or not at all; the dtype stays.
+
+    Args:
+        path: of the finished file.
+        array: (T, D).
+        stamp: what made the features, as JSON can hold it. It is put behind the values, where numpy.load and
+            older tools do not look, so that array and stamp are one file and cannot come apart.
 
     Raises:
         ShapeError: not 2-D, or no rows.
@@ -115,6 +129,24 @@ def write_features(path: str | Path, array: np.ndarray) -> None:
         raise ShapeError(f"{path}: features of shape {array.shape}, expected (T, D) with T of at least 1")
     with open_atomic(path) as file:
         np.save(file, array, allow_pickle=False)
+        if stamp is not None:
+            file.write(_STAMP_MARK + json.dumps(stamp, sort_keys=True).encode())
+
+
+def read_stamp(path: str | Path) -> dict[str, Any] | None:
+    """The stamp of a .npy file, or None if it has none.
+
+    Raises:
+        FeatureFileError: missing, or not whole features.
+    """
+    with _open_npy(path) as (file, size):
+        header = _read_header(file, size, str(path))
+        file.seek(math.prod(header.shape) * header.dtype.itemsize, io.SEEK_CUR)
+        mark = file.read(len(_STAMP_MARK))
+        if mark != _STAMP_MARK:
+            return None
+        stamp: dict[str, Any] = json.loads(file.read(_MAX_STAMP))
+        return stamp
 
 
 @contextmanager
@@ -176,6 +208,8 @@ def _for_members(
     results = {}
     for name, dim in dims.items():
         info = members[name]
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise FeatureFileError(f"{path}[{name}]: packed in an unusual way; save it with numpy.savez")
         if info.file_size > max(_FREE_BYTES, _MAX_RATIO * info.compress_size):
             raise FeatureFileError(
                 f"{path}[{name}]: unpacks from {info.compress_size} to {info.file_size} bytes,"
@@ -212,14 +246,10 @@ def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
         raise FeatureFileError(
             f"{place}: .npy version {list(start[-2:])}, expected [1, 0]; save it with numpy.save"
         )
-    header = _Header(*np.lib.format.read_array_header_1_0(file))
-    if header.dtype.hasobject:
-        raise FeatureFileError(
-            f"{place}: pickled; not read because pickles can run code; save a number array with numpy.save"
-        )
+    header = _parse_header(file.read(int.from_bytes(file.read(2), "little")).decode("latin1"), place)
     expected = math.prod(header.shape) * header.dtype.itemsize
     found = size - file.tell()
-    if found != expected:
+    if found < expected:  # more is a stamp
         raise FeatureFileError(
             f"{place}: {_DAMAGED}: {found} bytes of values, expected {expected} for shape {header.shape}"
         )
@@ -230,13 +260,26 @@ def _read_shape(file: IO[bytes], size: int, place: str, dim: int | None) -> tupl
     return _checked_shape(_read_header(file, size, place), place, dim)
 
 
+def _parse_header(text: str, place: str) -> _Header:
+    """The three values of a header's text."""
+    descr, fortran_order, shape = _DESCR.search(text), _FORTRAN_ORDER.search(text), _SHAPE.search(text)
+    if descr and descr[1].lstrip("|") == "O":
+        raise FeatureFileError(
+            f"{place}: pickled; not read because pickles can run code; save a number array with numpy.save"
+        )
+    if descr and not _NUMBER_TYPE.fullmatch(descr[1]):
+        raise FeatureFileError(
+            f"{place}: dtype {descr[1][:40]!r}, expected numbers such as '<f4'; extract it again"
+        )
+    if not descr or not fortran_order or not shape:
+        raise FeatureFileError(f"{place}: {_DAMAGED}: its header declares no array of numbers")
+    sizes = tuple(int(size.strip().rstrip("L")) for size in shape[1].split(",") if size.strip())
+    return _Header(sizes, fortran_order[1] == "True", np.dtype(descr[1]))
+
+
 def _checked_shape(header: _Header, place: str, dim: int | None) -> tuple[int, int]:
     """(T, D) of a header that declares usable features."""
     shape, expected = header.shape, f"(T, {'D' if dim is None else dim})"
-    if header.dtype.kind not in "fiu":
-        raise FeatureFileError(
-            f"{place}: dtype {header.dtype}, expected numbers such as float32; extract it again"
-        )
     if len(shape) != 2:
         raise FeatureFileError(
             f"{place}: shape {shape}, expected {expected}; one row per frame, one file per video"

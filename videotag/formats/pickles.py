@@ -25,8 +25,8 @@ Names: TypeAlias = Mapping[str, Callable[..., object] | None]
 
 _MAX_DIMS = 32  # of an array, in NumPy before 2.0
 _NUMBER_TYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
-# What malformed opcodes lead to in `_Machine` and in pickletools.
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error)
+# What malformed opcodes lead to in `_Machine` and pickletools, which may warn (and warnings may be errors).
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, Warning, struct.error)
 
 
 class BoundedReader:

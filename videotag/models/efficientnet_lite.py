@@ -98,7 +98,8 @@ class EfficientNetLite0(nn.Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Average over the last map: (B, 1280), in 0..6."""
-        return self.head(self.blocks(self.stem(x))).mean(axis=[2, 3])
+        x = self.head(self.blocks(self.stem(x)))  # (B, 1280, H / 32, W / 32)
+        return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
     @staticmethod
     def adapt_state(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

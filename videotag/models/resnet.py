@@ -92,7 +92,7 @@ class ResNet(nn.Layer):
         """Average over the last map: (B, D), never negative."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, D, H / 32, W / 32)
-        return x.mean(axis=[2, 3])
+        return F.adaptive_avg_pool2d(x, 1).flatten(1)  # (B, D)
 
 
 @register_model("resnet18", config=BackboneConfig, kind="backbone", task="single_label")

@@ -1,0 +1,64 @@
+"""Generates short clips of moving shapes with several tags each, lists and a label file.
+
+    videotag make-clips data/clips --num_clips=60
+
+Some tags tell the ORDER of what happens (grows or shrinks); such clips come in time-reversed twins.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from videotag.cli import arguments
+from videotag.errors import EXIT_OK, ConfigError
+
+SUMMARY = "generate tagged clips to try things on"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `videotag make-clips`."""
+    parser.add_argument("out_dir", metavar="OUT_DIR")
+    parser.add_argument("--num_clips", type=arguments.natural, default=60, help="default: %(default)s")
+    parser.add_argument("--seed", type=arguments.whole, default=0, help="default: %(default)s")
+    parser.add_argument("--duration_sec", type=float, default=2.0, help="of every clip (default: %(default)s)")
+    parser.add_argument("--fps", type=arguments.natural, default=12, help="default: %(default)s")
+    parser.add_argument("--size", type=arguments.natural, default=128, help="pixels a side, even (default: %(default)s)")
+    parser.add_argument("--tone", type=arguments.boolean, nargs="?", const=True, default=False, help="with sound")
+    parser.add_argument("--text", type=arguments.boolean, nargs="?", const=True, default=False, help="with words")
+    parser.add_argument("--split", type=_shares, default=(0.6, 0.2, 0.2), help="train,val,test (default: 0.6,0.2,0.2)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the clips and prints where the lists lie."""
+    from videotag.media.clip_set import ClipSetOptions, write_clips
+
+    if args.size % 2 or args.size < 16:
+        raise ConfigError(f"--size {args.size}: expected an even number of pixels from 16")
+    if args.duration_sec <= 0:
+        raise ConfigError(f"--duration_sec {args.duration_sec}: expected a length above 0 seconds")
+    options = ClipSetOptions(
+        num_clips=args.num_clips,
+        seed=args.seed,
+        fps=args.fps,
+        duration_sec=args.duration_sec,
+        size_px=args.size,
+        tone=args.tone,
+        text=args.text,
+        split=args.split,
+    )
+    out_dir = Path(args.out_dir)
+    for path in write_clips(out_dir, options):
+        print(f"{path}: {len(path.read_text(encoding='utf-8').splitlines())} clips")
+    print(f"{out_dir / 'labels.txt'}: class names")
+    return EXIT_OK
+
+
+def _shares(text: str) -> tuple[float, float, float]:
+    try:
+        train, val, test = (float(part) for part in text.split(","))
+    except ValueError:
+        train = val = test = -1.0
+    if min(train, val, test) < 0 or abs(train + val + test - 1) > 1e-6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three shares that sum to 1, such as 0.6,0.2,0.2")
+    return train, val, test

@@ -1,0 +1,103 @@
+"""A folder of generated clips with label file and lists, ready for extraction and training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videotag.atomic import write_text
+from videotag.errors import OutputError
+from videotag.media.synthetic import TAGS, ClipSpec, random_specs, render, sound
+from videotag.media.writer import write_video
+
+PARAMETERS_FILE = "clips.json"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class ClipSetOptions:
+    """What decides a set of clips; equal options make equal sets.
+
+    Attributes:
+        num_clips: in all splits together.
+        seed: of what the clips show.
+        fps: frames per second.
+        duration_sec: of every clip.
+        size_px: side of the square frames, even.
+        tone: gives most clips a sound.
+        text: gives most clips a word.
+        split: shares of train, val and test; they sum to 1.
+    """
+
+    num_clips: int = 60
+    seed: int = 0
+    fps: int = 12
+    duration_sec: float = 2.0
+    size_px: int = 128
+    tone: bool = False
+    text: bool = False
+    split: tuple[float, float, float] = (0.6, 0.2, 0.2)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of every clip."""
+        return max(1, round(self.fps * self.duration_sec))
+
+
+def write_clips(out_dir: Path, options: ClipSetOptions) -> list[Path]:
+    """Writes out_dir/clips/*.mp4, labels.txt, train.list, val.list, test.list and clips.json.
+
+    Clips that are there already are kept, so a call that was broken off goes on. Twins share a split.
+
+    Returns:
+        The lists, in the order of SPLITS.
+
+    Raises:
+        OutputError: out_dir holds a set made with other options, or cannot be written.
+    """
+    _claim(out_dir, options)
+    specs = random_specs(options.num_clips, options.seed, tone=options.tone, text=options.text)
+    lines: dict[str, list[str]] = {name: [] for name in SPLITS}
+    for index, (spec, split) in enumerate(zip(specs, assign_splits(specs, options.split), strict=True)):
+        path = out_dir / "clips" / f"clip{index:05d}.mp4"
+        if not path.exists():
+            frames = render(spec, num_frames=options.num_frames, size_px=options.size_px)
+            write_video(path, frames, fps=options.fps, sound=sound(spec, options.duration_sec))
+        lines[split].append(" ".join([_quoted(path), *map(str, spec.label_ids)]))
+    write_text(out_dir / "labels.txt", "\n".join(TAGS) + "\n")
+    for name in SPLITS:
+        write_text(out_dir / f"{name}.list", "".join(f"{line}\n" for line in lines[name]))
+    return [out_dir / f"{name}.list" for name in SPLITS]
+
+
+def assign_splits(specs: Sequence[ClipSpec], shares: tuple[float, float, float]) -> list[str]:
+    """The split of every clip; a clip and its twin get the same.
+
+    Clips of the same kind of change are dealt out in turn, so that every split sees every order tag.
+    """
+    pairs = -(-len(specs) // 2)
+    bounds = [round(pairs * shares[0]), round(pairs * (shares[0] + shares[1]))]
+    return [SPLITS[sum(index // 2 >= bound for bound in bounds)] for index in range(len(specs))]
+
+
+def _claim(out_dir: Path, options: ClipSetOptions) -> None:
+    """Writes clips.json, or checks that the one there says the same."""
+    path = out_dir / PARAMETERS_FILE
+    wanted: dict[str, Any] = json.loads(json.dumps(options.__dict__))
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        if found != wanted:
+            raise OutputError(f"{out_dir}: holds clips made with other options ({found}); choose another folder")
+        return
+    write_text(path, json.dumps(wanted, indent=2) + "\n")
+
+
+def _quoted(path: Path) -> str:
+    text = path.as_posix()
+    return f'"{text}"' if " " in text else text
