@@ -134,7 +134,10 @@ def test_all_problems_are_reported_together_with_their_paths(write):
         ("MODLE: {name: TSN}", "MODLE: unknown section; there are: MODEL, TRAIN"),
         ("TRAIN: {epoch: 1}", "MODEL.name is missing"),
         ("MODEL: {name: resnet50}", "resnet50 is a backbone"),
-        ("MODEL: {name: TSN, backbone: resnet152}", "resnet152 is not a backbone; there are: efficientnet_lite0"),
+        (
+            "MODEL: {name: TSN, backbone: resnet152}",
+            "resnet152 is not a backbone; there are: efficientnet_lite0",
+        ),
         ("MODEL: {name: TSN, seglen: 5}", "MODEL.seglen: 5"),
         ("MODEL: {name: TSN}\nINFER: {target_size: 300}", "target_size 300 is larger than short_size 256"),
         ("MODEL: {name: AttentionLSTM}", "MODEL.num_classes: missing"),

@@ -34,7 +34,18 @@ LAYERS = {
     "cli": 7,
     "__main__": 7,
 }
-NO_PADDLE = {"errors", "registry", "atomic", "progress", "resources", "config", "labels", "media", "formats", "metrics"}
+NO_PADDLE = {
+    "errors",
+    "registry",
+    "atomic",
+    "progress",
+    "resources",
+    "config",
+    "labels",
+    "media",
+    "formats",
+    "metrics",
+}
 SOURCES = sorted((ROOT / "videotag").rglob("*.py"))
 
 

@@ -21,7 +21,9 @@ def test_a_name_registered_twice_is_an_error():
 
 
 def test_an_unknown_name_lists_the_nearest_and_all():
-    with pytest.raises(UnknownNameError, match=r"AttentionLST: unknown model; did you mean 'AttentionLSTM'\?.*TSN"):
+    with pytest.raises(
+        UnknownNameError, match=r"AttentionLST: unknown model; did you mean 'AttentionLSTM'\?.*TSN"
+    ):
         get_model("AttentionLST")
 
 

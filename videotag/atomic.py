@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +16,7 @@ PARTIAL_MARK = ".partial"  # part of the name of every unfinished file
 
 @contextlib.contextmanager
 def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """A file object whose content appears at `path` only when the block ends without an error.
+    r"""A file object whose content appears at `path` only when the block ends without an error.
 
     The text modes write UTF-8 with "\\n" line ends. Missing parent folders are made. A process killed
     inside the block leaves at most a file with PARTIAL_MARK in its name, which nothing reads.
@@ -28,7 +29,7 @@ def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
         OutputError: the place cannot be written (read-only, no space, a folder of that name).
     """
     path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_MARK}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{PARTIAL_MARK}")
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,13 +39,18 @@ def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         aside.replace(path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        _discard(aside)
         raise OutputError(
             f"{path}: cannot write ({error.strerror or error}); check the folder's rights and free space"
         ) from error
     except BaseException:
-        aside.unlink(missing_ok=True)
+        _discard(aside)
         raise
+
+
+def _discard(aside: Path) -> None:
+    with contextlib.suppress(OSError):  # it was never made, or its folder is gone
+        aside.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

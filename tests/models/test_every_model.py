@@ -26,7 +26,12 @@ def make_tagger(name, **options):
     entry = get_model(name)
     paddle.seed(1)
     config = entry.config(
-        name=name, num_classes=NUM_CLASSES, feature_names=list(DIMS), feature_dims=list(DIMS.values()), **TINY.get(name, {}), **options
+        name=name,
+        num_classes=NUM_CLASSES,
+        feature_names=list(DIMS),
+        feature_dims=list(DIMS.values()),
+        **TINY.get(name, {}),
+        **options,
     )
     return entry.cls(config)
 
@@ -69,7 +74,9 @@ def test_padding_changes_no_logit(name):
     model.eval()
     expected = model(*tagger_inputs([5, 3, 1]))
     features, masks = tagger_inputs([5, 3, 1], steps=11)
-    features = {m: paddle.where(masks[m].unsqueeze(-1), x, paddle.full_like(x, 99.0)) for m, x in features.items()}
+    features = {
+        m: paddle.where(masks[m].unsqueeze(-1), x, paddle.full_like(x, 99.0)) for m, x in features.items()
+    }
     np.testing.assert_allclose(model(features, masks).numpy(), expected.numpy(), atol=1e-6)
 
 
@@ -147,4 +154,6 @@ def test_every_shipped_config_builds_its_network_at_full_size(path):
     model = config.entry.cls(config.model)
     assert sum(int(np.prod(p.shape)) for p in model.parameters()) > 1_000_000
     head = path.read_text(encoding="utf-8").split("MODEL:")[0]
-    assert all(f"# {word}:" in head for word in ("Source", "Command", "Score")), "the head says where it comes from"
+    assert all(f"# {word}:" in head for word in ("Source", "Command", "Score")), (
+        "the head says where it comes from"
+    )

@@ -21,12 +21,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out_dir", metavar="OUT_DIR")
     parser.add_argument("--num_clips", type=arguments.natural, default=60, help="default: %(default)s")
     parser.add_argument("--seed", type=arguments.whole, default=0, help="default: %(default)s")
-    parser.add_argument("--duration_sec", type=float, default=2.0, help="of every clip (default: %(default)s)")
+    parser.add_argument(
+        "--duration_sec", type=float, default=2.0, help="of every clip (default: %(default)s)"
+    )
     parser.add_argument("--fps", type=arguments.natural, default=12, help="default: %(default)s")
-    parser.add_argument("--size", type=arguments.natural, default=128, help="pixels a side, even (default: %(default)s)")
-    parser.add_argument("--tone", type=arguments.boolean, nargs="?", const=True, default=False, help="with sound")
-    parser.add_argument("--text", type=arguments.boolean, nargs="?", const=True, default=False, help="with words")
-    parser.add_argument("--split", type=_shares, default=(0.6, 0.2, 0.2), help="train,val,test (default: 0.6,0.2,0.2)")
+    parser.add_argument(
+        "--size", type=arguments.natural, default=128, help="pixels a side, even (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tone", type=arguments.boolean, nargs="?", const=True, default=False, help="with sound"
+    )
+    parser.add_argument(
+        "--text", type=arguments.boolean, nargs="?", const=True, default=False, help="with words"
+    )
+    parser.add_argument(
+        "--split", type=_shares, default=(0.6, 0.2, 0.2), help="train,val,test (default: 0.6,0.2,0.2)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--use_gpu", type=arguments.boolean_or_auto, nargs="?", const=True, help="True, False or auto"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--quiet", action="store_true", help="print no tags (with --save_dir or --report)")
     parser.add_argument("--save_dir", help="also write SAVE_DIR/predictions.<format>")
     parser.add_argument(
         "--format", choices=("json", "jsonl", "csv"), default="json", help="of the file in --save_dir"
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         if result.warning:
             logger.warning("in part: %s", result.warning)
         results.append(result.to_dict())
-        if not args.json:
+        if not (args.json or args.quiet):
             print(table(results[-1]) + _segment_lines(results[-1]), flush=True)
     if args.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))

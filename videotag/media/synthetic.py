@@ -96,7 +96,7 @@ def random_specs(num_clips: int, seed: int, *, tone: bool = False, text: bool = 
         num_clips: how many.
         seed: the same seed gives the same specs.
         tone: about two thirds of the clips get a tone.
-        text: about two thirds get a word.
+        text: about three quarters get a word.
     """
     rng = np.random.default_rng(seed)
     specs = []
@@ -108,7 +108,7 @@ def random_specs(num_clips: int, seed: int, *, tone: bool = False, text: bool = 
             change=list(ORDERS)[index % len(ORDERS)],
             seed=int(rng.integers(2**31)),
             tone=[None, *TONES_HZ][rng.integers(3)] if tone else None,
-            word=[None, *WORDS[:2]][rng.integers(3)] if text else None,
+            word=[None, *WORDS][rng.integers(len(WORDS) + 1)] if text else None,
         )
         specs += [spec, spec.twin()]
     return specs[:num_clips]

@@ -1,0 +1,122 @@
+"""Opens media files that nobody vouches for, and gives their packets and frames, as far as they are whole.
+
+Only local files are opened, and none that makes FFmpeg open others: a playlist named x.mp4 is an error. Whatever
+FFmpeg says about a file becomes a MediaError of one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+from av.stream import Disposition
+
+from videotag.errors import MediaError
+
+MAX_FRAME_PX = 8192 * 8192  # larger ones are decompression bombs rather than videos
+AGAIN = "copy or download it again"
+
+# What a file may be, told by its content. Playlists and scripts (concat, hls, dash, image2 ...) are left out, as
+# they open other files. Sound is in, so that a song is called one.
+_FORMATS = (
+    "mov,matroska,avi,flv,asf,mpeg,mpegts,mpegvideo,m4v,h263,h264,hevc,vvc,av1,obu,ivf,ogg,mxf,nut,dv,rm,gif,"
+    "yuv4mpegpipe,mp3,wav,flac,aac,aiff"
+)
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_FRAME_PX)}
+_NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[Any]:
+    """The av.InputContainer of a local media file.
+
+    Raises:
+        MediaError: no such file, not a regular one, empty, or not media.
+    """
+    _check_file(path)
+    try:
+        # "file:" before it makes the name a name: FFmpeg takes "concat:a|b" for an order.
+        container = av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS, metadata_errors="replace")  # noqa: PTH100
+    except av.error.FFmpegError as error:
+        raise MediaError(
+            f"{path}: not a video, or damaged at its start ({error.strerror}); open it in a player to see which"
+        ) from error
+    with container:
+        yield container
+
+
+def video_stream(container: Any, path: str | Path) -> Any:
+    """The av.VideoStream to show: the default one, then the one of most pixels.
+
+    Cover art and thumbnails are not video.
+
+    Raises:
+        MediaError: there is none, no decoder for it, or its frames are too large.
+    """
+    streams = [stream for stream in container.streams.video if not stream.disposition & _NOT_SHOWN]
+    if not streams:
+        what = "sound" if container.streams.audio else "pictures or data"
+        raise MediaError(f"{path}: only {what}, no video; leave it out of the list")
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if not known:
+        raise MediaError(f"{path}: FFmpeg has no decoder for this kind of video; convert it to H.264")
+    stream = max(known, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
+    check_size(path, stream.width, stream.height)
+    stream.codec_context.options = {"max_pixels": _OPTIONS["max_pixels"]}  # frames may grow later on
+    return stream
+
+
+def check_size(path: str | Path, width: int, height: int) -> None:
+    """Refuses frames of more than MAX_FRAME_PX pixels with a MediaError."""
+    if width * height > MAX_FRAME_PX:
+        raise MediaError(f"{path}: frames of {width}x{height} pixels, expected at most {MAX_FRAME_PX} in all")
+
+
+def packets(container: Any, *streams: Any) -> Iterator[Any]:
+    """The packets (of all streams if none is named) up to the end, or to where the file is broken off."""
+    with contextlib.suppress(av.error.FFmpegError):  # nothing more can be found; the counts will tell
+        for packet in container.demux(*streams):
+            if packet.size:  # an empty packet would close the decoder
+                yield packet
+
+
+def decode(container: Any, stream: Any) -> Iterator[Any]:
+    """The av.VideoFrames of a stream in display order, without what cannot be decoded."""
+    for packet in itertools.chain(packets(container, stream), [None]):
+        yield from decode_packet(stream, packet)
+
+
+def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
+    """The av.VideoFrames that are ready after a packet, none if it is damaged; None gives the last ones."""
+    try:
+        return stream.codec_context.decode(packet)
+    except av.error.FFmpegError:  # later packets may be whole; the counts will tell
+        return []
+
+
+def is_shown(packet: Any, stream: Any) -> bool:
+    """False for packets whose frames are never displayed: cut off by an edit list, or references of VP8."""
+    # The bit show_frame of VP8's frame header, RFC 6386 section 9.1.
+    hidden = stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10
+    return not packet.is_discard and not hidden
+
+
+def _check_file(path: str | Path) -> None:
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError:
+        raise MediaError(f"{path}: no such file; give the path of a video on this machine") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise MediaError(f"{path!s}: cannot be read ({error}); check the path and its rights") from error
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
+        raise MediaError(f"{path}: {what}, expected a video file")
+    if status.st_size == 0:
+        raise MediaError(f"{path}: empty (0 bytes); {AGAIN}")
