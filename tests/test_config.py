@@ -176,5 +176,5 @@ def test_a_malformed_override_shows_the_form(text):
 def test_an_override_of_an_unknown_section_or_key_is_an_error(write):
     with pytest.raises(ConfigError, match="TRIAN: unknown section; did you mean 'TRAIN'"):
         load_config(write(OLD_TSN), overrides=[("TRIAN.epoch", 3)])
-    with pytest.raises(ConfigError, match="TRAIN.epohc: unknown key; did you mean 'epoch'"):
+    with pytest.raises(ConfigError, match=r"TRAIN.epohc: unknown key; did you mean 'epoch'"):
         load_config(write(OLD_TSN), overrides=[("TRAIN.epohc", 3)])

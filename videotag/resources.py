@@ -1,4 +1,4 @@
-"""Finds the files that come with videotag (configs/, weights/models.yaml), in a checkout and when installed."""
+"""Finds the files that come with videotag (configs/, weights/models.yaml), installed or in a checkout."""
 
 from __future__ import annotations
 

@@ -230,10 +230,8 @@ class Tagger:
         parts = self._parts(frames.duration_sec, len(features))
         pieces = [features] + [features[a:b] for a, b in parts]
         if self._predictor is None:
-            scores, attention = (
-                np.stack([_softmax(self._extractor.logits(p).mean(axis=0)) for p in pieces]),
-                {},
-            )
+            scores = np.stack([_softmax(self._extractor.logits(p).mean(axis=0)) for p in pieces])
+            attention: dict[str, np.ndarray] = {}
         else:
             scores, attention = self._predict(pieces)
         step_sec = frames.duration_sec / len(features)

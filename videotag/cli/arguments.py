@@ -105,7 +105,7 @@ def read_labels_for(config: Config, label_file: str | None, weights: Path | None
 
     Raises:
         LabelFileError: none is there, or it is wrong.
-    """  # noqa: D205
+    """
     from videotag.engine.checkpoint import LABELS_FILE
     from videotag.labels import read_labels
 
@@ -151,7 +151,8 @@ def find_checkpoint(weights: str) -> Path:
         if weights != DEFAULT_WEIGHTS:
             raise
         raise WeightsError(
-            f"{weights}.pdparams: no such file; train first (train.py writes it in its tenth epoch) or give --weights"
+            f"{weights}.pdparams: no such file; train first (train.py writes it in its tenth epoch), "
+            "or give --weights"
         ) from error
 
 

@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
         log_interval=args.log_interval,
     )
     print(
-        f"extracted {summary.written}, kept {summary.kept}, in part {len(summary.partial)}, failed {len(summary.failed)}"
+        f"extracted {summary.written} (in part {len(summary.partial)}), kept {summary.kept}, "
+        f"failed {len(summary.failed)}"
     )
     if summary.list_path:
         print(f"feature list: {summary.list_path}")

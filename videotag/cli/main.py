@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         text = " ".join(str(error).split())[:500]
         print(
-            f"{name}: a bug in videotag: {type(error).__name__}: {text}; run again with --debug and report it",
+            f"{name}: a bug in videotag: {type(error).__name__}: {text}; "
+            "run again with --debug and report it",
             file=sys.stderr,
         )
         return EXIT_BUG

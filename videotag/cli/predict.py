@@ -1,9 +1,9 @@
 """Predicts the tags of feature files with a tagger, or of videos with a TSN.
 
-    python predict.py --weights=data/checkpoints/AttentionLSTM_epoch9 --filelist=my.list --label_file=my_labels.txt
+    python predict.py --weights=data/checkpoints/AttentionLSTM_epoch9 --filelist=my.list --label_file=my.txt
 
-A table goes to stdout, SAVE_DIR/predictions.json (or .jsonl, .csv) beside it. For tags of a video by both stages
-in one go there is `videotag tag`.
+A table goes to stdout, and SAVE_DIR/predictions.json (or .jsonl, .csv) is written. For tags of a video by
+both stages in one go there is `videotag tag`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     predictions = predict(args, config, weights, entries, failed)
     save_dir = Path(
         args.save_dir
-        or f"./data/predict_results/{Path(arguments.DEFAULT_CONFIG).stem if config.entry.kind == 'tagger' else 'tsn'}"
+        or f"./data/predict_results/{'attention_lstm' if config.entry.kind == 'tagger' else 'tsn'}"
     )
     path = save_dir / f"predictions.{args.format}"
     with prediction_writer(path, args.format) as write:
@@ -115,11 +115,13 @@ def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
             raise ConfigError(f"{video_path}: no .npy features in this folder; for videos use `videotag tag`")
     elif tagger and found.suffix.lower() not in FEATURE_SUFFIXES:
         raise ConfigError(
-            f"{video_path}: {config.entry.name} reads .npy features; for a video use `videotag tag {video_path}`"
+            f"{video_path}: {config.entry.name} reads .npy features; "
+            f"for a video use `videotag tag {video_path}`"
         )
     elif not tagger and found.suffix.lower() in FEATURE_SUFFIXES:
         raise ConfigError(
-            f"{video_path}: {config.entry.name} reads videos; for features name a tagger, for both stages use `videotag tag`"
+            f"{video_path}: {config.entry.name} reads videos; for features name a tagger, "
+            "for both stages use `videotag tag`"
         )
     else:
         paths = [video_path] if tagger else arguments.videos_in(video_path)

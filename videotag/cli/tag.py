@@ -1,7 +1,7 @@
-"""Tags videos by both stages in one go, with no files in between.
+r"""Tags videos by both stages in one go, with no files in between.
 
     videotag tag any.mp4
-    videotag tag clips/ --extractor_config=configs/tsn.yaml --extractor_weights=weights/tsn \\
+    videotag tag clips/ --extractor_config=configs/tsn.yaml --extractor_weights=weights/tsn \
         --predictor_weights=data/checkpoints/AttentionLSTM_best --label_file=my_labels.txt
 
 Without a model it names ImageNet's 1,000 things, right after the install and offline.

@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     config = arguments.read_config(args, flags)
     if config.entry.kind != "tagger":
         raise ConfigError(
-            f"{config.entry.name}: only taggers can be trained so far; extract features with published weights"
+            f"{config.entry.name}: only taggers can be trained so far; "
+            "extract features with published weights"
         )
     if args.fix_random_seed and config.train.seed is None:
         config.train.seed = 0

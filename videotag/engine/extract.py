@@ -1,7 +1,7 @@
 """A list of videos -> a folder of feature files: resumable, in parallel, nothing half-written.
 
-Every feature file carries a stamp of its input and of what made it. A file whose stamp is still right is kept;
-any other is made again. What fails is listed in failures.jsonl, and the rest goes on.
+Every feature file carries a stamp of its input and of what made it. A file whose stamp is still right is
+kept; any other is made again. What fails is listed in failures.jsonl, and the rest goes on.
 """
 
 from __future__ import annotations

@@ -109,7 +109,8 @@ def train_tagger(
 
     optimizer = build_optimizer(model, train)
     write_card(save_dir, config, labels)
-    best_path, best = None, {}
+    best_path: Path | None = None
+    best: dict[str, Any] = {}
     with RunLog(save_dir, visualdl_dir) as log:
         log.write("start", step=0, seed=seed, num_samples=num_samples, num_valid=len(valid_entries))
         for epoch in range(train.epoch):

@@ -93,7 +93,9 @@ def _claim(out_dir: Path, options: ClipSetOptions) -> None:
         except ValueError:
             found = None
         if found != wanted:
-            raise OutputError(f"{out_dir}: holds clips made with other options ({found}); choose another folder")
+            raise OutputError(
+                f"{out_dir}: holds clips made with other options ({found}); choose another folder"
+            )
         return
     write_text(path, json.dumps(wanted, indent=2) + "\n")
 

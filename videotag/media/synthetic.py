@@ -184,5 +184,7 @@ def _draw_word(frame: np.ndarray, word: str) -> None:
     height, width = frame.shape[:2]
     bar = max(10, height // 7)
     image = Image.new("RGB", (width, bar))
-    ImageDraw.Draw(image).text((4, 0), word.upper(), fill="white", font=ImageFont.load_default(size=bar * 0.8))
+    ImageDraw.Draw(image).text(
+        (4, 0), word.upper(), fill="white", font=ImageFont.load_default(size=bar * 0.8)
+    )
     frame[height - bar :] = np.asarray(image)

@@ -19,7 +19,9 @@ def scaled_size(width_px: int, height_px: int, short_side_px: int) -> tuple[int,
     Halves are rounded up: 175x131 at 256 is 342x256, since 175 * 256 / 131 = 341.98.
     """
     short = min(width_px, height_px)
-    width, height = (int(Fraction(side * short_side_px, short) + Fraction(1, 2)) for side in (width_px, height_px))
+    width, height = (
+        int(Fraction(side * short_side_px, short) + Fraction(1, 2)) for side in (width_px, height_px)
+    )
     return width, height
 
 
@@ -38,7 +40,9 @@ def center_crop(frames: np.ndarray, size_px: int) -> np.ndarray:
     """
     height, width = frames.shape[-3:-1]
     if min(height, width) < size_px:
-        raise ShapeError(f"frames are {width}x{height} pixels, expected at least {size_px} on both sides to crop")
+        raise ShapeError(
+            f"frames are {width}x{height} pixels, expected at least {size_px} on both sides to crop"
+        )
     top, left = (height - size_px) // 2, (width - size_px) // 2
     return frames[..., top : top + size_px, left : left + size_px, :]
 

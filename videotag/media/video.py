@@ -18,8 +18,9 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from videotag.errors import MediaError
-from videotag.media.container import AGAIN, check_size, decode, decode_packet, is_shown, opened, packets, video_stream
+from videotag.media.container import AGAIN, check_size, decode, opened, video_stream
 from videotag.media.orientation import Orientation
+from videotag.media.timeline import survey
 from videotag.media.transforms import scaled_size
 
 VIDEO_SUFFIXES = frozenset(
@@ -120,11 +121,12 @@ class FrameReader:
         self.warning: str | None = None
         with opened(path) as container:
             stream = video_stream(container, path)
-            self._timeline, first = _survey(container, stream)
-            if first is None:
+            found = survey(container, stream)
+            if found is None:
                 raise MediaError(f"{path}: no frame can be decoded; {AGAIN}")
+            self._timeline, first = found
             self._orientation = Orientation.of_frame(first)
-            self.info = _describe(container, stream, self._timeline, first, self._orientation)
+            self.info = self._describe(container, stream, first)
         self._size = scaled_size(self.info.width_px, self.info.height_px, short_side_px)
         check_size(path, *self._size)
 
@@ -152,6 +154,22 @@ class FrameReader:
                 yield self._sampled(scaler, *shown, self._num_frames - answered)
         self.warning = self._fault(decoded, damaged, interlaced)
 
+    def _describe(self, container: Any, stream: Any, frame: Any) -> VideoInfo:
+        """Facts about the video, from its headers, its packets and its first frame."""
+        pixel_aspect = stream.sample_aspect_ratio or Fraction(1)  # width of a pixel by its height
+        width, height = self._orientation.turned_size(max(round(frame.width * pixel_aspect), 1), frame.height)
+        duration_sec = self._timeline.duration_sec
+        return VideoInfo(
+            width_px=width,
+            height_px=height,
+            duration_sec=duration_sec,
+            num_frames=self._timeline.num_frames,
+            declared_frames=stream.frames or None,
+            fps=self._timeline.num_frames / duration_sec,
+            rotation_deg=self._orientation.rotation_deg,
+            has_audio=bool(container.streams.audio),
+        )
+
     def _sampled(self, scaler: Any, frame: Any, time: int, repeats: int) -> SampledFrame:
         """Scales one frame and turns it upright."""
         check_size(self._path, frame.width, frame.height)
@@ -175,50 +193,3 @@ class FrameReader:
             return None
         suffix = f", {damaged} of them damaged" if damaged else ""
         return f"{self._path}: {decoded} of {expected} frames could be decoded{suffix}; {AGAIN}"
-
-
-@dataclass(frozen=True)
-class _Timeline:
-    """When the frames of a stream are shown.
-
-    Attributes:
-        start: when the first frame appears, in units of time_base.
-        end: when the last frame ends.
-        time_base: seconds per unit.
-        by_order: the unit is a frame, as the file has no times.
-        num_frames: that are in the file.
-        num_expected: that are in the file or missing from it as far as the header tells.
-    """
-
-    start: int
-    end: int
-    time_base: Fraction
-    by_order: bool
-    num_frames: int
-    num_expected: int
-
-    def num_targets_before(self, time: int, num_targets: int) -> int:
-        """How many of the midpoints of num_targets equal parts lie before `time`, exactly.
-
-        Midpoint i is start + (2 i + 1) / (2 n) of the span; it lies before `time` for i < n (time - start) / span
-        - 1/2.
-        """
-        span = self.end - self.start
-        before = -((span - 2 * num_targets * (time - self.start)) // (2 * span))  # rounded up
-        return min(max(before, 0), num_targets)
-
-
-def _survey(container: Any, stream: Any) -> tuple[_Timeline, Any | None]:
-    """The timeline of a stream and its first frame, None if there is none; reads all packets."""
-    first: Any | None = None
-    num_frames = num_hidden = 0
-    start = end = last_dts = None
-    ordered = container.format.name != "avi"  # AVI has no display times, and FFmpeg's guesses may be wrong
-    last_sec = 0.0
-    for packet in packets(container):
-        if packet.pts is not None:
-            last_sec = max(last_sec, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        if packet.stream_index != stream.index:
-            continue
-        if first is None:
-            first = next(iter(decode_packet(stream, packet)), None)

@@ -49,7 +49,9 @@ def write_video(
                 container.mux(audio.encode(_audio_frame(*sound)))
                 container.mux(audio.encode(None))
     except av.FFmpegError as error:
-        raise MediaError(f"{path}: cannot be encoded ({error.strerror}); H.264 needs an even width and height") from error
+        raise MediaError(
+            f"{path}: cannot be encoded ({error.strerror}); H.264 needs an even width and height"
+        ) from error
 
 
 def _audio_frame(samples: np.ndarray, rate: int) -> av.AudioFrame:
