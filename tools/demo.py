@@ -28,7 +28,7 @@ OUT_DIR = Path("data/demo")
 FRAMES_PER_CLIP = 20
 STRIDE = 3  # frames between the starts of two clips
 SHORT_SIDE_PX = 256
-SHAPE_VERSIONS = {"train": 2, "val": 1, "test": 1}  # copies of every clip with a shape over it
+SHAPE_VERSIONS = {"train": 3, "val": 1, "test": 1}  # copies of every clip with a shape over it
 END = float("inf")
 
 #: film -> what is seen in it, from second to second
@@ -160,13 +160,18 @@ def windows(film: str, num_frames: int, fps: float) -> Iterator[Window]:
 
 
 def draw_random_shape(clip: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Draws a moving shape over all frames of a clip, in place; returns its tags."""
+    """Draws a moving shape over about half of a clip's frames, in place; returns its tags.
+
+    Not over all of them, so that attention has something to find.
+    """
     shape = SHAPES[rng.integers(len(SHAPES))]
     colour = list(COLOURS)[rng.integers(len(COLOURS))]
     start, end = rng.uniform(0.3, 0.7, size=(2, 2))
-    radius = rng.uniform(0.15, 0.25)
-    for index, frame in enumerate(clip):
-        x, y = start + (end - start) * index / (len(clip) - 1)
+    radius = rng.uniform(0.2, 0.3)
+    length = len(clip) // 2
+    shown = clip[int(rng.integers(len(clip) - length + 1)) :][:length]
+    for index, frame in enumerate(shown):
+        x, y = start + (end - start) * index / (length - 1)
         draw_shape(frame, shape, colour, center=(x, y), radius=radius)
     return [shape, colour]
 

@@ -178,7 +178,7 @@ class TrainSection(SplitSection):
         num_samples: only checked against the list, which is counted.
         pretrain: weights to start from.
         use_gpu: True, False or "auto".
-        num_gpus: only checked against the devices there are.
+        num_gpus: only checked; training runs on one device.
     """
 
     batch_size: Positive = 128

@@ -17,7 +17,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from videotag.config import Config
+from videotag.config import Config, TrainSection
 from videotag.datasets.features import check_features, feature_batches
 from videotag.engine.checkpoint import load_weights, publish, save_weights, write_card
 from videotag.engine.evaluate import evaluate_tagger, to_tensors
@@ -29,6 +29,7 @@ from videotag.formats.filelist import ListEntry
 from videotag.progress import track
 
 BEST_METRIC = "gap"
+LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
 logger = logging.getLogger(__name__)
 
 
@@ -93,10 +94,7 @@ def train_tagger(
 
     check_features([*train_entries, *valid_entries], dims)
     num_samples = len(train_entries)
-    if train.num_samples not in (None, num_samples):
-        logger.warning(
-            "TRAIN.num_samples is %s, the list has %d; the list counts", train.num_samples, num_samples
-        )
+    _warn_of_old_values(train, num_samples)
     batches = partial(feature_batches, dims=dims, num_classes=config.model.num_classes)
     steps_per_epoch = (
         num_samples // train.batch_size if train.drop_last else -(-num_samples // train.batch_size)
@@ -144,6 +142,20 @@ def train_tagger(
     last_path = save_dir / f"{config.entry.name}.pdparams"
     publish(path, last_path)
     return TrainResult(best_path=best_path or last_path, last_path=last_path, best=best)
+
+
+def _warn_of_old_values(train: TrainSection, num_samples: int) -> None:
+    """Says which values of an old config are not what happens."""
+    if train.num_samples not in (None, num_samples):
+        logger.warning("TRAIN.num_samples is %s, the list has %d, which counts", train.num_samples, num_samples)
+    if train.num_gpus not in (None, 1):
+        logger.warning("TRAIN.num_gpus is %s, training runs on 1 device with the whole batch", train.num_gpus)
+    if "loss_reduction" not in train.model_fields_set and train.weight_decay >= LARGE_WEIGHT_DECAY:
+        logger.warning(
+            "TRAIN.weight_decay is %g, which in old configs belongs to a loss summed over the batch; "
+            "set TRAIN.loss_reduction=sum for the old training, or divide weight_decay by the batch size",
+            train.weight_decay,
+        )
 
 
 def _finite(loss: float, step: int) -> float:

@@ -1,7 +1,7 @@
 """Opens media files that nobody vouches for, and gives their packets and frames, as far as they are whole.
 
-Only local files are opened, and none that makes FFmpeg open others: a playlist named x.mp4 is an error. Whatever
-FFmpeg says about a file becomes a MediaError of one line.
+Only local files are opened, and none that makes FFmpeg open others: a playlist named x.mp4 is an error.
+Whatever FFmpeg says about a file becomes a MediaError of one line.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from videotag.errors import MediaError
 MAX_FRAME_PX = 8192 * 8192  # larger ones are decompression bombs rather than videos
 AGAIN = "copy or download it again"
 
-# What a file may be, told by its content. Playlists and scripts (concat, hls, dash, image2 ...) are left out, as
-# they open other files. Sound is in, so that a song is called one.
+# What a file may be, told by its content. Playlists and scripts (concat, hls, dash, image2 ...) are left out,
+# as they open other files. Sound is in, so that a song is called one.
 _FORMATS = (
     "mov,matroska,avi,flv,asf,mpeg,mpegts,mpegvideo,m4v,h263,h264,hevc,vvc,av1,obu,ivf,ogg,mxf,nut,dv,rm,gif,"
     "yuv4mpegpipe,mp3,wav,flac,aac,aiff"
@@ -46,7 +46,8 @@ def opened(path: str | Path) -> Iterator[Any]:
         container = av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS, metadata_errors="replace")  # noqa: PTH100
     except av.error.FFmpegError as error:
         raise MediaError(
-            f"{path}: not a video, or damaged at its start ({error.strerror}); open it in a player to see which"
+            f"{path}: cannot be read as video ({error.strerror}); if a player shows it, convert it to H.264, "
+            f"else {AGAIN}"
         ) from error
     with container:
         yield container

@@ -1,6 +1,7 @@
 """How a stored picture is turned and mirrored for display, from the display matrix that phones write.
 
-The matrix maps stored to displayed pixels, y pointing down: x' = a x + c y, y' = b x + d y (ISO 14496-12, tkhd).
+The matrix maps stored to displayed pixels, y pointing down: x' = a x + c y, y' = b x + d y.
+Source: ISO 14496-12, track header box.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Generated clips of coloured shapes with several tags each: what tests, benchmarks and the demo stand on.
 
-Every clip shows one shape before a background. One thing changes over time: its size, its colour or its place;
-and the tag of ORDER says in which direction: "grows" or "shrinks", "red then blue" or "blue then red", "moves
-right" or "moves left". Clips come in twins: the second holds the frames of the first in reverse. So no single
-frame and no mean over frames can tell the two apart, only the order can.
+Every clip shows one shape before a background. One thing changes over time: its size, its colour or its
+place; and the tag of ORDER says in which direction: "grows" or "shrinks", "red then blue" or "blue then
+red", "moves right" or "moves left". Clips come in twins: the second holds the frames of the first in reverse.
+So no single frame and no mean over frames can tell the two apart, only the order can.
 Shapes: T frames, S pixels a side.
 """
 

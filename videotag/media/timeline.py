@@ -1,7 +1,8 @@
-"""When the frames of a video are shown, and which sampling times fall on which frame; all in whole numbers."""
+"""When the frames of a video are shown, and which sampling times fall on which frame, in whole numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -42,11 +43,21 @@ class Timeline:
     def num_targets_before(self, time: int, num_targets: int) -> int:
         """How many midpoints of num_targets equal parts of the span lie before `time`.
 
-        Midpoint i is start + span (2 i + 1) / (2 n): it lies before `time` if i < n (time - start) / span - 1/2.
+        Midpoint i, start + span (2 i + 1) / (2 n), lies before `time` if i < n (time - start) / span - 1/2.
         """
         span = self.end - self.start
         before = -((span - 2 * num_targets * (time - self.start)) // (2 * span))  # rounded up
         return min(max(before, 0), num_targets)
+
+    def timed(self, frames: Iterable[Any]) -> Iterator[tuple[Any, int]]:
+        """Every decoded av.VideoFrame with the time when it appears; times never fall."""
+        time = self.start
+        for order, frame in enumerate(frames):
+            if self.by_order:
+                time = order
+            elif frame.pts is not None:  # damage may leave a frame without time, or with a wrong one
+                time = max(time, frame.pts)
+            yield frame, time
 
 
 def survey(container: Any, stream: Any) -> tuple[Timeline, Any] | None:
@@ -105,7 +116,8 @@ class _Times:
 
 def _by_time(container: Any, stream: Any, times: _Times, last_sec: float) -> Timeline:
     """The timeline of a stream whose every frame has a time."""
-    assert times.start is not None and times.last is not None
+    assert times.start is not None
+    assert times.last is not None
     count = times.num_shown
     last_duration = times.last_duration or (times.last - times.start) // max(count - 1, 1) or 1
     end = times.last + last_duration

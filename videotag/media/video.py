@@ -1,7 +1,7 @@
 """A video file -> frames spread evenly over its whole duration.
 
-A file is read twice: the first pass only splits it into packets, to learn how many frames there are and when they
-are shown; the second decodes all in order, and scales none but the wanted ones. One frame is held at a time.
+A file is read twice: the first pass only splits it into packets, to learn how many frames there are and when
+they are shown; the second decodes all in order and scales only the wanted ones. One frame is held at a time.
 Shapes: H height and W width after scaling; images are uint8 RGB (H, W, 3).
 """
 
@@ -24,10 +24,14 @@ from videotag.media.timeline import survey
 from videotag.media.transforms import scaled_size
 
 VIDEO_SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+    f".{name}"
+    for name in (
+        *("3g2", "3gp", "asf", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts"),
+        *("mxf", "ogv", "ts", "vob", "webm", "wmv"),
+    )
 )
-# Bilinear averages all pixels under an output pixel when it shrinks. Without the other two flags swscale is up to
-# 2 of 255 too dark at even widths.
+# Bilinear averages all pixels under an output pixel when it shrinks. Without the other two flags swscale is
+# up to 2 of 255 too dark at even widths.
 _SCALING = int(Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND)
 
 
@@ -40,7 +44,7 @@ class VideoInfo:
         height_px: as displayed.
         duration_sec: from the first frame to the end of the last one that is in the file.
         num_frames: frames to show that are in the file, counted.
-        declared_frames: frames that the header counts, also those that an edit list hides; None if it does not.
+        declared_frames: frames that the header counts, also those an edit list hides; None if it does not.
         fps: num_frames by duration_sec.
         rotation_deg: 0, 90, 180 or 270; the clockwise turn of the stored picture that makes it upright.
         has_audio: whether there is sound.
@@ -92,9 +96,9 @@ def list_videos(folder: str | Path) -> list[Path]:
 class FrameReader:
     """The frames shown at the midpoints of num_frames equal parts of a video's duration.
 
-    Iterating decodes the file and yields each wanted frame once, with the number of sampling times it is shown
-    at; these numbers sum to num_frames. Where damage left no frame, the nearest earlier one stands, at the
-    start the first later one. It may be iterated again, which decodes again.
+    Iterating decodes the file and yields each wanted frame once, with the number of sampling times it is
+    shown at; these numbers sum to num_frames. Where damage left no frame, the nearest earlier one stands, at
+    the start the first later one. It may be iterated again, which decodes again.
 
     Args:
         path: a local file; a text with ":" in it is a file name like any other.
@@ -104,7 +108,7 @@ class FrameReader:
 
     Attributes:
         info: of the video.
-        warning: what is wrong with the file although it could be read, known after iterating; None if nothing.
+        warning: what is wrong with a file that could be read all the same; known after iterating.
 
     Raises:
         MediaError: not a local file, not a video, or nothing in it can be decoded; iterating raises it too.
@@ -138,8 +142,7 @@ class FrameReader:
             stream = video_stream(container, self._path)
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "AUTO"
-            for order, frame in enumerate(decode(container, stream)):
-                time = order if self._timeline.by_order else frame.pts
+            for frame, time in self._timeline.timed(decode(container, stream)):
                 due = self._timeline.num_targets_before(time, self._num_frames)
                 if shown is not None and due > answered:
                     yield self._sampled(scaler, *shown, due - answered)

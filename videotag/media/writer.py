@@ -11,8 +11,8 @@ import numpy as np
 from videotag.atomic import open_atomic
 from videotag.errors import MediaError
 
-# Every frame is coded alone and with the same quantiser, on one thread: the same frames give the same bytes, and
-# a clip played backwards decodes to exactly the frames of the clip, in reverse.
+# Every frame is coded alone and with the same quantiser, on one thread: the same frames give the same bytes,
+# and a clip played backwards decodes to exactly the frames of the clip, in reverse.
 _INTRA_ONLY = {"qp": "18", "g": "1", "bf": "0", "preset": "veryfast"}
 
 
