@@ -18,7 +18,7 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from videotag.errors import MediaError
-from videotag.media.container import AGAIN, check_size, decode, opened, video_stream
+from videotag.media.container import AGAIN, MAX_FRAME_PX, check_size, decode, opened, video_stream
 from videotag.media.orientation import Orientation
 from videotag.media.timeline import survey
 from videotag.media.transforms import scaled_size
@@ -127,7 +127,9 @@ class FrameReader:
             stream = video_stream(container, path)
             found = survey(container, stream)
             if found is None:
-                raise MediaError(f"{path}: no frame can be decoded; {AGAIN}")
+                # FFmpeg forgets the size of frames that it refuses.
+                why = "" if stream.width else f", or its frames have more than {MAX_FRAME_PX} pixels"
+                raise MediaError(f"{path}: no frame can be decoded{why}; {AGAIN}")
             self._timeline, first = found
             self._orientation = Orientation.of_frame(first)
             self.info = self._describe(container, stream, first)

@@ -1,0 +1,129 @@
+"""Files that are whole only in part: what is there is read, and the counts are told."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import av
+import pytest
+
+from videotag.errors import MediaError
+from videotag.media.video import FrameReader, probe
+
+INTRA = {"g": "1", "bf": "0"}  # every packet stands for itself
+FASTSTART = {"movflags": "faststart"}
+
+
+def counts(warning):
+    """The two numbers of "<decoded> of <expected> frames"."""
+    return tuple(map(int, re.search(r"(\d+) of (\d+) frames", warning).groups()))
+
+
+def cut(path, share):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+
+
+def read(path, num_frames):
+    reader = FrameReader(path, num_frames, short_side_px=16)
+    frames = list(reader)
+    return reader, frames
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"name": "a.mp4", "container_options": FASTSTART},
+        {"name": "a.mkv"},
+        {"name": "a.avi", "codec": "mjpeg", "pix_fmt": "yuvj420p"},
+        {"name": "a.flv"},
+    ],
+    ids=lambda how: how["name"],
+)
+def test_a_file_cut_short_yields_what_is_there_and_tells_the_counts(make_noise, how):
+    path = make_noise(count=40, fps=10, codec_options=INTRA, **how)
+    cut(path, 0.6)
+    reader, frames = read(path, 80)
+    decoded, expected = counts(reader.warning)
+    assert expected == pytest.approx(40, abs=1)
+    assert 20 <= decoded <= 26
+    assert sum(f.repeats for f in frames) == 80
+    assert frames[-1].repeats <= 8  # what is there is sampled, 80 rows on over 20 frames
+    assert reader.warning.startswith(f"{path}: ")
+    assert reader.warning.endswith("copy or download it again")
+    assert "\n" not in reader.warning
+
+
+def test_a_transport_stream_cut_short_yields_what_is_there(make_noise):
+    path = make_noise("a.ts", 40, codec_options=INTRA)  # its header promises nothing
+    cut(path, 0.6)
+    reader, frames = read(path, 10)
+    assert sum(f.repeats for f in frames) == 10
+    assert 20 <= reader.info.num_frames <= 26
+
+
+def damage_packets(path, indices):
+    """Overwrites the packets of these numbers with zeros."""
+    with av.open(str(path)) as container:
+        places = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for index in indices:
+        pos, size = places[index]
+        data[pos : pos + size] = bytes(size)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "expected"),
+    [
+        ([3], [0, 1, 2, 2, 4, 5, 6, 7]),
+        ([3, 4, 7], [0, 1, 2, 2, 2, 5, 6, 6]),
+        ([0, 1], [2, 2, 2, 3, 4, 5, 6, 7]),
+    ],
+    ids=["in the middle", "several", "at the start"],
+)
+def test_the_nearest_earlier_frame_stands_for_a_lost_one_else_the_first(make_video, rows, damaged, expected):
+    path = make_video("a.mov", codec="png", pix_fmt="rgb24")
+    damage_packets(path, damaged)
+    assert rows(path, 8) == expected
+    reader, _ = read(path, 8)
+    assert counts(reader.warning) == (8 - len(damaged), 8)
+
+
+def test_bytes_destroyed_in_the_middle_are_told(make_noise):
+    path = make_noise("a.mp4", 40, codec_options=INTRA, container_options=FASTSTART)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 10] = bytes(range(256)) * (len(data) // 10 // 256 + 1)
+    path.write_bytes(data[: len(data)])
+    reader, frames = read(path, 40)
+    assert sum(f.repeats for f in frames) == 40
+    assert reader.warning is not None
+    assert counts(reader.warning)[1] == 40
+
+
+def test_a_whole_file_has_no_warning(make_noise):
+    reader, _ = read(make_noise("a.mkv", 40, sound_sec=2.0), 10)
+    assert reader.warning is None
+
+
+def test_sound_that_outlasts_the_picture_is_no_damage(make_noise):
+    reader, _ = read(make_noise("a.mkv", 10, sound_sec=3.0), 10)
+    assert reader.warning is None
+
+
+def test_a_video_without_a_decodable_frame_is_an_error(make_video):
+    path = make_video("a.mov", codec="png", pix_fmt="rgb24")
+    damage_packets(path, range(8))
+    with pytest.raises(MediaError, match=r"a\.mov: no frame can be decoded; copy or download it again"):
+        probe(path)
+
+
+def test_ffmpeg_prints_nothing(make_noise):
+    path = make_noise("a.mp4", 20, container_options=FASTSTART)
+    cut(path, 0.7)
+    code = f"from videotag.media.video import FrameReader; list(FrameReader({str(path)!r}, 5))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

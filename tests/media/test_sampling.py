@@ -1,0 +1,193 @@
+"""Which frames are taken, at which times; the frame's grey tells its number."""
+
+from __future__ import annotations
+
+import weakref
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videotag.media import video
+from videotag.media.timeline import Timeline
+from videotag.media.video import FrameReader, list_videos, probe
+
+CONTAINERS = {
+    "mp4": {"name": "a.mp4"},
+    "mkv": {"name": "a.mkv"},
+    "mov": {"name": "a.mov"},
+    "ts": {"name": "a.ts"},
+    "flv": {"name": "a.flv"},
+    "avi with reordered frames": {"name": "a.avi"},
+    "raw h264 without times": {"name": "a.h264", "format": "h264"},
+    "raw mpeg4": {"name": "a.m4v", "format": "m4v", "codec": "mpeg4"},
+    "mpeg program stream": {"name": "a.mpg", "codec": "mpeg2video"},
+    "webm": {"name": "a.webm", "codec": "libvpx"},
+    "fragmented mp4": {"name": "f.mp4", "container_options": {"movflags": "frag_keyframe+empty_moov"}},
+}
+
+
+@pytest.mark.parametrize("how", CONTAINERS.values(), ids=CONTAINERS)
+def test_midpoints_of_equal_parts_are_taken_in_every_container(make_video, rows, how):
+    path = make_video(**how)
+    assert rows(path, 4) == [1, 3, 5, 7]  # midpoints 1, 3, 5, 7 of 8 frames: each frame begins there
+    assert rows(path, 3) == [1, 4, 6]  # 1.33, 4, 6.67
+    assert rows(path, 8) == list(range(8))
+    assert rows(path, 1) == [4]
+    reader = FrameReader(path, 8)
+    list(reader)
+    assert reader.warning is None
+    assert reader.info.num_frames == 8
+    assert reader.info.fps == pytest.approx(25)
+    assert reader.info.duration_sec == pytest.approx(0.32)
+
+
+def test_frames_of_a_short_video_are_repeated_evenly_and_yielded_once(make_video):
+    path = make_video("a.mp4")
+    assert [f.repeats for f in FrameReader(path, 16)] == [2] * 8
+    # Row i of 20 shows frame floor((2 i + 1) / 5).
+    assert [f.repeats for f in FrameReader(path, 20)] == [2, 3, 2, 3, 2, 3, 2, 3]
+
+
+def test_one_frame_fills_all_rows(make_video):
+    path = make_video("a.mp4", [3])
+    (frame,) = FrameReader(path, 300)
+    assert (frame.repeats, frame.time_sec) == (300, 0.0)
+    assert probe(path).num_frames == 1
+
+
+def test_times_count_from_the_first_frame(make_video):
+    path = make_video("a.mkv", pts=range(50, 58))  # begins after two seconds
+    assert [f.time_sec for f in FrameReader(path, 4)] == pytest.approx([0.04, 0.12, 0.2, 0.28])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+def test_times_decide_in_video_of_variable_frame_rate(make_video, rows, name):
+    path = make_video(name, range(5), fps=10, pts=[0, 1, 2, 3, 10])
+    # The last frame lasts 0.1 s, so the span is 1.1 s and the midpoints are 0.05, 0.15 ... 1.05.
+    assert rows(path, 11) == [0, 1, 2, 3, 3, 3, 3, 3, 3, 3, 4]
+    assert rows(path, 2) == [2, 3]  # 0.275 and 0.825
+    assert probe(path).fps == pytest.approx(5 / 1.1)
+
+
+def test_frames_that_an_edit_list_cuts_off_are_not_shown(make_video, rows):
+    path = make_video("a.mp4", pts=range(-4, 4))  # mp4 hides what lies before time 0
+    assert rows(path, 4) == [4, 5, 6, 7]
+    info = probe(path)
+    assert (info.num_frames, info.declared_frames) == (4, 8)
+    reader = FrameReader(path, 4)
+    list(reader)
+    assert reader.warning is None
+
+
+def test_order_decides_where_times_jump_back(make_video, rows, tmp_path):
+    first, second = make_video("a.ts", range(4)), make_video("b.ts", range(4, 8))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    assert rows(joined, 8) == list(range(8))
+
+
+def test_hidden_reference_frames_of_vp8_are_not_counted_as_lost(write_frames):
+    ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], (48, 1, 3))
+    frames = [np.roll(ramp, 3 * index, axis=1) for index in range(40)]
+    options = {"auto-alt-ref": "1", "lag-in-frames": "16", "b": "200k", "g": "30"}
+    path = write_frames("a.webm", frames, codec="libvpx", codec_options=options)
+    reader = FrameReader(path, 40)
+    assert sum(f.repeats for f in reader) == 40
+    assert reader.warning is None
+    assert reader.info.num_frames == 40
+
+
+def test_a_thread_count_does_not_change_the_frames(make_video, rows):
+    path = make_video("a.mp4", range(12))
+    assert rows(path, 12, num_threads=1) == rows(path, 12, num_threads=4) == list(range(12))
+
+
+def test_the_default_and_larger_video_stream_is_taken(tmp_path):
+    path = tmp_path / "two.mkv"
+    write_two_streams(path)
+    info = probe(path)
+    assert (info.width_px, info.height_px, info.num_frames) == (128, 96, 3)
+
+
+def write_two_streams(path):
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream, (width, height) in zip(streams, [(64, 48), (128, 96)], strict=True):
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for stream in streams:
+            for _ in range(3):
+                image = np.zeros((stream.height, stream.width, 3), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+            container.mux(stream.encode(None))
+
+
+def test_only_wanted_frames_are_converted_and_few_are_held(make_video, monkeypatch):
+    path = make_video("a.mp4", [n % 12 for n in range(60)])
+    alive: weakref.WeakSet[Tracked] = weakref.WeakSet()
+    held, scaled = [], []
+
+    class Tracked:
+        def __init__(self, frame):
+            self.frame = frame
+            alive.add(self)
+            held.append(len(alive))
+
+        def __getattr__(self, name):
+            return getattr(self.frame, name)
+
+    class Scaler:
+        def __init__(self):
+            self.real = real_scaler()
+
+        def reformat(self, frame, *size, **how):
+            scaled.append(frame.pts)
+            return self.real.reformat(frame.frame, *size, **how)
+
+    real_decode, real_scaler = video.decode, video.VideoReformatter
+    monkeypatch.setattr(video, "decode", lambda *a: (Tracked(f) for f in real_decode(*a)))
+    monkeypatch.setattr(video, "VideoReformatter", Scaler)
+    assert sum(f.repeats for f in FrameReader(path, 6)) == 6
+    assert len(held) == 60
+    assert max(held) <= 3
+    assert len(scaled) == len(set(scaled)) == 6
+
+
+@given(
+    st.integers(-(10**12), 10**12), st.integers(1, 10**9), st.integers(1, 400), st.integers(-(10**9), 10**9)
+)
+def test_target_counts_agree_with_fractions(start, span, num_targets, offset):
+    timeline = Timeline(start, start + span, Fraction(1, 1000), False, 1, 1)
+    midpoints = [start + span * Fraction(2 * i + 1, 2 * num_targets) for i in range(num_targets)]
+    expected = sum(midpoint < start + offset for midpoint in midpoints)
+    assert timeline.num_targets_before(start + offset, num_targets) == expected
+
+
+def test_it_can_be_read_again(make_video):
+    reader = FrameReader(make_video("a.mp4"), 4)
+    assert [f.time_sec for f in reader] == [f.time_sec for f in reader]
+
+
+@pytest.mark.parametrize("bad", [{"num_frames": 0}, {"num_frames": 1, "short_side_px": 0}])
+def test_counts_below_one_are_refused(make_video, bad):
+    with pytest.raises(ValueError, match="at least 1"):
+        FrameReader(make_video("a.mp4"), **bad)
+
+
+def test_probe_tells_sound_and_declared_frames(make_video):
+    assert probe(make_video("a.mp4", sound_sec=0.5)).has_audio
+    info = probe(make_video("b.mp4"))
+    assert not info.has_audio
+    assert info.declared_frames == 8
+    assert probe(make_video("c.mkv")).declared_frames is None
+
+
+def test_list_videos_finds_known_suffixes_below_a_folder_sorted(tmp_path):
+    for name in ("b/x.MP4", "a.webm", "b/a.mkv", "notes.txt", "._a.mp4", "b/y.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.mp4").mkdir()
+    assert list_videos(tmp_path) == [tmp_path / "a.webm", tmp_path / "b/a.mkv", tmp_path / "b/x.MP4"]
