@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ PARTIAL_MARK = ".partial"  # part of the name of every unfinished file
 def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     r"""A file object whose content appears at `path` only when the block ends without an error.
 
-    The text modes write UTF-8 with "\\n" line ends. Missing parent folders are made. A process killed
+    The text modes write UTF-8 with "\n" line ends. Missing parent folders are made. A process killed
     inside the block leaves at most a file with PARTIAL_MARK in its name, which nothing reads.
 
     Args:
@@ -28,32 +29,48 @@ def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Raises:
         OutputError: the place cannot be written (read-only, no space, a folder of that name).
     """
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{PARTIAL_MARK}")
-    binary = "b" in mode
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open(mode, encoding=None if binary else "utf-8", newline=None if binary else "\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as error:
-        _discard(aside)
-        raise OutputError(
-            f"{path}: cannot write ({error.strerror or error}); check the folder's rights and free space"
-        ) from error
-    except BaseException:
-        _discard(aside)
-        raise
-
-
-def _discard(aside: Path) -> None:
-    with contextlib.suppress(OSError):  # it was never made, or its folder is gone
-        aside.unlink()
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
+    with _aside(Path(path)) as aside, aside.open(mode, encoding=encoding, newline=newline) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Writes `text` as UTF-8 at `path`, whole or not at all."""
     with open_atomic(path, "w") as file:
         file.write(text)
+
+
+def link_atomic(source: Path, target: Path) -> None:
+    """Lets `target` be the same file as `source`, in place of an older one.
+
+    A hard link, which costs no second copy; a copy where the file system has no links.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    with _aside(target) as aside:
+        aside.unlink(missing_ok=True)
+        try:
+            aside.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, aside)
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A path beside `path` for unfinished content, renamed to it when the block ends without an error."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{PARTIAL_MARK}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        aside.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # it was never made, or its folder is gone
+            aside.unlink()
+        if isinstance(error, OSError):
+            raise OutputError(
+                f"{path}: cannot write ({error.strerror or error}); check the folder's rights and free space"
+            ) from error
+        raise

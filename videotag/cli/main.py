@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed its line, or the help
         return int(stop.code or EXIT_OK)
     name = f"videotag {args.command}"
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    _log_to_stderr()
     try:
         return int(commands[args.command].run(args))
     except KeyboardInterrupt:
@@ -64,6 +64,20 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_BUG
+
+
+class _StderrHandler(logging.Handler):
+    """Looks sys.stderr up for every line, so that a progress bar can print the line above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+def _log_to_stderr() -> None:
+    """Shows videotag's own messages, and leaves other packages' loggers alone."""
+    logger = logging.getLogger("videotag")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_StderrHandler()]
 
 
 def run() -> NoReturn:

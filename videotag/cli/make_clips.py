@@ -14,6 +14,7 @@ from videotag.cli import arguments
 from videotag.errors import EXIT_OK, ConfigError
 
 SUMMARY = "generate tagged clips to try things on"
+MAX_FRAMES = 10_000  # a clip is held in memory; and "nan" and "inf" are out of any range
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +46,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.size % 2 or args.size < 16:
         raise ConfigError(f"--size {args.size}: expected an even number of pixels from 16")
-    if args.duration_sec <= 0:
-        raise ConfigError(f"--duration_sec {args.duration_sec}: expected a length above 0 seconds")
+    if not 2 <= args.duration_sec * args.fps <= MAX_FRAMES:
+        raise ConfigError(
+            f"--duration_sec {args.duration_sec} at --fps {args.fps}: a clip has 2 to {MAX_FRAMES} frames"
+        )
     options = ClipSetOptions(
         num_clips=args.num_clips,
         seed=args.seed,
@@ -69,6 +72,6 @@ def _shares(text: str) -> tuple[float, float, float]:
         train, val, test = (float(part) for part in text.split(","))
     except ValueError:
         train = val = test = -1.0
-    if min(train, val, test) < 0 or abs(train + val + test - 1) > 1e-6:
+    if not (min(train, val, test) >= 0 and abs(train + val + test - 1) < 1e-6):  # a nan is not
         raise argparse.ArgumentTypeError(f"{text!r} is not three shares that sum to 1, such as 0.6,0.2,0.2")
     return train, val, test

@@ -7,7 +7,6 @@ last epoch), config.yaml and, where labels are known, labels.txt.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 from paddle import nn
 
-from videotag.atomic import PARTIAL_MARK, write_text
+from videotag.atomic import write_text
 from videotag.config import Config
-from videotag.errors import OutputError, WeightsError, one_error
+from videotag.errors import WeightsError, one_error
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.labels import write_labels
 from videotag.weights import find_weights
@@ -36,25 +35,6 @@ def write_card(save_dir: Path, config: Config, labels: list[str] | None) -> None
 def save_weights(model: nn.Layer, path: Path) -> None:
     """Writes the network's parameters and buffers as .pdparams, whole or not at all."""
     write_pdparams(path, {name: value.numpy() for name, value in model.state_dict().items()})
-
-
-def publish(source: Path, target: Path) -> None:
-    """Lets `target` be the same file as `source`, replacing an older one in one step.
-
-    A hard link, so that a best checkpoint costs no second copy.
-    """
-    aside = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL_MARK}")
-    try:
-        aside.unlink(missing_ok=True)
-        try:
-            aside.hardlink_to(source)
-        except OSError:  # some file systems have no hard links
-            aside.write_bytes(source.read_bytes())
-        aside.replace(target)
-    except OSError as error:
-        raise OutputError(
-            f"{target}: cannot write ({error.strerror}); check rights and free space"
-        ) from error
 
 
 def load_weights(

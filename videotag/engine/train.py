@@ -17,9 +17,10 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from videotag.atomic import link_atomic
 from videotag.config import Config, TrainSection
 from videotag.datasets.features import check_features, feature_batches
-from videotag.engine.checkpoint import load_weights, publish, save_weights, write_card
+from videotag.engine.checkpoint import load_weights, save_weights, write_card
 from videotag.engine.evaluate import evaluate_tagger, to_tensors
 from videotag.engine.losses import multi_label_loss
 from videotag.engine.optim import build_optimizer, learning_rate
@@ -138,16 +139,18 @@ def train_tagger(
                 log.write("valid", step=(epoch + 1) * steps_per_epoch, epoch=epoch, **metrics)
                 if not best or metrics[BEST_METRIC] > best[BEST_METRIC]:
                     best_path, best = path, metrics
-                    publish(path, save_dir / f"{config.entry.name}_best.pdparams")
+                    link_atomic(path, save_dir / f"{config.entry.name}_best.pdparams")
     last_path = save_dir / f"{config.entry.name}.pdparams"
-    publish(path, last_path)
+    link_atomic(path, last_path)
     return TrainResult(best_path=best_path or last_path, last_path=last_path, best=best)
 
 
 def _warn_of_old_values(train: TrainSection, num_samples: int) -> None:
     """Says which values of an old config are not what happens."""
     if train.num_samples not in (None, num_samples):
-        logger.warning("TRAIN.num_samples is %s, the list has %d, which counts", train.num_samples, num_samples)
+        logger.warning(
+            "TRAIN.num_samples is %s, the list has %d, which counts", train.num_samples, num_samples
+        )
     if train.num_gpus not in (None, 1):
         logger.warning("TRAIN.num_gpus is %s, training runs on 1 device with the whole batch", train.num_gpus)
     if "loss_reduction" not in train.model_fields_set and train.weight_decay >= LARGE_WEIGHT_DECAY:

@@ -86,6 +86,9 @@ def assign_splits(specs: Sequence[ClipSpec], shares: tuple[float, float, float])
 def _claim(out_dir: Path, options: ClipSetOptions) -> None:
     """Writes clips.json, or checks that the one there says the same."""
     path = out_dir / PARAMETERS_FILE
+    clips = out_dir / "clips"
+    if not path.exists() and clips.is_dir() and any(clips.iterdir()):
+        raise OutputError(f"{clips}: holds files although {path} is missing; choose another folder")
     wanted: dict[str, Any] = json.loads(json.dumps(options.__dict__))
     if path.exists():
         try:
@@ -101,5 +104,8 @@ def _claim(out_dir: Path, options: ClipSetOptions) -> None:
 
 
 def _quoted(path: Path) -> str:
+    """The path as a list holds it; inside quotes a quote is doubled, see formats/filelist.py."""
     text = path.as_posix()
-    return f'"{text}"' if " " in text else text
+    if not any(blank in text for blank in " \t\r\n\v\f") and text[0] not in "\"'#":
+        return text
+    return '"' + text.replace('"', '""') + '"'

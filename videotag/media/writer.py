@@ -40,7 +40,7 @@ def write_video(
         MediaError: no frames, or this PyAV lacks an encoder.
         OutputError: the place cannot be written.
     """
-    if not fps > 0:
+    if not 0 < fps < float("inf"):
         raise ShapeError(f"{path}: fps {fps}, expected a number above 0")
     if sound and (sound[0].ndim != 1 or not sound[0].size):
         raise ShapeError(f"{path}: sound of shape {sound[0].shape}, expected (samples,) and at least one")
@@ -65,7 +65,7 @@ def write_video(
         ) from error
     except av.error.FFmpegError as error:
         raise MediaError(
-            f"{path}: cannot be encoded ({error.strerror}); is the sound's rate usual?"
+            f"{path}: cannot be encoded ({error.strerror}); sound needs a usual rate, such as 16000"
         ) from error
 
 
