@@ -43,7 +43,7 @@ def opened(path: str | Path) -> Iterator[Any]:
     _check_file(path)
     try:
         # "file:" before it makes the name a name: FFmpeg takes "concat:a|b" for an order.
-        container = av.open(f"file:{os.path.abspath(path)}", options=_OPTIONS, metadata_errors="replace")  # noqa: PTH100
+        container = av.open(f"file:{os.path.abspath(path)}", container_options=_OPTIONS, metadata_errors="replace")  # noqa: PTH100
     except av.error.FFmpegError as error:
         raise MediaError(
             f"{path}: cannot be read as video ({error.strerror}); if a player shows it, convert it to H.264, "

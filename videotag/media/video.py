@@ -15,7 +15,7 @@ from typing import Any
 
 import av.error
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 from videotag.errors import MediaError
 from videotag.media.container import AGAIN, MAX_FRAME_PX, check_size, decode, opened, video_stream
@@ -32,7 +32,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 # Bilinear averages all pixels under an output pixel when it shrinks. Without the other two flags swscale is
 # up to 2 of 255 too dark at even widths.
-_SCALING = int(Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND)
+_SCALING = 0x2 | 0x2000 | 0x40000  # SWS_BILINEAR, FULL_CHR_H_INT, ACCURATE_RND; PyAV 14 has no names for them
 
 
 @dataclass(frozen=True)
