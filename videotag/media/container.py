@@ -29,7 +29,7 @@ _FORMATS = (
     "mov,matroska,avi,flv,asf,mpeg,mpegts,mpegvideo,m4v,h263,h264,hevc,vvc,av1,obu,ivf,ogg,mxf,nut,dv,rm,gif,"
     "yuv4mpegpipe,mp3,wav,flac,aac,aiff"
 )
-_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_FRAME_PX)}
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -42,8 +42,10 @@ def opened(path: str | Path) -> Iterator[Any]:
     """
     _check_file(path)
     try:
-        # "file:" before it makes the name a name: FFmpeg takes "concat:a|b" for an order.
-        container = av.open(f"file:{os.path.abspath(path)}", container_options=_OPTIONS, metadata_errors="replace")  # noqa: PTH100
+        # "file:" makes the name a name: FFmpeg takes "concat:a|b" for an order. container_options, since
+        # `options` makes PyAV before 18 free memory that is not its own where streams appear late (FLV, TS).
+        name = f"file:{os.path.abspath(path)}"  # noqa: PTH100
+        container = av.open(name, container_options=_OPTIONS, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise MediaError(
             f"{path}: cannot be read as video ({error.strerror}); if a player shows it, convert it to H.264, "
@@ -70,7 +72,7 @@ def video_stream(container: Any, path: str | Path) -> Any:
         raise MediaError(f"{path}: FFmpeg has no decoder for this kind of video; convert it to H.264")
     stream = max(known, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
     check_size(path, stream.width, stream.height)
-    stream.codec_context.options = {"max_pixels": _OPTIONS["max_pixels"]}  # frames may grow later on
+    stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PX)}  # frames may grow later on
     return stream
 
 
