@@ -10,7 +10,6 @@ import yaml
 
 from videotag.errors import WeightsError
 from videotag.formats.weights import resolve_weights
-from videotag.registry import unknown
 from videotag.resources import find_resource
 
 DEFAULT_EXTRACTOR = "efficientnet_lite0_imagenet"
@@ -68,4 +67,4 @@ def find_weights(weights: str | Path) -> Path:
     except WeightsError as error:
         if "/" in name or "." in name or Path(name).exists():
             raise
-        raise WeightsError(f"{error}\n{unknown(name, named_weights(), 'named weights')}") from error
+        raise WeightsError(f"{error}, or one of the named weights: {', '.join(named_weights())}") from error

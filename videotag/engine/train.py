@@ -108,6 +108,8 @@ def train_tagger(
 
     optimizer = build_optimizer(model, train)
     write_card(save_dir, config, labels)
+    best_link = save_dir / f"{config.entry.name}_best.pdparams"
+    best_link.unlink(missing_ok=True)  # an earlier run's, which belongs to another config now
     best_path: Path | None = None
     best: dict[str, Any] = {}
     with RunLog(save_dir, visualdl_dir) as log:
@@ -131,6 +133,7 @@ def train_tagger(
                     value = _finite(loss.item(), step)
                     log.write("train", step=step, epoch=epoch, loss=value, learning_rate=rate)
 
+            _finite(loss.item(), step)  # before weights that are no numbers are saved
             path = save_dir / f"{config.entry.name}_epoch{epoch}.pdparams"
             save_weights(model, path)
             last = epoch == train.epoch - 1
@@ -139,7 +142,7 @@ def train_tagger(
                 log.write("valid", step=(epoch + 1) * steps_per_epoch, epoch=epoch, **metrics)
                 if not best or metrics[BEST_METRIC] > best[BEST_METRIC]:
                     best_path, best = path, metrics
-                    link_atomic(path, save_dir / f"{config.entry.name}_best.pdparams")
+                    link_atomic(path, best_link)
     last_path = save_dir / f"{config.entry.name}.pdparams"
     link_atomic(path, last_path)
     return TrainResult(best_path=best_path or last_path, last_path=last_path, best=best)

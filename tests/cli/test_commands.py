@@ -1,0 +1,399 @@
+"""Every command as a user types it: exit codes, one line per mistake, what lies on the disk afterwards."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videotag.cli.main import main
+from videotag.media.writer import write_video
+
+ROOT = Path(__file__).resolve().parents[2]
+EXTRACTOR = ["--config=configs/tsn_efficientnet_lite0.yaml", "--weights=efficientnet_lite0_imagenet"]
+
+
+@pytest.fixture
+def trained(tagger_dir, capsys):
+    """tagger_dir with a trained checkpoint in ck."""
+    assert main(["train", "--config=tagger.yaml", "--label_file=labels.txt", "--save_dir=ck"]) == 0
+    capsys.readouterr()
+    return tagger_dir
+
+
+def make_video(path, num_frames=8):
+    rng = np.random.default_rng(0)
+    write_video(path, rng.integers(0, 255, (num_frames, 64, 80, 3), dtype=np.uint8), fps=8)
+    return str(path)
+
+
+def fails(capsys, words, *, code=2):
+    """Runs a command that must fail, and returns what it says on stderr: never a traceback."""
+    assert main(words) == code
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    assert out == ""
+    return err
+
+
+# ---------------------------------------------------------------- train, eval, predict
+
+
+def test_train_prints_where_the_weights_lie_and_both_spellings_of_flags_work(tagger_dir, capsys):
+    words = ["train", "--config", "tagger.yaml", "--save-dir=ck", "--epoch", "1", "--batch_size=5",
+             "--learning_rate=0.02", "--log-interval=1", "--use_gpu=False", "--fix_random_seed", "True"]  # fmt: skip
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert "last weights: ck/AttentionLSTM.pdparams" in out
+    assert "best weights: ck/AttentionLSTM_epoch0.pdparams" in out
+    assert "learning_rate=0.02" in err
+    config = Path("ck/config.yaml").read_text(encoding="utf-8")
+    assert "batch_size: 5" in config
+    assert "epoch: 1" in config
+    assert "seed: 3" in config, "the file's seed is fixed already"
+
+
+def test_fix_random_seed_makes_runs_equal(tagger_dir):
+    Path("noseed.yaml").write_text(Path("tagger.yaml").read_text(encoding="utf-8").replace("seed: 3, ", ""))
+    for name in ("a", "b"):
+        assert main(["train", "--config=noseed.yaml", f"--save_dir={name}", "--fix_random_seed=True"]) == 0
+    assert Path("a/AttentionLSTM.pdparams").read_bytes() == Path("b/AttentionLSTM.pdparams").read_bytes()
+
+
+def test_valid_interval_zero_never_validates(tagger_dir, capsys):
+    assert main(["train", "--config=tagger.yaml", "--save_dir=ck", "--valid_interval=0"]) == 0
+    assert "valid" not in Path("ck/train_log.jsonl").read_text(encoding="utf-8").replace("num_valid", "")
+    assert not Path("ck/AttentionLSTM_best.pdparams").exists()
+
+
+def test_eval_writes_metrics_json_and_prints_the_same(trained, capsys):
+    assert main(["eval", "--weights=ck", "--save_dir=ev"]) == 0
+    out, _ = capsys.readouterr()
+    metrics = json.loads(Path("ev/metrics.json").read_text(encoding="utf-8"))
+    assert set(metrics) == {
+        "hit_at_one",
+        "perr",
+        "gap",
+        "mean_ap",
+        "loss",
+        "num_videos",
+        "num_without_labels",
+    }
+    assert metrics["num_videos"] == 5
+    for name, value in metrics.items():
+        shown = next(line for line in out.splitlines() if line.startswith(f"{name} ")).split()[1]
+        assert float(shown) == pytest.approx(value, abs=1e-4)
+
+
+def test_eval_of_a_prefix_and_a_file_agree_and_json_stands_alone(trained, capsys):
+    answers = []
+    for weights in ("ck/AttentionLSTM_epoch1", "ck/AttentionLSTM_epoch1.pdparams"):
+        assert main(["eval", f"--weights={weights}", "--save_dir=ev", "--batch_size=2", "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1]
+
+
+def test_predict_writes_json_as_promised_and_a_readable_table(trained, capsys):
+    assert main(["predict", "--weights=ck", "--save_dir=pr", "--infer_topk=2"]) == 0
+    out, _ = capsys.readouterr()
+    predictions = json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))
+    assert [p["video_id"] for p in predictions] == [f"features/test{i}.npy" for i in range(5)]
+    for prediction in predictions:
+        assert len(prediction["tags"]) == 2
+        for tag in prediction["tags"]:
+            assert set(tag) == {"class_id", "class_name", "probability"}
+            assert tag["class_name"] == ["cat", "dog", "bird", "鲸"][tag["class_id"]]
+    first = predictions[0]["tags"][0]
+    assert (
+        f"features/test0.npy\n  {first['probability']:.4f}  {first['class_name']}  ({first['class_id']})"
+        in out
+    )
+
+
+def test_predict_writes_jsonl_and_csv(trained, capsys):
+    for name in ("json", "jsonl", "csv"):
+        assert main(["predict", "--weights=ck", "--save_dir=pr", f"--format={name}"]) == 0
+    expected = json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))
+    lines = Path("pr/predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == expected
+    with Path("pr/predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 15
+    assert list(rows[0]) == ["video_id", "rank", "class_id", "class_name", "probability"]
+    assert [row["rank"] for row in rows[:3]] == ["1", "2", "3"]
+    assert [int(row["class_id"]) for row in rows] == [t["class_id"] for p in expected for t in p["tags"]]
+
+
+def test_predict_of_one_file_and_of_a_folder(trained, capsys):
+    assert (
+        main(["predict", "--weights=ck", "--save_dir=pr", "--video_path=features/test1.npy", "--json"]) == 0
+    )
+    assert [json.loads(line)["video_id"] for line in capsys.readouterr().out.splitlines()] == [
+        "features/test1.npy"
+    ]
+    assert main(["predict", "--weights=ck", "--save_dir=pr", "--video_path=features"]) == 0
+    assert len(json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))) == 20
+
+
+def test_a_threshold_that_nothing_reaches_leaves_no_tags(trained, capsys):
+    assert main(["predict", "--weights=ck", "--save_dir=pr", "--threshold=1"]) == 0
+    assert "no tag reaches the threshold" in capsys.readouterr().out
+    assert json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))[0]["tags"] == []
+
+
+def test_predict_goes_on_after_a_bad_file_and_exits_with_1(trained, capsys):
+    np.save("features/test2.npy", np.full((3, 6), np.nan, np.float32))
+    assert main(["predict", "--weights=ck", "--save_dir=pr"]) == 1
+    assert "failed: 1 of 5" in capsys.readouterr().err
+    assert len(json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))) == 4
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "data/dataset/attention_lstm/train.list: no such"),
+        (["train", "--config=none.yaml"], "none.yaml: no such config file"),
+        (
+            ["train", "--config=tagger.yaml", "--set", "TRAIN.epohc=3"],
+            "TRAIN.epohc: unknown key; did you mean 'epoch'",
+        ),
+        (["train", "--config=tagger.yaml", "--set=TRAIN.epoch"], "expected SECTION.key=value"),
+        (["train", "--config=tagger.yaml", "--model_name=TSN"], "is a config of AttentionLSTM, not of TSN"),
+        (["train", "--config=tagger.yaml", "--model_name=Foo"], "Foo: unknown model; there are"),
+        (["train", "--config=tagger.yaml", "--use_gpu=True"], "use_gpu is True, but the installed Paddle"),
+        (["train", "--config=tagger.yaml", "--use_gpu=maybe"], "'maybe' is neither True nor False"),
+        (["train", "--config=tagger.yaml", "--epoch=0"], "'0' is not a whole number from 1"),
+        (["train", "--config=tagger.yaml", "--pretrain=none"], "none: no weights"),
+        (["train", "--config=tagger.yaml", "--label_file=gbk.txt"], "GBK"),
+        (["train", "--config=tagger.yaml", "--label_file=short.txt"], "2"),
+        (["train", "--config=tagger.yaml", "--save_dir=labels.txt"], "labels.txt"),
+        (["train", "--config=configs/tsn.yaml"], "only taggers can be trained so far"),
+        (["eval"], "AttentionLSTM_epoch9.pdparams: no such file; train first"),
+        (["predict"], "AttentionLSTM_epoch9.pdparams: no such file; train first"),
+        (["extract"], "weights/tsn"),
+        (["extract", *EXTRACTOR], "data/TsnExtractor.list: no such"),
+        (["extract", *EXTRACTOR, "--video_path=nowhere"], "--video_path nowhere: no such file or folder"),
+        (["tag", "nowhere.mp4"], "nowhere.mp4: no such file"),
+        (["tag", "."], "no videos in this folder"),
+        (["tag", "a.mp4", "--threshold=2"], "'2' is not a number from 0 to 1"),
+        (["report", "nowhere.json"], "nowhere.json: no such file"),
+        (["report", "labels.txt"], "labels.txt: not JSON"),
+        (["make-clips", "out", "--split=1,1,1"], "is not three shares that sum to 1"),
+        (["make-clips", "out", "--size=33"], "--size 33: expected an even number"),
+        (["unheard-of"], "invalid choice"),
+        (["train", "--epochs=3"], "unrecognized arguments: --epochs=3"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tagger_dir, capsys, words, message):
+    Path("gbk.txt").write_bytes("猫\n狗\n鸟\n鲸\n".encode("gbk"))
+    Path("short.txt").write_text("one\ntwo\n", encoding="utf-8")
+    err = fails(capsys, words)
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_all_bad_lines_of_a_list_are_reported_together(tagger_dir, capsys):
+    Path("features/train.list").write_text(
+        "features/train0.npy 1\nfeatures/train1.npy x\nfeatures/train2.npy 4\n"
+        "features/none.npy 0\nfeatures/train3.npy\n"
+    )
+    lines = fails(capsys, ["train", "--config=tagger.yaml"]).strip().splitlines()
+    assert len(lines) == 4
+    for number, line in zip((2, 3, 4, 5), lines, strict=True):
+        assert f"features/train.list:{number}: " in line
+
+
+def test_a_video_for_a_tagger_names_videotag_tag(trained, capsys):
+    make_video("a.mp4")
+    assert "for a video use `videotag tag a.mp4`" in fails(
+        capsys, ["predict", "--weights=ck", "--video_path=a.mp4"]
+    )
+
+
+def test_features_for_a_tsn_name_videotag_tag(tagger_dir, capsys):
+    err = fails(capsys, ["predict", *EXTRACTOR, "--video_path=features/test0.npy"])
+    assert "reads videos; for features name a tagger, for both stages use `videotag tag`" in err
+
+
+def test_weights_under_another_config_name_their_own(trained, capsys):
+    err = fails(capsys, ["eval", "--weights=ck", "--config=tagger.yaml", "--set=MODEL.num_classes=9"])
+    assert "output.weight: shape (8, 4), expected (8, 9)" in err
+    assert "the weights' own config is ck/config.yaml" in err
+
+
+def test_a_traceback_is_shown_with_debug_alone(tagger_dir, capsys):
+    assert main(["train", "--config=none.yaml", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_bug_is_called_one_and_has_its_own_exit_code(tagger_dir, capsys, monkeypatch):
+    monkeypatch.setattr("videotag.models.load_models", lambda: 1 / 0)
+    err = fails(capsys, ["models"], code=70)
+    assert "a bug in videotag: ZeroDivisionError" in err
+    assert "run again with --debug" in err
+
+
+def test_ctrl_c_exits_with_130(tagger_dir, capsys, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("videotag.models.load_models", interrupt)
+    assert "interrupted" in fails(capsys, ["models"], code=130)
+
+
+# ---------------------------------------------------------------- models, make-clips, tag, report
+
+
+def test_models_lists_models_weights_and_configs(capsys):
+    assert main(["models", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {"AttentionLSTM", "TSN", "resnet101", "efficientnet_lite0"} <= {
+        m["name"] for m in listed["models"]
+    }
+    assert "efficientnet_lite0_imagenet" in {w["name"] for w in listed["weights"]}
+    assert "configs/tsn.yaml" in {c["name"] for c in listed["configs"]}
+
+
+def test_tag_names_five_things_per_video_and_segment_and_reports_them(work_dir, capsys):
+    make_video("a b.mp4")
+    (work_dir / "no.mp4").write_bytes(b"not a video")
+    words = ["tag", "a b.mp4", "no.mp4", "--json", "--report=r.html", "--save_dir=out", "--format=jsonl",
+             "--segment_sec=0.5", "--seg_num=8"]  # fmt: skip
+    assert main(words) == 1, "one video of two cannot be decoded"
+    out, err = capsys.readouterr()
+    (result,) = json.loads(out)
+    assert "failed: no.mp4" in err
+    assert result["video_id"] == "a b.mp4"
+    assert len(result["tags"]) == 5
+    assert [s["start_sec"] for s in result["segments"]] == [0.0, 0.5]
+    assert result["segments"][-1]["end_sec"] == pytest.approx(1.0)
+    assert json.loads((work_dir / "out" / "predictions.jsonl").read_text(encoding="utf-8")) == result
+    assert "data:image/jpeg;base64," in (work_dir / "r.html").read_text(encoding="utf-8")
+
+
+def test_the_whole_way_from_clips_to_a_report(work_dir, capsys):
+    assert main(["make-clips", "clips", "--num_clips=10", "--duration_sec=1", "--fps=8", "--size=64"]) == 0
+    for split in ("train", "val", "test"):
+        words = [
+            "extract",
+            *EXTRACTOR,
+            f"--filelist=clips/{split}.list",
+            "--save_dir=f",
+            "--set=INFER.seg_num=8",
+        ]
+        assert main(words) == 0
+    num_classes = len(Path("clips/labels.txt").read_text(encoding="utf-8").splitlines())
+    Path("t.yaml").write_text(
+        f"""
+MODEL: {{name: AttentionLSTM, feature_dims: [1280], embedding_size: 16, lstm_size: 8, fc_sizes: [16, 16],
+        num_classes: {num_classes}, topk: 4}}
+TRAIN: {{epoch: 2, batch_size: 4, filelist: f/train.list}}
+VALID: {{filelist: f/val.list}}
+TEST: {{filelist: f/test.list}}
+INFER: {{filelist: f/test.list}}
+""",
+        encoding="utf-8",
+    )
+    assert main(["train", "--config=t.yaml", "--label_file=clips/labels.txt", "--save_dir=ck"]) == 0
+    assert main(["eval", "--weights=ck", "--save_dir=ev"]) == 0
+    assert main(["predict", "--weights=ck", "--save_dir=pr"]) == 0
+    capsys.readouterr()
+    tests = [line.split()[0] for line in Path("clips/test.list").read_text(encoding="utf-8").splitlines()]
+    words = ["tag", *tests, "--extractor_weights=efficientnet_lite0_imagenet", "--predictor_weights=ck"]
+    assert main([*words, "--seg_num=8", "--json"]) == 0
+    tagged = json.loads(capsys.readouterr().out)
+    predicted = json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))
+    for one, two in zip(tagged, predicted, strict=True):  # both ways give the same tags
+        assert [t["class_id"] for t in one["tags"]] == [t["class_id"] for t in two["tags"]]
+        assert [t["probability"] for t in one["tags"]] == pytest.approx(
+            [t["probability"] for t in two["tags"]], abs=1e-4
+        )
+        assert sum(one["attention"]["rgb"]) == pytest.approx(1.0, abs=1e-3)
+    Path("tags.json").write_text(json.dumps(tagged), encoding="utf-8")
+    words = [
+        "report",
+        "tags.json",
+        "--out=r.html",
+        "--filelist=clips/test.list",
+        "--label_file=clips/labels.txt",
+    ]
+    assert main(words) == 0
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert page.count("<polyline") == len(tagged)
+
+
+# ---------------------------------------------------------------- processes
+
+
+def start(words, folder):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py", "predict.py", "tsn_extractor.py"])
+def test_the_classic_scripts_work_from_any_folder(work_dir, script):
+    done = start([str(ROOT / script), "--help"], work_dir)
+    out, err = done.communicate()
+    assert (done.returncode, err) == (0, "")
+    assert "--use_gpu" in out
+
+
+def test_run_sh_passes_flags_on(trained):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHON": sys.executable}
+    words = [
+        "bash",
+        str(ROOT / "run.sh"),
+        "eval",
+        "AttentionLSTM",
+        "tagger.yaml",
+        "--weights=ck",
+        "--save_dir=ev",
+    ]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert Path("ev/metrics.json").exists()
+    assert subprocess.run(words[:2], env=environment, capture_output=True).returncode == 2
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_an_extraction_killed_in_the_middle_leaves_whole_files_and_goes_on(work_dir, capsys, how, code):
+    names = [f"v{i:02d}.mp4" for i in range(40)]
+    for name in names:
+        make_video(name, num_frames=24)
+    Path("videos.list").write_text("\n".join(names), encoding="utf-8")
+    words = ["extract", *EXTRACTOR, "--filelist=videos.list", "--save_dir=out", "--set=INFER.seg_num=24"]
+    process = start(["-m", "videotag", *words], work_dir)
+    deadline = time.monotonic() + 60
+    while (
+        len(list(Path("out").glob("v*.npy"))) < 3 and time.monotonic() < deadline and process.poll() is None
+    ):
+        time.sleep(0.02)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    whole = list(Path("out").glob("v*.npy"))
+    assert 3 <= len(whole) < 40, "killed too late to say anything"
+    for path in whole:
+        assert np.load(path).shape == (24, 1280)
+    assert main(words) == 0
+    assert f"kept {len(whole)}" in capsys.readouterr().out
+    assert len(list(Path("out").glob("v*.npy"))) == 40

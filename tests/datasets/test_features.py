@@ -1,0 +1,98 @@
+"""Batches: padded to their own longest, masked, in order, read ahead."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from videotag.datasets.features import feature_batches, multi_hot, pad
+from videotag.datasets.prefetch import prefetch
+from videotag.errors import FeatureFileError
+from videotag.formats.filelist import ListEntry
+
+
+def test_sequences_are_padded_with_zeros_behind_their_ends():
+    padded, mask = pad([np.ones((1, 2)), np.full((3, 2), 2.0)])
+    assert padded.tolist() == [[[1, 1], [0, 0], [0, 0]], [[2, 2], [2, 2], [2, 2]]]
+    assert mask.tolist() == [[True, False, False], [True, True, True]]
+    assert (padded.dtype, mask.dtype) == (np.float32, np.bool_)
+
+
+def test_labels_become_zeros_and_ones():
+    assert multi_hot([(0, 2), ()], 3).tolist() == [[1, 0, 1], [0, 0, 0]]
+
+
+@pytest.fixture
+def entries(work_dir):
+    """Five files; file i holds i + 1 rows of the value i."""
+    for i in range(5):
+        np.save(f"{i}.npy", np.full((i + 1, 2), i, np.float32))
+    return [ListEntry(f"{i}.npy", (i % 3,)) for i in range(5)]
+
+
+def batches(entries, **options):
+    return list(feature_batches(entries, dims={"rgb": 2}, num_classes=3, **options))
+
+
+def test_no_video_is_dropped_and_each_batch_is_cut_to_its_own_longest(entries):
+    found = batches(entries, batch_size=2)
+    assert [b.video_ids for b in found] == [["0.npy", "1.npy"], ["2.npy", "3.npy"], ["4.npy"]]
+    assert [b.features["rgb"].shape for b in found] == [(2, 2, 2), (2, 4, 2), (1, 5, 2)]
+    assert found[1].masks["rgb"].sum(axis=1).tolist() == [3, 4]
+    assert found[2].labels.tolist() == [[0, 1, 0]]
+
+
+def test_order_and_drop_last(entries):
+    found = batches(entries, batch_size=2, order=np.array([4, 0, 3, 1, 2]), drop_last=True)
+    assert [b.video_ids for b in found] == [["4.npy", "0.npy"], ["3.npy", "1.npy"]]
+
+
+def test_a_bad_file_is_raised_or_left_out(entries, work_dir):
+    (work_dir / "1.npy").write_bytes(b"")
+    with pytest.raises(FeatureFileError, match=r"1\.npy: empty"):
+        batches(entries, batch_size=1)
+    bad = []
+    found = batches(entries, batch_size=1, on_error=lambda video_id, error: bad.append(video_id))
+    assert [b.video_ids[0] for b in found] == ["0.npy", "2.npy", "3.npy", "4.npy"]
+    assert bad == ["1.npy"]
+
+
+def test_modalities_of_an_npz_keep_their_own_lengths(work_dir):
+    np.savez("a.npz", rgb=np.ones((3, 2), np.float32), audio=np.ones((5, 1), np.float32))
+    dims = {"audio": 1, "rgb": 2}
+    (batch,) = feature_batches([ListEntry("a.npz")], dims=dims, num_classes=1, batch_size=4)
+    assert {name: x.shape for name, x in batch.features.items()} == {"audio": (1, 5, 1), "rgb": (1, 3, 2)}
+
+
+def test_prefetch_keeps_the_order_and_runs_only_so_far_ahead():
+    begun = []
+    results = prefetch(lambda i: begun.append(i) or i * i, range(50), num_threads=2, ahead=4)
+    assert next(results) == 0
+    assert len(begun) <= 4
+    assert list(results) == [i * i for i in range(1, 50)]
+
+
+def test_prefetch_raises_an_error_where_its_result_would_have_come():
+    results = prefetch(lambda i: 1 // (2 - i), range(5), num_threads=3, ahead=3)
+    assert next(results) == 0
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_prefetch_drops_waiting_calls_when_the_consumer_stops():
+    gate, begun = threading.Event(), []
+
+    def work(i):
+        begun.append(i)
+        if i:
+            gate.wait(10)
+        return i
+
+    results = prefetch(work, range(10), num_threads=1, ahead=5)
+    assert next(results) == 0
+    gate.set()
+    results.close()
+    assert len(begun) < 6

@@ -1,0 +1,235 @@
+"""Lists of videos to feature files: mirrored, resumable, nothing half-written; and one video by itself."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from videotag.config import load_config
+from videotag.engine import paddle
+from videotag.engine.checkpoint import save_weights
+from videotag.engine.extract import extract_list, plan_outputs
+from videotag.engine.extractor import FeatureExtractor, Stopped, read_frames
+from videotag.errors import MediaError, OutputError, WeightsError
+from videotag.formats.features import read_stamp
+from videotag.formats.filelist import ListEntry, read_filelist
+from videotag.media.transforms import normalize
+from videotag.media.writer import write_video
+from videotag.models import load_models
+
+load_models()
+
+TSN_YAML = """
+MODEL: {name: TSN, num_layers: 18, num_classes: 3}
+TRAIN: {use_gpu: false}
+INFER: {seg_num: 6, short_size: 40, target_size: 32, batch_size: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def tsn_dir(tmp_path_factory):
+    """tsn.yaml and the weights of a ResNet-18 TSN, tsn.pdparams."""
+    folder = tmp_path_factory.mktemp("tsn")
+    (folder / "tsn.yaml").write_text(TSN_YAML, encoding="utf-8")
+    config = load_config(folder / "tsn.yaml")
+    paddle.seed(0)
+    save_weights(config.entry.cls(config.model), folder / "tsn.pdparams")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def extractor(tsn_dir):
+    return FeatureExtractor(load_config(tsn_dir / "tsn.yaml"), tsn_dir / "tsn.pdparams", with_classifier=True)
+
+
+def make_video(path, num_frames=8, seed=0):
+    rng = np.random.default_rng(seed)
+    write_video(path, rng.integers(0, 255, (num_frames, 48, 64, 3), dtype=np.uint8), fps=8)
+    return str(path)
+
+
+def run(extractor, entries, save_dir, **options):
+    return extract_list(entries, extractor, save_dir=save_dir, list_name="out.list", **options)
+
+
+def test_features_equal_the_networks_own_frame_by_frame(extractor, tsn_dir, work_dir):
+    split = extractor.config.infer
+    frames = read_frames(make_video(work_dir / "a.mp4"), split)
+    features = extractor.features(frames)
+    config = load_config(tsn_dir / "tsn.yaml")
+    paddle.seed(0)
+    network = config.entry.cls(config.model)
+    network.eval()
+    clip = normalize(
+        np.repeat(frames.images, frames.repeats, axis=0), config.model.image_mean, config.model.image_std
+    )
+    expected = network.forward_features(paddle.to_tensor(clip[None])).numpy()[0]
+    assert features.shape == (6, 512)
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
+    logits = network(paddle.to_tensor(clip[None])).numpy()[0]
+    np.testing.assert_allclose(extractor.logits(features).mean(axis=0), logits, rtol=1e-3, atol=1e-4)
+
+
+def test_a_short_video_fills_all_rows_and_each_frame_is_computed_once(extractor, work_dir):
+    frames = read_frames(make_video(work_dir / "a.mp4", num_frames=2), extractor.config.infer)
+    assert frames.images.shape == (2, 32, 32, 3)
+    assert frames.repeats.tolist() == [3, 3]
+    features = extractor.features(frames)
+    assert features.shape == (6, 512)
+    assert np.array_equal(features[0], features[2])
+    assert not np.array_equal(features[2], features[3])
+
+
+def test_decoding_stops_when_told(extractor, work_dir):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        read_frames(make_video(work_dir / "a.mp4"), extractor.config.infer, stop=stop)
+
+
+def test_weights_without_a_classifier_extract_but_do_not_classify(tsn_dir, work_dir):
+    config = load_config(tsn_dir / "tsn.yaml")
+    network = config.entry.cls(config.model)
+    save_weights(network.backbone, work_dir / "backbone.pdparams")
+    FeatureExtractor(config, work_dir / "backbone.pdparams")
+    with pytest.raises(WeightsError, match=r"fc\.weight: missing"):
+        FeatureExtractor(config, work_dir / "backbone.pdparams", with_classifier=True)
+
+
+def test_outputs_mirror_inputs_and_labels_are_carried_into_the_list(extractor, work_dir):
+    entries = [
+        ListEntry(make_video(work_dir / "in" / "one" / "a.mp4"), (2, 0)),
+        ListEntry("in/b c.mp4", (1,)),
+    ]
+    make_video(work_dir / "in" / "b c.mp4")
+    entries[0] = ListEntry("in/one/a.mp4", (2, 0))
+    summary = run(extractor, entries, work_dir / "out")
+    assert (summary.written, summary.kept, summary.failed) == (2, 0, {})
+    assert np.load(work_dir / "out" / "in" / "one" / "a.npy").shape == (6, 512)
+    listed = read_filelist(summary.list_path)
+    assert [entry.label_ids for entry in listed] == [(2, 0), (1,)]
+    assert listed[1].path == str(work_dir / "out" / "in" / "b c.npy")
+    stamp = read_stamp(listed[0].path)
+    assert stamp["extractor"] == "TSN/resnet18"
+    assert (stamp["seg_num"], stamp["short_size"], stamp["target_size"]) == (6, 40, 32)
+
+
+def test_a_second_run_keeps_what_is_there_and_repeats_what_changed(extractor, tsn_dir, work_dir):
+    entries = [ListEntry("a.mp4"), ListEntry("b.mp4")]
+    for seed, entry in enumerate(entries):
+        make_video(work_dir / entry.path, seed=seed)
+    out = work_dir / "out"
+    run(extractor, entries, out)
+    assert run(extractor, entries, out).kept == 2
+
+    make_video(work_dir / "b.mp4", num_frames=9, seed=7)  # another video
+    (out / "a.npy").write_bytes((out / "a.npy").read_bytes()[:100])  # a damaged result
+    assert run(extractor, entries, out).written == 2
+
+    other = load_config(tsn_dir / "tsn.yaml", overrides=[("INFER.seg_num", 5)])  # another sampling
+    assert run(FeatureExtractor(other, tsn_dir / "tsn.pdparams"), entries, out).written == 2
+    assert np.load(out / "a.npy").shape == (5, 512)
+
+    config = load_config(tsn_dir / "tsn.yaml")  # other weights
+    paddle.seed(1)
+    save_weights(config.entry.cls(config.model), work_dir / "new.pdparams")
+    assert run(FeatureExtractor(config, work_dir / "new.pdparams"), entries, out).written == 2
+
+
+def test_failures_are_listed_and_the_rest_goes_on(extractor, work_dir, caplog):
+    (work_dir / "broken.mp4").write_bytes(b"no video")
+    make_video(work_dir / "good.mp4")
+    entries = [ListEntry("missing.mp4", (1,)), ListEntry("broken.mp4", (1,)), ListEntry("good.mp4", (2,))]
+    summary = run(extractor, entries, work_dir / "out")
+    assert summary.written == 1
+    assert sorted(summary.failed) == ["broken.mp4", "missing.mp4"]
+    lines = (work_dir / "out" / "failures.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [r["video_id"] for r in records] == ["missing.mp4", "broken.mp4"]
+    assert all(r["retriable"] is False and r["error"] for r in records)
+    assert [e.label_ids for e in read_filelist(summary.list_path)] == [(2,)]
+    for entry in entries[:2]:
+        make_video(work_dir / entry.path)
+    assert run(extractor, entries, work_dir / "out").failed == {}
+    assert not (work_dir / "out" / "failures.jsonl").exists(), "what failed before has worked now"
+
+
+def test_nothing_half_written_is_left_when_a_run_breaks_off(extractor, work_dir, monkeypatch):
+    entries = [ListEntry(f"{i}.mp4") for i in range(3)]
+    for entry in entries:
+        make_video(work_dir / entry.path)
+    calls = iter(range(9))
+    features = extractor.features
+
+    def fail_second(frames):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return features(frames)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extractor, "features", fail_second)
+        with pytest.raises(KeyboardInterrupt):
+            run(extractor, entries, work_dir / "out")
+    assert [p.name for p in (work_dir / "out").iterdir()] == ["0.npy"]
+    summary = run(extractor, entries, work_dir / "out")
+    assert (summary.written, summary.kept) == (2, 1)
+
+
+def test_a_video_cut_short_is_extracted_with_a_warning(extractor, work_dir):
+    import av
+
+    frames = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), dtype=np.uint8)
+    with av.open("a.mkv", "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"g": "1"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode(None))
+    data = (work_dir / "a.mkv").read_bytes()
+    (work_dir / "a.mkv").write_bytes(data[: len(data) // 2])
+    summary = run(extractor, [ListEntry("a.mkv")], work_dir / "out")
+    assert summary.written == 1
+    assert "of 20 frames" in summary.partial["a.mkv"]
+
+
+def test_an_unwritable_place_is_an_output_error(extractor, work_dir):
+    (work_dir / "file").write_text("")
+    make_video(work_dir / "a.mp4")
+    with pytest.raises(OutputError, match=r"file: cannot write"):
+        run(extractor, [ListEntry("a.mp4")], work_dir / "file")
+
+
+@pytest.mark.parametrize(
+    ("paths", "root", "outputs"),
+    [
+        (["a.mp4", "x/b.webm"], None, ["a.npy", "x/b.npy"]),
+        (["./a.mp4", "x/../b.mp4"], None, ["a.npy", "b.npy"]),
+        (["/v/x/a.mp4", "/v/y/a.mp4"], None, ["x/a.npy", "y/a.npy"]),
+        (["/v/x/a.mp4"], "/v", ["x/a.npy"]),
+        (["/v/x/a.mp4"], None, ["a.npy"]),
+        (["../w/a.mp4", "../a.mp4"], None, ["w/a.npy", "a.npy"]),
+        (["a.mp4", "a.mp4"], None, ["a.npy"]),
+        (["a.b.mp4"], None, ["a.b.npy"]),
+    ],
+)
+def test_outputs_are_planned_below_save_dir(work_dir, paths, root, outputs):
+    plan = plan_outputs(paths, work_dir / "out", root)
+    assert [p.relative_to(work_dir / "out").as_posix() for p in plan.values()] == outputs
+    assert all(".." not in p.parts for p in plan.values())
+
+
+def test_collisions_and_paths_outside_the_root_are_named_before_work(work_dir):
+    with pytest.raises(OutputError) as caught:
+        plan_outputs(["a.mp4", "a.webm", "/elsewhere/b.mp4"], work_dir, "/v")
+    lines = str(caught.value).split("\n")
+    assert "a.webm: would write" in lines[0]
+    assert "as a.mp4 does; rename one of the two" in lines[0]
+    assert "/elsewhere/b.mp4: lies outside --root /v" in lines[1]
+
+
+def test_a_missing_video_is_a_media_error(extractor):
+    with pytest.raises(MediaError, match=r"nowhere.mp4: no such file"):
+        read_frames("nowhere.mp4", extractor.config.infer)

@@ -1,0 +1,61 @@
+"""What an installed videotag brings with it, and finds again from any folder."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from videotag.errors import WeightsError
+from videotag.resources import find_resource, list_configs
+from videotag.weights import DEFAULT_EXTRACTOR, find_weights, named_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_wheel_brings_configs_weights_list_and_template(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
+    expected = {f"videotag/_data/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
+    expected |= {"videotag/_data/weights/models.yaml", "videotag/report.html.j2", "videotag/cli/main.py"}
+    assert expected <= names
+    assert not [name for name in names if name.startswith(("tests/", "tools/", "data/"))]
+
+
+def test_a_file_of_the_working_folder_goes_before_the_shipped_one(work_dir):
+    assert find_resource("configs/tsn.yaml") == ROOT / "configs" / "tsn.yaml"
+    (work_dir / "configs").mkdir()
+    (work_dir / "configs" / "tsn.yaml").write_text("")
+    assert find_resource("configs/tsn.yaml") == Path("configs/tsn.yaml")
+
+
+@pytest.mark.parametrize("name", ["../pyproject.toml", "/etc/nothing", "configs/none.yaml"])
+def test_nothing_outside_the_shipped_files_is_found(work_dir, name):
+    assert find_resource(name) is None
+
+
+def test_every_named_weight_is_there_as_listed_and_its_config_is_shipped():
+    for weights in named_weights().values():
+        assert hashlib.sha256(weights.path().read_bytes()).hexdigest() == weights.sha256
+        assert weights.config in {f"configs/{path.name}" for path in list_configs()}
+
+
+def test_weights_are_found_by_name_file_prefix_and_folder(work_dir):
+    assert find_weights(DEFAULT_EXTRACTOR).suffix == ".pth"
+    (work_dir / "ck").mkdir()
+    (work_dir / "ck" / "A.pdparams").write_bytes(b"x")
+    for given in ("ck", "ck/A", "ck/A.pdparams"):
+        assert find_weights(given) == Path("ck/A.pdparams")
+
+
+def test_unknown_weights_name_what_was_tried_and_what_there_is(work_dir):
+    with pytest.raises(
+        WeightsError, match=r"tried none, none.pdparams, none.pth.*efficientnet_lite0_imagenet"
+    ):
+        find_weights("none")

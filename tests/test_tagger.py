@@ -1,0 +1,134 @@
+"""Both stages in one object, from Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import videotag
+from videotag.config import load_config
+from videotag.engine.checkpoint import save_weights, write_card
+from videotag.errors import ConfigError, LabelFileError, MediaError
+from videotag.media.writer import write_video
+from videotag.models import load_models, paddle
+from videotag.tagger import Tagger, TagResult
+
+load_models()
+
+TAGGER_YAML = """
+MODEL: {name: AttentionLSTM, feature_dims: [1280], embedding_size: 8, lstm_size: 4, fc_sizes: [8, 8],
+        num_classes: 3, topk: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "a.mp4"
+    rng = np.random.default_rng(0)
+    write_video(path, rng.integers(0, 255, (30, 64, 80, 3), dtype=np.uint8), fps=10)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A folder with a tiny tagger's weights, config and labels."""
+    folder = tmp_path_factory.mktemp("ck")
+    (folder / "t.yaml").write_text(TAGGER_YAML, encoding="utf-8")
+    config = load_config(folder / "t.yaml")
+    paddle.seed(0)
+    save_weights(config.entry.cls(config.model), folder / "AttentionLSTM.pdparams")
+    write_card(folder, config, ["one", "two", "three"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def default_tagger():
+    return Tagger.load(segment_sec=1.0, overrides=[("INFER.seg_num", 12)])
+
+
+def test_tagger_and_result_come_from_the_package_on_demand():
+    assert videotag.Tagger is Tagger
+    assert videotag.TagResult is TagResult
+    code = "import sys, videotag; assert 'paddle' not in sys.modules; videotag.Nothing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "has no attribute 'Nothing'" in done.stderr
+
+
+def test_the_default_names_five_of_imagenets_things_for_the_video_and_its_segments(default_tagger, video):
+    result = default_tagger.tag(video)
+    assert result.path == str(video)
+    assert len(result.tags) == 5
+    probabilities = [tag.probability for tag in result.tags]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert 0 < sum(probabilities) <= 1
+    assert result.duration_sec == pytest.approx(3.0)
+    spans = [(s.start_sec, s.end_sec) for s in result.segments]
+    assert np.allclose(spans, [(0, 1), (1, 2), (2, 3)])
+    assert result.attention == {}
+    assert result.warning is None
+
+
+def test_a_video_of_one_thing_has_the_same_tags_in_every_segment(default_tagger, tmp_path):
+    frame = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "still.mp4", [frame] * 20, fps=10)
+    result = default_tagger.tag(tmp_path / "still.mp4")
+    assert len(result.segments) == 2
+    for segment in result.segments:
+        assert [t.class_id for t in segment.tags] == [t.class_id for t in result.tags]
+
+
+def test_two_stages_give_the_predictors_tags_and_its_attention(checkpoint, video):
+    tagger = Tagger.load(predictor_weights=checkpoint, overrides=[("INFER.seg_num", 12)], segment_sec=1.0)
+    result = tagger.tag(video)
+    assert len(result.tags) == 2, "topk of the predictor's config"
+    assert {tag.class_name for tag in result.tags} <= {"one", "two", "three"}
+    assert result.attention["rgb"].shape == (12,)
+    assert result.attention["rgb"].sum() == pytest.approx(1.0)
+    assert [len(s.tags) for s in result.segments] == [2, 2, 2]
+    as_json = result.to_dict()
+    assert set(as_json) == {"video_id", "duration_sec", "tags", "segments", "attention", "warning"}
+
+
+def test_tag_many_answers_in_order_and_gives_errors_in_place(default_tagger, video, tmp_path):
+    (tmp_path / "no.mp4").write_bytes(b"no")
+    first, second, third = default_tagger.tag_many([str(video), str(tmp_path / "no.mp4"), str(video)])
+    assert isinstance(second, MediaError)
+    assert first.to_dict() == third.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"extractor_config": "configs/tsn.yaml"}, ConfigError, "--extractor_weights: missing"),
+        ({"predictor_config": "configs/attention_lstm.yaml"}, ConfigError, "--predictor_weights: missing"),
+        (
+            {"extractor_config": "configs/attention_lstm.yaml", "extractor_weights": "CK"},
+            ConfigError,
+            "is no extractor",
+        ),
+        ({"predictor_weights": "CK", "predictor_config": "configs/tsn.yaml"}, ConfigError, "is no tagger"),
+        ({"predictor_weights": "CK", "predictor_config": "WIDE"}, ConfigError, "features of width 1280"),
+        ({"predictor_weights": "CK", "label_file": "SHORT"}, LabelFileError, "3"),
+        ({"predictor_weights": "BARE"}, ConfigError, "no config.yaml beside the weights"),
+    ],
+)
+def test_what_does_not_belong_together_is_said(checkpoint, tmp_path, options, error, message):
+    (tmp_path / "wide.yaml").write_text(TAGGER_YAML.replace("1280", "2048"), encoding="utf-8")
+    (tmp_path / "short.txt").write_text("one\n", encoding="utf-8")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "a.pdparams").write_bytes((checkpoint / "AttentionLSTM.pdparams").read_bytes())
+    places = {
+        "CK": checkpoint,
+        "WIDE": tmp_path / "wide.yaml",
+        "SHORT": tmp_path / "short.txt",
+        "BARE": tmp_path / "bare",
+    }
+    with pytest.raises(error) as caught:
+        Tagger.load(**{name: places.get(value, value) for name, value in options.items()})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert Path(checkpoint).exists()
