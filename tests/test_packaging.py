@@ -47,11 +47,12 @@ def test_every_named_weight_is_there_as_listed_and_its_config_is_shipped():
 
 
 def test_weights_are_found_by_name_file_prefix_and_folder(work_dir):
-    assert find_weights(DEFAULT_EXTRACTOR).suffix == ".pth"
+    found = find_weights(DEFAULT_EXTRACTOR)
+    assert (found.path.suffix, found.config) == (".pth", "configs/tsn_efficientnet_lite0.yaml")
     (work_dir / "ck").mkdir()
     (work_dir / "ck" / "A.pdparams").write_bytes(b"x")
     for given in ("ck", "ck/A", "ck/A.pdparams"):
-        assert find_weights(given) == Path("ck/A.pdparams")
+        assert find_weights(given).path == Path("ck/A.pdparams")
 
 
 def test_unknown_weights_name_what_was_tried_and_what_there_is(work_dir):

@@ -22,15 +22,14 @@ import numpy as np
 from videotag.config import Config, load_config
 from videotag.datasets.features import FeatureBatch, pad
 from videotag.datasets.prefetch import prefetch
-from videotag.engine.checkpoint import CONFIG_FILE, LABELS_FILE, load_weights
+from videotag.engine.checkpoint import load_weights
 from videotag.engine.evaluate import to_tensors
 from videotag.engine.extractor import FeatureExtractor, Frames, read_frames
 from videotag.engine.predict import Tag, top_tags
-from videotag.errors import ConfigError, LabelFileError, MediaError
-from videotag.labels import load_imagenet_names, read_labels
+from videotag.errors import ConfigError, MediaError
 from videotag.models import load_models
 from videotag.quiet_paddle import paddle
-from videotag.weights import DEFAULT_EXTRACTOR, find_weights, named_weights
+from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
 
 SEGMENT_SEC = 5.0
 LEAST_FRAMES_PER_SEGMENT = 4
@@ -148,55 +147,30 @@ class Tagger:
             ConfigError, WeightsError, LabelFileError, DeviceError: what is wrong with an argument.
         """
         load_models()
-        extractor_weights = extractor_weights or (None if extractor_config else DEFAULT_EXTRACTOR)
-        if extractor_weights is None:
-            raise ConfigError("--extractor_weights: missing; they belong to --extractor_config")
-        weights_path = find_weights(extractor_weights)
-        extractor_config = extractor_config or _config_of(extractor_weights, weights_path)
+        if extractor_weights is None and extractor_config is None:
+            extractor_weights = DEFAULT_EXTRACTOR
         overrides = [*(overrides or []), *([] if use_gpu is None else [("TRAIN.use_gpu", use_gpu)])]
-        config = load_config(extractor_config, overrides=overrides)
-        if config.entry.kind != "extractor":
-            raise ConfigError(
-                f"{extractor_config}: {config.entry.name} is no extractor; name it as --predictor_config"
-            )
-        if predictor_weights is None:
-            if predictor_config is not None:
-                raise ConfigError("--predictor_weights: missing; they belong to --predictor_config")
-            labels = _labels(
-                label_file, weights_path, config, embedded=str(extractor_weights) == DEFAULT_EXTRACTOR
-            )
-            extractor = FeatureExtractor(config, weights_path, with_classifier=True)
-            return cls(
-                extractor,
-                None,
-                labels,
-                top_k=top_k or config.model.topk,
-                threshold=threshold,
-                segment_sec=segment_sec,
-            )
+        config, weights = _stage("extractor", extractor_config, extractor_weights, overrides)
+        if predictor_weights is None and predictor_config is None:
+            labels = weights.labels(label_file, config.model)
+            extractor = FeatureExtractor(config, weights.path, with_classifier=True)
+            top_k = top_k or config.model.topk
+            return cls(extractor, None, labels, top_k=top_k, threshold=threshold, segment_sec=segment_sec)
 
-        second_path = find_weights(predictor_weights)
-        second = load_config(predictor_config or _config_of(predictor_weights, second_path))
-        if second.entry.kind != "tagger":
-            raise ConfigError(f"{second.entry.name} is no tagger; name it as --extractor_config")
-        labels = _labels(label_file, second_path, second)
-        extractor = FeatureExtractor(config, weights_path)
+        second, second_weights = _stage("predictor", predictor_config, predictor_weights, [])
+        labels = second_weights.labels(label_file, second.model)
+        extractor = FeatureExtractor(config, weights.path)
         if list(second.model.dims.values()) != [extractor.feature_dim]:
             raise ConfigError(
                 f"the extractor makes features of width {extractor.feature_dim}, the predictor wants "
                 f"{second.model.dims}; name the extractor it was trained with"
             )
         network = second.entry.cls(second.model)
-        load_weights(network, second_path, config_name=second.entry.name)
+        load_weights(network, second_weights.path, config_name=second.entry.name)
         network.eval()
-        return cls(
-            extractor,
-            (network, second),
-            labels,
-            top_k=top_k or second.model.topk,
-            threshold=threshold,
-            segment_sec=segment_sec,
-        )
+        top_k = top_k or second.model.topk
+        predictor = (network, second)
+        return cls(extractor, predictor, labels, top_k=top_k, threshold=threshold, segment_sec=segment_sec)
 
     def tag(self, path: str | Path) -> TagResult:
         """The tags of one media file.
@@ -270,29 +244,24 @@ class Tagger:
         return paddle.nn.functional.sigmoid(logits).numpy(), {m: a.numpy()[0] for m, a in attention.items()}
 
 
-def _config_of(weights: str | Path, path: Path) -> Path | str:
-    """The config that belongs to weights: of the named entry, or beside the file."""
-    named = named_weights().get(str(weights))
-    if named is not None:
-        return named.config
-    if (path.parent / CONFIG_FILE).is_file():
-        return path.parent / CONFIG_FILE
-    raise ConfigError(f"{path}: no {CONFIG_FILE} beside the weights; name the config they belong to")
+#: Stage -> the kind of model that it is.
+_KINDS = {"extractor": "extractor", "predictor": "tagger"}
 
 
-def _labels(
-    label_file: str | Path | None, weights: Path, config: Config, *, embedded: bool = False
-) -> list[str]:
-    """Class names: as named, beside the weights, of the config, or ImageNet's."""
-    if label_file is None and embedded:
-        return load_imagenet_names()
-    beside = weights.parent / LABELS_FILE
-    chosen = label_file or (beside if beside.is_file() else None) or config.model.label_file
-    if chosen is None:
-        raise LabelFileError(
-            f"no labels.txt beside {weights}; give --label_file, a UTF-8 text, the name of class 0 first"
-        )
-    return read_labels(chosen, num_classes=config.model.num_classes)
+def _stage(
+    stage: str, config_path: str | Path | None, weights: str | Path | None, overrides: list[tuple[str, Any]]
+) -> tuple[Config, FoundWeights]:
+    """A stage's config and weights, found by what the user named of them."""
+    if weights is None:
+        raise ConfigError(f"--{stage}_weights: missing; they belong to --{stage}_config {config_path}")
+    found = find_weights(weights)
+    path = config_path or found.config
+    if path is None:
+        raise ConfigError(f"{found.path}: no config.yaml beside the weights; give --{stage}_config")
+    config = load_config(path, overrides=overrides)
+    if config.entry.kind != _KINDS[stage]:
+        raise ConfigError(f"--{stage}_config {path}: {config.entry.name} is no {_KINDS[stage]}")
+    return config, found
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

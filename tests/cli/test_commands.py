@@ -49,7 +49,8 @@ def fails(capsys, words, *, code=2):
 
 def test_train_prints_where_the_weights_lie_and_both_spellings_of_flags_work(tagger_dir, capsys):
     words = ["train", "--config", "tagger.yaml", "--save-dir=ck", "--epoch", "1", "--batch_size=5",
-             "--learning_rate=0.02", "--log-interval=1", "--use_gpu=False", "--fix_random_seed", "True"]  # fmt: skip
+             "--learning_rate=0.02", "--log-interval=1", "--use_gpu=False",
+             "--fix_random_seed", "True"]  # fmt: skip
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert "last weights: ck/AttentionLSTM.pdparams" in out
@@ -331,6 +332,21 @@ INFER: {{filelist: f/test.list}}
     assert main(words) == 0
     page = Path("r.html").read_text(encoding="utf-8")
     assert page.count("<polyline") == len(tagged)
+
+
+def test_named_weights_bring_their_config_and_labels(work_dir, capsys):
+    make_video("a.mp4")
+    words = ["--weights=efficientnet_lite0_imagenet", "--video_path=a.mp4"]
+    assert main(["predict", *words, "--infer_topk=3", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["tags"]) == 3
+    assert main(["extract", *words, "--save_dir=f"]) == 0
+    assert np.load("f/a.npy").shape == (60, 1280)
+
+
+def test_weights_of_another_kind_of_network_are_one_line(trained, capsys):
+    err = fails(capsys, ["eval", "--config=tagger.yaml", "--weights=efficientnet_lite0_imagenet"])
+    assert "not one of its 17 arrays is in the file" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 # ---------------------------------------------------------------- processes

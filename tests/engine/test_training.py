@@ -142,6 +142,17 @@ def test_weights_that_do_not_fit_leave_the_network_as_it_was(tagger_dir):
     assert all(np.array_equal(t.numpy(), before[name]) for name, t in large.state_dict().items())
 
 
+def test_each_array_is_saved_once_and_what_paddle_saves_is_read_too(tagger_dir):
+    config = load_config("tagger.yaml")
+    model, other = config.entry.cls(config.model), config.entry.cls(config.model)
+    save_weights(model, tagger_dir / "ours.pdparams")
+    assert len(state(tagger_dir / "ours.pdparams")) == len(model.parameters())
+    paddle.save(model.state_dict(), str(tagger_dir / "theirs.pdparams"))
+    load_weights(other, tagger_dir / "theirs.pdparams")
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert np.array_equal(one.numpy(), two.numpy())
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_metrics_do_not_depend_on_the_batches(tagger_dir, batch_size):
     config = load_config("tagger.yaml")

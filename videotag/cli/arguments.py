@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from videotag.errors import ConfigError, LabelFileError, WeightsError
+from videotag.errors import ConfigError, WeightsError
 from videotag.formats.filelist import ListEntry, read_filelist
 
 if TYPE_CHECKING:
     from videotag.config import Config
+    from videotag.weights import FoundWeights
 
 DEFAULT_CONFIG = "configs/attention_lstm.yaml"
 DEFAULT_WEIGHTS = "./data/checkpoints/AttentionLSTM_epoch9"
@@ -71,54 +72,30 @@ def read_config(
     args: argparse.Namespace,
     flags: dict[str, Any],
     *,
-    weights: Path | None = None,
+    weights: FoundWeights | None = None,
     default: str = DEFAULT_CONFIG,
 ) -> Config:
-    """The config of a command line: --config, else the one beside the weights, else `default`.
+    """The config of a command line: --config, else the one that belongs to the weights, else `default`.
 
     Args:
         args: with the flags of add_model_arguments.
         flags: dotted key -> value of the command's own flags; None for one that was not given.
-        weights: the weight file in use.
+        weights: the weights in use.
         default: a shipped config.
 
     Raises:
         ConfigError: as load_config.
     """
     from videotag.config import load_config, parse_overrides
-    from videotag.engine.checkpoint import CONFIG_FILE
     from videotag.models import load_models
 
     load_models()
-    beside = weights.parent / CONFIG_FILE if weights else None
-    path = args.config or (beside if beside and beside.is_file() else default)
+    path = args.config or (weights.config if weights else None) or default
     overrides = parse_overrides(args.set)
     overrides += [
         (key, value) for key, value in {"TRAIN.use_gpu": args.use_gpu, **flags}.items() if value is not None
     ]
     return load_config(path, model_name=args.model_name, overrides=overrides)
-
-
-def read_labels_for(config: Config, label_file: str | None, weights: Path | None = None) -> list[str]:
-    """The class names of a model: --label_file, else those beside the weights, else MODEL.label_file, else
-    label_3396.txt in the working folder.
-
-    Raises:
-        LabelFileError: none is there, or it is wrong.
-    """
-    from videotag.engine.checkpoint import LABELS_FILE
-    from videotag.labels import read_labels
-
-    beside = weights.parent / LABELS_FILE if weights else None
-    chosen = label_file or (str(beside) if beside and beside.is_file() else None) or config.model.label_file
-    if chosen is None:
-        chosen = DEFAULT_LABEL_FILE
-        if not Path(chosen).is_file():
-            raise LabelFileError(
-                f"{chosen}: no such label file, and none beside the weights; give --label_file, a UTF-8 text "
-                f"with {config.model.num_classes} lines, the name of class 0 first"
-            )
-    return read_labels(chosen, num_classes=config.model.num_classes)
 
 
 def read_split(
@@ -137,7 +114,7 @@ def read_split(
     return read_filelist(filelist, labels=labels, num_classes=num_classes)
 
 
-def find_checkpoint(weights: str) -> Path:
+def find_checkpoint(weights: str) -> FoundWeights:
     """The weight file that --weights names.
 
     Raises:

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     check_features(entries, dims)
     select_device(config.train.use_gpu)
     model = config.entry.cls(config.model)
-    load_weights(model, weights, config_name=str(args.config or config.entry.name))
+    load_weights(model, weights.path, config_name=str(args.config or config.entry.name))
     batches = feature_batches(entries, dims=dims, num_classes=num_classes, batch_size=batch_size)
     num_batches = -(-len(entries) // batch_size)
     metrics = evaluate_tagger(model, _logged(batches, num_batches, args.log_interval))

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if config.entry.kind != "extractor":
         raise ConfigError(f"{config.entry.name} is no extractor; name one of `videotag models`")
     entries, list_name = _videos(args.video_path, args.filelist or DEFAULT_FILELIST)
-    extractor = FeatureExtractor(config, weights)
+    extractor = FeatureExtractor(config, weights.path)
     save_dir = Path(args.save_dir)
     summary = extract_list(
         entries,

@@ -21,6 +21,7 @@ from videotag.formats.filelist import ListEntry
 
 if TYPE_CHECKING:
     from videotag.config import Config
+    from videotag.weights import FoundWeights
 
 SUMMARY = "predict tags of feature files"
 FEATURE_SUFFIXES = (".npy", ".npz")
@@ -129,18 +130,22 @@ def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
 
 
 def _predict_features(
-    args: argparse.Namespace, config: Config, weights: Path, entries: list[ListEntry], failed: list[str]
+    args: argparse.Namespace,
+    config: Config,
+    weights: FoundWeights,
+    entries: list[ListEntry],
+    failed: list[str],
 ) -> Iterator[dict[str, Any]]:
     from videotag.datasets.features import check_features, feature_batches
     from videotag.engine.checkpoint import load_weights
     from videotag.engine.predict import predict_tagger
     from videotag.runtime.device import select_device
 
-    labels = arguments.read_labels_for(config, args.label_file, weights)
+    labels = weights.labels(args.label_file, config.model, default=arguments.DEFAULT_LABEL_FILE)
     check_features(entries, config.model.dims)
     select_device(config.train.use_gpu)
     model = config.entry.cls(config.model)
-    load_weights(model, weights, config_name=str(args.config or config.entry.name))
+    load_weights(model, weights.path, config_name=str(args.config or config.entry.name))
 
     def on_error(video_id: str, error: FeatureFileError) -> None:
         failed.append(str(error))
@@ -159,13 +164,17 @@ def _predict_features(
 
 
 def _predict_videos(
-    args: argparse.Namespace, config: Config, weights: Path, entries: list[ListEntry], failed: list[str]
+    args: argparse.Namespace,
+    config: Config,
+    weights: FoundWeights,
+    entries: list[ListEntry],
+    failed: list[str],
 ) -> Iterator[dict[str, Any]]:
     from videotag.engine.extractor import FeatureExtractor
     from videotag.tagger import Tagger
 
-    labels = arguments.read_labels_for(config, args.label_file, weights)
-    extractor = FeatureExtractor(config, weights, with_classifier=True)
+    labels = weights.labels(args.label_file, config.model, default=arguments.DEFAULT_LABEL_FILE)
+    extractor = FeatureExtractor(config, weights.path, with_classifier=True)
     tagger = Tagger(extractor, None, labels, top_k=config.model.topk, threshold=args.threshold)
     for result in tagger.tag_many([entry.path for entry in entries]):
         if isinstance(result, MediaError):

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch_size", type=arguments.natural, help="videos decoded at once")
     parser.add_argument(
-        "--use_gpu", type=arguments.boolean_or_auto, nargs="?", const=True, help="True, False or auto"
+        "--use_gpu", type=arguments.boolean_or_auto, help="True, False or auto (default: auto)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--quiet", action="store_true", help="print no tags (with --save_dir or --report)")

@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from paddle import nn
+from paddle import Tensor, nn
 
 from videotag.atomic import write_text
 from videotag.config import Config
 from videotag.errors import WeightsError, one_error
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.labels import write_labels
-from videotag.weights import find_weights
-
-CONFIG_FILE = "config.yaml"
-LABELS_FILE = "labels.txt"
+from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 
 def write_card(save_dir: Path, config: Config, labels: list[str] | None) -> None:
@@ -34,41 +31,53 @@ def write_card(save_dir: Path, config: Config, labels: list[str] | None) -> None
 
 def save_weights(model: nn.Layer, path: Path) -> None:
     """Writes the network's parameters and buffers as .pdparams, whole or not at all."""
-    write_pdparams(path, {name: value.numpy() for name, value in model.state_dict().items()})
+    write_pdparams(path, {name: value.numpy() for name, value in network_state(model).items()})
+
+
+def network_state(model: nn.Layer) -> dict[str, Tensor]:
+    """Parameters and buffers by name, each once: Paddle's LSTM lists its weights under two names."""
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in model.state_dict().items():
+        if id(value) not in seen:
+            state[name] = value
+            seen.add(id(value))
+    return state
 
 
 def load_weights(
-    model: nn.Layer, path: str | Path, *, config_name: str = "the config", may_miss: tuple[str, ...] = ()
-) -> Path:
-    """Sets all parameters and buffers of a network from a weight file, and returns the file's path.
+    model: nn.Layer, path: Path, *, config_name: str = "the config", may_miss: tuple[str, ...] = ()
+) -> None:
+    """Sets all parameters and buffers of a network from a weight file.
 
     Published layouts that the model's file knows are renamed first.
 
     Args:
         model: is left as it was if anything does not fit.
-        path: a file, a prefix without suffix, a folder, or named weights.
+        path: of find_weights.
         config_name: for the error's text.
         may_miss: beginnings of names that the file need not have ("fc." when only features are wanted).
 
     Raises:
-        WeightsError: no such file; damaged; or names and shapes that differ, all of them, a line each.
+        WeightsError: damaged; or names and shapes that differ, all of them, a line each.
     """
-    file = find_weights(path)
-    state = read_weights(file)
+    state = read_weights(path)
     adapt = getattr(model, "adapt_state", None)
     state = adapt(state) if adapt else state
-    own = model.state_dict()
+    own = network_state(model)
+    second_names = model.state_dict().keys() - own.keys()  # stand in files written by paddle.save
+    state = {name: array for name, array in state.items() if name not in second_names}
     problems = compare_state(own, state, may_miss=may_miss)
     if problems:
-        hint = ""
-        if (file.parent / CONFIG_FILE).is_file():
-            hint = f"; the weights' own config is {file.parent / CONFIG_FILE}"
-        head = f"{file}: does not fit the network of {config_name}{hint}"
+        beside = path.parent / CONFIG_FILE
+        hint = f"; the weights' own config is {beside}" if beside.is_file() else ""
+        head = f"{path}: does not fit the network of {config_name}{hint}"
+        if not own.keys() & state.keys():
+            raise WeightsError(f"{head}; not one of its {len(own)} arrays is in the file")
         raise one_error(WeightsError, [head, *(f"  {problem}" for problem in problems)])
     for name, tensor in own.items():
         if name in state:
             tensor.set_value(np.ascontiguousarray(state[name], dtype=tensor.numpy().dtype))
-    return file
 
 
 def compare_state(

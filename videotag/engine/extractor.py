@@ -77,7 +77,7 @@ class FeatureExtractor:
 
     Args:
         config: of an extractor.
-        weights: a file, a prefix, a folder, or named weights.
+        weights: the weight file.
         with_classifier: also needs the weights of the last layer, for logits().
 
     Raises:
@@ -85,13 +85,13 @@ class FeatureExtractor:
         DeviceError: a GPU was asked for and there is none.
     """
 
-    def __init__(self, config: Config, weights: str | Path, *, with_classifier: bool = False) -> None:
+    def __init__(self, config: Config, weights: Path, *, with_classifier: bool = False) -> None:
         self.config = config
         device = select_device(config.train.use_gpu)
         model = config.entry.cls(config.model)
-        self.weights_path = load_weights(
-            model, weights, config_name=config.entry.name, may_miss=() if with_classifier else ("fc.",)
-        )
+        self.weights_path = weights
+        may_miss = () if with_classifier else ("fc.",)
+        load_weights(model, weights, config_name=config.entry.name, may_miss=may_miss)
         split = config.infer
         size = split.target_size
         self._run = PaddleRunner(model.backbone, [None, 3, size, size], device=device)

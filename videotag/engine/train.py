@@ -28,6 +28,7 @@ from videotag.engine.run_log import RunLog
 from videotag.errors import FileListError, VideotagError
 from videotag.formats.filelist import ListEntry
 from videotag.progress import track
+from videotag.weights import find_weights
 
 BEST_METRIC = "gap"
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
@@ -91,7 +92,7 @@ def train_tagger(
 
     model: nn.Layer = config.entry.cls(config.model)
     if pretrain:
-        load_weights(model, pretrain, config_name=f"MODEL of {config.entry.name}")
+        load_weights(model, find_weights(pretrain).path, config_name=f"MODEL of {config.entry.name}")
 
     check_features([*train_entries, *valid_entries], dims)
     num_samples = len(train_entries)
