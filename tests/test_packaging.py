@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -26,6 +27,14 @@ def test_the_wheel_brings_configs_weights_list_and_template(tmp_path):
     expected |= {"videotag/_data/weights/models.yaml", "videotag/report.html.j2", "videotag/cli/main.py"}
     assert expected <= names
     assert not [name for name in names if name.startswith(("tests/", "tools/", "data/"))]
+
+
+def test_requirements_are_those_of_the_package():
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    block = pyproject.split("\ndependencies = [")[1].split("]\n")[0]
+    declared = re.findall(r'^\s*"([^"]+)"', block, re.M)
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not line.startswith("#")] == declared
 
 
 def test_a_file_of_the_working_folder_goes_before_the_shipped_one(work_dir):

@@ -86,7 +86,7 @@ class FoundWeights:
     def labels(
         self, label_file: str | Path | None, model: ModelSection, *, default: str | None = None
     ) -> list[str]:
-        """The class names: of label_file, else its entry's, else labels.txt beside it, else MODEL.label_file.
+        """The class names: of label_file, else its entry's, else labels.txt beside it, else of the model.
 
         Args:
             label_file: as the user named it.
@@ -103,8 +103,8 @@ class FoundWeights:
         if chosen is None or (chosen == default and not Path(chosen).is_file()):
             where = f"{default}: no such label file, and none" if default else "no labels.txt"
             raise LabelFileError(
-                f"{where} beside {self.path}; give --label_file, a UTF-8 text with {model.num_classes} lines, "
-                "the name of class 0 first"
+                f"{where} beside {self.path}; give --label_file, a UTF-8 text with {model.num_classes} "
+                "lines, the name of class 0 first"
             )
         return read_labels(chosen, num_classes=model.num_classes)
 
@@ -121,6 +121,6 @@ def find_weights(weights: str | Path) -> FoundWeights:
     try:
         return FoundWeights(resolve_weights(weights))
     except WeightsError as error:
-        if "/" in name or "." in name or Path(name).exists():
+        if Path(name).exists():
             raise
         raise WeightsError(f"{error}, or one of the named weights: {', '.join(entries)}") from error
