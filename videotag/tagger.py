@@ -191,13 +191,9 @@ class Tagger:
             except MediaError as error:
                 return path, error
 
-        try:
-            for path, frames in prefetch(
-                read, paths, num_threads=split.batch_size, ahead=split.batch_size + 1
-            ):
-                yield frames if isinstance(frames, MediaError) else self._tag_frames(path, frames)
-        finally:
-            stop.set()
+        ahead = split.batch_size + 1
+        for path, frames in prefetch(read, paths, num_threads=split.batch_size, ahead=ahead, stop=stop):
+            yield frames if isinstance(frames, MediaError) else self._tag_frames(path, frames)
 
     def _tag_frames(self, path: str, frames: Frames) -> TagResult:
         features = self._extractor.features(frames)  # (T, D)

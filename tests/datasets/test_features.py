@@ -96,3 +96,21 @@ def test_prefetch_drops_waiting_calls_when_the_consumer_stops():
     gate.set()
     results.close()
     assert len(begun) < 6
+
+
+def test_prefetch_tells_running_calls_to_stop_before_it_waits_for_them():
+    stop = threading.Event()
+    results = prefetch(lambda i: i or stop.wait(10), range(1, 4), num_threads=1, ahead=1, stop=stop)
+    assert next(results) == 1
+    results.close()
+    assert stop.is_set()
+
+    def interrupted(i):
+        if i == 0:
+            raise KeyboardInterrupt
+        return stop.wait(10)
+
+    stop.clear()
+    with pytest.raises(KeyboardInterrupt):
+        next(prefetch(interrupted, range(2), num_threads=2, ahead=2, stop=stop))
+    assert stop.is_set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,12 @@ Result = TypeVar("Result")
 
 
 def prefetch(
-    function: Callable[[Item], Result], items: Iterable[Item], *, num_threads: int, ahead: int
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    num_threads: int,
+    ahead: int,
+    stop: threading.Event | None = None,
 ) -> Iterator[Result]:
     """function(item) for every item, in the items' order.
 
@@ -24,6 +30,7 @@ def prefetch(
         items: taken one by one as results are consumed.
         num_threads: calls running at once.
         ahead: results (finished or running) that may wait for the consumer; at least num_threads.
+        stop: set when the consumer stops or Ctrl-C is pressed, so that long calls in progress can end early.
     """
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="videotag-prefetch")
@@ -35,4 +42,6 @@ def prefetch(
         while waiting:
             yield waiting.popleft().result()
     finally:
+        if stop is not None:
+            stop.set()
         pool.shutdown(wait=True, cancel_futures=True)

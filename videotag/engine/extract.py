@@ -87,7 +87,7 @@ def extract_list(
     ahead = max(split.batch_size + 1, split.buf_size // split.seg_num)
     _start_failures(save_dir)
     try:
-        results = prefetch(read, entries, num_threads=split.batch_size, ahead=ahead)
+        results = prefetch(read, entries, num_threads=split.batch_size, ahead=ahead, stop=stop)
         for index, (entry, full_stamp, frames) in enumerate(track(results, "extract", len(entries)), start=1):
             if isinstance(frames, MediaError):
                 summary.failed[entry.path] = str(frames)
@@ -106,7 +106,7 @@ def extract_list(
             if index % log_interval == 0:
                 logger.info("%d of %d: %s", index, len(entries), outputs[entry.path])
     finally:
-        stop.set()  # on an error or Ctrl-C the decoding threads end at their next frame
+        stop.set()  # on an error below prefetch, too, the decoding threads end at their next frame
     if done:
         summary.list_path = save_dir / list_name
         write_filelist(summary.list_path, done)
