@@ -98,6 +98,20 @@ def test_videotags_own_tsn_file_is_read_with_its_old_spellings(write):
     assert (config.infer.seg_num, config.infer.short_size) == (300, 256)
 
 
+@pytest.mark.parametrize(
+    ("infer", "at_once", "ahead"),
+    [
+        ("{}", 1, 3),  # 1,024 frames hold three videos of 300
+        ("{batch_size: 128}", 3, 3),  # an old batch size does not fill the memory
+        ("{batch_size: 2, seg_num: 16, buf_size: 64}", 2, 4),
+        ("{seg_num: 5000}", 1, 1),
+    ],
+)
+def test_frames_that_wait_are_bounded_whatever_the_batch_size(write, infer, at_once, ahead):
+    split = load_config(write(f"MODEL: {{name: TSN}}\nINFER: {infer}\n")).infer
+    assert (split.videos_at_once, split.videos_ahead) == (at_once, ahead)
+
+
 def test_the_resolved_config_reads_back_to_an_equal_one(write):
     first = load_config(write(OLD_TAGGER))
     second = load_config(write(first.to_yaml()))

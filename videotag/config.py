@@ -136,7 +136,7 @@ class VideoSplitSection(SplitSection):
     """VALID, TEST or INFER of an extractor.
 
     Attributes:
-        batch_size: videos in work at once.
+        batch_size: videos decoded at once, as far as buf_size holds their frames.
         seg_num: frames sampled from each video.
         short_size: pixels; the frame's short side after scaling, the long one follows.
         target_size: pixels; side of the square cut from the middle.
@@ -150,6 +150,16 @@ class VideoSplitSection(SplitSection):
     target_size: Positive = 224
     num_reader_threads: Annotated[int, Field(ge=0)] = 0
     buf_size: Positive = 1024
+
+    @property
+    def videos_ahead(self) -> int:
+        """Videos whose frames may wait for the network: those that fit into buf_size, one at least."""
+        return max(1, self.buf_size // self.seg_num)
+
+    @property
+    def videos_at_once(self) -> int:
+        """Videos decoded at the same time."""
+        return min(self.batch_size, self.videos_ahead)
 
     @model_validator(mode="after")
     def _crop_fits(self) -> VideoSplitSection:

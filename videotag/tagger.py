@@ -191,8 +191,8 @@ class Tagger:
             except MediaError as error:
                 return path, error
 
-        ahead = split.batch_size + 1
-        for path, frames in prefetch(read, paths, num_threads=split.batch_size, ahead=ahead, stop=stop):
+        threads, ahead = split.videos_at_once, split.videos_ahead
+        for path, frames in prefetch(read, paths, num_threads=threads, ahead=ahead, stop=stop):
             yield frames if isinstance(frames, MediaError) else self._tag_frames(path, frames)
 
     def _tag_frames(self, path: str, frames: Frames) -> TagResult:

@@ -84,10 +84,10 @@ def extract_list(
         except MediaError as error:
             return entry, {}, error
 
-    ahead = max(split.batch_size + 1, split.buf_size // split.seg_num)
     _start_failures(save_dir)
     try:
-        results = prefetch(read, entries, num_threads=split.batch_size, ahead=ahead, stop=stop)
+        threads, ahead = split.videos_at_once, split.videos_ahead
+        results = prefetch(read, entries, num_threads=threads, ahead=ahead, stop=stop)
         for index, (entry, full_stamp, frames) in enumerate(track(results, "extract", len(entries)), start=1):
             if isinstance(frames, MediaError):
                 summary.failed[entry.path] = str(frames)

@@ -56,7 +56,7 @@ def read_frames(path: str | Path, split: VideoSplitSection, *, stop: threading.E
         MediaError: the file cannot be decoded.
     """
     cores = int(os.environ.get("OMP_NUM_THREADS", "1"))
-    threads = max(1, (split.num_reader_threads or cores) // split.batch_size)
+    threads = max(1, (split.num_reader_threads or cores) // split.videos_at_once)
     reader = FrameReader(path, split.seg_num, short_side_px=split.short_size, num_threads=threads)
     images, repeats = [], []
     for frame in reader:
