@@ -99,7 +99,7 @@ def read_config(
 
 
 def read_split(
-    filelist: str | None, split: str, *, num_classes: int, labels: Literal["required", "optional"]
+    filelist: str | None, split: str, *, num_classes: int | None, labels: Literal["required", "optional"]
 ) -> list[ListEntry]:
     """The list of a config's section.
 
