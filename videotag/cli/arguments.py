@@ -140,7 +140,7 @@ def check_readable(path: str) -> Path:
         ConfigError: nothing is there.
     """
     if not Path(path).exists():
-        raise ConfigError(f"--video_path {path}: no such file or folder")
+        raise ConfigError(f"{path}: no such file or folder; check the path")
     return Path(path)
 
 

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from videotag.report import write_report
     from videotag.tagger import Tagger
 
-    if args.segment_sec <= 0:
+    if not 0 < args.segment_sec < float("inf"):  # NaN is neither
         raise ConfigError(f"--segment_sec {args.segment_sec}: expected a length above 0 seconds")
     paths = [video for path in args.paths for video in arguments.videos_in(path)]
     overrides = [("INFER.seg_num", args.seg_num), ("INFER.batch_size", args.batch_size)]

@@ -134,6 +134,9 @@ def plan_outputs(paths: Sequence[str], save_dir: Path, root: Path | None = None)
     owners: dict[Path, str] = {}
     problems = []
     for path in dict.fromkeys(paths):
+        if not path.isprintable():
+            problems.append(f"{path!r}: a list cannot hold control characters; rename the file")
+            continue
         inside = PurePath(os.path.normpath(path))
         if path in absolute:
             base = Path(os.path.abspath(str(root)))  # noqa: PTH100
