@@ -390,6 +390,16 @@ def test_run_sh_passes_flags_on(trained):
     assert subprocess.run(words[:2], env=environment, capture_output=True).returncode == 2
 
 
+def test_a_closed_pipe_ends_the_printing_not_the_work(trained):
+    process = start(["-m", "videotag", "predict", "--weights=ck", "--save_dir=pr"], trained)
+    process.stdout.close()  # what `| head` does when it has seen enough
+    with process.stderr as stderr:
+        err = stderr.read()
+    assert process.wait() == 0, err
+    assert "Traceback" not in err
+    assert len(json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))) == 5
+
+
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
 def test_an_extraction_killed_in_the_middle_leaves_whole_files_and_goes_on(work_dir, capsys, how, code):
     names = [f"v{i:02d}.mp4" for i in range(40)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -112,6 +114,19 @@ def read_split(
             f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH"
         )
     return read_filelist(filelist, labels=labels, num_classes=num_classes)
+
+
+def show(text: str) -> None:
+    """Prints to stdout; when its reader has gone (`| head`), the command goes on in silence."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        mute_stdout()
+
+
+def mute_stdout() -> None:
+    """Lets further output vanish, also what Python flushes when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def find_checkpoint(weights: str) -> FoundWeights:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
-import os
 import pkgutil
 import sys
 import traceback
@@ -14,6 +13,7 @@ from typing import NoReturn
 
 import videotag
 from videotag import cli
+from videotag.cli import arguments
 from videotag.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, VideotagError
 
 EXIT_BUG = 70
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{name}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone; nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        arguments.mute_stdout()
         return EXIT_OK
     except (VideotagError, OSError) as error:
         if args.debug:

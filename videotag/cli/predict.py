@@ -83,9 +83,8 @@ def run(args: argparse.Namespace) -> int:
         for index, prediction in enumerate(predictions):
             write(prediction)
             if index % args.log_interval == 0:
-                print(
-                    json.dumps(prediction, ensure_ascii=False) if args.json else table(prediction), flush=True
-                )
+                text = json.dumps(prediction, ensure_ascii=False) if args.json else table(prediction)
+                arguments.show(text)
     logger.info("written: %s", path)
     if failed:
         logger.warning("failed: %d of %d\n%s", len(failed), len(entries), "\n".join(failed))

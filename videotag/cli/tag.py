@@ -93,9 +93,9 @@ def run(args: argparse.Namespace) -> int:
             logger.warning("in part: %s", result.warning)
         results.append(result.to_dict())
         if not (args.json or args.quiet):
-            print(table(results[-1]) + _segment_lines(results[-1]), flush=True)
+            arguments.show(table(results[-1]) + _segment_lines(results[-1]))
     if args.json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
+        arguments.show(json.dumps(results, indent=2, ensure_ascii=False))
     if args.save_dir:
         path = Path(args.save_dir) / f"predictions.{args.format}"
         with prediction_writer(path, args.format) as write:
