@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from videotag.config import Config, load_config
-from videotag.datasets.features import FeatureBatch, pad
+from videotag.datasets.features import pad
 from videotag.datasets.prefetch import prefetch
 from videotag.engine.checkpoint import load_weights
 from videotag.engine.evaluate import to_tensors
@@ -231,12 +231,12 @@ class Tagger:
         network, config = self._predictor
         name = next(iter(config.model.dims))
         padded, mask = pad(pieces)
-        batch = FeatureBatch([], {name: padded}, {name: mask}, np.zeros((len(pieces), 0), np.float32))
+        features, masks = to_tensors({name: padded}), to_tensors({name: mask})
         with paddle.no_grad():
             if hasattr(network, "attend"):
-                logits, attention = network.attend(*to_tensors(batch))
+                logits, attention = network.attend(features, masks)
             else:
-                logits, attention = network(*to_tensors(batch)), {}
+                logits, attention = network(features, masks), {}
         return paddle.nn.functional.sigmoid(logits).numpy(), {m: a.numpy()[0] for m, a in attention.items()}
 
 

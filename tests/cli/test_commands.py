@@ -191,6 +191,10 @@ def test_predict_goes_on_after_a_bad_file_and_exits_with_1(trained, capsys):
         (["tag", "a.mp4", "--threshold=2"], "'2' is not a number from 0 to 1"),
         (["report", "nowhere.json"], "nowhere.json: no such file"),
         (["report", "labels.txt"], "labels.txt: not JSON"),
+        (
+            ["report", "other.json"],
+            "other.json: not predictions; give the JSON that `videotag tag --json` prints",
+        ),
         (["make-clips", "out", "--split=1,1,1"], "is not three shares that sum to 1"),
         (["make-clips", "out", "--size=33"], "--size 33: expected an even number"),
         (["unheard-of"], "invalid choice"),
@@ -199,6 +203,7 @@ def test_predict_goes_on_after_a_bad_file_and_exits_with_1(trained, capsys):
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tagger_dir, capsys, words, message):
     Path("gbk.txt").write_bytes("猫\n狗\n鸟\n鲸\n".encode("gbk"))
+    Path("other.json").write_text('[{"video_id": "a", "tags": ["cat"]}]', encoding="utf-8")
     Path("short.txt").write_text("one\ntwo\n", encoding="utf-8")
     err = fails(capsys, words)
     assert message in err

@@ -34,16 +34,24 @@ def run(args: argparse.Namespace) -> int:
     from videotag.report import write_report
 
     results = _read_json(args.predictions)
-    if not isinstance(results, list) or not all(
-        isinstance(r, dict) and {"video_id", "tags"} <= r.keys() for r in results
-    ):
+    if not isinstance(results, list) or not all(map(_is_prediction, results)):
         raise ConfigError(
             f"{args.predictions}: not predictions; give the JSON that `videotag tag --json` prints"
         )
     metrics = _read_json(args.metrics) if args.metrics else None
+    if metrics is not None and not isinstance(metrics, dict):
+        raise ConfigError(f"{args.metrics}: not metrics; give the metrics.json of `videotag eval`")
     write_report(args.out, results, title=args.title, note=args.note, metrics=metrics, truth=_truth(args))
     print(f"report: {args.out}")
     return EXIT_OK
+
+
+def _is_prediction(result: Any) -> bool:
+    """Whether a piece of JSON has what the page needs of a video."""
+    if not isinstance(result, dict) or not isinstance(result.get("tags"), list) or "video_id" not in result:
+        return False
+    keys = {"class_name", "probability"}
+    return all(isinstance(tag, dict) and keys <= tag.keys() for tag in result["tags"])
 
 
 def _truth(args: argparse.Namespace) -> dict[str, list[str]] | None:

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from videotag.cli import arguments
+from videotag.cli.eval import table
 from videotag.errors import EXIT_OK, ConfigError
 
 SUMMARY = "train a tagger on feature lists"
@@ -89,6 +90,5 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"last weights: {result.last_path}")
     print(f"best weights: {result.best_path}")
-    for name, value in result.best.items():
-        print(f"  {name}: {value:.4f}" if isinstance(value, float) else f"  {name}: {value}")
+    print(table(result.best))
     return EXIT_OK

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -29,7 +30,7 @@ def evaluate_tagger(model: nn.Layer, batches: Iterable[FeatureBatch]) -> dict[st
     metrics, loss = TaggingMetrics(), 0.0
     with paddle.no_grad():
         for batch in batches:
-            logits = model(*to_tensors(batch))
+            logits = model(to_tensors(batch.features), to_tensors(batch.masks))
             loss += multi_label_loss(logits, paddle.to_tensor(batch.labels), "sum").item()
             metrics.update(F.sigmoid(logits).numpy(), batch.labels)
     result: dict[str, Any] = metrics.compute()
@@ -37,7 +38,6 @@ def evaluate_tagger(model: nn.Layer, batches: Iterable[FeatureBatch]) -> dict[st
     return result
 
 
-def to_tensors(batch: FeatureBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The batch's features and masks on the device."""
-    features = {name: paddle.to_tensor(x) for name, x in batch.features.items()}
-    return features, {name: paddle.to_tensor(x) for name, x in batch.masks.items()}
+def to_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Arrays by modality, such as a batch's features or masks, on the device."""
+    return {name: paddle.to_tensor(x) for name, x in arrays.items()}

@@ -85,6 +85,6 @@ def predict_tagger(
     model.eval()
     for batch in batches:
         with paddle.no_grad():
-            scores = F.sigmoid(model(*to_tensors(batch))).numpy()
+            scores = F.sigmoid(model(to_tensors(batch.features), to_tensors(batch.masks))).numpy()
         for video_id, row in zip(batch.video_ids, scores, strict=True):
             yield Prediction(video_id, top_tags(row, labels, top_k=top_k, threshold=threshold))

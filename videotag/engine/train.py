@@ -125,7 +125,7 @@ def train_tagger(
             for step, batch in enumerate(steps, start=epoch * steps_per_epoch):
                 rate = learning_rate(step, train, steps_per_epoch)
                 optimizer.set_lr(rate)
-                logits = model(*to_tensors(batch))
+                logits = model(to_tensors(batch.features), to_tensors(batch.masks))
                 loss = multi_label_loss(logits, paddle.to_tensor(batch.labels), train.loss_reduction)
                 loss.backward()
                 optimizer.step()
