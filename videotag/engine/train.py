@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
+from paddle.optimizer import Optimizer
 
 from videotag.atomic import link_atomic
 from videotag.config import Config, TrainSection
-from videotag.datasets.features import check_features, feature_batches
+from videotag.datasets.features import FeatureBatch, check_features, feature_batches
 from videotag.engine.checkpoint import load_weights, save_weights, write_card
 from videotag.engine.evaluate import evaluate_tagger, to_tensors
 from videotag.engine.losses import multi_label_loss
@@ -98,14 +99,7 @@ def train_tagger(
     num_samples = len(train_entries)
     _warn_of_old_values(train, num_samples)
     batches = partial(feature_batches, dims=dims, num_classes=config.model.num_classes)
-    steps_per_epoch = (
-        num_samples // train.batch_size if train.drop_last else -(-num_samples // train.batch_size)
-    )
-    if not steps_per_epoch:
-        raise FileListError(
-            f"TRAIN.filelist: {num_samples} videos fill no batch of {train.batch_size}; "
-            "lower TRAIN.batch_size or set TRAIN.drop_last=False"
-        )
+    steps_per_epoch = _count_steps(num_samples, train)
 
     optimizer = build_optimizer(model, train)
     write_card(save_dir, config, labels)
@@ -125,11 +119,7 @@ def train_tagger(
             for step, batch in enumerate(steps, start=epoch * steps_per_epoch):
                 rate = learning_rate(step, train, steps_per_epoch)
                 optimizer.set_lr(rate)
-                logits = model(to_tensors(batch.features), to_tensors(batch.masks))
-                loss = multi_label_loss(logits, paddle.to_tensor(batch.labels), train.loss_reduction)
-                loss.backward()
-                optimizer.step()
-                optimizer.clear_grad()
+                loss = _learn(model, optimizer, batch, train)
                 if step % log_interval == 0:
                     value = _finite(loss.item(), step)
                     log.write("train", step=step, epoch=epoch, loss=value, learning_rate=rate)
@@ -147,6 +137,28 @@ def train_tagger(
     last_path = save_dir / f"{config.entry.name}.pdparams"
     link_atomic(path, last_path)
     return TrainResult(best_path=best_path or last_path, last_path=last_path, best=best)
+
+
+def _learn(model: nn.Layer, optimizer: Optimizer, batch: FeatureBatch, train: TrainSection) -> Tensor:
+    """One step on one batch; returns its loss, of shape ()."""
+    logits = model(to_tensors(batch.features), to_tensors(batch.masks))
+    loss = multi_label_loss(logits, paddle.to_tensor(batch.labels), train.loss_reduction)
+    loss.backward()
+    optimizer.step()
+    optimizer.clear_grad()
+    return loss
+
+
+def _count_steps(num_samples: int, train: TrainSection) -> int:
+    """Steps per epoch; the last batch counts unless drop_last is set."""
+    full, rest = divmod(num_samples, train.batch_size)
+    steps = full + (1 if rest and not train.drop_last else 0)
+    if not steps:
+        raise FileListError(
+            f"TRAIN.filelist: {num_samples} videos fill no batch of {train.batch_size}; "
+            "lower TRAIN.batch_size or set TRAIN.drop_last=False"
+        )
+    return steps
 
 
 def _warn_of_old_values(train: TrainSection, num_samples: int) -> None:
