@@ -66,6 +66,7 @@ def test_weights_are_found_by_name_file_prefix_and_folder(work_dir):
 
 def test_unknown_weights_name_what_was_tried_and_what_there_is(work_dir):
     with pytest.raises(
-        WeightsError, match=r"tried none, none.pdparams, none.pth.*efficientnet_lite0_imagenet"
+        WeightsError,
+        match=r"tried none, none.pdparams, none.safetensors, none.pth.*efficientnet_lite0_imagenet",
     ):
         find_weights("none")

@@ -19,6 +19,7 @@ from videotag.config import Config
 from videotag.errors import WeightsError, one_error
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.labels import write_labels
+from videotag.models.layouts import find_layout
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 
@@ -62,9 +63,12 @@ def load_weights(
         WeightsError: damaged; or names and shapes that differ, all of them, a line each.
     """
     state = read_weights(path)
-    adapt = getattr(model, "adapt_state", None)
-    state = adapt(state) if adapt else state
     own = network_state(model)
+    remedy = getattr(model, "remedy", lambda _: None)(state)
+    if remedy:
+        raise WeightsError(f"{path}: not weights of {config_name}: {remedy}")
+    layout = find_layout(getattr(model, "layouts", list)(), own, state)
+    state = layout.adapt(state) if layout else state
     second_names = model.state_dict().keys() - own.keys()  # stand in files written by paddle.save
     state = {name: array for name, array in state.items() if name not in second_names}
     problems = compare_state(own, state, may_miss=may_miss)
