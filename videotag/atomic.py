@@ -50,6 +50,8 @@ def link_atomic(source: Path, target: Path) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
+    if target.exists() and target.samefile(source):
+        return  # renaming a link onto another one to the same file does nothing and would leave it
     with _aside(target) as aside:
         aside.unlink(missing_ok=True)
         try:

@@ -7,7 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from videotag.datasets.features import feature_batches, multi_hot, pad
+from videotag.datasets.batches import label_array
+from videotag.datasets.features import feature_batches, pad
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError
 from videotag.formats.filelist import ListEntry
@@ -21,7 +22,10 @@ def test_sequences_are_padded_with_zeros_behind_their_ends():
 
 
 def test_labels_become_zeros_and_ones():
-    assert multi_hot([(0, 2), ()], 3).tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert label_array([ListEntry("a", (0, 2)), ListEntry("b")], 3, "multi_label").tolist() == [
+        [1, 0, 1],
+        [0, 0, 0],
+    ]
 
 
 @pytest.fixture

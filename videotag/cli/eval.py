@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from videotag.atomic import write_text
     from videotag.datasets.features import check_features, feature_batches
     from videotag.engine.checkpoint import load_weights
-    from videotag.engine.evaluate import evaluate_tagger
+    from videotag.engine.evaluate import evaluate
     from videotag.runtime.device import select_device
 
     weights = arguments.find_checkpoint(args.weights)
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     load_weights(model, weights.path, config_name=str(args.config or config.entry.name))
     batches = feature_batches(entries, dims=dims, num_classes=num_classes, batch_size=batch_size)
     num_batches = -(-len(entries) // batch_size)
-    metrics = evaluate_tagger(model, _logged(batches, num_batches, args.log_interval))
+    metrics = evaluate(model, _logged(batches, num_batches, args.log_interval), task=config.task)
     text = json.dumps(metrics, indent=2)
     write_text(Path(args.save_dir) / METRICS_FILE, text + "\n")
     print(text if args.json else table(metrics))

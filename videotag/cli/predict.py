@@ -155,9 +155,8 @@ def _predict_features(
         batch_size=config.infer.batch_size,
         on_error=on_error,
     )
-    for prediction in predict_tagger(
-        model, batches, labels, top_k=config.model.topk, threshold=args.threshold
-    ):
+    top = {"top_k": config.model.topk, "threshold": args.threshold}
+    for prediction in predict_tagger(model, batches, labels, task=config.task, **top):
         yield prediction.to_dict()
 
 

@@ -42,6 +42,8 @@ class TSNConfig(ExtractorModel):
 class TSN(nn.Layer):
     """Clips (N, T, 3, H, W) -> logits (N, C), or features (N, T, D)."""
 
+    classifier = "fc"  # the layer that starts anew for other classes
+
     def __init__(self, config: TSNConfig) -> None:
         super().__init__()
         entry = get_model(str(config.backbone))
