@@ -1,13 +1,13 @@
 """Which split a video belongs to: a hash of its group decides, so that videos added later move no old ones.
 
 A group is what must stay together, such as all clips cut from one film. Seed and name put every group at a
-point of [0, 1), and the ratios cut [0, 1) into train, val and test. A shuffle, stratified or not, would follow
-the ratios more closely, but each video added would deal all of them anew: what one model was trained on would
-turn up in the next one's test list. A larger share of train only takes groups from val and test.
+point of [0, 1), and the ratios cut [0, 1) into train, val and test. A shuffle, stratified or not, would
+follow the ratios more closely, but each added video would deal all of them anew: what one model was trained on
+would turn up in the next one's test list. A larger share of train only takes groups from val and test.
 
-A hash alone leaves small sets and rare labels to chance. Two repairs follow, which are all that depends on other
-groups, and touch only what the hash left out:
-1. Of every label, the group at the lowest point is in train. (If the hash put any of them there, it is already.)
+A hash alone leaves small sets and rare labels to chance. Two repairs follow, which are all that depends on
+other groups, and touch only what the hash left out:
+1. Of every label, the group at the lowest point is in train. (If the hash put any there, it is already.)
 2. A label whose share of val (or test) rounds to a group or more, and that has none there, gives the group
    nearest to it, unless some label would then be missing where that group was. Rarest labels first; last, all
    videos together count as one label, so that a split stays empty only where too few groups are left.

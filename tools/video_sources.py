@@ -2,8 +2,8 @@
 
 A folder: SOURCE/CLASS/any/depth/NAME.mp4; the class is the first folder's name.
 A CSV: UTF-8, commas, a header, a row per video; the labels in one cell, separated, or in several columns.
-Features (.npy, .npz) are taken in the place of videos. A group is, unless the caller says otherwise, a path without
-its suffix, so that a video and its features come into the same split.
+Features (.npy, .npz) are taken in the place of videos. A group is, unless the caller says otherwise, a path
+without its suffix, so that a video and its features come into the same split.
 All that is wrong is returned as lines, so that it can be reported together.
 """
 
