@@ -2,7 +2,7 @@
 
 A group is what must stay together, such as all clips cut from one film. Seed and name put every group at a
 point of [0, 1), and the ratios cut [0, 1) into train, val and test. A shuffle, stratified or not, would
-follow the ratios more closely, but each added video would deal all of them anew: what one model was trained on
+follow the ratios more closely, but each added video would deal all of them anew: what a model was trained on
 would turn up in the next one's test list. A larger share of train only takes groups from val and test.
 
 A hash alone leaves small sets and rare labels to chance. Two repairs follow, which are all that depends on

@@ -58,13 +58,13 @@ def check_features(entries: Sequence[ListEntry], dims: dict[str, int]) -> None:
             continue
         if stamp is not None:
             extractors[entry.path] = sys.intern(extractor_of(stamp))  # one text for a million files
-    problems += mixed_extractors(extractors)
+    problems += mixed_extractors(extractors).values()
     if problems:
         raise one_error(FeatureFileError, problems)
 
 
-def mixed_extractors(extractors: Mapping[str, str]) -> list[str]:
-    """A line for every extractor but the first: a file of each, and what differs; none if there is but one.
+def mixed_extractors(extractors: Mapping[str, str]) -> dict[str, str]:
+    """For every extractor but the first: a file of it, and a line that says what differs from the first.
 
     Args:
         extractors: what made it, as of `extractor_of`, by file.
@@ -74,12 +74,12 @@ def mixed_extractors(extractors: Mapping[str, str]) -> list[str]:
     for path, extractor in extractors.items():
         examples.setdefault(extractor, path)
     (first, first_path), *others = examples.items() or [("", "")]
-    return [
-        f"{path}: made by another extractor than {first_path}: {_differences(extractor, first)};"
+    return {
+        path: f"{path}: made by another extractor than {first_path}: {_differences(extractor, first)};"
         f" {counts[extractor]} of the former, {counts[first]} of the latter;"
         " extract all again with one of the two"
         for extractor, path in others
-    ]
+    }
 
 
 def feature_batches(
