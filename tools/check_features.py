@@ -3,8 +3,8 @@
     python tools/check_features.py data/lists/train.list data/lists/val.list --dim 2048
     python tools/check_features.py data/features --json
 
-Every problem is a line: missing and unusable files, another width, NaN or infinity, rows of zeros, videos whose
-rows are all equal, the same values in two files, a video in two lists, features of several extractors.
+Every problem is a line: missing and unusable files, another width, NaN or infinity, rows of zeros, videos
+whose rows are all equal, the same values in two files, a video in two lists, features of several extractors.
 Exit codes: 0 clean, 1 problems found, 2 a mistake in the command line or in a list.
 Shapes: T steps, D feature width.
 """
@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from run_tool import run_tool
@@ -217,7 +218,7 @@ def find_problems(files: Files, reports: Mapping[str, FileReport], *, find_width
     return sorted(problems, key=lambda problem: KINDS.index(problem.kind))  # stable: files stay in order
 
 
-def summarize(reports: Sequence[FileReport], problems: Sequence[Problem]) -> dict[str, object]:
+def summarize(reports: Sequence[FileReport], problems: Sequence[Problem]) -> dict[str, Any]:
     """The report as JSON holds it."""
     lengths: dict[str, list[int]] = defaultdict(list)
     widths: dict[str, Counter[int]] = defaultdict(Counter)
@@ -246,9 +247,8 @@ def summarize(reports: Sequence[FileReport], problems: Sequence[Problem]) -> dic
     }
 
 
-def table(result: Mapping[str, object]) -> list[str]:
-    """What `summarize` found, as lines for people."""
-    found = json.loads(json.dumps(result))  # without types: it is what --json prints
+def table(found: Mapping[str, Any]) -> list[str]:
+    """What `summarize` returns, as lines for people."""
     lines = [f"files {found['num_files']}, usable {found['num_usable']}", ""]
     if found["modalities"]:
         lines.append(f"{'modality':<12}{'files':>8}{'T min':>8}{'median':>8}{'max':>8}  widths (files)")
