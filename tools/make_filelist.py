@@ -20,7 +20,7 @@ from pathlib import Path
 
 from run_tool import run_tool
 from splits import SPLITS, assign_splits
-from video_sources import CsvOptions, Video, videos_in_csv, videos_in_folder
+from video_sources import SUFFIXES, CsvOptions, Video, videos_in_csv, videos_in_folder
 
 from videotag.cli import arguments
 from videotag.cli.main import Parser
@@ -68,6 +68,10 @@ def run(args: argparse.Namespace) -> int:
         if given:
             raise ConfigError(f"{', '.join(given)}: for a CSV, but {source} is a folder; leave it out")
         videos, problems = videos_in_folder(source, group_by=args.group_by)
+    elif source.suffix.lower() in SUFFIXES:
+        raise ConfigError(
+            f"{source}: a single file; give a CSV, or the folder that holds the classes' folders"
+        )
     else:
         videos, problems = videos_in_csv(source, _csv_options(args), group_by=args.group_by)
     problems += check_videos(videos)

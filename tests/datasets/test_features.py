@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from videotag.cli.main import main
 from videotag.datasets.features import check_features, feature_batches, multi_hot, pad
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError
@@ -92,6 +93,17 @@ def test_every_further_extractor_and_every_bad_file_has_a_line(work_dir):
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["gone.npy", "1.npy", "2.npy"]
     assert f'weights_sha256 "{"2" * 64}" against "{"0" * 64}";' in lines[2]
+
+
+def test_train_refuses_lists_that_two_extractors_made(tagger_dir, capsys):
+    for split, seg_num in (("train", 300), ("val", 100)):
+        for path in (tagger_dir / "features").glob(f"{split}*.npy"):
+            write_features(path, np.load(path), stamp={"seg_num": seg_num, "input": {"name": path.name}})
+    assert main(["train", "--config=tagger.yaml", "--save_dir=out", "--label_file=labels.txt"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "videotag train: features/val0.npy: made by another extractor than features/train0.npy: "
+        "seg_num 100 against 300; 5 of the former, 10 of the latter; extract all again with one of the two"
+    )
 
 
 def test_modalities_of_an_npz_keep_their_own_lengths(work_dir):

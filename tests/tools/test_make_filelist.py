@@ -135,7 +135,7 @@ def test_a_rare_label_stays_in_train_where_its_share_of_the_others_rounds_to_not
 
 @pytest.fixture
 def clips(work_dir):
-    """Three classes of 20 videos: four films of five clips each, named alike in all classes."""
+    """Three classes of 20 videos: ten films of two clips each."""
     for label in ("cat", "dog", "鲸 fish"):
         touch(*(f"clips/{label}/{label[0]}film{film}/{i}.mp4" for film in range(10) for i in range(2)))
     return work_dir
@@ -309,6 +309,8 @@ def test_a_csv_of_another_encoding_is_refused_with_the_command_that_converts_it(
 def test_flags_of_a_csv_are_refused_for_a_folder_and_a_missing_source_is_named(clips, capsys):
     (line,) = refused(capsys, "clips", "out", "--root=x", "--label_column=y")
     assert line == "--label_column, --root: for a CSV, but clips is a folder; leave it out"
+    (line,) = refused(capsys, "clips/cat/cfilm0/0.mp4", "out")
+    assert line.endswith("0.mp4: a single file; give a CSV, or the folder that holds the classes' folders")
     (line,) = refused(capsys, "gone", "out")
     assert line == "gone: no such file or folder; check the path"
 
