@@ -5,7 +5,10 @@ Shapes: N videos of a batch, T steps of its longest sequence per modality, D fea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +17,7 @@ import numpy as np
 from videotag.datasets.batches import chunks, label_array, slices
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError, one_error
-from videotag.formats.features import read_modalities, read_shapes
+from videotag.formats.features import extractor_of, read_modalities, read_shapes_and_stamp
 from videotag.formats.filelist import ListEntry
 from videotag.registry import Task
 
@@ -55,19 +58,46 @@ class FeatureBatch:
 
 
 def check_features(entries: Sequence[ListEntry], dims: dict[str, int]) -> None:
-    """Reads the header of every file, so that a wrong one is found before work starts.
+    """Reads the header and the stamp of every file, so that a wrong one is found before work starts.
+
+    Files without a stamp, such as those of other tools, may come with any others.
 
     Raises:
-        FeatureFileError: all files that are missing, damaged or of another width, a line each.
+        FeatureFileError: all files that are missing, damaged or of another width, a line each; or features
+            of several extractors, of which a model would learn which one made a video.
     """
     problems = []
+    extractors: dict[str, str] = {}  # file -> what made it
     for entry in entries:
         try:
-            read_shapes(entry.path, dims)
+            _, stamp = read_shapes_and_stamp(entry.path, dims)
         except FeatureFileError as error:
             problems.append(str(error))
+            continue
+        if stamp is not None:
+            extractors[entry.path] = sys.intern(extractor_of(stamp))  # one text for a million files
+    problems += mixed_extractors(extractors).values()
     if problems:
         raise one_error(FeatureFileError, problems)
+
+
+def mixed_extractors(extractors: Mapping[str, str]) -> dict[str, str]:
+    """For every extractor but the first: a file of it, and a line that says what differs from the first.
+
+    Args:
+        extractors: what made it, as of `extractor_of`, by file.
+    """
+    counts = Counter(extractors.values())
+    examples: dict[str, str] = {}
+    for path, extractor in extractors.items():
+        examples.setdefault(extractor, path)
+    (first, first_path), *others = examples.items() or [("", "")]
+    return {
+        path: f"{path}: made by another extractor than {first_path}: {_differences(extractor, first)};"
+        f" {counts[extractor]} of the former, {counts[first]} of the latter;"
+        " extract all again with one of the two"
+        for extractor, path in others
+    }
 
 
 def feature_batches(
@@ -109,6 +139,21 @@ def pad(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for row, sequence in zip(padded, sequences, strict=True):
         row[: len(sequence)] = sequence
     return padded, np.arange(lengths.max()) < lengths[:, None]
+
+
+def _differences(extractor: str, other: str) -> str:
+    """The keys that differ, with both values."""
+    values, other_values = json.loads(extractor), json.loads(other)
+    return ", ".join(
+        f"{key} {_shown(values, key)} against {_shown(other_values, key)}"
+        for key in sorted(values.keys() | other_values.keys())
+        if values.get(key, ...) != other_values.get(key, ...)
+    )
+
+
+def _shown(values: Mapping[str, object], key: str) -> str:
+    """A value on one line; 80 characters hold a SHA-256."""
+    return json.dumps(values[key], ensure_ascii=False)[:80] if key in values else "(not there)"
 
 
 def _load_batch(

@@ -90,8 +90,26 @@ def write_filelist(path: str | Path, entries: Iterable[ListEntry]) -> None:
         FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
         OutputError: the place cannot be written.
     """
-    lines = [" ".join([_quote(entry.path), *map(str, entry.label_ids)]) for entry in entries]
+    lines = [" ".join([quote_path(entry.path), *map(str, entry.label_ids)]) for entry in entries]
     write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def quote_path(name: str) -> str:
+    """The path as a line of a list holds it.
+
+    Raises:
+        FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
+    """
+    if not name or "\n" in name or "\0" in name:
+        raise FileListError(
+            f"{name!r}: a list cannot hold an empty path, a line break or NUL; rename the file"
+        )
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
+        raise FileListError(f"{name!r}: the name is not Unicode, and a list is UTF-8; rename the file")
+    if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff":
+        quote = "'" if '"' in name else '"'
+        return quote + name.replace(quote, quote * 2) + quote
+    return name
 
 
 def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
@@ -149,17 +167,3 @@ def _check_path(name: str, must_exist: bool) -> list[str]:
     if must_exist and not os.path.exists(name):  # noqa: PTH110 - a third of Path.exists' time over long lists
         return [f"{name}: no such file or folder; relative paths start at the working folder {Path.cwd()}"]
     return []
-
-
-def _quote(name: str) -> str:
-    """The path as a line holds it."""
-    if not name or "\n" in name or "\0" in name:
-        raise FileListError(
-            f"{name!r}: a list cannot hold an empty path, a line break or NUL; rename the file"
-        )
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
-        raise FileListError(f"{name!r}: the name is not Unicode, and a list is UTF-8; rename the file")
-    if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff":
-        quote = "'" if '"' in name else '"'
-        return quote + name.replace(quote, quote * 2) + quote
-    return name
