@@ -11,11 +11,14 @@ import pytest
 from videotag.config import load_config
 from videotag.engine import paddle
 from videotag.engine.checkpoint import save_weights
-from videotag.engine.extract import extract_list, plan_outputs
-from videotag.engine.extractor import FeatureExtractor, Stopped, read_frames
+from videotag.engine.extract import extract_list
+from videotag.engine.extractor import FeatureExtractor, read_frames
+from videotag.engine.outputs import plan_outputs
 from videotag.errors import MediaError, OutputError, WeightsError
+from videotag.folder_lock import LOCK_FILE
 from videotag.formats.features import read_stamp
 from videotag.formats.filelist import ListEntry, read_filelist
+from videotag.media.decode_pool import Stopped
 from videotag.media.transforms import normalize
 from videotag.media.writer import write_video
 from videotag.models import load_models
@@ -173,7 +176,7 @@ def test_nothing_half_written_is_left_when_a_run_breaks_off(extractor, work_dir,
         patch.setattr(extractor, "features", fail_second)
         with pytest.raises(KeyboardInterrupt):
             run(extractor, entries, work_dir / "out")
-    assert [p.name for p in (work_dir / "out").iterdir()] == ["0.npy"]
+    assert sorted(p.name for p in (work_dir / "out").iterdir()) == [LOCK_FILE, "0.npy"]
     summary = run(extractor, entries, work_dir / "out")
     assert (summary.written, summary.kept) == (2, 1)
 

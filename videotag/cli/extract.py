@@ -35,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Extracts, and prints what was done; 1 if some videos failed."""
-    from videotag.engine.extract import FAILURES_FILE, extract_list
+    from videotag.engine.extract import extract_list
     from videotag.engine.extractor import FeatureExtractor
+    from videotag.engine.outputs import FAILURES_FILE
 
     if args.video_path and args.filelist:
         raise ConfigError("--video_path and --filelist: give one of them")
