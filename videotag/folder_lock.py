@@ -46,6 +46,4 @@ def _lock(handle: int, folder: Path) -> None:
             "another --save_dir"
         ) from None
     except OSError as error:  # some network drives
-        logger.warning(
-            "%s: cannot be locked (%s); see to it that one run writes there", folder, error.strerror
-        )
+        logger.warning("%s: cannot be locked (%s); let one run at a time write there", folder, error.strerror)

@@ -1,4 +1,4 @@
-"""What commands that make files of a list of videos share: where each goes, what was its input, what failed."""
+"""What commands that make files of a list of videos share: where each goes, from what, and what failed."""
 
 from __future__ import annotations
 
