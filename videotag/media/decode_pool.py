@@ -126,7 +126,13 @@ class PooledReader:
         self._stop = stop
 
     def __iter__(self) -> Iterator[SampledFrame]:
-        child = self._pool.take()
+        try:
+            child = self._pool.take()
+        except OSError as error:
+            raise DecoderLostError(
+                f"{self._request['path']}: no process can be started to decode it ({error.strerror}); free "
+                "memory or set a smaller batch_size"
+            ) from error
         done = False
         try:
             for answer, image in child.answers(self._request, self._limit_sec, self._stop):
@@ -135,8 +141,7 @@ class PooledReader:
                     continue
                 done = True  # any other way out of the loop leaves a child in the middle of a video
                 if "error" in answer:
-                    error = DecoderLostError if answer["retriable"] else MediaError
-                    raise error(answer["error"])
+                    raise (DecoderLostError if answer["retriable"] else MediaError)(answer["error"])
                 self.info, self.warning = VideoInfo(**answer["info"]), answer["warning"]
         finally:
             if done:
