@@ -21,26 +21,6 @@ from videotag.formats.filelist import ListEntry, read_filelist
 from videotag.media.decode_pool import Stopped
 from videotag.media.transforms import normalize
 from videotag.media.writer import write_video
-from videotag.models import load_models
-
-load_models()
-
-TSN_YAML = """
-MODEL: {name: TSN, num_layers: 18, num_classes: 3}
-TRAIN: {use_gpu: false}
-INFER: {seg_num: 6, short_size: 40, target_size: 32, batch_size: 2}
-"""
-
-
-@pytest.fixture(scope="module")
-def tsn_dir(tmp_path_factory):
-    """tsn.yaml and the weights of a ResNet-18 TSN, tsn.pdparams."""
-    folder = tmp_path_factory.mktemp("tsn")
-    (folder / "tsn.yaml").write_text(TSN_YAML, encoding="utf-8")
-    config = load_config(folder / "tsn.yaml")
-    paddle.seed(0)
-    save_weights(config.entry.cls(config.model), folder / "tsn.pdparams")
-    return folder
 
 
 @pytest.fixture(scope="module")
