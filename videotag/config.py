@@ -145,6 +145,7 @@ class VideoSplitSection(SplitSection):
         target_size: pixels; side of the square cut from the middle.
         num_reader_threads: threads that decode, over all videos in work; 0 takes one per core.
         buf_size: decoded frames that may wait for the network (147 KiB each at 224 x 224).
+        stall_limit_sec: seconds that an extraction waits for a frame before it gives a video up; 0 waits on.
     """
 
     batch_size: Positive = 1
@@ -153,6 +154,7 @@ class VideoSplitSection(SplitSection):
     target_size: Positive = 224
     num_reader_threads: Annotated[int, Field(ge=0)] = 0
     buf_size: Positive = 1024
+    stall_limit_sec: Annotated[float, Field(ge=0)] = 300.0
 
     @property
     def videos_ahead(self) -> int:

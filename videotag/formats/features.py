@@ -153,10 +153,12 @@ def write_features(path: str | Path, array: np.ndarray, *, stamp: Mapping[str, A
     """
     if array.ndim != 2 or not len(array):
         raise ShapeError(f"{path}: features of shape {array.shape}, expected (T, D) with T of at least 1")
+    data = io.BytesIO()  # straight into a file, NumPy hides why it cannot write
+    np.save(data, array, allow_pickle=False)
+    if stamp is not None:
+        data.write(_STAMP_MARK + json.dumps(stamp, sort_keys=True).encode())
     with open_atomic(path) as file:
-        np.save(file, array, allow_pickle=False)
-        if stamp is not None:
-            file.write(_STAMP_MARK + json.dumps(stamp, sort_keys=True).encode())
+        file.write(data.getbuffer())
 
 
 def read_stamp(path: str | Path) -> dict[str, Any] | None:
