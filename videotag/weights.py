@@ -185,8 +185,11 @@ def _entry(path: Path, name: str, fields: dict[str, object]) -> NamedWeights:
     try:
         return NamedWeights.model_validate({**fields, "name": name})
     except ValidationError as error:
-        problems = [".".join([str(name), *map(str, e["loc"])]) + f": {e['msg']}" for e in error.errors()]
-        raise one_error(WeightsError, [f"{path}: {problem}" for problem in problems]) from error
+        problems = [
+            f"{path}: {': '.join([repr(name), *map(str, problem['loc'])])}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise one_error(WeightsError, problems) from error
 
 
 def get_named_weights(name: str) -> NamedWeights:
