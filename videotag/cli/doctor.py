@@ -1,0 +1,286 @@
+"""Says what is installed here and what works, and for everything that is missing what to do.
+
+The parts that could take a process down with them (Paddle, FFmpeg) are tried in processes of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import videotag
+from videotag.cli.arguments import show
+from videotag.errors import EXIT_FAILURES, EXIT_OK, OutputError
+
+if TYPE_CHECKING:
+    from videotag.weights import NamedWeights
+
+SUMMARY = "check the installation, and say what to do"
+_DEVELOPERS_EXTRA = "dev"
+_PROBE_TIMEOUT_SEC = 120
+_LEAST_FREE = 1 << 30  # bytes; the largest named weights take about half of it
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing to look at.
+
+    Attributes:
+        name: as shown.
+        run: returns what it has found; raises whatever if it does not work.
+        remedy: what to do then.
+        needed: False where everything else works without it.
+    """
+
+    name: str
+    run: Callable[[], str]
+    remedy: str
+    needed: bool = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `videotag doctor`."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a line per check")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints every finding; 1 if something that is needed does not work."""
+    findings = []
+    for group in (_installed, _machine, _backends, _named_weights, _folders):
+        for check in _checks_of(group):
+            findings.append(_finding(check))
+            if not args.json:
+                show(_line(findings[-1]))
+    healthy = all(finding["works"] for finding in findings if finding["needed"])
+    if args.json:
+        show(json.dumps({"healthy": healthy, "checks": findings}, indent=2, ensure_ascii=False))
+    else:
+        show("everything needed works" if healthy else "something needed does not work, see FAILED above")
+    return EXIT_OK if healthy else EXIT_FAILURES
+
+
+def probe_gpus() -> str:
+    """The GPUs that Paddle can use."""
+    from videotag.runtime.device import num_gpus, select_device
+
+    found = num_gpus()
+    return f"{found or 'none'}; networks run on: {select_device('auto')}"
+
+
+def probe_network() -> str:
+    """Compiles and runs a tiny network, and compares it with its layers.
+
+    Raises:
+        ArithmeticError: they differ.
+    """
+    import numpy as np
+
+    from videotag.runtime import paddle
+    from videotag.runtime.device import select_device
+    from videotag.runtime.paddle_inference import PaddleRunner
+
+    device = select_device("auto")
+    layers = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.ReLU(), paddle.nn.Flatten())
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    start_sec = time.perf_counter()
+    compiled = PaddleRunner(layers, [None, 3, 8, 8], device=device)(x)
+    took_sec = time.perf_counter() - start_sec
+    # A GPU may compute convolutions in TF32, of 10 bits.
+    if not np.allclose(compiled, layers(paddle.to_tensor(x)).numpy(), atol=1e-5 if device == "cpu" else 1e-2):
+        raise ArithmeticError("the compiled network answers otherwise than its layers")
+    return f"compiled and ran in {took_sec:.2f} s on {device}"
+
+
+def probe_video() -> str:
+    """Writes a tiny clip in a temporary folder and decodes it.
+
+    Raises:
+        ArithmeticError: other frames come back.
+    """
+    import av
+    import numpy as np
+
+    from videotag.media.video import FrameReader
+    from videotag.media.writer import write_video
+
+    levels = np.arange(20, 220, 25, dtype=np.uint8)
+    with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
+        path = Path(folder) / "clip.mp4"
+        write_video(path, [np.full((64, 64, 3), level, np.uint8) for level in levels], fps=8)
+        means = [frame.image.mean() for frame in FrameReader(path, len(levels))]
+    if len(means) != len(levels) or np.abs(np.array(means) - levels).max() > 5:
+        raise ArithmeticError(f"decoded frames of brightness {np.round(means)}, expected {levels}")
+    return f"H.264 written and decoded, {len(means)} frames; FFmpeg's libavcodec {_version(av, 'libavcodec')}"
+
+
+def _installed() -> Iterator[Check]:
+    yield Check("Python", lambda: f"{platform.python_version()}, {platform.platform()}", "")
+    yield Check("videotag", lambda: videotag.__version__, "")
+    for requirement in importlib.metadata.requires("videotag") or []:
+        text, _, marker = requirement.partition(";")
+        match = re.match(r"[\w.-]+", text)
+        extra = re.search(r"extra == ['\"]([\w.-]+)['\"]", marker)
+        if match is None or (extra and extra[1] == _DEVELOPERS_EXTRA):
+            continue
+        name = match[0]
+        yield Check(
+            f"{name} (extra {extra[1]})" if extra else name,
+            partial(importlib.metadata.version, name),
+            f"pip install 'videotag[{extra[1]}]'" if extra else f"pip install '{text.strip()}'",
+            needed=extra is None,
+        )
+
+
+def _machine() -> Iterator[Check]:
+    yield Check("CPU cores", _cores, "")
+    yield Check("memory", _memory, "Linux alone tells it", needed=False)
+    yield Check("GPUs", partial(_apart, "probe_gpus"), _reinstall("paddlepaddle"))
+
+
+def _backends() -> Iterator[Check]:
+    yield Check("Paddle Inference", partial(_apart, "probe_network"), _reinstall("paddlepaddle"))
+    yield Check("video files", partial(_apart, "probe_video"), _reinstall("av"))
+
+
+def _named_weights() -> Iterator[Check]:
+    from videotag.weights import DEFAULT_EXTRACTOR, named_weights
+
+    for weights in named_weights().values():
+        needed = weights.name == DEFAULT_EXTRACTOR
+        yield Check(f"weights {weights.name}", partial(_present, weights), weights.remedy, needed=needed)
+
+
+def _folders() -> Iterator[Check]:
+    remedy = "free some space, or set VIDEOTAG_CACHE to a folder that can be written"
+    yield Check("cache folder", _cache, remedy)
+    yield Check("working folder", lambda: _space(Path.cwd()), "work in another folder", needed=False)
+
+
+def _checks_of(group: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """A group's checks; its own failure is one more of them, so that the other groups go on."""
+    try:
+        yield from group()
+    except Exception as error:
+        failed = error  # the name `error` ends with this block, the check runs within it
+
+        def fail() -> str:
+            raise failed
+
+        yield Check(
+            group.__name__.strip("_").replace("_", " "), fail, "install videotag again: pip install -e ."
+        )
+
+
+def _finding(check: Check) -> dict[str, Any]:
+    try:
+        detail, works = check.run(), True
+    except importlib.metadata.PackageNotFoundError:
+        detail, works = "not installed", False
+    except Exception as error:
+        detail, works = " ".join(str(error).split())[:300] or type(error).__name__, False
+    remedy = None if works else check.remedy
+    return {"name": check.name, "works": works, "needed": check.needed, "detail": detail, "remedy": remedy}
+
+
+def _line(finding: dict[str, Any]) -> str:
+    mark = "ok" if finding["works"] else "FAILED" if finding["needed"] else "missing"
+    remedy = f"; {finding['remedy']}" if finding["remedy"] else ""
+    return f"{mark:<8} {finding['name']:<40} {finding['detail']}{remedy}"
+
+
+def _apart(probe: str) -> str:
+    """What a function of this file returns in a process of its own.
+
+    Raises:
+        RuntimeError: it failed, crashed, or took too long; the text says which.
+    """
+    # The same places are searched in the same order, but not the working folder, which may hold an av.py.
+    places = os.pathsep.join(str(Path(place).absolute()) for place in sys.path if place)
+    with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
+        command = [sys.executable, "-c", f"from videotag.cli import doctor; print(doctor.{probe}())"]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=os.environ | {"PYTHONPATH": places},
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_PROBE_TIMEOUT_SEC,
+            )
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"no answer within {_PROBE_TIMEOUT_SEC} s") from None
+    if done.returncode < 0:
+        raise RuntimeError(f"the process was ended by {signal.Signals(-done.returncode).name}")
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1])
+    return done.stdout.strip().splitlines()[-1]
+
+
+def _reinstall(package: str) -> str:
+    return f"pip install --force-reinstall {package}, in the version that pyproject.toml names"
+
+
+def _version(av: Any, library: str) -> str:
+    return ".".join(map(str, av.library_versions[library]))
+
+
+def _cores() -> str:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{usable} usable of {os.cpu_count()}; OMP_NUM_THREADS is {os.environ.get('OMP_NUM_THREADS')}"
+
+
+def _memory() -> str:
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+    free = f"{_gb(sizes['MemAvailable'])} free of {_gb(sizes['MemTotal'])}"
+    limit = Path("/sys/fs/cgroup/memory.max")  # of the container, which meminfo does not know
+    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
+    return f"{free}, this container may use {_gb(int(text))}" if text != "max" else free
+
+
+def _present(weights: NamedWeights) -> str:
+    path = weights.present()
+    if path is None:
+        raise FileNotFoundError("not there")
+    return f"{path.stat().st_size / 1e6:.1f} MB{'' if weights.verified else ', not verified by this project'}"
+
+
+def _cache() -> str:
+    from videotag.weights import cache_dir
+
+    return _space(cache_dir())
+
+
+def _space(folder: Path) -> str:
+    """The free space of a folder, or of where it will be made; a file can be written there.
+
+    Raises:
+        OSError: none can be.
+        OutputError: the space would not hold weights.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    with tempfile.TemporaryFile(dir=there):
+        free = shutil.disk_usage(there).free
+    if free < _LEAST_FREE:
+        raise OutputError(f"{folder}: {_gb(free)} free, expected {_gb(_LEAST_FREE)}")
+    return f"{folder}, {_gb(free)} free"
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
