@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import paddle
@@ -15,12 +15,22 @@ from videotag.engine.losses import multi_label_loss
 from videotag.metrics import TaggingMetrics
 
 
-def evaluate_tagger(model: nn.Layer, batches: Iterable[FeatureBatch]) -> dict[str, Any]:
+class Observer(Protocol):
+    """Looks at every batch of an evaluation, as the accumulators of videotag.metrics do."""
+
+    def update(self, scores: np.ndarray, labels: np.ndarray, video_ids: Sequence[str], /) -> None:
+        """Takes scores (N, C) in [0, 1], the labels as the task has them, and the N video ids."""
+
+
+def evaluate_tagger(
+    model: nn.Layer, batches: Iterable[FeatureBatch], *, observers: Sequence[Observer] = ()
+) -> dict[str, Any]:
     """Metrics of a tagger, exact over all batches.
 
     Args:
         model: features and masks -> logits (N, C); it is switched to evaluation.
         batches: every video once.
+        observers: each is given every batch: scores, labels (N, C) multi-hot, video ids.
 
     Returns:
         hit_at_one, perr, gap, mean_ap in [0, 1]; loss, the mean over videos of the cross-entropy summed
@@ -32,7 +42,10 @@ def evaluate_tagger(model: nn.Layer, batches: Iterable[FeatureBatch]) -> dict[st
         for batch in batches:
             logits = model(to_tensors(batch.features), to_tensors(batch.masks))
             loss += multi_label_loss(logits, paddle.to_tensor(batch.labels), "sum").item()
-            metrics.update(F.sigmoid(logits).numpy(), batch.labels)
+            scores = F.sigmoid(logits).numpy()
+            metrics.update(scores, batch.labels)
+            for observer in observers:
+                observer.update(scores, batch.labels, batch.video_ids)
     result: dict[str, Any] = metrics.compute()
     result["loss"] = loss / max(1, result["num_videos"])
     return result
