@@ -69,9 +69,8 @@ class PairCounts(ABC):
     def matrix(self, true_ids: Sequence[int], said_ids: Sequence[int]) -> np.ndarray:
         """(len(true_ids), len(said_ids)) int64 counts; 0 for pairs that never occurred."""
         codes, counts = self._counted()
-        wanted = np.add.outer(
-            np.asarray(true_ids, np.int64) * self.num_classes, np.asarray(said_ids, np.int64)
-        )
+        rows, columns = np.asarray(true_ids, np.int64), np.asarray(said_ids, np.int64)
+        wanted = rows[:, None] * self.num_classes + columns
         if not codes.size:
             return np.zeros(wanted.shape, np.int64)
         places = np.minimum(np.searchsorted(codes, wanted), codes.size - 1)

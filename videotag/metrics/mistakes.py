@@ -71,7 +71,7 @@ class Mistakes:
         # Ties with the last place are looked at too: the batch's order must not choose among them.
         last = losses[order[: self.limit][-1]] if self.limit and order.size else np.inf
         chosen = np.flatnonzero((losses >= last) & (losses >= 0))
-        new = [self._mistake(losses[i], video_ids[i], scores[i], positive[i]) for i in chosen]
+        new = [self._mistake(losses[i], video_ids[i], scores[i], positive[i]) for i in chosen.tolist()]
         self._keep([*self._worst, *new])
 
     def merge(self, other: Mistakes) -> None:

@@ -100,7 +100,7 @@ class PerClass:
 
 
 def said_classes(scores: np.ndarray, threshold: float | None) -> np.ndarray:
-    """(N, C) bool: where scores (N, C) reach the threshold; for None the best of each row, the first of ties."""
+    """(N, C) bool: where scores reach the threshold; for None the best of each row, of ties the first."""
     if threshold is not None:
         return np.asarray(scores >= threshold)
     best = scores.argmax(axis=1)[:, None]  # (N, 1)

@@ -61,9 +61,7 @@ class ScoreHistograms:
         outside = np.argwhere((scores < 0) | (scores > 1))
         if outside.size:
             row, column = outside[0]
-            raise ShapeError(
-                f"scores[{row}, {column}]: {scores[row, column]}, expected 0 to 1; give probabilities, no logits"
-            )
+            raise ShapeError(f"scores[{row}, {column}]: {scores[row, column]}, expected 0 to 1; logits?")
         num_classes = scores.shape[1]
         bins = np.minimum((scores * NUM_BINS).astype(np.int64), NUM_BINS - 1)  # (N, C)
         codes = np.arange(num_classes) * NUM_BINS + bins  # (N, C)
