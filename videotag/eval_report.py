@@ -1,6 +1,6 @@
 """The page of an evaluation: metrics, numbers per class, curves, confusions, and the worst mistakes.
 
-One self-contained HTML file: pictures are embedded, nothing is fetched; one script of its own sorts the table.
+One self-contained HTML file: pictures are embedded, nothing is fetched, and its one script sorts the table.
 Shapes: C classes.
 """
 
@@ -104,12 +104,13 @@ def find_video(feature_path: str, video_root: str | Path) -> Path | None:
     The features of clips/a.mp4 may lie at out/clips/a.npy: so out/clips/a, clips/a and a are looked for, in
     this order, with every suffix of a video.
     """
-    parts = [part for part in PurePath(os.path.normpath(feature_path)).parts if part not in ("..", os.sep)]
+    path = PurePath(os.path.normpath(feature_path))
+    parts = [part for part in path.parts if part not in ("..", path.anchor)]
     for start in range(len(parts)):
-        stem = Path(video_root, *parts[start:])
+        mirrored = Path(video_root, *parts[start:])
         for suffix in sorted(VIDEO_SUFFIXES):
             for spelling in (suffix, suffix.upper()):
-                video = stem.with_suffix(spelling)
+                video = mirrored.with_suffix(spelling)
                 if video.is_file():
                     return video
     return None
