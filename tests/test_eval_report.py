@@ -17,7 +17,7 @@ from videotag import eval_report, figures
 from videotag.eval_report import Observed, find_video, write_eval_report, write_per_class
 from videotag.figures import BASE_FONT, MISSING, drawable
 from videotag.media.writer import write_video
-from videotag.metrics import Confusion, MissedTags, Mistakes, PerClass, ScoreHistograms
+from videotag.metrics import Confusion, Curve, MissedTags, Mistakes, PerClass, ScoreHistograms
 from videotag.report import NUM_THUMBNAILS
 
 EVIL = "<script>alert(1)</script>"
@@ -227,6 +227,16 @@ def test_an_installed_font_that_has_the_signs_is_used(monkeypatch):
 def test_the_font_with_boxes_for_everything_is_never_chosen():
     assert figures._best_font("\U000f1234") is None  # for private use: no font has a sign there
     assert figures._best_font(set()) is None
+
+
+def test_the_oddest_names_are_drawn_without_a_warning():
+    names = drawable(range(5), ["W" * 99, "_hidden", "$x_{$", "\\alpha", "%"])
+    assert names.texts[1:] == ["_hidden", "$x_{$", "\\alpha", "%"]
+    one = names._replace(texts=names.texts[:1])
+    labels = {"row_label": "rows", "column_label": "columns"}
+    assert figures.matrix_figure(np.array([[3]]), one, one, darkest=3, **labels).startswith("data:image/png")
+    curve = Curve(np.array([0.5]), np.array([0.5]), np.array([0.5]))
+    assert figures.curves_figure(curve, [curve] * 5, names).startswith("data:image/png")
 
 
 # ---------------------------------------------------------------- per_class.csv

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MISSING = "no pictures: matplotlib is not installed; run: pip install 'videotag[report]'"
 BASE_FONT = "DejaVu Sans"  # comes with matplotlib
 DOTS_PER_INCH = 110
-FEW_POINTS = 20
+FEW_POINTS = 20  # they get dots: one alone has no line, and on many dots would hide the dashes
 MAX_NAME = 24  # characters
 #: Okabe and Ito's colours, which the colour-blind can tell apart, without the two faint on white; and lines
 #: for those who print in grey.
@@ -33,6 +33,7 @@ LINES = (
     ("#56B4E9", "-"),
     ("#E69F00", "--"),
 )
+_WHOLE = (0.0, 0.0, 1.0, 1.0)  # of a figure: left, bottom, width, height
 
 
 class Names(NamedTuple):
@@ -63,12 +64,21 @@ def curves_figure(micro: Curve, curves: Sequence[Curve], names: Names) -> str:
     Returns:
         A PNG picture as data URL.
     """
-    figure = _new_figure(7.2, 4.6)
-    axes = figure.add_subplot(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
+    figure = _new_figure(4.8, 4.0)
+    axes = figure.add_axes(_WHOLE, xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
-    axes.plot(micro.recall, micro.precision, color="black", linewidth=2.4, marker=_marker(micro))
-    for curve, (colour, line) in zip(curves, LINES, strict=False):
-        axes.plot(curve.recall, curve.precision, color=colour, linestyle=line, marker=_marker(curve))
+    styles = [("black", "-"), *LINES]
+    for curve, (colour, line) in zip([micro, *curves], styles, strict=False):
+        # Steps, since a straight line between two points of such a curve promises too much.
+        axes.plot(
+            curve.recall,
+            curve.precision,
+            drawstyle="steps-pre",
+            color=colour,
+            linestyle=line,
+            linewidth=2.4 if curve is micro else 1.5,
+            marker="." if curve.recall.size <= FEW_POINTS else None,
+        )
     legend = axes.legend(
         axes.lines,
         [f"{i}" for i in range(len(axes.lines))],  # set below: a name may start with _ or hold $
@@ -98,8 +108,8 @@ def matrix_figure(
         A PNG picture as data URL.
     """
     num_rows, num_columns = counts.shape
-    figure = _new_figure(2.6 + 0.5 * num_columns, 1.9 + 0.42 * num_rows)
-    axes = figure.add_subplot(xlabel=column_label, ylabel=row_label)
+    figure = _new_figure(0.55 * num_columns, 0.42 * num_rows)
+    axes = figure.add_axes(_WHOLE, xlabel=column_label, ylabel=row_label)
     axes.imshow(counts, cmap="Blues", vmin=0, vmax=darkest, aspect="auto")
     axes.set_xticks(range(num_columns), columns.texts, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(num_rows), rows.texts)
@@ -132,11 +142,6 @@ def drawable(class_ids: Sequence[int], names: Sequence[str]) -> Names:
     return Names(texts, [BASE_FONT, font] if font else [BASE_FONT])
 
 
-def _marker(curve: Curve) -> str | None:
-    """Dots on a curve of few points: one point alone has no line, and many would hide its dashes."""
-    return "." if curve.recall.size <= FEW_POINTS else None
-
-
 def _best_font(signs: Iterable[str]) -> str | None:
     """The installed family that has most of the signs, of equal ones the first by name, or None."""
     from matplotlib.font_manager import fontManager
@@ -162,16 +167,17 @@ def _signs_of(family: str) -> set[str]:
 
 
 def _new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that knows nothing of screens."""
+    """An empty figure that knows nothing of screens; width and height of its axes, in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
 
 def _data_url(figure: Figure) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    # The picture grows to what stands around the axes; layouts inside a fixed size fail on long names.
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
