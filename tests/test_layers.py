@@ -33,6 +33,8 @@ LAYERS = {
     "engine": 4,
     "tagger": 5,
     "report": 5,
+    "figures": 5,
+    "eval_report": 5,
     "cli": 7,
     "__main__": 7,
 }

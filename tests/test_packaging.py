@@ -25,6 +25,7 @@ def test_the_wheel_brings_configs_weights_list_and_template(tmp_path):
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     expected = {f"videotag/_data/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
     expected |= {"videotag/_data/weights/models.yaml", "videotag/report.html.j2", "videotag/cli/main.py"}
+    expected |= {"videotag/eval_report.html.j2"}
     assert expected <= names
     assert not [name for name in names if name.startswith(("tests/", "tools/", "data/"))]
 

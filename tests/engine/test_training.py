@@ -18,7 +18,7 @@ from videotag.engine.train import DivergedError, train_model
 from videotag.errors import FeatureFileError, FileListError, WeightsError
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weights import read_weights
-from videotag.metrics import gap, hit_at_one, mean_ap, perr
+from videotag.metrics import Mistakes, gap, hit_at_one, mean_ap, perr
 from videotag.models import load_models
 
 load_models()
@@ -159,7 +159,11 @@ def test_metrics_do_not_depend_on_the_batches(tagger_dir, batch_size):
     model = config.entry.cls(config.model)
     entries = read_filelist("features/test.list")
     batches = list(feature_batches(entries, dims={"rgb": 6}, num_classes=4, batch_size=batch_size))
-    result = evaluate(model, batches)
+    mistakes = Mistakes(limit=5)
+    result = evaluate(model, batches, observers=[mistakes])
+    # Observers see every video once, and their loss is the one that is reported.
+    assert sorted(m.video_id for m in mistakes.compute()) == [e.path for e in entries]
+    assert np.mean([m.loss for m in mistakes.compute()]) == pytest.approx(result["loss"], rel=1e-5)
     scores, losses, labels = [], [], np.concatenate([b.labels for b in batches])
     for batch in feature_batches(entries, dims={"rgb": 6}, num_classes=4, batch_size=1):
         logits = model(

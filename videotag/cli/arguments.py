@@ -167,20 +167,26 @@ def read_config(
     return load_config(path, model_name=args.model_name, overrides=overrides)
 
 
-def read_split(
-    filelist: str | None, split: str, *, num_classes: int | None, labels: Literal["required", "optional"]
-) -> list[ListEntry]:
-    """The list of a config's section.
+def read_split(config: Config, split: str, *, labels: Literal["required", "optional"]) -> list[ListEntry]:
+    """The list that the config's section `split` (TRAIN, VALID ...) names.
+
+    Labels are not looked at in INFER's, which may belong to another label file.
 
     Raises:
         ConfigError: the section names no list.
         FileListError: as read_filelist.
     """
+    filelist = getattr(config, split.lower()).filelist
     if not filelist:
         raise ConfigError(
             f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH"
         )
-    return read_filelist(filelist, labels=labels, num_classes=num_classes)
+    return read_filelist(
+        filelist,
+        labels=labels,
+        num_classes=None if split == "INFER" else config.model.num_classes,
+        counted=config.entry.kind == "extractor" and config.model.format == "frames",
+    )
 
 
 def show(text: str) -> None:

@@ -82,14 +82,10 @@ def run(args: argparse.Namespace) -> int:
     num_classes = config.model.num_classes
     label_file = config.model.label_file
     labels = read_labels(label_file, num_classes=num_classes) if label_file else None
-    train_entries = arguments.read_split(
-        config.train.filelist, "TRAIN", num_classes=num_classes, labels="required"
-    )
+    train_entries = arguments.read_split(config, "TRAIN", labels="required")
     valid_entries = []
     if args.valid_interval and config.valid.filelist:
-        valid_entries = arguments.read_split(
-            config.valid.filelist, "VALID", num_classes=num_classes, labels="optional"
-        )
+        valid_entries = arguments.read_split(config, "VALID", labels="optional")
     select_device(config.train.use_gpu)
     result = train_model(
         config,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import paddle
@@ -18,13 +18,27 @@ from videotag.registry import Task
 BEST_METRIC = {"multi_label": "gap", "single_label": "top1"}
 
 
-def evaluate(model: nn.Layer, batches: Iterable[Batch], *, task: Task = "multi_label") -> dict[str, Any]:
+class Observer(Protocol):
+    """Looks at every batch of an evaluation, as the accumulators of videotag.metrics do."""
+
+    def update(self, scores: np.ndarray, labels: np.ndarray, video_ids: Sequence[str], /) -> None:
+        """Takes scores (N, C) in [0, 1], the labels as the task has them, and the N video ids."""
+
+
+def evaluate(
+    model: nn.Layer,
+    batches: Iterable[Batch],
+    *,
+    task: Task = "multi_label",
+    observers: Sequence[Observer] = (),
+) -> dict[str, Any]:
     """Metrics of a model, exact over all batches.
 
     Args:
         model: a batch's inputs -> logits (N, C); it is switched to evaluation.
         batches: every video once.
         task: of the model.
+        observers: each is given every batch.
 
     Returns:
         hit_at_one, perr, gap, mean_ap, or top1 and top5 of a single-label task, in [0, 1]; loss, the mean
@@ -37,7 +51,10 @@ def evaluate(model: nn.Layer, batches: Iterable[Batch], *, task: Task = "multi_l
         for batch in batches:
             logits = model(*to_tensors(batch.inputs))
             loss += task_loss(task, logits, paddle.to_tensor(batch.labels), "sum").item()
-            metrics.update(task_scores(task, logits).numpy(), batch.labels)
+            scores = task_scores(task, logits).numpy()
+            metrics.update(scores, batch.labels)
+            for observer in observers:
+                observer.update(scores, batch.labels, batch.video_ids)
     result: dict[str, Any] = metrics.compute()
     result["loss"] = loss / max(1, result["num_videos"])
     return result

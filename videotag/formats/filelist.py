@@ -34,6 +34,7 @@ class ListEntry:
     path: str  # as written; relative ones start at the working folder
     label_ids: tuple[int, ...] = ()
     line: int = 0  # counted from 1; 0: not read from a file
+    num_frames: int | None = None  # of a folder of frames, in lists that count them
 
 
 def read_filelist(
@@ -42,6 +43,7 @@ def read_filelist(
     labels: Literal["required", "optional"] = "optional",
     num_classes: int | None = None,
     must_exist: bool = True,
+    counted: bool = False,
 ) -> list[ListEntry]:
     """The entries of a list, in its order.
 
@@ -50,6 +52,7 @@ def read_filelist(
         labels: whether every line must have at least one class id.
         num_classes: every class id must be below; None: any.
         must_exist: whether every path must be a file or folder, seen from the working folder.
+        counted: a list of folders of frames, `folder num_frames label label ...`.
 
     Raises:
         FileListError: no list, not UTF-8, no entry, or bad lines (a line of the message for each).
@@ -70,12 +73,15 @@ def read_filelist(
         except ValueError as problem:
             problems.append(f"{path}:{number}: {problem}")
             continue
-        label_ids, found = _parse_labels(label_fields, num_classes)
+        num_frames, found = _parse_count(label_fields[:1]) if counted else (None, [])
+        label_fields = label_fields[1:] if counted else label_fields
+        label_ids, wrong_labels = _parse_labels(label_fields, num_classes)
+        found += wrong_labels
         if labels == "required" and not label_fields:
             found.append("no label; write the class ids after the path")
         found += _check_path(name, must_exist)
         problems += [f"{path}:{number}: {text}" for text in found]
-        entries.append(ListEntry(name, label_ids, number))
+        entries.append(ListEntry(name, label_ids, number, num_frames))
     if problems:
         raise one_error(FileListError, problems)
     if not entries:
@@ -130,6 +136,14 @@ def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
             f"{rest[:20]!r} follows the closing quote; put a blank between, or the quote at the end"
         )
     return text[1:end].replace(quote * 2, quote), rest.encode().split()
+
+
+def _parse_count(fields: list[bytes]) -> tuple[int | None, list[str]]:
+    """The number of frames, and what is wrong with it."""
+    if fields and fields[0].isdigit() and len(fields[0]) <= _MAX_DIGITS and int(fields[0]):
+        return int(fields[0]), []
+    seen = repr(fields[0].decode()[:40]) if fields else "nothing"
+    return None, [f"{seen} is not a number of frames; a line is: folder num_frames label label ..."]
 
 
 def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[int, ...], list[str]]:
