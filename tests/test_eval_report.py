@@ -135,6 +135,14 @@ def test_of_many_classes_the_worst_and_the_best_are_shown(page_of, monkeypatch):
     assert "The 2 worst and the 2 best of 9 classes" in " ".join(page.texts)
 
 
+def test_a_class_is_never_both_among_the_worst_and_the_best(page_of, monkeypatch):
+    monkeypatch.setattr(eval_report, "MAX_ROWS", 2)
+    labels = np.zeros((3, 9), int)
+    labels[[0, 1, 2], [1, 4, 6]] = 1  # three classes have videos
+    page = Page(page_of(observe(np.random.default_rng(0).random((3, 9)), labels, IDS)))
+    assert sorted(row[0] for row in page.tables["classes"][1:]) == ["1", "4", "6"]
+
+
 def test_worst_mistakes_show_truth_and_what_was_said(page_of):
     page = Page(page_of(observe(SCORES, LABELS, IDS, limit=1, top_k=2), class_names=NAMES))
     (heading,) = [text for text in page.texts if " · loss " in text]
@@ -202,7 +210,9 @@ def test_the_longest_part_of_the_path_that_is_there_is_the_video(tmp_path):
     assert find_video("../elsewhere/a.npz", tmp_path) == tmp_path / "a.mp4"
     assert find_video("b.c.npy", tmp_path) == tmp_path / "b.c.MP4"
     assert find_video("c.npy", tmp_path) is None
-    assert find_video("../../etc/x.npy", tmp_path / "x") is None
+    # Nothing outside the folder, although a video stands beside the features.
+    assert find_video(str(tmp_path / "out/x/a.npy"), tmp_path / "x" / "none") is None
+    assert find_video("../a.npy", tmp_path / "out") is None
 
 
 # ---------------------------------------------------------------- names in figures
@@ -232,9 +242,11 @@ def test_the_font_with_boxes_for_everything_is_never_chosen():
 def test_the_oddest_names_are_drawn_without_a_warning():
     names = drawable(range(5), ["W" * 99, "_hidden", "$x_{$", "\\alpha", "%"])
     assert names.texts[1:] == ["_hidden", "$x_{$", "\\alpha", "%"]
-    one = names._replace(texts=names.texts[:1])
-    labels = {"row_label": "rows", "column_label": "columns"}
-    assert figures.matrix_figure(np.array([[3]]), one, one, darkest=3, **labels).startswith("data:image/png")
+    one, labels = names._replace(texts=names.texts[:1]), {"row_label": "rows", "column_label": "columns"}
+    for rows, columns in ((one, one), (names, names)):
+        counts = np.ones((len(rows.texts), len(columns.texts)), int)
+        url = figures.matrix_figure(counts, rows, columns, darkest=3, **labels)
+        assert url.startswith("data:image/png")
     curve = Curve(np.array([0.5]), np.array([0.5]), np.array([0.5]))
     assert figures.curves_figure(curve, [curve] * 5, names).startswith("data:image/png")
 

@@ -156,6 +156,7 @@ def test_every_point_is_exact_at_its_threshold():
     scores[0] = [0, 1, 1 / 256, 0.5, np.nextafter(np.float32(0.5), np.float32(0)), 255 / 256]
     histograms = ScoreHistograms()
     histograms.update(scores, labels)
+    np.testing.assert_array_equal(histograms.curve().thresholds, np.arange(256)[::-1] / 256)
     for threshold, precision, recall in zip(*histograms.curve([1, 3, 4]), strict=True):
         said, positive = scores[:, [1, 3, 4]] >= threshold, labels[:, [1, 3, 4]]
         assert precision == (said & positive).sum() / said.sum()
