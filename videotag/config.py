@@ -141,7 +141,11 @@ class VideoSplitSection(SplitSection):
     Attributes:
         batch_size: videos decoded at once, as far as buf_size holds their frames.
         seg_num: frames sampled from each video.
+        sampling: "uniform" covers the whole video evenly in time; "videotag" is the rule that old weights
+            were trained with: it leaves out the end of most videos (up to half) and starts short ones again.
         short_size: pixels; the frame's short side after scaling, the long one follows.
+        resize: "keep" keeps the aspect ratio; "videotag" forces 4:3, as old weights were trained: it squashes
+            wide and tall pictures.
         target_size: pixels; side of the square cut from the middle.
         num_reader_threads: threads that decode, over all videos in work; 0 takes one per core.
         buf_size: decoded frames that may wait for the network (147 KiB each at 224 x 224).
@@ -150,7 +154,9 @@ class VideoSplitSection(SplitSection):
 
     batch_size: Positive = 1
     seg_num: Positive = 300
+    sampling: Literal["uniform", "videotag"] = "uniform"
     short_size: Positive = 256
+    resize: Literal["keep", "videotag"] = "keep"
     target_size: Positive = 224
     num_reader_threads: Annotated[int, Field(ge=0)] = 0
     buf_size: Positive = 1024
@@ -234,12 +240,25 @@ class TrainSection(SplitSection):
 
 
 class VideoTrainSection(TrainSection, VideoSplitSection):
-    """TRAIN of an extractor: the keys of both."""
+    """TRAIN of an extractor: the keys of both, and how frames vary from epoch to epoch.
+
+    Attributes:
+        segment_offset: "random": a frame anywhere in its segment; "middle".
+        crop: "multiscale": a corner or the middle of the frame, in a random size and shape, as TSN's paper;
+            "random": a square of target_size anywhere; "center".
+        flip: mirrors every other video; False where tags depend on left and right.
+    """
 
     batch_size: Positive = 32
     seg_num: Positive = 3
+    optimizer: Literal["rmsprop", "adam", "momentum"] = "momentum"
+    learning_rate: Annotated[float, Field(gt=0)] = 0.00125
     decay_epochs: list[Positive] = [15, 30]
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     epoch: Positive = 45
+    segment_offset: Literal["random", "middle"] = "random"
+    crop: Literal["multiscale", "random", "center"] = "multiscale"
+    flip: bool = True
 
 
 @dataclass(frozen=True)

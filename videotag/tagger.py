@@ -22,12 +22,14 @@ import numpy as np
 from videotag.config import Config, load_config
 from videotag.datasets.features import pad
 from videotag.datasets.prefetch import prefetch
+from videotag.datasets.videos import Frames, read_frames
 from videotag.engine.checkpoint import load_weights
 from videotag.engine.evaluate import to_tensors
-from videotag.engine.extractor import FeatureExtractor, Frames, read_frames
+from videotag.engine.extractor import FeatureExtractor
 from videotag.engine.losses import task_scores
 from videotag.engine.predict import Tag, top_tags
 from videotag.errors import ConfigError, MediaError
+from videotag.formats.filelist import ListEntry
 from videotag.models import load_models
 from videotag.quiet_paddle import paddle
 from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
@@ -179,7 +181,7 @@ class Tagger:
         Raises:
             MediaError: the file cannot be decoded.
         """
-        return self._tag_frames(str(path), read_frames(path, self._extractor.config.infer))
+        return self._tag_frames(str(path), read_frames(ListEntry(str(path)), self._extractor.config.infer))
 
     def tag_many(self, paths: Iterable[str]) -> Iterator[TagResult | MediaError]:
         """The result of every file in order, or why it has none; the next ones are decoded meanwhile."""
@@ -188,7 +190,7 @@ class Tagger:
 
         def read(path: str) -> tuple[str, Frames | MediaError]:
             try:
-                return path, read_frames(path, split, stop=stop)
+                return path, read_frames(ListEntry(path), split, stop=stop)
             except MediaError as error:
                 return path, error
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from videotag.config import Config, SplitSection
 from videotag.datasets.batches import Batch
-from videotag.datasets.features import check_features, feature_batches
-from videotag.errors import VideotagError
+from videotag.datasets.features import FeatureBatch, check_features, feature_batches
+from videotag.datasets.videos import ClipBatch, clip_batches
+from videotag.errors import MediaError, VideotagError
 from videotag.formats.filelist import ListEntry
+
+logger = logging.getLogger(__name__)
 
 
 def check_data(config: Config, entries: Sequence[ListEntry]) -> None:
@@ -36,9 +41,10 @@ def training_batches(
     """
     train = config.train
     order = np.random.default_rng([seed, epoch]).permutation(len(entries))
-    stop = len(order) - (len(order) % train.batch_size if train.drop_last else 0)
-    entries = [entries[i] for i in order[:stop]]
-    return _batches(config, entries, train, None)
+    options = {"order": order, "drop_last": train.drop_last}
+    if config.entry.kind == "tagger":
+        return _feature_batches(config, entries, train, **options)
+    return _clip_batches(config, entries, train, _warn, seed=(seed, epoch), **options)
 
 
 def evaluation_batches(
@@ -55,17 +61,16 @@ def evaluation_batches(
         entries: of the section's list.
         section: VALID, TEST or INFER of the config.
         on_error: called with the video id and the error of a file that cannot be read, which is then left
-            out; without it the error is raised.
+            out; without it that of a feature file is raised, and that of a video is logged.
     """
-    return _batches(config, entries, section, on_error)
+    if config.entry.kind == "tagger":
+        return _feature_batches(config, entries, section, on_error=on_error)
+    return _clip_batches(config, entries, section, on_error or _warn)
 
 
-def _batches(
-    config: Config,
-    entries: Sequence[ListEntry],
-    section: SplitSection,
-    on_error: Callable[[str, VideotagError], None] | None,
-) -> Iterator[Batch]:
+def _feature_batches(
+    config: Config, entries: Sequence[ListEntry], section: SplitSection, **options: Any
+) -> Iterator[FeatureBatch]:
     model = config.model
     return feature_batches(
         entries,
@@ -73,5 +78,22 @@ def _batches(
         num_classes=model.num_classes,
         batch_size=section.batch_size,
         task=config.task,
-        on_error=on_error,
+        **options,
     )
+
+
+def _clip_batches(
+    config: Config,
+    entries: Sequence[ListEntry],
+    section: Any,
+    on_error: Callable[[str, MediaError], None],
+    **options: Any,
+) -> Iterator[ClipBatch]:
+    return clip_batches(
+        entries, model=config.model, split=section, task=config.task, on_error=on_error, **options
+    )
+
+
+def _warn(_: str, error: VideotagError) -> None:
+    """A video that cannot be decoded is left out: whether one can be is only known when it has been tried."""
+    logger.warning("left out: %s", error)

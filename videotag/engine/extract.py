@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from videotag.datasets.prefetch import prefetch
-from videotag.engine.extractor import FeatureExtractor, Frames, read_frames
+from videotag.datasets.videos import Frames, read_frames
+from videotag.engine.extractor import FeatureExtractor
 from videotag.engine.outputs import FailureList, Summary, input_identity, plan_outputs
 from videotag.errors import FeatureFileError, MediaError
 from videotag.folder_lock import folder_lock
@@ -96,7 +97,7 @@ def _frames_of(
             stamp = {**made_by, "input": input_identity(entry.path)}
             if _is_current(outputs[entry.path], stamp):
                 return entry, stamp, None
-            return entry, stamp, read_frames(entry.path, split, pool=pool, stop=stop)
+            return entry, stamp, read_frames(entry, split, pool=pool, stop=stop)
         except MediaError as error:
             return entry, {}, error
 

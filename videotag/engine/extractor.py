@@ -5,85 +5,19 @@ Shapes: T = seg_num frames of a video, K <= T of them distinct, D feature width,
 
 from __future__ import annotations
 
-import os
-import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from videotag.config import Config, VideoSplitSection
+from videotag.config import Config
+from videotag.datasets.videos import Frames
 from videotag.engine.checkpoint import file_digest, load_weights
-from videotag.media.decode_pool import DecodePool, PooledReader, Stopped
 from videotag.media.transforms import normalize
-from videotag.media.video import FrameReader
 from videotag.runtime.device import select_device
 from videotag.runtime.paddle_inference import PaddleRunner
 
 FRAMES_PER_STEP = 8  # larger batches fall out of the CPU's caches and are slower
-
-
-@dataclass(frozen=True)
-class Frames:
-    """The sampled frames of one video; a frame that is shown at several sampling times is held once.
-
-    Attributes:
-        images: (K, S, S, 3) uint8 RGB.
-        repeats: (K,) int, how many of the T rows each image stands for; they sum to T.
-        duration_sec: of the video.
-        warning: what is wrong with the file although it could be read; None if nothing.
-    """
-
-    images: np.ndarray
-    repeats: np.ndarray
-    duration_sec: float
-    warning: str | None
-
-
-def read_frames(
-    path: str | Path,
-    split: VideoSplitSection,
-    *,
-    pool: DecodePool | None = None,
-    stop: threading.Event | None = None,
-) -> Frames:
-    """seg_num frames, spread evenly over the whole video, scaled and cut as the section says.
-
-    Args:
-        path: a media file.
-        split: sampling and size.
-        pool: decodes in a child process, which may hang or crash; None decodes in this one.
-        stop: when set, decoding ends with Stopped.
-
-    Raises:
-        MediaError: the file cannot be decoded.
-        DecoderLostError: from a pool, no frame came within stall_limit_sec, or the child died.
-    """
-    cores = int(os.environ.get("OMP_NUM_THREADS", "1"))
-    options: dict[str, Any] = {
-        "num_frames": split.seg_num,
-        "short_side_px": split.short_size,
-        "crop_px": split.target_size,
-        "num_threads": max(1, (split.num_reader_threads or cores) // split.videos_at_once),
-    }
-    reader: FrameReader | PooledReader
-    if pool is None:
-        reader = FrameReader(path, **options)
-    else:
-        reader = pool.reader(path, stall_limit_sec=split.stall_limit_sec, stop=stop, **options)
-    images, repeats = [], []
-    for frame in reader:
-        if stop is not None and stop.is_set():
-            raise Stopped
-        images.append(frame.image)
-        repeats.append(frame.repeats)
-    return Frames(
-        images=np.stack(images),
-        repeats=np.array(repeats),
-        duration_sec=reader.info.duration_sec,
-        warning=reader.warning,
-    )
 
 
 class FeatureExtractor:
@@ -119,7 +53,7 @@ class FeatureExtractor:
             self._run(normalize(frames.images[start : start + FRAMES_PER_STEP], mean, std))
             for start in range(0, len(frames.images), FRAMES_PER_STEP)
         ]
-        return np.repeat(np.concatenate(rows), frames.repeats, axis=0)
+        return np.concatenate(rows)[frames.rows]
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """The classifier's logits of features (T, D): (T, C)."""
@@ -135,6 +69,8 @@ class FeatureExtractor:
             "image_mean": list(model.image_mean),
             "image_std": list(model.image_std),
             "seg_num": split.seg_num,
+            "sampling": split.sampling,
             "short_size": split.short_size,
+            "resize": split.resize,
             "target_size": split.target_size,
         }

@@ -106,6 +106,7 @@ class PooledReader:
 
     Attributes:
         info: of the video; known after iterating.
+        rows: as FrameReader's; known after iterating.
         warning: as FrameReader's; known after iterating.
 
     Raises:
@@ -115,6 +116,7 @@ class PooledReader:
     """
 
     info: VideoInfo
+    rows: list[int]
     warning: str | None = None
 
     def __init__(
@@ -143,6 +145,7 @@ class PooledReader:
                 if "error" in answer:
                     raise (DecoderLostError if answer["retriable"] else MediaError)(answer["error"])
                 self.info, self.warning = VideoInfo(**answer["info"]), answer["warning"]
+                self.rows = answer["rows"]
         finally:
             if done:
                 self._pool.give_back(child)
@@ -272,7 +275,7 @@ def _answer(out: BinaryIO, make_reader: Callable[..., FrameReader], request: dic
         for frame in reader:
             header = {"shape": frame.image.shape, "repeats": frame.repeats, "time_sec": frame.time_sec}
             _send(out, header, frame.image)
-        answer = {"info": asdict(reader.info), "warning": reader.warning}
+        answer = {"info": asdict(reader.info), "rows": reader.rows, "warning": reader.warning}
     except BrokenPipeError:  # the parent has gone
         os._exit(0)
     except MediaError as error:

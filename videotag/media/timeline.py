@@ -49,6 +49,10 @@ class Timeline:
         before = -((span - 2 * num_targets * (time - self.start)) // (2 * span))  # rounded up
         return min(max(before, 0), num_targets)
 
+    def position(self, time: int) -> float:
+        """Where `time` lies in the span: 0 at its start, 1 at its end."""
+        return (time - self.start) / (self.end - self.start)
+
     def timed(self, frames: Iterable[Any]) -> Iterator[tuple[Any, int]]:
         """Every decoded av.VideoFrame with the time when it appears; times never fall."""
         time = self.start

@@ -25,6 +25,18 @@ def scaled_size(width_px: int, height_px: int, short_side_px: int) -> tuple[int,
     return width, height
 
 
+def forced_size(width_px: int, height_px: int, short_side_px: int) -> tuple[int, int]:
+    """(width, height) as VideoTag scales: 4:3 or 3:4 whatever the shape was, unless the short side fits.
+
+    It squashes wide and tall pictures; for weights that were trained so. VideoTag scaled with Pillow, and
+    its crop of an odd margin may be a pixel beside ours.
+    """
+    if min(width_px, height_px) == short_side_px:
+        return width_px, height_px
+    long_side_px = int(short_side_px * 4 / 3)
+    return (short_side_px, long_side_px) if width_px < height_px else (long_side_px, short_side_px)
+
+
 def center_crop(frames: np.ndarray, size_px: int) -> np.ndarray:
     """The middle square of every frame, as a view; an odd margin is one pixel larger at the right and bottom.
 

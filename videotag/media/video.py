@@ -7,7 +7,8 @@ Shapes: H height and W width after scaling; images are uint8 RGB (H, W, 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import bisect
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,8 +21,9 @@ from av.video.reformatter import VideoReformatter
 from videotag.errors import MediaError
 from videotag.media.container import AGAIN, MAX_FRAME_PX, check_size, decode, opened, video_stream
 from videotag.media.orientation import Orientation
+from videotag.media.sampling import rows_of, videotag_indices
 from videotag.media.timeline import survey
-from videotag.media.transforms import center_crop, scaled_size
+from videotag.media.transforms import center_crop, forced_size, scaled_size
 
 VIDEO_SUFFIXES = frozenset(
     f".{name}"
@@ -97,20 +99,26 @@ class FrameReader:
     """The frames shown at the midpoints of num_frames equal parts of a video's duration, or all frames.
 
     Iterating decodes the file and yields each wanted frame once, with the number of sampling times it is
-    shown at; these numbers sum to num_frames. Where damage left no frame, the nearest earlier one stands, at
-    the start the first later one. It may be iterated again, which decodes again.
+    shown at; these numbers sum to num_frames (by_videotag: to the number of distinct frames wanted). Where
+    damage left no frame, the nearest earlier one stands, at the start the first later one. It may be iterated
+    again, which decodes again.
 
     Args:
         path: a local file; a text with ":" in it is a file name like any other.
         num_frames: sampling times, at least 1; the frames of a shorter video are repeated evenly. None takes
             every frame once.
         fps: sampling times per second, above 0, in place of num_frames; not more than there are frames.
+        offsets: with num_frames: where in each part the sampling time lies, from 0 to below 1; in the middle
+            if not given.
+        by_videotag: num_frames are chosen by VideoTag's rule (sampling.py), and each once.
         short_side_px: the frames are scaled to it, keeping the aspect ratio; None keeps their size.
+        force_4_by_3: as VideoTag the long side becomes 4/3 of the short one, unless the short one fits.
         crop_px: side of the square that is cut from the middle; None keeps all.
         num_threads: for decoding; 0 lets FFmpeg choose.
 
     Attributes:
         info: of the video.
+        rows: the image, counted from 0 as they come, that each sampled frame shows; known after iterating.
         warning: what is wrong with a file that could be read all the same; known after iterating.
 
     Raises:
@@ -123,7 +131,10 @@ class FrameReader:
         num_frames: int | None = None,
         *,
         fps: float | None = None,
+        offsets: Sequence[float] | None = None,
+        by_videotag: bool = False,
         short_side_px: int | None = 256,
+        force_4_by_3: bool = False,
         crop_px: int | None = None,
         num_threads: int = 0,
     ) -> None:
@@ -136,6 +147,7 @@ class FrameReader:
         self._num_frames = num_frames
         self._crop_px = crop_px
         self._num_threads = num_threads
+        self.rows: list[int] = []
         self.warning: str | None = None
         with opened(path) as container:
             stream = video_stream(container, path)
@@ -149,11 +161,20 @@ class FrameReader:
             self.info = self._describe(container, stream, first)
         if fps is not None:
             self._num_frames = min(max(round(self.info.duration_sec * fps), 1), self.info.num_frames)
+        self._plan(offsets, by_videotag=by_videotag)
         short_side_px = short_side_px or min(self.info.width_px, self.info.height_px)
-        self._size = scaled_size(self.info.width_px, self.info.height_px, short_side_px)
+        scaled = forced_size if force_4_by_3 else scaled_size
+        self._size = scaled(self.info.width_px, self.info.height_px, short_side_px)
         check_size(path, *self._size)
 
     def __iter__(self) -> Iterator[SampledFrame]:
+        repeats = []
+        for frame in self._frames():
+            repeats.append(frame.repeats)
+            yield frame
+        self.rows = rows_of(repeats, self._all_indices).tolist()
+
+    def _frames(self) -> Iterator[SampledFrame]:
         answered = decoded = damaged = interlaced = 0
         shown: tuple[Any, int] | None = None  # the newest frame, and when it appears
         scaler = VideoReformatter()  # keeps its tables from frame to frame
@@ -177,10 +198,26 @@ class FrameReader:
                 yield self._sampled(scaler, *shown, total - answered)
         self.warning = self._fault(decoded, damaged, interlaced)
 
+    def _plan(self, offsets: Sequence[float] | None, *, by_videotag: bool) -> None:
+        """Settles which frames are wanted, if not those at the midpoints."""
+        self._positions: list[float] | None = None  # of the sampling times in the span, 0..1
+        self._indices: list[int] | None = None  # of the wanted frames, ascending
+        self._all_indices: np.ndarray | None = None  # of all sampled frames, in their order
+        if by_videotag and self._num_frames is not None:
+            self._all_indices = videotag_indices(self.info.num_frames, self._num_frames, offsets)
+            self._indices = np.unique(self._all_indices).tolist()
+            self._num_frames = len(self._indices)
+        elif offsets is not None:
+            self._positions = [(part + offset) / len(offsets) for part, offset in enumerate(offsets)]
+
     def _num_due(self, time: int, decoded: int) -> int:
         """Sampling times before `time`, where as many frames were decoded before it."""
         if self._num_frames is None:
             return decoded
+        if self._indices is not None:
+            return bisect.bisect_left(self._indices, decoded)
+        if self._positions is not None:
+            return bisect.bisect_left(self._positions, self._timeline.position(time))
         return self._timeline.num_targets_before(time, self._num_frames)
 
     def _describe(self, container: Any, stream: Any, frame: Any) -> VideoInfo:

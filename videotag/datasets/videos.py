@@ -1,0 +1,201 @@
+"""Lists of videos, or of folders of frames -> frames of one, and batches of clips for a TSN.
+
+Shapes: N videos of a batch, T sampled frames of each, K distinct ones, S pixels of a square, C classes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from videotag.config import ExtractorModel, VideoSplitSection, VideoTrainSection
+from videotag.datasets.augment import augmented
+from videotag.datasets.batches import chunks, label_array, slices
+from videotag.datasets.prefetch import prefetch
+from videotag.errors import MediaError
+from videotag.formats.filelist import ListEntry
+from videotag.media.decode_pool import DecodePool, PooledReader, Stopped
+from videotag.media.frame_folder import FolderReader
+from videotag.media.transforms import normalize
+from videotag.media.video import FrameReader
+from videotag.registry import Task
+
+_AHEAD = 4  # clips that may wait per decoding thread
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The sampled frames of one video; a frame that is shown at several sampling times is held once.
+
+    Attributes:
+        images: (K, H, W, 3) uint8 RGB.
+        rows: (T,) int, the image that each sampled frame shows.
+        duration_sec: of the video; 0.0 for a folder of frames.
+        warning: what is wrong with the file although it could be read; None if nothing.
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+    duration_sec: float
+    warning: str | None
+
+
+def read_frames(
+    entry: ListEntry,
+    split: VideoSplitSection,
+    *,
+    offsets: Sequence[float] | None = None,
+    crop: bool = True,
+    pool: DecodePool | None = None,
+    stop: threading.Event | None = None,
+) -> Frames:
+    """seg_num frames, spread over the whole video, scaled and cut as the section says.
+
+    Args:
+        entry: a media file; or, if it counts them, a folder of frames.
+        split: sampling and size.
+        offsets: seg_num numbers: where in its segment each frame is taken, from 0 to below 1; in the middle
+            if not given.
+        crop: whether the square of target_size is cut from the middle; the whole frame if not.
+        pool: decodes in a child process, which may hang or crash; None decodes in this one.
+        stop: when set, decoding ends with Stopped.
+
+    Raises:
+        MediaError: the file cannot be decoded.
+        DecoderLostError: from a pool, no frame came within stall_limit_sec, or the child died.
+    """
+    options: dict[str, Any] = {
+        "num_frames": split.seg_num,
+        "offsets": None if offsets is None else list(offsets),
+        "by_videotag": split.sampling == "videotag",
+        "short_side_px": split.short_size,
+        "force_4_by_3": split.resize == "videotag",
+        "crop_px": split.target_size if crop else None,
+    }
+    reader: FrameReader | PooledReader | FolderReader
+    if entry.num_frames is not None:
+        reader = FolderReader(entry.path, entry.num_frames, **options)
+    else:
+        options["num_threads"] = max(1, (split.num_reader_threads or _num_cores()) // split.videos_at_once)
+        if pool is None:
+            reader = FrameReader(entry.path, **options)
+        else:
+            reader = pool.reader(entry.path, stall_limit_sec=split.stall_limit_sec, stop=stop, **options)
+    images = []
+    for frame in reader:
+        if stop is not None and stop.is_set():
+            raise Stopped
+        images.append(frame.image)
+    duration_sec = 0.0 if isinstance(reader, FolderReader) else reader.info.duration_sec
+    return Frames(np.stack(images), np.array(reader.rows), duration_sec, reader.warning)
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Some videos as clips.
+
+    Attributes:
+        video_ids: the list's paths as written, N of them.
+        clips: (N, T, 3, S, S) float32, normalised.
+        labels: (N, C) float32 multi-hot, or (N,) int64 for a single-label task.
+    """
+
+    video_ids: list[str]
+    clips: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def inputs(self) -> tuple[np.ndarray]:
+        """The argument of a TSN."""
+        return (self.clips,)
+
+    def parts(self, count: int) -> Iterator[ClipBatch]:
+        """The batch in `count` parts of nearly the same size; fewer if it has fewer videos."""
+        for rows in slices(len(self.video_ids), count):
+            yield ClipBatch(self.video_ids[rows], self.clips[rows], self.labels[rows])
+
+
+def clip_batches(
+    entries: Sequence[ListEntry],
+    *,
+    model: ExtractorModel,
+    split: VideoSplitSection,
+    task: Task,
+    order: np.ndarray | None = None,
+    drop_last: bool = False,
+    seed: tuple[int, int] | None = None,
+    on_error: Callable[[str, MediaError], None],
+) -> Iterator[ClipBatch]:
+    """The batches of one pass over a list, decoded ahead in child processes.
+
+    Args:
+        entries: of read_filelist.
+        model: of the TSN.
+        split: sampling, size and batch_size.
+        task: decides the form of the labels.
+        order: (len(entries),) int, a permutation; the list's own order if not given.
+        drop_last: leaves out the last batch if it is not full.
+        seed: of augmentation, as a TRAIN section asks for it: run and epoch. What happens to a video follows
+            from it and from its place in the list, whichever thread decodes it. None: no augmentation.
+        on_error: called with the video id and the error of a video that cannot be decoded, which is then
+            left out.
+    """
+    groups = chunks(entries, split.batch_size, order, drop_last=drop_last)
+    places = (place for group in groups for place in [*group, None])  # None ends a batch
+    stop = threading.Event()
+    num_threads = min(split.num_reader_threads or _num_cores(), split.batch_size)
+    with DecodePool() as pool:
+        read = partial(_read_clip, entries, model, split, seed, pool, stop)
+        clips = prefetch(read, places, num_threads=num_threads, ahead=_AHEAD * num_threads, stop=stop)
+        loaded: list[tuple[ListEntry, np.ndarray]] = []
+        for result in clips:
+            if result is not None:
+                entry, clip = result
+                if isinstance(clip, MediaError):
+                    on_error(entry.path, clip)
+                else:
+                    loaded.append((entry, clip))
+            elif loaded:
+                done, loaded = loaded, []
+                yield ClipBatch(
+                    video_ids=[entry.path for entry, _ in done],
+                    clips=np.stack([clip for _, clip in done]),
+                    labels=label_array([entry for entry, _ in done], model.num_classes, task),
+                )
+
+
+def _read_clip(
+    entries: Sequence[ListEntry],
+    model: ExtractorModel,
+    split: VideoSplitSection,
+    seed: tuple[int, int] | None,
+    pool: DecodePool,
+    stop: threading.Event,
+    place: int | None,
+) -> tuple[ListEntry, np.ndarray | MediaError] | None:
+    """The clip (T, 3, S, S) of the video at `place`, or why there is none; None ends a batch."""
+    if place is None:
+        return None
+    entry = entries[place]
+    try:
+        if seed is None or not isinstance(split, VideoTrainSection):
+            frames = read_frames(entry, split, pool=pool, stop=stop)
+            images = frames.images
+        else:
+            rng = np.random.default_rng([*seed, place])
+            offsets = rng.random(split.seg_num).tolist() if split.segment_offset == "random" else None
+            frames = read_frames(entry, split, offsets=offsets, crop=False, pool=pool, stop=stop)
+            images = augmented(frames.images, split, rng)
+    except MediaError as error:
+        return entry, error
+    return entry, normalize(images, model.image_mean, model.image_std)[frames.rows]
+
+
+def _num_cores() -> int:
+    return int(os.environ.get("OMP_NUM_THREADS", "1"))

@@ -1,0 +1,89 @@
+"""A folder of pictures img_00001.jpg and on, as `videotag frames` writes it -> frames, as of a video file.
+
+Shapes: H height and W width after scaling; images are uint8 RGB (H, W, 3).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from videotag.errors import MediaError
+from videotag.media.container import AGAIN, check_size
+from videotag.media.sampling import even_indices, videotag_indices
+from videotag.media.transforms import center_crop, forced_size, scaled_size
+from videotag.media.video import SampledFrame
+
+FRAME_NAME = "img_{:05d}.jpg"  # counted from 1
+
+
+class FolderReader:
+    """Some of the pictures of a folder, by FrameReader's rules with the picture's number in place of time.
+
+    Args:
+        path: the folder.
+        count: its pictures.
+        num_frames: sampled, at least 1.
+        offsets: where in each part; in the middle if not given.
+        by_videotag: VideoTag's rule, each frame once.
+        short_side_px: the pictures are scaled to it, keeping the aspect ratio.
+        force_4_by_3: VideoTag's scaling.
+        crop_px: side of the square that is cut from the middle; None keeps all.
+
+    Attributes:
+        rows: the image, counted from 0 as they come, that each sampled frame shows.
+        warning: None.
+
+    Raises:
+        MediaError: iterating meets a picture that is missing, damaged or too large.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        count: int,
+        num_frames: int,
+        *,
+        offsets: Sequence[float] | None = None,
+        by_videotag: bool = False,
+        short_side_px: int = 256,
+        force_4_by_3: bool = False,
+        crop_px: int | None = None,
+    ) -> None:
+        self._path = Path(path)
+        choose = videotag_indices if by_videotag else even_indices
+        indices = choose(count, num_frames, offsets)
+        self._indices, rows, self._repeats = np.unique(indices, return_inverse=True, return_counts=True)
+        self.rows: list[int] = rows.tolist()
+        self.warning: str | None = None  # a folder is whole, or an error
+        self._forced = force_4_by_3
+        self._short_side_px = short_side_px
+        self._crop_px = crop_px
+
+    def __iter__(self) -> Iterator[SampledFrame]:
+        for index, repeats in zip(self._indices.tolist(), self._repeats.tolist(), strict=True):
+            image = self._read(self._path / FRAME_NAME.format(index + 1))
+            yield SampledFrame(image, repeats, float(index))
+
+    def _read(self, path: Path) -> np.ndarray:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_size decides
+                with Image.open(path, formats=("JPEG",)) as picture:
+                    check_size(path, *picture.size)
+                    scaled = forced_size if self._forced else scaled_size
+                    size = scaled(*picture.size, self._short_side_px)
+                    check_size(path, *size)
+                    picture.draft("RGB", size)  # lets the decoder skip what scaling would throw away
+                    image = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BILINEAR))
+        except FileNotFoundError:
+            raise MediaError(
+                f"{path}: no such picture; make the folder again with `videotag frames`"
+            ) from None
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise MediaError(f"{path}: not a whole JPEG ({' '.join(str(error).split())}); {AGAIN}") from error
+        return np.ascontiguousarray(center_crop(image, self._crop_px) if self._crop_px else image)
