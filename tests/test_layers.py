@@ -16,6 +16,7 @@ LAYERS = {
     "errors": 0,
     "registry": 0,
     "atomic": 0,
+    "folder_lock": 0,
     "progress": 0,
     "quiet_paddle": 0,
     "resources": 0,
@@ -32,6 +33,8 @@ LAYERS = {
     "engine": 4,
     "tagger": 5,
     "report": 5,
+    "figures": 5,
+    "eval_report": 5,
     "cli": 7,
     "__main__": 7,
 }
@@ -39,6 +42,7 @@ NO_PADDLE = {
     "errors",
     "registry",
     "atomic",
+    "folder_lock",
     "progress",
     "download",
     "resources",
@@ -93,7 +97,7 @@ def test_there_are_no_star_imports():
 def test_importing_videotag_and_its_lower_layers_loads_no_paddle_ray_or_cv2():
     code = (
         "import sys, videotag, videotag.metrics, videotag.formats.features, videotag.formats.weights,"
-        "videotag.media.video, videotag.config, videotag.cli.main;"
+        "videotag.media.video, videotag.media.decode_pool, videotag.config, videotag.cli.main;"
         "bad = {'paddle', 'ray', 'cv2', 'torch'} & set(sys.modules); sys.exit(f'loaded: {bad}' if bad else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

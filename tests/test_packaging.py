@@ -25,6 +25,7 @@ def test_the_wheel_brings_configs_weights_list_and_template(tmp_path):
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     expected = {f"videotag/_data/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
     expected |= {"videotag/_data/weights/models.yaml", "videotag/report.html.j2", "videotag/cli/main.py"}
+    expected |= {"videotag/eval_report.html.j2"}
     assert expected <= names
     assert not [name for name in names if name.startswith(("tests/", "tools/", "data/"))]
 
@@ -68,6 +69,7 @@ def test_weights_are_found_by_name_file_prefix_and_folder(work_dir):
 
 def test_unknown_weights_name_what_was_tried_and_what_there_is(work_dir):
     with pytest.raises(
-        WeightsError, match=r"tried none, none.pdparams, none.pth.*efficientnet_lite0_imagenet"
+        WeightsError,
+        match=r"tried none, none.pdparams, none.safetensors, none.pth.*efficientnet_lite0_imagenet",
     ):
         find_weights("none")

@@ -42,6 +42,20 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text)
 
 
+def check_writable(folder: Path) -> None:
+    """Makes `folder` if it is not there and a file in it, which vanishes; to be called before long work.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    with contextlib.suppress(_Checked), open_atomic(folder / "check"):
+        raise _Checked
+
+
+class _Checked(Exception):  # noqa: N818 - no error: leaves the file unwritten
+    pass
+
+
 def link_atomic(source: Path, target: Path) -> None:
     """Lets `target` be the same file as `source`, in place of an older one.
 
@@ -50,6 +64,8 @@ def link_atomic(source: Path, target: Path) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
+    if target.exists() and target.samefile(source):
+        return  # renaming a link onto another one to the same file does nothing and would leave it
     with _aside(target) as aside:
         aside.unlink(missing_ok=True)
         try:

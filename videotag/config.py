@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from videotag.errors import ConfigError, one_error
-from videotag.registry import ModelEntry, get_model, unknown
+from videotag.registry import ModelEntry, Task, get_model, unknown
 from videotag.resources import find_resource, list_configs
 
 SECTIONS = ("MODEL", "TRAIN", "VALID", "TEST", "INFER")
@@ -51,6 +51,8 @@ class ModelSection(Section):
         dataset: what it was trained on; shown, not used.
         num_classes: width of the logits.
         topk: tags kept per video in predictions.
+        task: "multi_label" (any number of tags, sigmoid) or "single_label" (one class, softmax); the
+            registered one of the model if not given.
         label_file: class names, line = class id; copied beside every checkpoint.
     """
 
@@ -58,6 +60,7 @@ class ModelSection(Section):
     dataset: str | None = None
     num_classes: Positive
     topk: Positive = 20
+    task: Literal["multi_label", "single_label"] | None = None
     label_file: str | None = None
 
 
@@ -98,12 +101,12 @@ class ExtractorModel(ModelSection):
     """MODEL section of an extractor, which reads frames.
 
     Attributes:
-        format: "video"; frames are decoded from media files.
+        format: "video": lists name media files; "frames": folders of img_%05d.jpg, and their number.
         seglen: frames per segment; only 1, as in VideoTag.
         image_mean, image_std: of RGB in 0..1; a frame becomes (frame / 255 - mean) / std.
     """
 
-    format: Literal["video"] = "video"
+    format: Literal["video", "frames"] = "video"
     seglen: Literal[1] = 1
     image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -142,6 +145,7 @@ class VideoSplitSection(SplitSection):
         target_size: pixels; side of the square cut from the middle.
         num_reader_threads: threads that decode, over all videos in work; 0 takes one per core.
         buf_size: decoded frames that may wait for the network (147 KiB each at 224 x 224).
+        stall_limit_sec: seconds that an extraction waits for a frame before it gives a video up; 0 waits on.
     """
 
     batch_size: Positive = 1
@@ -150,6 +154,7 @@ class VideoSplitSection(SplitSection):
     target_size: Positive = 224
     num_reader_threads: Annotated[int, Field(ge=0)] = 0
     buf_size: Positive = 1024
+    stall_limit_sec: Annotated[float, Field(ge=0)] = 300.0
 
     @property
     def videos_ahead(self) -> int:
@@ -184,7 +189,17 @@ class TrainSection(SplitSection):
         loss_reduction: "mean" sums over classes and averages over the batch; "sum" sums over both, as
             VideoTag does: its weight_decay 8e-4 belongs to that sum.
         drop_last: leaves out the last batch of an epoch if it is not full.
-        seed: of weights, order and dropout; a random one is drawn and logged if it is not given.
+        seed: of weights, order, augmentation and dropout; a random one is drawn and logged if not given.
+        accumulate_steps: a batch is computed in so many parts, one after the other: less memory, the same
+            step (batch norm sees the parts).
+        ema_decay: the weights saved and evaluated are a running mean; 0.999 keeps that share per step.
+        freeze: patterns of parameter names that stay as they are, such as "backbone.layer1.*".
+        lr_factors: pattern of parameter names -> factor on their learning rate; the first that fits.
+        precision: "fp32", or "fp16" or "bf16" on a GPU.
+        early_stop: ends after so many validations without a better one.
+        keep: checkpoints that stay, with what --resume needs; all weights and the last two states if not
+            given.
+        extend_labels: with pretrain: the classes whose names old and new label file share keep their weights.
         num_samples: only checked against the list, which is counted.
         pretrain: weights to start from.
         use_gpu: True, False or "auto".
@@ -203,7 +218,15 @@ class TrainSection(SplitSection):
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     loss_reduction: Literal["mean", "sum"] = "mean"
     drop_last: bool = False
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    accumulate_steps: Positive = 1
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    freeze: list[str] = []
+    lr_factors: dict[str, Annotated[float, Field(ge=0)]] = {}
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    early_stop: Positive | None = None
+    keep: Positive | None = None
+    extend_labels: bool = False
     num_samples: int | None = None
     pretrain: str | None = None
     use_gpu: UseGpu = "auto"
@@ -229,6 +252,11 @@ class Config:
     valid: Any
     test: Any
     infer: Any
+
+    @property
+    def task(self) -> Task:
+        """What chooses loss and metrics: the MODEL section's, else the model's own."""
+        return self.model.task or self.entry.task
 
     def to_yaml(self) -> str:
         """The resolved config, every value written out; load_config reads it back to an equal one."""

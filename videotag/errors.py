@@ -8,6 +8,7 @@
     ├── FeatureFileError      a .npy or .npz file of features
     ├── WeightsError          a weight file: missing, damaged, or made for another network
     ├── MediaError            a video that cannot be decoded
+    │   └── DecoderLostError  its decoding hung or crashed
     ├── OutputError           a place that cannot be written
     ├── DeviceError           a device that is not there
     └── ShapeError            arrays that do not fit together (from Python code)
@@ -56,6 +57,12 @@ class WeightsError(VideotagError):
 
 class MediaError(VideotagError):
     """A media file cannot be decoded; trying again does not help."""
+
+
+class DecoderLostError(MediaError):
+    """Decoding a media file hung, or its process died; it may succeed when tried again."""
+
+    retriable = True
 
 
 class OutputError(VideotagError):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
 from videotag.atomic import write_text
@@ -46,19 +46,24 @@ def write_report(
     Raises:
         OutputError: the place cannot be written.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    page = environment.get_template("report.html.j2").render(
+    page = template("report.html.j2").render(
         title=title,
         note=note,
         metrics=metrics or {},
         videos=[_video(result, (truth or {}).get(result["video_id"])) for result in results],
     )
     write_text(path, page)
+
+
+def template(name: str) -> Template:
+    """A page's template of this folder; what it is given is escaped, what it is not given is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 def thumbnails(path: str) -> list[str]:

@@ -25,6 +25,7 @@ from videotag.datasets.prefetch import prefetch
 from videotag.engine.checkpoint import load_weights
 from videotag.engine.evaluate import to_tensors
 from videotag.engine.extractor import FeatureExtractor, Frames, read_frames
+from videotag.engine.losses import task_scores
 from videotag.engine.predict import Tag, top_tags
 from videotag.errors import ConfigError, MediaError
 from videotag.models import load_models
@@ -237,7 +238,7 @@ class Tagger:
                 logits, attention = network.attend(features, masks)
             else:
                 logits, attention = network(features, masks), {}
-        return paddle.nn.functional.sigmoid(logits).numpy(), {m: a.numpy()[0] for m, a in attention.items()}
+        return task_scores(config.task, logits).numpy(), {m: a.numpy()[0] for m, a in attention.items()}
 
 
 #: Stage -> the kind of model that it is.

@@ -102,6 +102,58 @@ def test_eval_of_a_prefix_and_a_file_agree_and_json_stands_alone(trained, capsys
     assert answers[0] == answers[1]
 
 
+def test_eval_writes_a_row_per_class(trained, capsys):
+    assert main(["eval", "--weights=ck", "--save_dir=ev", "--threshold=0.3", "--batch_size=2"]) == 0
+    metrics = json.loads(Path("ev/metrics.json").read_text(encoding="utf-8"))
+    with Path("ev/per_class.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class_name"] for row in rows] == ["cat", "dog", "bird", "鲸"]
+    lines = Path("features/test.list").read_text(encoding="utf-8").splitlines()
+    true = {words[0]: {int(i) for i in words[1:]} for words in map(str.split, lines)}
+    assert [int(row["support"]) for row in rows] == [sum(c in ids for ids in true.values()) for c in range(4)]
+    known = [float(row["average_precision"]) for row in rows if row["support"] != "0"]
+    assert sum(known) / len(known) == pytest.approx(metrics["mean_ap"], abs=1e-5)
+    # What predict says at the same threshold gives the same precision and recall.
+    assert main(["predict", "--weights=ck", "--save_dir=pr", "--threshold=0.3", "--infer_topk=4"]) == 0
+    predictions = json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))
+    for class_id, row in enumerate(rows):
+        said = {p["video_id"] for p in predictions if class_id in [t["class_id"] for t in p["tags"]]}
+        right = sum(class_id in true[video_id] for video_id in said)
+        assert row["precision"] == (f"{right / len(said):.6f}" if said else "")
+        assert row["recall"] == (f"{right / int(row['support']):.6f}" if row["support"] != "0" else "")
+
+
+def test_eval_without_label_file_leaves_names_empty_and_says_so(trained, capsys):
+    Path("ck/labels.txt").unlink()
+    assert main(["eval", "--weights=ck", "--config=tagger.yaml", "--save_dir=ev"]) == 0
+    assert "no class names: label_3396.txt: no such label file" in capsys.readouterr().err
+    assert "\n0,,0." in Path("ev/per_class.csv").read_text(encoding="utf-8")
+
+
+def test_eval_reports_the_worst_mistakes_with_their_videos(trained, capsys):
+    make_video("films/test0.mp4")
+    words = ["eval", "--weights=ck", "--save_dir=ev", "--report=out/e.html", "--video_root=films"]
+    assert main([*words, "--mistakes=5", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == json.loads(Path("ev/metrics.json").read_text(encoding="utf-8"))
+    assert "out/e.html" in err
+    page = Path("out/e.html").read_text(encoding="utf-8")
+    assert page.count('class="mistake"') == 5
+    assert page.count("data:image/jpeg;base64,") == 8, "test0 alone has a video"
+    assert page.count("no video of this name in films") == 4
+    assert "鲸" in page
+    assert main([*words, "--mistakes=0"]) == 0
+    assert 'class="mistake"' not in Path("out/e.html").read_text(encoding="utf-8")
+
+
+def test_eval_says_before_work_that_there_will_be_no_pictures(trained, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["eval", "--weights=ck", "--save_dir=ev", "--report=e.html"]) == 0
+    err = capsys.readouterr().err
+    assert err.index("pip install 'videotag[report]'") < err.index("batch 1 of 2")
+    assert "pip install &#39;videotag[report]&#39;" in Path("e.html").read_text(encoding="utf-8")
+
+
 def test_predict_writes_json_as_promised_and_a_readable_table(trained, capsys):
     assert main(["predict", "--weights=ck", "--save_dir=pr", "--infer_topk=2"]) == 0
     out, _ = capsys.readouterr()
@@ -181,6 +233,14 @@ def test_predict_goes_on_after_a_bad_file_and_exits_with_1(trained, capsys):
         (["train", "--config=tagger.yaml", "--save_dir=labels.txt"], "labels.txt"),
         (["train", "--config=configs/tsn.yaml"], "only taggers can be trained so far"),
         (["eval"], "AttentionLSTM_epoch9.pdparams: no such file; train first"),
+        (["eval", "--mistakes=3"], "--mistakes: belongs to the report; give --report=eval.html too"),
+        (["eval", "--video_root=."], "--video_root: belongs to the report"),
+        (["eval", "--report=e.html", "--video_root=none"], "none: no such folder; --video_root is where"),
+        (
+            ["eval", "--label_file=short.txt", "--config=tagger.yaml", "--weights=w"],
+            "short.txt: 2 names, expected",
+        ),
+        (["eval", "--threshold=2"], "'2' is not a number from 0 to 1"),
         (["predict"], "AttentionLSTM_epoch9.pdparams: no such file; train first"),
         (["extract"], "weights/tsn"),
         (["extract", *EXTRACTOR], "data/TsnExtractor.list: no such"),
@@ -205,6 +265,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tagger_dir, capsys, words, messag
     Path("gbk.txt").write_bytes("猫\n狗\n鸟\n鲸\n".encode("gbk"))
     Path("other.json").write_text('[{"video_id": "a", "tags": ["cat"]}]', encoding="utf-8")
     Path("short.txt").write_text("one\ntwo\n", encoding="utf-8")
+    Path("w.pdparams").write_bytes(b"never read")
     err = fails(capsys, words)
     assert message in err
     assert len(err.strip().splitlines()) == 1

@@ -7,9 +7,12 @@ import threading
 import numpy as np
 import pytest
 
-from videotag.datasets.features import feature_batches, multi_hot, pad
+from videotag.cli.main import main
+from videotag.datasets.batches import label_array
+from videotag.datasets.features import check_features, feature_batches, pad
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError
+from videotag.formats.features import write_features
 from videotag.formats.filelist import ListEntry
 
 
@@ -21,7 +24,10 @@ def test_sequences_are_padded_with_zeros_behind_their_ends():
 
 
 def test_labels_become_zeros_and_ones():
-    assert multi_hot([(0, 2), ()], 3).tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert label_array([ListEntry("a", (0, 2)), ListEntry("b")], 3, "multi_label").tolist() == [
+        [1, 0, 1],
+        [0, 0, 0],
+    ]
 
 
 @pytest.fixture
@@ -57,6 +63,51 @@ def test_a_bad_file_is_raised_or_left_out(entries, work_dir):
     found = batches(entries, batch_size=1, on_error=lambda video_id, error: bad.append(video_id))
     assert [b.video_ids[0] for b in found] == ["0.npy", "2.npy", "3.npy", "4.npy"]
     assert bad == ["1.npy"]
+
+
+def stamped(path, **stamp):
+    write_features(path, np.ones((2, 2), np.float32), stamp={**stamp, "input": {"size": len(path)}})
+    return ListEntry(path)
+
+
+def test_features_of_one_extractor_and_those_without_a_stamp_may_be_mixed(entries):
+    check_features([*entries, stamped("a.npy", seg_num=3), stamped("bb.npy", seg_num=3)], {"rgb": 2})
+
+
+def test_features_of_two_extractors_are_an_error_that_names_both_and_what_differs(entries):
+    mixed = [
+        *entries,
+        stamped("a.npy", extractor="TSN/resnet50", seg_num=300, scale=1),
+        stamped("b.npy", extractor="TSN/resnet50", seg_num=100, crop=[1, 2]),
+        stamped("c.npy", extractor="TSN/resnet50", seg_num=300, scale=1),
+    ]
+    with pytest.raises(FeatureFileError) as caught:
+        check_features(mixed, {"rgb": 2})
+    assert str(caught.value) == (
+        "b.npy: made by another extractor than a.npy: crop [1, 2] against (not there), "
+        "scale (not there) against 1, seg_num 100 against 300; 1 of the former, 2 of the latter; "
+        "extract all again with one of the two"
+    )
+
+
+def test_every_further_extractor_and_every_bad_file_has_a_line(work_dir):
+    mixed = [stamped(f"{i}.npy", weights_sha256=f"{i}" * 64) for i in range(3)]
+    with pytest.raises(FeatureFileError) as caught:
+        check_features([*mixed, ListEntry("gone.npy")], {"rgb": 2})
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["gone.npy", "1.npy", "2.npy"]
+    assert f'weights_sha256 "{"2" * 64}" against "{"0" * 64}";' in lines[2]
+
+
+def test_train_refuses_lists_that_two_extractors_made(tagger_dir, capsys):
+    for split, seg_num in (("train", 300), ("val", 100)):
+        for path in (tagger_dir / "features").glob(f"{split}*.npy"):
+            write_features(path, np.load(path), stamp={"seg_num": seg_num, "input": {"name": path.name}})
+    assert main(["train", "--config=tagger.yaml", "--save_dir=out", "--label_file=labels.txt"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "videotag train: features/val0.npy: made by another extractor than features/train0.npy: "
+        "seg_num 100 against 300; 5 of the former, 10 of the latter; extract all again with one of the two"
+    )
 
 
 def test_modalities_of_an_npz_keep_their_own_lengths(work_dir):

@@ -11,33 +11,16 @@ import pytest
 from videotag.config import load_config
 from videotag.engine import paddle
 from videotag.engine.checkpoint import save_weights
-from videotag.engine.extract import extract_list, plan_outputs
-from videotag.engine.extractor import FeatureExtractor, Stopped, read_frames
+from videotag.engine.extract import extract_list
+from videotag.engine.extractor import FeatureExtractor, read_frames
+from videotag.engine.outputs import plan_outputs
 from videotag.errors import MediaError, OutputError, WeightsError
+from videotag.folder_lock import LOCK_FILE
 from videotag.formats.features import read_stamp
 from videotag.formats.filelist import ListEntry, read_filelist
+from videotag.media.decode_pool import Stopped
 from videotag.media.transforms import normalize
 from videotag.media.writer import write_video
-from videotag.models import load_models
-
-load_models()
-
-TSN_YAML = """
-MODEL: {name: TSN, num_layers: 18, num_classes: 3}
-TRAIN: {use_gpu: false}
-INFER: {seg_num: 6, short_size: 40, target_size: 32, batch_size: 2}
-"""
-
-
-@pytest.fixture(scope="module")
-def tsn_dir(tmp_path_factory):
-    """tsn.yaml and the weights of a ResNet-18 TSN, tsn.pdparams."""
-    folder = tmp_path_factory.mktemp("tsn")
-    (folder / "tsn.yaml").write_text(TSN_YAML, encoding="utf-8")
-    config = load_config(folder / "tsn.yaml")
-    paddle.seed(0)
-    save_weights(config.entry.cls(config.model), folder / "tsn.pdparams")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +156,7 @@ def test_nothing_half_written_is_left_when_a_run_breaks_off(extractor, work_dir,
         patch.setattr(extractor, "features", fail_second)
         with pytest.raises(KeyboardInterrupt):
             run(extractor, entries, work_dir / "out")
-    assert [p.name for p in (work_dir / "out").iterdir()] == ["0.npy"]
+    assert sorted(p.name for p in (work_dir / "out").iterdir()) == [LOCK_FILE, "0.npy"]
     summary = run(extractor, entries, work_dir / "out")
     assert (summary.written, summary.kept) == (2, 1)
 

@@ -11,24 +11,24 @@ from videotag.config import load_config
 from videotag.datasets.features import feature_batches
 from videotag.engine import paddle
 from videotag.engine.checkpoint import load_weights, save_weights
-from videotag.engine.evaluate import evaluate_tagger
-from videotag.engine.losses import multi_label_loss
+from videotag.engine.evaluate import evaluate
+from videotag.engine.losses import task_loss
 from videotag.engine.predict import Tag, predict_tagger, top_tags
-from videotag.engine.train import DivergedError, train_tagger
+from videotag.engine.train import DivergedError, train_model
 from videotag.errors import FeatureFileError, FileListError, WeightsError
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weights import read_weights
-from videotag.metrics import gap, hit_at_one, mean_ap, perr
+from videotag.metrics import Mistakes, gap, hit_at_one, mean_ap, perr
 from videotag.models import load_models
 
 load_models()
 
 
-def train(save_dir, *, overrides=(), labels=None, **options):
-    config = load_config("tagger.yaml", overrides=list(overrides))
+def train(save_dir, *, overrides=(), labels=None, pretrain=None, **options):
+    config = load_config("tagger.yaml", overrides=[*overrides, ("TRAIN.pretrain", pretrain)])
     entries = read_filelist(config.train.filelist, labels="required", num_classes=4)
     valid = read_filelist(config.valid.filelist, num_classes=4)
-    return train_tagger(config, entries, valid, save_dir=save_dir, labels=labels, **options)
+    return train_model(config, entries, valid, save_dir=save_dir, labels=labels, **options)
 
 
 def events(save_dir, kind):
@@ -46,8 +46,7 @@ def test_a_run_leaves_weights_of_every_epoch_with_config_and_labels_beside(tagge
     assert names == [
         "AttentionLSTM.pdparams",
         "AttentionLSTM_best.pdparams",
-        "AttentionLSTM_epoch0.pdparams",
-        "AttentionLSTM_epoch1.pdparams",
+        *(f"AttentionLSTM_epoch{n}.{kind}" for n in (0, 1) for kind in ("json", "pdopt", "pdparams")),
         "config.yaml",
         "labels.txt",
         "train_log.jsonl",
@@ -125,10 +124,10 @@ def test_training_starts_from_pretrained_weights(tagger_dir):
 def test_weights_of_another_network_list_every_difference_and_name_their_own_config(tagger_dir):
     weights = train(tagger_dir / "a").last_path
     with pytest.raises(WeightsError) as caught:
-        train(tagger_dir / "b", overrides=[("MODEL.num_classes", 7)], pretrain=str(weights))
+        train(tagger_dir / "b", overrides=[("MODEL.fc_sizes", [16, 9])], pretrain=str(weights))
     text = str(caught.value)
-    assert "output.weight: shape (8, 4), expected (8, 7)" in text
-    assert "output.bias: shape (4,), expected (7,)" in text
+    assert "fc2.weight: shape (16, 8), expected (16, 9)" in text
+    assert "fc2.bias: shape (8,), expected (9,)" in text
     assert f"the weights' own config is {tagger_dir / 'a' / 'config.yaml'}" in text
 
 
@@ -160,7 +159,11 @@ def test_metrics_do_not_depend_on_the_batches(tagger_dir, batch_size):
     model = config.entry.cls(config.model)
     entries = read_filelist("features/test.list")
     batches = list(feature_batches(entries, dims={"rgb": 6}, num_classes=4, batch_size=batch_size))
-    result = evaluate_tagger(model, batches)
+    mistakes = Mistakes(limit=5)
+    result = evaluate(model, batches, observers=[mistakes])
+    # Observers see every video once, and their loss is the one that is reported.
+    assert sorted(m.video_id for m in mistakes.compute()) == [e.path for e in entries]
+    assert np.mean([m.loss for m in mistakes.compute()]) == pytest.approx(result["loss"], rel=1e-5)
     scores, losses, labels = [], [], np.concatenate([b.labels for b in batches])
     for batch in feature_batches(entries, dims={"rgb": 6}, num_classes=4, batch_size=1):
         logits = model(
@@ -178,8 +181,8 @@ def test_metrics_do_not_depend_on_the_batches(tagger_dir, batch_size):
 def test_the_loss_is_summed_over_classes_then_averaged_or_summed_over_videos():
     logits = paddle.to_tensor(np.zeros((4, 3), np.float32))
     labels = paddle.ones([4, 3])
-    assert multi_label_loss(logits, labels, "mean").item() == pytest.approx(3 * np.log(2))
-    assert multi_label_loss(logits, labels, "sum").item() == pytest.approx(12 * np.log(2))
+    assert task_loss("multi_label", logits, labels, "mean").item() == pytest.approx(3 * np.log(2))
+    assert task_loss("multi_label", logits, labels, "sum").item() == pytest.approx(12 * np.log(2))
 
 
 def test_top_tags_keep_the_first_of_equal_ones_and_those_that_reach_the_threshold():

@@ -3,6 +3,7 @@ import io
 import re
 import tracemalloc
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from hypothesis import strategies as st
 
 from videotag.errors import FeatureFileError, ShapeError
 from videotag.formats.features import (
+    extractor_of,
+    list_modalities,
     read_features,
     read_modalities,
     read_shape,
     read_shapes,
+    read_shapes_and_stamp,
     read_stamp,
     write_features,
 )
@@ -238,6 +242,42 @@ def test_file_without_stamp_has_none_and_a_cut_stamp_is_an_error(tmp_path):
         read_stamp(tmp_path / "a.npy")
 
 
+def test_shapes_and_stamp_come_from_one_reading(tmp_path):
+    write_features(tmp_path / "a.npy", RAMP, stamp={"seg_num": 3})
+    assert read_shapes_and_stamp(tmp_path / "a.npy", {"rgb": 2}) == ({"rgb": (3, 2)}, {"seg_num": 3})
+    np.savez(tmp_path / "b.npz", rgb=RAMP, audio=RAMP[:1])
+    shapes = {"audio": (1, 2), "rgb": (3, 2)}
+    assert read_shapes_and_stamp(tmp_path / "b.npz", {"audio": 2, "rgb": None}) == (shapes, None)
+    with pytest.raises(FeatureFileError, match=r"shape \(3, 2\), expected \(T, 5\)"):
+        read_shapes_and_stamp(tmp_path / "a.npy", {"rgb": 5})
+
+
+@pytest.mark.parametrize("stamp", [b"", b"{", b"[]", b"3", b"[" * 60_000])
+def test_a_stamp_that_is_no_json_object_is_damage(tmp_path, stamp):
+    (tmp_path / "a.npy").write_bytes(npy_bytes(RAMP) + b"\nvideotag stamp: " + stamp)
+    with pytest.raises(FeatureFileError, match=r"a\.npy: damaged or truncated"):
+        read_stamp(tmp_path / "a.npy")
+
+
+def test_what_follows_the_values_without_the_mark_is_no_stamp(tmp_path):
+    (tmp_path / "a.npy").write_bytes(npy_bytes(RAMP) + b"\0" * 100)
+    assert read_shapes_and_stamp(tmp_path / "a.npy", {"rgb": 2}) == ({"rgb": (3, 2)}, None)
+
+
+def test_an_extractor_is_its_stamp_without_the_input_in_any_order():
+    assert extractor_of({"b": [1], "a": 2, "input": {"size": 3}}) == extractor_of({"a": 2, "b": [1]})
+    assert extractor_of({"a": 2}) != extractor_of({"a": 3})
+
+
+def test_modalities_are_named_by_an_npz_and_not_by_a_npy(tmp_path):
+    np.savez(tmp_path / "a.npz", rgb=RAMP, audio=RAMP)
+    np.save(tmp_path / "a.npy", RAMP)
+    assert list_modalities(tmp_path / "a.npz") == ["rgb", "audio"]
+    assert list_modalities(tmp_path / "a.npy") == []
+    with pytest.raises(FeatureFileError, match="no such file"):
+        list_modalities(tmp_path / "b.npz")
+
+
 def zip_bytes(save):
     file = io.BytesIO()
     save(file, rgb=RAMP)
@@ -257,6 +297,8 @@ def test_damage_raises_nothing_but_feature_file_errors(tmp_path_factory, data):
     content = bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
     path = tmp_path_factory.getbasetemp() / "damaged.npy"
     path.write_bytes(data.draw(st.just(content) | st.binary().map(lambda tail: b"\x93NUMPY\x01\x00" + tail)))
-    for read in (read_features, read_shape, read_stamp, lambda file: read_modalities(file, {"rgb": 2})):
+    readers = [read_features, read_shape, read_stamp, list_modalities]
+    readers += [partial(read, dims={"rgb": 2}) for read in (read_modalities, read_shapes_and_stamp)]
+    for read in readers:
         with contextlib.suppress(FeatureFileError):
             read(path)

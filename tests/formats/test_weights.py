@@ -1,18 +1,28 @@
 import contextlib
 import hashlib
 import importlib.util
+import io
+import json
 import pickle
+import tarfile
 import tracemalloc
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from videotag.errors import WeightsError
-from videotag.formats.weights import read_state, read_weights, resolve_weights, write_pdparams
+from videotag.formats.weights import (
+    read_state,
+    read_weights,
+    resolve_weights,
+    write_pdparams,
+    write_safetensors,
+)
 
 ARRAYS = {
     "fc.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -139,16 +149,16 @@ def pickled(value):
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer; run: git lfs pull"),
         (
             b"\x1f\x8b\x08" + b"\0" * 50,
-            r"an archive; unpack it \(tar -xf .*a.pdparams\) and give the .pdparams",
+            "damaged archive",
         ),
-        (b"video_tag_tsn/".ljust(257, b"\0") + b"ustar\0" + b"\0" * 249, "an archive; unpack it"),
+        (b"video_tag_tsn/".ljust(257, b"\0") + b"ustar\0" + b"\0" * 249, "damaged archive"),
         (
             (64).to_bytes(8, "little") + b'{"a":{"dtype":"F32"',
-            "a safetensors file, which is not read; read are Paddle's",
+            r"damaged \(.*\); copy or download it again",
         ),
-        (b"\x93NUMPY\x01\x00", "no weight file; read are Paddle's .pdparams and PyTorch's .pth"),
+        (b"\x93NUMPY\x01\x00", "no weight file; read are Paddle's .pdparams, PyTorch's .pth, .safetensors"),
         (pickled({"a": np.zeros(9)})[:-20], "truncated: the file ends too early; copy or download it again"),
-        (b"PK\x03\x04" + b"\0" * 60, "damaged zip"),
+        (b"PK\x03\x04" + b"\0" * 60, "damaged archive"),
         (pickled([1]), "holds one list, expected a dict of arrays by name"),
         (pickled(np.zeros(3)), "holds one ndarray, expected a dict"),
         (pickled({}), "holds no arrays; give a file of trained weights"),
@@ -234,7 +244,10 @@ def test_folder_gives_its_best_then_final_then_only_weights(tmp_path, names, cho
             "several weights, a_best.pdparams, b_best.pdparams; give one of them",
         ),
         (["m_epoch0.pdparams", "m_epoch1.pdparams"], "several weights, m_epoch0.pdparams, m_epoch1.pdparams"),
-        (["m.pdopt"], r"no \*.pdparams or \*.pth in this folder; train first, or give another one"),
+        (
+            ["m.pdopt"],
+            r"no \*.pdparams, \*.safetensors or \*.pth in this folder; train first",
+        ),
     ],
 )
 def test_folder_with_several_or_no_weights_is_an_error(tmp_path, names, message):
@@ -289,12 +302,95 @@ def test_damage_raises_nothing_but_weights_errors_and_little_memory(tmp_path_fac
 
 
 @given(
-    content=st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x05"]).flatmap(
-        lambda head: st.binary().map(lambda tail: head + tail)
-    )
+    content=st.sampled_from(
+        [b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x05", b"\x1f\x8b", b"BZh9", b"\x10" + b"\0" * 7 + b"{"]
+    ).flatmap(lambda head: st.binary().map(lambda tail: head + tail))
 )
 def test_random_bytes_raise_nothing_but_weights_errors(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "random"
     path.write_bytes(content)
     with contextlib.suppress(WeightsError):
         read_weights(path)
+
+
+def tar_of(path, mode, members):
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_weights_are_read_out_of_an_archive(tmp_path, mode):
+    members = {
+        "video_tag_tsn/tsn.pdmodel": b"a graph",
+        "video_tag_tsn/tsn.pdparams": pickled({"conv1_weights": np.arange(6.0, dtype=np.float32)}),
+        "video_tag_tsn/tsn.pdopt": b"moments",
+    }
+    state = read_weights(tar_of(tmp_path / "video_tag_tsn.tar", mode, members))
+    assert list(state) == ["conv1_weights"]
+    np.testing.assert_array_equal(state["conv1_weights"], np.arange(6.0))
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({}, "an archive with these weights: none; expected one"),
+        ({"a.pdparams": b"x", "b.pth": b"y"}, "these weights: a.pdparams, b.pth; expected one"),
+        ({"a.pdparams": b"\0" * 10**7}, "a.pdparams unpacks to 10000000 bytes, as weights never do"),
+        ({"a.pdparams": b"\x1f\x8b" + b"0" * 600}, "an archive within an archive"),
+        ({"a.pdparams": pickled({"a": touch})}, "refers to .*not read because pickles can run code"),
+    ],
+)
+def test_archives_that_are_not_read(tmp_path, members, message):
+    with pytest.raises(WeightsError, match=message):
+        read_weights(tar_of(tmp_path / "a.tar", "w:gz", members))
+
+
+def test_cut_archive_is_damaged(tmp_path):
+    values = np.random.default_rng(0).random(2000)
+    path = tar_of(tmp_path / "a.tar", "w:gz", {"a.pdparams": pickled({"a": values})})
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match=r"damaged archive|truncated"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int16", "int32", "int64", "f2", "f4", "f8"])
+def test_safetensors_come_back_as_they_were_written(tmp_path, dtype):
+    arrays = {"a.weight": np.arange(6).reshape(2, 3).astype(dtype), "b": np.zeros((), dtype)}
+    write_safetensors(tmp_path / "a.safetensors", {**arrays, "turned": arrays["a.weight"].T})
+    state = read_weights(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(state["turned"], arrays["a.weight"].T)
+    for name, array in arrays.items():
+        assert (state[name].dtype, state[name].shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(state[name], array)
+
+
+def test_safetensors_of_the_library_are_read_and_ours_by_the_library(tmp_path):
+    arrays = {"x": np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)}
+    safetensors.numpy.save_file(arrays, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
+    np.testing.assert_array_equal(read_weights(tmp_path / "theirs.safetensors")["x"], arrays["x"])
+    write_safetensors(tmp_path / "ours.safetensors", arrays)
+    np.testing.assert_array_equal(
+        safetensors.numpy.load_file(tmp_path / "ours.safetensors")["x"], arrays["x"]
+    )
+
+
+def test_bfloat16_in_safetensors_becomes_float32(tmp_path):
+    header = json.dumps({"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    body = (0x3F80).to_bytes(2, "little") + (0xC000).to_bytes(2, "little")  # 1.0 and -2.0
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + body)
+    state = read_weights(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(state["a"], np.array([1.0, -2.0], np.float32))
+
+
+def test_types_that_no_file_keeps_are_named(tmp_path):
+    header = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"1")
+    with pytest.raises(WeightsError, match="'a' has dtype F8_E4M3; save it as float32"):
+        read_weights(tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match="a has dtype complex64; cast it to float32"):
+        write_safetensors(tmp_path / "b.safetensors", {"a": np.zeros(2, np.complex64)})
+    assert not (tmp_path / "b.safetensors").exists()

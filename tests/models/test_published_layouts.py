@@ -7,8 +7,9 @@ import importlib.metadata
 import numpy as np
 import pytest
 
+from videotag.engine.checkpoint import load_weights, network_state
+from videotag.formats.weights import write_pdparams
 from videotag.models import load_models, paddle
-from videotag.models.efficientnet_lite import EfficientNetLite0
 from videotag.registry import get_model
 from videotag.tagger import Tagger
 
@@ -41,7 +42,9 @@ def test_pytorch_names_become_ours_and_the_classifier_is_transposed():
         "_bn1.weight": np.zeros((6,)),
         "_fc.weight": np.zeros((7, 2)),
     }
-    adapted = {name: value.shape for name, value in EfficientNetLite0.adapt_state(state).items()}
+    entry = get_model("efficientnet_lite0")
+    (layout,) = entry.cls(entry.config()).layouts()
+    adapted = {name: value.shape for name, value in layout.adapt(state).items()}
     assert adapted == {
         "stem.conv.weight": (1,),
         "stem.norm._mean": (2,),
@@ -51,6 +54,51 @@ def test_pytorch_names_become_ours_and_the_classifier_is_transposed():
         "head.norm.weight": (6,),
         "fc.weight": (2, 7),
     }
+
+
+def make_tsn(backbone, seed=0):
+    paddle.seed(seed)
+    entry = get_model("TSN")
+    return entry.cls(entry.config(name="TSN", num_classes=5, backbone=backbone))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layout"),
+    [(b, n) for b in ("resnet18", "resnet50") for n in ("paddle.vision", "torchvision", "videotag")]
+    + [("efficientnet_lite0", "efficientnet_lite_pytorch")],
+)
+def test_a_tsn_comes_back_from_every_published_layout(backbone, layout, tmp_path):
+    model, other = make_tsn(backbone), make_tsn(backbone, seed=1)
+    found = [each for each in model.layouts() if each.name == layout]
+    if not found:
+        assert (backbone, layout) == ("resnet18", "videotag")  # VideoTag has no basic blocks
+        return
+    state = {name: value.numpy() for name, value in network_state(model).items()}
+    write_pdparams(tmp_path / "theirs.pdparams", found[0].publish(state))
+    load_weights(other, tmp_path / "theirs.pdparams")
+    for name, value in network_state(other).items():
+        np.testing.assert_array_equal(value.numpy(), state[name])
+
+
+def test_names_of_videotags_resnet101():
+    entry = get_model("resnet101")
+    layouts = {layout.name: layout.names for layout in entry.cls(entry.config()).layouts()}
+    names = layouts["videotag"]
+    expected = {  # from the lists of both published files
+        "conv1.weight": "conv1_weights",
+        "bn1._mean": "bn_conv1_mean",
+        "layer1.0.conv1.weight": "res2a_branch2a_weights",
+        "layer1.0.bn3.weight": "bn2a_branch2c_scale",
+        "layer1.0.downsample.0.weight": "res2a_branch1_weights",
+        "layer1.0.downsample.1._variance": "bn2a_branch1_variance",
+        "layer3.0.conv2.weight": "res4a_branch2b_weights",
+        "layer3.22.conv2.weight": "res4b22_branch2b_weights",
+        "layer3.1.bn1.bias": "bn4b1_branch2a_offset",
+        "layer4.2.conv3.weight": "res5c_branch2c_weights",
+    }
+    assert {ours: names[ours] for ours in expected} == expected
+    assert len(set(names.values())) == len(names)
+    assert layouts["torchvision"]["layer3.1.bn1._mean"] == "layer3.1.bn1.running_mean"
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101])

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from videotag.errors import ConfigError, WeightsError
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, WeightsError
 from videotag.formats.filelist import ListEntry, read_filelist
 
 if TYPE_CHECKING:
     from videotag.config import Config
+    from videotag.engine.outputs import Summary
     from videotag.weights import FoundWeights
 
 DEFAULT_CONFIG = "configs/attention_lstm.yaml"
@@ -70,6 +71,72 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_list_arguments(
+    parser: argparse.ArgumentParser, *, default_filelist: str | None, default_save_dir: str
+) -> None:
+    """--filelist, --video_path, --save_dir, --root, --log_interval: of commands that work through a list."""
+    parser.set_defaults(default_filelist=default_filelist)
+    default = f" (default: {default_filelist})" if default_filelist else ""
+    parser.add_argument("--filelist", help=f"videos, a line each{default}")
+    parser.add_argument("--video_path", help="a video, or a folder of videos, in place of --filelist")
+    parser.add_argument("--save_dir", default=default_save_dir, help="default: %(default)s")
+    parser.add_argument("--root", help="folder that absolute paths are mirrored relative to")
+    parser.add_argument(
+        "--log_interval", type=natural, default=1, help="videos between log lines (default: 1)"
+    )
+
+
+def listed_videos(args: argparse.Namespace, *, none_named: str) -> tuple[list[ListEntry], str]:
+    """The videos that the flags of add_list_arguments name, and a file name for the list of results.
+
+    A file that the list names but that is not there is a failure of that video, not of the list.
+
+    Args:
+        args: with those flags.
+        none_named: the file name where no list is given.
+
+    Raises:
+        ConfigError: both --video_path and --filelist, or neither, or nothing is at --video_path.
+        FileListError: as read_filelist.
+    """
+    if args.video_path and args.filelist:
+        raise ConfigError("--video_path and --filelist: give one of them")
+    if args.video_path:
+        return [ListEntry(path) for path in videos_in(args.video_path)], none_named
+    filelist = args.filelist or args.default_filelist
+    if not filelist:
+        raise ConfigError("no videos; give --filelist with a list of them, or --video_path")
+    return read_filelist(filelist, must_exist=False), f"{Path(filelist).stem}.list"
+
+
+def print_summary(summary: Summary, save_dir: Path, *, done: str, listed: str) -> int:
+    """Prints what became of a list of videos, and returns the exit code.
+
+    Args:
+        summary: of the run.
+        save_dir: of the run.
+        done: what was done to a video.
+        listed: what the list of results is called.
+    """
+    from videotag.engine.outputs import FAILURES_FILE
+
+    print(
+        f"{done} {summary.written} (in part {len(summary.partial)}), kept {summary.kept}, "
+        f"failed {len(summary.failed)}"
+    )
+    if summary.list_path:
+        print(f"{listed}: {summary.list_path}")
+    if summary.failed:
+        print(f"failures: {save_dir / FAILURES_FILE}")
+        return EXIT_FAILURES
+    return EXIT_OK
+
+
+def num_cores() -> int:
+    """Cores that this process may use, or what the user has set OMP_NUM_THREADS to."""
+    return int(os.environ.get("OMP_NUM_THREADS", "1"))
+
+
 def read_config(
     args: argparse.Namespace,
     flags: dict[str, Any],
@@ -100,20 +167,26 @@ def read_config(
     return load_config(path, model_name=args.model_name, overrides=overrides)
 
 
-def read_split(
-    filelist: str | None, split: str, *, num_classes: int | None, labels: Literal["required", "optional"]
-) -> list[ListEntry]:
-    """The list of a config's section.
+def read_split(config: Config, split: str, *, labels: Literal["required", "optional"]) -> list[ListEntry]:
+    """The list that the config's section `split` (TRAIN, VALID ...) names.
+
+    Labels are not looked at in INFER's, which may belong to another label file.
 
     Raises:
         ConfigError: the section names no list.
         FileListError: as read_filelist.
     """
+    filelist = getattr(config, split.lower()).filelist
     if not filelist:
         raise ConfigError(
             f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH"
         )
-    return read_filelist(filelist, labels=labels, num_classes=num_classes)
+    return read_filelist(
+        filelist,
+        labels=labels,
+        num_classes=None if split == "INFER" else config.model.num_classes,
+        counted=config.entry.kind == "extractor" and config.model.format == "frames",
+    )
 
 
 def show(text: str) -> None:

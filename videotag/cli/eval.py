@@ -1,6 +1,11 @@
-"""Evaluates a tagger on the list of its config's TEST section: GAP, Hit@1, PERR, mAP and loss.
+"""Evaluates a model on the list of its config's TEST section: GAP, Hit@1, PERR, mAP, or top-1 and top-5.
 
-python eval.py --model_name=AttentionLSTM --weights=data/checkpoints/AttentionLSTM_epoch9
+    python eval.py --model_name=AttentionLSTM --weights=data/checkpoints/AttentionLSTM_epoch9
+    python eval.py --weights=data/checkpoints --report=eval.html --video_root=clips
+
+SAVE_DIR/metrics.json holds what is printed, SAVE_DIR/per_class.csv a row per class. --report makes a page of
+both with precision-recall curves, confusions and the worst mistakes; `pip install 'videotag[report]'` for its
+pictures.
 """
 
 from __future__ import annotations
@@ -10,13 +15,21 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from videotag.cli import arguments
-from videotag.errors import EXIT_OK, ConfigError
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FileListError, LabelFileError
 
-SUMMARY = "measure a tagger on a labelled list"
+if TYPE_CHECKING:
+    from videotag.config import Config
+    from videotag.eval_report import Observed
+    from videotag.registry import Task
+    from videotag.weights import FoundWeights
+
+SUMMARY = "measure a tagger or a TSN on a labelled list"
 METRICS_FILE = "metrics.json"
+PER_CLASS_FILE = "per_class.csv"
+DEFAULT_MISTAKES = 20
 Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
 
@@ -32,34 +45,89 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log_interval", type=arguments.natural, default=1, help="batches between log lines (default: 1)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--threshold",
+        type=arguments.fraction,
+        default=0.5,
+        help="least probability of a tag, for precision and recall per class (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--label_file",
+        help=f"class names (default: those beside the weights, else {arguments.DEFAULT_LABEL_FILE})",
+    )
+    parser.add_argument("--report", metavar="HTML", help="also write a page with pictures and mistakes")
+    parser.add_argument(
+        "--mistakes",
+        type=arguments.whole,
+        help=f"videos of the highest loss in the report (default: {DEFAULT_MISTAKES})",
+    )
+    parser.add_argument(
+        "--video_root",
+        help="folder of the videos, for pictures in the report: out/clips/a.npy is looked for as "
+        "out/clips/a.mp4, clips/a.mp4 and a.mp4 in it",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes SAVE_DIR/metrics.json and prints the same as a table."""
-    from videotag.atomic import write_text
-    from videotag.datasets.features import check_features, feature_batches
+    """Writes metrics.json and per_class.csv to SAVE_DIR, the report if asked for, and prints the metrics."""
+    from videotag.atomic import check_writable, write_text
+    from videotag.datasets.batches import check_single_labels
     from videotag.engine.checkpoint import load_weights
-    from videotag.engine.evaluate import evaluate_tagger
+    from videotag.engine.data import check_data, evaluation_batches
+    from videotag.engine.evaluate import evaluate
+    from videotag.eval_report import write_eval_report, write_per_class
     from videotag.runtime.device import select_device
 
+    _check_report_flags(args)
     weights = arguments.find_checkpoint(args.weights)
     flags = {"TEST.batch_size": args.batch_size, "TEST.filelist": args.filelist}
     config = arguments.read_config(args, flags, weights=weights)
-    if config.entry.kind != "tagger":
-        raise ConfigError(f"{config.entry.name}: only taggers can be evaluated so far")
-    num_classes, dims, batch_size = config.model.num_classes, config.model.dims, config.test.batch_size
-    entries = arguments.read_split(config.test.filelist, "TEST", num_classes=num_classes, labels="optional")
-    check_features(entries, dims)
+    entries = arguments.read_split(config, "TEST", labels="optional")
+    if not any(entry.label_ids for entry in entries):
+        raise FileListError(
+            f"{config.test.filelist}: no line has a label, so there is nothing to measure; "
+            "write the class ids behind the paths"
+        )
+    if config.task == "single_label":
+        check_single_labels(entries, config.test.filelist)
+    check_data(config, entries)
+    class_names = _class_names(args, config, weights)
+    save_dir = Path(args.save_dir)
+    check_writable(save_dir)
     select_device(config.train.use_gpu)
     model = config.entry.cls(config.model)
     load_weights(model, weights.path, config_name=str(args.config or config.entry.name))
-    batches = feature_batches(entries, dims=dims, num_classes=num_classes, batch_size=batch_size)
-    num_batches = -(-len(entries) // batch_size)
-    metrics = evaluate_tagger(model, _logged(batches, num_batches, args.log_interval))
+    failed: list[str] = []
+    batches = evaluation_batches(
+        config, entries, config.test, on_error=lambda _, error: failed.append(str(error))
+    )
+    num_batches = -(-len(entries) // config.test.batch_size)
+    observed = _observed(args, config.task)
+    metrics = evaluate(
+        model,
+        _logged(batches, num_batches, args.log_interval),
+        task=config.task,
+        observers=list(vars(observed).values()) if args.report else [observed.per_class],
+    )
     text = json.dumps(metrics, indent=2)
-    write_text(Path(args.save_dir) / METRICS_FILE, text + "\n")
+    write_text(save_dir / METRICS_FILE, text + "\n")
+    write_per_class(save_dir / PER_CLASS_FILE, observed.per_class.compute(), class_names)
+    if args.report:
+        title = f"Evaluation of {weights.path} on {config.test.filelist}"
+        write_eval_report(
+            args.report,
+            metrics,
+            observed,
+            class_names=class_names,
+            video_root=args.video_root,
+            title=title,
+        )
     print(text if args.json else table(metrics))
-    logger.info("written: %s", Path(args.save_dir) / METRICS_FILE)
+    written = [save_dir / METRICS_FILE, save_dir / PER_CLASS_FILE, *([args.report] if args.report else [])]
+    logger.info("written: %s", ", ".join(map(str, written)))
+    if failed:
+        logger.warning("failed: %d of %d\n%s", len(failed), len(entries), "\n".join(failed))
+        return EXIT_FAILURES
     return EXIT_OK
 
 
@@ -68,6 +136,46 @@ def table(metrics: dict[str, Any]) -> str:
     return "\n".join(
         f"{name:<20}{value:.4f}" if isinstance(value, float) else f"{name:<20}{value}"
         for name, value in metrics.items()
+    )
+
+
+def _check_report_flags(args: argparse.Namespace) -> None:
+    """Flags that only the report looks at need one; pictures that cannot be drawn are told before work."""
+    from videotag.figures import MISSING, can_draw
+
+    if args.report:
+        if args.video_root and not Path(args.video_root).is_dir():
+            raise ConfigError(f"{args.video_root}: no such folder; --video_root is where the videos lie")
+        if not can_draw():
+            logger.warning("%s: %s", args.report, MISSING)
+        return
+    for flag, value in (("--mistakes", args.mistakes), ("--video_root", args.video_root)):
+        if value is not None:
+            raise ConfigError(f"{flag}: belongs to the report; give --report=eval.html too")
+
+
+def _class_names(args: argparse.Namespace, config: Config, weights: FoundWeights) -> list[str] | None:
+    """The class names; None, with a warning, if no label file was named and none is found that fits."""
+    try:
+        return weights.labels(args.label_file, config.model, default=arguments.DEFAULT_LABEL_FILE)
+    except LabelFileError as error:
+        if args.label_file:
+            raise
+        logger.warning("no class names: %s", error)
+        return None
+
+
+def _observed(args: argparse.Namespace, task: Task) -> Observed:
+    """What is to be seen of an evaluation, empty as yet."""
+    from videotag.eval_report import Observed
+    from videotag.metrics import Confusion, MissedTags, Mistakes, PerClass, ScoreHistograms
+
+    one_label = task == "single_label"  # then the best class is said, whatever its probability
+    return Observed(
+        per_class=PerClass(threshold=None if one_label else args.threshold),
+        curves=ScoreHistograms(),
+        confusion=Confusion() if one_label else MissedTags(threshold=args.threshold),
+        mistakes=Mistakes(limit=DEFAULT_MISTAKES if args.mistakes is None else args.mistakes),
     )
 
 

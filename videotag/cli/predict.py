@@ -105,8 +105,7 @@ def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
     """What to predict; a file of the other stage's kind is an error."""
     tagger = config.entry.kind == "tagger"
     if video_path is None:
-        # Labels may stand in the list, of whatever label file: predicting does not look at them.
-        return arguments.read_split(config.infer.filelist, "INFER", num_classes=None, labels="optional")
+        return arguments.read_split(config, "INFER", labels="optional")
     found = arguments.check_readable(video_path)
     if tagger and found.is_dir():
         paths = sorted(str(p) for p in found.rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
@@ -155,9 +154,8 @@ def _predict_features(
         batch_size=config.infer.batch_size,
         on_error=on_error,
     )
-    for prediction in predict_tagger(
-        model, batches, labels, top_k=config.model.topk, threshold=args.threshold
-    ):
+    top = {"top_k": config.model.topk, "threshold": args.threshold}
+    for prediction in predict_tagger(model, batches, labels, task=config.task, **top):
         yield prediction.to_dict()
 
 

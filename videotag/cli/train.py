@@ -1,4 +1,4 @@
-"""Trains a tagger on lists of features, and writes a checkpoint after every epoch.
+"""Trains a tagger on feature lists or a TSN on video lists, and writes a checkpoint after every epoch.
 
 python train.py --model_name=AttentionLSTM --config=configs/attention_lstm.yaml --save_dir=data/checkpoints
 """
@@ -10,15 +10,32 @@ from pathlib import Path
 
 from videotag.cli import arguments
 from videotag.cli.eval import table
-from videotag.errors import EXIT_OK, ConfigError
+from videotag.errors import EXIT_OK
 
-SUMMARY = "train a tagger on feature lists"
+SUMMARY = "train a tagger on feature lists, or a TSN on videos"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag train`."""
     arguments.add_model_arguments(parser)
     parser.add_argument("--pretrain", help="weights to start from: a file, a prefix or a folder")
+    parser.add_argument(
+        "--resume",
+        type=arguments.boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="go on from the newest checkpoint in --save_dir; start anew if there is none",
+    )
+    parser.add_argument("--keep", type=arguments.natural, help="checkpoints that stay (default: all weights)")
+    parser.add_argument(
+        "--extend_labels",
+        type=arguments.boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="with --pretrain: classes that old and new label file share by name keep their weights",
+    )
     parser.add_argument("--save_dir", default="./data/checkpoints", help="default: %(default)s")
     parser.add_argument("--label_file", help="class names to keep beside the checkpoints")
     parser.add_argument("--batch_size", type=arguments.natural, help="videos per step, over all devices")
@@ -46,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints where the weights lie and the metrics of the best epoch."""
-    from videotag.engine.train import train_tagger
+    from videotag.engine.train import train_model
     from videotag.labels import read_labels
     from videotag.runtime.device import select_device
 
@@ -55,35 +72,28 @@ def run(args: argparse.Namespace) -> int:
         "TRAIN.learning_rate": args.learning_rate,
         "TRAIN.epoch": args.epoch,
         "TRAIN.pretrain": args.pretrain,
+        "TRAIN.keep": args.keep,
+        "TRAIN.extend_labels": args.extend_labels or None,
         "MODEL.label_file": args.label_file,
     }
     config = arguments.read_config(args, flags)
-    if config.entry.kind != "tagger":
-        raise ConfigError(
-            f"{config.entry.name}: only taggers can be trained so far; "
-            "extract features with published weights"
-        )
     if args.fix_random_seed and config.train.seed is None:
         config.train.seed = 0
     num_classes = config.model.num_classes
     label_file = config.model.label_file
     labels = read_labels(label_file, num_classes=num_classes) if label_file else None
-    train_entries = arguments.read_split(
-        config.train.filelist, "TRAIN", num_classes=num_classes, labels="required"
-    )
+    train_entries = arguments.read_split(config, "TRAIN", labels="required")
     valid_entries = []
     if args.valid_interval and config.valid.filelist:
-        valid_entries = arguments.read_split(
-            config.valid.filelist, "VALID", num_classes=num_classes, labels="optional"
-        )
+        valid_entries = arguments.read_split(config, "VALID", labels="optional")
     select_device(config.train.use_gpu)
-    result = train_tagger(
+    result = train_model(
         config,
         train_entries,
         valid_entries,
         save_dir=Path(args.save_dir),
         labels=labels,
-        pretrain=config.train.pretrain,
+        resume=args.resume,
         valid_interval=args.valid_interval,
         log_interval=args.log_interval,
         visualdl_dir=args.visualdl,

@@ -1,13 +1,13 @@
 """Weights between a network and the disk, with the config and labels that belong to them.
 
 A checkpoint folder holds {name}_epoch{N}.pdparams (N from 0), {name}_best.pdparams, {name}.pdparams (the
-last epoch), config.yaml and, where labels are known, labels.txt.
+last epoch), config.yaml and, where labels are known, labels.txt; for --resume also the files of run_state.py.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from paddle import Tensor, nn
 
 from videotag.atomic import write_text
 from videotag.config import Config
-from videotag.errors import WeightsError, one_error
+from videotag.errors import VideotagError, WeightsError, one_error
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.labels import write_labels
+from videotag.models.layouts import find_layout
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 
@@ -27,6 +28,8 @@ def write_card(save_dir: Path, config: Config, labels: list[str] | None) -> None
     write_text(save_dir / CONFIG_FILE, config.to_yaml())
     if labels is not None:
         write_labels(save_dir / LABELS_FILE, labels)
+    else:
+        (save_dir / LABELS_FILE).unlink(missing_ok=True)  # an earlier run's names are not this one's
 
 
 def save_weights(model: nn.Layer, path: Path) -> None:
@@ -50,8 +53,6 @@ def load_weights(
 ) -> None:
     """Sets all parameters and buffers of a network from a weight file.
 
-    Published layouts that the model's file knows are renamed first.
-
     Args:
         model: is left as it was if anything does not fit.
         path: of find_weights.
@@ -61,23 +62,96 @@ def load_weights(
     Raises:
         WeightsError: damaged; or names and shapes that differ, all of them, a line each.
     """
-    state = read_weights(path)
-    adapt = getattr(model, "adapt_state", None)
-    state = adapt(state) if adapt else state
+    state = read_adapted(model, path, config_name=config_name)
     own = network_state(model)
-    second_names = model.state_dict().keys() - own.keys()  # stand in files written by paddle.save
-    state = {name: array for name, array in state.items() if name not in second_names}
     problems = compare_state(own, state, may_miss=may_miss)
     if problems:
-        beside = path.parent / CONFIG_FILE
-        hint = f"; the weights' own config is {beside}" if beside.is_file() else ""
-        head = f"{path}: does not fit the network of {config_name}{hint}"
-        if not own.keys() & state.keys():
-            raise WeightsError(f"{head}; not one of its {len(own)} arrays is in the file")
-        raise one_error(WeightsError, [head, *(f"  {problem}" for problem in problems)])
-    for name, tensor in own.items():
-        if name in state:
-            tensor.set_value(np.ascontiguousarray(state[name], dtype=tensor.numpy().dtype))
+        raise _misfit(path, config_name, problems, any_fits=bool(own.keys() & state.keys()))
+    _set_state(own, state)
+
+
+def read_adapted(model: nn.Layer, path: Path, *, config_name: str) -> dict[str, np.ndarray]:
+    """The arrays of a weight file under the network's names: published layouts that it knows are renamed.
+
+    Raises:
+        WeightsError: damaged, or weights of another network of which the model knows the config.
+    """
+    state = read_weights(path)
+    remedy = getattr(model, "remedy", lambda _: None)(state)
+    if remedy:
+        raise WeightsError(f"{path}: not weights of {config_name}: {remedy}")
+    own = network_state(model)
+    layout = find_layout(getattr(model, "layouts", list)(), own, state)
+    state = layout.adapt(state) if layout else state
+    second_names = model.state_dict().keys() - own.keys()  # stand in files written by paddle.save
+    return {name: array for name, array in state.items() if name not in second_names}
+
+
+def start_from(
+    model: nn.Layer,
+    path: Path,
+    *,
+    config_name: str,
+    labels: Sequence[str] | None = None,
+    old_labels: Sequence[str] | None = None,
+) -> list[str]:
+    """Sets a network to pretrained weights, whose classes may be others.
+
+    The last layer (the model's `classifier`, "output" if it does not say) starts anew if its shape differs
+    or the file lacks it; with both label lists, classes keep their weights by name.
+
+    Args:
+        model: is left as it was if anything but the last layer does not fit.
+        path: of find_weights.
+        config_name: for the error's text.
+        labels: the network's C class names.
+        old_labels: those of the file.
+
+    Returns:
+        Texts that say which layers start anew and what of them was kept.
+
+    Raises:
+        WeightsError: damaged; or other differences, all of them, a line each with both shapes.
+    """
+    state = read_adapted(model, path, config_name=config_name)
+    own = network_state(model)
+    last = getattr(model, "classifier", "output") + "."
+    different = [
+        name
+        for name, tensor in own.items()
+        if name.startswith(last) and (name not in state or state[name].shape != tuple(tensor.shape))
+    ]
+    rest = {name: tensor for name, tensor in own.items() if name not in different}
+    kept = {name: array for name, array in state.items() if name not in different}
+    problems = compare_state(rest, kept)
+    if problems or not kept:
+        raise _misfit(path, config_name, problems, any_fits=bool(rest.keys() & kept.keys()))
+    notes = []
+    if labels is not None and old_labels is not None:
+        pairs = shared_classes(labels, old_labels)
+        for name in [name for name in own if name.startswith(last) and name in state]:
+            array = own[name].numpy().copy()
+            if state[name].shape[:-1] != array.shape[:-1] or state[name].shape[-1] != len(old_labels):
+                raise WeightsError(
+                    f"{path}: {name} has shape {state[name].shape}, expected {(*array.shape[:-1], 'C')} "
+                    f"for its {len(old_labels)} labels; give the label file of these weights"
+                )
+            array[..., [new for new, _ in pairs]] = state[name][..., [old for _, old in pairs]]
+            kept[name] = array
+        notes = [f"{len(pairs)} of {len(labels)} classes keep their weights, the others start anew"]
+    elif different:
+        seen = ", ".join(_shape_change(own[n], state.get(n), n) for n in different)
+        notes = [f"starts anew: {seen}"]
+    _set_state(own, kept)
+    return notes
+
+
+def shared_classes(labels: Sequence[str], old_labels: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs of class ids (new, old) of equal names; of a name that occurs twice the first with the first."""
+    places: dict[str, list[int]] = {}
+    for index, name in enumerate(old_labels):
+        places.setdefault(name, []).append(index)
+    return [(new, places[name].pop(0)) for new, name in enumerate(labels) if places.get(name)]
 
 
 def compare_state(
@@ -93,6 +167,26 @@ def compare_state(
             problems.append(f"{name}: shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}")
     extra = [name for name in state if name not in own and not name.startswith(may_miss)]
     return problems + [f"{name}: not part of the network" for name in extra]
+
+
+def _shape_change(own: Tensor, found: np.ndarray | None, name: str) -> str:
+    old = "missing" if found is None else tuple(found.shape)
+    return f"{name} {tuple(own.shape)} (in the file: {old})"
+
+
+def _misfit(path: Path, config_name: str, problems: list[str], *, any_fits: bool) -> VideotagError:
+    beside = path.parent / CONFIG_FILE
+    hint = f"; the weights' own config is {beside}" if beside.is_file() else ""
+    head = f"{path}: does not fit the network of {config_name}{hint}"
+    if not any_fits:
+        return WeightsError(f"{head}; not one of the network's arrays is in the file")
+    return one_error(WeightsError, [head, *(f"  {problem}" for problem in problems)])
+
+
+def _set_state(own: Mapping[str, Tensor], state: Mapping[str, np.ndarray]) -> None:
+    for name, tensor in own.items():
+        if name in state:
+            tensor.set_value(np.ascontiguousarray(state[name], dtype=tensor.numpy().dtype))
 
 
 def file_digest(path: Path) -> str:

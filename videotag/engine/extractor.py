@@ -15,16 +15,13 @@ import numpy as np
 
 from videotag.config import Config, VideoSplitSection
 from videotag.engine.checkpoint import file_digest, load_weights
-from videotag.media.transforms import center_crop, normalize
+from videotag.media.decode_pool import DecodePool, PooledReader, Stopped
+from videotag.media.transforms import normalize
 from videotag.media.video import FrameReader
 from videotag.runtime.device import select_device
 from videotag.runtime.paddle_inference import PaddleRunner
 
 FRAMES_PER_STEP = 8  # larger batches fall out of the CPU's caches and are slower
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: someone else has failed or pressed Ctrl-C
-    """Decoding was given up because `stop` was set."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +41,42 @@ class Frames:
     warning: str | None
 
 
-def read_frames(path: str | Path, split: VideoSplitSection, *, stop: threading.Event | None = None) -> Frames:
+def read_frames(
+    path: str | Path,
+    split: VideoSplitSection,
+    *,
+    pool: DecodePool | None = None,
+    stop: threading.Event | None = None,
+) -> Frames:
     """seg_num frames, spread evenly over the whole video, scaled and cut as the section says.
 
     Args:
         path: a media file.
         split: sampling and size.
+        pool: decodes in a child process, which may hang or crash; None decodes in this one.
         stop: when set, decoding ends with Stopped.
 
     Raises:
         MediaError: the file cannot be decoded.
+        DecoderLostError: from a pool, no frame came within stall_limit_sec, or the child died.
     """
     cores = int(os.environ.get("OMP_NUM_THREADS", "1"))
-    threads = max(1, (split.num_reader_threads or cores) // split.videos_at_once)
-    reader = FrameReader(path, split.seg_num, short_side_px=split.short_size, num_threads=threads)
+    options: dict[str, Any] = {
+        "num_frames": split.seg_num,
+        "short_side_px": split.short_size,
+        "crop_px": split.target_size,
+        "num_threads": max(1, (split.num_reader_threads or cores) // split.videos_at_once),
+    }
+    reader: FrameReader | PooledReader
+    if pool is None:
+        reader = FrameReader(path, **options)
+    else:
+        reader = pool.reader(path, stall_limit_sec=split.stall_limit_sec, stop=stop, **options)
     images, repeats = [], []
     for frame in reader:
         if stop is not None and stop.is_set():
             raise Stopped
-        images.append(np.ascontiguousarray(center_crop(frame.image, split.target_size)))
+        images.append(frame.image)
         repeats.append(frame.repeats)
     return Frames(
         images=np.stack(images),

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 
 from videotag.datasets.features import FeatureBatch
 from videotag.engine.evaluate import to_tensors
+from videotag.engine.losses import task_scores
+from videotag.registry import Task
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def predict_tagger(
     batches: Iterable[FeatureBatch],
     labels: Sequence[str],
     *,
+    task: Task = "multi_label",
     top_k: int,
     threshold: float = 0.0,
 ) -> Iterator[Prediction]:
@@ -79,12 +81,13 @@ def predict_tagger(
         model: features and masks -> logits (N, C); it is switched to evaluation.
         batches: of feature_batches.
         labels: C names.
+        task: of the model; decides how logits become probabilities.
         top_k: tags kept per video.
         threshold: least probability of a tag.
     """
     model.eval()
     for batch in batches:
         with paddle.no_grad():
-            scores = F.sigmoid(model(to_tensors(batch.features), to_tensors(batch.masks))).numpy()
+            scores = task_scores(task, model(*to_tensors(batch.inputs))).numpy()
         for video_id, row in zip(batch.video_ids, scores, strict=True):
             yield Prediction(video_id, top_tags(row, labels, top_k=top_k, threshold=threshold))

@@ -90,13 +90,13 @@ def read_shape(path: str | Path, *, dim: int | None = None) -> tuple[int, int]:
         return _read_shape(file, size, str(path), dim)
 
 
-def read_modalities(path: str | Path, dims: Mapping[str, int]) -> dict[str, np.ndarray]:
+def read_modalities(path: str | Path, dims: Mapping[str, int | None]) -> dict[str, np.ndarray]:
     """The features of every modality in `dims`, in its order.
 
     Args:
         path: an .npz with an array per modality, named as it (others in the file are ignored); or, for one
             modality, also a .npy.
-        dims: width D of every modality by its name.
+        dims: width D of every modality by its name; None: any.
 
     Returns:
         (T, D) float32 by modality; T may differ between modalities.
@@ -107,9 +107,35 @@ def read_modalities(path: str | Path, dims: Mapping[str, int]) -> dict[str, np.n
     return _for_modalities(path, dims, _read_array)
 
 
-def read_shapes(path: str | Path, dims: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+def read_shapes(path: str | Path, dims: Mapping[str, int | None]) -> dict[str, tuple[int, int]]:
     """The (T, D) of every modality from the headers alone; arguments and errors as `read_modalities`."""
     return _for_modalities(path, dims, _read_shape)
+
+
+def read_shapes_and_stamp(
+    path: str | Path, dims: Mapping[str, int | None]
+) -> tuple[dict[str, tuple[int, int]], dict[str, Any] | None]:
+    """What `read_shapes` and `read_stamp` return, from one opening of the file.
+
+    Raises:
+        FeatureFileError: as `read_shapes`, or the stamp is damaged.
+    """
+    found = _for_modalities(path, dims, _read_shape_and_stamp)
+    shapes = {name: shape for name, (shape, _) in found.items()}
+    return shapes, next((stamp for _, stamp in found.values() if stamp is not None), None)
+
+
+def list_modalities(path: str | Path) -> list[str]:
+    """Names of the arrays of an .npz, in its order; none for a .npy, whose one array has no name.
+
+    Raises:
+        FeatureFileError: missing, or a damaged .npz.
+    """
+    with _open(path) as (file, _):
+        if file.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
+            return []
+        with zipfile.ZipFile(file) as archive:
+            return [info.filename.removesuffix(".npy") for info in archive.infolist()]
 
 
 def write_features(path: str | Path, array: np.ndarray, *, stamp: Mapping[str, Any] | None = None) -> None:
@@ -127,10 +153,12 @@ def write_features(path: str | Path, array: np.ndarray, *, stamp: Mapping[str, A
     """
     if array.ndim != 2 or not len(array):
         raise ShapeError(f"{path}: features of shape {array.shape}, expected (T, D) with T of at least 1")
+    data = io.BytesIO()  # straight into a file, NumPy hides why it cannot write
+    np.save(data, array, allow_pickle=False)
+    if stamp is not None:
+        data.write(_STAMP_MARK + json.dumps(stamp, sort_keys=True).encode())
     with open_atomic(path) as file:
-        np.save(file, array, allow_pickle=False)
-        if stamp is not None:
-            file.write(_STAMP_MARK + json.dumps(stamp, sort_keys=True).encode())
+        file.write(data.getbuffer())
 
 
 def read_stamp(path: str | Path) -> dict[str, Any] | None:
@@ -140,13 +168,12 @@ def read_stamp(path: str | Path) -> dict[str, Any] | None:
         FeatureFileError: missing, or not whole features.
     """
     with _open_npy(path) as (file, size):
-        header = _read_header(file, size, str(path))
-        file.seek(math.prod(header.shape) * header.dtype.itemsize, io.SEEK_CUR)
-        mark = file.read(len(_STAMP_MARK))
-        if mark != _STAMP_MARK:
-            return None
-        stamp: dict[str, Any] = json.loads(file.read(_MAX_STAMP))
-        return stamp
+        return _read_stamp(file, size, _read_header(file, size, str(path)))
+
+
+def extractor_of(stamp: Mapping[str, Any]) -> str:
+    """What made the features, as JSON: the stamp without its input. Equal texts mean equal extractors."""
+    return json.dumps({key: value for key, value in stamp.items() if key != "input"}, sort_keys=True)
 
 
 @contextmanager
@@ -178,7 +205,9 @@ def _open_npy(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
         yield file, size
 
 
-def _for_modalities(path: str | Path, dims: Mapping[str, int], read: _Reader[_Result]) -> dict[str, _Result]:
+def _for_modalities(
+    path: str | Path, dims: Mapping[str, int | None], read: _Reader[_Result]
+) -> dict[str, _Result]:
     """What `read` makes of the array of every modality."""
     with _open(path) as (file, size):
         is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
@@ -195,7 +224,7 @@ def _for_modalities(path: str | Path, dims: Mapping[str, int], read: _Reader[_Re
 
 
 def _for_members(
-    archive: zipfile.ZipFile, path: str, dims: Mapping[str, int], read: _Reader[_Result]
+    archive: zipfile.ZipFile, path: str, dims: Mapping[str, int | None], read: _Reader[_Result]
 ) -> dict[str, _Result]:
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     missing = [name for name in dims if name not in members]
@@ -258,6 +287,27 @@ def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
 
 def _read_shape(file: IO[bytes], size: int, place: str, dim: int | None) -> tuple[int, int]:
     return _checked_shape(_read_header(file, size, place), place, dim)
+
+
+def _read_stamp(file: IO[bytes], size: int, header: _Header) -> dict[str, Any] | None:
+    """The stamp behind the values of a file that stands at the first of them; ValueError: damaged."""
+    num_bytes = math.prod(header.shape) * header.dtype.itemsize
+    if size - file.tell() < num_bytes + len(_STAMP_MARK):
+        return None
+    file.seek(num_bytes, io.SEEK_CUR)
+    if file.read(len(_STAMP_MARK)) != _STAMP_MARK:
+        return None
+    stamp = json.loads(file.read(_MAX_STAMP))
+    if not isinstance(stamp, dict):
+        raise ValueError("its stamp is not a JSON object")
+    return stamp
+
+
+def _read_shape_and_stamp(
+    file: IO[bytes], size: int, place: str, dim: int | None
+) -> tuple[tuple[int, int], dict[str, Any] | None]:
+    header = _read_header(file, size, place)
+    return _checked_shape(header, place, dim), _read_stamp(file, size, header)
 
 
 def _parse_header(text: str, place: str) -> _Header:

@@ -34,6 +34,7 @@ class ListEntry:
     path: str  # as written; relative ones start at the working folder
     label_ids: tuple[int, ...] = ()
     line: int = 0  # counted from 1; 0: not read from a file
+    num_frames: int | None = None  # of a folder of frames, in lists that count them
 
 
 def read_filelist(
@@ -42,6 +43,7 @@ def read_filelist(
     labels: Literal["required", "optional"] = "optional",
     num_classes: int | None = None,
     must_exist: bool = True,
+    counted: bool = False,
 ) -> list[ListEntry]:
     """The entries of a list, in its order.
 
@@ -50,6 +52,7 @@ def read_filelist(
         labels: whether every line must have at least one class id.
         num_classes: every class id must be below; None: any.
         must_exist: whether every path must be a file or folder, seen from the working folder.
+        counted: a list of folders of frames, `folder num_frames label label ...`.
 
     Raises:
         FileListError: no list, not UTF-8, no entry, or bad lines (a line of the message for each).
@@ -70,12 +73,15 @@ def read_filelist(
         except ValueError as problem:
             problems.append(f"{path}:{number}: {problem}")
             continue
-        label_ids, found = _parse_labels(label_fields, num_classes)
+        num_frames, found = _parse_count(label_fields[:1]) if counted else (None, [])
+        label_fields = label_fields[1:] if counted else label_fields
+        label_ids, wrong_labels = _parse_labels(label_fields, num_classes)
+        found += wrong_labels
         if labels == "required" and not label_fields:
             found.append("no label; write the class ids after the path")
         found += _check_path(name, must_exist)
         problems += [f"{path}:{number}: {text}" for text in found]
-        entries.append(ListEntry(name, label_ids, number))
+        entries.append(ListEntry(name, label_ids, number, num_frames))
     if problems:
         raise one_error(FileListError, problems)
     if not entries:
@@ -90,8 +96,26 @@ def write_filelist(path: str | Path, entries: Iterable[ListEntry]) -> None:
         FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
         OutputError: the place cannot be written.
     """
-    lines = [" ".join([_quote(entry.path), *map(str, entry.label_ids)]) for entry in entries]
+    lines = [" ".join([quote_path(entry.path), *map(str, entry.label_ids)]) for entry in entries]
     write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def quote_path(name: str) -> str:
+    """The path as a line of a list holds it.
+
+    Raises:
+        FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
+    """
+    if not name or "\n" in name or "\0" in name:
+        raise FileListError(
+            f"{name!r}: a list cannot hold an empty path, a line break or NUL; rename the file"
+        )
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
+        raise FileListError(f"{name!r}: the name is not Unicode, and a list is UTF-8; rename the file")
+    if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff":
+        quote = "'" if '"' in name else '"'
+        return quote + name.replace(quote, quote * 2) + quote
+    return name
 
 
 def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
@@ -112,6 +136,14 @@ def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
             f"{rest[:20]!r} follows the closing quote; put a blank between, or the quote at the end"
         )
     return text[1:end].replace(quote * 2, quote), rest.encode().split()
+
+
+def _parse_count(fields: list[bytes]) -> tuple[int | None, list[str]]:
+    """The number of frames, and what is wrong with it."""
+    if fields and fields[0].isdigit() and len(fields[0]) <= _MAX_DIGITS and int(fields[0]):
+        return int(fields[0]), []
+    seen = repr(fields[0].decode()[:40]) if fields else "nothing"
+    return None, [f"{seen} is not a number of frames; a line is: folder num_frames label label ..."]
 
 
 def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[int, ...], list[str]]:
@@ -149,17 +181,3 @@ def _check_path(name: str, must_exist: bool) -> list[str]:
     if must_exist and not os.path.exists(name):  # noqa: PTH110 - a third of Path.exists' time over long lists
         return [f"{name}: no such file or folder; relative paths start at the working folder {Path.cwd()}"]
     return []
-
-
-def _quote(name: str) -> str:
-    """The path as a line holds it."""
-    if not name or "\n" in name or "\0" in name:
-        raise FileListError(
-            f"{name!r}: a list cannot hold an empty path, a line break or NUL; rename the file"
-        )
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
-        raise FileListError(f"{name!r}: the name is not Unicode, and a list is UTF-8; rename the file")
-    if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff":
-        quote = "'" if '"' in name else '"'
-        return quote + name.replace(quote, quote * 2) + quote
-    return name

@@ -1,6 +1,7 @@
-"""Weight files: Paddle's .pdparams and PyTorch's .pth read as {name: array}, .pdparams written.
+"""Weight files as {name: array}: Paddle's .pdparams, PyTorch's .pth, .safetensors, or one of them in a tar.
 
-What a file is, its content decides, not its suffix. Nothing in it is run (see pickles.py).
+What a file is, its content decides, not its suffix. Nothing in it is run (see pickles.py). Written are
+.pdparams and .safetensors.
 """
 
 from __future__ import annotations
@@ -8,26 +9,32 @@ from __future__ import annotations
 import pickle
 import re
 import struct
+import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+import safetensors.numpy
 
 from videotag.atomic import open_atomic
 from videotag.errors import WeightsError
 from videotag.formats import pickles, torch_files
 
-_READ_KINDS = "read are Paddle's .pdparams and PyTorch's .pth"
+_READ_KINDS = "read are Paddle's .pdparams, PyTorch's .pth, .safetensors, and archives of one of them"
 _PARAMETER_NAMES = "StructuredToParameterName@@"  # Paddle's map to its inner names; not weights
 _BIG_PARAMETERS = (
     "UnpackBigParamInfor@@"  # Paddle's table of arrays cut in pieces, if over 1 GiB in protocol 2 or 3
 )
 _HEAD_BYTES = 512
-_SUFFIXES = (".pdparams", ".pth")
+_SUFFIXES = (".pdparams", ".safetensors", ".pth")
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz
+_MAX_UNPACKED = 50  # an archive of weights unpacks to a little more than its size; more is a bomb
 _WRITTEN_TYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64")
-# What zipfile raises on files made by chance or by an attacker.
-_ZIP_DAMAGE = (
+# What zipfile and tarfile raise on files made by chance or by an attacker.
+_ARCHIVE_DAMAGE = (
     zipfile.BadZipFile,
     struct.error,
     EOFError,
@@ -36,14 +43,29 @@ _ZIP_DAMAGE = (
     LookupError,
     OverflowError,
     ValueError,
+    tarfile.TarError,
+    zlib.error,
 )
+#: NumPy's dtype by safetensors' name.
+_SAFE_TYPES = {
+    "BOOL": "|b1",
+    "U8": "|u1",
+    "I8": "|i1",
+    "I16": "<i2",
+    "I32": "<i4",
+    "I64": "<i8",
+    "F16": "<f2",
+    "F32": "<f4",
+    "F64": "<f8",
+}
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of a weight file by name, in its order: the top-level dict or, if there, its 'state_dict'.
 
     Args:
-        path: a .pdparams (any pickle of a dict of arrays), or a .pth, old or zip.
+        path: a .pdparams (any pickle of a dict of arrays), a .pth, old or zip, a .safetensors, or a tar (also
+            packed) that holds just one of them.
 
     Returns:
         Arrays in native byte order. They are read-only and may be strided, being views on what was read: copy
@@ -99,13 +121,29 @@ def write_pdparams(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
             file.write(part)
 
 
+def write_safetensors(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays as safetensors, which PyTorch and others read.
+
+    Raises:
+        WeightsError: an array is of a dtype that is not written.
+        OutputError: the place cannot be written.
+    """
+    written = {np.dtype(dtype) for dtype in _SAFE_TYPES.values()}
+    for name, array in arrays.items():
+        if array.dtype not in written:
+            raise WeightsError(f"{path}: {name} has dtype {array.dtype}; cast it to float32")
+    with open_atomic(path) as file:
+        # Native byte order and C order, which safetensors takes for granted.
+        file.write(safetensors.numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()}))
+
+
 def resolve_weights(path: str | Path) -> Path:
     """The weight file that a user means by `path`, the first of these that is there.
 
     1. The file.
-    2. A prefix without suffix: `path`.pdparams, then `path`.pth.
+    2. A prefix without suffix: `path`.pdparams, `path`.safetensors, `path`.pth.
     3. A folder. Of the first of these kinds that it holds, there must be one file: *_best.pdparams;
-       *.pdparams without _epochN; any *.pdparams; *.pth.
+       *.pdparams without _epochN; any *.pdparams; any other.
 
     Raises:
         WeightsError: nothing there, or a folder with several of a kind.
@@ -134,7 +172,7 @@ def _choose_in_folder(folder: Path) -> Path:
     chosen = next((kind for kind in kinds if kind), [])
     if not chosen:
         raise WeightsError(
-            f"{folder}: no *.pdparams or *.pth in this folder; train first, or give another one"
+            f"{folder}: no *.pdparams, *.safetensors or *.pth in this folder; train first, or give another"
         )
     if len(chosen) > 1:
         names = ", ".join(file.name for file in chosen[:10])
@@ -156,26 +194,72 @@ def _read_content(path: str | Path) -> object:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            size = path.stat().st_size
-            head = file.read(_HEAD_BYTES)
-            file.seek(0)
-            _refuse_other_kinds(head, path)
-            if head.startswith(b"PK"):
-                with zipfile.ZipFile(file) as archive:
-                    return torch_files.load_zip(archive, size)
-            reader = pickles.BoundedReader(file, size)
-            content = pickles.load(reader)
-            is_old_pth = type(content) is int and content == torch_files.MAGIC_NUMBER
-            return torch_files.load_legacy(reader) if is_old_pth else content
+            return _parse(file, path.stat().st_size, path)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file; download it, or correct the path") from None
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot read ({error.strerror or error})") from error
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: {error}") from error
-    except _ZIP_DAMAGE as error:
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{path}: damaged ({error}); copy or download it again") from error
+    except _ARCHIVE_DAMAGE as error:
         detail = " ".join(str(error).split())[:120]
-        raise WeightsError(f"{path}: damaged zip ({detail}); copy or download it again") from error
+        raise WeightsError(f"{path}: damaged archive ({detail}); copy or download it again") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot read ({error.strerror or error})") from error
+
+
+def _parse(file: IO[bytes], size: int, path: Path) -> object:
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    if head.startswith(_PACKED) or head[257:262] == b"ustar":
+        return _parse_member(file, size, path)
+    _refuse_other_kinds(head, path)
+    if head[8:9] == b"{":
+        return _parse_safetensors(file.read())
+    if head.startswith(b"PK"):
+        with zipfile.ZipFile(file) as archive:
+            return torch_files.load_zip(archive, size)
+    reader = pickles.BoundedReader(file, size)
+    content = pickles.load(reader)
+    is_old_pth = type(content) is int and content == torch_files.MAGIC_NUMBER
+    return torch_files.load_legacy(reader) if is_old_pth else content
+
+
+def _parse_member(file: IO[bytes], size: int, path: Path) -> object:
+    """The content of the one weight file in a tar; nothing is unpacked to disk."""
+    with tarfile.open(fileobj=file, mode="r:*") as archive:
+        members = [m for m in archive if m.isfile() and m.name.endswith(_SUFFIXES)]
+        if len(members) != 1:
+            names = ", ".join(m.name for m in members[:10]) or "none"
+            raise WeightsError(
+                f"{path}: an archive with these weights: {names}; expected one; unpack it and give the file"
+            )
+        if members[0].size > _MAX_UNPACKED * size:
+            raise WeightsError(
+                f"{path}: {members[0].name} unpacks to {members[0].size} bytes, as weights never do; "
+                "download it again"
+            )
+        content = archive.extractfile(members[0])
+        assert content is not None  # a regular file
+        head = content.read(_HEAD_BYTES)
+        content.seek(0)
+        if head.startswith(_PACKED) or head[257:262] == b"ustar":
+            raise WeightsError(f"{path}: an archive within an archive; unpack it and give the file inside")
+        return _parse(content, members[0].size, path / members[0].name)
+
+
+def _parse_safetensors(data: bytes) -> dict[str, np.ndarray]:
+    state = {}
+    for name, tensor in safetensors.deserialize(data):  # type: ignore[no-untyped-call]
+        kind, shape = tensor["dtype"], tensor["shape"]
+        if kind == "BF16":
+            array = torch_files.widen_bfloat16(np.frombuffer(tensor["data"], "<u2"))
+        elif kind in _SAFE_TYPES:
+            array = np.frombuffer(tensor["data"], _SAFE_TYPES[kind])
+        else:
+            raise pickle.UnpicklingError(f"{name[:80]!r} has dtype {kind}; save it as float32")
+        state[name] = array.reshape(shape)
+    return state
 
 
 def _refuse_other_kinds(head: bytes, path: Path) -> None:
@@ -187,11 +271,7 @@ def _refuse_other_kinds(head: bytes, path: Path) -> None:
         what = "a web page, not weights; open its address in a browser to see why, and download it again"
     elif start.startswith(b"version https://git-lfs"):
         what = "a Git LFS pointer; run: git lfs pull"
-    elif head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
-        what = f"an archive; unpack it (tar -xf {path}) and give the .pdparams or .pth inside"
-    elif head[8:9] == b"{":
-        what = f"a safetensors file, which is not read; {_READ_KINDS}"
-    elif not head.startswith((b"\x80", b"PK")):
+    elif not head.startswith((b"\x80", b"PK")) and head[8:9] != b"{":
         what = f"no weight file; {_READ_KINDS}"
     else:
         return

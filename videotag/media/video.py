@@ -21,7 +21,7 @@ from videotag.errors import MediaError
 from videotag.media.container import AGAIN, MAX_FRAME_PX, check_size, decode, opened, video_stream
 from videotag.media.orientation import Orientation
 from videotag.media.timeline import survey
-from videotag.media.transforms import scaled_size
+from videotag.media.transforms import center_crop, scaled_size
 
 VIDEO_SUFFIXES = frozenset(
     f".{name}"
@@ -94,7 +94,7 @@ def list_videos(folder: str | Path) -> list[Path]:
 
 
 class FrameReader:
-    """The frames shown at the midpoints of num_frames equal parts of a video's duration.
+    """The frames shown at the midpoints of num_frames equal parts of a video's duration, or all frames.
 
     Iterating decodes the file and yields each wanted frame once, with the number of sampling times it is
     shown at; these numbers sum to num_frames. Where damage left no frame, the nearest earlier one stands, at
@@ -102,8 +102,11 @@ class FrameReader:
 
     Args:
         path: a local file; a text with ":" in it is a file name like any other.
-        num_frames: sampling times, at least 1; the frames of a shorter video are repeated evenly.
-        short_side_px: the frames are scaled to it, keeping the aspect ratio.
+        num_frames: sampling times, at least 1; the frames of a shorter video are repeated evenly. None takes
+            every frame once.
+        fps: sampling times per second, above 0, in place of num_frames; not more than there are frames.
+        short_side_px: the frames are scaled to it, keeping the aspect ratio; None keeps their size.
+        crop_px: side of the square that is cut from the middle; None keeps all.
         num_threads: for decoding; 0 lets FFmpeg choose.
 
     Attributes:
@@ -115,12 +118,23 @@ class FrameReader:
     """
 
     def __init__(
-        self, path: str | Path, num_frames: int, *, short_side_px: int = 256, num_threads: int = 0
+        self,
+        path: str | Path,
+        num_frames: int | None = None,
+        *,
+        fps: float | None = None,
+        short_side_px: int | None = 256,
+        crop_px: int | None = None,
+        num_threads: int = 0,
     ) -> None:
-        if num_frames < 1 or short_side_px < 1:
-            raise ValueError(f"num_frames {num_frames}, short_side_px {short_side_px}: expected at least 1")
+        if any(value is not None and value < 1 for value in (num_frames, short_side_px, crop_px)):
+            raise ValueError(
+                f"num_frames {num_frames}, short_side_px {short_side_px}, crop_px {crop_px}: expected at "
+                "least 1"
+            )
         self._path = path
         self._num_frames = num_frames
+        self._crop_px = crop_px
         self._num_threads = num_threads
         self.warning: str | None = None
         with opened(path) as container:
@@ -133,6 +147,9 @@ class FrameReader:
             self._timeline, first = found
             self._orientation = Orientation.of_frame(first)
             self.info = self._describe(container, stream, first)
+        if fps is not None:
+            self._num_frames = min(max(round(self.info.duration_sec * fps), 1), self.info.num_frames)
+        short_side_px = short_side_px or min(self.info.width_px, self.info.height_px)
         self._size = scaled_size(self.info.width_px, self.info.height_px, short_side_px)
         check_size(path, *self._size)
 
@@ -145,7 +162,7 @@ class FrameReader:
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "AUTO"
             for frame, time in self._timeline.timed(decode(container, stream)):
-                due = self._timeline.num_targets_before(time, self._num_frames)
+                due = self._num_due(time, decoded)
                 if shown is not None and due > answered:
                     yield self._sampled(scaler, *shown, due - answered)
                     answered = due
@@ -155,9 +172,16 @@ class FrameReader:
                 interlaced += bool(frame.interlaced_frame)
             if shown is None:
                 raise MediaError(f"{self._path}: no frame can be decoded; {AGAIN}")
-            if answered < self._num_frames:
-                yield self._sampled(scaler, *shown, self._num_frames - answered)
+            total = decoded if self._num_frames is None else self._num_frames
+            if answered < total:
+                yield self._sampled(scaler, *shown, total - answered)
         self.warning = self._fault(decoded, damaged, interlaced)
+
+    def _num_due(self, time: int, decoded: int) -> int:
+        """Sampling times before `time`, where as many frames were decoded before it."""
+        if self._num_frames is None:
+            return decoded
+        return self._timeline.num_targets_before(time, self._num_frames)
 
     def _describe(self, container: Any, stream: Any, frame: Any) -> VideoInfo:
         """Facts about the video, from its headers, its packets and its first frame."""
@@ -186,7 +210,10 @@ class FrameReader:
                 f"{self._path}: cannot read pixels of format {frame.format.name} ({error.strerror}); "
                 "convert it to H.264"
             ) from error
-        image = np.ascontiguousarray(self._orientation.upright(scaled.to_ndarray()))  # (H, W, 3)
+        image = self._orientation.upright(scaled.to_ndarray())  # (H, W, 3)
+        if self._crop_px is not None:
+            image = center_crop(image, self._crop_px)  # (crop_px, crop_px, 3)
+        image = np.ascontiguousarray(image)
         return SampledFrame(image, repeats, float((time - self._timeline.start) * self._timeline.time_base))
 
     def _fault(self, decoded: int, damaged: int, interlaced: int) -> str | None:

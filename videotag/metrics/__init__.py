@@ -9,24 +9,38 @@ Each metric is one file with a function over whole arrays and an accumulator tha
 
 An accumulator answers the same, to the last bit, for any split into batches and any order of merges.
 TaggingMetrics and SingleLabelMetrics compute all metrics of a task from one pass over the scores.
+PerClass, Confusion, MissedTags, ScoreHistograms and Mistakes show where a network is good and bad; an
+evaluation calls their update(scores, labels, video_ids) as observers.
 To add a metric, add a file like hit_at_one.py (a mean over videos) or gap.py (over all kept entries).
 
 NumPy only: nothing here loads Paddle.
 """
 
+from videotag.metrics.confusion import Confusion, MissedTags
 from videotag.metrics.gap import Gap, gap
 from videotag.metrics.hit_at_one import HitAtOne, hit_at_one
 from videotag.metrics.mean_ap import MeanAp, mean_ap
+from videotag.metrics.mistakes import Mistake, Mistakes
+from videotag.metrics.per_class import PerClass, PerClassTable
 from videotag.metrics.perr import Perr, perr
+from videotag.metrics.pr_curve import Curve, ScoreHistograms
 from videotag.metrics.single_label import SingleLabelMetrics
 from videotag.metrics.tagging import TaggingMetrics
 from videotag.metrics.topk import TopKAccuracy, topk_accuracy
 
 __all__ = [
+    "Confusion",
+    "Curve",
     "Gap",
     "HitAtOne",
     "MeanAp",
+    "MissedTags",
+    "Mistake",
+    "Mistakes",
+    "PerClass",
+    "PerClassTable",
     "Perr",
+    "ScoreHistograms",
     "SingleLabelMetrics",
     "TaggingMetrics",
     "TopKAccuracy",

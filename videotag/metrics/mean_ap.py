@@ -54,11 +54,11 @@ def mean_ap_of(kept: TopEntries) -> float:
     positives = kept.positives_per_class  # (C,)
     if not positives.any():
         return 0.0
-    return float(np.mean(_ap_per_class(kept)[positives > 0]))
+    return float(np.mean(ap_per_class(kept)[positives > 0]))
 
 
-def _ap_per_class(kept: TopEntries) -> np.ndarray:
-    """(C,) average precision per class; 0 for classes without positives."""
+def ap_per_class(kept: TopEntries) -> np.ndarray:
+    """(C,) average precision per class of entries that are collected already; 0 without positives."""
     entries, positives = kept.entries(), kept.positives_per_class
     by_class = np.argsort(entries.class_ids, kind="stable")  # (M,)
     scores, hits = entries.scores[by_class], entries.hits[by_class]

@@ -54,7 +54,7 @@ def rank_batch(scores: npt.ArrayLike, labels: npt.ArrayLike, *, depth: int = 1) 
         ShapeError: not 2-D, shapes differ, no class, a score that is not finite, a label besides 0 and 1.
     """
     scores = checked_scores(scores)
-    positive = _checked_labels(labels, scores.shape)
+    positive = checked_labels(labels, scores.shape)
     num_positives = np.count_nonzero(positive, axis=1)  # (N,)
     depth = min(scores.shape[1], max(depth, int(num_positives.max(initial=0))))
     class_ids = _best_classes(scores, depth)
@@ -87,8 +87,12 @@ def checked_scores(scores: npt.ArrayLike) -> np.ndarray:
     return scores
 
 
-def _checked_labels(labels: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """The labels as (N, C) bool."""
+def checked_labels(labels: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """The labels as (N, C) bool; shape is that of the scores.
+
+    Raises:
+        ShapeError: another shape, or values besides 0 and 1.
+    """
     labels = _checked_numbers("labels", labels)
     if labels.shape != shape:
         hint = "; class ids instead of a multi-hot row per video?" if labels.ndim == 1 else ""
@@ -99,6 +103,40 @@ def _checked_labels(labels: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray
         row, column = np.argwhere(wrong)[0]
         raise ShapeError(f"labels[{row}, {column}]: {labels[row, column]}, expected 0 or 1")
     return positive
+
+
+def checked_label_ids(label_ids: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """The label ids of single-label videos as (N,) int64; shape is that of the scores, (N, C).
+
+    Raises:
+        ShapeError: not (N,), not int, or outside [0, C).
+    """
+    label_ids = np.asarray(label_ids)
+    num_videos, num_classes = shape
+    if label_ids.shape != (num_videos,):
+        raise ShapeError(
+            f"label_ids: shape {label_ids.shape}, expected ({num_videos},), one class id per video"
+        )
+    if label_ids.size and label_ids.dtype.kind not in "iu":
+        raise ShapeError(f"label_ids: dtype {label_ids.dtype}, expected integers")
+    outside = np.flatnonzero((label_ids < 0) | (label_ids >= num_classes))
+    if outside.size:
+        first = outside[0]
+        raise ShapeError(f"label_ids[{first}]: {label_ids[first]}, expected 0 to {num_classes - 1}")
+    return label_ids.astype(np.int64, copy=False)
+
+
+def label_rows(labels: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """Labels of either task as (N, C) bool: (N, C) in {0, 1} as they are, (N,) class ids as one-hot rows.
+
+    Raises:
+        ShapeError: neither of the two fits the scores, whose shape is given.
+    """
+    if np.ndim(labels) != 1:
+        return checked_labels(labels, shape)
+    rows = np.zeros(shape, bool)
+    np.put_along_axis(rows, checked_label_ids(labels, shape)[:, None], True, axis=1)
+    return rows
 
 
 def _checked_numbers(name: str, values: npt.ArrayLike) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videotag.errors import ShapeError
-from videotag.metrics.ranking import checked_scores
+from videotag.metrics.ranking import checked_label_ids, checked_scores
 
 
 def topk_accuracy(scores: npt.ArrayLike, label_ids: npt.ArrayLike, *, k: int = 1) -> float:
@@ -85,24 +85,7 @@ def label_ranks(scores: npt.ArrayLike, label_ids: npt.ArrayLike) -> np.ndarray:
         ShapeError: as topk_accuracy.
     """
     scores = checked_scores(scores)
-    label_ids = _checked_label_ids(label_ids, scores.shape)[:, None]  # (N, 1)
+    label_ids = checked_label_ids(label_ids, scores.shape)[:, None]  # (N, 1)
     own = np.take_along_axis(scores, label_ids, axis=1)  # (N, 1)
     lower_id = np.arange(scores.shape[1]) < label_ids  # (N, C)
     return np.count_nonzero((scores > own) | ((scores == own) & lower_id), axis=1)
-
-
-def _checked_label_ids(label_ids: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """The label ids as (N,) int64."""
-    label_ids = np.asarray(label_ids)
-    num_videos, num_classes = shape
-    if label_ids.shape != (num_videos,):
-        raise ShapeError(
-            f"label_ids: shape {label_ids.shape}, expected ({num_videos},), one class id per video"
-        )
-    if label_ids.size and label_ids.dtype.kind not in "iu":
-        raise ShapeError(f"label_ids: dtype {label_ids.dtype}, expected integers")
-    outside = np.flatnonzero((label_ids < 0) | (label_ids >= num_classes))
-    if outside.size:
-        first = outside[0]
-        raise ShapeError(f"label_ids[{first}]: {label_ids[first]}, expected 0 to {num_classes - 1}")
-    return label_ids.astype(np.int64, copy=False)

@@ -6,13 +6,15 @@ Follows VideoTag's AttentionLSTM (a PaddlePaddle sample, 2019; the LSTM part aft
   - softmax over real steps only, with the maximum subtracted;
   - dropout is scaled while training, so prediction uses the weights as they are;
   - the widths of the two hidden layers are settings; the output bias may start at the class prior.
+MODEL.variant brings back what published weights were trained with; the layers are the same otherwise.
 Shapes: N videos, T steps, D feature width, E embedding, H LSTM width per direction, C classes.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Literal, NamedTuple
 
 import paddle
 import paddle.nn.functional as F
@@ -20,14 +22,42 @@ from paddle import Tensor, nn
 from pydantic import Field
 
 from videotag.config import Positive, TaggerModel
+from videotag.models.layouts import Layout
 from videotag.models.sequence import BiLSTM, masked_softmax
 from videotag.registry import register_model
+
+
+class _Variant(NamedTuple):
+    """What differs between the published networks.
+
+    Attributes:
+        config: the shipped config.
+        peepholes: the LSTM's gates see its cell.
+        score_bias: the attention score has a bias, which softmax cancels: it is only carried along.
+        dropout: "downscale_in_infer" leaves training unscaled and multiplies by 1 - drop_rate afterwards.
+    """
+
+    config: str
+    peepholes: bool = False
+    score_bias: bool = False
+    dropout: str = "upscale_in_train"
+
+
+_VARIANTS = {
+    "standard": _Variant("configs/attention_lstm.yaml"),
+    "videotag": _Variant(
+        "configs/attention_lstm_videotag.yaml", peepholes=True, dropout="downscale_in_infer"
+    ),
+    "paddlevideo": _Variant("configs/attention_lstm_paddlevideo.yaml", score_bias=True),
+}
 
 
 class AttentionLSTMConfig(TaggerModel):
     """MODEL section of AttentionLSTM.
 
     Attributes:
+        variant: "standard"; "videotag" or "paddlevideo" for weights of these systems: "videotag" has
+            peepholes, runs several times slower, and scales its dropout while predicting.
         drop_rate: dropout on the LSTM's output.
         embedding_size: E.
         lstm_size: H.
@@ -37,6 +67,7 @@ class AttentionLSTMConfig(TaggerModel):
         bone_network: stands in VideoTag's files without a use; only None.
     """
 
+    variant: Literal["standard", "videotag", "paddlevideo"] = "standard"
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.5
     embedding_size: Positive = 1024
     lstm_size: Positive = 512
@@ -50,11 +81,12 @@ class AttentionPool(nn.Layer):
 
     def __init__(self, in_features: int, config: AttentionLSTMConfig) -> None:
         super().__init__()
+        variant = _VARIANTS[config.variant]
         self.embed = nn.Linear(in_features, config.embedding_size)
-        self.lstm = BiLSTM(config.embedding_size, config.lstm_size)
-        self.dropout = nn.Dropout(config.drop_rate)
-        # No bias: softmax over time would cancel it, and it could never learn.
-        self.score = nn.Linear(2 * config.lstm_size, 1, bias_attr=False)
+        self.lstm = BiLSTM(config.embedding_size, config.lstm_size, peepholes=variant.peepholes)
+        self.dropout = nn.Dropout(config.drop_rate, mode=variant.dropout)
+        # No bias by default: softmax over time would cancel it, and it could never learn.
+        self.score = nn.Linear(2 * config.lstm_size, 1, bias_attr=None if variant.score_bias else False)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled states (N, 2H) and the weight of every step (N, T), which sum to 1 over real steps."""
@@ -69,6 +101,7 @@ class AttentionLSTM(nn.Layer):
 
     def __init__(self, config: AttentionLSTMConfig) -> None:
         super().__init__()
+        self.variant = config.variant
         self.pools = nn.LayerDict({name: AttentionPool(dim, config) for name, dim in config.dims.items()})
         first, second = config.fc_sizes
         self.fc1 = nn.Linear(2 * config.lstm_size * len(self.pools), first)
@@ -92,3 +125,62 @@ class AttentionLSTM(nn.Layer):
         x = paddle.concat(pooled, axis=-1)  # (N, 2H * modalities)
         x = F.tanh(self.fc2(F.relu(self.fc1(x))))
         return self.output(x), attention
+
+    def layouts(self) -> list[Layout]:
+        """The published layout of this variant, if there is one."""
+        names = list(self.pools)
+        if self.variant == "paddlevideo":
+            return [_paddlevideo_layout(names)]
+        # VideoTag's names begin with "rgb" whatever the modality is, so a second one would collide.
+        return [_videotag_layout(names[0])] if self.variant == "videotag" and len(names) == 1 else []
+
+    def remedy(self, state: Iterable[str]) -> str | None:
+        """What to do about weights of another variant."""
+        variant = _variant_of(state)
+        if variant in (None, self.variant):
+            return None
+        return f"they belong to MODEL.variant {variant}; give --config={_VARIANTS[variant].config}"
+
+
+def _variant_of(state: Iterable[str]) -> str | None:
+    """The variant whose names a file holds, published or ours; None if neither."""
+    endings = {
+        "videotag": ("rgb_lstm_forward.w_0", "lstm.forward_lstm.bias_row"),
+        "paddlevideo": ("bi_lstm0.weight_ih_l0", "score.bias"),
+        "standard": ("lstm.forward_lstm.weight_ih_l0",),
+    }
+    names = list(state)
+    found = (v for v, ends in endings.items() if any(name.endswith(ends) for name in names))
+    return next(found, None)
+
+
+def _videotag_layout(modality: str) -> Layout:
+    """Names of VideoTag's static graph."""
+    pool = f"pools.{modality}"
+    names = {f"{pool}.embed.weight": "rgb_fc.w_0", f"{pool}.embed.bias": "rgb_fc.b_0"}
+    for direction in ("forward", "backward"):
+        lstm = f"{pool}.lstm.{direction}_lstm"
+        names[f"{lstm}.projection.weight"] = f"rgb_fc_{direction}.w_0"
+        names[f"{lstm}.weight"] = f"rgb_lstm_{direction}.w_0"
+        names[f"{lstm}.bias_row"] = f"rgb_lstm_{direction}.b_0"
+    names[f"{pool}.score.weight"] = "rgb_weight.w_0"
+    for layer in ("fc1", "fc2", "output"):
+        names[f"{layer}.weight"], names[f"{layer}.bias"] = f"{layer}.w_0", f"{layer}.b_0"
+    return Layout("videotag", names)
+
+
+def _paddlevideo_layout(modalities: list[str]) -> Layout:
+    """Names of PaddleVideo's AttentionLstmHead; each LSTM weight stands in its files a second time."""
+    names = {}
+    for index, modality in enumerate(modalities):
+        pool = f"pools.{modality}"
+        for ours, theirs in (("embed", "fc_feature"), ("score", "att_fc")):
+            for value in ("weight", "bias"):
+                names[f"{pool}.{ours}.{value}"] = f"{theirs}{index}.{value}"
+        for value in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+            names[f"{pool}.lstm.forward_lstm.{value}"] = f"bi_lstm{index}.{value}"
+            names[f"{pool}.lstm.backward_lstm.{value}"] = f"bi_lstm{index}.{value}_reverse"
+    for ours, theirs in (("fc1", "fc_out1"), ("fc2", "fc_out2"), ("output", "fc_logit")):
+        for value in ("weight", "bias"):
+            names[f"{ours}.{value}"] = f"{theirs}.{value}"
+    return Layout("paddlevideo", names, prefix="head.", ignored=r"bi_lstm\d+\.0\.cell_\w+\..*")

@@ -8,13 +8,11 @@ Shapes: B frames, D = 1280.
 
 from __future__ import annotations
 
-import re
-
-import numpy as np
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from videotag.config import Section
+from videotag.models.layouts import Layout
 from videotag.registry import register_model
 
 #: repeats, output channels, kernel, stride of the first, expansion
@@ -101,46 +99,42 @@ class EfficientNetLite0(nn.Layer):
         x = self.head(self.blocks(self.stem(x)))  # (B, 1280, H / 32, W / 32)
         return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
-    @staticmethod
-    def adapt_state(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Weights in the published PyTorch layout under this file's names; others are returned as they are.
-
-        The classifier comes out as fc.weight (1280, C), transposed for Paddle, and fc.bias (C,).
-        """
-        if "_conv_stem.weight" not in state:
-            return state
-        adapted = {}
-        for name, value in state.items():
-            if name.endswith("num_batches_tracked"):
-                continue
-            adapted[_own_name(name)] = value.T if name == "_fc.weight" else value
-        return adapted
+    def layouts(self) -> list[Layout]:
+        """The published PyTorch layout, with its classifier as "fc."."""
+        names = {name: _published_name(name) for name in [*self.state_dict(), "fc.weight", "fc.bias"]}
+        transposed = frozenset({"fc.weight"})
+        return [
+            Layout(
+                "efficientnet_lite_pytorch",
+                names,
+                transposed=transposed,
+                ignored=r".*\.num_batches_tracked",
+            )
+        ]
 
 
-#: Published layer name -> ours; a block's norms are numbered, and only its place tells which they are.
+#: Our layer -> the published one, where a block's norms are numbered and only the place tells which they are.
 _LAYER_NAMES = {
-    "_conv_stem": "stem.conv",
-    "_bn0": "stem.norm",
-    "_conv_head": "head.conv",
-    "_bn1": "head.norm",
-    "_fc": "fc",
+    "stem.conv": "_conv_stem",
+    "stem.norm": "_bn0",
+    "head.conv": "_conv_head",
+    "head.norm": "_bn1",
+    "expand.conv": "_expand_conv",
+    "expand.norm": "_bn0",
+    "depthwise.conv": "_depthwise_conv",
+    "depthwise.norm": "_bn1",
+    "project.conv": "_project_conv",
+    "project.norm": "_bn2",
+    "fc": "_fc",
 }
-_BLOCK_LAYER_NAMES = {
-    "_expand_conv": "expand.conv",
-    "_bn0": "expand.norm",
-    "_depthwise_conv": "depthwise.conv",
-    "_bn1": "depthwise.norm",
-    "_project_conv": "project.conv",
-    "_bn2": "project.norm",
-}
-_VALUE_NAMES = {"running_mean": "_mean", "running_var": "_variance"}
+_VALUE_NAMES = {"_mean": "running_mean", "_variance": "running_var"}
 
 
-def _own_name(published: str) -> str:
-    """`_blocks.3._bn1.running_mean` -> `blocks.3.depthwise.norm._mean`."""
-    layer, _, value = published.rpartition(".")
+def _published_name(name: str) -> str:
+    """`blocks.3.depthwise.norm._mean` -> `_blocks.3._bn1.running_mean`."""
+    layer, _, value = name.rpartition(".")
     value = _VALUE_NAMES.get(value, value)
-    block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)", layer)
-    if block:
-        return f"blocks.{block[1]}.{_BLOCK_LAYER_NAMES.get(block[2], block[2])}.{value}"
-    return f"{_LAYER_NAMES.get(layer, layer)}.{value}"
+    if layer.startswith("blocks."):
+        _, block, layer = layer.split(".", 2)
+        return f"_blocks.{block}.{_LAYER_NAMES[layer]}.{value}"
+    return f"{_LAYER_NAMES[layer]}.{value}"

@@ -1,7 +1,8 @@
 """ResNet-18/34/50/101 as backbones: frames -> pooled features.
 
 arXiv:1512.03385 in the form called v1.5: a bottleneck strides in its 3x3 convolution, not in the first 1x1.
-Parameter names are those of paddle.vision.models.resnet*, without its classifier.
+Parameter names are those of paddle.vision.models.resnet*, without its classifier; torchvision's and
+VideoTag's are known too.
 Shapes: B frames, D = 512 (18, 34) or 2048 (50, 101).
 """
 
@@ -11,6 +12,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from videotag.config import Section
+from videotag.models.layouts import Layout
 from videotag.registry import register_model
 
 #: depth -> (blocks per stage, whether they are bottlenecks)
@@ -75,6 +77,7 @@ class ResNet(nn.Layer):
     def __init__(self, depth: int) -> None:
         super().__init__()
         blocks, bottleneck = _STAGES[depth]
+        self.depth = depth
         block = Bottleneck if bottleneck else BasicBlock
         self.conv1 = nn.Conv2D(3, 64, 7, 2, 3, bias_attr=False)
         self.bn1 = nn.BatchNorm2D(64)
@@ -93,6 +96,22 @@ class ResNet(nn.Layer):
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, D, H / 32, W / 32)
         return F.adaptive_avg_pool2d(x, 1).flatten(1)  # (B, D)
+
+    def layouts(self) -> list[Layout]:
+        """The layouts of published files, with their classifiers as "fc."."""
+        names = [*self.state_dict(), "fc.weight", "fc.bias"]
+        found = [
+            Layout("paddle.vision", {name: name for name in names}),
+            Layout(
+                "torchvision",
+                {name: _torch_name(name) for name in names},
+                transposed=frozenset({"fc.weight"}),
+                ignored=r".*\.num_batches_tracked",
+            ),
+        ]
+        if _STAGES[self.depth][1]:
+            found.append(Layout("videotag", {name: _videotag_name(name, self.depth) for name in names}))
+        return found
 
 
 @register_model("resnet18", config=BackboneConfig, kind="backbone", task="single_label")
@@ -134,3 +153,28 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Layer:
     return nn.Sequential(
         nn.Conv2D(in_channels, out_channels, 1, stride, bias_attr=False), nn.BatchNorm2D(out_channels)
     )
+
+
+def _torch_name(name: str) -> str:
+    """`layer1.0.bn1._mean` -> `layer1.0.bn1.running_mean`."""
+    return name.replace("._mean", ".running_mean").replace("._variance", ".running_var")
+
+
+def _videotag_name(name: str, depth: int) -> str:
+    """`layer3.2.conv1.weight` -> `res4b2_branch2a_weights`, `bn1._mean` -> `bn_conv1_mean`."""
+    if name.startswith("fc."):
+        return {"fc.weight": "fc_0.w_0", "fc.bias": "fc_0.b_0"}[name]
+    layer, _, value = name.rpartition(".")
+    value = {"weight": "scale", "bias": "offset", "_mean": "mean", "_variance": "variance"}[value]
+    *place, kind = layer.split(".")
+    if not place:  # the stem
+        return "conv1_weights" if kind == "conv1" else f"bn_conv1_{value}"
+    stage, block = int(place[0].removeprefix("layer")) + 1, int(place[1])
+    letter = chr(ord("a") + block)
+    if depth == 101 and stage == 4 and block:  # 23 blocks are too many for letters
+        letter = f"b{block}"
+    shortcut = place[2:] == ["downsample"]  # its convolution is 0, its norm 1
+    branch = "branch1" if shortcut else f"branch2{chr(ord('a') + int(kind[-1]) - 1)}"
+    if kind == "0" or kind.startswith("conv"):
+        return f"res{stage}{letter}_{branch}_weights"
+    return f"bn{stage}{letter}_{branch}_{value}"

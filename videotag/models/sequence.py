@@ -7,6 +7,7 @@ which come first; steps after them are padding.
 from __future__ import annotations
 
 import paddle
+import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 
@@ -57,10 +58,11 @@ class BiLSTM(nn.Layer):
     exported network behaves like this one (converters are known to drop an LSTM's sequence_length).
     """
 
-    def __init__(self, in_features: int, hidden_size: int) -> None:
+    def __init__(self, in_features: int, hidden_size: int, *, peepholes: bool = False) -> None:
         super().__init__()
-        self.forward_lstm = nn.LSTM(in_features, hidden_size)
-        self.backward_lstm = nn.LSTM(in_features, hidden_size)
+        lstm = PeepholeLSTM if peepholes else nn.LSTM
+        self.forward_lstm = lstm(in_features, hidden_size)
+        self.backward_lstm = lstm(in_features, hidden_size)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Both directions side by side, each aligned to the time of its input: (N, T, 2H)."""
@@ -68,3 +70,34 @@ class BiLSTM(nn.Layer):
         ahead, _ = self.forward_lstm(x)
         behind, _ = self.backward_lstm(take_steps(x, order))
         return paddle.concat([ahead, take_steps(behind, order)], axis=-1)
+
+
+class PeepholeLSTM(nn.Layer):
+    """LSTM whose gates also see the cell, as Paddle's old dynamic_lstm: x (N, T, D) -> (N, T, H) and the end.
+
+    Several times slower than nn.LSTM, being a loop over steps: it is here for weights that were trained so.
+    Columns of the gates stand in the order candidate, input, forget, output. bias_row (1, 7H) holds their
+    biases and the peepholes of input, forget and output; VideoTag decays it, hence not named "bias".
+    """
+
+    def __init__(self, in_features: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.projection = nn.Linear(in_features, 4 * hidden_size, bias_attr=False)
+        self.weight = self.create_parameter([hidden_size, 4 * hidden_size])
+        self.bias_row = self.create_parameter([1, 7 * hidden_size], is_bias=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """States (N, T, H), and the last hidden state and cell, (N, H) each."""
+        biases, peep_input, peep_forget, peep_output = paddle.split(
+            self.bias_row, [4 * self.hidden_size] + 3 * [self.hidden_size], axis=1
+        )
+        hidden = cell = paddle.zeros([x.shape[0], self.hidden_size], x.dtype)
+        states = []
+        for step in paddle.unbind(self.projection(x) + biases, axis=1):  # (N, 4H) each
+            candidate, input_, forget, output = paddle.split(step + hidden @ self.weight, 4, axis=1)
+            kept = F.sigmoid(forget + peep_forget * cell) * cell
+            cell = kept + F.sigmoid(input_ + peep_input * cell) * F.tanh(candidate)
+            hidden = F.sigmoid(output + peep_output * cell) * F.tanh(cell)
+            states.append(hidden)
+        return paddle.stack(states, axis=1), (hidden, cell)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from paddle import Tensor, nn
 from pydantic import model_validator
 
 from videotag.config import ExtractorModel, Positive
+from videotag.models.layouts import Layout
 from videotag.registry import get_model, list_models, register_model
 
 
@@ -42,6 +42,8 @@ class TSNConfig(ExtractorModel):
 class TSN(nn.Layer):
     """Clips (N, T, 3, H, W) -> logits (N, C), or features (N, T, D)."""
 
+    classifier = "fc"  # the layer that starts anew for other classes
+
     def __init__(self, config: TSNConfig) -> None:
         super().__init__()
         entry = get_model(str(config.backbone))
@@ -58,10 +60,6 @@ class TSN(nn.Layer):
         frames = clips.flatten(0, 1)  # (N * T, 3, H, W)
         return self.backbone(frames).reshape([*clips.shape[:2], self.feature_dim])
 
-    def adapt_state(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Weights of a bare backbone, in a layout that it knows, under this network's names."""
-        adapt = getattr(self.backbone, "adapt_state", None)
-        adapted: dict[str, np.ndarray] = adapt(state) if adapt else state
-        if any(name.startswith("backbone.") for name in adapted):
-            return adapted
-        return {name if name.startswith("fc.") else f"backbone.{name}": x for name, x in adapted.items()}
+    def layouts(self) -> list[Layout]:
+        """The published layouts of the backbone, classifier included."""
+        return [layout.inside("backbone.") for layout in self.backbone.layouts()]

@@ -1,0 +1,211 @@
+"""A training run that is broken off goes on to the very same weights, whatever broke it off and when."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videotag.config import load_config
+from videotag.engine.run_state import load_newest, set_aside
+from videotag.engine.train import train_model
+from videotag.errors import ConfigError, FileListError
+from videotag.formats.filelist import read_filelist
+from videotag.formats.weights import read_weights
+from videotag.models import load_models
+
+load_models()
+
+NAME = "AttentionLSTM"
+RUN = [("TRAIN.epoch", 5)]
+
+
+def train(save_dir, *, overrides=(), resume=False, **options):
+    config = load_config("tagger.yaml", overrides=[*RUN, *overrides])
+    entries = read_filelist(config.train.filelist, labels="required", num_classes=4)
+    valid = read_filelist(config.valid.filelist, num_classes=4)
+    return train_model(config, entries, valid, save_dir=save_dir, resume=resume, **options)
+
+
+def same_weights(one, two):
+    one, two = read_weights(one), read_weights(two)
+    return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+AIDS = {
+    "rmsprop": [],
+    "adam and clipping": [("TRAIN.optimizer", "adam"), ("TRAIN.clip_norm", 1.0)],
+    "momentum, running mean and parts": [
+        ("TRAIN.optimizer", "momentum"),
+        ("TRAIN.ema_decay", 0.9),
+        ("TRAIN.accumulate_steps", 2),
+    ],
+    "warm-up, decay, frozen parts and rates": [
+        ("TRAIN.warmup_epochs", 2),
+        ("TRAIN.decay_epochs", [3]),
+        ("TRAIN.freeze", ["pools.*.embed.*"]),
+        ("TRAIN.lr_factors", {"output.*": 10.0}),
+    ],
+}
+
+
+@pytest.mark.parametrize("aids", AIDS.values(), ids=AIDS)
+def test_a_resumed_run_ends_in_the_weights_of_an_unbroken_one(tagger_dir, aids):
+    unbroken = train(tagger_dir / "unbroken", overrides=aids)
+    train(tagger_dir / "broken", overrides=[*aids, ("TRAIN.epoch", 2)])
+    resumed = train(tagger_dir / "broken", overrides=aids, resume=True)
+    assert same_weights(resumed.last_path, unbroken.last_path)
+    assert same_weights(resumed.best_path, unbroken.best_path)
+    assert resumed.best == unbroken.best
+    assert same_weights(tagger_dir / "broken" / f"{NAME}_best.pdparams", unbroken.best_path)
+
+
+KILLED_RUN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from videotag.cli.main import main
+sys.exit(main(["train", "--config=tagger.yaml", "--save_dir=killed", "--epoch=5", "--resume"]))
+"""
+
+
+def strike(log, num_lines, delay_sec):
+    """Starts or resumes the run, kills it a moment after its log has grown, and returns its exit code."""
+    command = [sys.executable, "-c", KILLED_RUN, str(Path(__file__).parents[2])]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            # Starting takes most of the time: wait until training is under way, then strike at any moment.
+            if log.exists() and log.read_bytes().count(b"\n") > num_lines:
+                time.sleep(delay_sec)
+                process.kill()
+                break
+            time.sleep(0.001)
+    return process.returncode
+
+
+@pytest.mark.slow
+def test_runs_killed_at_random_moments_end_in_the_weights_of_an_unbroken_one(tagger_dir):
+    unbroken = train(tagger_dir / "unbroken")
+    rng = random.Random(time.time_ns())
+    log = tagger_dir / "killed" / "train_log.jsonl"
+    codes = []
+    for _ in range(4):
+        num_lines = log.read_bytes().count(b"\n") if log.exists() else 0
+        codes.append(strike(log, num_lines, rng.uniform(0, 0.2)))
+    codes.append(strike(log, 10**9, 0))
+    assert codes[-1] == 0
+    assert -signal.SIGKILL in codes
+    assert same_weights(tagger_dir / "killed" / f"{NAME}.pdparams", unbroken.last_path)
+    assert same_weights(tagger_dir / "killed" / f"{NAME}_best.pdparams", unbroken.best_path)
+
+
+@pytest.mark.parametrize("suffix", ["pdparams", "pdopt", "json"])
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(tagger_dir, caplog, suffix, damage):
+    unbroken = train(tagger_dir / "unbroken")
+    train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 3)])
+    path = tagger_dir / "ck" / f"{NAME}_epoch2.{suffix}"
+    content = path.read_bytes()
+    path.unlink()  # the weights are one file with the links to them
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] if damage == "cut" else content.replace(content[middle:], b"\x01" * 9))
+    with caplog.at_level("WARNING", "videotag"):
+        resumed = train(tagger_dir / "ck", resume=True)
+    assert "epoch2.pdparams: damaged" in caplog.text
+    assert "going back to the one before" in caplog.text
+    assert same_weights(resumed.last_path, unbroken.last_path)
+
+
+def test_the_running_mean_is_what_is_saved_and_the_raw_weights_go_on(tagger_dir):
+    plain = train(tagger_dir / "plain", overrides=[("TRAIN.epoch", 1)])
+    mean = train(tagger_dir / "mean", overrides=[("TRAIN.epoch", 1), ("TRAIN.ema_decay", 0.5)])
+    assert not same_weights(plain.last_path, mean.last_path)
+    raw = read_weights(tagger_dir / "mean" / f"{NAME}_epoch0.pdopt")
+    for name, array in read_weights(plain.last_path).items():
+        np.testing.assert_array_equal(raw[f"raw.{name}"], array)
+
+
+def test_resume_without_a_checkpoint_starts_anew(tagger_dir):
+    result = train(tagger_dir / "ck", resume=True)
+    assert same_weights(result.last_path, train(tagger_dir / "other").last_path)
+
+
+def test_a_finished_run_resumes_to_itself_and_more_epochs_go_on(tagger_dir):
+    first = train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 2)])
+    again = train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 2)], resume=True)
+    assert (again.last_path, again.best) == (first.last_path, first.best)
+    assert same_weights(
+        train(tagger_dir / "ck", resume=True).last_path, train(tagger_dir / "whole").last_path
+    )
+
+
+def test_a_resumed_run_may_not_change_what_decides_the_weights(tagger_dir):
+    train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1)])
+    with pytest.raises(ConfigError) as caught:
+        train(
+            tagger_dir / "ck", overrides=[("TRAIN.learning_rate", 0.5), ("MODEL.lstm_size", 3)], resume=True
+        )
+    assert "MODEL.lstm_size: 3, but the run to resume has 5" in str(caught.value)
+    assert "TRAIN.learning_rate: 0.5, but the run to resume has 0.01" in str(caught.value)
+    with Path("features/train.list").open("a", encoding="utf-8") as file:
+        file.write("features/val0.npy 1\n")
+    with pytest.raises(FileListError, match=r"features/train.list: not the list that the run in .*ck began"):
+        train(tagger_dir / "ck", resume=True)
+
+
+def test_a_new_run_moves_the_earlier_one_aside(tagger_dir, caplog):
+    first = read_weights(train(tagger_dir / "ck", labels=["a", "b", "c", "d"]).last_path)
+    first = {name: array.copy() for name, array in first.items()}
+    with caplog.at_level("WARNING", "videotag"):
+        train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1), ("TRAIN.seed", 9)])
+    assert f"the earlier run in it was moved to {tagger_dir / 'ck' / 'earlier-1'}" in caplog.text
+    names = {path.name for path in (tagger_dir / "ck").iterdir()}
+    assert names == {
+        "earlier-1",
+        "config.yaml",
+        "train_log.jsonl",
+        f"{NAME}.pdparams",
+        f"{NAME}_best.pdparams",
+        *(f"{NAME}_epoch0.{kind}" for kind in ("json", "pdopt", "pdparams")),
+    }
+    assert (tagger_dir / "ck" / "earlier-1" / "labels.txt").is_file()
+    kept = read_weights(tagger_dir / "ck" / "earlier-1" / f"{NAME}.pdparams")
+    assert all(np.array_equal(kept[name], first[name]) for name in first)
+    train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1)])
+    assert (tagger_dir / "ck" / "earlier-2").is_dir()
+    assert set_aside(tagger_dir / "nothing here", NAME) is None
+
+
+@pytest.mark.parametrize(
+    ("keep", "weights", "states"), [(None, {0, 1, 2, 3, 4}, {3, 4}), (1, {4}, {4}), (3, {2, 3, 4}, {2, 3, 4})]
+)
+def test_keep_says_how_many_checkpoints_stay(tagger_dir, keep, weights, states):
+    result = train(tagger_dir / "ck", overrides=[("TRAIN.keep", keep)], valid_interval=0)
+    files = {path.name for path in (tagger_dir / "ck").iterdir()}
+    assert {n for n in range(5) if f"{NAME}_epoch{n}.pdparams" in files} == weights
+    assert {n for n in range(5) if f"{NAME}_epoch{n}.pdopt" in files} == states
+    assert {n for n in range(5) if f"{NAME}_epoch{n}.json" in files} == states
+    assert result.best_path == result.last_path
+
+
+def test_the_best_weights_stay_whatever_keep_says(tagger_dir):
+    rate_then_none = [("TRAIN.keep", 1), ("TRAIN.decay_epochs", [1]), ("TRAIN.decay_gamma", 1e-9)]
+    result = train(tagger_dir / "ck", overrides=rate_then_none)  # nothing gets better after the first epoch
+    assert result.best_path == tagger_dir / "ck" / f"{NAME}_epoch0.pdparams"
+    assert result.best_path.is_file()
+
+
+def test_early_stop_ends_a_run_without_gains_and_resuming_does_not_go_on(tagger_dir):
+    stop = [("TRAIN.early_stop", 2), ("TRAIN.decay_epochs", [1]), ("TRAIN.decay_gamma", 1e-9)]
+    train(tagger_dir / "ck", overrides=stop)
+    found = load_newest(tagger_dir / "ck", NAME)
+    assert (found.progress.epoch, found.progress.without_gain) == (3, 2)
+    train(tagger_dir / "ck", overrides=stop, resume=True)
+    lines = (tagger_dir / "ck" / "train_log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert max(json.loads(line).get("epoch", 0) for line in lines) == 2

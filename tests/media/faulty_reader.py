@@ -1,0 +1,32 @@
+"""Stands for FrameReader in a decoding child, and does there what the file's name says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+from videotag.media.video import FrameReader
+
+
+class FaultyReader(FrameReader):
+    """After its first frame "hangs" hangs, "segfaults" crashes, "killed" is killed ..."""
+
+    def __iter__(self):
+        for frame in super().__iter__():
+            yield frame
+            self._misbehave(str(self._path))
+
+    def _misbehave(self, path):
+        if "hangs" in path:
+            threading.Event().wait()
+        if "segfaults" in path:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "killed" in path:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "greedy" in path:
+            raise MemoryError
+        if "buggy" in path:
+            raise ZeroDivisionError("division\nby zero")
+        if "chatty" in path:
+            os.write(1, b"not a frame")

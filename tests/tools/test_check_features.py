@@ -1,0 +1,245 @@
+"""What the check finds in features, alone and between files."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import check_features
+
+from videotag.formats.features import write_features
+
+STAMP = {"extractor": "TSN/resnet50", "seg_num": 300, "weights_sha256": "ab"}
+
+
+def save(path, array, **stamp):
+    write_features(path, np.asarray(array, np.float32), stamp={**stamp, "input": {"name": path}})
+
+
+def ramp(first, num_rows=3, width=2):
+    """Rows that are neither zero nor equal, and differ with `first`."""
+    return first + 1 + np.arange(num_rows * width, dtype=np.float32).reshape(num_rows, width)
+
+
+@pytest.fixture
+def clean(work_dir):
+    """features/a.npy to d.npy with 3 to 6 rows; train.list names a and b, val.list c and d."""
+    for index, name in enumerate("abcd"):
+        save(f"features/{name}.npy", ramp(10 * index, num_rows=3 + index), **STAMP)
+    Path("train.list").write_text("features/a.npy 0\nfeatures/b.npy 1\n", encoding="utf-8")
+    Path("val.list").write_text("# none\nfeatures/c.npy 0\nfeatures/d.npy 1\n", encoding="utf-8")
+    return work_dir
+
+
+def run(capsys, *argv):
+    code = check_features.main([*argv, "--json"])
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return code, json.loads(printed.out)
+
+
+def problems(capsys, *argv):
+    """(kind, text) of every problem."""
+    code, found = run(capsys, *argv)
+    assert code == (1 if found["problems"] else 0)
+    return [(problem["kind"], problem["text"]) for problem in found["problems"]]
+
+
+@pytest.mark.parametrize("argv", [("train.list", "val.list"), ("features",), ("features", "--dim=2")])
+def test_clean_features_have_no_problems_and_are_counted(clean, capsys, argv):
+    code, found = run(capsys, *argv)
+    assert code == 0
+    assert found == {
+        "num_files": 4,
+        "num_usable": 4,
+        "num_problems": {},
+        "modalities": {
+            "": {"num_files": 4, "num_rows": {"min": 3, "median": 4.5, "max": 6}, "widths": {"2": 4}}
+        },
+        "extractors": [{"num_files": 4, "stamp": STAMP}],
+        "problems": [],
+    }
+
+
+def test_the_table_shows_the_same(clean, capsys):
+    np.save("features/e.npy", np.ones((4, 2), np.float32))
+    assert check_features.main(["features"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "files 5, usable 5"
+    assert lines[2].split() == ["modality", "files", "T", "min", "median", "max", "widths", "(files)"]
+    assert lines[3].split() == ["-", "5", "3", "4", "6", "2", "(5)"]
+    assert lines[4] == f"made by: {json.dumps(STAMP)}: 4 files"
+    assert lines[5] == "made by: no stamp: 1 files"
+    assert lines[7].startswith("features/e.npy: all 4 rows are equal")
+    assert lines[8] == "problems: constant 1"
+
+
+def test_every_problem_of_one_file_is_named(clean, capsys):
+    bad = {"dead": [[1, 2], [0, 0], [0, 0]], "constant": [[1, 2]] * 3, "wide": [[1, 2, 3], [4, 5, 6]]}
+    bad["nan"] = [[1, np.nan], [1, 2]]
+    for name, array in bad.items():
+        save(f"features/{name}.npy", array, **STAMP)
+    Path("features/empty.npy").touch()
+    with Path("train.list").open("a", encoding="utf-8") as file:
+        file.write("".join(f"features/{name}.npy\n" for name in [*bad, "empty", "gone"]))
+    assert problems(capsys, "train.list", "--dim=2") == [
+        ("missing", "features/gone.npy: no such file; extract the features first, or correct the path"),
+        (
+            "unusable",
+            "features/empty.npy: empty; extract the features with tsn_extractor.py or numpy.save",
+        ),
+        (
+            "width",
+            "features/wide.npy: shape (2, 3), expected (T, 2); was it extracted with another backbone?",
+        ),
+        ("not_finite", "features/nan.npy: 1 of 2 rows hold NaN or infinite values; extract it again"),
+        (
+            "dead_rows",
+            "features/dead.npy: 2 of 3 rows are all zero, the first is row 1;"
+            " cut them off, or extract it again",
+        ),
+        (
+            "constant",
+            "features/constant.npy: all 3 rows are equal, as of one frame shown all the time;"
+            " look at the video",
+        ),
+    ]
+
+
+def test_without_dim_the_usual_width_is_expected(clean, capsys):
+    save("features/wide.npy", ramp(0, width=5), **STAMP)
+    assert problems(capsys, "features") == [
+        ("width", "features/wide.npy: shape (3, 5), but 4 of 5 files are 2 wide; extract it as those")
+    ]
+
+
+def test_one_row_is_not_constant_and_rows_of_zeros_alone_are_reported_once(work_dir, capsys):
+    save("one.npy", [[1, 2]])
+    save("zero.npy", [[0, 0], [0, 0]])
+    assert [kind for kind, _ in problems(capsys, ".")] == ["dead_rows"]
+
+
+def test_equal_values_are_found_whatever_type_and_stamp(clean, capsys):
+    np.save("features/e.npy", np.asfortranarray(ramp(0).astype(np.float64)))
+    assert problems(capsys, "features") == [
+        (
+            "duplicate",
+            "features/e.npy (features): the same values as features/a.npy (features); remove one of the two",
+        )
+    ]
+
+
+def test_equal_values_of_another_shape_are_no_duplicates(work_dir, capsys):
+    save("a.npy", ramp(0, num_rows=2, width=3))
+    save("b.npy", ramp(0, num_rows=3, width=2))
+    assert [kind for kind, _ in problems(capsys, ".")] == ["width"]
+
+
+def test_a_video_in_two_splits_is_named_by_path_and_by_values(clean, capsys):
+    save("features/copy.npy", ramp(0), **STAMP)
+    with Path("val.list").open("a", encoding="utf-8") as file:
+        file.write(f"{clean}/features/b.npy 1\nfeatures/copy.npy 0\n./features/c.npy 0\n")
+    assert problems(capsys, "train.list", "val.list") == [
+        ("duplicate", "features/c.npy: listed 2 times: val.list:2, val.list:6; leave one"),
+        ("leak", "features/b.npy: in several splits: train.list:2, val.list:4; leave it in one"),
+        (
+            "leak",
+            "features/copy.npy (val.list:5): the same values as features/a.npy (train.list:1),"
+            " in another split; leave one of the two",
+        ),
+    ]
+
+
+def test_features_of_two_extractors_are_named_with_what_differs(clean, capsys):
+    save("features/e.npy", ramp(99), **{**STAMP, "seg_num": 100})
+    assert problems(capsys, "features") == [
+        (
+            "mixed_extractors",
+            "features/e.npy: made by another extractor than features/a.npy: seg_num 100 against 300;"
+            " 1 of the former, 4 of the latter; extract all again with one of the two",
+        )
+    ]
+
+
+def test_modalities_of_an_npz_are_checked_each(work_dir, capsys):
+    np.savez("a.npz", rgb=ramp(0), audio=np.zeros((2, 3), np.float32))
+    np.savez("b.npz", rgb=ramp(5), audio=ramp(1, width=4))
+    assert problems(capsys, ".", "--dim=rgb=2,audio=3") == [
+        ("width", "b.npz[audio]: shape (3, 4), expected (T, 3); was it extracted with another backbone?"),
+        (
+            "dead_rows",
+            "a.npz[audio]: 2 of 2 rows are all zero, the first is row 0; cut them off, or extract it again",
+        ),
+    ]
+    _, found = run(capsys, ".")
+    assert {name: row["widths"] for name, row in found["modalities"].items()} == {
+        "audio": {"3": 1, "4": 1},
+        "rgb": {"2": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["gone"], "gone: no such file or folder; check the path"),
+        (["empty"], "empty: no .npy or .npz in this folder or below it; extract some first"),
+        (["features/a.npy"], "features/a.npy: a feature file; give its folder, or a list of such files"),
+        (["bad.list"], "bad.list:1: label 'x' is not an integer"),
+        (["features", "--dim=0"], "argument --dim: '0' is no width, such as 2048 or rgb=2048,audio=128"),
+        (["features", "--dim=rgb=1,2"], "argument --dim: 'rgb=1,2' is no width"),
+        (["features", "--dim=a=1,a=2"], "argument --dim: 'a=1,a=2' is no width"),
+        (["features", "--threads=0"], "argument --threads: '0' is not a whole number from 1"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(clean, capsys, argv, message):
+    Path("empty").mkdir()
+    Path("bad.list").write_text("a.npy x\n", encoding="utf-8")
+    assert check_features.main(argv) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"check_features.py: {message}")
+    assert printed.err.count("\n") == 1
+
+
+def test_ctrl_c_ends_with_130(clean, capsys, monkeypatch):
+    def interrupted(path, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check_features, "check_file", interrupted)
+    assert check_features.main(["features"]) == 130
+    assert capsys.readouterr().err == "check_features.py: interrupted\n"
+
+
+def test_memory_holds_a_file_per_thread_not_all(work_dir):
+    for index in range(40):
+        save(f"{index}.npy", ramp(index, num_rows=64, width=1024))  # 256 KiB each, 10 MiB together
+    check_features.main([".", "--threads=1"])  # imports
+    tracemalloc.start()
+    assert check_features.main([".", "--threads=1"]) == 0
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * 256 * 1024
+
+
+@given(
+    features=hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=4),
+        elements=st.sampled_from([0.0, -0.0, 1.0, 2.0]),
+    )
+)
+def test_dead_rows_and_constant_videos_against_plain_loops(features):
+    rows = features.tolist()
+    dead = [row for row in rows if all(value == 0 for value in row)]
+    constant = not dead and len(rows) > 1 and all(row == rows[0] for row in rows)
+    found = check_features.check_values(features, "a.npy", place="a.npy")
+    assert [problem.kind for problem in found] == ["dead_rows"] * bool(dead) + ["constant"] * constant

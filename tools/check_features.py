@@ -1,0 +1,341 @@
+"""Checks features before a training is spent on them: values, doubles, leaks between splits, extractors.
+
+    python tools/check_features.py data/lists/train.list data/lists/val.list --dim 2048
+    python tools/check_features.py data/features --json
+
+Every problem is a line: missing and unusable files, another width, NaN or infinity, rows of zeros, videos
+whose rows are all equal, the same values in two files, a video in two lists, features of several extractors.
+Exit codes: 0 clean, 1 problems found, 2 a mistake in the command line or in a list.
+Shapes: T steps, D feature width.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from run_tool import run_tool
+
+from videotag.cli import arguments
+from videotag.cli.main import Parser
+from videotag.cli.predict import FEATURE_SUFFIXES
+from videotag.datasets.features import mixed_extractors
+from videotag.datasets.prefetch import prefetch
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FeatureFileError
+from videotag.formats.features import (
+    extractor_of,
+    list_modalities,
+    read_modalities,
+    read_shapes_and_stamp,
+)
+from videotag.formats.filelist import read_filelist
+from videotag.progress import track
+
+#: Every kind of problem, in the order of the report.
+KINDS = (
+    *("missing", "unusable", "width", "not_finite", "dead_rows", "constant"),
+    *("duplicate", "leak", "mixed_extractors"),
+)
+_MAX_THREADS = 8  # every thread holds a file, and a disk serves no more of them at once
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One of KINDS, and the line that says what, where and the remedy."""
+
+    kind: str
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What was found in a file.
+
+    Attributes:
+        path: as written in the first list that names it.
+        shapes: (T, D) by modality, "" for the one of a .npy; none if the file is unusable.
+        digest: of the values as float32; files of equal values have equal ones. None if unusable.
+        extractor: what made it, as of `extractor_of`; None without a stamp.
+        problems: of this file alone.
+    """
+
+    path: str
+    shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    digest: str | None = None
+    extractor: str | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass
+class Files:
+    """Files by their absolute path.
+
+    Attributes:
+        paths: as first written.
+        places: (list or folder, place for messages) of every time that it is named.
+    """
+
+    paths: dict[str, str] = field(default_factory=dict)
+    places: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, path: str, source: str, place: str) -> None:
+        key = os.path.abspath(path)  # noqa: PTH100 - keeps symlinks
+        self.paths.setdefault(key, path)
+        self.places[key].append((source, place))
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="check_features.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "sources", nargs="+", metavar="LIST|FOLDER", help="one per split, so that videos in two are found"
+    )
+    parser.add_argument(
+        "--dim",
+        type=parse_dims,
+        metavar="D|NAME=D,...",
+        help="the width expected, of .npz by modality; not given: the one that most files have",
+    )
+    parser.add_argument("--threads", type=arguments.natural, default=min(_MAX_THREADS, os.cpu_count() or 1))
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table and the problems."""
+    files = find_files(args.sources)
+    check = partial(check_file, dims=args.dim)
+    found = prefetch(check, files.paths.values(), num_threads=args.threads, ahead=2 * args.threads)
+    reports = dict(zip(files.paths, track(found, "check", len(files.paths)), strict=True))
+    problems = find_problems(files, reports, find_widths=args.dim is None)
+    result = summarize(list(reports.values()), problems)
+    lines = [json.dumps(result, indent=2, ensure_ascii=False)] if args.json else table(result)
+    for line in lines:
+        arguments.show(line)
+    return EXIT_FAILURES if problems else EXIT_OK
+
+
+def find_files(sources: Iterable[str]) -> Files:
+    """The feature files of lists and folders.
+
+    Raises:
+        ConfigError: nothing is there, or a folder holds no features.
+        FileListError: as read_filelist; entries may be missing, which is for the report.
+    """
+    files = Files()
+    for source in sources:
+        path = arguments.check_readable(source)
+        if path.is_dir():
+            found = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
+            if not found:
+                raise ConfigError(f"{source}: no .npy or .npz in this folder or below it; extract some first")
+            for name in found:
+                files.add(name, source, source)
+        elif path.suffix.lower() in FEATURE_SUFFIXES:
+            raise ConfigError(f"{source}: a feature file; give its folder, or a list of such files")
+        else:
+            for entry in read_filelist(path, must_exist=False):
+                files.add(entry.path, source, f"{source}:{entry.line}")
+    return files
+
+
+def check_file(path: str, *, dims: Mapping[str, int] | None) -> FileReport:
+    """What one file holds; reads it whole.
+
+    Args:
+        path: a .npy or .npz.
+        dims: width by modality; {"": D}: of every array; None: any.
+    """
+    wanted: Mapping[str, int | None] = dims or {"": None}
+    try:
+        if "" in wanted:
+            wanted = {name: wanted[""] for name in list_modalities(path) or [""]}
+        features = read_modalities(path, wanted)
+        shapes, stamp = read_shapes_and_stamp(path, wanted)
+    except FeatureFileError as error:
+        return FileReport(path, problems=(Problem(_kind_of_failure(path, wanted), path, str(error)),))
+    digest = hashlib.blake2b(digest_size=16)
+    problems = []
+    for name, array in sorted(features.items()):
+        digest.update(str(array.shape).encode())
+        digest.update(array.data)
+        problems += check_values(array, path, place=f"{path}[{name}]" if len(features) > 1 else path)
+    extractor = sys.intern(extractor_of(stamp)) if stamp is not None else None
+    return FileReport(path, shapes, digest.hexdigest(), extractor, tuple(problems))
+
+
+def check_values(features: np.ndarray, path: str, *, place: str) -> list[Problem]:
+    """Rows of zeros, or rows that are all equal.
+
+    Args:
+        features: (T, D), finite.
+        path: of the file.
+        place: for the text; names the modality where there are several.
+    """
+    dead = np.flatnonzero(~features.any(axis=1))
+    if len(dead):
+        text = f"{place}: {len(dead)} of {len(features)} rows are all zero, the first is row {dead[0]}"
+        return [Problem("dead_rows", path, f"{text}; cut them off, or extract it again")]
+    if len(features) > 1 and (features == features[0]).all():
+        text = f"{place}: all {len(features)} rows are equal, as of one frame shown all the time"
+        return [Problem("constant", path, f"{text}; look at the video")]
+    return []
+
+
+def find_problems(files: Files, reports: Mapping[str, FileReport], *, find_widths: bool) -> list[Problem]:
+    """All problems, those between files too, in the order of KINDS.
+
+    Args:
+        files: where the files were named.
+        reports: by absolute path, as in `files`.
+        find_widths: expects of every modality the width that most files have.
+    """
+    problems = [problem for report in reports.values() for problem in report.problems]
+    if find_widths:
+        problems += _other_widths(list(reports.values()))
+    problems += [*_named_twice(files), *_equal_values(files, reports)]
+    extractors = {
+        report.path: report.extractor for report in reports.values() if report.extractor is not None
+    }
+    problems += [
+        Problem("mixed_extractors", path, text) for path, text in mixed_extractors(extractors).items()
+    ]
+    return sorted(problems, key=lambda problem: KINDS.index(problem.kind))  # stable: files stay in order
+
+
+def summarize(reports: Sequence[FileReport], problems: Sequence[Problem]) -> dict[str, Any]:
+    """The report as JSON holds it."""
+    lengths: dict[str, list[int]] = defaultdict(list)
+    widths: dict[str, Counter[int]] = defaultdict(Counter)
+    for report in reports:
+        for name, (num_rows, width) in report.shapes.items():
+            lengths[name].append(num_rows)
+            widths[name][width] += 1
+    extractors = Counter(report.extractor for report in reports if report.shapes)
+    return {
+        "num_files": len(reports),
+        "num_usable": sum(1 for report in reports if report.shapes),
+        "num_problems": dict(sorted(Counter(problem.kind for problem in problems).items())),
+        "modalities": {
+            name: {
+                "num_files": len(found),
+                "num_rows": {"min": min(found), "median": statistics.median(found), "max": max(found)},
+                "widths": {str(width): count for width, count in sorted(widths[name].items())},
+            }
+            for name, found in sorted(lengths.items())
+        },
+        "extractors": [
+            {"num_files": count, "stamp": None if extractor is None else json.loads(extractor)}
+            for extractor, count in extractors.most_common()
+        ],
+        "problems": [asdict(problem) for problem in problems],
+    }
+
+
+def table(found: Mapping[str, Any]) -> list[str]:
+    """What `summarize` returns, as lines for people."""
+    lines = [f"files {found['num_files']}, usable {found['num_usable']}", ""]
+    if found["modalities"]:
+        lines.append(f"{'modality':<12}{'files':>8}{'T min':>8}{'median':>8}{'max':>8}  widths (files)")
+    for name, row in found["modalities"].items():
+        rows = row["num_rows"]
+        widths = ", ".join(f"{width} ({count})" for width, count in row["widths"].items())
+        counts = f"{row['num_files']:>8}{rows['min']:>8}{rows['median']:>8g}{rows['max']:>8}"
+        lines.append(f"{name or '-':<12}{counts}  {widths}")
+    for row in found["extractors"]:
+        stamp = "no stamp" if row["stamp"] is None else json.dumps(row["stamp"], ensure_ascii=False)
+        lines.append(f"made by: {stamp}: {row['num_files']} files")
+    lines += ["", *(problem["text"] for problem in found["problems"])]
+    counts = ", ".join(f"{kind} {count}" for kind, count in found["num_problems"].items())
+    return [*lines, f"problems: {counts or 'none'}"]
+
+
+def parse_dims(text: str) -> dict[str, int]:
+    """The widths of --dim: `2048` of every array as {"": 2048}, `rgb=2048,audio=128` by modality."""
+    try:
+        pairs = [part.rpartition("=") for part in text.split(",")]
+        dims = {name: int(width) for name, _, width in pairs}
+    except ValueError:
+        dims = {}
+    if not dims or min(dims.values()) < 1 or len(dims) < len(pairs) or ("" in dims and len(dims) > 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is no width, such as 2048 or rgb=2048,audio=128")
+    return dims
+
+
+def _kind_of_failure(path: str, dims: Mapping[str, int | None]) -> str:
+    """Which of KINDS keeps `read_modalities` from reading a file."""
+    if not Path(path).exists():
+        return "missing"
+    for kind, checked in (("unusable", dict.fromkeys(dims)), ("width", dims)):
+        try:
+            read_shapes_and_stamp(path, checked)
+        except FeatureFileError:
+            return kind
+    return "not_finite"
+
+
+def _other_widths(reports: Sequence[FileReport]) -> Iterable[Problem]:
+    """A problem for every file that is not as wide as most."""
+    widths: dict[str, Counter[int]] = defaultdict(Counter)
+    for report in reports:
+        for name, (_, width) in report.shapes.items():
+            widths[name][width] += 1
+    usual = {name: counts.most_common(1)[0] for name, counts in widths.items()}
+    for report in reports:
+        for name, shape in report.shapes.items():
+            width, count = usual[name]
+            if shape[1] != width:
+                text = f"{report.path}: shape {shape}, but {count} of {sum(widths[name].values())} files are"
+                yield Problem("width", report.path, f"{text} {width} wide; extract it as those")
+
+
+def _named_twice(files: Files) -> Iterable[Problem]:
+    """A problem for every file that lists name more than once."""
+    for key, places in files.places.items():
+        if len(places) > 1:
+            path, among = files.paths[key], ", ".join(place for _, place in places)
+            if len({source for source, _ in places}) > 1:
+                text = f"{path}: in several splits: {among}; leave it in one"
+                yield Problem("leak", path, text)
+            else:
+                yield Problem("duplicate", path, f"{path}: listed {len(places)} times: {among}; leave one")
+
+
+def _equal_values(files: Files, reports: Mapping[str, FileReport]) -> Iterable[Problem]:
+    """A problem for every file that holds the same values as an earlier one."""
+    first: dict[str, str] = {}
+    for key, report in reports.items():
+        if report.digest is None:
+            continue
+        other = first.setdefault(report.digest, key)
+        if other == key:
+            continue
+        (source, place), (other_source, other_place) = files.places[key][0], files.places[other][0]
+        text = f"{report.path} ({place}): the same values as {files.paths[other]} ({other_place})"
+        if source == other_source:
+            yield Problem("duplicate", report.path, f"{text}; remove one of the two")
+        else:
+            yield Problem("leak", report.path, f"{text}, in another split; leave one of the two")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_tool(build_parser(), run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

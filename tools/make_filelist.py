@@ -1,0 +1,255 @@
+"""Makes train, val and test lists and labels.txt from a folder per class or from a CSV.
+
+    python tools/make_filelist.py clips data/lists                    # clips/cat/a.mp4, clips/dog/film1/b.mp4
+    python tools/make_filelist.py clips data/lists --group_by folder  # all clips of film1 in one split
+    python tools/make_filelist.py videos.csv data/lists --label_column tags --group_column film
+
+What a folder and a CSV must look like: tools/video_sources.py. Why a video is in its split: tools/splits.py.
+Class ids are those of --label_file, else the places of the labels in alphabetical order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from run_tool import run_tool
+from splits import SPLITS, assign_splits
+from video_sources import SUFFIXES, CsvOptions, Video, videos_in_csv, videos_in_folder
+
+from videotag.cli import arguments
+from videotag.cli.main import Parser
+from videotag.errors import EXIT_OK, ConfigError, FileListError, LabelFileError, OutputError, one_error
+from videotag.formats.filelist import ListEntry, quote_path, write_filelist
+from videotag.labels import read_labels, write_labels
+
+_CSV_FLAGS = ("path_column", "label_column", "separator", "group_column", "root")
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="make_filelist.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="folder with a folder per class, or a CSV")
+    parser.add_argument("out_dir", metavar="OUT_DIR", help="for train.list, val.list, test.list, labels.txt")
+    parser.add_argument("--label_file", help="its class ids are kept; any other label is an error")
+    parser.add_argument(
+        "--split", type=parse_ratios, default=(0.8, 0.1, 0.1), help="train,val,test (default: 0.8,0.1,0.1)"
+    )
+    parser.add_argument("--seed", type=arguments.whole, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--group_by",
+        metavar="folder|REGEX",
+        help="keep a folder's videos in one split (below the class's folder), or those in whose path the "
+        "regular expression finds the same; its first (...), if it has one",
+    )
+    parser.add_argument("--group_column", help="CSV: videos with the same value stay in one split")
+    parser.add_argument("--path_column", help="CSV: default path")
+    parser.add_argument(
+        "--label_column", action="append", help="CSV: default labels; may be given repeatedly"
+    )
+    parser.add_argument("--separator", help="CSV: between the labels of a cell (default: |)")
+    parser.add_argument("--root", help="CSV: folder at which its paths start (default: the working folder)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the lists and prints what is in them."""
+    source, out_dir = arguments.check_readable(args.source), Path(args.out_dir)
+    if source.is_dir():
+        given = [f"--{name}" for name in _CSV_FLAGS if getattr(args, name) is not None]
+        if given:
+            raise ConfigError(f"{', '.join(given)}: for a CSV, but {source} is a folder; leave it out")
+        videos, problems = videos_in_folder(source, group_by=args.group_by)
+    elif source.suffix.lower() in SUFFIXES:
+        raise ConfigError(
+            f"{source}: a single file; give a CSV, or the folder that holds the classes' folders"
+        )
+    else:
+        videos, problems = videos_in_csv(source, _csv_options(args), group_by=args.group_by)
+    problems += check_videos(videos)
+    names = read_labels(args.label_file) if args.label_file else None
+    problems += unknown_labels(videos, names, args.label_file)
+    if problems:
+        raise one_error(FileListError, problems)
+    if names is None:
+        names = sorted({label for video in videos for label in video.labels})
+    lists = split_videos(videos, args.split, seed=args.seed)
+    write_lists(out_dir, lists, names, may_replace_labels=args.label_file is not None)
+    for line in summary(lists, names, out_dir):
+        arguments.show(line)
+    return EXIT_OK
+
+
+def check_videos(videos: Sequence[Video]) -> list[str]:
+    """What no list can hold: a path twice, videos among features, a name with a line break."""
+    problems = []
+    places: dict[str, str] = {}
+    for video in videos:
+        try:
+            quote_path(video.path)
+        except FileListError as error:
+            problems.append(str(error))
+        path = os.path.normpath(video.path)
+        if path in places:
+            problems.append(
+                f"{video.place}: {video.path} is there already, see {places[path]}; put its labels together"
+            )
+        places.setdefault(path, video.place)
+    features = [video for video in videos if video.is_features]
+    others = [video for video in videos if not video.is_features]
+    if features and others:
+        problems.append(
+            f"{features[0].place}: features, but {others[0].place} is a video; make a list of each kind"
+        )
+    return problems
+
+
+def unknown_labels(videos: Sequence[Video], names: list[str] | None, label_file: str | None) -> list[str]:
+    """A line that holds all labels the label file does not name, and one per name that it holds twice."""
+    if names is None:
+        return []
+    used = {label: video.place for video in reversed(videos) for label in video.labels}  # first place
+    problems = []
+    unknown = sorted(used.keys() - set(names))
+    if unknown:
+        shown = [f"{label!r} ({used[label]}{_nearest(label, names)})" for label in unknown]
+        problems.append(
+            f"{label_file}: {len(unknown)} labels are not in it: {', '.join(shown)};"
+            " correct them, or add them at its end"
+        )
+    for name, count in Counter(names).items():
+        if count > 1 and name in used:
+            problems.append(f"{label_file}: {name!r} names {count} classes; rename all but one of them")
+    return problems
+
+
+def split_videos(
+    videos: Sequence[Video], ratios: tuple[float, float, float], *, seed: int
+) -> dict[str, list[Video]]:
+    """The videos of every split that has a share, in their order; no group is in two.
+
+    Raises:
+        FileListError: a split that has a share gets no video.
+    """
+    labels: dict[str, set[str]] = defaultdict(set)
+    for video in videos:
+        labels[video.group].update(video.labels)
+    splits = assign_splits(labels, ratios, seed=seed)
+    lists: dict[str, list[Video]] = {
+        split: [] for split, ratio in zip(SPLITS, ratios, strict=True) if ratio > 0
+    }
+    for video in videos:
+        lists[splits[video.group]].append(video)
+    empty = [
+        f"{split}: no video comes into it: every label's first group goes to train, and there are"
+        f" {len(labels)} groups; add videos, or give {split} no share, as in --split 1,0,0"
+        for split, found in lists.items()
+        if not found
+    ]
+    if empty:
+        raise one_error(FileListError, empty)
+    return lists
+
+
+def write_lists(
+    out_dir: Path, lists: dict[str, list[Video]], names: Sequence[str], *, may_replace_labels: bool
+) -> None:
+    """Writes labels.txt and a list per split; class ids are the places in `names`.
+
+    Raises:
+        LabelFileError: a labels.txt with other classes is there and must not be replaced.
+        OutputError: the list of a split without a share is there, or out_dir cannot be written.
+    """
+    label_path = out_dir / "labels.txt"
+    if label_path.exists() and not may_replace_labels and read_labels(label_path) != list(names):
+        raise LabelFileError(
+            f"{label_path}: holds other classes; keep their ids by --label_file {label_path}, or remove it"
+        )
+    for split in SPLITS:
+        path = out_dir / f"{split}.list"
+        if split not in lists and path.exists():
+            raise OutputError(f"{path}: from an earlier run, and --split gives {split} no share; remove it")
+    ids = {name: index for index, name in enumerate(names)}
+    write_labels(label_path, names)
+    for split, videos in lists.items():
+        entries = [
+            ListEntry(video.path, tuple(sorted(ids[name] for name in video.labels))) for video in videos
+        ]
+        write_filelist(out_dir / f"{split}.list", entries)
+
+
+def summary(lists: dict[str, list[Video]], names: Sequence[str], out_dir: Path) -> list[str]:
+    """Lines: videos per label and split, labels that a split lacks, videos and groups per split."""
+    counts = Counter(
+        (label, split) for split, videos in lists.items() for video in videos for label in video.labels
+    )
+    used = [name for name in names if any(counts[name, split] for split in lists)]
+    lines = ["".join([f"{'id':>6}", *(f"{split:>8}" for split in lists), "  label"])]
+    for index, name in enumerate(names):
+        if any(counts[name, split] for split in lists):
+            lines.append(
+                "".join([f"{index:>6}", *(f"{counts[name, split]:>8}" for split in lists), f"  {name}"])
+            )
+    for split in lists:
+        missing = [name for name in used if not counts[name, split]]
+        lines.append(f"labels without a video in {split}: {_count_and_names(missing)}")
+    if len(used) < len(names):
+        unused = sorted(set(names) - set(used))
+        lines.append(f"labels without any video: {_count_and_names(unused)}")
+    for split, videos in lists.items():
+        groups = len({video.group for video in videos})
+        lines.append(f"{out_dir / f'{split}.list'}: {len(videos)} videos in {groups} groups")
+    lines.append(f"{out_dir / 'labels.txt'}: {len(names)} classes")
+    return lines
+
+
+def parse_ratios(text: str) -> tuple[float, float, float]:
+    """The shares of --split, which sum to 1."""
+    try:
+        train, val, test = (float(part) for part in text.split(","))
+    except ValueError:
+        train = val = test = -1.0
+    if not (min(train, val, test) >= 0 and abs(train + val + test - 1) < 1e-6):  # a nan is not
+        raise argparse.ArgumentTypeError(f"{text!r} is not three shares that sum to 1, such as 0.8,0.1,0.1")
+    return train, val, test
+
+
+def _csv_options(args: argparse.Namespace) -> CsvOptions:
+    """The flags that were given over the defaults.
+
+    Raises:
+        ConfigError: flags that contradict each other, or an empty separator.
+    """
+    if args.group_by and args.group_column:
+        raise ConfigError("--group_by and --group_column: both say what a group is; leave one of them out")
+    if args.separator == "":
+        raise ConfigError("--separator: empty; give what stands between two labels, such as '|'")
+    given = {name: getattr(args, name) for name in _CSV_FLAGS if getattr(args, name) is not None}
+    if "label_column" in given:
+        given["label_columns"] = tuple(given.pop("label_column"))
+    return CsvOptions(**given)
+
+
+def _nearest(label: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(label, names, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _count_and_names(names: Sequence[str]) -> str:
+    return f"{len(names)} ({', '.join(names)})" if names else "none"
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_tool(build_parser(), run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

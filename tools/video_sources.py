@@ -1,0 +1,214 @@
+"""Videos with their labels and groups, from a folder per class or from a CSV.
+
+A folder: SOURCE/CLASS/any/depth/NAME.mp4; the class is the first folder's name.
+A CSV: UTF-8, commas, a header, a row per video; the labels in one cell, separated, or in several columns.
+Features (.npy, .npz) are taken in the place of videos. A group is, unless the caller says otherwise, a path
+without its suffix, so that a video and its features come into the same split.
+All that is wrong is returned as lines, so that it can be reported together.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from videotag.cli.predict import FEATURE_SUFFIXES
+from videotag.errors import ConfigError, FileListError, one_error
+from videotag.formats.text import read_text
+from videotag.media.video import VIDEO_SUFFIXES
+
+SUFFIXES = VIDEO_SUFFIXES | {*FEATURE_SUFFIXES}
+
+
+@dataclass(frozen=True)
+class Video:
+    """A line of a list to be."""
+
+    path: str  # as the list will hold it
+    labels: tuple[str, ...]
+    group: str  # what stays in one split
+    place: str  # where it was found, for messages
+
+    @property
+    def is_features(self) -> bool:
+        """Whether it is a feature file; videos and features do not share a list."""
+        return PurePath(self.path).suffix.lower() in FEATURE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class CsvOptions:
+    """How a CSV is read.
+
+    Attributes:
+        path_column: name of the column of paths.
+        label_columns: names of the columns of labels; all columns of such a name are read.
+        separator: between the labels of a cell.
+        group_column: name of the column of groups; None: group_by decides.
+        root: folder at which relative paths start; None: the working folder.
+    """
+
+    path_column: str = "path"
+    label_columns: tuple[str, ...] = ("labels",)
+    separator: str = "|"
+    group_column: str | None = None
+    root: str | None = None
+
+
+def videos_in_folder(folder: Path, *, group_by: str | None = None) -> tuple[list[Video], list[str]]:
+    """The videos or features below the folders of the classes, by path, and what is wrong with them.
+
+    Hidden files and folders are left out, and so is what is neither a video nor a feature file.
+
+    Args:
+        folder: holds a folder per class, each of any depth.
+        group_by: "folder", a regular expression for paths relative to `folder`, or None: each its own group.
+    """
+    videos: list[Video] = []
+    problems: list[str] = []
+    for top in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if top.is_file() and top.suffix.lower() in SUFFIXES:
+            problems.append(f"{top}: lies in no class's folder; move it into the folder of its class")
+        if not top.is_dir():
+            continue
+        paths = [path for path in sorted(top.rglob("*")) if _is_listed(path, top)]
+        if not paths:
+            problems.append(f"{top}: no videos or features of this class; add some, or move the folder away")
+        for path in paths:
+            inside = path.relative_to(folder)
+            try:
+                group = _group(inside.as_posix(), group_by, inside.relative_to(top.name).parent)
+            except ValueError as problem:
+                problems.append(f"{path}: {problem}")
+            else:
+                videos.append(Video(str(path), (top.name,), group, str(path)))
+    if not videos and not problems:
+        problems.append(f"{folder}: no videos or features; expected {folder}/CLASS/NAME.mp4")
+    return videos, problems
+
+
+def videos_in_csv(
+    path: Path, options: CsvOptions, *, group_by: str | None = None
+) -> tuple[list[Video], list[str]]:
+    """The videos of a CSV in its order, and what is wrong with its rows.
+
+    Args:
+        path: the CSV; UTF-8, with or without a byte order mark, with a header.
+        options: its columns.
+        group_by: "folder", a regular expression for paths as written, or None: each its own group.
+
+    Raises:
+        FileListError: not UTF-8, not a CSV, or a column is missing.
+    """
+    text = read_text(path, error=FileListError, missing="give a CSV with a header and a row per video")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    videos, problems = [], []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        columns = _find_columns(path, header, options)
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            place = f"{path}:{reader.line_num}"
+            try:
+                videos.append(_video_of_row(row, len(header), columns, options, group_by, place))
+            except ValueError as problem:
+                problems.append(f"{place}: {problem}")
+    except csv.Error as error:
+        raise FileListError(
+            f"{path}:{reader.line_num}: not a CSV ({error}); check the quotes around"
+        ) from error
+    if not videos and not problems:
+        problems.append(f"{path}: no rows below the header; write a row per video")
+    return videos, problems
+
+
+def _is_listed(path: Path, top: Path) -> bool:
+    """Whether it is a video or a feature file, neither hidden nor below a hidden folder."""
+    hidden = any(part.startswith(".") for part in path.relative_to(top).parts)
+    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
+
+
+def _find_columns(path: Path, header: list[str], options: CsvOptions) -> dict[str, list[int]]:
+    """Where the columns of every name stand."""
+    wanted = [options.path_column, *options.label_columns]
+    wanted += [options.group_column] if options.group_column is not None else []
+    columns = {name: [i for i, found in enumerate(header) if found == name] for name in wanted}
+    problems = [
+        f"{path}:1: no column {name!r}; the header is {','.join(header)[:200]!r}; correct it, or name the"
+        " columns with --path_column, --label_column and --group_column"
+        for name, found in columns.items()
+        if not found
+    ]
+    problems += [
+        f"{path}:1: {len(columns[name])} columns {name!r}; rename all but one of them"
+        for name in (options.path_column, options.group_column)
+        if name is not None and len(columns[name]) > 1
+    ]
+    if problems:
+        raise one_error(FileListError, problems)
+    return columns
+
+
+def _video_of_row(
+    row: list[str],
+    width: int,
+    columns: dict[str, list[int]],
+    options: CsvOptions,
+    group_by: str | None,
+    place: str,
+) -> Video:
+    """The video of a row that has `width` cells; ValueError says what is wrong."""
+    if len(row) != width:
+        raise ValueError(
+            f"{len(row)} cells, expected {width} as in the header; quote cells that hold a comma"
+        )
+    written = row[columns[options.path_column][0]].strip()
+    if not written:
+        raise ValueError(f"column {options.path_column!r} is empty; write the path of the video")
+    path = str(Path(options.root, written)) if options.root else written
+    if not Path(path).is_file():
+        raise ValueError(
+            f"{path}: no such file; relative paths start at {options.root or Path.cwd()}, see --root"
+        )
+    cells = [row[index] for name in options.label_columns for index in columns[name]]
+    labels = [part.strip() for cell in cells for part in cell.split(options.separator)]
+    labels = [label for label in dict.fromkeys(labels) if label]
+    if not labels:
+        raise ValueError(
+            f"{path}: no label in {', '.join(options.label_columns)}; write one, or remove the row"
+        )
+    if options.group_column is None:
+        return Video(path, tuple(labels), _group(written, group_by, PurePath(written).parent), place)
+    group = row[columns[options.group_column][0]].strip()
+    if not group:
+        raise ValueError(f"column {options.group_column!r} is empty; name what the video was cut from")
+    return Video(path, tuple(labels), unicodedata.normalize("NFC", group), place)
+
+
+def _group(path: str, group_by: str | None, folder: PurePath) -> str:
+    """The group of a video: what group_by says, else its path without suffix; ValueError says what is wrong.
+
+    NFC, as macOS takes names apart that other systems keep whole.
+    """
+    group = PurePath(path).with_suffix("").as_posix()
+    if group_by == "folder":
+        group = folder.as_posix() if folder.parts else group
+    elif group_by is not None:
+        match = _compiled(group_by).search(path)
+        group = (match[1] if match.re.groups else match[0]) if match else ""
+        if not group:
+            raise ValueError(f"--group_by {group_by!r} finds nothing in {path!r}; correct the expression")
+    return unicodedata.normalize("NFC", group)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"--group_by {pattern!r}: not a regular expression ({error}); or write folder"
+        ) from None

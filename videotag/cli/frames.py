@@ -1,0 +1,70 @@
+"""Turns videos into folders of JPEGs, and writes a list of them: `folder num_frames label label ...`.
+
+    videotag frames --filelist=videos.list --save_dir=data/frames --fps=5
+
+Pictures are named img_00001.jpg and on. What was made before, from the same file in the same way, is kept; so
+a run that was broken off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from videotag.cli import arguments
+from videotag.errors import ConfigError
+
+SUMMARY = "turn videos into folders of JPEGs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `videotag frames`."""
+    arguments.add_list_arguments(parser, default_filelist=None, default_save_dir="./data/frames")
+    parser.add_argument(
+        "--batch_size", type=arguments.natural, help="videos in work at once (default: one per core)"
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--num_frames", type=arguments.natural, help="frames per video (default: all)")
+    which.add_argument("--fps", type=float, help="frames per second; a slower video keeps its own")
+    parser.add_argument(
+        "--short_size",
+        type=arguments.whole,
+        default=256,
+        help="pixels of the short side; 0 keeps the size (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--quality", type=arguments.natural, default=90, help="of the JPEGs, to 100 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--stall_limit_sec",
+        type=float,
+        default=300.0,
+        help="seconds to wait for a frame before a video is given up; 0 waits on (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the pictures, and prints what was done; 1 if some videos failed."""
+    from videotag.engine.frames import FrameOptions, write_frame_folders
+
+    if args.quality > 100:
+        raise ConfigError(f"--quality {args.quality}: expected 1 to 100")
+    if args.fps is not None and not 0 < args.fps < math.inf:
+        raise ConfigError(f"--fps {args.fps}: expected a number above 0")
+    if not 0 <= args.stall_limit_sec < math.inf:
+        raise ConfigError(
+            f"--stall_limit_sec {args.stall_limit_sec}: expected seconds from 0, which waits on"
+        )
+    entries, list_name = arguments.listed_videos(args, none_named="frames.list")
+    summary = write_frame_folders(
+        entries,
+        FrameOptions(args.num_frames, args.fps, args.short_size, args.quality),
+        save_dir=Path(args.save_dir),
+        list_name=list_name,
+        root=Path(args.root) if args.root else None,
+        videos_at_once=min(args.batch_size or arguments.num_cores(), len(entries)),
+        stall_limit_sec=args.stall_limit_sec,
+        log_interval=args.log_interval,
+    )
+    return arguments.print_summary(summary, Path(args.save_dir), done="written", listed="frame list")

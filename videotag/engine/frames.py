@@ -1,0 +1,239 @@
+"""A list of videos -> a folder of pictures for each, img_00001.jpg and on (VideoTag's `format: frames`).
+
+Resumable, in parallel, one frame of a video in memory at a time. A folder is made aside and renamed when all
+is in it, with INFO_FILE, which says from what and how it was made; it is kept as long as that is still right.
+Pictures are not flushed to disk one by one: after a power cut (not after a kill) make the folders again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import shutil
+import threading
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from videotag.atomic import PARTIAL_MARK, write_text
+from videotag.datasets.prefetch import prefetch
+from videotag.engine.outputs import FailureList, Summary, input_identity, plan_outputs
+from videotag.errors import MediaError, OutputError
+from videotag.folder_lock import folder_lock
+from videotag.formats.filelist import ListEntry, write_filelist
+from videotag.media.decode_pool import DecodePool, PooledReader
+from videotag.progress import track
+
+INFO_FILE = "info.json"
+_OURS = re.compile(r"img_\d{5,}\.jpg|info\.json")
+_MAX_SIDE_PX = 65_500  # of a JPEG, by libjpeg
+_RESULTS_PER_THREAD = 16  # may wait behind a long video; they are small
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Which frames are written, and how.
+
+    Attributes:
+        num_frames: spread evenly over the video; those of a shorter one are repeated. None: every frame.
+        fps: frames per second in place of num_frames; a slower video keeps its own.
+        short_size: pixels; the frame's short side after scaling; 0 keeps the size.
+        quality: of the JPEGs, 1 to 100.
+    """
+
+    num_frames: int | None = None
+    fps: float | None = None
+    short_size: int = 256
+    quality: int = 90
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A finished folder."""
+
+    num_frames: int
+    is_new: bool
+    warning: str | None
+
+
+def write_frame_folders(
+    entries: Sequence[ListEntry],
+    options: FrameOptions,
+    *,
+    save_dir: Path,
+    list_name: str,
+    root: Path | None = None,
+    videos_at_once: int = 1,
+    stall_limit_sec: float = 300.0,
+    log_interval: int = 1,
+) -> Summary:
+    """Writes a folder of JPEGs per video and a list of them, `folder num_frames label label ...`.
+
+    Args:
+        entries: videos, with labels or without.
+        options: which frames, and how.
+        save_dir: for the folders, the list and failures.jsonl.
+        list_name: file name of the list inside save_dir.
+        root: what absolute paths are mirrored relative to; their common parent if not given.
+        videos_at_once: videos in work at the same time.
+        stall_limit_sec: seconds to wait for a frame before a video is given up; 0 waits on.
+        log_interval: videos between log lines.
+
+    Raises:
+        OutputError: two videos would write the same folder, one is there that is not ours, another run is at
+            work in save_dir, or it cannot be written.
+    """
+    outputs = plan_outputs([entry.path for entry in entries], save_dir, root, suffix="")
+    folders: dict[str, _Folder] = {}
+    with folder_lock(save_dir), DecodePool() as pool:
+        failures, summary = FailureList(save_dir), Summary()
+        maker = _Maker(options, outputs, pool, videos_at_once, stall_limit_sec)
+        with contextlib.closing(maker.folders()) as results:
+            for index, (path, folder) in enumerate(track(results, "frames", len(outputs)), start=1):
+                if isinstance(folder, MediaError):
+                    summary.failed[path] = str(folder)
+                    failures.add(path, folder)
+                    logger.warning("failed: %s", folder)
+                    continue
+                folders[path] = folder
+                summary.written += folder.is_new
+                summary.kept += not folder.is_new
+                if folder.is_new and folder.warning:
+                    summary.partial[path] = folder.warning
+                    logger.warning("in part: %s", folder.warning)
+                if index % log_interval == 0:
+                    logger.info("%d of %d: %s", index, len(outputs), outputs[path])
+        # The number of frames stands where other lists have the first label, so it is written as one.
+        done = [
+            ListEntry(str(outputs[e.path]), (folders[e.path].num_frames, *e.label_ids))
+            for e in entries
+            if e.path in folders
+        ]
+        if done:
+            summary.list_path = save_dir / list_name
+            write_filelist(summary.list_path, done)
+    return summary
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """What all folders of a run share."""
+
+    options: FrameOptions
+    outputs: dict[str, Path]
+    pool: DecodePool
+    videos_at_once: int
+    stall_limit_sec: float
+
+    def folders(self) -> Generator[tuple[str, _Folder | MediaError], None, None]:
+        """Every video once, in order, with its folder or why there is none."""
+        stop = threading.Event()
+
+        def make(path: str) -> tuple[str, _Folder | MediaError]:
+            try:
+                return path, self._folder(path, stop)
+            except MediaError as error:
+                return path, error
+
+        threads = self.videos_at_once
+        ahead = _RESULTS_PER_THREAD * threads
+        yield from prefetch(make, self.outputs, num_threads=threads, ahead=ahead, stop=stop)
+
+    def _folder(self, path: str, stop: threading.Event) -> _Folder:
+        """The folder of a video: the one that is there, or a new one."""
+        options, folder = self.options, self.outputs[path]
+        stamp = {"input": input_identity(path), "options": asdict(options)}
+        found = _read_info(folder)
+        if stamp.items() <= found.items():
+            return _Folder(found["num_frames"], False, found["warning"])
+        reader = self.pool.reader(
+            path,
+            stall_limit_sec=self.stall_limit_sec,
+            stop=stop,
+            num_frames=options.num_frames,
+            fps=options.fps,
+            short_side_px=options.short_size or None,
+            num_threads=max(1, int(os.environ.get("OMP_NUM_THREADS", "1")) // self.videos_at_once),
+        )
+        try:
+            return _write_folder(folder, path, reader, stamp, options.quality)
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: cannot write ({error.strerror or error}); check the folder's rights and free "
+                "space, then run again: what was done is kept"
+            ) from error
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    """What INFO_FILE says; empty if it is not there or not ours."""
+    try:
+        info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    is_ours = isinstance(info, dict) and isinstance(info.get("num_frames"), int) and "warning" in info
+    return info if is_ours else {}
+
+
+def _write_folder(
+    folder: Path, path: str, reader: PooledReader, stamp: dict[str, Any], quality: int
+) -> _Folder:
+    """Makes the folder aside, puts it in the place of an older one, and removes that."""
+    # No other run is here, so these names need no process id, and a killed run's leftovers are found again.
+    aside, old = (folder.with_name(f".{folder.name}{kind}{PARTIAL_MARK}") for kind in (".new", ".old"))
+    _check_replaceable(folder)
+    try:
+        for leftover in (aside, old):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        aside.mkdir(parents=True)
+        count = 0
+        for frame in reader:
+            data = _jpeg(frame.image, quality, path)
+            for _ in range(frame.repeats):
+                count += 1
+                (aside / f"img_{count:05d}.jpg").write_bytes(data)
+        info = {**stamp, "num_frames": count, "warning": reader.warning}
+        write_text(aside / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+    finally:
+        for leftover in (aside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return _Folder(count, True, reader.warning)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuses a folder that holds anything this command has not made."""
+    try:
+        names = {entry.name for entry in folder.iterdir()}
+    except FileNotFoundError:
+        return
+    foreign = sorted(name for name in names if not _OURS.fullmatch(name))
+    if names and (foreign or INFO_FILE not in names):
+        raise OutputError(
+            f"{folder}: holds {foreign[0] if foreign else 'pictures'} that `videotag frames` has not made; "
+            "move it away or choose another --save_dir"
+        )
+
+
+def _jpeg(image: np.ndarray, quality: int, path: str) -> bytes:
+    """The JPEG of (H, W, 3) uint8 RGB."""
+    height, width = image.shape[:2]
+    if max(height, width) > _MAX_SIDE_PX:
+        raise MediaError(
+            f"{path}: frames of {width}x{height} pixels, a JPEG has at most {_MAX_SIDE_PX} a side; "
+            "set a smaller --short_size"
+        )
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "JPEG", quality=quality)
+    return data.getvalue()

@@ -1,0 +1,146 @@
+"""What commands that make files of a list of videos share: where each goes, from what, and what failed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from videotag.errors import MediaError, OutputError, one_error
+
+FAILURES_FILE = "failures.jsonl"
+
+
+@dataclass
+class Summary:
+    """What became of a list of videos.
+
+    Attributes:
+        written: videos turned into files now.
+        kept: videos whose files were there already.
+        failed: video -> why it could not be decoded.
+        partial: video -> warning of a file that could be decoded only in part.
+        list_path: the list of all outputs, with the labels of the video list; None if there are none.
+    """
+
+    written: int = 0
+    kept: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, str] = field(default_factory=dict)
+    list_path: Path | None = None
+
+
+def plan_outputs(
+    paths: Sequence[str], save_dir: Path, root: Path | None = None, *, suffix: str = ".npy"
+) -> dict[str, Path]:
+    """The output of every video: its path mirrored below save_dir, with another suffix.
+
+    Relative paths are mirrored as written. Absolute ones, and those that climb out of the working folder
+    with "..", are mirrored relative to `root`.
+
+    Args:
+        paths: as the list wrote them; the same one may stand twice.
+        save_dir: of the outputs.
+        root: the common parent of the absolute paths if not given.
+        suffix: of the outputs; empty for folders.
+
+    Raises:
+        OutputError: two videos share an output or one's would lie inside another's, or a path lies outside
+            root; all, a line each.
+    """
+    absolute = {p: Path(os.path.abspath(p)) for p in paths if _leaves(p)}  # noqa: PTH100 - keeps symlinks
+    if absolute and root is None:
+        root = Path(os.path.commonpath([p.parent for p in absolute.values()]))
+    outputs: dict[str, Path] = {}
+    owners: dict[Path, str] = {}
+    problems = []
+    for path in dict.fromkeys(paths):
+        if not path.isprintable():
+            problems.append(f"{path!r}: a list cannot hold control characters; rename the file")
+            continue
+        inside = PurePath(os.path.normpath(path))
+        if path in absolute:
+            base = Path(os.path.abspath(str(root)))  # noqa: PTH100
+            if not absolute[path].is_relative_to(base):
+                problems.append(f"{path}: lies outside --root {base}; name a folder that holds all videos")
+                continue
+            inside = absolute[path].relative_to(base)
+        output = save_dir / inside.with_suffix(suffix)
+        if output in owners:
+            problems.append(f"{path}: would write {output}, as {owners[output]} does; rename one of the two")
+        owners[output] = path
+        outputs[path] = output
+    problems += [
+        f"{path}: would write {output} inside {parent}, which {owners[parent]} writes; rename one of the two"
+        for path, output in outputs.items()
+        for parent in output.parents
+        if parent in owners
+    ]
+    if problems:
+        raise one_error(OutputError, problems)
+    return outputs
+
+
+def input_identity(path: str) -> dict[str, int]:
+    """What changes when a file changes: reading the whole of every video again would cost a decode.
+
+    Raises:
+        MediaError: the file cannot be read.
+    """
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = getattr(error, "strerror", None) or error
+        raise MediaError(f"{path}: cannot be read ({why}); check the list") from error
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+class FailureList:
+    """FAILURES_FILE in `save_dir`, a line of JSON for each failed video, written as it happens.
+
+    The failures of an earlier run are forgotten: they are tried again now.
+
+    Raises:
+        OutputError: the place cannot be written; add() too.
+    """
+
+    def __init__(self, save_dir: Path) -> None:
+        self._path = save_dir / FAILURES_FILE
+        try:
+            save_dir.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{save_dir}: cannot write ({error.strerror}); choose another --save_dir"
+            ) from error
+
+    def add(self, video: str, error: MediaError) -> None:
+        """Appends the line of one video, whole or not at all."""
+        record = {"video_id": video, "retriable": error.retriable, "error": str(error)}
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                end = file.tell()
+                try:
+                    _write_all(file.fileno(), line.encode("utf-8", "backslashreplace"))
+                except OSError:
+                    file.truncate(end)
+                    raise
+        except OSError as problem:
+            raise OutputError(
+                f"{self._path}: cannot write ({problem.strerror}); check the folder's rights and free space, "
+                "then run again: what was done is kept"
+            ) from problem
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    """os.write until all is written: a full disk takes a part first, and says so at the next call."""
+    while data:
+        data = data[os.write(handle, data) :]
+
+
+def _leaves(path: str) -> bool:
+    normal = PurePath(os.path.normpath(path))
+    return normal.is_absolute() or normal.parts[:1] == ("..",)

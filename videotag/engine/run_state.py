@@ -1,0 +1,161 @@
+"""What a broken-off training run needs to go on: checkpoints with a digest, the newest whole one found again.
+
+A checkpoint is {stem}.pdparams (weights), {stem}.pdopt (optimizer and the like, arrays too) and {stem}.json,
+the card, with step, best epoch and the digest of both files. The card is written last: without it there is no
+checkpoint, so a kill at any moment leaves the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videotag.atomic import write_text
+from videotag.engine.checkpoint import file_digest
+from videotag.engine.run_log import LOG_FILE
+from videotag.errors import OutputError, WeightsError
+from videotag.formats.weights import read_weights, write_pdparams
+from videotag.weights import CONFIG_FILE, LABELS_FILE
+
+STATES_KEPT = 2  # if the last one is damaged, the one before is there
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: epochs finished.
+        seed: of the run.
+        videos: digest of the training list.
+        best_epoch: the one with the best validation; None before the first one.
+        best: its metrics.
+        without_gain: validations since then.
+    """
+
+    epoch: int
+    seed: int
+    videos: str
+    best_epoch: int | None = None
+    best: dict[str, Any] | None = None
+    without_gain: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint on disk.
+
+    Attributes:
+        weights_path: the network's weights.
+        arrays: of the .pdopt file.
+        progress: of the card.
+    """
+
+    weights_path: Path
+    arrays: dict[str, np.ndarray]
+    progress: Progress
+
+
+def save_state(weights_path: Path, arrays: Mapping[str, np.ndarray], progress: Progress) -> None:
+    """Completes a checkpoint whose weights are written already.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    state_path, card_path = _companions(weights_path)
+    write_pdparams(state_path, arrays)
+    digests = {path.name: file_digest(path) for path in (weights_path, state_path)}
+    write_text(card_path, json.dumps({**asdict(progress), "sha256": digests}, indent=2) + "\n")
+
+
+def load_newest(save_dir: Path, name: str) -> Checkpoint | None:
+    """The newest checkpoint whose files are whole; None if there is none.
+
+    Warns of every newer one that is damaged.
+    """
+    for weights_path in _checkpoints(save_dir, name):
+        try:
+            return _load(weights_path)
+        except (WeightsError, ValueError, KeyError, TypeError, OSError) as error:
+            text = " ".join(str(error).split())
+            logger.warning("%s: damaged (%s); going back to the one before", weights_path, text)
+    return None
+
+
+def drop_old(save_dir: Path, name: str, *, keep: int | None, best: Path | None) -> None:
+    """Deletes the states that are not needed to go on and, with `keep`, the weights of older checkpoints.
+
+    Args:
+        save_dir: of the run.
+        name: of the model.
+        keep: checkpoints that stay; None keeps all weights.
+        best: weights that stay in any case.
+    """
+    for weights_path in _weights(save_dir, name)[STATES_KEPT if keep is None else keep :]:
+        state_path, card_path = _companions(weights_path)
+        card_path.unlink(missing_ok=True)  # first: a card promises the others
+        state_path.unlink(missing_ok=True)
+        if keep is not None and weights_path != best:
+            weights_path.unlink(missing_ok=True)
+
+
+def set_aside(save_dir: Path, name: str) -> Path | None:
+    """Moves an earlier run's files in save_dir into a folder earlier-N in it; None if it left no weights.
+
+    Two runs in one folder would leave epochs of one beside config and labels of the other.
+    """
+    weights = sorted(save_dir.glob(f"{name}*.pdparams")) if save_dir.is_dir() else []
+    if not weights:  # it was broken off before anything was saved
+        return None
+    files = [save_dir / file for file in (CONFIG_FILE, LABELS_FILE, LOG_FILE)]
+    files += [*weights, *(path for each in _weights(save_dir, name) for path in _companions(each))]
+    files = [path for path in files if path.is_file()]
+    number = 1
+    while (folder := save_dir / f"earlier-{number}").exists():
+        number += 1
+    try:
+        folder.mkdir()
+        for path in files:
+            path.rename(folder / path.name)
+    except OSError as error:
+        raise OutputError(
+            f"{save_dir}: cannot move the earlier run aside ({error.strerror}); choose another --save_dir"
+        ) from error
+    return folder
+
+
+def _load(weights_path: Path) -> Checkpoint:
+    state_path, card_path = _companions(weights_path)
+    card = json.loads(card_path.read_text(encoding="utf-8"))
+    digests = card.pop("sha256")
+    for path in (weights_path, state_path):
+        if file_digest(path) != digests[path.name]:
+            raise WeightsError(f"{path}: its content is not what was written")
+    return Checkpoint(weights_path, read_weights(state_path), Progress(**card))
+
+
+def _companions(weights_path: Path) -> tuple[Path, Path]:
+    return weights_path.with_suffix(".pdopt"), weights_path.with_suffix(".json")
+
+
+def _weights(save_dir: Path, name: str) -> list[Path]:
+    """The weights of all epochs, the newest first."""
+    numbered = []
+    for path in save_dir.glob(f"{name}_epoch*.pdparams"):
+        found = re.fullmatch(rf"{re.escape(name)}_epoch(\d+)", path.stem)
+        if found:
+            numbered.append((int(found[1]), path))
+    return [path for _, path in sorted(numbered, reverse=True)]
+
+
+def _checkpoints(save_dir: Path, name: str) -> list[Path]:
+    """The weights of all epochs that have a card, the newest first."""
+    return [path for path in _weights(save_dir, name) if _companions(path)[1].is_file()]

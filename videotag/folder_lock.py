@@ -1,0 +1,49 @@
+"""One run at a time in an output folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from videotag.errors import OutputError
+
+LOCK_FILE = ".videotag.lock"
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of `folder`, which is made if it is not there, until the block ends.
+
+    The system holds the lock for this process and drops it when the process ends, however it does. The empty
+    file LOCK_FILE stays: were it removed, a run that had just opened it would lock what is no longer there.
+
+    Raises:
+        OutputError: another run is at work there, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write ({error.strerror}); choose another --save_dir") from error
+    try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(
+            f"{folder}: another videotag is at work in this folder; wait until it has ended, or choose "
+            "another --save_dir"
+        ) from None
+    except OSError as error:  # some network drives
+        logger.warning("%s: cannot be locked (%s); let one run at a time write there", folder, error.strerror)
