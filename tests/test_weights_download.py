@@ -436,6 +436,14 @@ def test_a_cached_file_older_than_its_entry_is_refused(entry):
         find_weights("net")
 
 
+def test_the_record_of_an_older_entry_does_not_stand_in_the_way(entry, server):
+    entry(sha256_prefix=SHA256[:8])
+    find_weights("net").path.unlink()
+    entry(sha256_prefix=hashlib.sha256(OTHER).hexdigest()[:8])
+    server.answers = [whole(OTHER)]
+    assert find_weights("net").path.read_bytes() == OTHER
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [

@@ -30,11 +30,9 @@ DEFAULT_EXTRACTOR = "efficientnet_lite0_imagenet"
 CONFIG_FILE = "config.yaml"
 LABELS_FILE = "labels.txt"
 MODELS_FILE = "weights/models.yaml"
+_SUFFIXES = (".pdparams", ".pth", ".safetensors", ".tar")
 
 logger = logging.getLogger(__name__)
-
-
-_SUFFIXES = (".pdparams", ".pth", ".safetensors", ".tar")
 
 
 class NamedWeights(Section):
@@ -86,7 +84,7 @@ class NamedWeights(Section):
         target = self._cached
         if found is None:
             logger.info("%s: fetching %s (%s)", self.name, self.url, self.licence)
-            download(self.url, target, size=self.size, checksum=self._checksum(self._recorded()))
+            download(self.url, target, size=self.size, checksum=self._published or self._first_seen)
         self._check_and_record(target)
         return target
 
@@ -124,25 +122,29 @@ class NamedWeights(Section):
         except (FileNotFoundError, IndexError, UnicodeDecodeError):
             return None
 
-    def _checksum(self, recorded: str | None) -> Checksum | None:
-        """The strictest that is known of the file."""
-        if self.sha256 or (recorded is None and self.sha256_prefix):
-            return Checksum("sha256", self.sha256 or self.sha256_prefix or "", given_by=MODELS_FILE)
-        if recorded:
-            return Checksum("sha256", recorded, given_by=f"{self._record}, of an earlier download")
+    @property
+    def _published(self) -> Checksum | None:
+        sha256 = self.sha256 or self.sha256_prefix
+        if sha256:
+            return Checksum("sha256", sha256, given_by=MODELS_FILE)
         return Checksum("md5", self.md5, given_by=MODELS_FILE) if self.md5 else None
+
+    @property
+    def _first_seen(self) -> Checksum | None:
+        recorded = self._recorded()
+        given_by = f"{self._record}, of an earlier download"
+        return Checksum("sha256", recorded, given_by=given_by) if recorded else None
 
     def _check_and_record(self, path: Path) -> None:
         """Lets a file in that has no record yet, also one that a person has put there."""
         recorded = self._recorded()
         if recorded and recorded.startswith(self.sha256 or self.sha256_prefix or ""):
             return
-        published = self._checksum(None)
-        if published:
-            published.check(path, shown_as=path, remedy=f"remove it and run: {self.remedy}")
+        if self._published:
+            self._published.check(path, shown_as=path, remedy=f"remove it and run: {self.remedy}")
         digest = digest_of(path)
         write_text(self._record, f"{digest}  {path.name}\n")
-        if not published:
+        if not self._published:
             logger.warning(
                 "%s: sha256 %s is what came; none is published, so from now on it must be this one",
                 *(self.name, digest),

@@ -131,7 +131,9 @@ def probe_video() -> str:
 def _installed() -> Iterator[Check]:
     yield Check("Python", lambda: f"{platform.python_version()}, {platform.platform()}", "")
     yield Check("videotag", lambda: videotag.__version__, "")
-    for requirement in importlib.metadata.requires("videotag") or []:
+    version = partial(importlib.metadata.version, "videotag")
+    yield Check("videotag as a package", version, "pip install -e .", needed=False)
+    for requirement in _requirements():
         text, _, marker = requirement.partition(";")
         match = re.match(r"[\w.-]+", text)
         extra = re.search(r"extra == ['\"]([\w.-]+)['\"]", marker)
@@ -140,7 +142,7 @@ def _installed() -> Iterator[Check]:
         name = match[0]
         yield Check(
             f"{name} (extra {extra[1]})" if extra else name,
-            partial(importlib.metadata.version, name),
+            partial(_installed_version, name),
             f"pip install 'videotag[{extra[1]}]'" if extra else f"pip install '{text.strip()}'",
             needed=extra is None,
         )
@@ -149,7 +151,8 @@ def _installed() -> Iterator[Check]:
 def _machine() -> Iterator[Check]:
     yield Check("CPU cores", _cores, "")
     yield Check("memory", _memory, "Linux alone tells it", needed=False)
-    yield Check("GPUs", partial(_apart, "probe_gpus"), _reinstall("paddlepaddle"))
+    remedy = f"{_reinstall('paddlepaddle')} (with a GPU: the first lines of requirements-gpu.txt)"
+    yield Check("GPUs", partial(_apart, "probe_gpus"), remedy)
 
 
 def _backends() -> Iterator[Check]:
@@ -176,14 +179,12 @@ def _checks_of(group: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     try:
         yield from group()
     except Exception as error:
-        failed = error  # the name `error` ends with this block, the check runs within it
+        name = group.__name__.strip("_").replace("_", " ")
+        yield Check(name, partial(_raise, error), "correct it, or install videotag again: pip install -e .")
 
-        def fail() -> str:
-            raise failed
 
-        yield Check(
-            group.__name__.strip("_").replace("_", " "), fail, "install videotag again: pip install -e ."
-        )
+def _raise(error: Exception) -> str:
+    raise error
 
 
 def _finding(check: Check) -> dict[str, Any]:
@@ -232,8 +233,24 @@ def _apart(probe: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+def _requirements() -> list[str]:
+    """What videotag's package declares; nothing in a checkout that is not installed."""
+    try:
+        return importlib.metadata.requires("videotag") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def _installed_version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.metadata.version(f"{name}-gpu")  # requirements-gpu.txt puts Paddle's in its place
+
+
 def _reinstall(package: str) -> str:
-    return f"pip install --force-reinstall {package}, in the version that pyproject.toml names"
+    wanted = next((r.strip() for r in _requirements() if re.match(rf"{package}\b(?!-)", r)), package)
+    return f"pip install --force-reinstall '{wanted}'"
 
 
 def _version(av: Any, library: str) -> str:
