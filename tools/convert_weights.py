@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from run_tool import run_tool
 
 from videotag.config import Config, load_config
 from videotag.engine.checkpoint import compare_state, network_state, read_adapted
-from videotag.errors import EXIT_OK, EXIT_USAGE, ConfigError, VideotagError, WeightsError, one_error
+from videotag.errors import EXIT_OK, ConfigError, WeightsError, one_error
 from videotag.formats.weights import write_pdparams, write_safetensors
 from videotag.models import load_models
 from videotag.weights import find_weights
@@ -29,7 +30,10 @@ WRITERS = {".pdparams": write_pdparams, ".safetensors": write_safetensors}
 def main(argv: list[str] | None = None) -> int:
     """Runs one command line and returns its exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="convert_weights",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("target", metavar="TARGET")
@@ -37,21 +41,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--to", default=OWN, metavar="SYSTEM", help=f"{OWN} (default) or a published layout of the network"
     )
-    args = parser.parse_args(argv)
-    try:
-        load_models()
-        weights = find_weights(args.source)
-        path = args.config or weights.config
-        if path is None:
-            raise ConfigError(f"{weights.path}: no config belongs to it; give --config")
-        state = convert(weights.path, load_config(path), args.to)
-        suffix = Path(args.target).suffix
-        if suffix not in WRITERS:
-            raise ConfigError(f"{args.target}: expected a name that ends in {' or '.join(WRITERS)}")
-        WRITERS[suffix](args.target, state)
-    except (VideotagError, OSError) as error:
-        print(f"convert_weights: {error}", file=sys.stderr)
-        return EXIT_USAGE
+    return run_tool(parser, _work, argv)
+
+
+def _work(args: argparse.Namespace) -> int:
+    suffix = Path(args.target).suffix
+    if suffix not in WRITERS:
+        raise ConfigError(f"{args.target}: expected a name that ends in {' or '.join(WRITERS)}")
+    load_models()
+    weights = find_weights(args.source)
+    path = args.config or weights.config
+    if path is None:
+        raise ConfigError(f"{weights.path}: no config belongs to it; give --config")
+    state = convert(weights.path, load_config(path), args.to)
+    WRITERS[suffix](args.target, state)
     print(f"{args.target}: {len(state)} arrays, in the names of {args.to}")
     return EXIT_OK
 

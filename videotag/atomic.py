@@ -42,6 +42,12 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text)
 
 
+def remove_partial(folder: Path) -> None:
+    """Deletes what killed processes left unfinished in `folder`, in which nobody else may be writing."""
+    for path in folder.glob(f".*{PARTIAL_MARK}"):
+        path.unlink(missing_ok=True)
+
+
 def check_writable(folder: Path) -> None:
     """Makes `folder` if it is not there and a file in it, which vanishes; to be called before long work.
 

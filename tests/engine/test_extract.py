@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
+from videotag.datasets.videos import read_frames
 from videotag.engine import paddle
 from videotag.engine.checkpoint import save_weights
 from videotag.engine.extract import extract_list
-from videotag.engine.extractor import FeatureExtractor, read_frames
+from videotag.engine.extractor import FeatureExtractor
 from videotag.engine.outputs import plan_outputs
 from videotag.errors import MediaError, OutputError, WeightsError
 from videotag.folder_lock import LOCK_FILE
@@ -40,15 +41,13 @@ def run(extractor, entries, save_dir, **options):
 
 def test_features_equal_the_networks_own_frame_by_frame(extractor, tsn_dir, work_dir):
     split = extractor.config.infer
-    frames = read_frames(make_video(work_dir / "a.mp4"), split)
+    frames = read_frames(ListEntry(make_video(work_dir / "a.mp4")), split)
     features = extractor.features(frames)
     config = load_config(tsn_dir / "tsn.yaml")
     paddle.seed(0)
     network = config.entry.cls(config.model)
     network.eval()
-    clip = normalize(
-        np.repeat(frames.images, frames.repeats, axis=0), config.model.image_mean, config.model.image_std
-    )
+    clip = normalize(frames.images[frames.rows], config.model.image_mean, config.model.image_std)
     expected = network.forward_features(paddle.to_tensor(clip[None])).numpy()[0]
     assert features.shape == (6, 512)
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
@@ -57,9 +56,9 @@ def test_features_equal_the_networks_own_frame_by_frame(extractor, tsn_dir, work
 
 
 def test_a_short_video_fills_all_rows_and_each_frame_is_computed_once(extractor, work_dir):
-    frames = read_frames(make_video(work_dir / "a.mp4", num_frames=2), extractor.config.infer)
+    frames = read_frames(ListEntry(make_video(work_dir / "a.mp4", num_frames=2)), extractor.config.infer)
     assert frames.images.shape == (2, 32, 32, 3)
-    assert frames.repeats.tolist() == [3, 3]
+    assert frames.rows.tolist() == [0, 0, 0, 1, 1, 1]
     features = extractor.features(frames)
     assert features.shape == (6, 512)
     assert np.array_equal(features[0], features[2])
@@ -70,7 +69,7 @@ def test_decoding_stops_when_told(extractor, work_dir):
     stop = threading.Event()
     stop.set()
     with pytest.raises(Stopped):
-        read_frames(make_video(work_dir / "a.mp4"), extractor.config.infer, stop=stop)
+        read_frames(ListEntry(make_video(work_dir / "a.mp4")), extractor.config.infer, stop=stop)
 
 
 def test_weights_without_a_classifier_extract_but_do_not_classify(tsn_dir, work_dir):
@@ -216,4 +215,4 @@ def test_collisions_and_paths_outside_the_root_are_named_before_work(work_dir):
 
 def test_a_missing_video_is_a_media_error(extractor):
     with pytest.raises(MediaError, match=r"nowhere.mp4: no such file"):
-        read_frames("nowhere.mp4", extractor.config.infer)
+        read_frames(ListEntry("nowhere.mp4"), extractor.config.infer)

@@ -16,7 +16,8 @@ import pytest
 from videotag.config import load_config
 from videotag.engine.run_state import load_newest, set_aside
 from videotag.engine.train import train_model
-from videotag.errors import ConfigError, FileListError
+from videotag.errors import ConfigError, FileListError, OutputError
+from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weights import read_weights
 from videotag.models import load_models
@@ -167,6 +168,7 @@ def test_a_new_run_moves_the_earlier_one_aside(tagger_dir, caplog):
     assert f"the earlier run in it was moved to {tagger_dir / 'ck' / 'earlier-1'}" in caplog.text
     names = {path.name for path in (tagger_dir / "ck").iterdir()}
     assert names == {
+        ".videotag.lock",
         "earlier-1",
         "config.yaml",
         "train_log.jsonl",
@@ -209,3 +211,14 @@ def test_early_stop_ends_a_run_without_gains_and_resuming_does_not_go_on(tagger_
     train(tagger_dir / "ck", overrides=stop, resume=True)
     lines = (tagger_dir / "ck" / "train_log.jsonl").read_text(encoding="utf-8").splitlines()
     assert max(json.loads(line).get("epoch", 0) for line in lines) == 2
+
+
+def test_two_runs_in_one_folder_are_refused_and_leftovers_of_a_kill_go(tagger_dir):
+    (tagger_dir / "ck").mkdir()
+    leftover = tagger_dir / "ck" / f".{NAME}_epoch0.pdparams.1.2.partial"
+    leftover.write_bytes(b"half")
+    with folder_lock(tagger_dir / "ck"), pytest.raises(OutputError, match="another videotag is at work"):
+        train(tagger_dir / "ck")
+    assert leftover.exists()
+    train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1)])
+    assert not leftover.exists()

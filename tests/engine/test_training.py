@@ -44,6 +44,7 @@ def test_a_run_leaves_weights_of_every_epoch_with_config_and_labels_beside(tagge
     result = train(tagger_dir / "ck", labels=["cat", "dog", "bird", "鲸"])
     names = sorted(p.name for p in (tagger_dir / "ck").iterdir())
     assert names == [
+        ".videotag.lock",
         "AttentionLSTM.pdparams",
         "AttentionLSTM_best.pdparams",
         *(f"AttentionLSTM_epoch{n}.{kind}" for n in (0, 1) for kind in ("json", "pdopt", "pdparams")),
@@ -110,7 +111,7 @@ def test_all_wrong_feature_files_are_named_before_training(tagger_dir):
     assert len(lines) == 2
     assert "train3.npy: shape (4, 7), expected (T, 6); was it extracted with another backbone?" in lines[0]
     assert "val1.npy: not a .npy file" in lines[1]
-    assert not (tagger_dir / "ck").exists()
+    assert [path.name for path in (tagger_dir / "ck").iterdir()] == [".videotag.lock"]
 
 
 def test_training_starts_from_pretrained_weights(tagger_dir):

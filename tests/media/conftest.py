@@ -99,6 +99,7 @@ def rows() -> Callable[..., list[int]]:
 
     def numbers(path: Path, num_frames: int, **how: Any) -> list[int]:
         reader = FrameReader(path, num_frames, short_side_px=16, **how)
-        return [number for f in reader for number in [frame_number(f.image)] * f.repeats]
+        images = [frame_number(f.image) for f in reader]
+        return [images[row] for row in reader.rows]
 
     return numbers

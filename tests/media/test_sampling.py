@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videotag.media import video
+from videotag.media.decode_pool import DecodePool
+from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.timeline import Timeline
+from videotag.media.transforms import forced_size
 from videotag.media.video import FrameReader, list_videos, probe
 
 CONTAINERS = {
@@ -195,3 +198,60 @@ def test_list_videos_finds_known_suffixes_below_a_folder_sorted(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "folder.mp4").mkdir()
     assert list_videos(tmp_path) == [tmp_path / "a.webm", tmp_path / "b/a.mkv", tmp_path / "b/x.MP4"]
+
+
+def videotag_rule(num_frames, num_sampled):
+    """VideoTag's rule frame by frame, from its description."""
+    length = int(num_frames / num_sampled)
+    wanted = [(length - 1) // 2 + i * length if length >= 1 else i for i in range(num_sampled)]
+    return [index % num_frames for index in wanted]
+
+
+CASES = [(8, 3), (8, 8), (8, 20), (7, 4), (1, 5), (30, 4), (599, 300)]
+
+
+@pytest.mark.parametrize(("num_frames", "num_sampled"), CASES)
+def test_the_old_rule_takes_videotags_frames(num_frames, num_sampled):
+    assert videotag_indices(num_frames, num_sampled).tolist() == videotag_rule(num_frames, num_sampled)
+
+
+@pytest.mark.parametrize("num_sampled", [1, 3, 8, 20])
+def test_the_old_rule_holds_in_real_files_and_in_child_processes(make_video, rows, num_sampled):
+    path = make_video("a.mp4", range(8))
+    assert rows(path, num_sampled, by_videotag=True) == videotag_rule(8, num_sampled)
+    with DecodePool() as pool:
+        reader = pool.reader(path, num_frames=num_sampled, by_videotag=True, short_side_px=16)
+        own = FrameReader(path, num_sampled, by_videotag=True, short_side_px=16)
+        for frame, expected in zip(reader, own, strict=True):
+            assert np.array_equal(frame.image, expected.image)
+        assert reader.rows == own.rows
+
+
+def test_offsets_say_where_in_its_part_a_frame_is_taken(make_video, rows):
+    path = make_video("a.mp4", range(8))
+    assert rows(path, 2, offsets=[0.1, 0.1]) == [0, 4]
+    assert rows(path, 2, offsets=[0.99, 0.99]) == [3, 7]
+    assert rows(path, 2, offsets=[0.3, 0.6]) == [1, 6]
+    assert rows(path, 4, offsets=[0.5] * 4, by_videotag=True) == [1, 3, 5, 7]
+    assert rows(path, 4, offsets=[0.0] * 4, by_videotag=True) == [0, 2, 4, 6]
+
+
+def test_the_middle_is_the_offset_of_a_half():
+    for num_frames, num_sampled in ((8, 3), (9, 4), (300, 7)):
+        default = even_indices(num_frames, num_sampled)
+        assert np.array_equal(default, even_indices(num_frames, num_sampled, [0.5] * num_sampled))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((640, 360), (341, 256)), ((360, 640), (256, 341)), ((500, 500), (341, 256)), ((455, 256), (455, 256))],
+)
+def test_videotags_scaling_forces_4_by_3_unless_the_short_side_fits(size, expected):
+    assert forced_size(*size, 256) == expected
+
+
+def test_a_wide_video_is_squashed_only_when_asked(make_video):
+    path = make_video("a.mp4", range(2), size=(128, 48))
+    assert next(iter(FrameReader(path, 1, short_side_px=24))).image.shape == (24, 64, 3)
+    forced = FrameReader(path, 1, short_side_px=24, force_4_by_3=True)
+    assert next(iter(forced)).image.shape == (24, 32, 3)

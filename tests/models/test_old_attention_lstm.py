@@ -102,7 +102,12 @@ def test_paddlevideos_network_answers_as_the_original(case, prefix, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("variant", "dims"), [("videotag", {"rgb": 5}), ("paddlevideo", {"rgb": 5, "audio": 3})]
+    ("variant", "dims"),
+    [
+        ("videotag", {"rgb": 5}),
+        ("paddlevideo", {"rgb": 5, "audio": 3}),
+        ("fluid_yt8m", {"rgb": 5, "audio": 3}),
+    ],
 )
 def test_old_names_and_ours_are_the_same_network(variant, dims, tmp_path):
     model, other = (build(variant, dims) for _ in range(2))
@@ -119,22 +124,13 @@ def test_old_names_and_ours_are_the_same_network(variant, dims, tmp_path):
 def test_the_published_networks_have_the_published_number_of_weights():
     videotag = AttentionLSTM(AttentionLSTMConfig(name="AttentionLSTM", variant="videotag", num_classes=3396))
     assert sum(p.size for p in videotag.parameters()) == 64_266_564
-    paddlevideo = AttentionLSTM(
-        AttentionLSTMConfig(
-            name="AttentionLSTM",
-            variant="paddlevideo",
-            feature_names=["rgb", "audio"],
-            feature_dims=[1024, 128],
-            embedding_size=512,
-            lstm_size=1024,
-            num_classes=3862,
-        )
-    )
-    assert sum(p.size for p in paddlevideo.parameters()) == 108_737_304
+    for variant, count in (("paddlevideo", 108_737_304), ("fluid_yt8m", 108_749_592)):
+        model = build(variant, {"rgb": 1024, "audio": 128}, 512, 1024, 3862, PUBLISHED_FC)
+        assert sum(p.size for p in model.parameters()) == count
 
 
-@pytest.mark.parametrize("variant", ["standard", "videotag", "paddlevideo"])
-@pytest.mark.parametrize("other", ["standard", "videotag", "paddlevideo"])
+@pytest.mark.parametrize("variant", ["standard", "videotag", "paddlevideo", "fluid_yt8m"])
+@pytest.mark.parametrize("other", ["standard", "videotag", "paddlevideo", "fluid_yt8m"])
 def test_weights_of_another_variant_name_its_config(variant, other, tmp_path):
     model, source = build(variant, {"rgb": 5}), build(other, {"rgb": 5})
     own = {name: value.numpy() for name, value in network_state(source).items()}
@@ -149,6 +145,20 @@ def test_weights_of_another_variant_name_its_config(variant, other, tmp_path):
             WeightsError, match=rf"belong to MODEL.variant {other}; give --config=configs/{config}.yaml"
         ):
             load_weights(model, tmp_path / f"{index}.pdparams")
+
+
+def test_names_and_shapes_of_the_static_graph_on_youtube_8m():
+    model = build("fluid_yt8m", {"rgb": 1024, "audio": 128}, 512, 1024, 3862, PUBLISHED_FC)
+    (layout,) = model.layouts()
+    state = {name: value.numpy() for name, value in network_state(model).items()}
+    shapes = {name: array.shape for name, array in layout.publish(state).items()}
+    assert shapes["fc_0.w_0"] == (1024, 512)  # rgb's embedding; audio's follows its four layers
+    assert shapes["fc_4.w_0"] == (128, 512)
+    assert shapes["fc_3.w_0"] == (2048, 1)
+    assert shapes["lstm_3.w_0"] == (1024, 4096)
+    assert shapes["lstm_3.b_0"] == (1, 7168)
+    assert shapes["fc_10.w_0"] == (4096, 3862)
+    assert len(shapes) == 30
 
 
 def test_videotags_dropout_scales_while_predicting_and_ours_while_training():

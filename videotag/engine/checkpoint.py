@@ -131,10 +131,11 @@ def start_from(
         pairs = shared_classes(labels, old_labels)
         for name in [name for name in own if name.startswith(last) and name in state]:
             array = own[name].numpy().copy()
-            if state[name].shape[:-1] != array.shape[:-1] or state[name].shape[-1] != len(old_labels):
+            expected = (*array.shape[:-1], len(old_labels))
+            if state[name].shape != expected:
                 raise WeightsError(
-                    f"{path}: {name} has shape {state[name].shape}, expected {(*array.shape[:-1], 'C')} "
-                    f"for its {len(old_labels)} labels; give the label file of these weights"
+                    f"{path}: {name} has shape {state[name].shape}, expected {expected} for its "
+                    f"{len(old_labels)} labels; give the label file of these weights"
                 )
             array[..., [new for new, _ in pairs]] = state[name][..., [old for _, old in pairs]]
             kept[name] = array

@@ -21,7 +21,7 @@ import paddle
 import yaml
 from paddle import nn
 
-from videotag.atomic import link_atomic
+from videotag.atomic import link_atomic, remove_partial
 from videotag.config import Config, TrainSection
 from videotag.datasets.batches import check_single_labels
 from videotag.engine.checkpoint import load_weights, save_weights, start_from, write_card
@@ -31,6 +31,7 @@ from videotag.engine.learner import Learner
 from videotag.engine.run_log import RunLog
 from videotag.engine.run_state import Progress, drop_old, load_newest, save_state, set_aside
 from videotag.errors import ConfigError, FileListError, VideotagError, one_error
+from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.progress import track
@@ -94,8 +95,37 @@ def train_model(
             the run to resume began with.
         ConfigError: the config is not that of the run to resume.
         WeightsError: pretrain does not fit.
+        OutputError: another run is at work in save_dir, or it cannot be written.
         DivergedError: the loss became NaN or infinite.
     """
+    with folder_lock(save_dir):
+        remove_partial(save_dir)
+        return _train(
+            config,
+            train_entries,
+            valid_entries,
+            save_dir=save_dir,
+            labels=labels,
+            resume=resume,
+            valid_interval=valid_interval,
+            log_interval=log_interval,
+            visualdl_dir=visualdl_dir,
+        )
+
+
+def _train(
+    config: Config,
+    train_entries: Sequence[ListEntry],
+    valid_entries: Sequence[ListEntry],
+    *,
+    save_dir: Path,
+    labels: list[str] | None,
+    resume: bool,
+    valid_interval: int,
+    log_interval: int,
+    visualdl_dir: str | None,
+) -> TrainResult:
+    """train_model in a folder that no other run writes to."""
     train, name = config.train, config.entry.name
     digest = _digest(train_entries)
     found = load_newest(save_dir, name) if resume else None
@@ -117,7 +147,7 @@ def train_model(
         check_single_labels(train_entries, train.filelist)
         check_single_labels(valid_entries, config.valid.filelist)
     check_data(config, [*train_entries, *valid_entries])
-    _warn_of_old_values(train, len(train_entries))
+    _warn_of_old_values(config, len(train_entries))
     steps_per_epoch = _count_steps(len(train_entries), train)
 
     learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch)
@@ -260,15 +290,17 @@ def _count_steps(num_samples: int, train: TrainSection) -> int:
     return steps
 
 
-def _warn_of_old_values(train: TrainSection, num_samples: int) -> None:
+def _warn_of_old_values(config: Config, num_samples: int) -> None:
     """Says which values of an old config are not what happens."""
+    train = config.train
     if train.num_samples not in (None, num_samples):
         logger.warning(
             "TRAIN.num_samples is %s, the list has %d, which counts", train.num_samples, num_samples
         )
     if train.num_gpus not in (None, 1):
         logger.warning("TRAIN.num_gpus is %s, training runs on 1 device with the whole batch", train.num_gpus)
-    if "loss_reduction" not in train.model_fields_set and train.weight_decay >= LARGE_WEIGHT_DECAY:
+    summed = config.entry.kind == "tagger" and "loss_reduction" not in train.model_fields_set
+    if summed and train.weight_decay >= LARGE_WEIGHT_DECAY:
         logger.warning(
             "TRAIN.weight_decay is %g, which in old configs belongs to a loss summed over the batch; "
             "set TRAIN.loss_reduction=sum for the old training, or divide weight_decay by the batch size",

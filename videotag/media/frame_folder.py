@@ -74,9 +74,10 @@ class FolderReader:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_size decides
                 with Image.open(path, formats=("JPEG",)) as picture:
-                    check_size(path, *picture.size)
+                    width, height = picture.size
+                    check_size(path, width, height)
                     scaled = forced_size if self._forced else scaled_size
-                    size = scaled(*picture.size, self._short_side_px)
+                    size = scaled(width, height, self._short_side_px)
                     check_size(path, *size)
                     picture.draft("RGB", size)  # lets the decoder skip what scaling would throw away
                     image = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BILINEAR))

@@ -33,12 +33,14 @@ class _Variant(NamedTuple):
     Attributes:
         config: the shipped config.
         peepholes: the LSTM's gates see its cell.
+        projection_bias: with peepholes, the LSTM's input projection has a bias beside the gates' own.
         score_bias: the attention score has a bias, which softmax cancels: it is only carried along.
         dropout: "downscale_in_infer" leaves training unscaled and multiplies by 1 - drop_rate afterwards.
     """
 
     config: str
     peepholes: bool = False
+    projection_bias: bool = False
     score_bias: bool = False
     dropout: str = "upscale_in_train"
 
@@ -49,6 +51,13 @@ _VARIANTS = {
         "configs/attention_lstm_videotag.yaml", peepholes=True, dropout="downscale_in_infer"
     ),
     "paddlevideo": _Variant("configs/attention_lstm_paddlevideo.yaml", score_bias=True),
+    "fluid_yt8m": _Variant(
+        "configs/attention_lstm_fluid_yt8m.yaml",
+        peepholes=True,
+        projection_bias=True,
+        score_bias=True,
+        dropout="downscale_in_infer",
+    ),
 }
 
 
@@ -56,8 +65,9 @@ class AttentionLSTMConfig(TaggerModel):
     """MODEL section of AttentionLSTM.
 
     Attributes:
-        variant: "standard"; "videotag" or "paddlevideo" for weights of these systems: "videotag" has
-            peepholes, runs several times slower, and scales its dropout while predicting.
+        variant: "standard"; "videotag", "paddlevideo" or "fluid_yt8m" (Paddle's static-graph samples on
+            YouTube-8M) for weights of these systems. "videotag" and "fluid_yt8m" have peepholes, run several
+            times slower, and scale their dropout while predicting.
         drop_rate: dropout on the LSTM's output.
         embedding_size: E.
         lstm_size: H.
@@ -67,7 +77,7 @@ class AttentionLSTMConfig(TaggerModel):
         bone_network: stands in VideoTag's files without a use; only None.
     """
 
-    variant: Literal["standard", "videotag", "paddlevideo"] = "standard"
+    variant: Literal["standard", "videotag", "paddlevideo", "fluid_yt8m"] = "standard"
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.5
     embedding_size: Positive = 1024
     lstm_size: Positive = 512
@@ -83,7 +93,12 @@ class AttentionPool(nn.Layer):
         super().__init__()
         variant = _VARIANTS[config.variant]
         self.embed = nn.Linear(in_features, config.embedding_size)
-        self.lstm = BiLSTM(config.embedding_size, config.lstm_size, peepholes=variant.peepholes)
+        self.lstm = BiLSTM(
+            config.embedding_size,
+            config.lstm_size,
+            peepholes=variant.peepholes,
+            projection_bias=variant.projection_bias,
+        )
         self.dropout = nn.Dropout(config.drop_rate, mode=variant.dropout)
         # No bias by default: softmax over time would cancel it, and it could never learn.
         self.score = nn.Linear(2 * config.lstm_size, 1, bias_attr=None if variant.score_bias else False)
@@ -131,6 +146,8 @@ class AttentionLSTM(nn.Layer):
         names = list(self.pools)
         if self.variant == "paddlevideo":
             return [_paddlevideo_layout(names)]
+        if self.variant == "fluid_yt8m":
+            return [_fluid_layout(names)]
         # VideoTag's names begin with "rgb" whatever the modality is, so a second one would collide.
         return [_videotag_layout(names[0])] if self.variant == "videotag" and len(names) == 1 else []
 
@@ -144,14 +161,20 @@ class AttentionLSTM(nn.Layer):
 
 def _variant_of(state: Iterable[str]) -> str | None:
     """The variant whose names a file holds, published or ours; None if neither."""
-    endings = {
-        "videotag": ("rgb_lstm_forward.w_0", "lstm.forward_lstm.bias_row"),
-        "paddlevideo": ("bi_lstm0.weight_ih_l0", "score.bias"),
-        "standard": ("lstm.forward_lstm.weight_ih_l0",),
-    }
     names = list(state)
-    found = (v for v, ends in endings.items() if any(name.endswith(ends) for name in names))
-    return next(found, None)
+
+    def has(*endings: str) -> bool:
+        return any(name.endswith(endings) for name in names)
+
+    if has("rgb_lstm_forward.w_0"):
+        return "videotag"
+    if has("lstm.forward_lstm.bias_row"):
+        return "fluid_yt8m" if has("projection.bias") else "videotag"
+    if has("bi_lstm0.weight_ih_l0", "score.bias"):
+        return "paddlevideo"
+    if "lstm_0.w_0" in names:
+        return "fluid_yt8m"
+    return "standard" if has("lstm.forward_lstm.weight_ih_l0") else None
 
 
 def _videotag_layout(modality: str) -> Layout:
@@ -167,6 +190,25 @@ def _videotag_layout(modality: str) -> Layout:
     for layer in ("fc1", "fc2", "output"):
         names[f"{layer}.weight"], names[f"{layer}.bias"] = f"{layer}.w_0", f"{layer}.b_0"
     return Layout("videotag", names)
+
+
+def _fluid_layout(modalities: list[str]) -> Layout:
+    """Names that Paddle's static graph gives by itself, layer after layer."""
+    names = {}
+    for index, modality in enumerate(modalities):
+        pool = f"pools.{modality}"
+        layers = ("embed", "lstm.forward_lstm.projection", "lstm.backward_lstm.projection", "score")
+        for number, layer in enumerate(layers, start=4 * index):
+            names[f"{pool}.{layer}.weight"], names[f"{pool}.{layer}.bias"] = (
+                f"fc_{number}.w_0",
+                f"fc_{number}.b_0",
+            )
+        for number, direction in enumerate(("forward", "backward"), start=2 * index):
+            lstm = f"{pool}.lstm.{direction}_lstm"
+            names[f"{lstm}.weight"], names[f"{lstm}.bias_row"] = f"lstm_{number}.w_0", f"lstm_{number}.b_0"
+    for number, layer in enumerate(("fc1", "fc2", "output"), start=4 * len(modalities)):
+        names[f"{layer}.weight"], names[f"{layer}.bias"] = f"fc_{number}.w_0", f"fc_{number}.b_0"
+    return Layout("fluid", names)
 
 
 def _paddlevideo_layout(modalities: list[str]) -> Layout:

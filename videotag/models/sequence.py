@@ -58,11 +58,17 @@ class BiLSTM(nn.Layer):
     exported network behaves like this one (converters are known to drop an LSTM's sequence_length).
     """
 
-    def __init__(self, in_features: int, hidden_size: int, *, peepholes: bool = False) -> None:
+    def __init__(
+        self, in_features: int, hidden_size: int, *, peepholes: bool = False, projection_bias: bool = False
+    ) -> None:
         super().__init__()
-        lstm = PeepholeLSTM if peepholes else nn.LSTM
-        self.forward_lstm = lstm(in_features, hidden_size)
-        self.backward_lstm = lstm(in_features, hidden_size)
+
+        def lstm() -> nn.Layer:
+            if peepholes:
+                return PeepholeLSTM(in_features, hidden_size, projection_bias=projection_bias)
+            return nn.LSTM(in_features, hidden_size)
+
+        self.forward_lstm, self.backward_lstm = lstm(), lstm()
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Both directions side by side, each aligned to the time of its input: (N, T, 2H)."""
@@ -80,10 +86,11 @@ class PeepholeLSTM(nn.Layer):
     biases and the peepholes of input, forget and output; VideoTag decays it, hence not named "bias".
     """
 
-    def __init__(self, in_features: int, hidden_size: int) -> None:
+    def __init__(self, in_features: int, hidden_size: int, *, projection_bias: bool = False) -> None:
         super().__init__()
         self.hidden_size = hidden_size
-        self.projection = nn.Linear(in_features, 4 * hidden_size, bias_attr=False)
+        bias_attr = None if projection_bias else False
+        self.projection = nn.Linear(in_features, 4 * hidden_size, bias_attr=bias_attr)
         self.weight = self.create_parameter([hidden_size, 4 * hidden_size])
         self.bias_row = self.create_parameter([1, 7 * hidden_size], is_bias=True)
 
