@@ -102,6 +102,12 @@ def test_a_loss_that_is_no_number_stops_the_run(tagger_dir):
         train(tagger_dir / "ck", overrides=[("TRAIN.learning_rate", 1e30), ("TRAIN.epoch", 5)])
 
 
+def test_a_loss_that_explodes_is_warned_of(tagger_dir, caplog):
+    train(tagger_dir / "ck", overrides=[("TRAIN.learning_rate", 1e4), ("TRAIN.epoch", 1)])
+    assert "lower TRAIN.learning_rate or set TRAIN.clip_norm=1" in caplog.text
+    assert "the loss rose from" in caplog.text
+
+
 def test_all_wrong_feature_files_are_named_before_training(tagger_dir):
     np.save("features/train3.npy", np.zeros((4, 7), np.float32))
     (tagger_dir / "features" / "val1.npy").write_bytes(b"not numpy")

@@ -37,6 +37,7 @@ from videotag.progress import track
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
 
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
+EXPLODED = 10  # a loss so many times the first one is worth a warning
 #: Keys of TRAIN that a resumed run may change.
 _FREE_KEYS = {"epoch", "use_gpu", "num_gpus", "num_samples", "keep", "early_stop", "filelist", "pretrain"}
 logger = logging.getLogger(__name__)
@@ -162,6 +163,7 @@ class _Run:
     """What all epochs of a run share.
 
     Attributes:
+        first_loss: of the first step.
         failed: video -> why it could not be decoded, of all that were left out so far.
     """
 
@@ -174,6 +176,7 @@ class _Run:
     learner: Learner
     log: RunLog
     steps_per_epoch: int
+    first_loss: float | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
     def epoch(self, progress: Progress) -> Progress:
@@ -200,6 +203,7 @@ class _Run:
         loss = None
         for step, batch in enumerate(steps, start=epoch * self.steps_per_epoch):
             loss, rate = self.learner.learn(batch, step=step, seed=_step_seed(seed, step))
+            self.first_loss = loss.item() if self.first_loss is None else self.first_loss
             if step % self.log_interval == 0:
                 value = _finite(loss.item(), step)
                 self.log.write("train", step=step, epoch=epoch, loss=value, learning_rate=rate)
@@ -208,7 +212,13 @@ class _Run:
                 f"{self.config.train.filelist}: not one of its videos could be decoded; check the paths, or "
                 "try one with `videotag tag`"
             )
-        _finite(loss.item(), step)  # before weights that are no numbers are saved
+        last_loss = _finite(loss.item(), step)  # before weights that are no numbers are saved
+        if self.first_loss is not None and last_loss > EXPLODED * self.first_loss:
+            logger.warning(
+                "the loss rose from %.4g to %.4g; lower TRAIN.learning_rate or set TRAIN.clip_norm=1",
+                self.first_loss,
+                last_loss,
+            )
 
     def _validate(self, model: nn.Layer, progress: Progress) -> Progress:
         config, epoch = self.config, progress.epoch - 1
