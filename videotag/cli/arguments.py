@@ -132,11 +132,6 @@ def print_summary(summary: Summary, save_dir: Path, *, done: str, listed: str) -
     return EXIT_OK
 
 
-def num_cores() -> int:
-    """Cores that this process may use, or what the user has set OMP_NUM_THREADS to."""
-    return int(os.environ.get("OMP_NUM_THREADS", "1"))
-
-
 def read_config(
     args: argparse.Namespace,
     flags: dict[str, Any],
