@@ -107,7 +107,7 @@ def read_shapes_and_stamp(
         dims: as of `read_modalities`.
 
     Raises:
-        FeatureFileError: as `read_modalities`, except for the values, which are not looked at; or a damaged stamp.
+        FeatureFileError: as `read_modalities`, but values are not looked at; or the stamp is damaged.
     """
     found = _for_modalities(path, dims, _read_shape_and_stamp)
     shapes = {name: shape for name, (shape, _) in found.items()}

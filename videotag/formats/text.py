@@ -46,7 +46,7 @@ def read_text(
 def _possible_encodings(data: bytes) -> list[str]:
     """What the bytes may be, under iconv's names; none for a binary file.
 
-    Any bytes are Latin-1, and many Latin-1 texts are GBK too: a letter with an accent and the one after it make a
+    Any bytes are Latin-1, and many Latin-1 texts are GBK too: an accented letter and the one after it make a
     rare character. GBK's common characters, which are GB 2312, have no such second byte.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
