@@ -9,6 +9,7 @@ Shapes: T frames of a video, D feature width, C classes, S segments.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,7 @@ from videotag.engine.losses import task_scores
 from videotag.engine.predict import Tag, top_tags
 from videotag.errors import ConfigError, MediaError
 from videotag.formats.filelist import ListEntry
+from videotag.media.decode_pool import DecodePool
 from videotag.models import load_models
 from videotag.quiet_paddle import paddle
 from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
@@ -62,10 +64,11 @@ class TagResult:
     Attributes:
         path: as it was given.
         tags: of the whole video, the likeliest first.
-        segments: equal parts of the video in order, each with its own tags.
+        segments: equal parts of the video in order, each with its own tags; none where VideoTag's sampling
+            started a short video again.
         duration_sec: of the video.
-        attention: per modality (T,), the weight of each of T equal steps of time, summing to 1; empty
-            without a second stage that has attention.
+        attention: per modality (T,), the weight of each of T sampled frames, equal steps of time in the part
+            that the segments span, summing to 1; empty without a second stage that has attention.
         warning: what is wrong with the file although it could be read; None if nothing.
     """
 
@@ -183,31 +186,39 @@ class Tagger:
         """
         return self._tag_frames(str(path), read_frames(ListEntry(str(path)), self._extractor.config.infer))
 
-    def tag_many(self, paths: Iterable[str]) -> Iterator[TagResult | MediaError]:
-        """The result of every file in order, or why it has none; the next ones are decoded meanwhile."""
+    def tag_many(self, videos: Iterable[str | ListEntry]) -> Iterator[TagResult | MediaError]:
+        """The result of every video in order, or why it has none; the next ones are decoded meanwhile.
+
+        They are decoded in child processes: one that hangs or crashes FFmpeg is a MediaError like any other.
+        """
         split = self._extractor.config.infer
         stop = threading.Event()
 
-        def read(path: str) -> tuple[str, Frames | MediaError]:
+        def read(video: str | ListEntry) -> tuple[str, Frames | MediaError]:
+            entry = video if isinstance(video, ListEntry) else ListEntry(video)
             try:
-                return path, read_frames(ListEntry(path), split, stop=stop)
+                return entry.path, read_frames(entry, split, pool=pool, stop=stop)
             except MediaError as error:
-                return path, error
+                return entry.path, error
 
         threads, ahead = split.videos_at_once, split.videos_ahead
-        for path, frames in prefetch(read, paths, num_threads=threads, ahead=ahead, stop=stop):
-            yield frames if isinstance(frames, MediaError) else self._tag_frames(path, frames)
+        with DecodePool() as pool:
+            results = prefetch(read, videos, num_threads=threads, ahead=ahead, stop=stop)
+            with contextlib.closing(results):
+                for path, frames in results:
+                    yield frames if isinstance(frames, MediaError) else self._tag_frames(path, frames)
 
     def _tag_frames(self, path: str, frames: Frames) -> TagResult:
         features = self._extractor.features(frames)  # (T, D)
-        parts = self._parts(frames.duration_sec, len(features))
+        parts = [] if frames.covered_sec is None else self._parts(frames.covered_sec, len(features))
         pieces = [features] + [features[a:b] for a, b in parts]
         if self._predictor is None:
-            scores = np.stack([_softmax(self._extractor.logits(p).mean(axis=0)) for p in pieces])
+            logits = np.stack([self._extractor.logits(piece).mean(axis=0) for piece in pieces])
+            scores = task_scores(self._extractor.config.task, paddle.to_tensor(logits)).numpy()
             attention: dict[str, np.ndarray] = {}
         else:
             scores, attention = self._predict(pieces)
-        step_sec = frames.duration_sec / len(features)
+        step_sec = (frames.covered_sec or 0.0) / len(features)
         segments = [
             Segment(a * step_sec, b * step_sec, self._top(row))
             for (a, b), row in zip(parts, scores[1:], strict=True)
@@ -261,8 +272,3 @@ def _stage(
     if config.entry.kind != _KINDS[stage]:
         raise ConfigError(f"--{stage}_config {path}: {config.entry.name} is no {_KINDS[stage]}")
     return config, found
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exp = np.exp(logits - logits.max())
-    return exp / exp.sum()

@@ -181,7 +181,7 @@ def test_a_new_run_moves_the_earlier_one_aside(tagger_dir, caplog):
     assert all(np.array_equal(kept[name], first[name]) for name in first)
     train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1)])
     assert (tagger_dir / "ck" / "earlier-2").is_dir()
-    assert set_aside(tagger_dir / "nothing here", NAME) is None
+    assert set_aside(tagger_dir / "nothing here") is None
 
 
 @pytest.mark.parametrize(

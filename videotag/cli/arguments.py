@@ -162,6 +162,16 @@ def read_config(
     return load_config(path, model_name=args.model_name, overrides=overrides)
 
 
+def label_file(args: argparse.Namespace) -> str | None:
+    """What the command line says of class names: --label_file, or --set MODEL.label_file."""
+    given = args.label_file
+    for text in args.set:
+        key, _, value = text.partition("=")
+        if key.strip().lower() == "model.label_file" and given is None:
+            given = value
+    return given
+
+
 def read_split(config: Config, split: str, *, labels: Literal["required", "optional"]) -> list[ListEntry]:
     """The list that the config's section `split` (TRAIN, VALID ...) names.
 

@@ -30,6 +30,7 @@ SUMMARY = "measure a tagger or a TSN on a labelled list"
 METRICS_FILE = "metrics.json"
 PER_CLASS_FILE = "per_class.csv"
 DEFAULT_MISTAKES = 20
+DEFAULT_THRESHOLD = 0.5
 Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold",
         type=arguments.fraction,
-        default=0.5,
-        help="least probability of a tag, for precision and recall per class (default: %(default)s)",
+        help="least probability of a tag, for precision and recall per class (default: 0.5)",
     )
     parser.add_argument(
         "--label_file",
@@ -92,8 +92,11 @@ def run(args: argparse.Namespace) -> int:
         check_single_labels(entries, config.test.filelist)
     check_data(config, entries)
     class_names = _class_names(args, config, weights)
+    observed = _observed(args, config.task)
     save_dir = Path(args.save_dir)
     check_writable(save_dir)
+    if args.report:
+        check_writable(Path(args.report).parent)
     select_device(config.train.use_gpu)
     model = config.entry.cls(config.model)
     load_weights(model, weights.path, config_name=str(args.config or config.entry.name))
@@ -102,7 +105,6 @@ def run(args: argparse.Namespace) -> int:
         config, entries, config.test, on_error=lambda _, error: failed.append(str(error))
     )
     num_batches = -(-len(entries) // config.test.batch_size)
-    observed = _observed(args, config.task)
     metrics = evaluate(
         model,
         _logged(batches, num_batches, args.log_interval),
@@ -157,9 +159,9 @@ def _check_report_flags(args: argparse.Namespace) -> None:
 def _class_names(args: argparse.Namespace, config: Config, weights: FoundWeights) -> list[str] | None:
     """The class names; None, with a warning, if no label file was named and none is found that fits."""
     try:
-        return weights.labels(args.label_file, config.model, default=arguments.DEFAULT_LABEL_FILE)
+        return weights.labels(arguments.label_file(args), config.model, default=arguments.DEFAULT_LABEL_FILE)
     except LabelFileError as error:
-        if args.label_file:
+        if arguments.label_file(args):
             raise
         logger.warning("no class names: %s", error)
         return None
@@ -171,10 +173,13 @@ def _observed(args: argparse.Namespace, task: Task) -> Observed:
     from videotag.metrics import Confusion, MissedTags, Mistakes, PerClass, ScoreHistograms
 
     one_label = task == "single_label"  # then the best class is said, whatever its probability
+    if one_label and args.threshold is not None:
+        raise ConfigError("--threshold: belongs to several tags per video; this model says the best class")
+    threshold = DEFAULT_THRESHOLD if args.threshold is None else args.threshold
     return Observed(
-        per_class=PerClass(threshold=None if one_label else args.threshold),
+        per_class=PerClass(threshold=None if one_label else threshold),
         curves=ScoreHistograms(),
-        confusion=Confusion() if one_label else MissedTags(threshold=args.threshold),
+        confusion=Confusion() if one_label else MissedTags(threshold=threshold),
         mistakes=Mistakes(limit=DEFAULT_MISTAKES if args.mistakes is None else args.mistakes),
     )
 

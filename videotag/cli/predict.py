@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videotag.cli import arguments
-from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FeatureFileError, MediaError
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
 from videotag.formats.filelist import ListEntry
 
 if TYPE_CHECKING:
@@ -74,10 +76,8 @@ def run(args: argparse.Namespace) -> int:
     failed: list[str] = []
     predict = _predict_features if config.entry.kind == "tagger" else _predict_videos
     predictions = predict(args, config, weights, entries, failed)
-    save_dir = Path(
-        args.save_dir
-        or f"./data/predict_results/{'attention_lstm' if config.entry.kind == 'tagger' else 'tsn'}"
-    )
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", config.entry.name)  # AttentionLSTM: attention_lstm
+    save_dir = Path(args.save_dir or f"./data/predict_results/{'_'.join(words).lower()}")
     path = save_dir / f"predictions.{args.format}"
     with prediction_writer(path, args.format) as write:
         for index, prediction in enumerate(predictions):
@@ -105,7 +105,9 @@ def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
     """What to predict; a file of the other stage's kind is an error."""
     tagger = config.entry.kind == "tagger"
     if video_path is None:
-        return arguments.read_split(config, "INFER", labels="optional")
+        # Labels may stand in the list, of whatever label file: predicting does not look at them.
+        listed = arguments.read_split(config, "INFER", labels="optional")
+        return [replace(entry, label_ids=()) for entry in listed]
     found = arguments.check_readable(video_path)
     if tagger and found.is_dir():
         paths = sorted(str(p) for p in found.rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
@@ -133,26 +135,18 @@ def _predict_features(
     entries: list[ListEntry],
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
-    from videotag.datasets.features import check_features, feature_batches
     from videotag.engine.checkpoint import load_weights
+    from videotag.engine.data import check_data, evaluation_batches
     from videotag.engine.predict import predict_tagger
     from videotag.runtime.device import select_device
 
-    labels = weights.labels(args.label_file, config.model, default=arguments.DEFAULT_LABEL_FILE)
-    check_features(entries, config.model.dims)
+    labels = weights.labels(arguments.label_file(args), config.model, default=arguments.DEFAULT_LABEL_FILE)
+    check_data(config, entries)
     select_device(config.train.use_gpu)
     model = config.entry.cls(config.model)
     load_weights(model, weights.path, config_name=str(args.config or config.entry.name))
-
-    def on_error(video_id: str, error: FeatureFileError) -> None:
-        failed.append(str(error))
-
-    batches = feature_batches(
-        entries,
-        dims=config.model.dims,
-        num_classes=config.model.num_classes,
-        batch_size=config.infer.batch_size,
-        on_error=on_error,
+    batches = evaluation_batches(
+        config, entries, config.infer, on_error=lambda _, error: failed.append(str(error))
     )
     top = {"top_k": config.model.topk, "threshold": args.threshold}
     for prediction in predict_tagger(model, batches, labels, task=config.task, **top):
@@ -169,10 +163,10 @@ def _predict_videos(
     from videotag.engine.extractor import FeatureExtractor
     from videotag.tagger import Tagger
 
-    labels = weights.labels(args.label_file, config.model, default=arguments.DEFAULT_LABEL_FILE)
+    labels = weights.labels(arguments.label_file(args), config.model, default=arguments.DEFAULT_LABEL_FILE)
     extractor = FeatureExtractor(config, weights.path, with_classifier=True)
     tagger = Tagger(extractor, None, labels, top_k=config.model.topk, threshold=args.threshold)
-    for result in tagger.tag_many([entry.path for entry in entries]):
+    for result in tagger.tag_many(entries):
         if isinstance(result, MediaError):
             failed.append(str(result))
             continue

@@ -6,13 +6,15 @@ python train.py --model_name=AttentionLSTM --config=configs/attention_lstm.yaml 
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from videotag.cli import arguments
 from videotag.cli.eval import table
-from videotag.errors import EXIT_OK
+from videotag.errors import EXIT_FAILURES, EXIT_OK
 
 SUMMARY = "train a tagger on feature lists, or a TSN on videos"
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,4 +103,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"last weights: {result.last_path}")
     print(f"best weights: {result.best_path}")
     print(table(result.best))
+    if result.failed:
+        logger.warning("left out: %d videos that cannot be decoded", len(result.failed))
+        return EXIT_FAILURES
     return EXIT_OK

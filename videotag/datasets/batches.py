@@ -36,15 +36,15 @@ def label_array(entries: Sequence[ListEntry], num_classes: int, task: Task) -> n
     """The labels of a batch.
 
     Args:
-        entries: N list entries; for a single-label task with one label each.
+        entries: N list entries; for a single-label task with one label each, or none to predict only.
         num_classes: C.
         task: which of the two forms.
 
     Returns:
-        (N, C) float32 of zeros and ones, or (N,) int64.
+        (N, C) float32 of zeros and ones; or (N,) int64, -1 without a label.
     """
     if task == "single_label":
-        return np.array([entry.label_ids[0] for entry in entries], np.int64)
+        return np.array([entry.label_ids[0] if entry.label_ids else -1 for entry in entries], np.int64)
     labels = np.zeros((len(entries), num_classes), np.float32)
     for row, entry in zip(labels, entries, strict=True):
         row[list(entry.label_ids)] = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ def prefetch(
     num_threads: int,
     ahead: int,
     stop: threading.Event | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """function(item) for every item, in the items' order.
 
     Threads are enough for decoding and reading, which release Python's lock. An error of `function` is

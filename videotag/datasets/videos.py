@@ -5,10 +5,11 @@ Shapes: N videos of a batch, T sampled frames of each, K distinct ones, S pixels
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,10 +24,10 @@ from videotag.formats.filelist import ListEntry
 from videotag.media.decode_pool import DecodePool, PooledReader, Stopped
 from videotag.media.frame_folder import FolderReader
 from videotag.media.transforms import normalize
-from videotag.media.video import FrameReader
+from videotag.media.video import FrameReader, VideoInfo
 from videotag.registry import Task
 
-_AHEAD = 4  # clips that may wait per decoding thread
+_AHEAD = 4  # videos that may wait per decoding thread
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,15 @@ class Frames:
     Attributes:
         images: (K, H, W, 3) uint8 RGB.
         rows: (T,) int, the image that each sampled frame shows.
+        covered_sec: seconds from the start that the T rows divide evenly: the duration, or less by
+            VideoTag's sampling; None where rows do not follow time, as of a folder of frames.
         duration_sec: of the video; 0.0 for a folder of frames.
         warning: what is wrong with the file although it could be read; None if nothing.
     """
 
     images: np.ndarray
     rows: np.ndarray
+    covered_sec: float | None
     duration_sec: float
     warning: str | None
 
@@ -92,8 +96,17 @@ def read_frames(
         if stop is not None and stop.is_set():
             raise Stopped
         images.append(frame.image)
-    duration_sec = 0.0 if isinstance(reader, FolderReader) else reader.info.duration_sec
-    return Frames(np.stack(images), np.array(reader.rows), duration_sec, reader.warning)
+    stacked, rows = np.stack(images), np.array(reader.rows)
+    if isinstance(reader, FolderReader):
+        return Frames(stacked, rows, None, 0.0, None)
+    return Frames(stacked, rows, _covered_sec(reader.info, split), reader.info.duration_sec, reader.warning)
+
+
+def _covered_sec(info: VideoInfo, split: VideoSplitSection) -> float | None:
+    if split.sampling == "uniform":
+        return info.duration_sec
+    length = info.num_frames // split.seg_num  # frames per part; of shorter videos the rows start again
+    return info.duration_sec * length * split.seg_num / info.num_frames if length else None
 
 
 @dataclass(frozen=True)
@@ -150,51 +163,57 @@ def clip_batches(
     places = (place for group in groups for place in [*group, None])  # None ends a batch
     stop = threading.Event()
     num_threads = min(split.num_reader_threads or _num_cores(), split.batch_size)
+    ahead = min(_AHEAD * num_threads, split.videos_ahead)
     with DecodePool() as pool:
-        read = partial(_read_clip, entries, model, split, seed, pool, stop)
-        clips = prefetch(read, places, num_threads=num_threads, ahead=_AHEAD * num_threads, stop=stop)
-        loaded: list[tuple[ListEntry, np.ndarray]] = []
-        for result in clips:
-            if result is not None:
-                entry, clip = result
-                if isinstance(clip, MediaError):
-                    on_error(entry.path, clip)
-                else:
-                    loaded.append((entry, clip))
-            elif loaded:
-                done, loaded = loaded, []
-                yield ClipBatch(
-                    video_ids=[entry.path for entry, _ in done],
-                    clips=np.stack([clip for _, clip in done]),
-                    labels=label_array([entry for entry, _ in done], model.num_classes, task),
-                )
+        read = partial(_read_clip, entries, split, seed, pool, stop)
+        with contextlib.closing(
+            prefetch(read, places, num_threads=num_threads, ahead=ahead, stop=stop)
+        ) as results:
+            loaded: list[tuple[ListEntry, Frames]] = []
+            for result in results:
+                if result is None and loaded:
+                    yield _clip_batch(loaded, model, task)
+                    loaded = []
+                elif result is not None:
+                    entry, frames = result
+                    if isinstance(frames, MediaError):
+                        on_error(entry.path, frames)
+                    else:
+                        loaded.append((entry, frames))
 
 
 def _read_clip(
     entries: Sequence[ListEntry],
-    model: ExtractorModel,
     split: VideoSplitSection,
     seed: tuple[int, int] | None,
     pool: DecodePool,
     stop: threading.Event,
     place: int | None,
-) -> tuple[ListEntry, np.ndarray | MediaError] | None:
-    """The clip (T, 3, S, S) of the video at `place`, or why there is none; None ends a batch."""
+) -> tuple[ListEntry, Frames | MediaError] | None:
+    """The frames of the video at `place`, or why there are none; None ends a batch."""
     if place is None:
         return None
     entry = entries[place]
     try:
         if seed is None or not isinstance(split, VideoTrainSection):
-            frames = read_frames(entry, split, pool=pool, stop=stop)
-            images = frames.images
-        else:
-            rng = np.random.default_rng([*seed, place])
-            offsets = rng.random(split.seg_num).tolist() if split.segment_offset == "random" else None
-            frames = read_frames(entry, split, offsets=offsets, crop=False, pool=pool, stop=stop)
-            images = augmented(frames.images, split, rng)
+            return entry, read_frames(entry, split, pool=pool, stop=stop)
+        rng = np.random.default_rng([*seed, place])
+        offsets = rng.random(split.seg_num).tolist() if split.segment_offset == "random" else None
+        frames = read_frames(entry, split, offsets=offsets, crop=False, pool=pool, stop=stop)
+        return entry, replace(frames, images=augmented(frames.images, split, rng))
     except MediaError as error:
         return entry, error
-    return entry, normalize(images, model.image_mean, model.image_std)[frames.rows]
+
+
+def _clip_batch(loaded: Sequence[tuple[ListEntry, Frames]], model: ExtractorModel, task: Task) -> ClipBatch:
+    # Normalised only now: waiting frames are bytes, a quarter of the size.
+    clips = [normalize(f.images, model.image_mean, model.image_std)[f.rows] for _, f in loaded]
+    entries = [entry for entry, _ in loaded]
+    return ClipBatch(
+        video_ids=[entry.path for entry in entries],
+        clips=np.stack(clips),
+        labels=label_array(entries, model.num_classes, task),
+    )
 
 
 def _num_cores() -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,10 +11,8 @@ from videotag.config import Config, SplitSection
 from videotag.datasets.batches import Batch
 from videotag.datasets.features import FeatureBatch, check_features, feature_batches
 from videotag.datasets.videos import ClipBatch, clip_batches
-from videotag.errors import MediaError, VideotagError
+from videotag.errors import VideotagError
 from videotag.formats.filelist import ListEntry
-
-logger = logging.getLogger(__name__)
 
 
 def check_data(config: Config, entries: Sequence[ListEntry]) -> None:
@@ -28,8 +25,11 @@ def check_data(config: Config, entries: Sequence[ListEntry]) -> None:
         check_features(entries, config.model.dims)
 
 
+OnError: TypeAlias = Callable[[str, VideotagError], None]
+
+
 def training_batches(
-    config: Config, entries: Sequence[ListEntry], *, epoch: int, seed: int
+    config: Config, entries: Sequence[ListEntry], *, epoch: int, seed: int, on_error: OnError
 ) -> Iterator[Batch]:
     """The batches of one epoch in an order that seed and epoch decide.
 
@@ -38,13 +38,15 @@ def training_batches(
         entries: of TRAIN.filelist.
         epoch: from 0.
         seed: of the run.
+        on_error: called with the video id and the error of a file that cannot be read, which is then left
+            out.
     """
     train = config.train
     order = np.random.default_rng([seed, epoch]).permutation(len(entries))
-    options = {"order": order, "drop_last": train.drop_last}
+    options = {"order": order, "drop_last": train.drop_last, "on_error": on_error}
     if config.entry.kind == "tagger":
         return _feature_batches(config, entries, train, **options)
-    return _clip_batches(config, entries, train, _warn, seed=(seed, epoch), **options)
+    return _clip_batches(config, entries, train, seed=(seed, epoch), **options)
 
 
 def evaluation_batches(
@@ -52,7 +54,7 @@ def evaluation_batches(
     entries: Sequence[ListEntry],
     section: SplitSection,
     *,
-    on_error: Callable[[str, VideotagError], None] | None = None,
+    on_error: OnError,
 ) -> Iterator[Batch]:
     """Every video once, in the list's order.
 
@@ -60,12 +62,10 @@ def evaluation_batches(
         config: of a tagger or an extractor.
         entries: of the section's list.
         section: VALID, TEST or INFER of the config.
-        on_error: called with the video id and the error of a file that cannot be read, which is then left
-            out; without it that of a feature file is raised, and that of a video is logged.
+        on_error: as for training_batches.
     """
-    if config.entry.kind == "tagger":
-        return _feature_batches(config, entries, section, on_error=on_error)
-    return _clip_batches(config, entries, section, on_error or _warn)
+    batches = _feature_batches if config.entry.kind == "tagger" else _clip_batches
+    return batches(config, entries, section, on_error=on_error)
 
 
 def _feature_batches(
@@ -83,17 +83,6 @@ def _feature_batches(
 
 
 def _clip_batches(
-    config: Config,
-    entries: Sequence[ListEntry],
-    section: Any,
-    on_error: Callable[[str, MediaError], None],
-    **options: Any,
+    config: Config, entries: Sequence[ListEntry], section: Any, **options: Any
 ) -> Iterator[ClipBatch]:
-    return clip_batches(
-        entries, model=config.model, split=section, task=config.task, on_error=on_error, **options
-    )
-
-
-def _warn(_: str, error: VideotagError) -> None:
-    """A video that cannot be decoded is left out: whether one can be is only known when it has been tried."""
-    logger.warning("left out: %s", error)
+    return clip_batches(entries, model=config.model, split=section, task=config.task, **options)

@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from videotag.datasets.features import FeatureBatch
+from videotag.datasets.batches import Batch
 from videotag.engine.evaluate import to_tensors
 from videotag.engine.losses import task_scores
 from videotag.registry import Task
@@ -68,7 +68,7 @@ def top_tags(
 
 def predict_tagger(
     model: nn.Layer,
-    batches: Iterable[FeatureBatch],
+    batches: Iterable[Batch],
     labels: Sequence[str],
     *,
     task: Task = "multi_label",
@@ -78,8 +78,8 @@ def predict_tagger(
     """The predictions of a tagger, in the order of the batches.
 
     Args:
-        model: features and masks -> logits (N, C); it is switched to evaluation.
-        batches: of feature_batches.
+        model: a batch's inputs -> logits (N, C); it is switched to evaluation.
+        batches: in the order of the predictions.
         labels: C names.
         task: of the model; decides how logits become probabilities.
         top_k: tags kept per video.

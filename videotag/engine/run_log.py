@@ -20,15 +20,14 @@ class RunLog:
 
     Args:
         save_dir: made if it is not there.
-        visualdl_dir: also write scalars for VisualDL into this folder.
+        scalars: of open_scalars.
 
     Raises:
-        ConfigError: visualdl_dir is given and VisualDL is not installed.
         OutputError: the file cannot be written.
     """
 
-    def __init__(self, save_dir: Path, visualdl_dir: str | None = None) -> None:
-        self._scalars = _visualdl_writer(visualdl_dir) if visualdl_dir else None
+    def __init__(self, save_dir: Path, scalars: Any = None) -> None:
+        self._scalars = scalars
         try:
             save_dir.mkdir(parents=True, exist_ok=True)
             self._file = (save_dir / LOG_FILE).open("a", encoding="utf-8")
@@ -59,7 +58,14 @@ class RunLog:
             self._scalars.close()
 
 
-def _visualdl_writer(folder: str) -> Any:
+def open_scalars(folder: str | None) -> Any:
+    """A VisualDL LogWriter that writes into `folder`; None without one.
+
+    Raises:
+        ConfigError: VisualDL is not installed.
+    """
+    if folder is None:
+        return None
     try:
         from visualdl import LogWriter
     except ImportError as error:

@@ -107,16 +107,16 @@ def drop_old(save_dir: Path, name: str, *, keep: int | None, best: Path | None) 
             weights_path.unlink(missing_ok=True)
 
 
-def set_aside(save_dir: Path, name: str) -> Path | None:
+def set_aside(save_dir: Path) -> Path | None:
     """Moves an earlier run's files in save_dir into a folder earlier-N in it; None if it left no weights.
 
-    Two runs in one folder would leave epochs of one beside config and labels of the other.
+    Two runs in one folder, of one model or of two, would leave weights beside another's config and labels.
     """
-    weights = sorted(save_dir.glob(f"{name}*.pdparams")) if save_dir.is_dir() else []
+    weights = sorted(save_dir.glob("*.pdparams")) if save_dir.is_dir() else []
     if not weights:  # it was broken off before anything was saved
         return None
     files = [save_dir / file for file in (CONFIG_FILE, LABELS_FILE, LOG_FILE)]
-    files += [*weights, *(path for each in _weights(save_dir, name) for path in _companions(each))]
+    files += [*weights, *(path for each in weights for path in _companions(each))]
     files = [path for path in files if path.is_file()]
     number = 1
     while (folder := save_dir / f"earlier-{number}").exists():

@@ -12,25 +12,24 @@ import json
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
-import yaml
 from paddle import nn
 
 from videotag.atomic import link_atomic, remove_partial
-from videotag.config import Config, TrainSection
+from videotag.config import Config, TrainSection, load_config
 from videotag.datasets.batches import check_single_labels
 from videotag.engine.checkpoint import load_weights, save_weights, start_from, write_card
 from videotag.engine.data import check_data, evaluation_batches, training_batches
 from videotag.engine.evaluate import BEST_METRIC, evaluate
 from videotag.engine.learner import Learner
-from videotag.engine.run_log import RunLog
+from videotag.engine.run_log import RunLog, open_scalars
 from videotag.engine.run_state import Progress, drop_old, load_newest, save_state, set_aside
-from videotag.errors import ConfigError, FileListError, VideotagError, one_error
+from videotag.errors import ConfigError, FileListError, MediaError, VideotagError, one_error
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry
 from videotag.labels import load_imagenet_names, read_labels
@@ -56,11 +55,13 @@ class TrainResult:
             last epoch without validation.
         last_path: weights of the last epoch.
         best: metrics of best_path; empty without validation.
+        failed: video -> why it could not be decoded and was left out.
     """
 
     best_path: Path
     last_path: Path
     best: dict[str, Any]
+    failed: dict[str, str]
 
 
 def train_model(
@@ -98,101 +99,141 @@ def train_model(
         OutputError: another run is at work in save_dir, or it cannot be written.
         DivergedError: the loss became NaN or infinite.
     """
+    train, name = config.train, config.entry.name
     with folder_lock(save_dir):
         remove_partial(save_dir)
-        return _train(
-            config,
-            train_entries,
-            valid_entries,
-            save_dir=save_dir,
-            labels=labels,
-            resume=resume,
-            valid_interval=valid_interval,
-            log_interval=log_interval,
-            visualdl_dir=visualdl_dir,
+        digest = _digest(train_entries)
+        found = load_newest(save_dir, name) if resume else None
+        if found:
+            _check_same_run(save_dir, config, digest == found.progress.videos)
+            progress = found.progress
+        else:
+            seed = secrets.randbelow(2**31) if train.seed is None else train.seed
+            progress = Progress(epoch=0, seed=seed, videos=digest)
+
+        paddle.seed(progress.seed)
+        model: nn.Layer = config.entry.cls(config.model)
+        if found:
+            load_weights(model, found.weights_path, config_name=name)
+        elif train.pretrain:
+            _start_from_pretrained(model, config, labels)
+
+        if config.task == "single_label":
+            check_single_labels(train_entries, train.filelist)
+            check_single_labels(valid_entries, config.valid.filelist)
+        check_data(config, [*train_entries, *valid_entries])
+        _warn_of_old_values(config, len(train_entries))
+        steps_per_epoch = _count_steps(len(train_entries), train)
+
+        learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch)
+        scalars = open_scalars(visualdl_dir)
+        if found:
+            learner.restore(found.arrays)
+            logger.info("going on after epoch %d, from %s", progress.epoch - 1, found.weights_path)
+        else:
+            aside = set_aside(save_dir)
+            if aside:
+                logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
+            write_card(save_dir, config, labels)
+
+        with RunLog(save_dir, scalars) as log:
+            counts = {"num_samples": len(train_entries), "num_valid": len(valid_entries)}
+            log.write("start", step=progress.epoch * steps_per_epoch, seed=progress.seed, **counts)
+            run = _Run(
+                config=config,
+                train_entries=train_entries,
+                valid_entries=valid_entries,
+                save_dir=save_dir,
+                valid_interval=valid_interval,
+                log_interval=log_interval,
+                learner=learner,
+                log=log,
+                steps_per_epoch=steps_per_epoch,
+            )
+            while progress.epoch < train.epoch and not _stops_early(train, progress):
+                progress = run.epoch(progress)
+        best_path = _link(save_dir, name, progress)
+        last_path = save_dir / f"{name}.pdparams"
+        return TrainResult(best_path or last_path, last_path, progress.best or {}, run.failed)
+
+
+@dataclass
+class _Run:
+    """What all epochs of a run share.
+
+    Attributes:
+        failed: video -> why it could not be decoded, of all that were left out so far.
+    """
+
+    config: Config
+    train_entries: Sequence[ListEntry]
+    valid_entries: Sequence[ListEntry]
+    save_dir: Path
+    valid_interval: int
+    log_interval: int
+    learner: Learner
+    log: RunLog
+    steps_per_epoch: int
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def epoch(self, progress: Progress) -> Progress:
+        """Trains one epoch, validates and writes its checkpoint; returns the progress after it."""
+        epoch, train, name = progress.epoch, self.config.train, self.config.entry.name
+        self._learn(epoch, progress.seed)
+        path = _epoch_path(self.save_dir, name, epoch)
+        progress = replace(progress, epoch=epoch + 1)
+        with self.learner.averaged() as averaged:
+            save_weights(averaged, path)
+            is_due = self.valid_interval and (epoch + 1) % self.valid_interval == 0
+            if self.valid_entries and self.valid_interval and (is_due or epoch + 1 == train.epoch):
+                progress = self._validate(averaged, progress)
+        save_state(path, self.learner.state(), progress)
+        drop_old(self.save_dir, name, keep=train.keep, best=_link(self.save_dir, name, progress))
+        return progress
+
+    def _learn(self, epoch: int, seed: int) -> None:
+        self.learner.start_epoch()
+        batches = training_batches(
+            self.config, self.train_entries, epoch=epoch, seed=seed, on_error=self._left_out
         )
+        steps = track(batches, f"epoch {epoch}", self.steps_per_epoch)
+        loss = None
+        for step, batch in enumerate(steps, start=epoch * self.steps_per_epoch):
+            loss, rate = self.learner.learn(batch, step=step, seed=_step_seed(seed, step))
+            if step % self.log_interval == 0:
+                value = _finite(loss.item(), step)
+                self.log.write("train", step=step, epoch=epoch, loss=value, learning_rate=rate)
+        if loss is None:
+            raise FileListError(
+                f"{self.config.train.filelist}: not one of its videos could be decoded; check the paths, or "
+                "try one with `videotag tag`"
+            )
+        _finite(loss.item(), step)  # before weights that are no numbers are saved
+
+    def _validate(self, model: nn.Layer, progress: Progress) -> Progress:
+        config, epoch = self.config, progress.epoch - 1
+        batches = evaluation_batches(config, self.valid_entries, config.valid, on_error=self._left_out)
+        metrics = evaluate(model, batches, task=config.task)
+        self.log.write("valid", step=progress.epoch * self.steps_per_epoch, epoch=epoch, **metrics)
+        metric = BEST_METRIC[config.task]
+        if progress.best is None or metrics[metric] > progress.best[metric]:
+            return replace(progress, best_epoch=epoch, best=metrics, without_gain=0)
+        return replace(progress, without_gain=progress.without_gain + 1)
+
+    def _left_out(self, video: str, error: VideotagError) -> None:
+        """Notes a file that cannot be read: whether a video can be decoded only shows when it is tried."""
+        if not isinstance(error, MediaError):
+            raise error
+        if video not in self.failed:
+            logger.warning("left out: %s", error)
+        self.failed[video] = str(error)
 
 
-def _train(
-    config: Config,
-    train_entries: Sequence[ListEntry],
-    valid_entries: Sequence[ListEntry],
-    *,
-    save_dir: Path,
-    labels: list[str] | None,
-    resume: bool,
-    valid_interval: int,
-    log_interval: int,
-    visualdl_dir: str | None,
-) -> TrainResult:
-    """train_model in a folder that no other run writes to."""
-    train, name = config.train, config.entry.name
-    digest = _digest(train_entries)
-    found = load_newest(save_dir, name) if resume else None
-    if found:
-        _check_same_run(save_dir, config, digest == found.progress.videos)
-        progress = found.progress
-    else:
-        seed = secrets.randbelow(2**31) if train.seed is None else train.seed
-        progress = Progress(epoch=0, seed=seed, videos=digest)
-
-    paddle.seed(progress.seed)
-    model: nn.Layer = config.entry.cls(config.model)
-    if found:
-        load_weights(model, found.weights_path, config_name=name)
-    elif train.pretrain:
-        _start_from_pretrained(model, config, labels)
-
-    if config.task == "single_label":
-        check_single_labels(train_entries, train.filelist)
-        check_single_labels(valid_entries, config.valid.filelist)
-    check_data(config, [*train_entries, *valid_entries])
-    _warn_of_old_values(config, len(train_entries))
-    steps_per_epoch = _count_steps(len(train_entries), train)
-
-    learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch)
-    if found:
-        learner.restore(found.arrays)
-        logger.info("going on after epoch %d, from %s", progress.epoch - 1, found.weights_path)
-    else:
-        aside = set_aside(save_dir, name)
-        if aside:
-            logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
-        write_card(save_dir, config, labels)
-
-    with RunLog(save_dir, visualdl_dir) as log:
-        counts = {"num_samples": len(train_entries), "num_valid": len(valid_entries)}
-        log.write("start", step=progress.epoch * steps_per_epoch, seed=progress.seed, **counts)
-        for epoch in range(progress.epoch, train.epoch):
-            if train.early_stop and progress.without_gain >= train.early_stop:
-                logger.info("stopped early: %d validations without a gain", progress.without_gain)
-                break
-            learner.start_epoch()
-            batches = training_batches(config, train_entries, epoch=epoch, seed=progress.seed)
-            steps = track(batches, f"epoch {epoch}", steps_per_epoch)
-            for step, batch in enumerate(steps, start=epoch * steps_per_epoch):
-                loss, rate = learner.learn(batch, step=step, seed=_step_seed(progress.seed, step))
-                if step % log_interval == 0:
-                    value = _finite(loss.item(), step)
-                    log.write("train", step=step, epoch=epoch, loss=value, learning_rate=rate)
-            _finite(loss.item(), step)  # before weights that are no numbers are saved
-
-            path = _epoch_path(save_dir, name, epoch)
-            progress = replace(progress, epoch=epoch + 1)
-            with learner.averaged() as averaged:
-                save_weights(averaged, path)
-                last = epoch == train.epoch - 1
-                if valid_entries and valid_interval and (last or (epoch + 1) % valid_interval == 0):
-                    batches = evaluation_batches(config, valid_entries, config.valid)
-                    metrics = evaluate(averaged, batches, task=config.task)
-                    log.write("valid", step=(epoch + 1) * steps_per_epoch, epoch=epoch, **metrics)
-                    progress = _judged(progress, metrics, BEST_METRIC[config.task])
-            save_state(path, learner.state(), progress)
-            best_path = _link(save_dir, name, progress)
-            drop_old(save_dir, name, keep=train.keep, best=best_path)
-    best_path = _link(save_dir, name, progress)
-    last_path = save_dir / f"{name}.pdparams"
-    return TrainResult(best_path=best_path or last_path, last_path=last_path, best=progress.best or {})
+def _stops_early(train: TrainSection, progress: Progress) -> bool:
+    if not train.early_stop or progress.without_gain < train.early_stop:
+        return False
+    logger.info("stopped early: %d validations without a gain", progress.without_gain)
+    return True
 
 
 def _start_from_pretrained(model: nn.Layer, config: Config, labels: list[str] | None) -> None:
@@ -224,15 +265,14 @@ def _old_labels(weights: FoundWeights) -> list[str]:
 
 def _check_same_run(save_dir: Path, config: Config, same_videos: bool) -> None:
     """What a resumed run may not change: the model, how it is trained, and on what."""
-    try:
-        old = yaml.safe_load((save_dir / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{save_dir / CONFIG_FILE}: cannot be read; train anew without --resume") from error
-    new = yaml.safe_load(config.to_yaml())
+    old = load_config(save_dir / CONFIG_FILE)
     problems = []
-    for section in ("MODEL", "TRAIN"):
-        for key, value in new[section].items():
-            before = old.get(section, {}).get(key)
+    for section, new_values, old_values in (
+        ("MODEL", config.model.model_dump(), old.model.model_dump()),
+        ("TRAIN", config.train.model_dump(), old.train.model_dump()),
+    ):
+        for key, value in new_values.items():
+            before = old_values.get(key)
             if value != before and not (section == "TRAIN" and key in _FREE_KEYS):
                 problems.append(f"{section}.{key}: {value!r}, but the run to resume has {before!r}")
     if problems:
@@ -243,13 +283,6 @@ def _check_same_run(save_dir: Path, config: Config, same_videos: bool) -> None:
             f"{config.train.filelist}: not the list that the run in {save_dir} began with; "
             "train anew without --resume, from its weights with --pretrain"
         )
-
-
-def _judged(progress: Progress, metrics: dict[str, Any], metric: str) -> Progress:
-    """The progress after a validation."""
-    if progress.best is None or metrics[metric] > progress.best[metric]:
-        return replace(progress, best_epoch=progress.epoch - 1, best=metrics, without_gain=0)
-    return replace(progress, without_gain=progress.without_gain + 1)
 
 
 def _link(save_dir: Path, name: str, progress: Progress) -> Path | None:
