@@ -30,7 +30,8 @@ def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Raises:
         OutputError: the place cannot be written (read-only, no space, a folder of that name).
     """
-    options = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
+    as_text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
+    options: dict[str, Any] = {} if "b" in mode else as_text
     with _aside(Path(path)) as aside, aside.open(mode, **options) as file:
         yield file
         file.flush()
