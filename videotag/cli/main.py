@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
             if not word.startswith("-") or flag in flags or len(word) < 3:
                 continue
             near = difflib.get_close_matches("--" + flag.lstrip("-"), flags, n=1)
-            if near:
+            if near and "." not in flag:  # a flag has none, a file mostly does
                 return f"; did you mean {near[0]}?"
             if not word.startswith("--"):
                 return f"; a path that begins with a dash is written ./{word}"
