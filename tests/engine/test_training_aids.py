@@ -208,6 +208,6 @@ def test_extending_needs_both_label_lists(tagger_dir):
     with pytest.raises(ConfigError, match="the new class names are missing; give --label_file"):
         train(tagger_dir / "new", overrides=extend)
     with pytest.raises(
-        WeightsError, match=r"output.weight has shape \(8, 4\), expected \(8, 'C'\) for its 2 labels"
+        WeightsError, match=r"output.weight has shape \(8, 4\), expected \(8, 2\) for its 2 labels"
     ):
         train(tagger_dir / "new", labels=list("abcd"), overrides=extend)
