@@ -118,6 +118,25 @@ def test_the_resolved_config_reads_back_to_an_equal_one(write):
     assert second == first
 
 
+def test_a_folder_in_place_of_a_config_is_named_as_one(tmp_path):
+    with pytest.raises(ConfigError, match=f"{tmp_path}: a folder, expected a config file"):
+        load_config(tmp_path)
+
+
+def test_num_layers_and_another_backbone_disagree(write):
+    text = "MODEL: {{name: TSN, num_layers: {}, backbone: {}}}\n"
+    message = "MODEL: num_layers 50 and backbone efficientnet_lite0 disagree; keep one of them"
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(text.format(50, "efficientnet_lite0")))
+    assert load_config(write(text.format(50, "ResNet50"))).model.backbone == "ResNet50"
+
+
+@pytest.mark.parametrize("key", ["num_layers: 50", "backbone: efficientnet_lite0", "num_classes: 3"])
+def test_the_resolved_config_of_a_tsn_reads_back_to_an_equal_one(write, key):
+    first = load_config(write(f"MODEL: {{name: TSN, {key}}}\n"))
+    assert load_config(write(first.to_yaml())) == first
+
+
 def test_flags_win_over_set_which_wins_over_the_file(write):
     overrides = [*parse_overrides(["TRAIN.epoch=7", "train.decay_epochs=[2, 4]"]), ("TRAIN.epoch", 9)]
     config = load_config(write(OLD_TAGGER), overrides=overrides)

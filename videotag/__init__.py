@@ -8,8 +8,9 @@ Importing this package loads neither Paddle nor a model; Tagger and TagResult ar
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
+
+from videotag.cores import use_all_cores
 
 if TYPE_CHECKING:
     from videotag.tagger import Tagger, TagResult
@@ -18,17 +19,7 @@ __all__ = ["TagResult", "Tagger", "__version__"]
 __version__ = "0.1.0"
 
 
-def _use_all_cores() -> None:
-    """Sets OMP_NUM_THREADS to the cores this process may use, unless the user has set it.
-
-    The one piece of work done at import time: Paddle reads the variable while it is imported, and
-    takes a single thread when it is unset.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(cores))
-
-
-_use_all_cores()
+use_all_cores()  # the one piece of work done at import time: it must come before Paddle's import
 
 
 def __getattr__(name: str) -> Any:

@@ -19,8 +19,9 @@ PARTIAL_MARK = ".partial"  # part of the name of every unfinished file
 def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     r"""A file object whose content appears at `path` only when the block ends without an error.
 
-    The text modes write UTF-8 with "\n" line ends. Missing parent folders are made. A process killed
-    inside the block leaves at most a file with PARTIAL_MARK in its name, which nothing reads.
+    The text modes write UTF-8 with "\n" line ends; what is not Unicode, such as a byte of a file name, is
+    written as \udcff, which JSON reads back. Missing parent folders are made. A process killed inside the
+    block leaves at most a file with PARTIAL_MARK in its name, which nothing reads.
 
     Args:
         path: where the finished file belongs; an older file there is replaced.
@@ -29,8 +30,9 @@ def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Raises:
         OutputError: the place cannot be written (read-only, no space, a folder of that name).
     """
-    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
-    with _aside(Path(path)) as aside, aside.open(mode, encoding=encoding, newline=newline) as file:
+    as_text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
+    options: dict[str, Any] = {} if "b" in mode else as_text
+    with _aside(Path(path)) as aside, aside.open(mode, **options) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())

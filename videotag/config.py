@@ -348,6 +348,8 @@ def parse_overrides(texts: list[str]) -> list[tuple[str, Any]]:
 def _read_yaml(path: str | Path) -> dict[str, Any]:
     found = find_resource(path)
     if found is None:
+        if Path(path).is_dir():
+            raise ConfigError(f"{path}: a folder, expected a config file; name a YAML file in it")
         names = ", ".join(f"configs/{p.name}" for p in list_configs())
         raise ConfigError(f"{path}: no such config file; write one or take a shipped one: {names}")
     try:

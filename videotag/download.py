@@ -7,6 +7,7 @@ Beside FILE lie FILE.partial (what has arrived), FILE.partial.json (of which fil
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import http.client
 import json
@@ -56,7 +57,7 @@ class Checksum:
         Raises:
             WeightsError: its digest is another; the text says both, and the remedy.
         """
-        found = digest_of(path, self.algorithm)
+        found = file_digest(path, self.algorithm)
         if not found.startswith(self.digits):
             raise WeightsError(
                 f"{shown_as}: its {self.algorithm} is {found}, expected {self.digits} "
@@ -68,8 +69,8 @@ class _Interrupted(Exception):  # noqa: N818 - no error of the user's; it leads 
     """The transfer did not come to its end."""
 
 
-def digest_of(path: Path, algorithm: str = "sha256") -> str:
-    """The digest of a file's content as hex digits."""
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """The digest of a file's content as hex digits, 64 of sha256."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_CHUNK):
@@ -311,8 +312,6 @@ def _validator(answer: Any) -> str:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Holds a file's lock, which the system frees when the process ends in whatever way."""
-    import fcntl  # not on Windows, where everything but downloads works without
-
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,6 +22,7 @@ EXIT_OK = 0
 EXIT_FAILURES = 1  # finished, but some items failed and were listed
 EXIT_USAGE = 2  # the user's mistake, found before work began
 EXIT_INTERRUPTED = 130  # Ctrl-C
+EXIT_TERMINATED = 143  # SIGTERM, as of `kill` and `timeout`
 
 
 class VideotagError(Exception):

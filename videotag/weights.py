@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from videotag.atomic import write_text
 from videotag.config import ModelSection, Section
-from videotag.download import Checksum, check_address, digest_of, download
+from videotag.download import Checksum, check_address, download, file_digest
 from videotag.errors import LabelFileError, WeightsError, one_error
 from videotag.formats.weights import resolve_weights
 from videotag.labels import load_imagenet_names, read_labels
@@ -142,7 +142,7 @@ class NamedWeights(Section):
             return
         if self._published:
             self._published.check(path, shown_as=path, remedy=f"remove it and run: {self.remedy}")
-        digest = digest_of(path)
+        digest = file_digest(path)
         write_text(self._record, f"{digest}  {path.name}\n")
         if not self._published:
             logger.warning(

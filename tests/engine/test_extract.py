@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from videotag.config import load_config
 from videotag.datasets.videos import read_frames
@@ -216,3 +218,43 @@ def test_collisions_and_paths_outside_the_root_are_named_before_work(work_dir):
 def test_a_missing_video_is_a_media_error(extractor):
     with pytest.raises(MediaError, match=r"nowhere.mp4: no such file"):
         read_frames(ListEntry("nowhere.mp4"), extractor.config.infer)
+
+
+def test_a_video_listed_twice_is_decoded_once_and_both_lines_stay(extractor, work_dir):
+    make_video(work_dir / "a.mp4")
+    entries = [ListEntry("a.mp4", (2,)), ListEntry("none.mp4", (1,)), ListEntry("a.mp4", (0, 1))]
+    entries.append(ListEntry("none.mp4"))
+    summary = run(extractor, entries, work_dir / "out")
+    assert (summary.written, summary.kept, list(summary.failed)) == (1, 0, ["none.mp4"])
+    assert [entry.label_ids for entry in read_filelist(summary.list_path)] == [(2,), (0, 1)]
+    failures = (work_dir / "out" / "failures.jsonl").read_text(encoding="utf-8")
+    assert len(failures.splitlines()) == 1
+
+
+def frame_folder(folder, num_frames=8, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for number in range(1, num_frames + 1):
+        picture = Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+        picture.save(folder / f"img_{number:05d}.jpg")
+
+
+def test_features_of_frames_are_made_again_when_a_picture_or_their_number_changes(extractor, work_dir):
+    frame_folder(work_dir / "take.1")
+    frame_folder(work_dir / "take.2")
+    entries = [ListEntry("take.1", (1,), num_frames=8), ListEntry("take.2", (0,), num_frames=8)]
+    out = work_dir / "out"
+    assert run(extractor, entries, out).written == 2
+    assert sorted(path.name for path in out.glob("*.npy")) == ["take.1.npy", "take.2.npy"]
+    assert run(extractor, entries, out).kept == 2
+    before = np.load(out / "take.1.npy")
+    with (work_dir / "take.1" / "img_00005.jpg").open("r+b") as file:  # in place: the folder's time stays
+        other = io.BytesIO()
+        Image.new("RGB", (64, 48), "red").save(other, "JPEG")
+        file.truncate()
+        file.write(other.getvalue())
+    summary = run(extractor, entries, out)
+    assert (summary.written, summary.kept) == (1, 1)
+    assert not np.array_equal(np.load(out / "take.1.npy"), before)
+    entries[1] = ListEntry("take.2", (0,), num_frames=4)
+    assert run(extractor, entries, out).written == 1

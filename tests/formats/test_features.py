@@ -16,8 +16,6 @@ from videotag.formats.features import (
     list_modalities,
     read_features,
     read_modalities,
-    read_shape,
-    read_shapes,
     read_shapes_and_stamp,
     read_stamp,
     write_features,
@@ -30,6 +28,10 @@ def npy_bytes(array):
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
+
+
+def shape_of(path, *, dim):
+    return read_shapes_and_stamp(path, {"rgb": dim})[0]["rgb"]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "uint8", "int64"])
@@ -55,7 +57,7 @@ def test_one_row_is_enough_and_any_width_without_dim(tmp_path):
     assert read_features(tmp_path / "a.npy").shape == (1, 2)
 
 
-@pytest.mark.parametrize("reads", [read_features, read_shape])
+@pytest.mark.parametrize("reads", [read_features, shape_of])
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -131,7 +133,7 @@ def test_missing_file_and_folder_are_errors(tmp_path):
 
 def test_shape_comes_from_the_header_alone(tmp_path):
     np.save(tmp_path / "a.npy", np.full((3, 2), np.nan))
-    assert read_shape(tmp_path / "a.npy", dim=2) == (3, 2)
+    assert shape_of(tmp_path / "a.npy", dim=2) == (3, 2)
 
 
 def test_declared_size_beyond_the_file_reserves_nothing(tmp_path):
@@ -153,13 +155,13 @@ def test_modalities_come_from_npz_in_the_order_asked_and_others_are_ignored(tmp_
     np.testing.assert_array_equal(features["rgb"], RAMP)
     np.testing.assert_array_equal(features["audio"], np.ones((5, 3), np.float32))
     assert features["audio"].dtype == np.float32
-    assert read_shapes(tmp_path / "a.npz", dims) == {"rgb": (3, 2), "audio": (5, 3)}
+    assert read_shapes_and_stamp(tmp_path / "a.npz", dims)[0] == {"rgb": (3, 2), "audio": (5, 3)}
 
 
 def test_one_modality_comes_from_npy_whatever_the_suffix(tmp_path):
     (tmp_path / "a.npz").write_bytes(npy_bytes(RAMP))
     np.testing.assert_array_equal(read_modalities(tmp_path / "a.npz", {"rgb": 2})["rgb"], RAMP)
-    assert read_shapes(tmp_path / "a.npz", {"rgb": 2}) == {"rgb": (3, 2)}
+    assert shape_of(tmp_path / "a.npz", dim=2) == (3, 2)
 
 
 def test_npy_for_several_modalities_is_an_error(tmp_path):
@@ -187,7 +189,7 @@ def test_wrong_modality_is_named(tmp_path):
     with pytest.raises(
         FeatureFileError, match=r"a\.npz\[audio\]: shape \(3, 2\), expected \(T, 128\); was it"
     ):
-        read_shapes(tmp_path / "a.npz", {"rgb": 2, "audio": 128})
+        read_shapes_and_stamp(tmp_path / "a.npz", {"rgb": 2, "audio": 128})
 
 
 def test_zip_bomb_is_refused_by_its_declared_size(tmp_path):
@@ -229,7 +231,7 @@ def test_stamp_comes_back_and_neither_numpy_nor_readers_see_it(tmp_path):
     assert read_stamp(tmp_path / "a.npy") == stamp
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), RAMP)
     np.testing.assert_array_equal(read_features(tmp_path / "a.npy", dim=2), RAMP)
-    assert read_shape(tmp_path / "a.npy") == (3, 2)
+    assert shape_of(tmp_path / "a.npy", dim=2) == (3, 2)
 
 
 def test_file_without_stamp_has_none_and_a_cut_stamp_is_an_error(tmp_path):
@@ -297,7 +299,7 @@ def test_damage_raises_nothing_but_feature_file_errors(tmp_path_factory, data):
     content = bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
     path = tmp_path_factory.getbasetemp() / "damaged.npy"
     path.write_bytes(data.draw(st.just(content) | st.binary().map(lambda tail: b"\x93NUMPY\x01\x00" + tail)))
-    readers = [read_features, read_shape, read_stamp, list_modalities]
+    readers = [read_features, read_stamp, list_modalities]
     readers += [partial(read, dims={"rgb": 2}) for read in (read_modalities, read_shapes_and_stamp)]
     for read in readers:
         with contextlib.suppress(FeatureFileError):

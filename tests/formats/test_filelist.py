@@ -74,6 +74,14 @@ def test_all_bad_lines_are_reported_together(tmp_path):
     assert lines[1].endswith("a.list:2: no label; write the class ids after the path")
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_an_unquoted_path_with_blanks_is_one_problem(tmp_path, counted):
+    with pytest.raises(FileListError) as caught:
+        written(tmp_path, "my best holiday clip.mp4 3 1\n", must_exist=True, counted=counted)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "'best' is not" in str(caught.value)
+
+
 def test_missing_file_is_a_problem_unless_allowed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.mp4").touch()
@@ -115,6 +123,21 @@ def test_other_encodings_are_named_with_the_command_that_converts(tmp_path, cont
         FileListError, match=rf"a\.list:2: not UTF-8, probably {encoding}; .* iconv -f {encoding} -t UTF-8"
     ):
         written(tmp_path, content)
+
+
+def test_text_that_fits_two_encodings_names_both(tmp_path):
+    with pytest.raises(FileListError) as caught:  # \xe9o is a rare character of GBK
+        written(tmp_path, "a.mp4 1\nvid\xe9oth\xe8que.mp4 2\n".encode("latin1"))
+    command = f"iconv -f {{}} -t UTF-8 {tmp_path / 'a.list'} > new"
+    assert "a.list:2: not UTF-8, probably LATIN1 or GBK; convert it: " in str(caught.value)
+    assert f"{command.format('LATIN1')}, or {command.format('GBK')}" in str(caught.value)
+
+
+def test_a_video_in_place_of_a_list_is_named_as_one(tmp_path):
+    with pytest.raises(FileListError) as caught:
+        written(tmp_path, b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41\xff\xfe")
+    assert "a.list: a binary file such as a video, not a text; " in str(caught.value)
+    assert str(caught.value).endswith("a list is text; one video is given by --video_path")
 
 
 def test_utf16_is_named(tmp_path):

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from videotag.errors import WeightsError
 from videotag.formats.weights import (
-    read_state,
     read_weights,
     resolve_weights,
     write_pdparams,
@@ -89,17 +88,13 @@ def test_state_dict_of_paddle_save_is_read(tmp_path, paddle, protocol):
     )
 
 
-def test_nested_state_dict_and_optimizer_of_paddle_save_are_read(tmp_path, paddle):
+def test_the_state_dict_inside_a_larger_dict_of_paddle_save_is_read(tmp_path, paddle):
     layer = paddle.nn.Linear(2, 3)
     expected = {name: tensor.numpy() for name, tensor in layer.state_dict().items()}
     scheduler = {"last_epoch": 3, "last_lr": 0.5}
     saved = {"state_dict": layer.state_dict(), "LR_Scheduler": scheduler, "history": [1, layer.bias]}
     paddle.save(saved, str(tmp_path / "a.pdopt"))
     assert_same(read_weights(tmp_path / "a.pdopt"), expected)
-    state = read_state(tmp_path / "a.pdopt")
-    assert_same(state["state_dict"], expected)
-    assert state["LR_Scheduler"] == scheduler
-    np.testing.assert_array_equal(state["history"][1], expected["bias"])
 
 
 def test_bfloat16_of_paddle_becomes_float32(tmp_path, paddle):
@@ -185,14 +180,6 @@ def test_missing_file_and_folder_are_errors(tmp_path):
         read_weights(tmp_path)
 
 
-def test_state_that_is_no_dict_is_an_error(tmp_path):
-    (tmp_path / "a.pdopt").write_bytes(pickled([1]))
-    with pytest.raises(
-        WeightsError, match=r"holds one list, expected a dict; was it saved by paddle\.save\?"
-    ):
-        read_state(tmp_path / "a.pdopt")
-
-
 class Attack:
     def __init__(self, path):
         self.path = path
@@ -204,11 +191,10 @@ class Attack:
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_attack_in_a_weight_file_does_not_run(tmp_path, protocol):
     (tmp_path / "a.pdparams").write_bytes(pickle.dumps({"w": Attack(tmp_path / "ran")}, protocol))
-    for read in (read_weights, read_state):
-        with pytest.raises(
-            WeightsError, match=r"a\.pdparams: refers to .*; not read because pickles can run code"
-        ):
-            read(tmp_path / "a.pdparams")
+    with pytest.raises(
+        WeightsError, match=r"a\.pdparams: refers to .*; not read because pickles can run code"
+    ):
+        read_weights(tmp_path / "a.pdparams")
     assert not (tmp_path / "ran").exists()
 
 

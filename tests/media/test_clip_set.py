@@ -159,3 +159,10 @@ def test_bad_values_are_one_line_and_nothing_is_written(work_dir, capsys, flags,
     assert said.err.count("\n") == 1
     assert said.out == ""
     assert not Path("out").exists()
+
+
+def test_a_folder_whose_name_needs_quotes_is_read_back(work_dir):
+    folder = Path('my "best" clips')
+    paths = write_clips(folder, ClipSetOptions(num_clips=2, fps=6, duration_sec=1.0, size_px=32))
+    entries = [e for path in paths if path.stat().st_size for e in read_filelist(path)]
+    assert [e.path for e in entries] == [f"{folder}/clips/clip{i:05d}.mp4" for i in range(2)]

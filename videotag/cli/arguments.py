@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, WeightsError
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, OutputError, WeightsError
 from videotag.formats.filelist import ListEntry, read_filelist
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def add_list_arguments(
     parser: argparse.ArgumentParser, *, default_filelist: str | None, default_save_dir: str
 ) -> None:
     """--filelist, --video_path, --save_dir, --root, --log_interval: of commands that work through a list."""
-    parser.set_defaults(default_filelist=default_filelist)
     default = f" (default: {default_filelist})" if default_filelist else ""
     parser.add_argument("--filelist", help=f"videos, a line each{default}")
     parser.add_argument("--video_path", help="a video, or a folder of videos, in place of --filelist")
@@ -86,7 +85,9 @@ def add_list_arguments(
     )
 
 
-def listed_videos(args: argparse.Namespace, *, none_named: str) -> tuple[list[ListEntry], str]:
+def listed_videos(
+    args: argparse.Namespace, *, none_named: str, default_filelist: str | None = None, counted: bool = False
+) -> tuple[list[ListEntry], str]:
     """The videos that the flags of add_list_arguments name, and a file name for the list of results.
 
     A file that the list names but that is not there is a failure of that video, not of the list.
@@ -94,19 +95,27 @@ def listed_videos(args: argparse.Namespace, *, none_named: str) -> tuple[list[Li
     Args:
         args: with those flags.
         none_named: the file name where no list is given.
+        default_filelist: the list where no flag names videos.
+        counted: the videos are folders of frames, which only a list can count.
 
     Raises:
-        ConfigError: both --video_path and --filelist, or neither, or nothing is at --video_path.
+        ConfigError: both --video_path and --filelist, or neither, or --video_path for a counted list, or
+            nothing is at --video_path.
         FileListError: as read_filelist.
     """
     if args.video_path and args.filelist:
         raise ConfigError("--video_path and --filelist: give one of them")
+    if args.video_path and counted:
+        raise ConfigError(
+            "--video_path: MODEL.format is frames, folders counted in a list; give --filelist, the one that "
+            "`videotag frames` writes, or --set MODEL.format=video"
+        )
     if args.video_path:
         return [ListEntry(path) for path in videos_in(args.video_path)], none_named
-    filelist = args.filelist or args.default_filelist
+    filelist = args.filelist or default_filelist
     if not filelist:
         raise ConfigError("no videos; give --filelist with a list of them, or --video_path")
-    return read_filelist(filelist, must_exist=False), f"{Path(filelist).stem}.list"
+    return read_filelist(filelist, must_exist=False, counted=counted), f"{Path(filelist).stem}.list"
 
 
 def print_summary(summary: Summary, save_dir: Path, *, done: str, listed: str) -> int:
@@ -120,21 +129,16 @@ def print_summary(summary: Summary, save_dir: Path, *, done: str, listed: str) -
     """
     from videotag.engine.outputs import FAILURES_FILE
 
-    print(
+    show(
         f"{done} {summary.written} (in part {len(summary.partial)}), kept {summary.kept}, "
         f"failed {len(summary.failed)}"
     )
     if summary.list_path:
-        print(f"{listed}: {summary.list_path}")
+        show(f"{listed}: {summary.list_path}")
     if summary.failed:
-        print(f"failures: {save_dir / FAILURES_FILE}")
+        show(f"failures: {save_dir / FAILURES_FILE}")
         return EXIT_FAILURES
     return EXIT_OK
-
-
-def num_cores() -> int:
-    """Cores that this process may use, or what the user has set OMP_NUM_THREADS to."""
-    return int(os.environ.get("OMP_NUM_THREADS", "1"))
 
 
 def read_config(
@@ -199,12 +203,21 @@ def read_split(config: Config, split: str, *, labels: Literal["required", "optio
     )
 
 
-def show(text: str) -> None:
-    """Prints to stdout; when its reader has gone (`| head`), the command goes on in silence."""
+def show(text: str, *, end: str = "\n") -> None:
+    """Prints to stdout; when its reader has gone (`| head`), the command goes on in silence.
+
+    Raises:
+        OutputError: stdout cannot be written, as on a full disk.
+    """
     try:
-        print(text, flush=True)
+        print(text, end=end, flush=True)
     except BrokenPipeError:
         mute_stdout()
+    except OSError as error:
+        mute_stdout()  # what waits in the buffer would fail again when Python ends
+        raise OutputError(
+            f"standard output: cannot write ({error.strerror}); free space there, or send it elsewhere"
+        ) from error
 
 
 def mute_stdout() -> None:

@@ -2,7 +2,10 @@
 
     python tsn_extractor.py --config=configs/tsn.yaml --weights=weights/tsn --filelist=data/TsnExtractor.list
 
-Labels in the video list are carried into the feature list. What was extracted before, from the same file with
+Without --filelist and --video_path, INFER.filelist of a config of your own names the list. With
+MODEL.format=frames it is a list of folders, as `videotag frames` writes it.
+
+Labels in the list are carried into the feature list. What was extracted before, from the same file with
 the same weights and sampling, is kept; so a run that was broken off goes on where it stopped.
 """
 
@@ -10,9 +13,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from videotag.cli import arguments
 from videotag.errors import ConfigError
+from videotag.resources import find_resource, list_configs
+
+if TYPE_CHECKING:
+    from videotag.config import Config
 
 SUMMARY = "turn videos into frame features (.npy)"
 DEFAULT_FILELIST = "./data/TsnExtractor.list"
@@ -39,7 +47,12 @@ def run(args: argparse.Namespace) -> int:
     )
     if config.entry.kind != "extractor":
         raise ConfigError(f"{config.entry.name} is no extractor; name one of `videotag models`")
-    entries, list_name = arguments.listed_videos(args, none_named="features.list")
+    entries, list_name = arguments.listed_videos(
+        args,
+        none_named="features.list",
+        default_filelist=_default_filelist(args, config),
+        counted=config.model.format == "frames",
+    )
     extractor = FeatureExtractor(config, weights.path)
     save_dir = Path(args.save_dir)
     summary = extract_list(
@@ -51,3 +64,13 @@ def run(args: argparse.Namespace) -> int:
         log_interval=args.log_interval,
     )
     return arguments.print_summary(summary, save_dir, done="extracted", listed="feature list")
+
+
+def _default_filelist(args: argparse.Namespace, config: Config) -> str:
+    """INFER.filelist where the user wrote it, or the file is there; else the classic command's own list."""
+    filelist: str | None = config.infer.filelist
+    if filelist is None:
+        return DEFAULT_FILELIST
+    by_set = any(text.partition("=")[0].strip().lower() == "infer.filelist" for text in args.set)
+    by_file = args.config is not None and find_resource(args.config) not in list_configs()
+    return filelist if by_set or by_file or Path(filelist).exists() else DEFAULT_FILELIST

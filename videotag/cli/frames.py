@@ -13,6 +13,7 @@ import math
 from pathlib import Path
 
 from videotag.cli import arguments
+from videotag.cores import num_cores
 from videotag.errors import ConfigError
 
 SUMMARY = "turn videos into folders of JPEGs"
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         save_dir=Path(args.save_dir),
         list_name=list_name,
         root=Path(args.root) if args.root else None,
-        videos_at_once=min(args.batch_size or arguments.num_cores(), len(entries)),
+        videos_at_once=min(args.batch_size or num_cores(), len(entries)),
         stall_limit_sec=args.stall_limit_sec,
         log_interval=args.log_interval,
     )

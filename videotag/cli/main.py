@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import codecs
+import contextlib
+import difflib
 import importlib
+import io
+import itertools
+import json
 import logging
 import pkgutil
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import videotag
 from videotag import cli
 from videotag.cli import arguments
-from videotag.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, VideotagError
+from videotag.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, EXIT_USAGE, VideotagError
 
 EXIT_BUG = 70
 _NOT_COMMANDS = ("main", "arguments")
@@ -26,13 +35,43 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: object) -> None:
         super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
 
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse's, but what is left over is an error of this parser, which knows its command."""
+        self._words = list(args or ())
+        known, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return known, rest
+
     def error(self, message: str) -> NoReturn:
         """One line on stderr, then exit code 2."""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}{self._hint()}; see {self.prog} --help\n")
+
+    def _hint(self) -> str:
+        """What the first unknown flag may have been meant for."""
+        flags = self._option_string_actions
+        words = itertools.takewhile(lambda word: word != "--", self._words)
+        if self._subparsers:  # what follows the command is not this parser's
+            words = itertools.takewhile(lambda word: word.startswith("-"), words)
+        for word in words:
+            flag = word.partition("=")[0]
+            if not word.startswith("-") or flag in flags or len(word) < 3:
+                continue
+            near = difflib.get_close_matches("--" + flag.lstrip("-"), flags, n=1)
+            if near and "." not in flag:  # a flag has none, a file mostly does
+                return f"; did you mean {near[0]}?"
+            if not word.startswith("--"):
+                return f"; a path that begins with a dash is written ./{word}"
+        return ""
+
+
+class Terminated(BaseException):
+    """SIGTERM has come; no Exception, so that nobody takes it for a failed video."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command line (without the program's name) and returns its exit code."""
+    _escape_stdout()
     argv = [_underscored(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
         parser, commands = _build_parser()
@@ -42,28 +81,68 @@ def main(argv: list[str] | None = None) -> int:
     name = f"videotag {args.command}"
     _log_to_stderr()
     try:
-        return int(commands[args.command].run(args))
+        with _sigterm_raises():
+            code = int(commands[args.command].run(args))
+            arguments.show("", end="")  # what print has left in its buffer
+            return code
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Terminated:
+        print(f"{name}: terminated", file=sys.stderr)
+        return EXIT_TERMINATED
     except BrokenPipeError:  # the reader of our output has gone; nothing is wrong
         arguments.mute_stdout()
         return EXIT_OK
-    except (VideotagError, OSError) as error:
-        if args.debug:
-            traceback.print_exc()
-        print(f"{name}: {error}", file=sys.stderr)
-        return EXIT_USAGE
     except Exception as error:
         if args.debug:
             traceback.print_exc()
-        text = " ".join(str(error).split())[:500]
-        print(
-            f"{name}: a bug in videotag: {type(error).__name__}: {text}; "
-            "run again with --debug and report it",
-            file=sys.stderr,
-        )
-        return EXIT_BUG
+        text, code = _explained(error)
+        print(f"{name}: {text}", file=sys.stderr)
+        return code
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """What a command says of the error that has ended it, and its exit code."""
+    if isinstance(error, (VideotagError, OSError)):
+        return str(error), EXIT_USAGE
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "ResourceExhausted" in text:
+        detail = text[max(0, text.find("ResourceExhausted")) :][:120]  # Paddle begins with a C++ traceback
+        return f"not enough memory; lower batch_size, or the sizes in MODEL ({detail})", EXIT_USAGE
+    text = f"{type(error).__name__}: {text[:500]}"
+    return f"a bug in videotag: {text}; run again with --debug and report it", EXIT_BUG
+
+
+def _escape_stdout() -> None:
+    """Lets stdout show what its encoding lacks as JSON does, by a backslash, u and four digits."""
+    codecs.register_error("videotag.escape", _escaped)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="videotag.escape")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Ends the block by Terminated when SIGTERM comes, unless the program around us handles it."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
 
 
 class _StderrHandler(logging.Handler):

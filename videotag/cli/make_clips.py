@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
     )
     out_dir = Path(args.out_dir)
     for path in write_clips(out_dir, options):
-        print(f"{path}: {len(path.read_text(encoding='utf-8').splitlines())} clips")
-    print(f"{out_dir / 'labels.txt'}: class names")
+        arguments.show(f"{path}: {len(path.read_text(encoding='utf-8').splitlines())} clips")
+    arguments.show(f"{out_dir / 'labels.txt'}: class names")
     return EXIT_OK
 
 

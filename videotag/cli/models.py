@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from videotag.cli import arguments
 from videotag.errors import EXIT_OK
 
 SUMMARY = "list models, named weights and configs"
@@ -34,15 +35,15 @@ def run(args: argparse.Namespace) -> int:
         for path in list_configs()
     ]
     if args.json:
-        print(
+        arguments.show(
             json.dumps(
                 {"models": models, "weights": weights, "configs": configs}, indent=2, ensure_ascii=False
             )
         )
         return EXIT_OK
     for title, rows in (("models", models), ("named weights", weights), ("configs", configs)):
-        print(title)
+        arguments.show(title)
         widths = {key: max(len(row[key] or "-") for row in rows) for key in rows[0]}
         for row in rows:
-            print("  " + "  ".join((row[key] or "-").ljust(widths[key]) for key in row).rstrip())
+            arguments.show("  " + "  ".join((row[key] or "-").ljust(widths[key]) for key in row).rstrip())
     return EXIT_OK

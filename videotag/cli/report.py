@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from videotag.cli import arguments
 from videotag.errors import EXIT_OK, ConfigError
 
 SUMMARY = "make an HTML page of predictions"
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if metrics is not None and not isinstance(metrics, dict):
         raise ConfigError(f"{args.metrics}: not metrics; give the metrics.json of `videotag eval`")
     write_report(args.out, results, title=args.title, note=args.note, metrics=metrics, truth=_truth(args))
-    print(f"report: {args.out}")
+    arguments.show(f"report: {args.out}")
     return EXIT_OK
 
 

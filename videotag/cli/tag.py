@@ -15,6 +15,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from videotag.atomic import check_writable
 from videotag.cli import arguments
 from videotag.cli.predict import table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print no tags (with --save_dir or --report)")
     parser.add_argument("--save_dir", help="also write SAVE_DIR/predictions.<format>")
     parser.add_argument(
-        "--format", choices=("json", "jsonl", "csv"), default="json", help="of the file in --save_dir"
+        "--format", choices=("json", "jsonl", "csv"), help="of the file in --save_dir (default: json)"
     )
     parser.add_argument(
         "--report", metavar="OUT.html", help="also write a page with thumbnails, tags and attention"
@@ -62,14 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tags every video and prints the tags; 1 if some could not be decoded."""
-    from videotag.formats.predictions import prediction_writer
+    from videotag.formats.predictions import Format, prediction_writer
     from videotag.report import write_report
     from videotag.tagger import Tagger
 
-    if not 0 < args.segment_sec < float("inf"):  # NaN is neither
-        raise ConfigError(f"--segment_sec {args.segment_sec}: expected a length above 0 seconds")
+    _check_flags(args)
     paths = [video for path in args.paths for video in arguments.videos_in(path)]
     overrides = [("INFER.seg_num", args.seg_num), ("INFER.batch_size", args.batch_size)]
+    _check_places(args)
     tagger = Tagger.load(
         extractor_config=args.extractor_config,
         extractor_weights=args.extractor_weights,
@@ -97,8 +98,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         arguments.show(json.dumps(results, indent=2, ensure_ascii=False))
     if args.save_dir:
-        path = Path(args.save_dir) / f"predictions.{args.format}"
-        with prediction_writer(path, args.format) as write:
+        file_format: Format = args.format or "json"
+        path = Path(args.save_dir) / f"predictions.{file_format}"
+        with prediction_writer(path, file_format) as write:
             for prediction in results:
                 write(prediction)
         logger.info("written: %s", path)
@@ -106,6 +108,25 @@ def run(args: argparse.Namespace) -> int:
         write_report(args.report, results)
         logger.info("report: %s", args.report)
     return EXIT_FAILURES if failed else EXIT_OK
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    if not 0 < args.segment_sec < float("inf"):  # NaN is neither
+        raise ConfigError(f"--segment_sec {args.segment_sec}: expected a length above 0 seconds")
+    if args.quiet and args.json:
+        raise ConfigError("--quiet and --json: one prints nothing, the other JSON; give one of them")
+    if args.format and not args.save_dir:
+        raise ConfigError(f"--format={args.format}: of the file in --save_dir; give that too, or --json")
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    """Finds before the work what could not be written after it."""
+    if args.save_dir:
+        check_writable(Path(args.save_dir))
+    if args.report:
+        check_writable(Path(args.report).parent)
+        if Path(args.report).is_dir():
+            raise ConfigError(f"--report {args.report}: a folder, expected a file such as report.html")
 
 
 def _segment_lines(result: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ last epoch), config.yaml and, where labels are known, labels.txt; for --resume a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from paddle import Tensor, nn
 
 from videotag.atomic import write_text
 from videotag.config import Config
+from videotag.download import file_digest as file_digest
 from videotag.errors import VideotagError, WeightsError, one_error
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.labels import write_labels
@@ -188,12 +188,3 @@ def _set_state(own: Mapping[str, Tensor], state: Mapping[str, np.ndarray]) -> No
     for name, tensor in own.items():
         if name in state:
             tensor.set_value(np.ascontiguousarray(state[name], dtype=tensor.numpy().dtype))
-
-
-def file_digest(path: Path) -> str:
-    """The sha256 of a file's content, as 64 hex digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

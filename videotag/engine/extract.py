@@ -41,7 +41,8 @@ def extract_list(
     Videos are decoded in child processes: one that hangs or crashes FFmpeg is a failure like any other.
 
     Args:
-        entries: videos, with labels or without.
+        entries: videos, or folders of frames where they are counted; with labels or without. One that is
+            there twice is decoded once, and in the list twice.
         extractor: with its weights.
         save_dir: for features, the list and failures.jsonl.
         list_name: file name of the feature list inside save_dir.
@@ -52,13 +53,14 @@ def extract_list(
         OutputError: two videos would write the same file, another run is at work in save_dir, or it cannot
             be written.
     """
-    outputs = plan_outputs([entry.path for entry in entries], save_dir, root)
+    once = list({entry.path: entry for entry in reversed(entries)}.values())[::-1]
+    folders = {entry.path for entry in once if entry.num_frames is not None}
+    outputs = plan_outputs([entry.path for entry in once], save_dir, root, folders=folders)
     with folder_lock(save_dir), DecodePool() as pool:
         failures = FailureList(save_dir)
         summary = Summary()
-        done: list[ListEntry] = []
-        with contextlib.closing(_frames_of(entries, outputs, extractor, pool)) as results:
-            for index, (entry, stamp, frames) in enumerate(track(results, "extract", len(entries)), start=1):
+        with contextlib.closing(_frames_of(once, outputs, extractor, pool)) as results:
+            for index, (entry, stamp, frames) in enumerate(track(results, "extract", len(once)), start=1):
                 if isinstance(frames, MediaError):
                     summary.failed[entry.path] = str(frames)
                     failures.add(entry.path, frames)
@@ -72,9 +74,9 @@ def extract_list(
                     if frames.warning:
                         summary.partial[entry.path] = frames.warning
                         logger.warning("in part: %s", frames.warning)
-                done.append(ListEntry(str(outputs[entry.path]), entry.label_ids))
                 if index % log_interval == 0:
-                    logger.info("%d of %d: %s", index, len(entries), outputs[entry.path])
+                    logger.info("%d of %d: %s", index, len(once), outputs[entry.path])
+        done = [ListEntry(str(outputs[e.path]), e.label_ids) for e in entries if e.path not in summary.failed]
         if done:
             summary.list_path = save_dir / list_name
             write_filelist(summary.list_path, done)
@@ -94,7 +96,7 @@ def _frames_of(
 
     def read(entry: ListEntry) -> _Read:
         try:
-            stamp = {**made_by, "input": input_identity(entry.path)}
+            stamp = {**made_by, "input": _identity(entry)}
             if _is_current(outputs[entry.path], stamp):
                 return entry, stamp, None
             return entry, stamp, read_frames(entry, split, pool=pool, stop=stop)
@@ -103,6 +105,11 @@ def _frames_of(
 
     threads, ahead = split.videos_at_once, split.videos_ahead
     yield from prefetch(read, entries, num_threads=threads, ahead=ahead, stop=stop)
+
+
+def _identity(entry: ListEntry) -> dict[str, Any]:
+    identity = input_identity(entry.path)
+    return identity if entry.num_frames is None else {**identity, "num_frames": entry.num_frames}
 
 
 def _is_current(output: Path, stamp: dict[str, Any]) -> bool:

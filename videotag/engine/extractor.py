@@ -12,7 +12,8 @@ import numpy as np
 
 from videotag.config import Config
 from videotag.datasets.videos import Frames
-from videotag.engine.checkpoint import file_digest, load_weights
+from videotag.download import file_digest
+from videotag.engine.checkpoint import load_weights
 from videotag.media.transforms import normalize
 from videotag.runtime.device import select_device
 from videotag.runtime.paddle_inference import PaddleRunner

@@ -11,7 +11,6 @@ import contextlib
 import io
 import json
 import logging
-import os
 import re
 import shutil
 import threading
@@ -24,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from videotag.atomic import PARTIAL_MARK, write_text
+from videotag.cores import num_cores
 from videotag.datasets.prefetch import prefetch
 from videotag.engine.outputs import FailureList, Summary, input_identity, plan_outputs
 from videotag.errors import MediaError, OutputError
@@ -162,7 +162,7 @@ class _Maker:
             num_frames=options.num_frames,
             fps=options.fps,
             short_side_px=options.short_size or None,
-            num_threads=max(1, int(os.environ.get("OMP_NUM_THREADS", "1")) // self.videos_at_once),
+            num_threads=max(1, num_cores() // self.videos_at_once),
         )
         try:
             return _write_folder(folder, path, reader, stamp, options.quality)

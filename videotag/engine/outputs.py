@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Any
 
 from videotag.errors import MediaError, OutputError, one_error
 
@@ -33,7 +35,12 @@ class Summary:
 
 
 def plan_outputs(
-    paths: Sequence[str], save_dir: Path, root: Path | None = None, *, suffix: str = ".npy"
+    paths: Sequence[str],
+    save_dir: Path,
+    root: Path | None = None,
+    *,
+    suffix: str = ".npy",
+    folders: Container[str] = (),
 ) -> dict[str, Path]:
     """The output of every video: its path mirrored below save_dir, with another suffix.
 
@@ -45,6 +52,7 @@ def plan_outputs(
         save_dir: of the outputs.
         root: the common parent of the absolute paths if not given.
         suffix: of the outputs; empty for folders.
+        folders: those of `paths` that are folders, whose names have no suffix to be replaced.
 
     Raises:
         OutputError: two videos share an output or one's would lie inside another's, or a path lies outside
@@ -67,7 +75,9 @@ def plan_outputs(
                 problems.append(f"{path}: lies outside --root {base}; name a folder that holds all videos")
                 continue
             inside = absolute[path].relative_to(base)
-        output = save_dir / inside.with_suffix(suffix)
+        output = save_dir / (
+            inside.with_name(inside.name + suffix) if path in folders else inside.with_suffix(suffix)
+        )
         if output in owners:
             problems.append(f"{path}: would write {output}, as {owners[output]} does; rename one of the two")
         owners[output] = path
@@ -83,18 +93,27 @@ def plan_outputs(
     return outputs
 
 
-def input_identity(path: str) -> dict[str, int]:
-    """What changes when a file changes: reading the whole of every video again would cost a decode.
+def input_identity(path: str) -> dict[str, Any]:
+    """What changes when a file, or one in a folder, does: reading every video again would cost a decode.
 
     Raises:
-        MediaError: the file cannot be read.
+        MediaError: the file or folder cannot be read.
     """
     try:
+        if Path(path).is_dir():
+            return {"files_sha256": _digest_of_folder(path)}
         status = Path(path).stat()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = getattr(error, "strerror", None) or error
         raise MediaError(f"{path}: cannot be read ({why}); check the list") from error
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _digest_of_folder(path: str) -> str:
+    """The sha256 of names, sizes and times of what lies in a folder."""
+    with os.scandir(path) as found:
+        files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in found)
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 class FailureList:

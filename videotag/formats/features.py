@@ -80,16 +80,6 @@ def read_features(path: str | Path, *, dim: int | None = None) -> np.ndarray:
         return _read_array(file, size, str(path), dim)
 
 
-def read_shape(path: str | Path, *, dim: int | None = None) -> tuple[int, int]:
-    """The (T, D) of a .npy file from its header alone, to check long lists before work.
-
-    Raises:
-        FeatureFileError: as `read_features`, except for the values, which are not looked at.
-    """
-    with _open_npy(path) as (file, size):
-        return _read_shape(file, size, str(path), dim)
-
-
 def read_modalities(path: str | Path, dims: Mapping[str, int | None]) -> dict[str, np.ndarray]:
     """The features of every modality in `dims`, in its order.
 
@@ -107,18 +97,17 @@ def read_modalities(path: str | Path, dims: Mapping[str, int | None]) -> dict[st
     return _for_modalities(path, dims, _read_array)
 
 
-def read_shapes(path: str | Path, dims: Mapping[str, int | None]) -> dict[str, tuple[int, int]]:
-    """The (T, D) of every modality from the headers alone; arguments and errors as `read_modalities`."""
-    return _for_modalities(path, dims, _read_shape)
-
-
 def read_shapes_and_stamp(
     path: str | Path, dims: Mapping[str, int | None]
 ) -> tuple[dict[str, tuple[int, int]], dict[str, Any] | None]:
-    """What `read_shapes` and `read_stamp` return, from one opening of the file.
+    """The (T, D) of every modality from the headers alone, to check long lists before work, and the stamp.
+
+    Args:
+        path: as of `read_modalities`.
+        dims: as of `read_modalities`.
 
     Raises:
-        FeatureFileError: as `read_shapes`, or the stamp is damaged.
+        FeatureFileError: as `read_modalities`, but values are not looked at; or the stamp is damaged.
     """
     found = _for_modalities(path, dims, _read_shape_and_stamp)
     shapes = {name: shape for name, (shape, _) in found.items()}
@@ -283,10 +272,6 @@ def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
             f"{place}: {_DAMAGED}: {found} bytes of values, expected {expected} for shape {header.shape}"
         )
     return header
-
-
-def _read_shape(file: IO[bytes], size: int, place: str, dim: int | None) -> tuple[int, int]:
-    return _checked_shape(_read_header(file, size, place), place, dim)
 
 
 def _read_stamp(file: IO[bytes], size: int, header: _Header) -> dict[str, Any] | None:

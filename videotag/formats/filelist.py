@@ -23,6 +23,7 @@ from videotag.errors import FileListError, one_error
 from videotag.formats.text import read_text
 
 _EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
+_BINARY = "a list is text; one video is given by --video_path"
 _BLANKS = " \t\r\x0b\x0c"  # those of bytes.split, and no others
 _MAX_DIGITS = 18  # of a class id; int() of thousands of digits is slow
 
@@ -57,9 +58,8 @@ def read_filelist(
     Raises:
         FileListError: no list, not UTF-8, no entry, or bad lines (a line of the message for each).
     """
-    content = read_text(
-        path, error=FileListError, missing=_EXAMPLE
-    ).encode()  # bytes.split knows ASCII blanks only
+    text = read_text(path, error=FileListError, missing=_EXAMPLE, binary=_BINARY)
+    content = text.encode()  # bytes.split knows ASCII blanks only
     entries: list[ListEntry] = []
     problems: list[str] = []
     for number, line in enumerate(content.split(b"\n"), start=1):
@@ -76,10 +76,11 @@ def read_filelist(
         num_frames, found = _parse_count(label_fields[:1]) if counted else (None, [])
         label_fields = label_fields[1:] if counted else label_fields
         label_ids, wrong_labels = _parse_labels(label_fields, num_classes)
-        found += wrong_labels
+        found = found or wrong_labels
         if labels == "required" and not label_fields:
             found.append("no label; write the class ids after the path")
-        found += _check_path(name, must_exist)
+        # Wrong fields are mostly the rest of a path with blanks, whose beginning is no file either.
+        found += _check_path(name, must_exist and not found)
         problems += [f"{path}:{number}: {text}" for text in found]
         entries.append(ListEntry(name, label_ids, number, num_frames))
     if problems:
@@ -148,12 +149,12 @@ def _parse_count(fields: list[bytes]) -> tuple[int | None, list[str]]:
 
 def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[int, ...], list[str]]:
     """The class ids of a line, and what is wrong with them."""
+    no_integers = [f for f in fields if not f.removeprefix(b"-").isdigit() or len(f) > _MAX_DIGITS]
+    if no_integers:
+        return (), [_not_an_integer(no_integers[0].decode())]
     problems = []
     label_ids: dict[int, None] = {}  # ordered, unique
     for field in fields:
-        if not field.removeprefix(b"-").isdigit() or len(field) > _MAX_DIGITS:
-            problems.append(_not_an_integer(field.decode()))
-            continue
         label_id = int(field)
         if field.startswith(b"-"):
             problems.append(f"label {label_id} is negative; class ids count from 0")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import codecs
+import shlex
 from pathlib import Path
 
 from videotag.errors import VideotagError
 
 
-def read_text(path: str | Path, *, error: type[VideotagError], missing: str) -> str:
+def read_text(
+    path: str | Path, *, error: type[VideotagError], missing: str, binary: str = "give a text file"
+) -> str:
     """The text of a UTF-8 file, without a byte order mark; line ends stay as they are.
 
     Args:
         path: the file.
         error: class of every error raised.
         missing: what to do if there is no such file; ends the message.
+        binary: what to do if the file is no text at all, such as a video; ends the message.
 
     Raises:
         error: no such file, not readable, or not UTF-8 (with the command that converts it).
@@ -28,19 +32,35 @@ def read_text(path: str | Path, *, error: type[VideotagError], missing: str) -> 
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as problem:
+        encodings = _possible_encodings(data)
+        if not encodings:
+            raise error(f"{path}: a binary file such as a video, not a text; {binary}") from None
         line = data.removeprefix(codecs.BOM_UTF8).count(b"\n", 0, problem.start) + 1
-        name = _guess_encoding(data)
+        name = shlex.quote(str(path))
+        commands = ", or ".join(f"iconv -f {encoding} -t UTF-8 {name} > new" for encoding in encodings)
         raise error(
-            f"{path}:{line}: not UTF-8, probably {name}; convert it: iconv -f {name} -t UTF-8 {path} > new"
+            f"{path}:{line}: not UTF-8, probably {' or '.join(encodings)}; convert it: {commands}"
         ) from None
 
 
-def _guess_encoding(data: bytes) -> str:
-    """UTF-16 by its byte order mark; else GBK, usual for Chinese lists, or Latin-1, which takes any byte."""
+def _possible_encodings(data: bytes) -> list[str]:
+    """What the bytes may be, under iconv's names; none for a binary file.
+
+    Any bytes are Latin-1, and many Latin-1 texts are GBK too: an accented letter and the one after it make a
+    rare character. GBK's common characters, which are GB 2312, have no such second byte.
+    """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "UTF-16"
+        return ["UTF-16"]
+    if b"\0" in data:
+        return []
+    if _is(data, "gb2312"):
+        return ["GBK"]
+    return ["LATIN1", "GBK"] if _is(data, "gbk") else ["LATIN1"]
+
+
+def _is(data: bytes, encoding: str) -> bool:
     try:
-        data.decode("gbk")
+        data.decode(encoding)
     except UnicodeDecodeError:
-        return "LATIN1"
-    return "GBK"
+        return False
+    return True

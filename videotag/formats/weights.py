@@ -88,20 +88,6 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: {error}") from error
 
 
-def read_state(path: str | Path) -> dict[str, object]:
-    """The dict in a file of paddle.save as it is nested, such as an optimizer's .pdopt; tensors as arrays.
-
-    Raises:
-        WeightsError: missing, damaged, another kind of file, unsafe, or not a dict.
-    """
-    content = _read_content(path)
-    if not isinstance(content, dict):
-        raise WeightsError(
-            f"{path}: holds one {type(content).__name__}, expected a dict; was it saved by paddle.save?"
-        )
-    return content
-
-
 def write_pdparams(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays as paddle.load and tools as old as Python 3.4 read them; same arrays, same bytes.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from videotag.atomic import write_text
 from videotag.errors import OutputError
+from videotag.formats.filelist import quote_path
 from videotag.media.synthetic import TAGS, ClipSpec, random_specs, render, sound
 from videotag.media.writer import write_video
 
@@ -66,7 +67,7 @@ def write_clips(out_dir: Path, options: ClipSetOptions) -> list[Path]:
         if not path.exists():
             frames = render(spec, num_frames=options.num_frames, size_px=options.size_px)
             write_video(path, frames, fps=options.fps, sound=sound(spec, options.duration_sec))
-        lines[split].append(" ".join([_quoted(path), *map(str, spec.label_ids)]))
+        lines[split].append(" ".join([quote_path(path.as_posix()), *map(str, spec.label_ids)]))
     write_text(out_dir / "labels.txt", "\n".join(TAGS) + "\n")
     for name in SPLITS:
         write_text(out_dir / f"{name}.list", "".join(f"{line}\n" for line in lines[name]))
@@ -101,11 +102,3 @@ def _claim(out_dir: Path, options: ClipSetOptions) -> None:
             )
         return
     write_text(path, json.dumps(wanted, indent=2) + "\n")
-
-
-def _quoted(path: Path) -> str:
-    """The path as a list holds it; inside quotes a quote is doubled, see formats/filelist.py."""
-    text = path.as_posix()
-    if not any(blank in text for blank in " \t\r\n\v\f") and text[0] not in "\"'#":
-        return text
-    return '"' + text.replace('"', '""') + '"'

@@ -20,18 +20,23 @@ class TSNConfig(ExtractorModel):
     """MODEL section of TSN.
 
     Attributes:
-        num_layers: depth of the ResNet, where `backbone` is not given.
+        num_layers: depth of the ResNet, another way to name the backbone; 101 if neither is given.
         backbone: a registered backbone.
     """
 
-    num_layers: Positive = 101
+    num_layers: Positive | None = None
     backbone: str | None = None
     num_classes: Positive = 400
     topk: Positive = 5
 
     @model_validator(mode="after")
     def _backbone_exists(self) -> TSNConfig:
-        self.backbone = self.backbone or f"resnet{self.num_layers}"
+        resnet = f"resnet{self.num_layers or 101}"
+        if self.num_layers and self.backbone and self.backbone.lower() != resnet:
+            raise ValueError(
+                f"num_layers {self.num_layers} and backbone {self.backbone} disagree; keep one of them"
+            )
+        self.backbone = self.backbone or resnet
         names = [entry.name for entry in list_models("backbone")]
         if self.backbone.lower() not in map(str.lower, names):
             raise ValueError(f"{self.backbone} is not a backbone; there are: {', '.join(names)}")

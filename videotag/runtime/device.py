@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import paddle
 
+from videotag.config import UseGpu
 from videotag.errors import DeviceError
-
-UseGpu = bool | Literal["auto"]
 
 
 def num_gpus() -> int:

@@ -6,7 +6,6 @@ times as fast as the same layers called one by one, at full fp32 precision.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -16,6 +15,8 @@ import paddle
 import paddle.inference
 from paddle import nn
 from paddle.static import InputSpec
+
+from videotag.cores import num_cores
 
 
 class PaddleRunner:
@@ -42,7 +43,7 @@ class PaddleRunner:
             else:
                 config.disable_gpu()
                 config.enable_mkldnn()
-                config.set_cpu_math_library_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+                config.set_cpu_math_library_num_threads(num_cores())
             self._predictor = paddle.inference.create_predictor(config)
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
