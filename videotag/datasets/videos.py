@@ -6,7 +6,6 @@ Shapes: N videos of a batch, T sampled frames of each, K distinct ones, S pixels
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from videotag.config import ExtractorModel, VideoSplitSection, VideoTrainSection
+from videotag.cores import num_cores
 from videotag.datasets.augment import augmented
 from videotag.datasets.batches import chunks, label_array, slices
 from videotag.datasets.prefetch import prefetch
@@ -86,7 +86,7 @@ def read_frames(
     if entry.num_frames is not None:
         reader = FolderReader(entry.path, entry.num_frames, **options)
     else:
-        options["num_threads"] = max(1, (split.num_reader_threads or _num_cores()) // split.videos_at_once)
+        options["num_threads"] = max(1, (split.num_reader_threads or num_cores()) // split.videos_at_once)
         if pool is None:
             reader = FrameReader(entry.path, **options)
         else:
@@ -162,7 +162,7 @@ def clip_batches(
     groups = chunks(entries, split.batch_size, order, drop_last=drop_last)
     places = (place for group in groups for place in [*group, None])  # None ends a batch
     stop = threading.Event()
-    num_threads = min(split.num_reader_threads or _num_cores(), split.batch_size)
+    num_threads = min(split.num_reader_threads or num_cores(), split.batch_size)
     ahead = min(_AHEAD * num_threads, split.videos_ahead)
     with DecodePool() as pool:
         read = partial(_read_clip, entries, split, seed, pool, stop)
@@ -214,7 +214,3 @@ def _clip_batch(loaded: Sequence[tuple[ListEntry, Frames]], model: ExtractorMode
         clips=np.stack(clips),
         labels=label_array(entries, model.num_classes, task),
     )
-
-
-def _num_cores() -> int:
-    return int(os.environ.get("OMP_NUM_THREADS", "1"))
