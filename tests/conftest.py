@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +28,20 @@ VALID: {batch_size: 3, filelist: features/val.list}
 TEST: {batch_size: 3, filelist: features/test.list}
 INFER: {batch_size: 2, filelist: features/test.list}
 """
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Only this machine answers, and nothing is taken from or put into the user's cache."""
+    connect = socket.create_connection
+
+    def local_only(address: tuple[str, int], *args: Any, **options: Any) -> socket.socket:
+        if address[0] not in ("localhost", "127.0.0.1"):
+            raise OSError(f"a test asks for {address[0]}")
+        return connect(address, *args, **options)
+
+    monkeypatch.setattr(socket, "create_connection", local_only)
+    monkeypatch.setenv("VIDEOTAG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from videotag.cli import arguments
 from videotag.cli.main import main
 from videotag.formats.filelist import read_filelist
 from videotag.media.writer import write_video
@@ -242,8 +243,6 @@ def test_predict_goes_on_after_a_bad_file_and_exits_with_1(trained, capsys):
             "short.txt: 2 names, expected",
         ),
         (["eval", "--threshold=2"], "'2' is not a number from 0 to 1"),
-        (["predict"], "AttentionLSTM_epoch9.pdparams: no such file; train first"),
-        (["extract"], "weights/tsn"),
         (["extract", *EXTRACTOR], "data/TsnExtractor.list: no such"),
         (["extract", *EXTRACTOR, "--video_path=nowhere"], "nowhere: no such file or folder"),
         (["tag", "nowhere.mp4"], "nowhere.mp4: no such file"),
@@ -449,6 +448,31 @@ def test_features_come_from_the_folders_that_frames_has_made(work_dir, capsys):
     assert "extracted 2" in capsys.readouterr().out
     err = fails(capsys, [*words, "--video_path=frames/a.b"])
     assert "--video_path: MODEL.format is frames, folders counted in a list; give --filelist" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "archive"), [("predict", "video_tag_lstm"), ("extract", "video_tag_tsn")]
+)
+def test_without_weights_and_network_the_error_says_where_to_put_which_file(
+    trained, capsys, command, archive
+):
+    assert main([command]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "no such weights; give --weights. Of the published ones: https://" in last
+    assert f"video_tag_{archive}.tar: cannot be fetched" in last
+    assert "fetch it yourself and put it at" in last
+
+
+def test_published_weights_stand_in_where_none_are_named(work_dir, monkeypatch):
+    monkeypatch.setenv("VIDEOTAG_CACHE", str(work_dir / "cache"))
+    (work_dir / "cache").mkdir()
+    (work_dir / "cache" / "videotag_tsn.tar").write_bytes(b"what was downloaded")
+    names = {"default": "./weights/tsn", "published": "videotag_tsn"}
+    found = arguments.find_checkpoint(None, **names)
+    assert (found.path.name, found.config) == ("videotag_tsn.tar", "configs/tsn_videotag.yaml")
+    (work_dir / "weights").mkdir()
+    (work_dir / "weights" / "tsn.pdparams").write_bytes(b"the user's own")
+    assert arguments.find_checkpoint(None, **names).path == Path("weights/tsn.pdparams")
 
 
 def test_weights_of_another_kind_of_network_are_one_line(trained, capsys):

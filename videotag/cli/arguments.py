@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from videotag.engine.outputs import Summary
     from videotag.weights import FoundWeights
 
+logger = logging.getLogger(__name__)
 DEFAULT_CONFIG = "configs/attention_lstm.yaml"
 DEFAULT_WEIGHTS = "./data/checkpoints/AttentionLSTM_epoch9"
 DEFAULT_LABEL_FILE = "label_3396.txt"
@@ -225,22 +227,38 @@ def mute_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def find_checkpoint(weights: str) -> FoundWeights:
-    """The weight file that --weights names.
+def find_checkpoint(
+    weights: str | None, *, default: str = DEFAULT_WEIGHTS, published: str | None = None
+) -> FoundWeights:
+    """The weight file that --weights names; if it names none, the default, else the published one.
+
+    Args:
+        weights: as the user named them; None if not.
+        default: where the command looks by itself.
+        published: named weights that are downloaded if the default is not there.
 
     Raises:
-        WeightsError: there is none; for the default the text says how to make it.
+        WeightsError: there is none; for the default the text says how to make or get it.
     """
-    from videotag.weights import find_weights
+    from videotag.formats.weights import resolve_weights
+    from videotag.weights import FoundWeights, find_weights
 
-    try:
+    if weights is not None:
         return find_weights(weights)
+    try:
+        return FoundWeights(resolve_weights(default))
+    except WeightsError as missing:
+        if published is None:
+            raise WeightsError(
+                f"{default}.pdparams: no such file; train first (train.py writes it in its tenth epoch), "
+                "or give --weights"
+            ) from missing
+    try:
+        logger.info("no weights at %s: taking the published ones, %s", default, published)
+        return find_weights(published)
     except WeightsError as error:
-        if weights != DEFAULT_WEIGHTS:
-            raise
         raise WeightsError(
-            f"{weights}.pdparams: no such file; train first (train.py writes it in its tenth epoch), "
-            "or give --weights"
+            f"{default}: no such weights; give --weights. Of the published ones: {error}"
         ) from error
 
 

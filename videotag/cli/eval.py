@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag eval`."""
     arguments.add_model_arguments(parser)
-    parser.add_argument("--weights", default=arguments.DEFAULT_WEIGHTS, help="default: %(default)s")
+    parser.add_argument("--weights", help=f"default: {arguments.DEFAULT_WEIGHTS}")
     parser.add_argument("--filelist", help="a labelled list in place of TEST.filelist")
     parser.add_argument("--batch_size", type=arguments.natural)
     parser.add_argument("--save_dir", default="./data/evaluate_results", help="default: %(default)s")

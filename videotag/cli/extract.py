@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from videotag.config import Config
 
 SUMMARY = "turn videos into frame features (.npy)"
+DEFAULT_WEIGHTS = "./weights/tsn"
+PUBLISHED_WEIGHTS = "videotag_tsn"
 DEFAULT_FILELIST = "./data/TsnExtractor.list"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag extract`."""
     arguments.add_model_arguments(parser)
-    parser.add_argument("--weights", default="./weights/tsn", help="default: %(default)s")
+    parser.add_argument(
+        "--weights", help=f"default: {DEFAULT_WEIGHTS}, else {PUBLISHED_WEIGHTS}, which is downloaded"
+    )
     arguments.add_list_arguments(
         parser, default_filelist=DEFAULT_FILELIST, default_save_dir="./data/tsn_features"
     )
@@ -41,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from videotag.engine.extract import extract_list
     from videotag.engine.extractor import FeatureExtractor
 
-    weights = arguments.find_checkpoint(args.weights)
+    weights = arguments.find_checkpoint(args.weights, default=DEFAULT_WEIGHTS, published=PUBLISHED_WEIGHTS)
     config = arguments.read_config(
         args, {"INFER.batch_size": args.batch_size}, weights=weights, default="configs/tsn.yaml"
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from videotag.weights import FoundWeights
 
 SUMMARY = "predict tags of feature files"
+PUBLISHED_WEIGHTS = "videotag_attention_lstm"
 FEATURE_SUFFIXES = (".npy", ".npz")
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,10 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag predict`."""
     arguments.add_model_arguments(parser)
-    parser.add_argument("--weights", default=arguments.DEFAULT_WEIGHTS, help="default: %(default)s")
+    parser.add_argument(
+        "--weights",
+        help=f"default: {arguments.DEFAULT_WEIGHTS}, else {PUBLISHED_WEIGHTS}, which is downloaded",
+    )
     parser.add_argument("--filelist", help="a list in place of INFER.filelist")
     parser.add_argument(
         "--video_path", help="one file, or a folder of them: .npy for a tagger, videos for a TSN"
@@ -65,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.video_path and args.filelist:
         raise ConfigError("--video_path and --filelist: give one of them")
-    weights = arguments.find_checkpoint(args.weights)
+    weights = arguments.find_checkpoint(args.weights, published=PUBLISHED_WEIGHTS)
     flags = {
         "INFER.batch_size": args.batch_size,
         "INFER.filelist": args.filelist,
