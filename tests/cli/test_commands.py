@@ -450,12 +450,11 @@ def test_features_come_from_the_folders_that_frames_has_made(work_dir, capsys):
     assert "--video_path: MODEL.format is frames, folders counted in a list; give --filelist" in err
 
 
-@pytest.mark.parametrize(
-    ("command", "archive"), [("predict", "video_tag_lstm"), ("extract", "video_tag_tsn")]
-)
-def test_without_weights_and_network_the_error_says_where_to_put_which_file(
-    trained, capsys, command, archive
+@pytest.mark.parametrize(("command", "archive"), [("predict", "lstm"), ("extract", "tsn")])
+def test_without_weights_and_network_the_error_says_what_to_put_where(
+    trained, capsys, monkeypatch, command, archive
 ):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     assert main([command]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert "no such weights; give --weights. Of the published ones: https://" in last

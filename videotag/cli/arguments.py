@@ -57,6 +57,11 @@ def fraction(text: str) -> float:
     return value
 
 
+def add_switch(parser: argparse.ArgumentParser, flag: str, *, help: str) -> None:
+    """A flag that is off unless it is given, alone or with True or False behind it."""
+    parser.add_argument(flag, type=boolean, nargs="?", const=True, default=False, help=help)
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """--model_name, --config, --set and --use_gpu."""
     parser.add_argument("--model_name", help="a model of `videotag models`; must agree with the config")

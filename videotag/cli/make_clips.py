@@ -29,12 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=arguments.natural, default=128, help="pixels a side, even (default: %(default)s)"
     )
-    parser.add_argument(
-        "--tone", type=arguments.boolean, nargs="?", const=True, default=False, help="with sound"
-    )
-    parser.add_argument(
-        "--text", type=arguments.boolean, nargs="?", const=True, default=False, help="with words"
-    )
+    arguments.add_switch(parser, "--tone", help="with sound")
+    arguments.add_switch(parser, "--text", help="with words")
     parser.add_argument(
         "--split", type=_shares, default=(0.6, 0.2, 0.2), help="train,val,test (default: 0.6,0.2,0.2)"
     )

@@ -21,21 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag train`."""
     arguments.add_model_arguments(parser)
     parser.add_argument("--pretrain", help="weights to start from: a file, a prefix or a folder")
-    parser.add_argument(
-        "--resume",
-        type=arguments.boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="go on from the newest checkpoint in --save_dir; start anew if there is none",
+    arguments.add_switch(
+        parser, "--resume", help="go on from the newest checkpoint in --save_dir; start anew if there is none"
     )
     parser.add_argument("--keep", type=arguments.natural, help="checkpoints that stay (default: all weights)")
-    parser.add_argument(
+    arguments.add_switch(
+        parser,
         "--extend_labels",
-        type=arguments.boolean,
-        nargs="?",
-        const=True,
-        default=False,
         help="with --pretrain: classes that old and new label file share by name keep their weights",
     )
     parser.add_argument("--save_dir", default="./data/checkpoints", help="default: %(default)s")
@@ -52,14 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log_interval", type=arguments.natural, default=1, help="steps between log lines (default: 1)"
     )
-    parser.add_argument(
-        "--fix_random_seed",
-        type=arguments.boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="the same seed in every run",
-    )
+    arguments.add_switch(parser, "--fix_random_seed", help="the same seed in every run")
     parser.add_argument("--visualdl", metavar="DIR", help="also write scalars for VisualDL into this folder")
 
 

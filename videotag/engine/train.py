@@ -28,7 +28,7 @@ from videotag.engine.data import check_data, evaluation_batches, training_batche
 from videotag.engine.evaluate import BEST_METRIC, evaluate
 from videotag.engine.learner import Learner
 from videotag.engine.run_log import RunLog, open_scalars
-from videotag.engine.run_state import Progress, drop_old, load_newest, save_state, set_aside
+from videotag.engine.run_state import Checkpoint, Progress, drop_old, load_newest, save_state, set_aside
 from videotag.errors import ConfigError, FileListError, MediaError, VideotagError, one_error
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry
@@ -101,37 +101,17 @@ def train_model(
         DivergedError: the loss became NaN or infinite.
     """
     train, name = config.train, config.entry.name
+    steps_per_epoch = _check_lists(config, train_entries, valid_entries)
+    scalars = open_scalars(visualdl_dir)
     with folder_lock(save_dir):
         remove_partial(save_dir)
-        digest = _digest(train_entries)
         found = load_newest(save_dir, name) if resume else None
-        if found:
-            _check_same_run(save_dir, config, digest == found.progress.videos)
-            progress = found.progress
-        else:
-            seed = secrets.randbelow(2**31) if train.seed is None else train.seed
-            progress = Progress(epoch=0, seed=seed, videos=digest)
-
-        paddle.seed(progress.seed)
-        model: nn.Layer = config.entry.cls(config.model)
-        if found:
-            load_weights(model, found.weights_path, config_name=name)
-        elif train.pretrain:
-            _start_from_pretrained(model, config, labels)
-
-        if config.task == "single_label":
-            check_single_labels(train_entries, train.filelist)
-            check_single_labels(valid_entries, config.valid.filelist)
-        check_data(config, [*train_entries, *valid_entries])
-        _warn_of_old_values(config, len(train_entries))
-        steps_per_epoch = _count_steps(len(train_entries), train)
-
+        progress, model = _begin(config, found, save_dir, digest=_digest(train_entries), labels=labels)
         learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch)
-        scalars = open_scalars(visualdl_dir)
         if found:
             learner.restore(found.arrays)
             logger.info("going on after epoch %d, from %s", progress.epoch - 1, found.weights_path)
-        else:
+        else:  # only now is there nothing left that could be the user's mistake
             aside = set_aside(save_dir)
             if aside:
                 logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
@@ -156,6 +136,38 @@ def train_model(
         best_path = _link(save_dir, name, progress)
         last_path = save_dir / f"{name}.pdparams"
         return TrainResult(best_path or last_path, last_path, progress.best or {}, run.failed)
+
+
+def _check_lists(
+    config: Config, train_entries: Sequence[ListEntry], valid_entries: Sequence[ListEntry]
+) -> int:
+    """Finds what is wrong with the lists before work starts; returns the steps per epoch."""
+    if config.task == "single_label":
+        check_single_labels(train_entries, config.train.filelist)
+        check_single_labels(valid_entries, config.valid.filelist)
+    check_data(config, [*train_entries, *valid_entries])
+    _warn_of_old_values(config, len(train_entries))
+    return _count_steps(len(train_entries), config.train)
+
+
+def _begin(
+    config: Config, found: Checkpoint | None, save_dir: Path, *, digest: str, labels: list[str] | None
+) -> tuple[Progress, nn.Layer]:
+    """Where a run stands at its begin, and its network: resumed, pretrained or new."""
+    train, name = config.train, config.entry.name
+    if found:
+        _check_same_run(save_dir, config, digest == found.progress.videos)
+        progress = found.progress
+    else:
+        seed = secrets.randbelow(2**31) if train.seed is None else train.seed
+        progress = Progress(epoch=0, seed=seed, videos=digest)
+    paddle.seed(progress.seed)
+    model: nn.Layer = config.entry.cls(config.model)
+    if found:
+        load_weights(model, found.weights_path, config_name=name)
+    elif train.pretrain:
+        _start_from_pretrained(model, config, labels)
+    return progress, model
 
 
 @dataclass
