@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from videotag.engine.checkpoint import load_weights, network_state
+from videotag.errors import WeightsError
 from videotag.formats.weights import write_pdparams
 from videotag.models import load_models, paddle
 from videotag.registry import get_model
@@ -78,6 +79,23 @@ def test_a_tsn_comes_back_from_every_published_layout(backbone, layout, tmp_path
     load_weights(other, tmp_path / "theirs.pdparams")
     for name, value in network_state(other).items():
         np.testing.assert_array_equal(value.numpy(), state[name])
+
+
+@pytest.mark.parametrize("other", ["resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_lite0"])
+def test_weights_of_another_backbone_are_named_in_every_layout(other, tmp_path):
+    model = make_tsn("resnet18" if other != "resnet18" else "resnet34")
+    theirs = make_tsn(other)
+    own = {name: value.numpy() for name, value in network_state(theirs).items()}
+    files = [own, *(layout.publish(own) for layout in theirs.layouts())]
+    config = {"resnet50": "tsn_resnet50", "resnet101": "tsn", "efficientnet_lite0": "tsn_efficientnet_lite0"}
+    for state in files:
+        write_pdparams(tmp_path / "w.pdparams", state)
+        hint = f"--config=configs/{config[other]}.yaml or " if other in config else ""
+        with pytest.raises(
+            WeightsError, match=f"they are of {other}; give {hint}--set MODEL.backbone={other}"
+        ):
+            load_weights(model, tmp_path / "w.pdparams")
+        load_weights(theirs, tmp_path / "w.pdparams")
 
 
 def test_names_of_videotags_resnet101():

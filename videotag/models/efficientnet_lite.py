@@ -8,6 +8,8 @@ Shapes: B frames, D = 1280.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
@@ -80,6 +82,7 @@ class EfficientNetLite0(nn.Layer):
     """Frames (B, 3, H, W) -> features (B, 1280); H and W from 32 pixels."""
 
     feature_dim = 1280
+    tsn_config = "configs/tsn_efficientnet_lite0.yaml"
 
     def __init__(self, config: EfficientNetLite0Config) -> None:
         super().__init__()
@@ -98,6 +101,11 @@ class EfficientNetLite0(nn.Layer):
         """Average over the last map: (B, 1280), in 0..6."""
         x = self.head(self.blocks(self.stem(x)))  # (B, 1280, H / 32, W / 32)
         return F.adaptive_avg_pool2d(x, 1).flatten(1)
+
+    @classmethod
+    def owns(cls, names: Iterable[str]) -> bool:
+        """Whether a file with these names, in any known layout, holds this network."""
+        return any(name.endswith(("_conv_stem.weight", "stem.conv.weight")) for name in names)
 
     def layouts(self) -> list[Layout]:
         """The published PyTorch layout, with its classifier as "fc."."""

@@ -8,6 +8,9 @@ Shapes: B frames, D = 512 (18, 34) or 2048 (50, 101).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
@@ -72,12 +75,19 @@ class Bottleneck(nn.Layer):
 
 
 class ResNet(nn.Layer):
-    """Frames (B, 3, H, W) -> features (B, D); H and W from 32 pixels."""
+    """Frames (B, 3, H, W) -> features (B, D); H and W from 32 pixels.
 
-    def __init__(self, depth: int) -> None:
+    Attributes:
+        depth: a key of _STAGES.
+        tsn_config: the shipped config of a TSN over it.
+    """
+
+    depth: int
+    tsn_config: str | None = None
+
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        blocks, bottleneck = _STAGES[depth]
-        self.depth = depth
+        blocks, bottleneck = _STAGES[self.depth]
         block = Bottleneck if bottleneck else BasicBlock
         self.conv1 = nn.Conv2D(3, 64, 7, 2, 3, bias_attr=False)
         self.bn1 = nn.BatchNorm2D(64)
@@ -96,6 +106,11 @@ class ResNet(nn.Layer):
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, D, H / 32, W / 32)
         return F.adaptive_avg_pool2d(x, 1).flatten(1)  # (B, D)
+
+    @classmethod
+    def owns(cls, names: Iterable[str]) -> bool:
+        """Whether a file with these names, in any known layout, holds this network."""
+        return depth_of(names) == cls.depth
 
     def layouts(self) -> list[Layout]:
         """The layouts of published files, with their classifiers as "fc."."""
@@ -118,32 +133,30 @@ class ResNet(nn.Layer):
 class ResNet18(ResNet):
     """ResNet-18, D = 512."""
 
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__(18)
+    depth = 18
 
 
 @register_model("resnet34", config=BackboneConfig, kind="backbone", task="single_label")
 class ResNet34(ResNet):
     """ResNet-34, D = 512."""
 
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__(34)
+    depth = 34
 
 
 @register_model("resnet50", config=BackboneConfig, kind="backbone", task="single_label")
 class ResNet50(ResNet):
     """ResNet-50, D = 2048."""
 
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__(50)
+    depth = 50
+    tsn_config = "configs/tsn_resnet50.yaml"
 
 
 @register_model("resnet101", config=BackboneConfig, kind="backbone", task="single_label")
 class ResNet101(ResNet):
     """ResNet-101, D = 2048: the backbone of VideoTag's TSN."""
 
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__(101)
+    depth = 101
+    tsn_config = "configs/tsn.yaml"
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Layer:
@@ -153,6 +166,19 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Layer:
     return nn.Sequential(
         nn.Conv2D(in_channels, out_channels, 1, stride, bias_attr=False), nn.BatchNorm2D(out_channels)
     )
+
+
+def depth_of(state: Iterable[str]) -> int | None:
+    """The depth of the ResNet whose names, in any known layout, a file holds; None if it is none of ours."""
+    names = list(state)
+    found = [re.search(r"(?:layer3\.|res4)([a-z]?)(\d*)[._]", name) for name in names]
+    # The blocks of a stage count 0, 1, 2; or a, b, c; or a, b1, b2.
+    places = [int(m[2]) if m[2] else ord(m[1]) - ord("a") for m in found if m and (m[1] or m[2])]
+    bottleneck = any(re.search(r"conv3\.weight|branch2c_weights", name) for name in names)
+    for depth, (blocks, has_bottlenecks) in _STAGES.items():
+        if (max(places, default=-1) + 1, bottleneck) == (blocks[2], has_bottlenecks):
+            return depth
+    return None
 
 
 def _torch_name(name: str) -> str:

@@ -6,6 +6,7 @@ Shapes: N videos, T frames, D feature width, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from paddle import Tensor, nn
@@ -66,5 +67,15 @@ class TSN(nn.Layer):
         return self.backbone(frames).reshape([*clips.shape[:2], self.feature_dim])
 
     def layouts(self) -> list[Layout]:
-        """The published layouts of the backbone, classifier included."""
-        return [layout.inside("backbone.") for layout in self.backbone.layouts()]
+        """The published layouts of the backbone, if it knows any, classifier included."""
+        return [layout.inside("backbone.") for layout in getattr(self.backbone, "layouts", list)()]
+
+    def remedy(self, state: Iterable[str]) -> str | None:
+        """What to do about weights of another backbone."""
+        names = list(state)
+        for entry in list_models("backbone"):
+            owns = getattr(entry.cls, "owns", None)
+            if owns and entry.cls is not type(self.backbone) and owns(names):
+                config = f"--config={entry.cls.tsn_config} or " if entry.cls.tsn_config else ""
+                return f"they are of {entry.name}; give {config}--set MODEL.backbone={entry.name}"
+        return None
