@@ -75,3 +75,13 @@ def test_a_drive_without_locks_is_a_warning(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(module.fcntl, "flock", unsupported)
     with folder_lock(tmp_path):
         assert "cannot be locked (No locks available); let one run at a time" in caplog.text
+
+
+def test_a_drive_without_locks_is_warned_of_once_and_used(tmp_path, monkeypatch, caplog):
+    def no_locks(handle, how):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(module.fcntl, "flock", no_locks)
+    with (tmp_path / "file").open("w") as file:
+        assert module.lock(file.fileno(), tmp_path / "file", wait=True)
+    assert "file: cannot be locked (No locks available); let one run at a time write there" in caplog.text

@@ -17,8 +17,10 @@ import pytest
 
 from videotag import download as download_module
 from videotag.cli.main import main
+from videotag.config import load_config
 from videotag.download import Checksum, check_address, download
 from videotag.errors import OutputError, WeightsError
+from videotag.models import load_models
 from videotag.weights import cache_dir, find_weights, named_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -547,3 +549,10 @@ def wait_until(true):
     while not true():
         assert time.monotonic() < deadline
         threading.Event().wait(0.002)
+
+
+def test_named_weights_with_imagenets_names_belong_to_configs_of_its_classes():
+    load_models()
+    for entry in named_weights().values():
+        if entry.labels == "imagenet_classes":
+            assert load_config(entry.config).model.num_classes == 1000, entry.name

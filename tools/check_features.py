@@ -29,12 +29,13 @@ from run_tool import run_tool
 
 from videotag.cli import arguments
 from videotag.cli.main import Parser
-from videotag.cli.predict import FEATURE_SUFFIXES
 from videotag.datasets.features import mixed_extractors
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FeatureFileError
 from videotag.formats.features import (
+    FEATURE_SUFFIXES,
     extractor_of,
+    list_features,
     list_modalities,
     read_modalities,
     read_shapes_and_stamp,
@@ -141,7 +142,7 @@ def find_files(sources: Iterable[str]) -> Files:
     for source in sources:
         path = arguments.check_readable(source)
         if path.is_dir():
-            found = sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
+            found = list_features(path)
             if not found:
                 raise ConfigError(f"{source}: no .npy or .npz in this folder or below it; extract some first")
             for name in found:

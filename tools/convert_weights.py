@@ -50,6 +50,8 @@ def _work(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.target}: expected a name that ends in {' or '.join(WRITERS)}")
     load_models()
     weights = find_weights(args.source)
+    if Path(args.target).exists() and weights.path.samefile(args.target):
+        raise ConfigError(f"{args.target}: is the source itself; give another target")
     path = args.config or weights.config
     if path is None:
         raise ConfigError(f"{weights.path}: no config belongs to it; give --config")
@@ -75,7 +77,7 @@ def convert(source: Path, config: Config, system: str) -> dict[str, np.ndarray]:
     layouts = {layout.name: layout for layout in getattr(model, "layouts", list)()}
     if system not in (OWN, *layouts):
         raise ConfigError(
-            f"--to {system}: not a layout of {config.entry.name}; one of {OWN}, {', '.join(layouts)}"
+            f"--to {system}: not a layout of {config.entry.name}; one of {', '.join([OWN, *layouts])}"
         )
     state = read_adapted(model, source, config_name=config.entry.name)
     own = network_state(model)

@@ -7,6 +7,7 @@ merely name the film. Then the same commands run that a user would type.
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import sys
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from run_tool import run_tool
 
 from videotag.cli.main import main
 from videotag.errors import VideotagError
@@ -177,4 +179,4 @@ def draw_random_shape(clip: np.ndarray, rng: np.random.Generator) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(demo())
+    sys.exit(run_tool(argparse.ArgumentParser(prog="demo", description=__doc__), lambda _: demo()))

@@ -41,7 +41,10 @@ def build_parser() -> Parser:
     parser.add_argument("out_dir", metavar="OUT_DIR", help="for train.list, val.list, test.list, labels.txt")
     parser.add_argument("--label_file", help="its class ids are kept; any other label is an error")
     parser.add_argument(
-        "--split", type=parse_ratios, default=(0.8, 0.1, 0.1), help="train,val,test (default: 0.8,0.1,0.1)"
+        "--split",
+        type=arguments.shares,
+        default=(0.8, 0.1, 0.1),
+        help="train,val,test (default: 0.8,0.1,0.1)",
     )
     parser.add_argument("--seed", type=arguments.whole, default=0, help="default: %(default)s")
     parser.add_argument(
@@ -209,17 +212,6 @@ def summary(lists: dict[str, list[Video]], names: Sequence[str], out_dir: Path) 
         lines.append(f"{out_dir / f'{split}.list'}: {len(videos)} videos in {groups} groups")
     lines.append(f"{out_dir / 'labels.txt'}: {len(names)} classes")
     return lines
-
-
-def parse_ratios(text: str) -> tuple[float, float, float]:
-    """The shares of --split, which sum to 1."""
-    try:
-        train, val, test = (float(part) for part in text.split(","))
-    except ValueError:
-        train = val = test = -1.0
-    if not (min(train, val, test) >= 0 and abs(train + val + test - 1) < 1e-6):  # a nan is not
-        raise argparse.ArgumentTypeError(f"{text!r} is not three shares that sum to 1, such as 0.8,0.1,0.1")
-    return train, val, test
 
 
 def _csv_options(args: argparse.Namespace) -> CsvOptions:

@@ -16,8 +16,8 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from videotag.cli.predict import FEATURE_SUFFIXES
 from videotag.errors import ConfigError, FileListError, one_error
+from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.text import read_text
 from videotag.media.video import VIDEO_SUFFIXES
 

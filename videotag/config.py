@@ -30,6 +30,7 @@ _ALIASES = {
     "pretrain_base": "pretrain",
 }
 
+DEFAULT_MOMENTUM = 0.9
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -206,6 +207,7 @@ class TrainSection(SplitSection):
         keep: checkpoints that stay, with what --resume needs; all weights and the last two states if not
             given.
         extend_labels: with pretrain: the classes whose names old and new label file share keep their weights.
+        old_label_file: class names of pretrain, for extend_labels; labels.txt beside it if not given.
         num_samples: only checked against the list, which is counted.
         pretrain: weights to start from.
         use_gpu: True, False or "auto".
@@ -220,7 +222,7 @@ class TrainSection(SplitSection):
     decay_gamma: Annotated[float, Field(gt=0)] = 0.1
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-6
-    momentum: Fraction = 0.9
+    momentum: Fraction = DEFAULT_MOMENTUM
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     loss_reduction: Literal["mean", "sum"] = "mean"
     drop_last: bool = False
@@ -233,10 +235,25 @@ class TrainSection(SplitSection):
     early_stop: Positive | None = None
     keep: Positive | None = None
     extend_labels: bool = False
+    old_label_file: str | None = None
     num_samples: int | None = None
     pretrain: str | None = None
     use_gpu: UseGpu = "auto"
     num_gpus: int | None = None
+
+    @model_validator(mode="after")
+    def _nothing_is_idle(self) -> TrainSection:
+        if self.extend_labels and not self.pretrain:
+            raise ValueError("extend_labels: without pretrain there is nothing to keep; give --pretrain")
+        if self.old_label_file and not self.extend_labels:
+            raise ValueError("old_label_file: only extend_labels looks at it; set that too")
+        if self.accumulate_steps > self.batch_size:
+            raise ValueError(
+                f"accumulate_steps: {self.accumulate_steps} parts of a batch of {self.batch_size}; give fewer"
+            )
+        if self.momentum != DEFAULT_MOMENTUM and self.optimizer != "momentum":
+            raise ValueError(f"momentum: {self.optimizer} has none; set optimizer=momentum, or leave it out")
+        return self
 
 
 class VideoTrainSection(TrainSection, VideoSplitSection):

@@ -7,7 +7,6 @@ Beside FILE lie FILE.partial (what has arrived), FILE.partial.json (of which fil
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import json
@@ -25,6 +24,7 @@ from typing import Any
 
 from videotag.atomic import PARTIAL_MARK, write_text
 from videotag.errors import OutputError, WeightsError
+from videotag.folder_lock import lock
 from videotag.progress import track_bytes
 
 WAITS_SEC = (1.0, 2.0, 4.0)  # one wait before each further try
@@ -313,9 +313,7 @@ def _validator(answer: Any) -> str:
 def _locked(path: Path) -> Iterator[None]:
     """Holds a file's lock, which the system frees when the process ends in whatever way."""
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(file.fileno(), path):
             logger.info("%s: another process is fetching it; waiting", path.with_suffix(""))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file.fileno(), path, wait=True)
         yield

@@ -1,4 +1,4 @@
-"""One run at a time in an output folder."""
+"""One run at a time in an output folder, one process at a time at a file."""
 
 from __future__ import annotations
 
@@ -31,19 +31,30 @@ def folder_lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"{folder}: cannot write ({error.strerror}); choose another --save_dir") from error
     try:
-        _lock(handle, folder)
+        if not lock(handle, folder):
+            raise OutputError(
+                f"{folder}: another videotag is at work in this folder; wait until it has ended, or choose "
+                "another --save_dir"
+            )
         yield
     finally:
         os.close(handle)
 
 
-def _lock(handle: int, folder: Path) -> None:
+def lock(handle: int, place: Path, *, wait: bool = False) -> bool:
+    """Locks an open file for this process; False if another one holds it and `wait` is not set.
+
+    Where the drive has no locks, as some network drives, it warns and goes on.
+
+    Args:
+        handle: of the file.
+        place: for the warning.
+        wait: until the other process has ended.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
-        raise OutputError(
-            f"{folder}: another videotag is at work in this folder; wait until it has ended, or choose "
-            "another --save_dir"
-        ) from None
-    except OSError as error:  # some network drives
-        logger.warning("%s: cannot be locked (%s); let one run at a time write there", folder, error.strerror)
+        return False
+    except OSError as error:
+        logger.warning("%s: cannot be locked (%s); let one run at a time write there", place, error.strerror)
+    return True

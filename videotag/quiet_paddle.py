@@ -15,11 +15,20 @@ import warnings
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # errors of Paddle's C++ part only
 
-with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import paddle as paddle
+# A signal in the middle of the import would end it as an ImportError, or meet Paddle's own handler, which
+# prints a C++ traceback: both wait until it is done.
+_waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+try:
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import paddle as paddle
 
-# Paddle answers SIGTERM with a C++ traceback; and switching that off forgets the handler of before.
-paddle.disable_signal_handler()
-if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is not None:
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    # Switching Paddle's handlers off forgets the handler of before.
+    paddle.disable_signal_handler()
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is not None:
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _waiting)
+
+# Said once per process by every batch norm that trains.
+warnings.filterwarnings("ignore", "When training, we now always track", UserWarning)

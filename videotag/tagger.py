@@ -10,7 +10,6 @@ Shapes: T frames of a video, D feature width, C classes, S segments.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from videotag.config import Config, load_config
+from videotag.datasets.batches import slices
 from videotag.datasets.features import pad
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
@@ -236,8 +236,7 @@ class Tagger:
         """Rows from a to b of every segment: near segment_sec long, none with less than a few frames."""
         most = max(1, num_frames // LEAST_FRAMES_PER_SEGMENT)
         count = min(most, max(1, round(duration_sec / self._segment_sec)))
-        bounds = np.linspace(0, num_frames, count + 1).round().astype(int)
-        return [(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
+        return [(rows.start, rows.stop) for rows in slices(num_frames, count)]
 
     def _predict(self, pieces: list[np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Scores (len(pieces), C) of the second stage, and its attention over the first piece."""

@@ -241,7 +241,13 @@ class FoundWeights:
         """
         beside = self.path.parent / LABELS_FILE
         if label_file is None and self.named and self.named.labels:
-            return load_imagenet_names()
+            names = load_imagenet_names()
+            if len(names) != model.num_classes:
+                raise LabelFileError(
+                    f"{self.named.name} has ImageNet's {len(names)} classes, and MODEL.num_classes is "
+                    f"{model.num_classes}; give --label_file"
+                )
+            return names
         chosen = label_file or (beside if beside.is_file() else None) or model.label_file or default
         if chosen is None or (chosen == default and not Path(chosen).is_file()):
             where = f"{default}: no such label file, and none" if default else "no labels.txt"

@@ -51,8 +51,8 @@ def test_random_squares_lie_everywhere_and_keep_pixels():
     corners = {
         (int(i[0, 0, 0, 0]), int(i[0, 0, 0, 1])) for i in many(section(crop="random", flip=False), 400)
     }
-    assert {left for left, _ in corners} == set(range(WIDTH - 32))
-    assert {top for _, top in corners} == set(range(HEIGHT - 32))
+    assert {left for left, _ in corners} == set(range(WIDTH - 32 + 1))
+    assert {top for _, top in corners} == set(range(HEIGHT - 32 + 1))
 
 
 def test_multiscale_takes_corners_and_the_middle_in_sizes_and_shapes_of_the_paper():

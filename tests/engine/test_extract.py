@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from videotag.errors import MediaError, OutputError, WeightsError
 from videotag.folder_lock import LOCK_FILE
 from videotag.formats.features import read_stamp
 from videotag.formats.filelist import ListEntry, read_filelist
+from videotag.formats.weights import read_weights, write_pdparams
 from videotag.media.decode_pool import Stopped
 from videotag.media.transforms import normalize
 from videotag.media.writer import write_video
@@ -72,6 +74,28 @@ def test_decoding_stops_when_told(extractor, work_dir):
     stop.set()
     with pytest.raises(Stopped):
         read_frames(ListEntry(make_video(work_dir / "a.mp4")), extractor.config.infer, stop=stop)
+
+
+def test_a_classifier_for_other_classes_is_left_where_only_features_are_wanted(tsn_dir, work_dir, extractor):
+    state = dict(read_weights(tsn_dir / "tsn.pdparams"))
+    state["fc.weight"], state["fc.bias"] = np.zeros((512, 1000), np.float32), np.zeros(1000, np.float32)
+    write_pdparams("imagenet.pdparams", state)
+    config = load_config(tsn_dir / "tsn.yaml")
+    frames = read_frames(ListEntry(make_video(work_dir / "a.mp4")), config.infer)
+    features = FeatureExtractor(config, Path("imagenet.pdparams")).features(frames)
+    np.testing.assert_array_equal(features, extractor.features(frames))
+    with pytest.raises(WeightsError, match=r"fc.weight: shape \(512, 1000\), expected \(512, 3\)"):
+        FeatureExtractor(config, Path("imagenet.pdparams"), with_classifier=True)
+
+
+@pytest.mark.parametrize("path", [".", "/", "a/.."])
+def test_a_line_that_names_no_file_is_a_line_of_the_error(work_dir, path):
+    with pytest.raises(OutputError, match="names no file; correct the list"):
+        plan_outputs([path, "/v/b.mp4"], work_dir, Path("/"))
+
+
+def test_names_with_wide_blanks_are_names(work_dir):
+    assert plan_outputs(["猫\u3000犬.mp4"], work_dir) == {"猫\u3000犬.mp4": work_dir / "猫\u3000犬.npy"}
 
 
 def test_weights_without_a_classifier_extract_but_do_not_classify(tsn_dir, work_dir):
@@ -177,6 +201,8 @@ def test_a_video_cut_short_is_extracted_with_a_warning(extractor, work_dir):
     summary = run(extractor, [ListEntry("a.mkv")], work_dir / "out")
     assert summary.written == 1
     assert "of 20 frames" in summary.partial["a.mkv"]
+    again = run(extractor, [ListEntry("a.mkv")], work_dir / "out")
+    assert (again.kept, again.partial) == (1, summary.partial), "said again as long as the list holds it"
 
 
 def test_an_unwritable_place_is_an_output_error(extractor, work_dir):

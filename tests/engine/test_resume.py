@@ -15,7 +15,7 @@ import pytest
 
 from videotag.config import load_config
 from videotag.engine.run_state import load_newest, set_aside
-from videotag.engine.train import train_model
+from videotag.engine.train import DivergedError, train_model
 from videotag.errors import ConfigError, FileListError, OutputError
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import read_filelist
@@ -161,6 +161,46 @@ def test_a_resumed_run_may_not_change_what_decides_the_weights(tagger_dir):
         file.write("features/val0.npy 1\n")
     with pytest.raises(FileListError, match=r"features/train.list: not the list that the run in .*ck began"):
         train(tagger_dir / "ck", resume=True)
+
+
+def test_a_resumed_run_may_change_what_does_not_decide_the_weights(tagger_dir, caplog):
+    train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 2)])
+    changed = [("VALID.filelist", "features/test.list"), ("MODEL.topk", 2), ("TRAIN.keep", 9)]
+    resumed = train(tagger_dir / "ck", overrides=changed, resume=True)
+    assert same_weights(resumed.last_path, train(tagger_dir / "whole").last_path)
+    assert "VALID is not the list that the run began with: the best epoch is chosen anew" in caplog.text
+    lines = (tagger_dir / "ck" / "train_log.jsonl").read_text(encoding="utf-8").splitlines()
+    valid = [event for event in map(json.loads, lines) if event["event"] == "valid"]
+    assert resumed.best["gap"] == max(event["gap"] for event in valid[2:])
+
+
+def test_weights_that_no_run_wrote_stay_where_they_are(tagger_dir):
+    train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1)])
+    for name in ("mine.pdparams", "mine.json"):
+        (tagger_dir / "ck" / name).write_bytes(b"the user's own")
+    train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1)])
+    assert (tagger_dir / "ck" / "mine.pdparams").read_bytes() == b"the user's own"
+    assert (tagger_dir / "ck" / "mine.json").is_file()
+    assert (tagger_dir / "ck" / "earlier-1" / f"{NAME}_best.pdparams").is_file()
+
+
+def test_what_a_failed_run_left_is_moved_aside_and_a_restarted_job_goes_on_in_its_log(tagger_dir):
+    with pytest.raises(DivergedError):
+        train(tagger_dir / "ck", overrides=[("TRAIN.learning_rate", 1e30)])
+    train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1)], resume=True)
+    log = (tagger_dir / "ck" / "train_log.jsonl").read_text(encoding="utf-8")
+    assert log.count('"start"') == 2
+    with pytest.raises(DivergedError):
+        train(tagger_dir / "other", overrides=[("TRAIN.learning_rate", 1e30)])
+    train(tagger_dir / "other", overrides=[("TRAIN.epoch", 1)])
+    log = (tagger_dir / "other" / "train_log.jsonl").read_text(encoding="utf-8")
+    assert log.count('"start"') == 1
+    assert (tagger_dir / "other" / "earlier-1" / "config.yaml").is_file()
+
+
+def test_early_stop_without_validation_is_an_error(tagger_dir):
+    with pytest.raises(ConfigError, match=r"TRAIN.early_stop: nothing is validated; set VALID.filelist"):
+        train(tagger_dir / "ck", overrides=[("TRAIN.early_stop", 1)], valid_interval=0)
 
 
 def test_a_new_run_moves_the_earlier_one_aside(tagger_dir, caplog):

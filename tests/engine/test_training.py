@@ -192,6 +192,18 @@ def test_the_loss_is_summed_over_classes_then_averaged_or_summed_over_videos():
     assert task_loss("multi_label", logits, labels, "sum").item() == pytest.approx(12 * np.log(2))
 
 
+def test_the_cross_entropy_of_one_label_has_no_upper_end():
+    logits = np.array([[200.0, 0.0, 0.0], [1.0, 2.0, 3.0]], np.float32)
+    tensor = paddle.to_tensor(logits, stop_gradient=False)
+    loss = task_loss("single_label", tensor, paddle.to_tensor(np.array([1, 2])), "sum")
+    expected = 200.0 + np.log(np.exp([1.0, 2.0, 3.0]).sum()) - 3.0
+    assert loss.item() == pytest.approx(expected, rel=1e-6)  # Paddle's own ends at 64 on a CPU
+    loss.backward()
+    np.testing.assert_allclose(tensor.grad.numpy()[0], [1.0, -1.0, 0.0], atol=1e-6)
+    mean = task_loss("single_label", paddle.to_tensor(logits), paddle.to_tensor(np.array([1, 2])), "mean")
+    assert mean.item() == pytest.approx(expected / 2, rel=1e-6)
+
+
 def test_top_tags_keep_the_first_of_equal_ones_and_those_that_reach_the_threshold():
     scores = np.array([0.2, 0.9, 0.9, 0.5])
     names = ["a", "b", "b", "d"]

@@ -14,7 +14,7 @@ from videotag.engine.learner import Learner
 from videotag.engine.train import train_model
 from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.formats.filelist import read_filelist
-from videotag.formats.weights import read_weights
+from videotag.formats.weights import read_weights, write_pdparams
 from videotag.models import load_models
 
 load_models()
@@ -51,7 +51,8 @@ def make_learner(model=None, **options):
 
 
 def weights_of(learner):
-    return {name: p.numpy().copy() for name, p in learner.model.named_parameters()}
+    """Those that train: Paddle counts a norm's running means among the parameters."""
+    return {n: p.numpy().copy() for n, p in learner.model.named_parameters() if not p.stop_gradient}
 
 
 def test_a_batch_in_parts_makes_the_same_step():
@@ -81,25 +82,37 @@ def test_the_running_mean_follows_its_formula():
         now = weights_of(learner)
         mean = {name: 0.75 * mean[name] + 0.25 * now[name] for name in now}
     with learner.averaged() as model:
-        for name, parameter in model.named_parameters():
-            np.testing.assert_allclose(parameter.numpy(), mean[name], rtol=1e-5, atol=1e-7)
+        state = dict(model.named_parameters())
+        for name, array in mean.items():
+            np.testing.assert_allclose(state[name].numpy(), array, rtol=1e-5, atol=1e-7)
     for name, array in weights_of(learner).items():
         np.testing.assert_array_equal(array, now[name])
 
 
 def test_frozen_parameters_stay_and_a_frozen_norm_keeps_its_means():
     learner = make_learner(freeze=["norm.*"])
-    before = weights_of(learner)
+    before, scale = weights_of(learner), learner.model.norm.weight.numpy().copy()
     learner.start_epoch()
     learner.learn(make_batch(), step=0, seed=0)
     after = weights_of(learner)
-    assert np.array_equal(before["norm.weight"], after["norm.weight"])
+    assert np.array_equal(learner.model.norm.weight.numpy(), scale)
     assert not np.array_equal(before["output.weight"], after["output.weight"])
     assert np.all(learner.model.norm._mean.numpy() == 0.0)
     free = make_learner()
     free.start_epoch()
     free.learn(make_batch(), step=0, seed=0)
     assert not np.all(free.model.norm._mean.numpy() == 0.0)
+
+
+def test_the_running_mean_of_frozen_parameters_is_exactly_they():
+    learner = make_learner(freeze=["norm.*"], ema_decay=0.999)
+    frozen = np.array([0.1, 0.7, 1.3], np.float32)
+    learner.model.norm.weight.set_value(paddle.to_tensor(frozen))
+    learner.start_epoch()
+    for step in range(50):
+        learner.learn(make_batch(seed=step), step=step, seed=step)
+    with learner.averaged() as model:
+        np.testing.assert_array_equal(model.norm.weight.numpy(), frozen)
 
 
 def test_rates_per_group_scale_the_step_and_the_first_pattern_counts():
@@ -126,6 +139,7 @@ def test_rates_per_group_scale_the_step_and_the_first_pattern_counts():
         ),
         ({"lr_factors": {"x": 1.0}}, ConfigError, "TRAIN.lr_factors: 'x' fits no parameter"),
         ({"freeze": ["*"]}, ConfigError, "leave nothing to train; freeze less"),
+        ({"lr_factors": {"*": 0.0}}, ConfigError, "leave nothing to train; set one above 0"),
         ({"precision": "bf16"}, DeviceError, "TRAIN.precision is bf16, which a CPU does not compute in"),
     ],
 )
@@ -199,10 +213,47 @@ def test_extended_labels_keep_the_weights_of_shared_names(tagger_dir, caplog):
     assert not np.allclose(new_state["output.weight"][:, 1], old_state["output.weight"][:, 1], atol=1e-3)
 
 
+def test_the_old_label_file_may_lie_elsewhere(tagger_dir, caplog):
+    old = train(tagger_dir / "old")
+    (tagger_dir / "elsewhere.txt").write_text("a\nb\nc\nd\n", encoding="utf-8")
+    extend = [("TRAIN.pretrain", str(old)), ("TRAIN.extend_labels", True)]
+    options = [*TINY_STEP, *extend, ("TRAIN.old_label_file", "elsewhere.txt")]
+    new = train(tagger_dir / "new", labels=["d", "x", "y", "z"], overrides=options)
+    assert "1 of 4 classes keep their weights" in caplog.text
+    np.testing.assert_allclose(
+        read_weights(new)["output.weight"][:, 0], read_weights(old)["output.weight"][:, 3], atol=1e-6
+    )
+
+
+def test_a_file_without_the_last_layer_keeps_no_class(tagger_dir, caplog):
+    old = train(tagger_dir / "old", labels=list("abcd"))
+    state = {n: a for n, a in read_weights(old).items() if not n.startswith("output.")}
+    write_pdparams(tagger_dir / "old" / "bare.pdparams", state)
+    bare = str(tagger_dir / "old" / "bare.pdparams")
+    options = [*TINY_STEP, ("TRAIN.pretrain", bare), ("TRAIN.extend_labels", True)]
+    train(tagger_dir / "new", labels=list("abcd"), overrides=options)
+    assert "starts anew: output.weight (8, 4) (in the file: missing)" in caplog.text
+    assert "classes keep their weights" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (("TRAIN.extend_labels", True), "without pretrain there is nothing to keep; give --pretrain"),
+        (("TRAIN.old_label_file", "labels.txt"), "only extend_labels looks at it; set that too"),
+        (("TRAIN.accumulate_steps", 5), "5 parts of a batch of 4; give fewer"),
+        (("TRAIN.momentum", 0.5), "rmsprop has none; set optimizer=momentum, or leave it out"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_errors(tagger_dir, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config("tagger.yaml", overrides=[override])
+
+
 def test_extending_needs_both_label_lists(tagger_dir):
     old = train(tagger_dir / "old")
     extend = [("TRAIN.pretrain", str(old)), ("TRAIN.extend_labels", True)]
-    with pytest.raises(ConfigError, match=r"TRAIN.extend_labels: no .*labels.txt; put the label file of"):
+    with pytest.raises(ConfigError, match=r"the class names of .* are not known; give its label file with"):
         train(tagger_dir / "new", overrides=extend)
     (tagger_dir / "old" / "labels.txt").write_text("a\nb\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="the new class names are missing; give --label_file"):

@@ -120,11 +120,27 @@ def test_folders_of_frames_are_trained_on_and_predicted(tsn_dir, capsys):
     assert run("predict", "--weights=ck", "--filelist=jpg/val.list", "--json", "--save_dir=p") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["video_id"] for line in lines] == [f"jpg/{n}" for n in range(12, 18)]
-    (tsn_dir / "bad.list").write_text("jpg/12 many 1\njpg/13\n", encoding="utf-8")
+    (tsn_dir / "bad.list").write_text("jpg/12 0 1\njpg/13\n", encoding="utf-8")
     assert run("eval", "--weights=ck", "--filelist=bad.list") == 2
     err = capsys.readouterr().err
-    assert "bad.list:1: 'many' is not a number of frames; a line is: folder num_frames label label ..." in err
+    assert "bad.list:1: '0' is not a number of frames; a line is: folder num_frames label label ..." in err
     assert "bad.list:2: nothing is not a number of frames" in err
+
+
+def test_lists_of_the_other_kind_are_told_apart_before_work(tsn_dir, capsys):
+    assert run("frames", "--filelist=val.list", "--save_dir=jpg", "--short_size=36") == 0
+    lists = ["--set=TRAIN.filelist=jpg/val.list", "--save_dir=ck"]
+    assert run("train", *lists) == 2
+    assert "jpg/12: a folder; if it holds frames, set MODEL.format=frames" in capsys.readouterr().err
+    assert run("train", "--set=MODEL.format=frames", "--save_dir=ck") == 2
+    assert "0.mp4: a file; MODEL.format is frames, whose lists name folders" in capsys.readouterr().err
+    assert not (tsn_dir / "ck").exists()
+
+
+def test_a_resumed_run_takes_its_own_config(tsn_dir, capsys):
+    assert run("train", "--save_dir=ck", "--epoch=1") == 0
+    assert main(["train", "--resume", "--save_dir=ck", "--epoch=2"]) == 0
+    assert "going on after 1 of 2 epochs, from ck/TSN_epoch0.pdparams" in capsys.readouterr().err
 
 
 def test_videos_that_cannot_be_decoded_are_left_out_and_counted(tsn_dir, capsys):

@@ -76,6 +76,7 @@ def test_an_extractor_without_classifier_is_converted_without_one(work_dir):
         (["own.pdparams", "x.h5"], "x.h5: expected a name that ends in .pdparams or .safetensors"),
         (["other.pdparams", "x.pdparams"], "other.pdparams: does not fit the network of TSN"),
         (["missing", "x.pdparams"], "missing: no weights"),
+        (["own.pdparams", "own.pdparams"], "own.pdparams: is the source itself; give another target"),
     ],
 )
 def test_mistakes_are_named_and_nothing_is_written(work_dir, capsys, args, message):
@@ -83,4 +84,5 @@ def test_mistakes_are_named_and_nothing_is_written(work_dir, capsys, args, messa
     write_pdparams("other.pdparams", {"a": np.zeros(3)})
     assert convert_weights.main([*args, "--config=net.yaml"]) == 2
     assert message in capsys.readouterr().err
-    assert not Path(args[1]).exists()
+    assert not Path("x.pdparams").exists()
+    assert not Path("x.h5").exists()

@@ -21,9 +21,12 @@ from typing import Any
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from run_tool import run_tool
+
 from videotag.atomic import write_text
 from videotag.cli.main import main as videotag
-from videotag.errors import VideotagError
+from videotag.errors import EXIT_OK, VideotagError
 from videotag.formats.filelist import read_filelist
 from videotag.media.synthetic import ORDERS, TAGS
 
@@ -37,9 +40,12 @@ SAME_SCORE = 1e-4  # a smaller difference comes from the order of a sum
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the benchmark, prints its table and writes OUT_DIR/results.json; 1 if a step fails."""
+    """Runs the benchmark, prints its table and writes OUT_DIR/results.json; returns the exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="order_tags",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--out_dir", default="data/order_tags", type=Path)
     parser.add_argument("--backbone", default="efficientnet_lite0", choices=sorted(BACKBONES))
@@ -49,15 +55,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--train_frames", default=2, type=int, help="frames per clip and step of the TSN")
     parser.add_argument("--tsn_epochs", default=4, type=int)
     parser.add_argument("--tagger_epochs", default=40, type=int)
-    args = parser.parse_args(argv)
-    try:
-        results = run(args)
-    except VideotagError as error:
-        print(f"order_tags: {error}", file=sys.stderr)
-        return 1
+    return run_tool(parser, _work, argv)
+
+
+def _work(args: argparse.Namespace) -> int:
+    results = run(args)
     write_text(args.out_dir / "results.json", json.dumps(results, indent=2) + "\n")
     print(table(results))
-    return 0
+    return EXIT_OK
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

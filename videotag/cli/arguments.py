@@ -57,6 +57,17 @@ def fraction(text: str) -> float:
     return value
 
 
+def shares(text: str) -> tuple[float, float, float]:
+    """Three shares for train, val and test, which sum to 1."""
+    try:
+        train, val, test = (float(part) for part in text.split(","))
+    except ValueError:
+        train = val = test = -1.0
+    if not (min(train, val, test) >= 0 and abs(train + val + test - 1) < 1e-6):  # a nan is not
+        raise argparse.ArgumentTypeError(f"{text!r} is not three shares that sum to 1, such as 0.6,0.2,0.2")
+    return train, val, test
+
+
 def add_switch(parser: argparse.ArgumentParser, flag: str, *, help: str) -> None:
     """A flag that is off unless it is given, alone or with True or False behind it."""
     parser.add_argument(flag, type=boolean, nargs="?", const=True, default=False, help=help)
@@ -202,11 +213,18 @@ def read_split(config: Config, split: str, *, labels: Literal["required", "optio
         raise ConfigError(
             f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH"
         )
+    counted = False
+    if config.entry.kind == "extractor":
+        from videotag.datasets.videos import check_format
+
+        # First of all: the number of frames stands where other lists have a label.
+        check_format(read_filelist(filelist, must_exist=False), config.model.format)
+        counted = config.model.format == "frames"
     return read_filelist(
         filelist,
         labels=labels,
         num_classes=None if split == "INFER" else config.model.num_classes,
-        counted=config.entry.kind == "extractor" and config.model.format == "frames",
+        counted=counted,
     )
 
 

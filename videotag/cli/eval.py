@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from videotag.cli import arguments
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FileListError, LabelFileError
+from videotag.formats.filelist import ListEntry
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -71,35 +72,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes metrics.json and per_class.csv to SAVE_DIR, the report if asked for, and prints the metrics."""
     from videotag.atomic import check_writable, write_text
-    from videotag.datasets.batches import check_single_labels
-    from videotag.engine.checkpoint import load_weights
-    from videotag.engine.data import check_data, evaluation_batches
+    from videotag.engine.checkpoint import load_model
+    from videotag.engine.data import evaluation_batches
     from videotag.engine.evaluate import evaluate
     from videotag.eval_report import write_eval_report, write_per_class
-    from videotag.runtime.device import select_device
 
     _check_report_flags(args)
     weights = arguments.find_checkpoint(args.weights)
     flags = {"TEST.batch_size": args.batch_size, "TEST.filelist": args.filelist}
     config = arguments.read_config(args, flags, weights=weights)
-    entries = arguments.read_split(config, "TEST", labels="optional")
-    if not any(entry.label_ids for entry in entries):
-        raise FileListError(
-            f"{config.test.filelist}: no line has a label, so there is nothing to measure; "
-            "write the class ids behind the paths"
-        )
-    if config.task == "single_label":
-        check_single_labels(entries, config.test.filelist)
-    check_data(config, entries)
+    entries = _entries(config)
     class_names = _class_names(args, config, weights)
     observed = _observed(args, config.task)
     save_dir = Path(args.save_dir)
     check_writable(save_dir)
     if args.report:
         check_writable(Path(args.report).parent)
-    select_device(config.train.use_gpu)
-    model = config.entry.cls(config.model)
-    load_weights(model, weights.path, config_name=str(args.config or config.entry.name))
+    model = load_model(config, weights.path, config_name=str(args.config or config.entry.name))
     failed: list[str] = []
     batches = evaluation_batches(
         config, entries, config.test, on_error=lambda _, error: failed.append(str(error))
@@ -131,6 +120,23 @@ def run(args: argparse.Namespace) -> int:
         logger.warning("failed: %d of %d\n%s", len(failed), len(entries), "\n".join(failed))
         return EXIT_FAILURES
     return EXIT_OK
+
+
+def _entries(config: Config) -> list[ListEntry]:
+    """The test list, checked."""
+    from videotag.datasets.batches import check_single_labels
+    from videotag.engine.data import check_data
+
+    entries = arguments.read_split(config, "TEST", labels="optional")
+    check_data(config, entries)
+    if not any(entry.label_ids for entry in entries):
+        raise FileListError(
+            f"{config.test.filelist}: no line has a label, so there is nothing to measure; "
+            "write the class ids behind the paths"
+        )
+    if config.task == "single_label":
+        check_single_labels(entries, config.test.filelist)
+    return entries
 
 
 def table(metrics: dict[str, Any]) -> str:

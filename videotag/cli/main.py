@@ -71,6 +71,7 @@ class Terminated(BaseException):
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command line (without the program's name) and returns its exit code."""
+    _import_numpy()
     _escape_stdout()
     argv = [_underscored(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
@@ -80,26 +81,32 @@ def main(argv: list[str] | None = None) -> int:
         return int(stop.code or EXIT_OK)
     name = f"videotag {args.command}"
     _log_to_stderr()
+    received: list[int] = []
     try:
-        with _sigterm_raises():
+        with _signals_raise(received):
             code = int(commands[args.command].run(args))
             arguments.show("", end="")  # what print has left in its buffer
             return code
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except Terminated:
-        print(f"{name}: terminated", file=sys.stderr)
-        return EXIT_TERMINATED
+    except (KeyboardInterrupt, Terminated):
+        return _ended(name, received)
     except BrokenPipeError:  # the reader of our output has gone; nothing is wrong
         arguments.mute_stdout()
         return EXIT_OK
     except Exception as error:
+        if received:  # a signal in the middle of an import comes out as an ImportError
+            return _ended(name, received)
         if args.debug:
             traceback.print_exc()
         text, code = _explained(error)
         print(f"{name}: {text}", file=sys.stderr)
         return code
+
+
+def _ended(name: str, received: list[int]) -> int:
+    """Says that a signal has ended the command, and returns its exit code."""
+    terminated = signal.SIGTERM in received
+    print(f"{name}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
+    return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
 
 
 def _explained(error: Exception) -> tuple[str, int]:
@@ -112,6 +119,15 @@ def _explained(error: Exception) -> tuple[str, int]:
         return f"not enough memory; lower batch_size, or the sizes in MODEL ({detail})", EXIT_USAGE
     text = f"{type(error).__name__}: {text[:500]}"
     return f"a bug in videotag: {text}; run again with --debug and report it", EXIT_BUG
+
+
+def _import_numpy() -> None:
+    """Imports NumPy so that the threads it starts leave signals to this one: see quiet_paddle."""
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        importlib.import_module("numpy")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
 
 
 def _escape_stdout() -> None:
@@ -128,21 +144,23 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Ends the block by Terminated when SIGTERM comes, unless the program around us handles it."""
+def _signals_raise(received: list[int]) -> Iterator[None]:
+    """Ends the block when SIGTERM or Ctrl-C comes and notes which, unless a program around us handles it."""
+
+    def end(number: int, _: object) -> NoReturn:
+        received.append(number)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
     in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _terminate)
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    ours = {n: handler for n, handler in usual.items() if in_main and signal.getsignal(n) is handler}
+    for number in ours:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise Terminated
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 class _StderrHandler(logging.Handler):

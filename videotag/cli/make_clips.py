@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_switch(parser, "--tone", help="with sound")
     arguments.add_switch(parser, "--text", help="with words")
     parser.add_argument(
-        "--split", type=_shares, default=(0.6, 0.2, 0.2), help="train,val,test (default: 0.6,0.2,0.2)"
+        "--split",
+        type=arguments.shares,
+        default=(0.6, 0.2, 0.2),
+        help="train,val,test (default: 0.6,0.2,0.2)",
     )
 
 
@@ -61,13 +64,3 @@ def run(args: argparse.Namespace) -> int:
         arguments.show(f"{path}: {len(path.read_text(encoding='utf-8').splitlines())} clips")
     arguments.show(f"{out_dir / 'labels.txt'}: class names")
     return EXIT_OK
-
-
-def _shares(text: str) -> tuple[float, float, float]:
-    try:
-        train, val, test = (float(part) for part in text.split(","))
-    except ValueError:
-        train = val = test = -1.0
-    if not (min(train, val, test) >= 0 and abs(train + val + test - 1) < 1e-6):  # a nan is not
-        raise argparse.ArgumentTypeError(f"{text!r} is not three shares that sum to 1, such as 0.6,0.2,0.2")
-    return train, val, test

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from videotag.cli import arguments
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
+from videotag.formats.features import FEATURE_SUFFIXES, list_features
 from videotag.formats.filelist import ListEntry
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "predict tags of feature files"
 PUBLISHED_WEIGHTS = "videotag_attention_lstm"
-FEATURE_SUFFIXES = (".npy", ".npz")
 logger = logging.getLogger(__name__)
 
 
@@ -114,7 +114,7 @@ def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
         return [replace(entry, label_ids=()) for entry in listed]
     found = arguments.check_readable(video_path)
     if tagger and found.is_dir():
-        paths = sorted(str(p) for p in found.rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
+        paths = list_features(found)
         if not paths:
             raise ConfigError(f"{video_path}: no .npy features in this folder; for videos use `videotag tag`")
     elif tagger and found.suffix.lower() not in FEATURE_SUFFIXES:
@@ -139,16 +139,13 @@ def _predict_features(
     entries: list[ListEntry],
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
-    from videotag.engine.checkpoint import load_weights
+    from videotag.engine.checkpoint import load_model
     from videotag.engine.data import check_data, evaluation_batches
     from videotag.engine.predict import predict_tagger
-    from videotag.runtime.device import select_device
 
     labels = weights.labels(arguments.label_file(args), config.model, default=arguments.DEFAULT_LABEL_FILE)
     check_data(config, entries)
-    select_device(config.train.use_gpu)
-    model = config.entry.cls(config.model)
-    load_weights(model, weights.path, config_name=str(args.config or config.entry.name))
+    model = load_model(config, weights.path, config_name=str(args.config or config.entry.name))
     batches = evaluation_batches(
         config, entries, config.infer, on_error=lambda _, error: failed.append(str(error))
     )

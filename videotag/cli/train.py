@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from videotag.engine.train import train_model
     from videotag.labels import read_labels
     from videotag.runtime.device import select_device
+    from videotag.weights import CONFIG_FILE
 
     flags = {
         "TRAIN.batch_size": args.batch_size,
@@ -63,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
         "TRAIN.extend_labels": args.extend_labels or None,
         "MODEL.label_file": args.label_file,
     }
-    config = arguments.read_config(args, flags)
+    own = Path(args.save_dir) / CONFIG_FILE
+    resumed = str(own) if args.resume and own.is_file() else arguments.DEFAULT_CONFIG
+    config = arguments.read_config(args, flags, default=resumed)
     if args.fix_random_seed and config.train.seed is None:
         config.train.seed = 0
     num_classes = config.model.num_classes

@@ -38,8 +38,10 @@ def augmented(images: np.ndarray, train: VideoTrainSection, rng: np.random.Gener
         share_top, share_left = _ANCHORS[rng.integers(len(_ANCHORS))]
     else:
         crop_width = crop_height = size
-        share_top, share_left = rng.random(2) if train.crop == "random" else (0.5, 0.5)
+        share_top, share_left = 0.5, 0.5
     top, left = int((height - crop_height) * share_top), int((width - crop_width) * share_left)
+    if train.crop == "random":
+        top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
     images = images[:, top : top + crop_height, left : left + crop_width]
     if images.shape[1:3] != (size, size):
         images = np.stack([_resized(image, size) for image in images])

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from videotag.cores import num_cores
 from videotag.datasets.augment import augmented
 from videotag.datasets.batches import chunks, label_array, slices
 from videotag.datasets.prefetch import prefetch
-from videotag.errors import MediaError
+from videotag.errors import FileListError, MediaError, one_error
 from videotag.formats.filelist import ListEntry
 from videotag.media.decode_pool import DecodePool, PooledReader, Stopped
 from videotag.media.frame_folder import FolderReader
@@ -107,6 +108,28 @@ def _covered_sec(info: VideoInfo, split: VideoSplitSection) -> float | None:
         return info.duration_sec
     length = info.num_frames // split.seg_num  # frames per part; of shorter videos the rows start again
     return info.duration_sec * length * split.seg_num / info.num_frames if length else None
+
+
+def check_format(entries: Sequence[ListEntry], wanted: Literal["video", "frames"]) -> None:
+    """A list of videos names files, a list of frames folders; what is missing is not looked at.
+
+    Raises:
+        FileListError: all entries of the other kind, a line each.
+    """
+    if wanted == "frames":
+        wrong = [
+            f"{e.path}: a file; MODEL.format is frames, whose lists name folders"
+            for e in entries
+            if Path(e.path).is_file()
+        ]
+    else:
+        wrong = [
+            f"{e.path}: a folder; if it holds frames, set MODEL.format=frames"
+            for e in entries
+            if Path(e.path).is_dir()
+        ]
+    if wrong:
+        raise one_error(FileListError, wrong)
 
 
 @dataclass(frozen=True)

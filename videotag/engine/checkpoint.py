@@ -20,6 +20,7 @@ from videotag.errors import VideotagError, WeightsError, one_error
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.labels import write_labels
 from videotag.models.layouts import find_layout
+from videotag.runtime.device import select_device
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 
@@ -48,6 +49,19 @@ def network_state(model: nn.Layer) -> dict[str, Tensor]:
     return state
 
 
+def load_model(config: Config, path: Path, *, config_name: str) -> nn.Layer:
+    """The network of a config with its weights, on the device that the config asks for.
+
+    Raises:
+        WeightsError: as load_weights.
+        DeviceError: a GPU was asked for and there is none.
+    """
+    select_device(config.train.use_gpu)
+    model: nn.Layer = config.entry.cls(config.model)
+    load_weights(model, path, config_name=config_name)
+    return model
+
+
 def load_weights(
     model: nn.Layer, path: Path, *, config_name: str = "the config", may_miss: tuple[str, ...] = ()
 ) -> None:
@@ -57,12 +71,14 @@ def load_weights(
         model: is left as it was if anything does not fit.
         path: of find_weights.
         config_name: for the error's text.
-        may_miss: beginnings of names that the file need not have ("fc." when only features are wanted).
+        may_miss: beginnings of names that are not wanted ("fc." when only features are): whatever the file
+            has of them is left.
 
     Raises:
         WeightsError: damaged; or names and shapes that differ, all of them, a line each.
     """
     state = read_adapted(model, path, config_name=config_name)
+    state = {name: array for name, array in state.items() if not name.startswith(may_miss)}
     own = network_state(model)
     problems = compare_state(own, state, may_miss=may_miss)
     if problems:
@@ -127,7 +143,8 @@ def start_from(
     if problems or not kept:
         raise _misfit(path, config_name, problems, any_fits=bool(rest.keys() & kept.keys()))
     notes = []
-    if labels is not None and old_labels is not None:
+    has_last = any(name.startswith(last) for name in state)
+    if labels is not None and old_labels is not None and has_last:
         pairs = shared_classes(labels, old_labels)
         for name in [name for name in own if name.startswith(last) and name in state]:
             array = own[name].numpy().copy()
@@ -166,7 +183,7 @@ def compare_state(
                 problems.append(f"{name}: missing, expected shape {tuple(tensor.shape)}")
         elif tuple(state[name].shape) != tuple(tensor.shape):
             problems.append(f"{name}: shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}")
-    extra = [name for name in state if name not in own and not name.startswith(may_miss)]
+    extra = [name for name in state if name not in own]
     return problems + [f"{name}: not part of the network" for name in extra]
 
 

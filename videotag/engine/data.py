@@ -10,7 +10,7 @@ import numpy as np
 from videotag.config import Config, SplitSection
 from videotag.datasets.batches import Batch
 from videotag.datasets.features import FeatureBatch, check_features, feature_batches
-from videotag.datasets.videos import ClipBatch, clip_batches
+from videotag.datasets.videos import ClipBatch, check_format, clip_batches
 from videotag.errors import VideotagError
 from videotag.formats.filelist import ListEntry
 
@@ -20,9 +20,12 @@ def check_data(config: Config, entries: Sequence[ListEntry]) -> None:
 
     Raises:
         FeatureFileError: all that are missing, damaged or of another width, a line each.
+        FileListError: folders where MODEL.format wants videos, or the other way round, a line each.
     """
     if config.entry.kind == "tagger":
         check_features(entries, config.model.dims)
+        return
+    check_format(entries, config.model.format)
 
 
 OnError: TypeAlias = Callable[[str, VideotagError], None]

@@ -69,11 +69,12 @@ def extract_list(
                 if frames is None:
                     summary.kept += 1
                 else:
+                    stamp["warning"] = frames.warning
                     write_features(outputs[entry.path], extractor.features(frames), stamp=stamp)
                     summary.written += 1
-                    if frames.warning:
-                        summary.partial[entry.path] = frames.warning
-                        logger.warning("in part: %s", frames.warning)
+                if stamp.get("warning"):
+                    summary.partial[entry.path] = stamp["warning"]
+                    logger.warning("in part: %s", stamp["warning"])
                 if index % log_interval == 0:
                     logger.info("%d of %d: %s", index, len(once), outputs[entry.path])
         done = [ListEntry(str(outputs[e.path]), e.label_ids) for e in entries if e.path not in summary.failed]
@@ -83,7 +84,7 @@ def extract_list(
     return summary
 
 
-#: A video, what its features will be stamped with, and its frames: None where the features are there already.
+#: A video, the stamp of its features, and its frames: None where the features are there already.
 _Read: TypeAlias = tuple[ListEntry, dict[str, Any], Frames | MediaError | None]
 
 
@@ -97,8 +98,9 @@ def _frames_of(
     def read(entry: ListEntry) -> _Read:
         try:
             stamp = {**made_by, "input": _identity(entry)}
-            if _is_current(outputs[entry.path], stamp):
-                return entry, stamp, None
+            found = _found_stamp(outputs[entry.path])
+            if {**found, "warning": None} == {**stamp, "warning": None}:
+                return entry, found, None
             return entry, stamp, read_frames(entry, split, pool=pool, stop=stop)
         except MediaError as error:
             return entry, {}, error
@@ -112,8 +114,9 @@ def _identity(entry: ListEntry) -> dict[str, Any]:
     return identity if entry.num_frames is None else {**identity, "num_frames": entry.num_frames}
 
 
-def _is_current(output: Path, stamp: dict[str, Any]) -> bool:
+def _found_stamp(output: Path) -> dict[str, Any]:
+    """The stamp of features that are there already; empty if there are none that are whole."""
     try:
-        return read_stamp(output) == stamp
+        return read_stamp(output) or {}
     except FeatureFileError:
-        return False
+        return {}

@@ -39,12 +39,13 @@ class FeatureExtractor:
         device = select_device(config.train.use_gpu)
         model = config.entry.cls(config.model)
         self.weights_path = weights
-        may_miss = () if with_classifier else ("fc.",)
+        may_miss = () if with_classifier else (f"{model.classifier}.",)
         load_weights(model, weights, config_name=config.entry.name, may_miss=may_miss)
         split = config.infer
         size = split.target_size
         self._run = PaddleRunner(model.backbone, [None, 3, size, size], device=device)
-        self._classifier = (model.fc.weight.numpy(), model.fc.bias.numpy())
+        head = getattr(model, model.classifier)
+        self._classifier = (head.weight.numpy(), head.bias.numpy())
         self.feature_dim: int = model.feature_dim
 
     def features(self, frames: Frames) -> np.ndarray:

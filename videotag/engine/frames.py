@@ -30,6 +30,7 @@ from videotag.errors import MediaError, OutputError
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, write_filelist
 from videotag.media.decode_pool import DecodePool, PooledReader
+from videotag.media.frame_folder import FRAME_NAME
 from videotag.progress import track
 
 INFO_FILE = "info.json"
@@ -107,7 +108,7 @@ def write_frame_folders(
                 folders[path] = folder
                 summary.written += folder.is_new
                 summary.kept += not folder.is_new
-                if folder.is_new and folder.warning:
+                if folder.warning:
                     summary.partial[path] = folder.warning
                     logger.warning("in part: %s", folder.warning)
                 if index % log_interval == 0:
@@ -200,7 +201,7 @@ def _write_folder(
             data = _jpeg(frame.image, quality, path)
             for _ in range(frame.repeats):
                 count += 1
-                (aside / f"img_{count:05d}.jpg").write_bytes(data)
+                (aside / FRAME_NAME.format(count)).write_bytes(data)
         info = {**stamp, "num_frames": count, "warning": reader.warning}
         write_text(aside / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
         if folder.exists():

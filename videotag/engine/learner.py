@@ -115,7 +115,7 @@ class Learner:
         }
         arrays |= {_SCALER + key: np.asarray(value) for key, value in self._scaler.state_dict().items()}
         if self._mean:
-            arrays |= {_RAW + n: value.numpy() for n, value in self.model.named_parameters()}
+            arrays |= {_RAW + name: value.numpy() for name, value in _copies(self.model).items()}
         return arrays
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
@@ -150,11 +150,13 @@ class Learner:
             return
         with paddle.no_grad():
             for name, parameter in self.model.named_parameters():
-                self._mean[name] = decay * self._mean[name] + (1 - decay) * parameter
+                if name in self._mean:
+                    self._mean[name] = decay * self._mean[name] + (1 - decay) * parameter
 
 
 def _copies(model: nn.Layer) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    """Of the parameters that train: a mean of equal numbers would round frozen ones."""
+    return {n: p.detach().clone() for n, p in model.named_parameters() if not p.stop_gradient}
 
 
 def _set(model: nn.Layer, values: dict[str, Tensor]) -> None:
@@ -197,3 +199,5 @@ def _scale_rates(model: nn.Layer, factors: dict[str, float]) -> None:
             if parameter.name not in done:
                 parameter.optimize_attr = {"learning_rate": factor}
                 done.add(parameter.name)
+    if all(p.stop_gradient or not p.optimize_attr["learning_rate"] for p in model.parameters()):
+        raise ConfigError(f"TRAIN.lr_factors: {factors} leave nothing to train; set one above 0")

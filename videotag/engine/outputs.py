@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -65,10 +66,13 @@ def plan_outputs(
     owners: dict[Path, str] = {}
     problems = []
     for path in dict.fromkeys(paths):
-        if not path.isprintable():
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
             problems.append(f"{path!r}: a list cannot hold control characters; rename the file")
             continue
         inside = PurePath(os.path.normpath(path))
+        if not inside.name:
+            problems.append(f"{path}: names no file; correct the list")
+            continue
         if path in absolute:
             base = Path(os.path.abspath(str(root)))  # noqa: PTH100
             if not absolute[path].is_relative_to(base):

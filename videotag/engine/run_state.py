@@ -36,6 +36,7 @@ class Progress:
         epoch: epochs finished.
         seed: of the run.
         videos: digest of the training list.
+        valid: digest of the validation list.
         best_epoch: the one with the best validation; None before the first one.
         best: its metrics.
         without_gain: validations since then.
@@ -44,6 +45,7 @@ class Progress:
     epoch: int
     seed: int
     videos: str
+    valid: str
     best_epoch: int | None = None
     best: dict[str, Any] | None = None
     without_gain: int = 0
@@ -87,6 +89,10 @@ def load_newest(save_dir: Path, name: str) -> Checkpoint | None:
         except (WeightsError, ValueError, KeyError, TypeError, OSError) as error:
             text = " ".join(str(error).split())
             logger.warning("%s: damaged (%s); going back to the one before", weights_path, text)
+    if save_dir.is_dir() and _weights(save_dir, name):
+        logger.warning(
+            "%s: no checkpoint can be resumed, starting anew; --pretrain takes its weights", save_dir
+        )
     return None
 
 
@@ -107,16 +113,19 @@ def drop_old(save_dir: Path, name: str, *, keep: int | None, best: Path | None) 
             weights_path.unlink(missing_ok=True)
 
 
-def set_aside(save_dir: Path) -> Path | None:
-    """Moves an earlier run's files in save_dir into a folder earlier-N in it; None if it left no weights.
+def set_aside(save_dir: Path, *, resume: bool = False) -> Path | None:
+    """Moves an earlier run's files in save_dir into a folder earlier-N in it; None if there are none.
 
     Two runs in one folder, of one model or of two, would leave weights beside another's config and labels.
+    Weights that no run wrote, being of no epoch, stay where they are.
     """
-    weights = sorted(save_dir.glob("*.pdparams")) if save_dir.is_dir() else []
-    if not weights:  # it was broken off before anything was saved
-        return None
+    names = {re.sub(r"_epoch\d+$", "", path.stem) for path in save_dir.glob("*_epoch*.pdparams")}
+    if not names and (resume or not (save_dir / LOG_FILE).exists()):
+        return None  # a job that is started again and again before its first checkpoint goes on in its log
     files = [save_dir / file for file in (CONFIG_FILE, LABELS_FILE, LOG_FILE)]
-    files += [*weights, *(path for each in weights for path in _companions(each))]
+    for name in names:
+        files += [save_dir / f"{name}.pdparams", save_dir / f"{name}_best.pdparams"]
+        files += [path for each in _weights(save_dir, name) for path in (each, *_companions(each))]
     files = [path for path in files if path.is_file()]
     number = 1
     while (folder := save_dir / f"earlier-{number}").exists():

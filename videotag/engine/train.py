@@ -38,8 +38,14 @@ from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weight
 
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
 EXPLODED = 10  # a loss so many times the first one is worth a warning
-#: Keys of TRAIN that a resumed run may change.
-_FREE_KEYS = {"epoch", "use_gpu", "num_gpus", "num_samples", "keep", "early_stop", "filelist", "pretrain"}
+#: Keys that a resumed run may change, as they do not decide the weights.
+_FREE_KEYS = {
+    "MODEL": {"dataset", "topk"},
+    "TRAIN": {
+        *("epoch", "use_gpu", "num_gpus", "num_samples", "keep", "early_stop", "filelist", "pretrain"),
+        *("extend_labels", "old_label_file", "num_reader_threads", "buf_size", "stall_limit_sec"),
+    },
+}
 logger = logging.getLogger(__name__)
 
 
@@ -101,18 +107,23 @@ def train_model(
         DivergedError: the loss became NaN or infinite.
     """
     train, name = config.train, config.entry.name
-    steps_per_epoch = _check_lists(config, train_entries, valid_entries)
+    validated = bool(valid_entries and valid_interval)
+    steps_per_epoch = _check_lists(config, train_entries, valid_entries, validated=validated)
     scalars = open_scalars(visualdl_dir)
     with folder_lock(save_dir):
         remove_partial(save_dir)
         found = load_newest(save_dir, name) if resume else None
-        progress, model = _begin(config, found, save_dir, digest=_digest(train_entries), labels=labels)
+        lists = {"videos": _digest(train_entries), "valid": _digest(valid_entries)}
+        progress, model = _begin(config, found, save_dir, lists=lists, labels=labels)
         learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch)
         if found:
             learner.restore(found.arrays)
-            logger.info("going on after epoch %d, from %s", progress.epoch - 1, found.weights_path)
+            done = f"{progress.epoch} of {train.epoch} epochs"
+            logger.info("going on after %s, from %s", done, found.weights_path)
+            if train.pretrain:
+                logger.info("TRAIN.pretrain is not looked at: the run has weights of its own")
         else:  # only now is there nothing left that could be the user's mistake
-            aside = set_aside(save_dir)
+            aside = set_aside(save_dir, resume=resume)
             if aside:
                 logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
             write_card(save_dir, config, labels)
@@ -139,28 +150,42 @@ def train_model(
 
 
 def _check_lists(
-    config: Config, train_entries: Sequence[ListEntry], valid_entries: Sequence[ListEntry]
+    config: Config,
+    train_entries: Sequence[ListEntry],
+    valid_entries: Sequence[ListEntry],
+    *,
+    validated: bool,
 ) -> int:
     """Finds what is wrong with the lists before work starts; returns the steps per epoch."""
+    check_data(config, [*train_entries, *valid_entries])
     if config.task == "single_label":
         check_single_labels(train_entries, config.train.filelist)
         check_single_labels(valid_entries, config.valid.filelist)
-    check_data(config, [*train_entries, *valid_entries])
+    if config.train.early_stop and not validated:
+        raise ConfigError("TRAIN.early_stop: nothing is validated; set VALID.filelist, or leave it out")
     _warn_of_old_values(config, len(train_entries))
     return _count_steps(len(train_entries), config.train)
 
 
 def _begin(
-    config: Config, found: Checkpoint | None, save_dir: Path, *, digest: str, labels: list[str] | None
+    config: Config,
+    found: Checkpoint | None,
+    save_dir: Path,
+    *,
+    lists: dict[str, str],
+    labels: list[str] | None,
 ) -> tuple[Progress, nn.Layer]:
     """Where a run stands at its begin, and its network: resumed, pretrained or new."""
     train, name = config.train, config.entry.name
     if found:
-        _check_same_run(save_dir, config, digest == found.progress.videos)
+        _check_same_run(save_dir, config, lists["videos"] == found.progress.videos)
         progress = found.progress
+        if progress.valid != lists["valid"]:
+            logger.warning("VALID is not the list that the run began with: the best epoch is chosen anew")
+            progress = replace(progress, valid=lists["valid"], best_epoch=None, best=None, without_gain=0)
     else:
         seed = secrets.randbelow(2**31) if train.seed is None else train.seed
-        progress = Progress(epoch=0, seed=seed, videos=digest)
+        progress = Progress(epoch=0, seed=seed, videos=lists["videos"], valid=lists["valid"])
     paddle.seed(progress.seed)
     model: nn.Layer = config.entry.cls(config.model)
     if found:
@@ -264,7 +289,7 @@ def _start_from_pretrained(model: nn.Layer, config: Config, labels: list[str] | 
     weights = find_weights(train.pretrain)
     old_labels = None
     if train.extend_labels:
-        old_labels = _old_labels(weights)
+        old_labels = _old_labels(weights, train)
         if labels is None:
             raise ConfigError(
                 "TRAIN.extend_labels: the new class names are missing; give --label_file or MODEL.label_file"
@@ -276,13 +301,18 @@ def _start_from_pretrained(model: nn.Layer, config: Config, labels: list[str] | 
         logger.warning("%s: %s", weights.path, note)
 
 
-def _old_labels(weights: FoundWeights) -> list[str]:
+def _old_labels(weights: FoundWeights, train: TrainSection) -> list[str]:
+    if train.old_label_file:
+        return read_labels(train.old_label_file)
+    if weights.named and weights.named.labels:
+        return load_imagenet_names()
     beside = weights.path.parent / LABELS_FILE
-    if weights.named is None and not beside.is_file():
+    if weights.named or not beside.is_file():  # a cache folder holds weights of several networks
         raise ConfigError(
-            f"TRAIN.extend_labels: no {beside}; put the label file of the pretrained weights there"
+            f"TRAIN.extend_labels: the class names of {weights.path} are not known; give its label file with "
+            "--set TRAIN.old_label_file=PATH"
         )
-    return load_imagenet_names() if weights.named else read_labels(beside)
+    return read_labels(beside)
 
 
 def _check_same_run(save_dir: Path, config: Config, same_videos: bool) -> None:
@@ -295,7 +325,7 @@ def _check_same_run(save_dir: Path, config: Config, same_videos: bool) -> None:
     ):
         for key, value in new_values.items():
             before = old_values.get(key)
-            if value != before and not (section == "TRAIN" and key in _FREE_KEYS):
+            if value != before and key not in _FREE_KEYS[section]:
                 problems.append(f"{section}.{key}: {value!r}, but the run to resume has {before!r}")
     if problems:
         problems[-1] += f"; take {save_dir / CONFIG_FILE} as --config, or train anew without --resume"

@@ -24,6 +24,7 @@ import numpy as np
 from videotag.atomic import open_atomic
 from videotag.errors import FeatureFileError, ShapeError
 
+FEATURE_SUFFIXES = (".npy", ".npz")
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK"
 _STAMP_MARK = b"\nvideotag stamp: "
@@ -160,9 +161,15 @@ def read_stamp(path: str | Path) -> dict[str, Any] | None:
         return _read_stamp(file, size, _read_header(file, size, str(path)))
 
 
+def list_features(folder: str | Path) -> list[str]:
+    """Paths of the feature files below `folder`, sorted."""
+    return sorted(str(p) for p in Path(folder).rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
+
+
 def extractor_of(stamp: Mapping[str, Any]) -> str:
     """What made the features, as JSON: the stamp without its input. Equal texts mean equal extractors."""
-    return json.dumps({key: value for key, value in stamp.items() if key != "input"}, sort_keys=True)
+    made_by = {key: value for key, value in stamp.items() if key not in ("input", "warning")}
+    return json.dumps(made_by, sort_keys=True)
 
 
 @contextmanager
