@@ -1,8 +1,8 @@
 """Protocol buffers' wire format: the fields of a message, by number, without a schema.
 
-Follows https://protobuf.dev/programming-guides/encoding. Differs: groups, long out of use, are an error. Every
-position is checked against the end of its message, and nothing is copied, so that work and memory are bounded
-by the bytes given.
+Follows https://protobuf.dev/programming-guides/encoding. Differs: groups, long out of use, are an error.
+Every position is checked against the end of its message, and nothing is copied, so that work and memory are
+bounded by the bytes given.
 """
 
 from __future__ import annotations

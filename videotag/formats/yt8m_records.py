@@ -1,7 +1,7 @@
 """YouTube-8M records: frame-level features as uint8, video-level means, the segment labels of 2019.
 
-The record fields and constants of google/youtube-8m. Differs: modalities go by the record's own names, so that
-features of any extractor can be written and read; names and widths are checked only where asked for.
+The record fields and constants of google/youtube-8m. Differs: modalities go by the record's own names, so
+that features of any extractor can be written and read; names and widths are checked only where asked for.
 Shapes: T steps (one a second in YouTube-8M), D feature width (rgb 1024, audio 128), L labels, S segments.
 """
 
@@ -119,7 +119,7 @@ def encode_yt8m(record: YT8MRecord) -> bytes:
     """The data of a record: a SequenceExample, or an Example if it has no frame-level features.
 
     Raises:
-        ShapeError: features are not (T, D) uint8, means not (D,) floats, labels not (L,) whole numbers, or the
+        ShapeError: features are not (T, D) uint8, means not (D,) floats, labels not (L,) whole numbers, or
             arrays of segments differ in length.
     """
     labels = np.asarray(record.labels, np.int64 if len(record.labels) == 0 else None)
