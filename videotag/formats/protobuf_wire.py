@@ -15,7 +15,7 @@ _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 
 
 class WireError(ValueError):
-    """Not a message; the text says what is wrong at which byte."""
+    """Not a message; the text says why."""
 
 
 def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
@@ -37,9 +37,11 @@ def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, i
         elif wire_type in _FIXED_SIZES:
             last = first + _FIXED_SIZES[wire_type]
         else:
-            raise WireError(f"wire type {wire_type} at byte {start}")
-        if last > end or not number:
-            raise WireError(f"field {number} at byte {start} reaches to {last}, its message ends at {end}")
+            raise WireError(f"wire type {wire_type} in field {number}")
+        if not number:
+            raise WireError("a field 0")
+        if last > end:
+            raise WireError(f"field {number} reaches {last - end} bytes beyond its message")
         yield number, wire_type, first, last
         start = last
 
@@ -57,7 +59,7 @@ def read_varint(data: bytes, start: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value & 0xFFFF_FFFF_FFFF_FFFF, position + 1
         shift += 7
-    raise WireError(f"a number at byte {start} has no end")
+    raise WireError("a number without an end")
 
 
 def varint(value: int) -> bytes:

@@ -9,7 +9,7 @@ Shapes: T steps, D values of a step.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -106,7 +106,7 @@ def _split_entry(data: bytes, start: int, end: int) -> tuple[bytes, tuple[bytes,
             value = data, first, last
             num_values += 1
     if num_values > 1:  # messages in parts are the message of the parts together
-        whole = b"".join(_values(data, start, end, number=2))
+        whole = _joined(_values(data, start, end, number=2))
         value = whole, 0, len(whole)
     return name, value
 
@@ -116,6 +116,14 @@ def _values(data: bytes, start: int, end: int, *, number: int) -> Iterator[bytes
     for found, wire_type, first, last in fields(data, start, end):
         if found == number and wire_type == BYTES:
             yield data[first:last]
+
+
+def _joined(parts: Iterable[bytes]) -> bytes:
+    """The parts together; bytes.join needs 90 bytes more for each, however short."""
+    whole = bytearray()
+    for part in parts:
+        whole += part
+    return bytes(whole)
 
 
 def _parse_feature_list(data: bytes, start: int, end: int) -> FeatureList:
@@ -158,7 +166,7 @@ def _stacked(steps: list[Feature]) -> FeatureList:
         return steps if steps else np.empty((0, 0), np.uint8)
     if isinstance(steps[0], np.ndarray):
         return np.stack(steps)
-    joined = bytearray().join(step[0] for step in steps)  # writable, as all arrays here
+    joined = bytearray(_joined(step[0] for step in steps))  # writable, as all arrays here
     return np.frombuffer(joined, np.uint8).reshape(len(steps), len(steps[0][0]))
 
 
@@ -168,13 +176,13 @@ def _strings(step: tuple[bytes, ...]) -> int | None:
 
 
 def _parse_feature(data: bytes, start: int, end: int) -> Feature:
-    kind, parts = 0, list[bytes]()
+    kind, content = 0, bytearray()
     for number, wire_type, first, last in fields(data, start, end):
         if number in _PARSERS and wire_type == BYTES:
             if number != kind:  # of several kinds the last counts
-                kind, parts = number, []
-            parts.append(data[first:last])
-    return _PARSERS[kind](b"".join(parts)) if kind else ()
+                kind, content = number, bytearray()
+            content += data[first:last]
+    return _PARSERS[kind](bytes(content)) if kind else ()
 
 
 def _parse_strings(data: bytes) -> tuple[bytes, ...]:
@@ -183,7 +191,7 @@ def _parse_strings(data: bytes) -> tuple[bytes, ...]:
 
 def _parse_floats(data: bytes) -> np.ndarray:
     """(D,) float32, which may be packed, each a field of its own, or both."""
-    values = b"".join(
+    values = _joined(
         data[first:last]
         for number, wire_type, first, last in fields(data, 0, len(data))
         if number == 1 and wire_type in (BYTES, FIXED32)
