@@ -30,7 +30,7 @@ _ID_NAMES = ("id", "video_id")  # of 2017 and on, of 2016
 _NO_INTS, _NO_FLOATS = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one truth value
 class Segments:
     """Parts of a video, 5 seconds each, that people looked at; (S,) each."""
 
@@ -39,7 +39,7 @@ class Segments:
     scores: np.ndarray  # float32, the share of people who saw the class there
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one truth value
 class YT8MRecord:
     """What a record says of one video."""
 
