@@ -104,7 +104,9 @@ def test_no_change_makes_anything_but_a_record_error_or_what_the_official_packag
     except (DecodeError, UnicodeDecodeError):  # it also checks that names are UTF-8
         return
     for ours, theirs in zip(plain_example(found), plain_example(expected), strict=True):
-        assert repr(sorted(ours.items())) == repr(sorted(theirs.items()))  # NaN is not equal to itself
+        # It leaves out names beside which there is an unknown field, other than the format's own text has it.
+        for name, value in theirs.items():
+            assert repr(ours[name]) == repr(value)  # NaN is not equal to itself
 
 
 @given(data=st.binary(max_size=300))
