@@ -219,6 +219,11 @@ def test_of_equal_names_the_last_counts_and_parts_are_put_together():
     assert parse_example(field(1, entry(step(b"a"))) + field(1, entry(step(b"b")))).context == {"x": (b"b",)}
 
 
+def test_float_steps_without_values_have_no_width():
+    empty = field(2, field(1, b""))  # packed, of size 0
+    np.testing.assert_array_equal(one_list(empty, empty), np.empty((2, 0), np.float32), strict=True)
+
+
 def test_an_empty_message_has_nothing_in_it():
     assert parse_example(b"") == Example({}, {})
     assert encode_example(Example({}, {})) == b""

@@ -1,6 +1,7 @@
 """YouTube-8M records as TensorFlow wrote them, as users write their own, and what is wrong with others."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,13 @@ def test_features_can_be_changed_in_place_and_hold_no_more_than_themselves():
         assert array.base is None
 
 
+def test_the_example_of_the_docs_works_as_written(work_dir, capsys):
+    text = (Path(__file__).parents[2] / "data" / "README.md").read_text(encoding="utf-8")
+    example = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "write_yt8m" in block)
+    exec(example, {})  # noqa: S102 - our own documentation
+    assert capsys.readouterr().out == "my_id [ 3 14] (300, 1024)\n"
+
+
 @pytest.mark.parametrize("compression", [None, "gzip", "zlib"])
 def test_own_features_come_back(tmp_path, compression):
     records = [
@@ -148,6 +156,31 @@ def test_segments_of_2019_are_read():
     found = parse_yt8m(segment_record(ints(7, 7), ints(5, 60), scores))
     assert same(found, YT8MRecord("abcd", ints(), segments=Segments(ints(7, 7), ints(5, 60), scores)))
     assert parse_yt8m(segment_record((), (), ())).segments.scores.dtype == np.float32
+
+
+NAMES = st.sampled_from(["id", "video_id", "labels", "rgb", "mean_rgb", "segment_labels", "segment_scores"])
+VALUES = (
+    st.lists(st.binary(max_size=3), max_size=2).map(tuple)
+    | st.lists(st.floats(width=32), max_size=2).map(lambda values: np.array(values, np.float32))
+    | st.lists(st.integers(0, 9), max_size=2).map(lambda values: ints(*values))
+)
+
+
+@given(
+    context=st.dictionaries(NAMES, VALUES),
+    lists=st.dictionaries(NAMES, st.lists(VALUES, max_size=3)),
+    dims=st.none() | st.dictionaries(NAMES, st.none() | st.integers(0, 3)),
+)
+@settings(deadline=None)
+def test_no_fields_make_anything_but_a_record_error(context, lists, dims):
+    try:
+        found = parse_yt8m(encode_example(Example(context, lists)), dims=dims)
+    except RecordError:
+        return
+    assert isinstance(found.video_id, str)
+    assert (found.labels.ndim, found.labels.dtype) == (1, np.int64)
+    assert {(x.ndim, x.dtype) for x in found.features.values()} <= {(2, np.dtype(np.uint8))}
+    assert {(x.ndim, x.dtype) for x in found.means.values()} <= {(1, np.dtype(np.float32))}
 
 
 RGB = {"id": (b"abcd",)}
