@@ -6,6 +6,9 @@
 One file of generated frame-level records is written; every reader turns all of it into (T, 1024) and (T, 128)
 uint8 arrays, ids and labels, on the same core, from a warm page cache, the fastest of some rounds. The
 PyPI package tfrecord compares no checksums, all others do. On a busy machine look at processor time.
+
+An EPYC core, shared with other work: videotag 4,276 records/s (9,509 per second of processor time), protobuf
+939 (1,647), tfrecord 474 (752), tf.data of TensorFlow 2.21 1,643 (2,483).
 """
 
 from __future__ import annotations

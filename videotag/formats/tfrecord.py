@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, Protocol, TypeAlias
@@ -27,6 +28,7 @@ Compression: TypeAlias = Literal["gzip", "zlib"]
 
 _HEADER_SIZE = 12  # length and its checksum
 _CRC_SIZE = 4
+_KEPT = 2  # records
 _CHUNK = 2**16  # bytes of a compressed file at a time
 _FREE_BYTES = 2**24  # a record of a compressed file may have this many bytes whatever the file's size ...
 _MAX_RATIO = 20  # ... and this multiple of the file's size
@@ -56,11 +58,15 @@ def read_records(path: str | Path, *, on_error: OnError = "raise") -> Iterator[R
     """
     with _opened(path) as source, handled(on_error):
         number = offset = 0
+        # Were a record freed as soon as its reader is done, glibc would often give the memory back and take
+        # it anew for the next one, which can cost more than all else here.
+        kept = deque[bytes](maxlen=_KEPT)
         while True:
             place = f"{path}: record {number} at {source.unit} {offset}"
             data = _next_record(source, place)
             if data is None:
                 return
+            kept.append(data)
             yield Record(data, place)
             number += 1
             offset += _HEADER_SIZE + len(data) + _CRC_SIZE
