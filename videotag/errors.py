@@ -6,6 +6,7 @@
     ├── FileListError         a list of videos or features
     ├── LabelFileError        a label file
     ├── FeatureFileError      a .npy or .npz file of features
+    ├── RecordError           a TFRecord file, or a record in it
     ├── WeightsError          a weight file: missing, damaged, or made for another network
     ├── MediaError            a video that cannot be decoded
     │   └── DecoderLostError  its decoding hung or crashed
@@ -50,6 +51,10 @@ class LabelFileError(VideotagError):
 
 class FeatureFileError(VideotagError):
     """A file of features is missing, damaged, or of another shape."""
+
+
+class RecordError(VideotagError):
+    """A TFRecord file is missing or damaged, or a record in it is not what it should be."""
 
 
 class WeightsError(VideotagError):

@@ -1,0 +1,246 @@
+"""TensorFlow's Example and SequenceExample as NumPy arrays, without TensorFlow or protobuf.
+
+Differs: the steps of a feature list are not parsed one by one. Steps of equal length stand at a fixed stride,
+so that one comparison of the bytes around their values and one copy read them all; only lists that are laid
+out otherwise are parsed step by step.
+Shapes: T steps, D values of a step.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from videotag.errors import RecordError
+from videotag.formats.protobuf_wire import (
+    BYTES,
+    FIXED32,
+    VARINT,
+    WireError,
+    field,
+    field_head,
+    fields,
+    read_varint,
+    varint,
+)
+
+#: Any number of byte strings, or (D,) float32 or int64. () is one without values of a known type.
+Feature: TypeAlias = "tuple[bytes, ...] | np.ndarray"
+#: (T, D) uint8 where every step is one string of D bytes, (T, D) float32 or int64 where every step has D
+#: numbers, (0, 0) uint8 without steps; otherwise the steps.
+FeatureList: TypeAlias = "np.ndarray | list[Feature]"
+
+_FLOAT = np.dtype("<f4")
+_FLOAT_TAG = 0x12  # of a float list in a Feature
+_NO_FLOATS, _NO_INTS = np.empty(0, np.float32), np.empty(0, np.int64)
+
+_Value = TypeVar("_Value")
+
+
+class Example(NamedTuple):
+    """A SequenceExample, or an Example, which is one without feature lists."""
+
+    context: dict[str, Feature]
+    feature_lists: dict[str, FeatureList]
+
+
+def parse_example(data: bytes, *, place: str = "record") -> Example:
+    """The content of a serialised SequenceExample or Example; fields that neither has are passed over.
+
+    Args:
+        data: the message.
+        place: begins the error's text.
+
+    Raises:
+        RecordError: not such a message.
+    """
+    example = Example({}, {})
+    try:
+        for number, wire_type, start, end in fields(data, 0, len(data)):
+            if wire_type == BYTES and number == 1:
+                example.context.update(_parse_map(data, start, end, _parse_feature))
+            elif wire_type == BYTES and number == 2:
+                example.feature_lists.update(_parse_map(data, start, end, _parse_feature_list))
+    except WireError as error:
+        raise RecordError(
+            f"{place}: no tf.Example or SequenceExample ({error}); is it a file of other records?"
+        ) from error
+    return example
+
+
+def encode_example(example: Example) -> bytes:
+    """The serialised message: names in the order given, numbers packed, as TensorFlow writes it.
+
+    A (T, D) uint8 array becomes T byte strings of D bytes, any other T lists of D numbers.
+    """
+    parts = []
+    if example.context:
+        parts.append(field(1, _encode_map(example.context, _encode_feature)))
+    if example.feature_lists:
+        parts.append(field(2, _encode_map(example.feature_lists, _encode_feature_list)))
+    return b"".join(parts)
+
+
+def _parse_map(
+    data: bytes, start: int, end: int, parse: Callable[[bytes, int, int], _Value]
+) -> dict[str, _Value]:
+    """{name: value} of a message of map entries; of equal names the last counts."""
+    values = {}
+    for number, wire_type, first, last in fields(data, start, end):
+        if number == 1 and wire_type == BYTES:
+            name, value = _split_entry(data, first, last)
+            values[name.decode("utf-8", "surrogateescape")] = parse(*value)
+    return values
+
+
+def _split_entry(data: bytes, start: int, end: int) -> tuple[bytes, tuple[bytes, int, int]]:
+    """The name of a map entry, and where its value stands."""
+    name, value, num_values = b"", (data, start, start), 0
+    for number, wire_type, first, last in fields(data, start, end):
+        if number == 1 and wire_type == BYTES:
+            name = data[first:last]
+        elif number == 2 and wire_type == BYTES:
+            value = data, first, last
+            num_values += 1
+    if num_values > 1:  # messages in parts are the message of the parts together
+        whole = _joined(_values(data, start, end, number=2))
+        value = whole, 0, len(whole)
+    return name, value
+
+
+def _values(data: bytes, start: int, end: int, *, number: int) -> Iterator[bytes]:
+    """The values of every field `number` that is of wire type BYTES."""
+    for found, wire_type, first, last in fields(data, start, end):
+        if found == number and wire_type == BYTES:
+            yield data[first:last]
+
+
+def _joined(parts: Iterable[bytes]) -> bytes:
+    """The parts together; bytes.join needs 90 bytes more for each, however short."""
+    whole = bytearray()
+    for part in parts:
+        whole += part
+    return bytes(whole)
+
+
+def _parse_feature_list(data: bytes, start: int, end: int) -> FeatureList:
+    steps = _strided_steps(data, start, end)
+    if steps is not None:
+        return steps
+    features = [_parse_feature(step, 0, len(step)) for step in _values(data, start, end, number=1)]
+    return _stacked(features)
+
+
+def _strided_steps(data: bytes, start: int, end: int) -> np.ndarray | None:
+    """(T, D) of steps that are laid out like the first; None if they are not, or are not such values."""
+    if start == end:
+        return np.empty((0, 0), np.uint8)
+    # Tag and size of a Feature, in it of a bytes or float list, in it of the values.
+    first, last, kind = start, end, 0
+    for level, tags in enumerate((b"\x0a", b"\x0a\x12", b"\x0a")):
+        if first == last or data[first] not in tags:
+            return None
+        kind = data[first] if level == 1 else kind
+        size, first = read_varint(data, first + 1, last)
+        if first + size > last or (level and first + size != last):
+            return None
+        last = first + size
+    stride, head = last - start, first - start
+    num_steps, rest = divmod(end - start, stride)
+    if rest or (kind == _FLOAT_TAG and (stride - head) % _FLOAT.itemsize):
+        return None
+    rows = np.frombuffer(data, np.uint8, num_steps * stride, start).reshape(num_steps, stride)
+    if (rows[:, :head] != rows[0, :head]).any():
+        return None
+    values = rows[:, head:].copy()  # (T, bytes of a step)
+    return values.view(_FLOAT) if kind == _FLOAT_TAG else values
+
+
+def _stacked(steps: list[Feature]) -> FeatureList:
+    """(T, D) of steps that are one byte string each, or numbers, and equally long; else the steps."""
+    kinds = {(step.dtype, len(step)) if isinstance(step, np.ndarray) else _strings(step) for step in steps}
+    if len(kinds) != 1 or kinds == {None}:
+        return steps if steps else np.empty((0, 0), np.uint8)
+    if isinstance(steps[0], np.ndarray):
+        return np.stack(steps)
+    joined = bytearray(_joined(step[0] for step in steps))  # writable, as all arrays here
+    return np.frombuffer(joined, np.uint8).reshape(len(steps), len(steps[0][0]))
+
+
+def _strings(step: tuple[bytes, ...]) -> int | None:
+    """The length of a step's one byte string; None if there are none or more."""
+    return len(step[0]) if len(step) == 1 else None
+
+
+def _parse_feature(data: bytes, start: int, end: int) -> Feature:
+    kind, content = 0, bytearray()
+    for number, wire_type, first, last in fields(data, start, end):
+        if number in _PARSERS and wire_type == BYTES:
+            if number != kind:  # of several kinds the last counts
+                kind, content = number, bytearray()
+            content += data[first:last]
+    return _PARSERS[kind](bytes(content)) if kind else ()
+
+
+def _parse_strings(data: bytes) -> tuple[bytes, ...]:
+    return tuple(_values(data, 0, len(data), number=1))
+
+
+def _parse_floats(data: bytes) -> np.ndarray:
+    """(D,) float32, which may be packed, each a field of its own, or both."""
+    values = _joined(
+        data[first:last]
+        for number, wire_type, first, last in fields(data, 0, len(data))
+        if number == 1 and wire_type in (BYTES, FIXED32)
+    )
+    if len(values) % _FLOAT.itemsize:
+        raise WireError(f"{len(values)} bytes of float32 values")
+    return np.frombuffer(values, _FLOAT).astype(np.float32) if values else _NO_FLOATS
+
+
+def _parse_ints(data: bytes) -> np.ndarray:
+    """(D,) int64, packed or not."""
+    values = array("Q")
+    for number, wire_type, first, last in fields(data, 0, len(data)):
+        if number == 1 and wire_type in (BYTES, VARINT):
+            while first < last:
+                value, first = read_varint(data, first, last)
+                values.append(value)
+    return np.array(values, np.uint64).view(np.int64) if values else _NO_INTS
+
+
+_PARSERS: dict[int, Callable[[bytes], Feature]] = {1: _parse_strings, 2: _parse_floats, 3: _parse_ints}
+
+
+def _encode_map(values: Mapping[str, _Value], encode: Callable[[_Value], bytes]) -> bytes:
+    entries = (
+        field(1, name.encode("utf-8", "surrogateescape")) + field(2, encode(value))
+        for name, value in values.items()
+    )
+    return b"".join(field(1, entry) for entry in entries)
+
+
+def _encode_feature(feature: Feature) -> bytes:
+    if not isinstance(feature, np.ndarray):
+        return field(1, b"".join(field(1, value) for value in feature))
+    if feature.dtype.kind == "f":
+        values = feature.astype(_FLOAT).tobytes()
+        return field(2, field(1, values) if values else b"")
+    values = b"".join(map(varint, feature.tolist()))
+    return field(3, field(1, values) if values else b"")
+
+
+def _encode_feature_list(steps: FeatureList) -> bytes:
+    if not isinstance(steps, np.ndarray) or steps.dtype != np.uint8:
+        return b"".join(field(1, _encode_feature(step)) for step in steps)
+    num_steps, dim = steps.shape
+    head = field_head(1, dim)
+    for _ in range(2):  # bytes list in Feature, Feature in Feature list
+        head = field_head(1, len(head) + dim) + head
+    rows = np.empty((num_steps, len(head) + dim), np.uint8)
+    rows[:, : len(head)] = np.frombuffer(head, np.uint8)
+    rows[:, len(head) :] = steps
+    return rows.tobytes()
