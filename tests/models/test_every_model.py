@@ -17,7 +17,15 @@ EXTRACTORS = [e.name for e in list_models("extractor")]
 TAGGERS = [e.name for e in list_models("tagger")]
 
 #: Settings that make a model small; a model without an entry is built with these dims only.
-TINY = {"AttentionLSTM": {"embedding_size": 7, "lstm_size": 5, "fc_sizes": (9, 8)}}
+TINY = {
+    "AttentionLSTM": {"embedding_size": 7, "lstm_size": 5, "fc_sizes": (9, 8)},
+    "AttentionCluster": {"cluster_nums": [3, 2], "fc_sizes": (9, 8)},
+    "BiGRU": {"hidden_size": 5},
+    "BiLSTM": {"hidden_size": 5},
+    "LatentTransformer": {"num_queries": 3, "hidden_size": 8, "num_heads": 2},
+    "NetVLAD": {"cluster_size": [4, 3], "hidden_size": 7, "context_gating": True, "class_gating": True},
+    "NeXtVLAD": {"groups": [3, 2], "cluster_size": [4, 3], "hidden_size": 8, "gating_reduction": 2},
+}
 DIMS = {"rgb": 6, "audio": 3}
 NUM_CLASSES = 4
 
