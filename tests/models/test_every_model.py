@@ -26,6 +26,8 @@ TINY = {
     "NetVLAD": {"cluster_size": [4, 3], "hidden_size": 7, "context_gating": True, "class_gating": True},
     "NeXtVLAD": {"groups": [3, 2], "cluster_size": [4, 3], "hidden_size": 8, "gating_reduction": 2},
 }
+#: Taggers whose logits depend on the order of the frames.
+SEE_ORDER = {"AttentionLSTM", "BiGRU", "BiLSTM", "LatentTransformer"}
 DIMS = {"rgb": 6, "audio": 3}
 NUM_CLASSES = 4
 
@@ -86,6 +88,49 @@ def test_padding_changes_no_logit(name):
         m: paddle.where(masks[m].unsqueeze(-1), x, paddle.full_like(x, 99.0)) for m, x in features.items()
     }
     np.testing.assert_allclose(model(features, masks).numpy(), expected.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_padding_changes_nothing_in_training(name):
+    short, long = make_tagger(name), make_tagger(name)
+    for model in (short, long):
+        model.train()
+        for layer in model.sublayers():
+            if isinstance(layer, paddle.nn.Dropout):
+                layer.eval()
+    expected = short(*tagger_inputs([5, 3, 1]))
+    features, masks = tagger_inputs([5, 3, 1], steps=11)
+    features = {
+        m: paddle.where(masks[m].unsqueeze(-1), x, paddle.full_like(x, 99.0)) for m, x in features.items()
+    }
+    np.testing.assert_allclose(long(features, masks).numpy(), expected.numpy(), atol=1e-4)
+    for (key, a), b in zip(short.state_dict().items(), long.state_dict().values(), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5, err_msg=f"running mean {key}")
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_a_video_without_one_modality_gives_finite_logits_and_gradients(name):
+    model = make_tagger(name)
+    model.train()
+    features, masks = tagger_inputs([5, 3, 1])
+    masks["audio"][1] = False
+    logits = model(features, masks)
+    assert np.isfinite(logits.numpy()).all()
+    (logits * paddle.arange(NUM_CLASSES, dtype="float32")).sum().backward()
+    assert all(np.isfinite(p.grad.numpy()).all() for p in model.parameters() if not p.stop_gradient)
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_only_taggers_that_see_order_tell_a_video_from_its_reverse(name):
+    model = make_tagger(name)
+    model.eval()
+    features, masks = tagger_inputs([6, 6])
+    forward = model(features, masks).numpy()
+    backward = model({m: x.flip([1]) for m, x in features.items()}, masks).numpy()
+    if name in SEE_ORDER:
+        assert np.abs(forward - backward).max() > 1e-4
+    else:
+        np.testing.assert_allclose(backward, forward, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", TAGGERS)

@@ -39,8 +39,8 @@ class AttentionClusterConfig(TaggerModel):
 class ShiftingAttention(nn.Layer):
     """One modality: x (N, T, D), mask (N, T) -> pooled (N, K * D) and attention (N, T, K).
 
-    Each unit's mean is scaled and shifted by two numbers of its own, then brought to length 1 / sqrt(K): units
-    that attend alike can differ still, which the paper found to make them diverse.
+    Each unit's mean is scaled and shifted by two numbers of its own, then brought to length 1 / sqrt(K):
+    units that attend alike can differ still, which the paper found to make them diverse.
     """
 
     def __init__(self, in_features: int, num_units: int) -> None:

@@ -13,7 +13,6 @@ import math
 from typing import Annotated
 
 import paddle
-import paddle.nn.functional as F
 from paddle import Tensor, nn
 from pydantic import Field, model_validator
 

@@ -46,7 +46,7 @@ class NeXtVLADConfig(TaggerModel):
 
 
 class GroupedVLAD(nn.Layer):
-    """One modality: x (N, T, D), mask (N, T) -> residuals (N, K * F) and attention of the groups (N, T, G)."""
+    """One modality: x (N, T, D), mask (N, T) -> residuals (N, K * F), attention of the groups (N, T, G)."""
 
     def __init__(self, in_features: int, *, expansion: int, groups: int, num_clusters: int) -> None:
         super().__init__()
