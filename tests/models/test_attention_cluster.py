@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.models import paddle
 from videotag.errors import ConfigError
+from videotag.models import paddle
 from videotag.models.attention_cluster import AttentionCluster, AttentionClusterConfig
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from videotag.models import paddle
 from pydantic import ValidationError
 
+from videotag.models import paddle
 from videotag.models.latent_transformer import (
     Attention,
     LatentTransformer,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from videotag.models import paddle
 from videotag.config import TaggerModel
+from videotag.models import paddle
 from videotag.models.max_pool import MaxPool
 
 

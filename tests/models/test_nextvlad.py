@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.models import paddle
 from videotag.config import load_config
 from videotag.errors import ConfigError
-from videotag.models import load_models
+from videotag.models import load_models, paddle
 from videotag.models.nextvlad import NeXtVLAD, NeXtVLADConfig
 
 

@@ -39,7 +39,9 @@ class MixtureOfExperts(nn.Layer):
 
     def log_probabilities(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithms of the mixed probability and of its complement, (N, C) each."""
-        gates = F.log_softmax(paddle.matmul(x, self.gates), axis=0)  # (M + 1, N, C)
+        gates = paddle.matmul(x, self.gates)  # (M + 1, N, C)
+        # Not F.log_softmax, which ends at -64 on a CPU: a sure class would be less sure there.
+        gates = gates - paddle.logsumexp(gates, axis=0, keepdim=True)
         experts = paddle.matmul(x, self.experts) + self.bias  # (M, N, C)
         log_yes = paddle.logsumexp(gates[:-1] + F.log_sigmoid(experts), axis=0)
         no = paddle.concat([gates[:-1] + F.log_sigmoid(-experts), gates[-1:]])  # the last gate is a plain no
