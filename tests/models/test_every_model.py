@@ -174,6 +174,32 @@ def test_saved_weights_give_the_same_logits(name, tmp_path):
     np.testing.assert_array_equal(model(*inputs).numpy(), other(*inputs).numpy())
 
 
+class OnTensors(paddle.nn.Layer):
+    """A tagger on plain tensors, as a traced network needs it: all features, then all masks."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, rgb, audio, rgb_mask, audio_mask):
+        return self.model({"rgb": rgb, "audio": audio}, {"rgb": rgb_mask, "audio": audio_mask})
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_a_traced_tagger_gives_the_same_logits_at_any_number_of_videos_and_steps(name):
+    model = make_tagger(name)
+    model.eval()
+    spec = paddle.static.InputSpec
+    features = [spec([None, None, dim]) for dim in DIMS.values()]
+    masks = [spec([None, None], "bool") for _ in DIMS]
+    traced = paddle.jit.to_static(OnTensors(model), input_spec=features + masks, full_graph=True)
+    traced.eval()
+    for lengths in ([5, 3, 1], [1], [9, 2]):
+        inputs = tagger_inputs(lengths)
+        logits = traced(*inputs[0].values(), *inputs[1].values())
+        np.testing.assert_allclose(logits.numpy(), model(*inputs).numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", BACKBONES)
 def test_backbone_gives_pooled_features_and_every_parameter_a_gradient(name):
     entry = get_model(name)

@@ -21,9 +21,10 @@ def paddles_states(cls, model, x, num_layers):
     theirs = PADDLES[cls](4, 3, num_layers=num_layers, direction="bidirect")
     pool = model.pools["rgb"]
     for direction, suffix in (("ahead", ""), ("behind", "_reverse")):
-        for index, layer in enumerate(getattr(pool, direction)):
+        for index, layer in enumerate(pool.layers):
+            ours = getattr(layer, direction).state_dict()
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                theirs.state_dict()[f"{name}_l{index}{suffix}"].set_value(layer.state_dict()[f"{name}_l0"])
+                theirs.state_dict()[f"{name}_l{index}{suffix}"].set_value(ours[f"{name}_l0"])
     states, final = theirs(x)
     return states.numpy(), (final[0] if cls is BiLSTMTagger else final).numpy()
 

@@ -64,6 +64,7 @@ class Attention(nn.Layer):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.scale = math.sqrt(width // num_heads)
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width, bias_attr=False)  # softmax over the steps would cancel a bias
         self.value = nn.Linear(width, width)
@@ -72,7 +73,7 @@ class Attention(nn.Layer):
     def forward(self, queries: Tensor, steps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """What the queries read, and where; a row without real steps gives what `out` makes of zeros."""
         query, key, value = self._heads(self.query(queries)), self._heads(self.key(steps)), self.value(steps)
-        logits = paddle.matmul(query, key, transpose_y=True) / math.sqrt(query.shape[-1])  # (N, A, Q, T)
+        logits = paddle.matmul(query, key, transpose_y=True) / self.scale  # (N, A, Q, T)
         weights = masked_softmax(logits.transpose([0, 3, 1, 2]), mask)  # (N, T, A, Q)
         read = paddle.matmul(weights.transpose([0, 2, 3, 1]), self._heads(value))  # (N, A, Q, W / A)
         return self.out(read.transpose([0, 2, 1, 3]).flatten(start_axis=2)), weights

@@ -35,6 +35,18 @@ class RecurrentConfig(TaggerModel):
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
+class Bidirectional(nn.Layer):
+    """One layer of recurrence in both directions: x (N, T, D), mask (N, T) -> (N, T, 2H)."""
+
+    def __init__(self, cell: type[nn.Layer], in_features: int, hidden_size: int) -> None:
+        super().__init__()
+        self.ahead, self.behind = cell(in_features, hidden_size), cell(in_features, hidden_size)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Both directions side by side, each aligned to the time of its input."""
+        return paddle.concat(both_directions(self.ahead, self.behind, x, mask), axis=-1)
+
+
 class RecurrentPool(nn.Layer):
     """One modality: x (N, T, D), mask (N, T) -> pooled (N, 2H)."""
 
@@ -42,21 +54,19 @@ class RecurrentPool(nn.Layer):
         super().__init__()
         hidden = config.hidden_size
         widths = [in_features] + [2 * hidden] * (config.num_layers - 1)
-        self.ahead = nn.LayerList([cell(width, hidden) for width in widths])
-        self.behind = nn.LayerList([cell(width, hidden) for width in widths])
+        self.layers = nn.LayerList([Bidirectional(cell, width, hidden) for width in widths])
         self.dropout = nn.Dropout(config.drop_rate)
         self.pooling = config.pooling
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Pooled states (N, 2H); zeros for a row without real steps."""
         states = zero_padding(x, mask)
-        for ahead, behind in zip(self.ahead, self.behind, strict=True):
-            forward, backward = both_directions(ahead, behind, states, mask)  # (N, T, H) each
-            states = self.dropout(paddle.concat([forward, backward], axis=-1))  # (N, T, 2H)
+        for layer in self.layers:
+            states = self.dropout(layer(states, mask))  # (N, T, 2H)
         if self.pooling == "mean":
             return masked_mean(states, mask)
-        forward, backward = states.chunk(2, axis=-1)
-        ends = [last_step(forward, mask), zero_padding(backward, mask)[:, 0]]  # (N, H) each
+        ahead, behind = states.chunk(2, axis=-1)  # (N, T, H) each
+        ends = [last_step(ahead, mask), zero_padding(behind, mask)[:, 0]]  # (N, H) each
         return paddle.concat(ends, axis=-1)
 
 
