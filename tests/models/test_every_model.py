@@ -185,6 +185,7 @@ class OnTensors(paddle.nn.Layer):
         return self.model({"rgb": rgb, "audio": audio}, {"rgb": rgb_mask, "audio": audio_mask})
 
 
+@pytest.mark.filterwarnings("ignore:Tensor do not have 'place':UserWarning")  # of Paddle's own full_like
 @pytest.mark.parametrize("name", TAGGERS)
 def test_a_traced_tagger_gives_the_same_logits_at_any_number_of_videos_and_steps(name):
     model = make_tagger(name)
