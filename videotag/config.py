@@ -97,6 +97,21 @@ class TaggerModel(ModelSection):
         """Width of the features of each modality."""
         return dict(zip(self.feature_names, self.feature_dims, strict=True))
 
+    def per_modality(self, key: str) -> dict[str, int]:
+        """A setting by modality: one number stands for all of them, a list for each in turn.
+
+        Raises:
+            ConfigError: a list of another length than feature_names.
+        """
+        value = getattr(self, key)
+        values = value if isinstance(value, list) else [value] * len(self.feature_names)
+        if len(values) != len(self.feature_names):
+            raise ConfigError(
+                f"MODEL.{key}: {value} has {len(values)} values, but feature_names {self.feature_names} has "
+                f"{len(self.feature_names)}; give one number, or one for each"
+            )
+        return dict(zip(self.feature_names, values, strict=True))
+
 
 class ExtractorModel(ModelSection):
     """MODEL section of an extractor, which reads frames.

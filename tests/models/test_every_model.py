@@ -17,7 +17,17 @@ EXTRACTORS = [e.name for e in list_models("extractor")]
 TAGGERS = [e.name for e in list_models("tagger")]
 
 #: Settings that make a model small; a model without an entry is built with these dims only.
-TINY = {"AttentionLSTM": {"embedding_size": 7, "lstm_size": 5, "fc_sizes": (9, 8)}}
+TINY = {
+    "AttentionLSTM": {"embedding_size": 7, "lstm_size": 5, "fc_sizes": (9, 8)},
+    "AttentionCluster": {"cluster_nums": [3, 2], "fc_sizes": (9, 8)},
+    "BiGRU": {"hidden_size": 5},
+    "BiLSTM": {"hidden_size": 5},
+    "LatentTransformer": {"num_queries": 3, "hidden_size": 8, "num_heads": 2},
+    "NetVLAD": {"cluster_size": [4, 3], "hidden_size": 7, "context_gating": True, "class_gating": True},
+    "NeXtVLAD": {"groups": [3, 2], "cluster_size": [4, 3], "hidden_size": 8, "gating_reduction": 2},
+}
+#: Taggers whose logits depend on the order of the frames.
+SEE_ORDER = {"AttentionLSTM", "BiGRU", "BiLSTM", "LatentTransformer"}
 DIMS = {"rgb": 6, "audio": 3}
 NUM_CLASSES = 4
 
@@ -81,6 +91,49 @@ def test_padding_changes_no_logit(name):
 
 
 @pytest.mark.parametrize("name", TAGGERS)
+def test_padding_changes_nothing_in_training(name):
+    short, long = make_tagger(name), make_tagger(name)
+    for model in (short, long):
+        model.train()
+        for layer in model.sublayers():
+            if isinstance(layer, paddle.nn.Dropout):
+                layer.eval()
+    expected = short(*tagger_inputs([5, 3, 1]))
+    features, masks = tagger_inputs([5, 3, 1], steps=11)
+    features = {
+        m: paddle.where(masks[m].unsqueeze(-1), x, paddle.full_like(x, 99.0)) for m, x in features.items()
+    }
+    np.testing.assert_allclose(long(features, masks).numpy(), expected.numpy(), atol=1e-4)
+    for (key, a), b in zip(short.state_dict().items(), long.state_dict().values(), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5, err_msg=f"running mean {key}")
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_a_video_without_one_modality_gives_finite_logits_and_gradients(name):
+    model = make_tagger(name)
+    model.train()
+    features, masks = tagger_inputs([5, 3, 1])
+    masks["audio"][1] = False
+    logits = model(features, masks)
+    assert np.isfinite(logits.numpy()).all()
+    (logits * paddle.arange(NUM_CLASSES, dtype="float32")).sum().backward()
+    assert all(np.isfinite(p.grad.numpy()).all() for p in model.parameters() if not p.stop_gradient)
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_only_taggers_that_see_order_tell_a_video_from_its_reverse(name):
+    model = make_tagger(name)
+    model.eval()
+    features, masks = tagger_inputs([6, 6])
+    forward = model(features, masks).numpy()
+    backward = model({m: x.flip([1]) for m, x in features.items()}, masks).numpy()
+    if name in SEE_ORDER:
+        assert np.abs(forward - backward).max() > 1e-4
+    else:
+        np.testing.assert_allclose(backward, forward, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TAGGERS)
 def test_a_batch_of_two_equals_two_batches_of_one(name):
     model = make_tagger(name)
     model.eval()
@@ -119,6 +172,33 @@ def test_saved_weights_give_the_same_logits(name, tmp_path):
     model.eval(), other.eval()
     inputs = tagger_inputs([4, 2])
     np.testing.assert_array_equal(model(*inputs).numpy(), other(*inputs).numpy())
+
+
+class OnTensors(paddle.nn.Layer):
+    """A tagger on plain tensors, as a traced network needs it: all features, then all masks."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, rgb, audio, rgb_mask, audio_mask):
+        return self.model({"rgb": rgb, "audio": audio}, {"rgb": rgb_mask, "audio": audio_mask})
+
+
+@pytest.mark.filterwarnings("ignore:Tensor do not have 'place':UserWarning")  # of Paddle's own full_like
+@pytest.mark.parametrize("name", TAGGERS)
+def test_a_traced_tagger_gives_the_same_logits_at_any_number_of_videos_and_steps(name):
+    model = make_tagger(name)
+    model.eval()
+    spec = paddle.static.InputSpec
+    features = [spec([None, None, dim]) for dim in DIMS.values()]
+    masks = [spec([None, None], "bool") for _ in DIMS]
+    traced = paddle.jit.to_static(OnTensors(model), input_spec=features + masks, full_graph=True)
+    traced.eval()
+    for lengths in ([5, 3, 1], [1], [9, 2]):
+        inputs = tagger_inputs(lengths)
+        logits = traced(*inputs[0].values(), *inputs[1].values())
+        np.testing.assert_allclose(logits.numpy(), model(*inputs).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from videotag.models import paddle
-from videotag.models.sequence import BiLSTM, masked_softmax, reversed_order, take_steps
+from videotag.models.sequence import (
+    BiLSTM,
+    last_step,
+    masked_max,
+    masked_mean,
+    masked_softmax,
+    reversed_order,
+    take_steps,
+)
 
 MASK = np.array([[1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0]], bool)
 
@@ -23,6 +31,22 @@ def test_softmax_of_huge_logits_is_finite_and_ignores_padding():
     logits = paddle.to_tensor(np.array([[1e4, 1e4, -1e4, 2e4]], np.float32))
     weights = masked_softmax(logits, paddle.to_tensor(MASK[:1])).numpy()
     np.testing.assert_allclose(weights, [[0.5, 0.5, 0.0, 0.0]])
+
+
+def test_softmax_of_several_columns_is_that_of_each():
+    logits = paddle.randn([3, 4, 2, 2])
+    weights = masked_softmax(logits, paddle.to_tensor(MASK)).numpy()
+    column = masked_softmax(logits[:, :, 1, 0], paddle.to_tensor(MASK)).numpy()
+    np.testing.assert_allclose(weights[:, :, 1, 0], column, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pool", "expected"), [(masked_mean, [-2.0, 0.0]), (masked_max, [-1.0, 0.0]), (last_step, [-3.0, 0.0])]
+)
+def test_pooling_reads_real_steps_only_and_gives_zero_without_any(pool, expected):
+    x = paddle.to_tensor([[[-1.0], [-3.0], [float("nan")]], [[float("nan")]] * 3])
+    mask = paddle.to_tensor([[True, True, False], [False, False, False]])
+    assert pool(x, mask).numpy()[:, 0].tolist() == expected
 
 
 def test_softmax_of_a_row_without_real_steps_is_zero():

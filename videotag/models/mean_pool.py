@@ -10,6 +10,7 @@ import paddle
 from paddle import Tensor, nn
 
 from videotag.config import TaggerModel
+from videotag.models.sequence import masked_mean
 from videotag.registry import register_model
 
 
@@ -19,13 +20,10 @@ class MeanPool(nn.Layer):
 
     def __init__(self, config: TaggerModel) -> None:
         super().__init__()
+        self.names = config.feature_names
         self.output = nn.Linear(sum(config.feature_dims), config.num_classes)
 
     def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
         """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
-        means = []
-        for name, x in features.items():
-            mask = masks[name].unsqueeze(-1)  # (N, T, 1)
-            real = paddle.where(mask, x, paddle.zeros_like(x))  # 0 times padding may be NaN
-            means.append(real.sum(axis=1) / mask.astype(x.dtype).sum(axis=1).clip(min=1.0))  # (N, D)
+        means = [masked_mean(features[name], masks[name]) for name in self.names]
         return self.output(paddle.concat(means, axis=-1))

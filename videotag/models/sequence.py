@@ -1,4 +1,4 @@
-"""Layers over padded sequences: reversal, softmax and a bidirectional LSTM that never see the padding.
+"""Layers over padded sequences that never see the padding: pooling, softmax, reversal, recurrence.
 
 Shapes: N videos, T steps, D feature width, H LSTM width per direction. A mask (N, T) is True on real steps,
 which come first; steps after them are padding.
@@ -35,28 +35,61 @@ def take_steps(x: Tensor, order: Tensor) -> Tensor:
     return paddle.gather(x.reshape([-1, x.shape[-1]]), order).reshape(x.shape)  # (N, T, D)
 
 
+def zero_padding(x: Tensor, mask: Tensor) -> Tensor:
+    """x (N, T, D) with zeros on padded steps, whatever stood there: 0 times padding may be NaN."""
+    return paddle.where(mask.unsqueeze(-1), x, paddle.zeros_like(x))
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean (N, D) of x (N, T, D) over real steps; 0 for a row without any."""
+    count = mask.astype(x.dtype).sum(axis=1, keepdim=True)  # (N, 1)
+    return zero_padding(x, mask).sum(axis=1) / count.clip(min=1.0)
+
+
+def masked_max(x: Tensor, mask: Tensor) -> Tensor:
+    """Maximum (N, D) of x (N, T, D) over real steps; 0 for a row without any."""
+    low = paddle.full_like(x, -1e30)
+    largest = paddle.where(mask.unsqueeze(-1), x, low).max(axis=1)  # (N, D)
+    any_real = mask.any(axis=1, keepdim=True)  # (N, 1)
+    return paddle.where(any_real, largest, paddle.zeros_like(largest))
+
+
+def last_step(x: Tensor, mask: Tensor) -> Tensor:
+    """The last real step (N, D) of x (N, T, D); 0 for a row without any."""
+    count = mask.astype("int64")
+    is_last = mask & (paddle.cumsum(count, axis=1) == count.sum(axis=1, keepdim=True))  # (N, T)
+    return zero_padding(x, is_last).sum(axis=1)
+
+
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
     """Softmax over the real steps; padding gets exactly 0, a row without real steps all zeros.
 
     The largest real logit is subtracted first, so that no exponential overflows.
 
     Args:
-        logits: (N, T).
+        logits: (N, T, ...).
         mask: (N, T) bool.
     """
+    mask = mask.reshape([*mask.shape, *[1] * (logits.ndim - mask.ndim)])
     low = paddle.full_like(logits, -1e30)
     logits = paddle.where(mask, logits, low)
     exp = paddle.exp(logits - logits.max(axis=1, keepdim=True)) * mask.astype(logits.dtype)
     return exp / exp.sum(axis=1, keepdim=True).clip(min=1e-30)
 
 
-class BiLSTM(nn.Layer):
-    """LSTM in both directions: x (N, T, D), mask (N, T) -> (N, T, 2H).
+def both_directions(ahead: nn.Layer, behind: nn.Layer, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """States (N, T, H) of two recurrent layers, one per direction, each aligned to the time of its input.
 
-    The backward direction is a forward LSTM over sequences reversed within their own length. Padding at the
-    end thus cannot reach a real step in either direction, no lengths are passed to the LSTM, and the
-    exported network behaves like this one (converters are known to drop an LSTM's sequence_length).
+    The backward direction runs forward over sequences reversed within their own length. Padding at the end
+    thus cannot reach a real step in either direction, no lengths are passed to the layers, and the exported
+    network behaves like this one (converters are known to drop an LSTM's sequence_length).
     """
+    order = reversed_order(mask)
+    return ahead(x)[0], take_steps(behind(take_steps(x, order))[0], order)
+
+
+class BiLSTM(nn.Layer):
+    """LSTM in both directions: x (N, T, D), mask (N, T) -> (N, T, 2H)."""
 
     def __init__(
         self, in_features: int, hidden_size: int, *, peepholes: bool = False, projection_bias: bool = False
@@ -72,10 +105,7 @@ class BiLSTM(nn.Layer):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Both directions side by side, each aligned to the time of its input: (N, T, 2H)."""
-        order = reversed_order(mask)
-        ahead, _ = self.forward_lstm(x)
-        behind, _ = self.backward_lstm(take_steps(x, order))
-        return paddle.concat([ahead, take_steps(behind, order)], axis=-1)
+        return paddle.concat(both_directions(self.forward_lstm, self.backward_lstm, x, mask), axis=-1)
 
 
 class PeepholeLSTM(nn.Layer):

@@ -1,0 +1,95 @@
+"""Clusters of attention units with the shifting operation: many weighted means of the frames, blind to order.
+
+Follows Long et al., CVPR 2018, arXiv:1711.09550, with the two hidden layers that Paddle's sample on
+YouTube-8M puts on top. Differs: softmax over real steps only, any number of them; the attention layer has no
+bias, which softmax would cancel.
+Shapes: N videos, T steps, D feature width, K attention units, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+from pydantic import Field
+
+from videotag.config import Positive, TaggerModel
+from videotag.models.norms import unit_length
+from videotag.models.sequence import masked_softmax, zero_padding
+from videotag.registry import register_model
+
+
+class AttentionClusterConfig(TaggerModel):
+    """MODEL section of AttentionCluster.
+
+    Attributes:
+        cluster_nums: K; one number, or one for each modality.
+        drop_rate: dropout on the pooled features.
+        fc_sizes: widths of the two hidden layers before the logits.
+    """
+
+    cluster_nums: Positive | list[Positive] = 32
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    fc_sizes: tuple[Positive, Positive] = (1024, 4096)
+
+
+class ShiftingAttention(nn.Layer):
+    """One modality: x (N, T, D), mask (N, T) -> pooled (N, K * D) and attention (N, T, K).
+
+    Each unit's mean is scaled and shifted by two numbers of its own, then brought to length 1 / sqrt(K):
+    units that attend alike can differ still, which the paper found to make them diverse.
+    """
+
+    def __init__(self, in_features: int, num_units: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(in_features, num_units, bias_attr=False)
+        # With a shift of 0 the length would cancel the scale, which could then never learn.
+        self.scale = self.create_parameter(
+            [num_units, 1], default_initializer=nn.initializer.Normal(1.0, 0.1)
+        )
+        self.shift = self.create_parameter(
+            [num_units, 1], default_initializer=nn.initializer.Normal(0.0, 0.1)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled features, and the weight of every step for every unit, which sum to 1 over real steps."""
+        x = zero_padding(x, mask)
+        attention = masked_softmax(self.score(x), mask)  # (N, T, K)
+        means = paddle.matmul(attention, x, transpose_x=True)  # (N, K, D)
+        shifted = unit_length(self.scale * means + self.shift) / math.sqrt(means.shape[1])
+        return shifted.flatten(start_axis=1), attention  # (N, K * D), (N, T, K)
+
+
+@register_model("AttentionCluster", config=AttentionClusterConfig, kind="tagger", task="multi_label")
+class AttentionCluster(nn.Layer):
+    """Features and masks of every modality -> logits (N, C)."""
+
+    def __init__(self, config: AttentionClusterConfig) -> None:
+        super().__init__()
+        units = config.per_modality("cluster_nums")
+        self.pools = nn.LayerDict({m: ShiftingAttention(dim, units[m]) for m, dim in config.dims.items()})
+        first, second = config.fc_sizes
+        self.dropout = nn.Dropout(config.drop_rate)
+        self.fc1 = nn.Linear(sum(dim * units[m] for m, dim in config.dims.items()), first)
+        self.fc2 = nn.Linear(first, second)
+        self.output = nn.Linear(second, config.num_classes)
+
+    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
+        """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
+        return self.attend(features, masks)[0]
+
+    def attend(
+        self, features: dict[str, Tensor], masks: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (N, C), and per modality the weight of every step, a mean over its units (N, T)."""
+        pooled, attention = [], {}
+        for name, pool in self.pools.items():
+            vector, weights = pool(features[name], masks[name])
+            pooled.append(vector)
+            attention[name] = weights.mean(axis=-1)
+        x = self.dropout(paddle.concat(pooled, axis=-1))
+        x = F.tanh(self.fc2(F.tanh(self.fc1(x))))
+        return self.output(x), attention

@@ -1,0 +1,148 @@
+"""Transformer pooling: a few learned queries read the frames of all modalities, again and again.
+
+After Perceiver (arXiv:2103.03206) and the pooling by attention of Set Transformer (arXiv:1810.00825): in each
+block the latents attend to the frames of every modality, then to one another, then pass a feed-forward part;
+norms stand before each part. The cost grows with T, not with T squared. Sines and cosines of the step number
+(arXiv:1706.03762) are added to the frames, so that any T works and order is seen.
+Shapes: N videos, T steps, D feature width, Q queries, W width, A heads, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import paddle
+from paddle import Tensor, nn
+from pydantic import Field, model_validator
+
+from videotag.config import Positive, TaggerModel
+from videotag.models.sequence import masked_softmax, zero_padding
+from videotag.registry import register_model
+
+
+class LatentTransformerConfig(TaggerModel):
+    """MODEL section of LatentTransformer.
+
+    Attributes:
+        num_queries: Q.
+        hidden_size: W, even and a multiple of num_heads.
+        num_heads: A.
+        num_layers: blocks.
+        drop_rate: dropout on what each part adds.
+    """
+
+    num_queries: Positive = 8
+    hidden_size: Annotated[int, Field(ge=2, multiple_of=2)] = 512
+    num_heads: Positive = 8
+    num_layers: Positive = 2
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> LatentTransformerConfig:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} does not divide hidden_size {self.hidden_size}")
+        return self
+
+
+def step_encoding(x: Tensor) -> Tensor:
+    """Sines, then cosines, of the step number at W / 2 wavelengths from 2 pi to 10,000 * 2 pi: (T, W).
+
+    Args:
+        x: (N, T, W); only its shape matters, so that an exported network takes any T.
+    """
+    half = x.shape[-1] // 2
+    step = paddle.cumsum(paddle.ones_like(x[0, :, :1]), axis=0) - 1  # (T, 1): 0, 1, ... T-1
+    exponent = paddle.arange(half, dtype="float32") / max(1, half - 1)
+    angle = step * paddle.exp(-math.log(10_000.0) * exponent).astype(x.dtype)  # (T, W / 2)
+    return paddle.concat([angle.sin(), angle.cos()], axis=-1)
+
+
+class Attention(nn.Layer):
+    """Queries (N, Q, W) read steps (N, T, W) under a mask (N, T) -> (N, Q, W) and weights (N, T, A, Q)."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale = math.sqrt(width // num_heads)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias_attr=False)  # softmax over the steps would cancel a bias
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, queries: Tensor, steps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What the queries read, and where; a row without real steps gives what `out` makes of zeros."""
+        query, key, value = self._heads(self.query(queries)), self._heads(self.key(steps)), self.value(steps)
+        logits = paddle.matmul(query, key, transpose_y=True) / self.scale  # (N, A, Q, T)
+        weights = masked_softmax(logits.transpose([0, 3, 1, 2]), mask)  # (N, T, A, Q)
+        read = paddle.matmul(weights.transpose([0, 2, 3, 1]), self._heads(value))  # (N, A, Q, W / A)
+        return self.out(read.transpose([0, 2, 1, 3]).flatten(start_axis=2)), weights
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(N, T, W) -> (N, A, T, W / A)."""
+        split = x.reshape([x.shape[0], x.shape[1], self.num_heads, -1])  # (N, T, A, W / A)
+        return split.transpose([0, 2, 1, 3])
+
+
+class LatentBlock(nn.Layer):
+    """Latents (N, Q, W) after reading the frames of all modalities and one another."""
+
+    def __init__(self, config: LatentTransformerConfig) -> None:
+        super().__init__()
+        width, heads = config.hidden_size, config.num_heads
+        self.read_norm, self.self_norm, self.mlp_norm = (nn.LayerNorm(width) for _ in range(3))
+        self.read = nn.LayerDict({m: Attention(width, heads) for m in config.dims})
+        self.self_attention = Attention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.dropout = nn.Dropout(config.drop_rate)
+
+    def forward(
+        self, latents: Tensor, frames: dict[str, Tensor], masks: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The latents, and per modality the weights of its steps (N, T, A, Q)."""
+        queries, attention = self.read_norm(latents), {}
+        for name, layer in self.read.items():
+            read, attention[name] = layer(queries, frames[name], masks[name])
+            latents = latents + self.dropout(read)
+        x = self.self_norm(latents)
+        everyone = paddle.ones_like(x[:, :, 0], dtype="bool")  # (N, Q)
+        latents = latents + self.dropout(self.self_attention(x, x, everyone)[0])
+        return latents + self.dropout(self.mlp(self.mlp_norm(latents))), attention
+
+
+@register_model("LatentTransformer", config=LatentTransformerConfig, kind="tagger", task="multi_label")
+class LatentTransformer(nn.Layer):
+    """Features and masks of every modality -> logits (N, C)."""
+
+    def __init__(self, config: LatentTransformerConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.embed = nn.LayerDict({m: nn.Linear(dim, width) for m, dim in config.dims.items()})
+        self.frame_norm = nn.LayerDict({m: nn.LayerNorm(width) for m in config.dims})
+        normal = nn.initializer.Normal(0.0, 1.0)  # far enough apart to read different things from the start
+        self.latents = self.create_parameter([config.num_queries, width], default_initializer=normal)
+        self.blocks = nn.LayerList([LatentBlock(config) for _ in range(config.num_layers)])
+        self.norm = nn.LayerNorm(width)
+        self.output = nn.Linear(width, config.num_classes)
+
+    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
+        """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
+        return self.attend(features, masks)[0]
+
+    def attend(
+        self, features: dict[str, Tensor], masks: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (N, C), and per modality the weight of every step in the last block (N, T).
+
+        It is a mean over heads and queries.
+        """
+        frames = {}
+        for name, embed in self.embed.items():
+            x = embed(zero_padding(features[name], masks[name]))  # (N, T, W)
+            frames[name] = self.frame_norm[name](x + step_encoding(x))
+        count = x.shape[0]
+        latents = self.latents.unsqueeze(0).expand([count, -1, -1])  # (N, Q, W)
+        for block in self.blocks:
+            latents, attention = block(latents, frames, masks)
+        logits = self.output(self.norm(latents).mean(axis=1))
+        return logits, {name: weights.mean(axis=[2, 3]) for name, weights in attention.items()}

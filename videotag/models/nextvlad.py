@@ -1,0 +1,132 @@
+"""NeXtVLAD: VLAD over groups of widened features, each group with an attention of its own, blind to order.
+
+Follows arXiv:1811.05014: expansion, groups, sigmoid attention, soft assignment with batch norm, residuals to
+centres that the groups share, intra-normalisation, dropout, a hidden layer with batch norm and no ReLU,
+squeeze-and-excitation, one logistic layer. Differs: batch norm and pooling see real steps only; all steps
+count instead of a sample of them.
+Shapes: N videos, T steps, D feature width, L expansion, G groups, F = L * D / G, K centres, H hidden width,
+C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+from pydantic import Field
+
+from videotag.config import Positive, TaggerModel
+from videotag.errors import ConfigError
+from videotag.models.norms import MaskedBatchNorm, unit_length
+from videotag.models.sequence import zero_padding
+from videotag.registry import register_model
+
+
+class NeXtVLADConfig(TaggerModel):
+    """MODEL section of NeXtVLAD.
+
+    Attributes:
+        expansion: L.
+        groups: G; one number, or one for each modality; a divisor of L * D.
+        cluster_size: K; one number, or one for each modality.
+        hidden_size: H.
+        gating_reduction: H is narrowed by this in the squeeze-and-excitation.
+        drop_rate: dropout on the residuals.
+    """
+
+    expansion: Positive = 2
+    groups: Positive | list[Positive] = 8
+    cluster_size: Positive | list[Positive] = 128
+    hidden_size: Positive = 2048
+    gating_reduction: Positive = 8
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class GroupedVLAD(nn.Layer):
+    """One modality: x (N, T, D), mask (N, T) -> residuals (N, K * F), attention of the groups (N, T, G)."""
+
+    def __init__(self, in_features: int, *, expansion: int, groups: int, num_clusters: int) -> None:
+        super().__init__()
+        wide = expansion * in_features
+        if wide % groups:
+            raise ConfigError(
+                f"MODEL.groups: {groups} does not divide expansion * width of the features, {expansion} * "
+                f"{in_features} = {wide}; choose a divisor"
+            )
+        self.groups, self.num_clusters = groups, num_clusters
+        self.group_width = wide // groups
+        self.expand = nn.Linear(in_features, wide)
+        self.attention = nn.Linear(wide, groups)
+        self.assign = nn.Linear(wide, groups * num_clusters, bias_attr=False)  # the norm's shift is its bias
+        self.assign_norm = MaskedBatchNorm(groups * num_clusters)
+        normal = nn.initializer.Normal(0.0, 1 / math.sqrt(self.group_width))
+        self.centers = self.create_parameter([num_clusters, self.group_width], default_initializer=normal)
+        self.norm = nn.BatchNorm1D(num_clusters * self.group_width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention is in 0..1, and 0 on padded steps."""
+        x = self.expand(zero_padding(x, mask))  # (N, T, L * D)
+        attention = zero_padding(F.sigmoid(self.attention(x)), mask)  # (N, T, G)
+        steps = x.shape[1] * self.groups
+        weights = self.assign_norm(self.assign(x), mask).reshape([-1, steps, self.num_clusters])
+        weights = F.softmax(weights, axis=-1) * attention.reshape([-1, steps, 1])  # (N, T * G, K)
+        x = x.reshape([-1, steps, self.group_width])  # (N, T * G, F)
+        residuals = paddle.matmul(weights, x, transpose_x=True)  # (N, K, F)
+        residuals = residuals - weights.sum(axis=1).unsqueeze(-1) * self.centers
+        return self.norm(unit_length(residuals).flatten(start_axis=1)), attention
+
+
+class SqueezeExcitation(nn.Layer):
+    """x (N, H) -> x * gate (N, H), the gate through a layer of H / reduction."""
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        narrow = max(1, width // reduction)
+        self.squeeze = nn.Linear(width, narrow, bias_attr=False)
+        self.norm = nn.BatchNorm1D(narrow)
+        self.excite = nn.Linear(narrow, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x * sigmoid(excite(relu(norm(squeeze(x)))))."""
+        return x * F.sigmoid(self.excite(F.relu(self.norm(self.squeeze(x)))))
+
+
+@register_model("NeXtVLAD", config=NeXtVLADConfig, kind="tagger", task="multi_label")
+class NeXtVLAD(nn.Layer):
+    """Features and masks of every modality -> logits (N, C)."""
+
+    def __init__(self, config: NeXtVLADConfig) -> None:
+        super().__init__()
+        groups, clusters = config.per_modality("groups"), config.per_modality("cluster_size")
+        pools = {
+            m: GroupedVLAD(dim, expansion=config.expansion, groups=groups[m], num_clusters=clusters[m])
+            for m, dim in config.dims.items()
+        }
+        self.pools = nn.LayerDict(pools)
+        self.dropout = nn.Dropout(config.drop_rate)
+        width = sum(pool.num_clusters * pool.group_width for pool in pools.values())
+        self.hidden = nn.Linear(width, config.hidden_size, bias_attr=False)
+        self.hidden_norm = nn.BatchNorm1D(config.hidden_size)
+        self.gating = SqueezeExcitation(config.hidden_size, config.gating_reduction)
+        self.output = nn.Linear(config.hidden_size, config.num_classes)
+
+    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
+        """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
+        return self.attend(features, masks)[0]
+
+    def attend(
+        self, features: dict[str, Tensor], masks: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (N, C), and per modality each step's share (N, T) of the attention of all groups."""
+        pooled, shares = [], {}
+        for name, pool in self.pools.items():
+            residuals, attention = pool(features[name], masks[name])
+            pooled.append(residuals)
+            total = attention.sum(axis=-1)  # (N, T)
+            shares[name] = total / total.sum(axis=1, keepdim=True).clip(min=1e-30)
+        x = self.dropout(paddle.concat(pooled, axis=-1))
+        x = self.gating(self.hidden_norm(self.hidden(x)))  # (N, H)
+        return self.output(x), shares
