@@ -82,13 +82,15 @@ def run(args: argparse.Namespace) -> int:
     flags = {"TEST.batch_size": args.batch_size, "TEST.filelist": args.filelist}
     config = arguments.read_config(args, flags, weights=weights)
     entries = _entries(config)
+    # A label file that was named is looked at before work, one that is not only where weights fit.
+    class_names = _class_names(args, config, weights) if arguments.label_file(args) else None
     observed = _observed(args, config.task)
     save_dir = Path(args.save_dir)
     check_writable(save_dir)
     if args.report:
         check_writable(Path(args.report).parent)
     model = load_model(config, weights.path, config_name=str(args.config or config.entry.name))
-    class_names = _class_names(args, config, weights)
+    class_names = class_names or _class_names(args, config, weights)
     failed: list[str] = []
     batches = evaluation_batches(
         config, entries, config.test, on_error=lambda _, error: failed.append(str(error))
