@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from videotag.cli import arguments
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FileListError, LabelFileError
-from videotag.formats.filelist import ListEntry
 
 if TYPE_CHECKING:
     from videotag.config import Config
+    from videotag.datasets.batches import Dataset
     from videotag.eval_report import Observed
     from videotag.registry import Task
     from videotag.weights import FoundWeights
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     weights = arguments.find_checkpoint(args.weights)
     flags = {"TEST.batch_size": args.batch_size, "TEST.filelist": args.filelist}
     config = arguments.read_config(args, flags, weights=weights)
-    entries = _entries(config)
+    dataset = _dataset(config)
     # A label file that was named is looked at before work, one that is not only where weights fit.
     class_names = _class_names(args, config, weights) if arguments.label_file(args) else None
     observed = _observed(args, config.task)
@@ -92,10 +92,8 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(config, weights.path, config_name=str(args.config or config.entry.name))
     class_names = class_names or _class_names(args, config, weights)
     failed: list[str] = []
-    batches = evaluation_batches(
-        config, entries, config.test, on_error=lambda _, error: failed.append(str(error))
-    )
-    num_batches = -(-len(entries) // config.test.batch_size)
+    batches = evaluation_batches(dataset, config.test, on_error=lambda _, error: failed.append(str(error)))
+    num_batches = -(-len(dataset) // config.test.batch_size)
     metrics = evaluate(
         model,
         _logged(batches, num_batches, args.log_interval),
@@ -119,26 +117,27 @@ def run(args: argparse.Namespace) -> int:
     written = [save_dir / METRICS_FILE, save_dir / PER_CLASS_FILE, *([args.report] if args.report else [])]
     logger.info("written: %s", ", ".join(map(str, written)))
     if failed:
-        logger.warning("failed: %d of %d\n%s", len(failed), len(entries), "\n".join(failed))
+        logger.warning("failed: %d of %d\n%s", len(failed), len(dataset), "\n".join(failed))
         return EXIT_FAILURES
     return EXIT_OK
 
 
-def _entries(config: Config) -> list[ListEntry]:
-    """The test list, checked."""
+def _dataset(config: Config) -> Dataset:
+    """The test videos, checked."""
     from videotag.datasets.batches import check_single_labels
-    from videotag.engine.data import check_data
+    from videotag.engine.data import open_dataset
+    from videotag.formats.record_files import is_record_file
 
     entries = arguments.read_split(config, "TEST", labels="optional")
-    check_data(config, entries)
-    if not any(entry.label_ids for entry in entries):
+    dataset = open_dataset(config, entries, config.test)
+    if not any(entry.label_ids or is_record_file(entry.path) for entry in entries):
         raise FileListError(
             f"{config.test.filelist}: no line has a label, so there is nothing to measure; "
             "write the class ids behind the paths"
         )
     if config.task == "single_label":
         check_single_labels(entries, config.test.filelist)
-    return entries
+    return dataset
 
 
 def table(metrics: dict[str, Any]) -> str:

@@ -140,15 +140,13 @@ def _predict_features(
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
     from videotag.engine.checkpoint import load_model
-    from videotag.engine.data import check_data, evaluation_batches
+    from videotag.engine.data import evaluation_batches, open_dataset
     from videotag.engine.predict import predict_tagger
 
     labels = weights.labels(arguments.label_file(args), config.model, default=arguments.DEFAULT_LABEL_FILE)
-    check_data(config, entries)
+    dataset = open_dataset(config, entries, config.infer)
     model = load_model(config, weights.path, config_name=str(args.config or config.entry.name))
-    batches = evaluation_batches(
-        config, entries, config.infer, on_error=lambda _, error: failed.append(str(error))
-    )
+    batches = evaluation_batches(dataset, config.infer, on_error=lambda _, error: failed.append(str(error)))
     top = {"top_k": config.model.topk, "threshold": args.threshold}
     for prediction in predict_tagger(model, batches, labels, task=config.task, **top):
         yield prediction.to_dict()
