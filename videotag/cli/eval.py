@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from videotag.registry import Task
     from videotag.weights import FoundWeights
 
+SHARES_WORK = True  # may be started several times by paddle.distributed.launch
 SUMMARY = "measure a tagger or a TSN on a labelled list"
 METRICS_FILE = "metrics.json"
 PER_CLASS_FILE = "per_class.csv"
@@ -75,9 +76,11 @@ def run(args: argparse.Namespace) -> int:
     from videotag.engine.checkpoint import load_model
     from videotag.engine.data import evaluation_batches
     from videotag.engine.evaluate import evaluate
+    from videotag.engine.parallel import gathered, is_main
     from videotag.eval_report import write_eval_report, write_per_class
 
     _check_report_flags(args)
+    arguments.join_processes()
     weights = arguments.find_checkpoint(args.weights)
     flags = {"TEST.batch_size": args.batch_size, "TEST.filelist": args.filelist}
     config = arguments.read_config(args, flags, weights=weights)
@@ -100,6 +103,9 @@ def run(args: argparse.Namespace) -> int:
         task=config.task,
         observers=list(vars(observed).values()) if args.report else [observed.per_class],
     )
+    failed = [text for part in gathered(failed) for text in part]
+    if not is_main():
+        return EXIT_FAILURES if failed else EXIT_OK
     text = json.dumps(metrics, indent=2)
     write_text(save_dir / METRICS_FILE, text + "\n")
     write_per_class(save_dir / PER_CLASS_FILE, observed.per_class.compute(), class_names)

@@ -8,19 +8,20 @@ DataParallel takes the mean of means.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import paddle
 from paddle import Tensor, distributed, nn
 
+from videotag.cores import is_launched
+
 Value = TypeVar("Value")
 
 
 def join() -> None:
     """Joins the processes that a launcher started with this one, if one did."""
-    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1 and not distributed.is_initialized():
+    if is_launched() and not distributed.is_initialized():
         distributed.init_parallel_env()
 
 

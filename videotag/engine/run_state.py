@@ -123,13 +123,18 @@ def load_checkpoint(weights_path: Path) -> Checkpoint:
 def drop_old(save_dir: Path, name: str, *, keep: int | None, best: Path | None) -> None:
     """Deletes the states that are not needed to go on and, with `keep`, the weights of older checkpoints.
 
+    Of checkpoints within an epoch nothing is left when the epoch is done.
+
     Args:
         save_dir: of the run.
         name: of the model.
         keep: checkpoints that stay; None keeps the weights of all epochs.
         best: weights that stay in any case.
     """
-    for weights_path in _weights(save_dir, name)[STATES_KEPT if keep is None else keep :]:
+    newest_first = _weights(save_dir, name)
+    stay = newest_first if _in_epoch(newest_first[0]) else [p for p in newest_first if not _in_epoch(p)]
+    stay = stay[: STATES_KEPT if keep is None else keep]
+    for weights_path in (path for path in newest_first if path not in stay):
         state_path, card_path = _companions(weights_path)
         card_path.unlink(missing_ok=True)  # first: a card promises the others
         state_path.unlink(missing_ok=True)

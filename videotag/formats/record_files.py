@@ -90,6 +90,11 @@ def is_record_file(path: str | Path) -> bool:
     return str(path).lower().endswith(RECORD_SUFFIXES)
 
 
+def list_record_files(folder: str | Path) -> list[Path]:
+    """The files of records below a folder, by name."""
+    return sorted(path for path in Path(folder).rglob("*") if is_record_file(path) and path.is_file())
+
+
 def read_sizes(path: str) -> np.ndarray:
     """How large every record of a file is, (n,) int64, in a unit of its kind that grows with the steps.
 
