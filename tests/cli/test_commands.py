@@ -187,6 +187,23 @@ def test_predict_writes_jsonl_and_csv(trained, capsys):
     assert [int(row["class_id"]) for row in rows] == [t["class_id"] for p in expected for t in p["tags"]]
 
 
+def test_predict_writes_the_form_of_the_challenge_beside_the_csv(trained, capsys):
+    for words in (["--format=json"], ["--format=csv"], ["--format=kaggle"]):
+        assert main(["predict", "--weights=ck", "--save_dir=pr", "--infer_topk=2", *words]) == 0
+    assert "written: pr/predictions_kaggle.csv" in capsys.readouterr().err
+    expected = json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))
+    with Path("pr/predictions_kaggle.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["VideoId", "LabelConfidencePairs"]
+    assert [row[0] for row in rows] == [p["video_id"] for p in expected]
+    for (_, pairs), one in zip(rows, expected, strict=True):
+        words = pairs.split(" ")
+        assert [int(word) for word in words[::2]] == [tag["class_id"] for tag in one["tags"]]
+        assert [float(word) for word in words[1::2]] == [tag["probability"] for tag in one["tags"]]
+        assert len(words) == 4
+    assert Path("pr/predictions.csv").read_text(encoding="utf-8").startswith("video_id,rank")
+
+
 def test_predict_of_one_file_and_of_a_folder(trained, capsys):
     assert (
         main(["predict", "--weights=ck", "--save_dir=pr", "--video_path=features/test1.npy", "--json"]) == 0
