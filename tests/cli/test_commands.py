@@ -71,6 +71,25 @@ def test_fix_random_seed_makes_runs_equal(tagger_dir):
     assert Path("a/AttentionLSTM.pdparams").read_bytes() == Path("b/AttentionLSTM.pdparams").read_bytes()
 
 
+def test_names_of_a_vocabulary_lie_plain_beside_the_checkpoints(tagger_dir, capsys):
+    rows = ["3,9,/m/3,鲸,,,,,", '0,9,/m/0,"cat, big",,,,,', "2,9,/m/2,,,,,,", "1,9,/m/1,dog,,,,,"]
+    head = "Index,TrainVideoCount,KnowledgeGraphId,Name,WikiUrl,Vertical1,Vertical2,Vertical3,WikiDescription"
+    Path("vocabulary.csv").write_text("\n".join([head, *rows, ""]), encoding="utf-8")
+    words = ["train", "--config=tagger.yaml", "--epoch=1", "--valid_interval=0", "--save_dir=ck"]
+    assert main([*words, "--set", "MODEL.label_file=vocabulary.csv"]) == 0
+    names = ["cat, big", "dog", "/m/2", "鲸"]
+    assert Path("ck/labels.txt").read_text(encoding="utf-8").splitlines() == names
+    Path("ck/labels.txt").unlink()
+    assert main(["eval", "--weights=ck", "--save_dir=ev", "--label_file=vocabulary.csv"]) == 0
+    with Path("ev/per_class.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["class_name"] for row in csv.DictReader(file)] == names
+    Path("vocabulary.csv").write_text("\n".join([head, *rows[:2], ""]), encoding="utf-8")
+    capsys.readouterr()
+    words = ["predict", "--weights=ck", "--label_file=vocabulary.csv", "--save_dir=pr"]
+    assert "vocabulary.csv: no row has Index 1-2; every class id from 0 to 3" in fails(capsys, words)
+    assert not list(Path("pr").iterdir())
+
+
 def test_valid_interval_zero_never_validates(tagger_dir, capsys):
     assert main(["train", "--config=tagger.yaml", "--save_dir=ck", "--valid_interval=0"]) == 0
     assert "valid" not in Path("ck/train_log.jsonl").read_text(encoding="utf-8").replace("num_valid", "")

@@ -54,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label_file",
-        help=f"class names (default: those beside the weights, else {arguments.DEFAULT_LABEL_FILE})",
+        help="class names, a line each, or YouTube-8M's vocabulary.csv (default: those beside the weights, "
+        f"else {arguments.DEFAULT_LABEL_FILE})",
     )
     parser.add_argument("--report", metavar="HTML", help="also write a page with pictures and mistakes")
     parser.add_argument(

@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label_file",
-        help=f"class names (default: those beside the weights, else {arguments.DEFAULT_LABEL_FILE})",
+        help="class names, a line each, or YouTube-8M's vocabulary.csv (default: those beside the weights, "
+        f"else {arguments.DEFAULT_LABEL_FILE})",
     )
     parser.add_argument(
         "--infer_topk", type=arguments.natural, help="tags kept per video (default: MODEL.topk)"
