@@ -105,6 +105,9 @@ def test_eval_writes_metrics_json_and_prints_the_same(trained, capsys):
         "perr",
         "gap",
         "mean_ap",
+        "mean_ap_head",
+        "mean_ap_middle",
+        "mean_ap_tail",
         "loss",
         "num_videos",
         "num_without_labels",
@@ -142,6 +145,26 @@ def test_eval_writes_a_row_per_class(trained, capsys):
         right = sum(class_id in true[video_id] for video_id in said)
         assert row["precision"] == (f"{right / len(said):.6f}" if said else "")
         assert row["recall"] == (f"{right / int(row['support']):.6f}" if row["support"] != "0" else "")
+
+
+def test_eval_parts_mean_ap_into_frequent_and_rare_classes(trained, capsys):
+    # Positives in the list: cat 1, dog 2, bird 3, whale 0; then dog and bird alone.
+    videos = [f"features/test{i}.npy" for i in range(3)]
+    for name, labels in (("three", ["2 0", "2 1", "2 1"]), ("two", ["2", "2 1", "2 1"])):
+        lines = [" ".join(line) for line in zip(videos, labels, strict=True)]
+        Path(f"{name}.list").write_text("\n".join(lines), encoding="utf-8")
+        assert main(["eval", "--weights=ck", f"--save_dir={name}", f"--filelist={name}.list"]) == 0
+    metrics, of_two = (
+        json.loads(Path(n, "metrics.json").read_text(encoding="utf-8")) for n in ("three", "two")
+    )
+    with Path("three/per_class.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["group"] for row in rows] == ["tail", "middle", "head", ""]
+    for row in rows[:3]:
+        expected = float(row["average_precision"])
+        assert metrics[f"mean_ap_{row['group']}"] == pytest.approx(expected, abs=1e-6)
+    assert "mean_ap_middle      " in capsys.readouterr().out
+    assert not [name for name in of_two if name.startswith("mean_ap_")]
 
 
 def test_eval_without_label_file_leaves_names_empty_and_says_so(trained, capsys):

@@ -3,9 +3,11 @@
     python eval.py --model_name=AttentionLSTM --weights=data/checkpoints/AttentionLSTM_epoch9
     python eval.py --weights=data/checkpoints --report=eval.html --video_root=clips
 
-SAVE_DIR/metrics.json holds what is printed, SAVE_DIR/per_class.csv a row per class. --report makes a page of
-both with precision-recall curves, confusions and the worst mistakes; `pip install 'videotag[report]'` for its
-pictures.
+SAVE_DIR/metrics.json holds what is printed, SAVE_DIR/per_class.csv a row per class. For several tags a video,
+mean_ap_head, mean_ap_middle and mean_ap_tail are the mAP over thirds of the classes in the list: the most
+frequent ones, the next, the rarest (column `group` of per_class.csv); left out where it has fewer than 3.
+--report makes a page of both with precision-recall curves, confusions and the worst mistakes;
+`pip install 'videotag[report]'` for its pictures.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     from videotag.engine.data import evaluation_batches
     from videotag.engine.evaluate import evaluate
     from videotag.eval_report import write_eval_report, write_per_class
+    from videotag.metrics import mean_ap_by_group
 
     _check_report_flags(args)
     weights = arguments.find_checkpoint(args.weights)
@@ -103,9 +106,12 @@ def run(args: argparse.Namespace) -> int:
         task=config.task,
         observers=list(vars(observed).values()) if args.report else [observed.per_class],
     )
+    per_class = observed.per_class.compute()
+    if config.task == "multi_label":
+        metrics |= mean_ap_by_group(per_class)
     text = json.dumps(metrics, indent=2)
     write_text(save_dir / METRICS_FILE, text + "\n")
-    write_per_class(save_dir / PER_CLASS_FILE, observed.per_class.compute(), class_names)
+    write_per_class(save_dir / PER_CLASS_FILE, per_class, class_names)
     if args.report:
         title = f"Evaluation of {weights.path} on {config.test.filelist}"
         write_eval_report(
