@@ -35,6 +35,7 @@ METRICS_FILE = "metrics.json"
 PER_CLASS_FILE = "per_class.csv"
 DEFAULT_MISTAKES = 20
 DEFAULT_THRESHOLD = 0.5
+_NO_LABELS = "no video has a label, so there is nothing to measure"
 Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
         task=config.task,
         observers=list(vars(observed).values()) if args.report else [observed.per_class],
     )
+    if metrics["num_videos"] == metrics.get("num_without_labels"):
+        raise FileListError(f"{config.test.filelist}: {_NO_LABELS}; the test part of YouTube-8M has none")
     failed = [text for part in gathered(failed) for text in part]
     if not is_main():
         return EXIT_FAILURES if failed else EXIT_OK
@@ -144,10 +147,7 @@ def _dataset(config: Config) -> Dataset:
     entries = arguments.read_split(config, "TEST", labels="optional")
     dataset = open_dataset(config, entries, config.test)
     if not any(entry.label_ids or is_record_file(entry.path) for entry in entries):
-        raise FileListError(
-            f"{config.test.filelist}: no line has a label, so there is nothing to measure; "
-            "write the class ids behind the paths"
-        )
+        raise FileListError(f"{config.test.filelist}: {_NO_LABELS}; write the class ids behind the paths")
     if config.task == "single_label":
         check_single_labels(entries, config.test.filelist)
     return dataset
