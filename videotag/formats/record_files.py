@@ -1,7 +1,7 @@
 """Files of many videos, their records read by number: TFRecords, pickles and shards.
 
-A plain TFRecord file or a shard is read where the record stands. A packed TFRecord file or a pickle has no such
-places: it is held whole.
+A plain TFRecord file or a shard is read where the record stands. A packed TFRecord file or a pickle has no
+such places: it is held whole.
 """
 
 from __future__ import annotations

@@ -1,0 +1,206 @@
+"""Many generated records through conversion, loading and evaluation: records/s, and whether memory is flat.
+
+    python tools/benchmark/soak.py                  # 200,000 records of 12 steps: 9 GB on disk, some minutes
+    python tools/benchmark/soak.py --records 5000
+
+Memory is what a process has allocated (RssAnon of Linux), not the parts of files that are mapped, sampled
+while it works: after a tenth of the time and at the end. Growth of more than --most_growth_mb is an exit code of 1;
+what metrics keep of every video (280 bytes in `eval`) is taken off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from videotag.config import load_config
+from videotag.datasets.records import RecordFiles
+from videotag.engine.data import evaluation_batches, open_dataset, training_batches
+from videotag.engine.evaluate import evaluate
+from videotag.formats.filelist import ListEntry
+from videotag.formats.yt8m_records import YT8MRecord, write_yt8m
+from videotag.metrics import PerClass
+from videotag.models import load_models
+
+ROOT = Path(__file__).resolve().parents[2]
+DIMS = {"rgb": 1024, "audio": 128}
+RECORDS_PER_FILE = 1600  # about those of YouTube-8M
+KEPT_BYTES = 280  # of a video, by GAP and per-class AP
+CONFIG = "configs/mean_pool_yt8m.yaml"
+
+
+@dataclass
+class Stage:
+    """One stage's speed and memory.
+
+    Attributes:
+        anon_mb: allocated memory, sampled evenly over the stage.
+    """
+
+    name: str
+    records: int
+    seconds: float = 0.0
+    kept_mb: float = 0.0
+    anon_mb: list[float] = field(default_factory=list)
+
+    @property
+    def growth_mb(self) -> float:
+        """From a tenth of the way to the end, without what must be kept."""
+        start = self.anon_mb[len(self.anon_mb) // 10]
+        return max(0.0, self.anon_mb[-1] - start - self.kept_mb)
+
+    def row(self) -> str:
+        start, peak = self.anon_mb[len(self.anon_mb) // 10], max(self.anon_mb)
+        return (
+            f"{self.name:<24}{self.records / self.seconds:>12,.0f}{start:>12.0f}{peak:>12.0f}"
+            f"{self.growth_mb:>12.0f}"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs all stages and prints a row for each."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--records", default=200_000, type=int)
+    parser.add_argument("--steps", default=12, type=int, help="of the longest video (YouTube-8M: 300)")
+    parser.add_argument("--most_growth_mb", default=60.0, type=float)
+    parser.add_argument("--formats", default="pkl,shard", help="of tf2pkl (default: %(default)s)")
+    args = parser.parse_args(argv)
+    load_models()
+    print(f"{'stage':<24}{'records/s':>12}{'MB at 10 %':>12}{'peak MB':>12}{'growth MB':>12}")
+    stages = []
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in run_stages(Path(folder), args.records, args.steps, args.formats.split(",")):
+            print(stage.row(), flush=True)
+            stages.append(stage)
+    grown = [stage.name for stage in stages if stage.growth_mb > args.most_growth_mb]
+    if grown:
+        print(f"memory grows in: {', '.join(grown)}")
+    return 1 if grown else 0
+
+
+def run_stages(folder: Path, num_records: int, num_steps: int, formats: list[str]) -> Iterator[Stage]:
+    """Generation, conversion to every format, an epoch's loading of each, and evaluation."""
+    source = folder / "tfrecord"
+    yield measured("write TFRecords", num_records, lambda: generate(source, num_records, num_steps))
+    for name in formats:
+        yield convert(source, folder / name, name, num_records)
+    for kind in ("tfrecord", *formats):
+        paths = sorted(str(p) for p in (folder / kind).iterdir() if p.suffix != ".list" and p.is_file())
+        paths = [path for path in paths if path.endswith((".tfrecord", ".pkl", ".safetensors"))]
+        yield measured(f"an epoch of {kind}", num_records, partial(load, paths, num_records))
+    paths = sorted(str(p) for p in source.iterdir())
+    kept_mb = num_records * KEPT_BYTES / 1e6
+    yield measured("evaluate", num_records, lambda: score(paths, num_records), kept_mb=kept_mb)
+
+
+def generate(folder: Path, num_records: int, num_steps: int) -> None:
+    """Random features and labels, the classes being as unevenly frequent as words."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for start in range(0, num_records, RECORDS_PER_FILE):
+        count = min(RECORDS_PER_FILE, num_records - start)
+        records = (random_record(f"v{start + i}", num_steps, rng) for i in range(count))
+        write_yt8m(folder / f"train{start // RECORDS_PER_FILE:04}.tfrecord", records)
+
+
+def random_record(video_id: str, num_steps: int, rng: np.random.Generator) -> YT8MRecord:
+    length = int(rng.integers(num_steps // 2, num_steps + 1))
+    labels = np.unique(rng.zipf(1.5, 3) % 3862)
+    content = rng.bytes(length * sum(DIMS.values()))
+    rows = np.frombuffer(content, np.uint8).reshape(length, -1)
+    return YT8MRecord(video_id, labels, {"rgb": rows[:, :1024], "audio": rows[:, 1024:]})
+
+
+def convert(source: Path, folder: Path, file_format: str, num_records: int) -> Stage:
+    """tf2pkl.py, all of its processes together."""
+    argv = [sys.executable, str(ROOT / "tools" / "tf2pkl.py"), str(source), str(folder)]
+    stage = Stage(f"tf2pkl --format {file_format}", num_records)
+    start = time.perf_counter()
+    with subprocess.Popen([*argv, "--format", file_format], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            stage.anon_mb.append(sum(anon_mb(pid) for pid in family(process.pid)))
+            time.sleep(0.2)
+    if process.returncode:
+        raise SystemExit(f"tf2pkl.py ended with {process.returncode}")
+    stage.seconds = time.perf_counter() - start
+    stage.anon_mb = stage.anon_mb[:-3]  # processes end one by one
+    return stage
+
+
+def load(paths: list[str], num_records: int) -> None:
+    """One shuffled epoch in batches of 128."""
+    config = load_config(CONFIG, overrides=[("TRAIN.batch_size", 128), ("TRAIN.shuffle_buffer", 4096)])
+    dataset = open_dataset(config, [ListEntry(path) for path in paths], config.train)
+    assert isinstance(dataset, RecordFiles)
+    batches = training_batches(config, dataset, epoch=0, seed=0, on_error=refuse)
+    assert sum(len(batch.video_ids) for batch in batches if batch) == num_records
+
+
+def score(paths: list[str], num_records: int) -> None:
+    """All metrics of an untrained network."""
+    config = load_config(CONFIG)
+    dataset = open_dataset(config, [ListEntry(path) for path in paths], config.test)
+    batches = evaluation_batches(dataset, config.test, on_error=refuse)
+    metrics = evaluate(config.entry.cls(config.model), batches, observers=[PerClass(threshold=0.5)])
+    assert metrics["num_videos"] == num_records
+
+
+def refuse(video: str, error: Exception) -> None:
+    raise error
+
+
+def measured(name: str, records: int, work: Callable[[], None], *, kept_mb: float = 0.0) -> Stage:
+    """The stage of this work, done in this process."""
+    stage = Stage(name, records, kept_mb=kept_mb)
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.2):
+            stage.anon_mb.append(anon_mb("self"))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    start = time.perf_counter()
+    try:
+        work()
+        stage.anon_mb.append(anon_mb("self"))
+    finally:
+        done.set()
+        sampler.join()
+    stage.seconds = time.perf_counter() - start
+    return stage
+
+
+def anon_mb(pid: int | str) -> float:
+    """Memory that a process has allocated and uses; 0 if it is gone."""
+    try:
+        found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
+    except OSError:
+        return 0.0
+    return int(found[1]) / 1e3 if found else 0.0
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    except OSError:
+        return [pid]
+    return [pid, *(each for child in children for each in family(int(child)))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
