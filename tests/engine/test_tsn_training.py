@@ -149,7 +149,7 @@ def test_videos_that_cannot_be_decoded_are_left_out_and_counted(tsn_dir, capsys)
     assert run("train", "--save_dir=ck", "--epoch=2") == 1
     err = capsys.readouterr().err
     assert err.count("left out: 0.mp4: cannot be read as video") == 1, "said once, not every epoch"
-    assert "left out: 1 videos that cannot be decoded" in err
+    assert "left out: 1 videos that cannot be read" in err
     (tsn_dir / "none.list").write_text("0.mp4 1\n", encoding="utf-8")
     assert run("train", "--save_dir=ck2", "--set=TRAIN.filelist=none.list", "--epoch=1") == 2
     assert "none.list: not one of its videos could be read" in capsys.readouterr().err

@@ -4,7 +4,7 @@
     python tools/benchmark/soak.py --records 5000
 
 Memory is what a process has allocated (RssAnon of Linux), not the parts of files that are mapped, sampled
-while it works: after a tenth of the time and at the end. Growth of more than --most_growth_mb is an exit code of 1;
+while it works: after a tenth of the time and at the end. Growth of more than --most_growth_mb exits with 1;
 what metrics keep of every video (280 bytes in `eval`) is taken off.
 """
 
