@@ -25,6 +25,7 @@ from videotag.config import Config, TrainSection, load_config
 from videotag.datasets.batches import check_single_labels
 from videotag.engine.checkpoint import load_weights, save_weights, start_from, write_card
 from videotag.engine.data import check_data, evaluation_batches, training_batches
+from videotag.engine.ensemble import load_teachers
 from videotag.engine.evaluate import BEST_METRIC, evaluate
 from videotag.engine.learner import Learner
 from videotag.engine.run_log import RunLog, open_scalars
@@ -101,21 +102,23 @@ def train_model(
         FeatureFileError: files that are missing, damaged or of another width; all, before training.
         FileListError: drop_last leaves no batch, labels do not fit the task, or the list is not the one that
             the run to resume began with.
-        ConfigError: the config is not that of the run to resume.
-        WeightsError: pretrain does not fit.
+        ConfigError: the config is not that of the run to resume, or a teacher is not of its kind.
+        WeightsError: pretrain or a teacher does not fit.
         OutputError: another run is at work in save_dir, or it cannot be written.
         DivergedError: the loss became NaN or infinite.
     """
     train, name = config.train, config.entry.name
     validated = bool(valid_entries and valid_interval)
     steps_per_epoch = _check_lists(config, train_entries, valid_entries, validated=validated)
+    teacher = load_teachers(config, labels, save_dir=save_dir)
     scalars = open_scalars(visualdl_dir)
     with folder_lock(save_dir):
         remove_partial(save_dir)
         found = load_newest(save_dir, name) if resume else None
         lists = {"videos": _digest(train_entries), "valid": _digest(valid_entries)}
         progress, model = _begin(config, found, save_dir, lists=lists, labels=labels)
-        learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch)
+        options = {"num_classes": config.model.num_classes, "teacher": teacher}
+        learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch, **options)
         if found:
             learner.restore(found.arrays)
             done = f"{progress.epoch} of {train.epoch} epochs"
