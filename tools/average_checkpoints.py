@@ -1,12 +1,11 @@
 """Averages the weights of several checkpoints of one network into a new checkpoint folder.
 
-    python tools/average_checkpoints.py ck/AttentionLSTM_epoch7 ck/AttentionLSTM_epoch8 ck/AttentionLSTM_best \
-        --output=averaged
+    python tools/average_checkpoints.py ck/AttentionLSTM_epoch7 ck/AttentionLSTM_epoch8 --output=averaged
     videotag eval --weights=averaged
 
-The epochs of one run, or runs that began from the same weights: networks that were never near each other have no
-useful mean (take them together by `--weights=A,B,C` instead). A WEIGHTS may be anything that --weights takes. Mean
-are all fractional arrays, batch norm's statistics among them; arrays of whole numbers are those of the last one.
+Epochs of one run, or runs that began from the same weights: networks trained apart have no useful mean
+(take them together by `--weights=A,B,C`). WEIGHTS may be anything that --weights takes. All fractional
+arrays become means, batch norm's statistics among them; arrays of whole numbers are those of the last one.
 """
 
 from __future__ import annotations

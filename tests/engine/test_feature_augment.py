@@ -58,7 +58,7 @@ def test_sampled_steps_are_distinct_real_and_in_order_for_any_lengths():
             steps = kept - 10 * video - 1
             assert len(steps) == min(num_steps, length)
             assert np.all(np.diff(steps) > 0)
-            assert 0 <= steps.min()
+            assert steps.min() >= 0
             assert steps.max() < length
             assert np.all(x["rgb"].numpy()[video, len(steps) :] == 0)
 

@@ -69,7 +69,7 @@ def sample_steps(
         picked = (rows + steps).flatten()  # (N * S,) places in the flattened (N * T) steps
         x = features[name]
         kept[0][name] = paddle.gather(x.flatten(0, 1), picked).reshape([num_videos, num_steps, x.shape[-1]])
-        kept[1][name] = paddle.take_along_axis(mask, steps, axis=1)
+        kept[1][name] = mask[:, :num_steps]  # of a video with fewer steps all are kept
     return kept
 
 
