@@ -84,6 +84,12 @@ def test_asymmetric_loss_of_extreme_logits_is_finite_with_finite_gradients(gamma
     assert wrong.item() == pytest.approx(1e5)
 
 
+def test_a_logit_of_exactly_zero_has_the_gradient_of_its_neighbours():
+    labels = paddle.to_tensor([[1.0, 0.0, 0.25]])
+    _, gradient = value_and_gradient(lambda x: task_loss("multi_label", x, labels, "sum"), np.zeros((1, 3)))
+    np.testing.assert_allclose(gradient, [[-0.5, 0.5, 0.25]])
+
+
 def test_losses_take_shares_as_labels():
     logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -200.0]])
     shares = np.array([[0.25, 0.0, 0.75], [0.5, 0.5, 0.0]])

@@ -27,7 +27,9 @@ def task_loss(task: Task, logits: Tensor, labels: Tensor, reduction: Literal["me
         reduction: VideoTag's tagger sums, its TSN averages.
     """
     if task == "multi_label":
-        total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+        # Paddle 3.3 gives a logit of exactly 0 a gradient of p - y - 1 instead of p - y; all others stay as
+        # they are to the last bit.
+        total = F.binary_cross_entropy_with_logits(logits + 1e-30, labels, reduction="sum")
     elif labels.ndim == 2:
         total = (paddle.logsumexp(logits, axis=1) - (labels * logits).sum(axis=1)).sum()
     else:
