@@ -229,7 +229,11 @@ class TrainSection(SplitSection):
         num_samples: only checked against the list, which is counted.
         pretrain: weights to start from.
         use_gpu: True, False or "auto".
-        num_gpus: only checked; training runs on one device.
+        num_gpus: only checked; there are as many as processes were started.
+        checkpoint_minutes: the time between checkpoints in the middle of an epoch, which --resume goes on
+            from; looked at when a log line is written; 0 for none.
+        shuffle_buffer: of files of records: so many records are mixed with each other, 8,192 if not given.
+            Pickles and packed files are held in memory that far (350 KB a record of YouTube-8M).
         sample_steps: learns from so many random steps of each video; a shorter one stays whole.
         mixup_alpha: mixes every video and its labels with another one's, by shares of Beta(alpha, alpha).
         modality_dropout: probability that a modality of a video is blanked; one of them always stays.
@@ -268,6 +272,8 @@ class TrainSection(SplitSection):
     pretrain: str | None = None
     use_gpu: UseGpu = "auto"
     num_gpus: int | None = None
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0
+    shuffle_buffer: Positive | None = None
     # What only taggers learn with: see FEATURE_AIDS.
     sample_steps: Positive | None = None
     mixup_alpha: Annotated[float, Field(gt=0)] | None = None

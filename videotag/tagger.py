@@ -244,7 +244,7 @@ class Tagger:
         network, config = self._predictor
         name = next(iter(config.model.dims))
         padded, mask = pad(pieces)
-        features, masks = to_tensors({name: padded}), to_tensors({name: mask})
+        features, masks = to_tensors(({name: padded}, {name: mask}))
         with paddle.no_grad():
             if hasattr(network, "attend"):
                 logits, attention = network.attend(features, masks)

@@ -9,7 +9,8 @@ import pytest
 
 from videotag.cli.main import main
 from videotag.datasets.batches import label_array
-from videotag.datasets.features import check_features, feature_batches, pad
+from videotag.datasets.features import FeatureFiles, check_features, pad
+from videotag.datasets.order import ordered_groups
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError
 from videotag.formats.features import write_features
@@ -24,10 +25,7 @@ def test_sequences_are_padded_with_zeros_behind_their_ends():
 
 
 def test_labels_become_zeros_and_ones():
-    assert label_array([ListEntry("a", (0, 2)), ListEntry("b")], 3, "multi_label").tolist() == [
-        [1, 0, 1],
-        [0, 0, 0],
-    ]
+    assert label_array([(0, 2), ()], 3, "multi_label").tolist() == [[1, 0, 1], [0, 0, 0]]
 
 
 @pytest.fixture
@@ -38,31 +36,44 @@ def entries(work_dir):
     return [ListEntry(f"{i}.npy", (i % 3,)) for i in range(5)]
 
 
-def batches(entries, **options):
-    return list(feature_batches(entries, dims={"rgb": 2}, num_classes=3, **options))
+def refuse(video, error):
+    raise error
+
+
+def batches(entries, groups, *, dims=None, on_error=refuse):
+    dataset = FeatureFiles(entries, dims=dims or {"rgb": 2}, num_classes=3, task="multi_label")
+    return list(dataset.batches(groups, on_error=on_error))
 
 
 def test_no_video_is_dropped_and_each_batch_is_cut_to_its_own_longest(entries):
-    found = batches(entries, batch_size=2)
+    found = batches(entries, ordered_groups(5, 2))
     assert [b.video_ids for b in found] == [["0.npy", "1.npy"], ["2.npy", "3.npy"], ["4.npy"]]
     assert [b.features["rgb"].shape for b in found] == [(2, 2, 2), (2, 4, 2), (1, 5, 2)]
     assert found[1].masks["rgb"].sum(axis=1).tolist() == [3, 4]
     assert found[2].labels.tolist() == [[0, 1, 0]]
 
 
-def test_order_and_drop_last(entries):
-    found = batches(entries, batch_size=2, order=np.array([4, 0, 3, 1, 2]), drop_last=True)
+def test_batches_come_in_the_order_of_their_groups(entries):
+    found = batches(entries, [np.array([4, 0]), np.array([3, 1])])
     assert [b.video_ids for b in found] == [["4.npy", "0.npy"], ["3.npy", "1.npy"]]
 
 
-def test_a_bad_file_is_raised_or_left_out(entries, work_dir):
+def test_a_file_that_is_bad_when_it_is_read_is_raised_or_left_out(entries, work_dir):
+    dataset = FeatureFiles(entries, dims={"rgb": 2}, num_classes=3, task="multi_label")
     (work_dir / "1.npy").write_bytes(b"")
     with pytest.raises(FeatureFileError, match=r"1\.npy: empty"):
-        batches(entries, batch_size=1)
+        list(dataset.batches(ordered_groups(5, 1), on_error=refuse))
     bad = []
-    found = batches(entries, batch_size=1, on_error=lambda video_id, error: bad.append(video_id))
-    assert [b.video_ids[0] for b in found] == ["0.npy", "2.npy", "3.npy", "4.npy"]
+    found = list(dataset.batches(ordered_groups(5, 1), on_error=lambda video, error: bad.append(video)))
+    assert [b and b.video_ids[0] for b in found] == ["0.npy", None, "2.npy", "3.npy", "4.npy"]
     assert bad == ["1.npy"]
+
+
+def test_the_sizes_are_the_steps_and_the_digest_tells_lists_apart(entries):
+    dataset = FeatureFiles(entries, dims={"rgb": 2}, num_classes=3, task="multi_label")
+    assert dataset.sizes.tolist() == [1, 2, 3, 4, 5]
+    other = FeatureFiles(entries[:4], dims={"rgb": 2}, num_classes=3, task="multi_label")
+    assert dataset.digest != other.digest
 
 
 def stamped(path, **stamp):
@@ -113,7 +124,7 @@ def test_train_refuses_lists_that_two_extractors_made(tagger_dir, capsys):
 def test_modalities_of_an_npz_keep_their_own_lengths(work_dir):
     np.savez("a.npz", rgb=np.ones((3, 2), np.float32), audio=np.ones((5, 1), np.float32))
     dims = {"audio": 1, "rgb": 2}
-    (batch,) = feature_batches([ListEntry("a.npz")], dims=dims, num_classes=1, batch_size=4)
+    (batch,) = batches([ListEntry("a.npz")], ordered_groups(1, 4), dims=dims)
     assert {name: x.shape for name, x in batch.features.items()} == {"audio": (1, 5, 1), "rgb": (1, 3, 2)}
 
 

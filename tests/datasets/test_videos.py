@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from videotag.config import ExtractorModel, VideoSplitSection, VideoTrainSection
-from videotag.datasets.videos import clip_batches, read_frames
+from videotag.datasets.order import ordered_groups
+from videotag.datasets.videos import VideoFiles, read_frames
 from videotag.formats.filelist import ListEntry
 from videotag.media.frame_folder import FRAME_NAME
 from videotag.media.writer import write_video
@@ -26,20 +27,15 @@ def entries(work_dir):
     return [ListEntry(f"{index}.mp4", (index % 3,)) for index in range(5)]
 
 
-def batches(entries, split=None, **options):
+def batches(entries, split=None, *, groups=None, seed=None):
     failed = []
     split = split or VideoSplitSection(**SMALL)
-    found = list(
-        clip_batches(
-            entries,
-            model=MODEL,
-            split=split,
-            task="single_label",
-            on_error=lambda video, error: failed.append((video, str(error))),
-            **options,
-        )
+    dataset = VideoFiles(entries, model=MODEL, split=split, task="single_label")
+    groups = ordered_groups(len(entries), split.batch_size) if groups is None else map(np.array, groups)
+    found = dataset.batches(
+        groups, seed=seed, on_error=lambda video, error: failed.append((video, str(error)))
     )
-    return found, failed
+    return list(found), failed
 
 
 def test_clips_come_in_order_with_labels_and_without_what_cannot_be_decoded(entries):
@@ -54,11 +50,9 @@ def test_clips_come_in_order_with_labels_and_without_what_cannot_be_decoded(entr
     np.testing.assert_allclose(found[0].clips[1], expected.transpose(0, 3, 1, 2), atol=1e-5)
 
 
-def test_order_and_drop_last_are_those_of_the_epoch(entries):
-    found, _ = batches(entries[:3], order=np.array([2, 0, 1]))
-    assert [batch.video_ids for batch in found] == [["2.mp4", "0.mp4"], ["1.mp4"]]
-    found, _ = batches(entries[:3], drop_last=True)
-    assert [batch.video_ids for batch in found] == [["0.mp4", "1.mp4"]]
+def test_batches_come_in_the_order_of_their_groups_and_none_for_an_unreadable_one(entries):
+    found, _ = batches(entries, groups=[[2, 0], [3], [1]])
+    assert [batch and batch.video_ids for batch in found] == [["2.mp4", "0.mp4"], None, ["1.mp4"]]
 
 
 @pytest.mark.parametrize("crop", ["multiscale", "random", "center"])
@@ -67,12 +61,11 @@ def test_augmentation_follows_from_seed_and_epoch_whatever_the_number_of_threads
     results = []
     for threads in (1, 3):
         split = VideoTrainSection(**SMALL, crop=crop, num_reader_threads=threads)
-        order = np.array([3, 1, 0, 2])
-        results.append([b.clips for b in batches(good, split, seed=(7, 0), order=order)[0]])
+        results.append([b.clips for b in batches(good, split, seed=(7, 0), groups=[[3, 1], [0, 2]])[0]])
     for one, three in zip(*results, strict=True):
         assert np.array_equal(one, three)
     split = VideoTrainSection(**SMALL, crop=crop)
-    other = batches(good, split, seed=(7, 1), order=np.array([3, 1, 0, 2]))[0][0].clips
+    other = batches(good, split, seed=(7, 1), groups=[[3, 1], [0, 2]])[0][0].clips
     assert not np.array_equal(other, results[0][0])
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
-from videotag.datasets.features import feature_batches
+from videotag.datasets.features import FeatureFiles
+from videotag.datasets.order import ordered_groups
 from videotag.engine import paddle
 from videotag.engine.checkpoint import load_weights, save_weights
+from videotag.engine.data import evaluation_batches, open_dataset
 from videotag.engine.evaluate import evaluate
 from videotag.engine.losses import task_loss
 from videotag.engine.predict import Tag, predict_tagger, top_tags
@@ -159,20 +161,25 @@ def test_each_array_is_saved_once_and_what_paddle_saves_is_read_too(tagger_dir):
         assert np.array_equal(one.numpy(), two.numpy())
 
 
+def refuse(video, error):
+    raise error
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_metrics_do_not_depend_on_the_batches(tagger_dir, batch_size):
     config = load_config("tagger.yaml")
     paddle.seed(0)
     model = config.entry.cls(config.model)
     entries = read_filelist("features/test.list")
-    batches = list(feature_batches(entries, dims={"rgb": 6}, num_classes=4, batch_size=batch_size))
+    dataset = FeatureFiles(entries, dims={"rgb": 6}, num_classes=4, task="multi_label")
+    batches = list(dataset.batches(ordered_groups(5, batch_size), on_error=refuse))
     mistakes = Mistakes(limit=5)
     result = evaluate(model, batches, observers=[mistakes])
     # Observers see every video once, and their loss is the one that is reported.
     assert sorted(m.video_id for m in mistakes.compute()) == [e.path for e in entries]
     assert np.mean([m.loss for m in mistakes.compute()]) == pytest.approx(result["loss"], rel=1e-5)
     scores, losses, labels = [], [], np.concatenate([b.labels for b in batches])
-    for batch in feature_batches(entries, dims={"rgb": 6}, num_classes=4, batch_size=1):
+    for batch in dataset.batches(ordered_groups(5, 1), on_error=refuse):
         logits = model(
             {"rgb": paddle.to_tensor(batch.features["rgb"])}, {"rgb": paddle.to_tensor(batch.masks["rgb"])}
         )
@@ -221,12 +228,9 @@ def test_predictions_come_in_the_lists_order_and_skip_what_cannot_be_read(tagger
     model = config.entry.cls(config.model)
     np.save("features/test2.npy", np.full((3, 6), np.nan, np.float32))
     errors = []
-    batches = feature_batches(
-        read_filelist("features/test.list"),
-        dims={"rgb": 6},
-        num_classes=4,
-        batch_size=2,
-        on_error=lambda video_id, error: errors.append((video_id, str(error))),
+    dataset = open_dataset(config, read_filelist("features/test.list"), config.infer)
+    batches = evaluation_batches(
+        dataset, config.infer, on_error=lambda video_id, error: errors.append((video_id, str(error)))
     )
     predictions = list(predict_tagger(model, batches, ["a", "b", "c", "d"], top_k=2))
     assert [p.video_id for p in predictions] == [f"features/test{i}.npy" for i in (0, 1, 3, 4)]

@@ -229,6 +229,15 @@ def read_split(config: Config, split: str, *, labels: Literal["required", "optio
     )
 
 
+def join_processes() -> None:
+    """Joins the processes that a launcher started with this one; all but the first say nothing but errors."""
+    from videotag.engine import parallel
+
+    parallel.join()
+    if not parallel.is_main():
+        logging.getLogger("videotag").setLevel(logging.ERROR)
+
+
 def show(text: str, *, end: str = "\n") -> None:
     """Prints to stdout; when its reader has gone (`| head`), the command goes on in silence.
 

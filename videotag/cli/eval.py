@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from videotag.cli import arguments
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FileListError, LabelFileError
-from videotag.formats.filelist import ListEntry
 
 if TYPE_CHECKING:
     from videotag.config import Config
+    from videotag.datasets.batches import Dataset
     from videotag.eval_report import Observed
     from videotag.registry import Task
     from videotag.weights import FoundWeights
 
+SHARES_WORK = True  # may be started several times by paddle.distributed.launch
 SUMMARY = "measure a tagger or a TSN on a labelled list"
 METRICS_FILE = "metrics.json"
 PER_CLASS_FILE = "per_class.csv"
@@ -78,14 +79,16 @@ def run(args: argparse.Namespace) -> int:
     from videotag.engine.data import evaluation_batches
     from videotag.engine.ensemble import load_members
     from videotag.engine.evaluate import evaluate
+    from videotag.engine.parallel import gathered, is_main
     from videotag.eval_report import write_eval_report, write_per_class
 
     _check_report_flags(args)
+    arguments.join_processes()
     found = arguments.find_checkpoints(args.weights)
     flags = {"TEST.batch_size": args.batch_size, "TEST.filelist": args.filelist}
     members = arguments.read_members(args, flags, found)
     config, weights = members[0].config, members[0].weights
-    entries = _entries(config)
+    dataset = _dataset(config)
     # A label file that was named is looked at before work, one that is not only where weights fit.
     class_names = _class_names(args, config, weights) if arguments.label_file(args) else None
     observed = _observed(args, config.task)
@@ -96,16 +99,17 @@ def run(args: argparse.Namespace) -> int:
     model = load_members(members, config_name=args.config)
     class_names = class_names or _class_names(args, config, weights)
     failed: list[str] = []
-    batches = evaluation_batches(
-        config, entries, config.test, on_error=lambda _, error: failed.append(str(error))
-    )
-    num_batches = -(-len(entries) // config.test.batch_size)
+    batches = evaluation_batches(dataset, config.test, on_error=lambda _, error: failed.append(str(error)))
+    num_batches = -(-len(dataset) // config.test.batch_size)
     metrics = evaluate(
         model,
         _logged(batches, num_batches, args.log_interval),
         task=config.task,
         observers=list(vars(observed).values()) if args.report else [observed.per_class],
     )
+    failed = [text for part in gathered(failed) for text in part]
+    if not is_main():
+        return EXIT_FAILURES if failed else EXIT_OK
     text = json.dumps(metrics, indent=2)
     write_text(save_dir / METRICS_FILE, text + "\n")
     write_per_class(save_dir / PER_CLASS_FILE, observed.per_class.compute(), class_names)
@@ -123,26 +127,27 @@ def run(args: argparse.Namespace) -> int:
     written = [save_dir / METRICS_FILE, save_dir / PER_CLASS_FILE, *([args.report] if args.report else [])]
     logger.info("written: %s", ", ".join(map(str, written)))
     if failed:
-        logger.warning("failed: %d of %d\n%s", len(failed), len(entries), "\n".join(failed))
+        logger.warning("failed: %d of %d\n%s", len(failed), len(dataset), "\n".join(failed))
         return EXIT_FAILURES
     return EXIT_OK
 
 
-def _entries(config: Config) -> list[ListEntry]:
-    """The test list, checked."""
+def _dataset(config: Config) -> Dataset:
+    """The test videos, checked."""
     from videotag.datasets.batches import check_single_labels
-    from videotag.engine.data import check_data
+    from videotag.engine.data import open_dataset
+    from videotag.formats.record_files import is_record_file
 
     entries = arguments.read_split(config, "TEST", labels="optional")
-    check_data(config, entries)
-    if not any(entry.label_ids for entry in entries):
+    dataset = open_dataset(config, entries, config.test)
+    if not any(entry.label_ids or is_record_file(entry.path) for entry in entries):
         raise FileListError(
             f"{config.test.filelist}: no line has a label, so there is nothing to measure; "
             "write the class ids behind the paths"
         )
     if config.task == "single_label":
         check_single_labels(entries, config.test.filelist)
-    return entries
+    return dataset
 
 
 def table(metrics: dict[str, Any]) -> str:

@@ -23,7 +23,15 @@ from typing import Any, NoReturn
 import videotag
 from videotag import cli
 from videotag.cli import arguments
-from videotag.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, EXIT_USAGE, VideotagError
+from videotag.cores import is_launched
+from videotag.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TERMINATED,
+    EXIT_USAGE,
+    ConfigError,
+    VideotagError,
+)
 
 EXIT_BUG = 70
 _NOT_COMMANDS = ("main", "arguments")
@@ -84,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     received: list[int] = []
     try:
         with _signals_raise(received):
+            _check_processes(name, commands[args.command])
             code = int(commands[args.command].run(args))
             arguments.show("", end="")  # what print has left in its buffer
             return code
@@ -100,6 +109,12 @@ def main(argv: list[str] | None = None) -> int:
         text, code = _explained(error)
         print(f"{name}: {text}", file=sys.stderr)
         return code
+
+
+def _check_processes(name: str, command: ModuleType) -> None:
+    """Several processes of a command that does not share its work would write the same files."""
+    if is_launched() and not getattr(command, "SHARES_WORK", False):
+        raise ConfigError(f"{name} runs in one process; call it without paddle.distributed.launch")
 
 
 def _ended(name: str, received: list[int]) -> int:

@@ -22,6 +22,7 @@ from videotag.cli import arguments
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
 from videotag.formats.features import FEATURE_SUFFIXES, list_features
 from videotag.formats.filelist import ListEntry
+from videotag.formats.record_files import is_record_file, list_record_files
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -116,16 +117,16 @@ def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
         listed = arguments.read_split(config, "INFER", labels="optional")
         return [replace(entry, label_ids=()) for entry in listed]
     found = arguments.check_readable(video_path)
+    is_features = found.suffix.lower() in FEATURE_SUFFIXES or is_record_file(found)
     if tagger and found.is_dir():
-        paths = list_features(found)
+        paths = list_features(found) or [str(path) for path in list_record_files(found)]
         if not paths:
-            raise ConfigError(f"{video_path}: no .npy features in this folder; for videos use `videotag tag`")
-    elif tagger and found.suffix.lower() not in FEATURE_SUFFIXES:
+            raise ConfigError(f"{video_path}: no features in this folder; for videos use `videotag tag`")
+    elif tagger and not is_features:
         raise ConfigError(
-            f"{video_path}: {config.entry.name} reads .npy features; "
-            f"for a video use `videotag tag {video_path}`"
+            f"{video_path}: {config.entry.name} reads features; for a video use `videotag tag {video_path}`"
         )
-    elif not tagger and found.suffix.lower() in FEATURE_SUFFIXES:
+    elif not tagger and is_features:
         raise ConfigError(
             f"{video_path}: {config.entry.name} reads videos; for features name a tagger, "
             "for both stages use `videotag tag`"
@@ -141,17 +142,15 @@ def _predict_features(
     entries: list[ListEntry],
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
-    from videotag.engine.data import check_data, evaluation_batches
+    from videotag.engine.data import evaluation_batches, open_dataset
     from videotag.engine.ensemble import load_members
     from videotag.engine.predict import predict_tagger
 
     config, weights = members[0].config, members[0].weights
     labels = weights.labels(arguments.label_file(args), config.model, default=arguments.DEFAULT_LABEL_FILE)
-    check_data(config, entries)
+    dataset = open_dataset(config, entries, config.infer)
     model = load_members(members, config_name=args.config)
-    batches = evaluation_batches(
-        config, entries, config.infer, on_error=lambda _, error: failed.append(str(error))
-    )
+    batches = evaluation_batches(dataset, config.infer, on_error=lambda _, error: failed.append(str(error)))
     top = {"top_k": config.model.topk, "threshold": args.threshold}
     for prediction in predict_tagger(model, batches, labels, task=config.task, **top):
         yield prediction.to_dict()

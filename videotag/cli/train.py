@@ -13,6 +13,7 @@ from videotag.cli import arguments
 from videotag.cli.eval import table
 from videotag.errors import EXIT_FAILURES, EXIT_OK
 
+SHARES_WORK = True  # may be started several times by paddle.distributed.launch
 SUMMARY = "train a tagger on feature lists, or a TSN on videos"
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints where the weights lie and the metrics of the best epoch."""
+    from videotag.engine.parallel import is_main
     from videotag.engine.train import train_model
     from videotag.labels import read_labels
     from videotag.runtime.device import select_device
+    from videotag.runtime.launch import launch_on_gpus
     from videotag.weights import CONFIG_FILE
 
     flags = {
@@ -76,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
     valid_entries = []
     if args.valid_interval and config.valid.filelist:
         valid_entries = arguments.read_split(config, "VALID", labels="optional")
+    launch_on_gpus(config.train.use_gpu, log_dir=Path(args.save_dir) / "launch")
     select_device(config.train.use_gpu)
+    arguments.join_processes()
     result = train_model(
         config,
         train_entries,
@@ -88,10 +93,11 @@ def run(args: argparse.Namespace) -> int:
         log_interval=args.log_interval,
         visualdl_dir=args.visualdl,
     )
-    print(f"last weights: {result.last_path}")
-    print(f"best weights: {result.best_path}")
-    print(table(result.best))
+    if is_main():
+        print(f"last weights: {result.last_path}")
+        print(f"best weights: {result.best_path}")
+        print(table(result.best))
     if result.failed:
-        logger.warning("left out: %d videos that cannot be decoded", len(result.failed))
+        logger.warning("left out: %d videos that cannot be read", len(result.failed))
         return EXIT_FAILURES
     return EXIT_OK

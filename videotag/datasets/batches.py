@@ -1,16 +1,22 @@
-"""What every batch offers to training and evaluation, whatever its videos are: features or frames."""
+"""What data sets and their batches offer to training and evaluation, whatever their videos are."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from videotag.errors import FileListError, one_error
+from videotag.errors import FileListError, VideotagError, one_error
 from videotag.formats.filelist import ListEntry
+from videotag.formats.record_files import is_record_file
 from videotag.registry import Task
+
+#: Called with a video and the error of what cannot be read of it.
+OnError: TypeAlias = Callable[[str, VideotagError], None]
 
 
 class Batch(Protocol):
@@ -32,11 +38,41 @@ class Batch(Protocol):
         """The batch in `count` parts of nearly the same size; fewer if it has fewer videos."""
 
 
-def label_array(entries: Sequence[ListEntry], num_classes: int, task: Task) -> np.ndarray:
+class Dataset(Protocol):
+    """Videos with numbers from 0, of whose data nothing is held."""
+
+    @property
+    def digest(self) -> str:
+        """Differs if the videos or their labels differ, as far as their list tells."""
+
+    @property
+    def sizes(self) -> np.ndarray | None:
+        """(n,) how long each video is, in any unit; None where that is not known or makes no difference."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """(n,) int64, the videos in a random order in which they can be read at good speed."""
+
+    def batches(
+        self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
+    ) -> Iterator[Batch | None]:
+        """A batch for every group, read ahead in the background; None for one of which nothing can be read.
+
+        Args:
+            groups: numbers of videos.
+            on_error: called with the video and the error of one that cannot be read, which is then left out
+                of its batch; what it raises ends the batches.
+            seed: of augmentation: of the run, and the epoch. None: no augmentation.
+        """
+
+
+def label_array(label_ids: Sequence[Sequence[int]], num_classes: int, task: Task) -> np.ndarray:
     """The labels of a batch.
 
     Args:
-        entries: N list entries; for a single-label task with one label each, or none to predict only.
+        label_ids: of N videos; for a single-label task one each, or none to predict only.
         num_classes: C.
         task: which of the two forms.
 
@@ -44,27 +80,17 @@ def label_array(entries: Sequence[ListEntry], num_classes: int, task: Task) -> n
         (N, C) float32 of zeros and ones; or (N,) int64, -1 without a label.
     """
     if task == "single_label":
-        return np.array([entry.label_ids[0] if entry.label_ids else -1 for entry in entries], np.int64)
-    labels = np.zeros((len(entries), num_classes), np.float32)
-    for row, entry in zip(labels, entries, strict=True):
-        row[list(entry.label_ids)] = 1.0
+        return np.array([ids[0] if len(ids) else -1 for ids in label_ids], np.int64)
+    labels = np.zeros((len(label_ids), num_classes), np.float32)
+    for row, ids in zip(labels, label_ids, strict=True):
+        row[list(ids)] = 1.0
     return labels
 
 
-def chunks(
-    entries: Sequence[ListEntry], batch_size: int, order: np.ndarray | None, *, drop_last: bool
-) -> Iterator[list[int]]:
-    """The places in `entries` of every batch's videos.
-
-    Args:
-        entries: of a list.
-        batch_size: videos per batch; the last one may be smaller.
-        order: (len(entries),) int, a permutation; the list's own order if not given.
-        drop_last: leaves out the last batch if it is not full.
-    """
-    order = np.arange(len(entries)) if order is None else order
-    stop = len(order) - (len(order) % batch_size if drop_last else 0)
-    return (order[start : start + batch_size].tolist() for start in range(0, stop, batch_size))
+def list_digest(entries: Sequence[ListEntry]) -> str:
+    """SHA-256 of a list's paths and labels."""
+    text = json.dumps([(entry.path, entry.label_ids) for entry in entries])
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def slices(count: int, parts: int) -> Iterator[slice]:
@@ -74,7 +100,7 @@ def slices(count: int, parts: int) -> Iterator[slice]:
 
 
 def check_single_labels(entries: Sequence[ListEntry], filelist: str | None) -> None:
-    """Every entry of a single-label task must have one label.
+    """Every entry of a single-label task must have one label; files of records hold theirs themselves.
 
     Raises:
         FileListError: all that have none or several, a line each.
@@ -83,7 +109,7 @@ def check_single_labels(entries: Sequence[ListEntry], filelist: str | None) -> N
         f"{filelist}:{entry.line}: {len(entry.label_ids)} labels, expected 1; "
         "for several labels per video set MODEL.task=multi_label"
         for entry in entries
-        if len(entry.label_ids) != 1
+        if len(entry.label_ids) != 1 and not is_record_file(entry.path)
     ]
     if problems:
         raise one_error(FileListError, problems)

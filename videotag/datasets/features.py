@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
-from videotag.datasets.batches import chunks, label_array, slices
+from videotag.datasets.batches import OnError, label_array, list_digest, slices
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError, one_error
 from videotag.formats.features import extractor_of, read_modalities, read_shapes_and_stamp
@@ -30,7 +30,7 @@ class FeatureBatch:
 
     Attributes:
         video_ids: the list's paths as written, N of them.
-        features: per modality (N, T, D) float32, zeros after a sequence's end.
+        features: per modality (N, T, D) float32, or quantised uint8; zeros after a sequence's end.
         masks: per modality (N, T) bool, True on real steps.
         labels: (N, C) float32 multi-hot, all zeros for a video without labels; (N,) int64 for a
             single-label task.
@@ -57,26 +57,79 @@ class FeatureBatch:
             )
 
 
-def check_features(entries: Sequence[ListEntry], dims: dict[str, int]) -> None:
+class FeatureFiles:
+    """A list of feature files, a video each; every one is looked at, as of `check_features`.
+
+    Args:
+        entries: of read_filelist.
+        dims: width of each modality.
+        num_classes: C.
+        task: decides the form of the labels.
+    """
+
+    def __init__(
+        self, entries: Sequence[ListEntry], *, dims: dict[str, int], num_classes: int, task: Task
+    ) -> None:
+        self._entries = entries
+        self._load = partial(_load_batch, dims=dims, num_classes=num_classes, task=task)
+        self.sizes, self._extractors = check_features(entries, dims)
+
+    @cached_property
+    def digest(self) -> str:
+        return list_digest(self._entries)
+
+    def check_same_extractor(self, other: FeatureFiles) -> None:
+        """Two lists of one training must be made alike.
+
+        Raises:
+            FeatureFileError: they are of several extractors, a line for each but the first.
+        """
+        _check_extractors(self._extractors | other._extractors)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(len(self))
+
+    def batches(
+        self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
+    ) -> Iterator[FeatureBatch | None]:
+        lists = ([self._entries[video] for video in group] for group in groups)
+        load = partial(self._load, on_error=on_error)
+        return prefetch(load, lists, num_threads=READER_THREADS, ahead=READER_THREADS)
+
+
+def check_features(entries: Sequence[ListEntry], dims: dict[str, int]) -> tuple[np.ndarray, dict[str, str]]:
     """Reads the header and the stamp of every file, so that a wrong one is found before work starts.
 
     Files without a stamp, such as those of other tools, may come with any others.
+
+    Returns:
+        (n,) int64, the steps of each file's longest modality; and what made each file that says so.
 
     Raises:
         FeatureFileError: all files that are missing, damaged or of another width, a line each; or features
             of several extractors, of which a model would learn which one made a video.
     """
     problems = []
+    steps = np.zeros(len(entries), np.int64)
     extractors: dict[str, str] = {}  # file -> what made it
-    for entry in entries:
+    for place, entry in enumerate(entries):
         try:
-            _, stamp = read_shapes_and_stamp(entry.path, dims)
+            shapes, stamp = read_shapes_and_stamp(entry.path, dims)
         except FeatureFileError as error:
             problems.append(str(error))
             continue
+        steps[place] = max(num_steps for num_steps, _ in shapes.values())
         if stamp is not None:
             extractors[entry.path] = sys.intern(extractor_of(stamp))  # one text for a million files
-    problems += mixed_extractors(extractors).values()
+    _check_extractors(extractors, problems)
+    return steps, extractors
+
+
+def _check_extractors(extractors: Mapping[str, str], others: Sequence[str] = ()) -> None:
+    problems = [*others, *mixed_extractors(extractors).values()]
     if problems:
         raise one_error(FeatureFileError, problems)
 
@@ -100,45 +153,36 @@ def mixed_extractors(extractors: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def feature_batches(
-    entries: Sequence[ListEntry],
-    *,
-    dims: dict[str, int],
-    num_classes: int,
-    batch_size: int,
-    task: Task = "multi_label",
-    order: np.ndarray | None = None,
-    drop_last: bool = False,
-    on_error: Callable[[str, FeatureFileError], None] | None = None,
-) -> Iterator[FeatureBatch]:
-    """The batches of one pass over a list, read ahead in the background.
-
-    Args:
-        entries: of read_filelist.
-        dims: width of each modality.
-        num_classes: C.
-        batch_size: videos per batch; the last one may be smaller.
-        task: decides the form of the labels.
-        order: (len(entries),) int, a permutation; the list's own order if not given.
-        drop_last: leaves out the last batch if it is not full.
-        on_error: called with the video id and the error of a file that cannot be read, which is then left
-            out; without it the error is raised.
-    """
-    places = chunks(entries, batch_size, order, drop_last=drop_last)
-    groups = ([entries[i] for i in group] for group in places)
-    load = partial(_load_batch, dims=dims, num_classes=num_classes, task=task, on_error=on_error)
-    for batch in prefetch(load, groups, num_threads=READER_THREADS, ahead=READER_THREADS):
-        if batch is not None:
-            yield batch
-
-
 def pad(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Sequences (T_i, D) as one array (N, T, D) with zeros after their ends, and the mask (N, T)."""
+    """Sequences (T_i, D) as one array (N, T, D) with zeros after their ends, and the mask (N, T).
+
+    Bytes stay bytes, all else becomes float32.
+    """
     lengths = np.array([len(s) for s in sequences])
-    padded = np.zeros((len(sequences), lengths.max(), sequences[0].shape[1]), np.float32)
+    dtype = np.uint8 if sequences[0].dtype == np.uint8 else np.float32
+    padded = np.zeros((len(sequences), lengths.max(), sequences[0].shape[1]), dtype)
     for row, sequence in zip(padded, sequences, strict=True):
         row[: len(sequence)] = sequence
     return padded, np.arange(lengths.max()) < lengths[:, None]
+
+
+def padded_batch(
+    video_ids: list[str], samples: Sequence[Mapping[str, np.ndarray]], labels: np.ndarray
+) -> FeatureBatch:
+    """Some videos as a batch.
+
+    Args:
+        video_ids: N of them.
+        samples: N times modality -> (T_i, D); one at least, all of the same modalities.
+        labels: as of `label_array`.
+    """
+    arrays = {name: pad([sample[name] for sample in samples]) for name in samples[0]}
+    return FeatureBatch(
+        video_ids=video_ids,
+        features={name: padded for name, (padded, _) in arrays.items()},
+        masks={name: mask for name, (_, mask) in arrays.items()},
+        labels=labels,
+    )
 
 
 def _differences(extractor: str, other: str) -> str:
@@ -162,7 +206,7 @@ def _load_batch(
     dims: dict[str, int],
     num_classes: int,
     task: Task,
-    on_error: Callable[[str, FeatureFileError], None] | None,
+    on_error: OnError,
 ) -> FeatureBatch | None:
     """One batch, or None if no file of it can be read."""
     loaded = []
@@ -170,15 +214,11 @@ def _load_batch(
         try:
             loaded.append((entry, read_modalities(entry.path, dims)))
         except FeatureFileError as error:
-            if on_error is None:
-                raise
             on_error(entry.path, error)
     if not loaded:
         return None
-    arrays = {name: pad([sample[name] for _, sample in loaded]) for name in dims}
-    return FeatureBatch(
-        video_ids=[entry.path for entry, _ in loaded],
-        features={name: padded for name, (padded, _) in arrays.items()},
-        masks={name: mask for name, (_, mask) in arrays.items()},
-        labels=label_array([entry for entry, _ in loaded], num_classes, task),
+    return padded_batch(
+        [entry.path for entry, _ in loaded],
+        [sample for _, sample in loaded],
+        label_array([entry.label_ids for entry, _ in loaded], num_classes, task),
     )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ import numpy as np
 from videotag.config import ExtractorModel, VideoSplitSection, VideoTrainSection
 from videotag.cores import num_cores
 from videotag.datasets.augment import augmented
-from videotag.datasets.batches import chunks, label_array, slices
+from videotag.datasets.batches import OnError, label_array, list_digest, slices
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FileListError, MediaError, one_error
 from videotag.formats.filelist import ListEntry
@@ -157,47 +157,60 @@ class ClipBatch:
             yield ClipBatch(self.video_ids[rows], self.clips[rows], self.labels[rows])
 
 
-def clip_batches(
-    entries: Sequence[ListEntry],
-    *,
-    model: ExtractorModel,
-    split: VideoSplitSection,
-    task: Task,
-    order: np.ndarray | None = None,
-    drop_last: bool = False,
-    seed: tuple[int, int] | None = None,
-    on_error: Callable[[str, MediaError], None],
-) -> Iterator[ClipBatch]:
-    """The batches of one pass over a list, decoded ahead in child processes.
+class VideoFiles:
+    """A list of videos, or of folders of frames.
 
     Args:
         entries: of read_filelist.
         model: of the TSN.
-        split: sampling, size and batch_size.
+        split: sampling, size and batch_size; a TRAIN section also says how frames are augmented.
         task: decides the form of the labels.
-        order: (len(entries),) int, a permutation; the list's own order if not given.
-        drop_last: leaves out the last batch if it is not full.
-        seed: of augmentation, as a TRAIN section asks for it: run and epoch. What happens to a video follows
-            from it and from its place in the list, whichever thread decodes it. None: no augmentation.
-        on_error: called with the video id and the error of a video that cannot be decoded, which is then
-            left out.
+
+    Raises:
+        FileListError: folders where MODEL.format wants videos, or the other way round, a line each.
     """
-    groups = chunks(entries, split.batch_size, order, drop_last=drop_last)
-    places = (place for group in groups for place in [*group, None])  # None ends a batch
-    stop = threading.Event()
-    num_threads = min(split.num_reader_threads or num_cores(), split.batch_size)
-    ahead = min(_AHEAD * num_threads, split.videos_ahead)
-    with DecodePool() as pool:
-        read = partial(_read_clip, entries, split, seed, pool, stop)
-        with contextlib.closing(
-            prefetch(read, places, num_threads=num_threads, ahead=ahead, stop=stop)
-        ) as results:
-            loaded: list[tuple[ListEntry, Frames]] = []
-            for result in results:
-                if result is None and loaded:
-                    yield _clip_batch(loaded, model, task)
-                    loaded = []
-                elif result is not None:
+
+    sizes = None  # every video has seg_num frames
+
+    def __init__(
+        self, entries: Sequence[ListEntry], *, model: ExtractorModel, split: VideoSplitSection, task: Task
+    ) -> None:
+        check_format(entries, model.format)
+        self._entries, self._model, self._split, self._task = entries, model, split, task
+
+    @cached_property
+    def digest(self) -> str:
+        return list_digest(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(len(self))
+
+    def batches(
+        self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
+    ) -> Iterator[ClipBatch | None]:
+        """As of Dataset, decoded in child processes.
+
+        What augmentation does to a video follows from the seed and the video's number alone, whichever
+        thread decodes it.
+        """
+        places = (place for group in groups for place in [*group.tolist(), None])  # None ends a batch
+        stop = threading.Event()
+        num_threads = min(self._split.num_reader_threads or num_cores(), self._split.batch_size)
+        ahead = min(_AHEAD * num_threads, self._split.videos_ahead)
+        with DecodePool() as pool:
+            read = partial(_read_clip, self._entries, self._split, seed, pool, stop)
+            with contextlib.closing(
+                prefetch(read, places, num_threads=num_threads, ahead=ahead, stop=stop)
+            ) as results:
+                loaded: list[tuple[ListEntry, Frames]] = []
+                for result in results:
+                    if result is None:
+                        yield _clip_batch(loaded, self._model, self._task) if loaded else None
+                        loaded = []
+                        continue
                     entry, frames = result
                     if isinstance(frames, MediaError):
                         on_error(entry.path, frames)
@@ -235,5 +248,5 @@ def _clip_batch(loaded: Sequence[tuple[ListEntry, Frames]], model: ExtractorMode
     return ClipBatch(
         video_ids=[entry.path for entry in entries],
         clips=np.stack(clips),
-        labels=label_array(entries, model.num_classes, task),
+        labels=label_array([entry.label_ids for entry in entries], model.num_classes, task),
     )

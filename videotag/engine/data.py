@@ -1,91 +1,99 @@
-"""The batches of a config's lists, for whichever kind of model it is."""
+"""The data sets of a config's lists, and their batches, for whichever kind of model it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from videotag.config import Config, SplitSection
-from videotag.datasets.batches import Batch
-from videotag.datasets.features import FeatureBatch, check_features, feature_batches
-from videotag.datasets.videos import ClipBatch, check_format, clip_batches
-from videotag.errors import VideotagError
+from videotag.cores import num_cores
+from videotag.datasets.batches import Batch, Dataset, OnError
+from videotag.datasets.features import FeatureFiles
+from videotag.datasets.order import ordered_groups, shuffled_groups
+from videotag.datasets.records import RecordFiles
+from videotag.datasets.videos import VideoFiles
+from videotag.engine.parallel import rank, world_size
+from videotag.errors import ConfigError, FileListError, one_error
 from videotag.formats.filelist import ListEntry
+from videotag.formats.record_files import is_record_file
+from videotag.formats.record_index import INDEX_SUFFIX
+
+DEFAULT_BUFFER = 8192  # records
+_ENOUGH_THREADS = 4  # read and unpack faster than any network of the zoo learns
 
 
-def check_data(config: Config, entries: Sequence[ListEntry]) -> None:
-    """Finds files that cannot be used before work starts, as far as that is cheap.
+def open_dataset(config: Config, entries: Sequence[ListEntry], section: SplitSection) -> Dataset:
+    """The videos of a list; what cannot be used is found now, as far as that is cheap.
+
+    Args:
+        config: of a tagger or an extractor.
+        entries: of the section's list: videos, feature files, or files of records.
+        section: TRAIN, VALID, TEST or INFER of the config.
 
     Raises:
-        FeatureFileError: all that are missing, damaged or of another width, a line each.
-        FileListError: folders where MODEL.format wants videos, or the other way round, a line each.
+        FeatureFileError, RecordError: all files that are missing, damaged or of another width, a line each.
+        FileListError: folders where MODEL.format wants videos, or the other way round, a line each; feature
+            files among files of records.
+        ConfigError: records have labels that the model has not.
     """
-    if config.entry.kind == "tagger":
-        check_features(entries, config.model.dims)
-        return
-    check_format(entries, config.model.format)
-
-
-OnError: TypeAlias = Callable[[str, VideotagError], None]
-
-
-def training_batches(
-    config: Config, entries: Sequence[ListEntry], *, epoch: int, seed: int, on_error: OnError
-) -> Iterator[Batch]:
-    """The batches of one epoch in an order that seed and epoch decide.
-
-    Args:
-        config: of a tagger or an extractor.
-        entries: of TRAIN.filelist.
-        epoch: from 0.
-        seed: of the run.
-        on_error: called with the video id and the error of a file that cannot be read, which is then left
-            out.
-    """
-    train = config.train
-    order = np.random.default_rng([seed, epoch]).permutation(len(entries))
-    options = {"order": order, "drop_last": train.drop_last, "on_error": on_error}
-    if config.entry.kind == "tagger":
-        return _feature_batches(config, entries, train, **options)
-    return _clip_batches(config, entries, train, seed=(seed, epoch), **options)
-
-
-def evaluation_batches(
-    config: Config,
-    entries: Sequence[ListEntry],
-    section: SplitSection,
-    *,
-    on_error: OnError,
-) -> Iterator[Batch]:
-    """Every video once, in the list's order.
-
-    Args:
-        config: of a tagger or an extractor.
-        entries: of the section's list.
-        section: VALID, TEST or INFER of the config.
-        on_error: as for training_batches.
-    """
-    batches = _feature_batches if config.entry.kind == "tagger" else _clip_batches
-    return batches(config, entries, section, on_error=on_error)
-
-
-def _feature_batches(
-    config: Config, entries: Sequence[ListEntry], section: SplitSection, **options: Any
-) -> Iterator[FeatureBatch]:
-    model = config.model
-    return feature_batches(
-        entries,
-        dims=model.dims,
-        num_classes=model.num_classes,
-        batch_size=section.batch_size,
-        task=config.task,
+    model: Any = config.model
+    if config.entry.kind == "extractor":
+        return VideoFiles(entries, model=model, split=section, task=config.task)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"dims": model.dims, "num_classes": model.num_classes, "task": config.task}
+    shuffle_buffer = getattr(section, "shuffle_buffer", None)
+    others = [entry.path for entry in entries if not is_record_file(entry.path)]
+    if len(others) == len(entries):
+        if shuffle_buffer:
+            raise ConfigError("TRAIN.shuffle_buffer: lists of feature files are mixed whole; leave it out")
+        return FeatureFiles(entries, **options)
+    if others:
+        problems = [f"{path}: no file of records, as others of its list; make two lists" for path in others]
+        raise one_error(FileListError, problems)
+    return RecordFiles(
+        [entry.path for entry in entries],
         **options,
+        shuffle_buffer=shuffle_buffer or DEFAULT_BUFFER,
+        num_threads=min(_ENOUGH_THREADS, num_cores()),
+        cache=section.filelist and section.filelist + INDEX_SUFFIX,
     )
 
 
-def _clip_batches(
-    config: Config, entries: Sequence[ListEntry], section: Any, **options: Any
-) -> Iterator[ClipBatch]:
-    return clip_batches(entries, model=config.model, split=section, task=config.task, **options)
+def training_batches(
+    config: Config, dataset: Dataset, *, epoch: int, seed: int, on_error: OnError, first_step: int = 0
+) -> Iterator[Batch | None]:
+    """The batches of one epoch in an order that seed and epoch decide, for as many processes as there are.
+
+    Every process gets its part of every batch, so that together they learn what one would; None if nothing of
+    it can be read, or nothing is left for this process.
+
+    Args:
+        config: of a tagger or an extractor.
+        dataset: of TRAIN.
+        epoch: from 0.
+        seed: of the run.
+        on_error: as of Dataset.batches.
+        first_step: of the epoch, those before being left out.
+    """
+    train = config.train
+    rng = np.random.default_rng([seed, epoch])
+    groups = shuffled_groups(
+        dataset.shuffled(rng), train.batch_size, rng, sizes=dataset.sizes, drop_last=train.drop_last
+    )
+    parts = (group[rank() :: world_size()] for group in itertools.islice(groups, first_step, None))
+    return dataset.batches(parts, on_error=on_error, seed=(seed, epoch))
+
+
+def evaluation_batches(dataset: Dataset, section: SplitSection, *, on_error: OnError) -> Iterator[Batch]:
+    """Every video once, in the list's order; of several processes, each gets its part.
+
+    Args:
+        dataset: of the section.
+        section: VALID, TEST or INFER of the config.
+        on_error: as of Dataset.batches.
+    """
+    groups = ordered_groups(len(dataset), section.batch_size)
+    parts = (group[rank() :: world_size()] for group in groups)
+    return (batch for batch in dataset.batches(parts, on_error=on_error) if batch is not None)

@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
 from videotag.datasets.batches import Batch
 from videotag.engine.losses import task_loss, task_scores
+from videotag.engine.parallel import from_main, gathered, rank
+from videotag.formats.yt8m_records import DEQUANTIZE_BIAS, DEQUANTIZE_SCALE
 from videotag.metrics import SingleLabelMetrics, TaggingMetrics
 from videotag.registry import Task
 
@@ -24,6 +26,9 @@ class Observer(Protocol):
     def update(self, scores: np.ndarray, labels: np.ndarray, video_ids: Sequence[str], /) -> None:
         """Takes scores (N, C) in [0, 1], the labels as the task has them, and the N video ids."""
 
+    def merge(self, other: Any, /) -> None:
+        """Adds all that another one of its kind has seen."""
+
 
 def evaluate(
     model: nn.Layer,
@@ -32,7 +37,7 @@ def evaluate(
     task: Task = "multi_label",
     observers: Sequence[Observer] = (),
 ) -> dict[str, Any]:
-    """Metrics of a model, exact over all batches.
+    """Metrics of a model, exact over all batches; of several processes, over those of all.
 
     Args:
         model: a batch's inputs -> logits (N, C); it is switched to evaluation.
@@ -55,15 +60,38 @@ def evaluate(
             metrics.update(scores, batch.labels)
             for observer in observers:
                 observer.update(scores, batch.labels, batch.video_ids)
+    for accumulator in (metrics, *observers):
+        _merge_processes(accumulator)
     result: dict[str, Any] = metrics.compute()
-    result["loss"] = loss / max(1, result["num_videos"])
-    return result
+    result["loss"] = sum(gathered(loss)) / max(1, result["num_videos"])
+    return from_main(result)
 
 
-def to_tensors(inputs: Any) -> Any:
-    """Arrays, in tuples or dicts or by themselves, as tensors on the device."""
-    if isinstance(inputs, np.ndarray):
-        return paddle.to_tensor(inputs)
-    if isinstance(inputs, dict):
-        return {name: to_tensors(value) for name, value in inputs.items()}
-    return tuple(to_tensors(value) for value in inputs)
+def to_tensors(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A batch's inputs on the device; features that are bytes become numbers there, zero where masked."""
+    tensors = tuple(_to_tensor(value) for value in inputs)
+    if isinstance(inputs[0], np.ndarray):
+        return tensors
+    features, masks = tensors
+    return {name: _dequantized(x, masks[name]) for name, x in features.items()}, masks
+
+
+def _to_tensor(value: np.ndarray | dict[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        return {name: paddle.to_tensor(array) for name, array in value.items()}
+    return paddle.to_tensor(value)
+
+
+def _dequantized(x: Tensor, mask: Tensor) -> Tensor:
+    """(N, T, D) float32 of quantised features; others as they are."""
+    if x.dtype != paddle.uint8:
+        return x
+    real = mask.unsqueeze(-1).astype("float32")  # (N, T, 1)
+    return (x.astype("float32") * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS) * real
+
+
+def _merge_processes(accumulator: Any) -> None:
+    """Adds what the other processes' accumulators have seen."""
+    for number, other in enumerate(gathered(accumulator)):
+        if number != rank():
+            accumulator.merge(other)

@@ -23,6 +23,7 @@ from videotag.engine.evaluate import to_tensors
 from videotag.engine.feature_augment import augment, is_augmented
 from videotag.engine.losses import asymmetric_loss, task_loss, task_scores
 from videotag.engine.optim import build_optimizer, learning_rate
+from videotag.engine.parallel import rank, sum_gradients, world_size
 from videotag.errors import ConfigError, DeviceError
 from videotag.registry import Task
 
@@ -81,11 +82,11 @@ class Learner:
             if own and all(parameter.stop_gradient for parameter in own):
                 layer.eval()
 
-    def learn(self, batch: Batch, *, step: int, seed: int) -> tuple[Tensor, float]:
+    def learn(self, batch: Batch | None, *, step: int, seed: int) -> tuple[Tensor, float]:
         """One step on one batch.
 
         Args:
-            batch: of N videos.
+            batch: of N videos; of several processes, this one's part of it, None if it has none.
             step: from 0 over all epochs.
             seed: of this step's dropout and augmentation, so that no random generator's state
                 need be kept.
@@ -97,19 +98,39 @@ class Learner:
         rate = learning_rate(step, self._train, self._steps_per_epoch)
         self._optimizer.set_lr(rate)
         total = paddle.zeros([])
-        for inputs, labels in self._parts(batch, np.random.default_rng(seed)):
+        num_videos = len(batch.video_ids) if batch else 0
+        rng = np.random.default_rng([seed, rank()])
+        for inputs, labels in self._parts(batch, rng) if batch else ():
             with self._precision():
                 logits = self.model(*inputs)
             loss = self._loss(inputs, logits.astype("float32"), labels)
             if self._train.loss_reduction == "mean":
-                loss = loss / len(batch.video_ids)
+                loss = loss / num_videos
             self._scaler.scale(loss).backward()
             total = total + loss.detach()
+        if world_size() > 1:
+            total = self._join_gradients(total, num_videos)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.clear_grad()
         self._update_mean()
         return total, rate
+
+    def _join_gradients(self, loss: Tensor, num_videos: int) -> Tensor:
+        """Lets the gradients be those of all processes' videos; returns the loss over these."""
+        is_mean = self._train.loss_reduction == "mean"
+        weight = float(num_videos) if is_mean else 1.0
+        parameters = self.model.parameters()
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad * weight
+        sums = sum_gradients(parameters, paddle.stack([loss * weight, paddle.to_tensor(weight)]))
+        if not is_mean:
+            return sums[0]
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad / sums[1]
+        return sums[0] / sums[1]
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[nn.Layer]:

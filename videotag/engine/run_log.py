@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -19,21 +20,22 @@ class RunLog:
     """Appends to save_dir/train_log.jsonl, a JSON object a line; a run begins with a "start" line.
 
     Args:
-        save_dir: made if it is not there.
+        save_dir: made if it is not there; None writes no file.
         scalars: of open_scalars.
 
     Raises:
         OutputError: the file cannot be written.
     """
 
-    def __init__(self, save_dir: Path, scalars: Any = None) -> None:
+    def __init__(self, save_dir: Path | None, scalars: Any = None) -> None:
         self._scalars = scalars
+        path = Path(os.devnull) if save_dir is None else save_dir / LOG_FILE
         try:
-            save_dir.mkdir(parents=True, exist_ok=True)
-            self._file = (save_dir / LOG_FILE).open("a", encoding="utf-8")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise OutputError(
-                f"{save_dir / LOG_FILE}: cannot write ({error.strerror}); choose another --save_dir"
+                f"{path}: cannot write ({error.strerror}); choose another --save_dir"
             ) from error
 
     def write(self, event: str, *, step: int, **values: Any) -> None:

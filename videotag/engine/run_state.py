@@ -1,8 +1,9 @@
 """What a broken-off training run needs to go on: checkpoints with a digest, the newest whole one found again.
 
 A checkpoint is {stem}.pdparams (weights), {stem}.pdopt (optimizer and the like, arrays too) and {stem}.json,
-the card, with step, best epoch and the digest of both files. The card is written last: without it there is no
-checkpoint, so a kill at any moment leaves the one before.
+the card, with the progress and the digest of both files. The card is written last: without it there is no
+checkpoint, so a kill at any moment leaves the one before. The stem is {model}_epoch{N} after an epoch, and
+{model}_epoch{N}_step{K} after K steps of one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from videotag.errors import OutputError, WeightsError
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
+_STEM = re.compile(r"(?P<name>.*)_epoch(?P<epoch>\d+)(_step(?P<step>\d+))?", re.DOTALL)
 STATES_KEPT = 2  # if the last one is damaged, the one before is there
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Progress:
 
     Attributes:
         epoch: epochs finished.
+        step: steps done of the next one.
         seed: of the run.
         videos: digest of the training list.
         valid: digest of the validation list.
@@ -49,6 +52,7 @@ class Progress:
     best_epoch: int | None = None
     best: dict[str, Any] | None = None
     without_gain: int = 0
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,11 @@ class Checkpoint:
     weights_path: Path
     arrays: dict[str, np.ndarray]
     progress: Progress
+
+
+def checkpoint_path(save_dir: Path, name: str, epoch: int, step: int = 0) -> Path:
+    """The weights of a checkpoint after an epoch, counted from 0, or after the first `step` steps of it."""
+    return save_dir / f"{name}_epoch{epoch}{f'_step{step}' if step else ''}.pdparams"
 
 
 def save_state(weights_path: Path, arrays: Mapping[str, np.ndarray], progress: Progress) -> None:
@@ -85,7 +94,7 @@ def load_newest(save_dir: Path, name: str) -> Checkpoint | None:
     """
     for weights_path in _checkpoints(save_dir, name):
         try:
-            return _load(weights_path)
+            return load_checkpoint(weights_path)
         except (WeightsError, ValueError, KeyError, TypeError, OSError) as error:
             text = " ".join(str(error).split())
             logger.warning("%s: damaged (%s); going back to the one before", weights_path, text)
@@ -96,20 +105,40 @@ def load_newest(save_dir: Path, name: str) -> Checkpoint | None:
     return None
 
 
+def load_checkpoint(weights_path: Path) -> Checkpoint:
+    """The checkpoint of these weights.
+
+    Raises:
+        WeightsError, ValueError, KeyError, TypeError, OSError: it is damaged.
+    """
+    state_path, card_path = _companions(weights_path)
+    card = json.loads(card_path.read_text(encoding="utf-8"))
+    digests = card.pop("sha256")
+    for path in (weights_path, state_path):
+        if file_digest(path) != digests[path.name]:
+            raise WeightsError(f"{path}: its content is not what was written")
+    return Checkpoint(weights_path, read_weights(state_path), Progress(**card))
+
+
 def drop_old(save_dir: Path, name: str, *, keep: int | None, best: Path | None) -> None:
     """Deletes the states that are not needed to go on and, with `keep`, the weights of older checkpoints.
+
+    Of checkpoints within an epoch nothing is left when the epoch is done.
 
     Args:
         save_dir: of the run.
         name: of the model.
-        keep: checkpoints that stay; None keeps all weights.
+        keep: checkpoints that stay; None keeps the weights of all epochs.
         best: weights that stay in any case.
     """
-    for weights_path in _weights(save_dir, name)[STATES_KEPT if keep is None else keep :]:
+    newest_first = _weights(save_dir, name)
+    stay = newest_first if _in_epoch(newest_first[0]) else [p for p in newest_first if not _in_epoch(p)]
+    stay = stay[: STATES_KEPT if keep is None else keep]
+    for weights_path in (path for path in newest_first if path not in stay):
         state_path, card_path = _companions(weights_path)
         card_path.unlink(missing_ok=True)  # first: a card promises the others
         state_path.unlink(missing_ok=True)
-        if keep is not None and weights_path != best:
+        if (keep is not None or _in_epoch(weights_path)) and weights_path != best:
             weights_path.unlink(missing_ok=True)
 
 
@@ -119,7 +148,8 @@ def set_aside(save_dir: Path, *, resume: bool = False) -> Path | None:
     Two runs in one folder, of one model or of two, would leave weights beside another's config and labels.
     Weights that no run wrote, being of no epoch, stay where they are.
     """
-    names = {re.sub(r"_epoch\d+$", "", path.stem) for path in save_dir.glob("*_epoch*.pdparams")}
+    stems = [_STEM.fullmatch(path.stem) for path in save_dir.glob("*_epoch*.pdparams")]
+    names = {stem["name"] for stem in stems if stem}
     if not names and (resume or not (save_dir / LOG_FILE).exists()):
         return None  # a job that is started again and again before its first checkpoint goes on in its log
     files = [save_dir / file for file in (CONFIG_FILE, LABELS_FILE, LOG_FILE)]
@@ -141,30 +171,26 @@ def set_aside(save_dir: Path, *, resume: bool = False) -> Path | None:
     return folder
 
 
-def _load(weights_path: Path) -> Checkpoint:
-    state_path, card_path = _companions(weights_path)
-    card = json.loads(card_path.read_text(encoding="utf-8"))
-    digests = card.pop("sha256")
-    for path in (weights_path, state_path):
-        if file_digest(path) != digests[path.name]:
-            raise WeightsError(f"{path}: its content is not what was written")
-    return Checkpoint(weights_path, read_weights(state_path), Progress(**card))
-
-
 def _companions(weights_path: Path) -> tuple[Path, Path]:
     return weights_path.with_suffix(".pdopt"), weights_path.with_suffix(".json")
 
 
 def _weights(save_dir: Path, name: str) -> list[Path]:
-    """The weights of all epochs, the newest first."""
+    """The weights of all checkpoints, the newest first."""
     numbered = []
     for path in save_dir.glob(f"{name}_epoch*.pdparams"):
-        found = re.fullmatch(rf"{re.escape(name)}_epoch(\d+)", path.stem)
-        if found:
-            numbered.append((int(found[1]), path))
+        found = _STEM.fullmatch(path.stem)
+        if found and found["name"] == name:
+            epoch, step = int(found["epoch"]), int(found["step"] or 0)
+            numbered.append(((epoch, step) if step else (epoch + 1, 0), path))
     return [path for _, path in sorted(numbered, reverse=True)]
 
 
+def _in_epoch(weights_path: Path) -> bool:
+    found = _STEM.fullmatch(weights_path.stem)
+    return bool(found and found["step"])
+
+
 def _checkpoints(save_dir: Path, name: str) -> list[Path]:
-    """The weights of all epochs that have a card, the newest first."""
+    """The weights of all checkpoints that have a card, the newest first."""
     return [path for path in _weights(save_dir, name) if _companions(path)[1].is_file()]

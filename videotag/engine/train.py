@@ -7,10 +7,9 @@ one does.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,15 +21,43 @@ from paddle import nn
 
 from videotag.atomic import link_atomic, remove_partial
 from videotag.config import Config, TrainSection, load_config
-from videotag.datasets.batches import check_single_labels
+from videotag.datasets.batches import Dataset, check_single_labels
+from videotag.datasets.features import FeatureFiles
 from videotag.engine.checkpoint import load_weights, save_weights, start_from, write_card
-from videotag.engine.data import check_data, evaluation_batches, training_batches
+from videotag.engine.data import evaluation_batches, open_dataset, training_batches
 from videotag.engine.ensemble import load_teachers
 from videotag.engine.evaluate import BEST_METRIC, evaluate
 from videotag.engine.learner import Learner
+from videotag.engine.parallel import (
+    average_buffers,
+    from_main,
+    gathered,
+    is_main,
+    main_says,
+    on_main,
+    rank,
+    world_size,
+)
 from videotag.engine.run_log import RunLog, open_scalars
-from videotag.engine.run_state import Checkpoint, Progress, drop_old, load_newest, save_state, set_aside
-from videotag.errors import ConfigError, FileListError, MediaError, VideotagError, one_error
+from videotag.engine.run_state import (
+    Checkpoint,
+    Progress,
+    checkpoint_path,
+    drop_old,
+    load_checkpoint,
+    load_newest,
+    save_state,
+    set_aside,
+)
+from videotag.errors import (
+    ConfigError,
+    FeatureFileError,
+    FileListError,
+    MediaError,
+    RecordError,
+    VideotagError,
+    one_error,
+)
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry
 from videotag.labels import load_imagenet_names, read_labels
@@ -45,6 +72,7 @@ _FREE_KEYS = {
     "TRAIN": {
         *("epoch", "use_gpu", "num_gpus", "num_samples", "keep", "early_stop", "filelist", "pretrain"),
         *("extend_labels", "old_label_file", "num_reader_threads", "buf_size", "stall_limit_sec"),
+        "checkpoint_minutes",
     },
 }
 logger = logging.getLogger(__name__)
@@ -109,35 +137,39 @@ def train_model(
     """
     train, name = config.train, config.entry.name
     validated = bool(valid_entries and valid_interval)
-    steps_per_epoch = _check_lists(config, train_entries, valid_entries, validated=validated)
+    data, valid_data = _open_data(config, train_entries, valid_entries, validated=validated)
+    steps_per_epoch = _count_steps(len(data), train)
     teacher = load_teachers(config, labels, save_dir=save_dir)
-    scalars = open_scalars(visualdl_dir)
-    with folder_lock(save_dir):
-        remove_partial(save_dir)
-        found = load_newest(save_dir, name) if resume else None
-        lists = {"videos": _digest(train_entries), "valid": _digest(valid_entries)}
+    scalars = open_scalars(visualdl_dir) if is_main() else None
+    with on_main(folder_lock(save_dir)):
+        if is_main():
+            remove_partial(save_dir)
+        found = _newest(save_dir, name) if resume else None
+        lists = {"videos": data.digest, "valid": valid_data.digest if valid_data else ""}
         progress, model = _begin(config, found, save_dir, lists=lists, labels=labels)
         options = {"num_classes": config.model.num_classes, "teacher": teacher}
         learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch, **options)
         if found:
             learner.restore(found.arrays)
             done = f"{progress.epoch} of {train.epoch} epochs"
+            done += f" and {progress.step} of {steps_per_epoch} steps" if progress.step else ""
             logger.info("going on after %s, from %s", done, found.weights_path)
             if train.pretrain:
                 logger.info("TRAIN.pretrain is not looked at: the run has weights of its own")
-        else:  # only now is there nothing left that could be the user's mistake
+        elif is_main():  # only now is there nothing left that could be the user's mistake
             aside = set_aside(save_dir, resume=resume)
             if aside:
                 logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
             write_card(save_dir, config, labels)
 
-        with RunLog(save_dir, scalars) as log:
-            counts = {"num_samples": len(train_entries), "num_valid": len(valid_entries)}
-            log.write("start", step=progress.epoch * steps_per_epoch, seed=progress.seed, **counts)
+        with RunLog(save_dir if is_main() else None, scalars) as log:
+            counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
+            step = progress.epoch * steps_per_epoch + progress.step
+            log.write("start", step=step, seed=progress.seed, processes=world_size(), **counts)
             run = _Run(
                 config=config,
-                train_entries=train_entries,
-                valid_entries=valid_entries,
+                data=data,
+                valid_data=valid_data,
                 save_dir=save_dir,
                 valid_interval=valid_interval,
                 log_interval=log_interval,
@@ -149,25 +181,45 @@ def train_model(
                 progress = run.epoch(progress)
         best_path = _link(save_dir, name, progress)
         last_path = save_dir / f"{name}.pdparams"
-        return TrainResult(best_path or last_path, last_path, progress.best or {}, run.failed)
+        failed = {video: why for part in gathered(run.failed) for video, why in part.items()}
+        return TrainResult(best_path or last_path, last_path, progress.best or {}, failed)
 
 
-def _check_lists(
+def _newest(save_dir: Path, name: str) -> Checkpoint | None:
+    """The checkpoint to go on from, the same one for every process."""
+    found = load_newest(save_dir, name) if is_main() else None
+    path = from_main(found.weights_path if found else None)
+    return found if is_main() or path is None else load_checkpoint(path)
+
+
+def _open_data(
     config: Config,
     train_entries: Sequence[ListEntry],
     valid_entries: Sequence[ListEntry],
     *,
     validated: bool,
-) -> int:
-    """Finds what is wrong with the lists before work starts; returns the steps per epoch."""
-    check_data(config, [*train_entries, *valid_entries])
+) -> tuple[Dataset, Dataset | None]:
+    """The videos to learn and to validate on; finds what is wrong with the lists before work starts."""
+    if config.train.early_stop and not validated:
+        raise ConfigError("TRAIN.early_stop: nothing is validated; set VALID.filelist, or leave it out")
+    opened: list[Dataset | None] = []
+    errors: list[VideotagError] = []
+    for entries, section in ((train_entries, config.train), (valid_entries, config.valid)):
+        try:
+            opened.append(open_dataset(config, entries, section) if entries else None)
+        except (FeatureFileError, RecordError) as error:
+            errors.append(error)
+    if errors:
+        raise type(errors[0])("\n".join(map(str, errors)))
+    data, valid_data = opened
+    assert data is not None
+    if isinstance(data, FeatureFiles) and isinstance(valid_data, FeatureFiles):
+        data.check_same_extractor(valid_data)
     if config.task == "single_label":
         check_single_labels(train_entries, config.train.filelist)
         check_single_labels(valid_entries, config.valid.filelist)
-    if config.train.early_stop and not validated:
-        raise ConfigError("TRAIN.early_stop: nothing is validated; set VALID.filelist, or leave it out")
-    _warn_of_old_values(config, len(train_entries))
-    return _count_steps(len(train_entries), config.train)
+    _warn_of_old_values(config, len(data))
+    return data, valid_data
 
 
 def _begin(
@@ -187,7 +239,7 @@ def _begin(
             logger.warning("VALID is not the list that the run began with: the best epoch is chosen anew")
             progress = replace(progress, valid=lists["valid"], best_epoch=None, best=None, without_gain=0)
     else:
-        seed = secrets.randbelow(2**31) if train.seed is None else train.seed
+        seed = from_main(secrets.randbelow(2**31)) if train.seed is None else train.seed
         progress = Progress(epoch=0, seed=seed, videos=lists["videos"], valid=lists["valid"])
     paddle.seed(progress.seed)
     model: nn.Layer = config.entry.cls(config.model)
@@ -208,8 +260,8 @@ class _Run:
     """
 
     config: Config
-    train_entries: Sequence[ListEntry]
-    valid_entries: Sequence[ListEntry]
+    data: Dataset
+    valid_data: Dataset | None
     save_dir: Path
     valid_interval: int
     log_interval: int
@@ -220,37 +272,51 @@ class _Run:
     failed: dict[str, str] = field(default_factory=dict)
 
     def epoch(self, progress: Progress) -> Progress:
-        """Trains one epoch, validates and writes its checkpoint; returns the progress after it."""
-        epoch, train, name = progress.epoch, self.config.train, self.config.entry.name
-        self._learn(epoch, progress.seed)
-        path = _epoch_path(self.save_dir, name, epoch)
-        progress = replace(progress, epoch=epoch + 1)
+        """Trains one epoch, or what is left of it, validates and writes its checkpoint; the progress then."""
+        epoch, train = progress.epoch, self.config.train
+        self._learn(progress)
+        progress = replace(progress, epoch=epoch + 1, step=0)
+        average_buffers(self.learner.model)
         with self.learner.averaged() as averaged:
-            save_weights(averaged, path)
+            if is_main():
+                save_weights(averaged, self._path(progress))
             is_due = self.valid_interval and (epoch + 1) % self.valid_interval == 0
-            if self.valid_entries and self.valid_interval and (is_due or epoch + 1 == train.epoch):
+            if self.valid_data and self.valid_interval and (is_due or epoch + 1 == train.epoch):
                 progress = self._validate(averaged, progress)
-        save_state(path, self.learner.state(), progress)
-        drop_old(self.save_dir, name, keep=train.keep, best=_link(self.save_dir, name, progress))
+        self._complete(progress)
         return progress
 
-    def _learn(self, epoch: int, seed: int) -> None:
+    def _learn(self, progress: Progress) -> None:
+        epoch, train = progress.epoch, self.config.train
         self.learner.start_epoch()
         batches = training_batches(
-            self.config, self.train_entries, epoch=epoch, seed=seed, on_error=self._left_out
+            self.config,
+            self.data,
+            epoch=epoch,
+            seed=progress.seed,
+            on_error=self._left_out,
+            first_step=progress.step,
         )
-        steps = track(batches, f"epoch {epoch}", self.steps_per_epoch)
+        saved_sec = time.monotonic()
+        steps = track(batches, f"epoch {epoch}", self.steps_per_epoch - progress.step)
         loss = None
-        for step, batch in enumerate(steps, start=epoch * self.steps_per_epoch):
-            loss, rate = self.learner.learn(batch, step=step, seed=_step_seed(seed, step))
+        for done, batch in enumerate(steps, start=progress.step + 1):
+            if batch is None and world_size() == 1:
+                continue
+            step = epoch * self.steps_per_epoch + done - 1
+            loss, rate = self.learner.learn(batch, step=step, seed=_step_seed(progress.seed, step))
             self.first_loss = loss.item() if self.first_loss is None else self.first_loss
             if step % self.log_interval == 0:
                 value = _finite(loss.item(), step)
                 self.log.write("train", step=step, epoch=epoch, loss=value, learning_rate=rate)
+                is_due = 0 < train.checkpoint_minutes * 60 < time.monotonic() - saved_sec
+                if main_says(is_due) and done < self.steps_per_epoch:
+                    self._checkpoint(replace(progress, step=done))
+                    saved_sec = time.monotonic()
         if loss is None:
             raise FileListError(
-                f"{self.config.train.filelist}: not one of its videos could be decoded; check the paths, or "
-                "try one with `videotag tag`"
+                f"{train.filelist}: not one of its videos could be read; check the paths, or try one with "
+                "`videotag tag` or `videotag predict`"
             )
         last_loss = _finite(loss.item(), step)  # before weights that are no numbers are saved
         if self.first_loss is not None and last_loss > EXPLODED * self.first_loss:
@@ -260,9 +326,28 @@ class _Run:
                 last_loss,
             )
 
+    def _checkpoint(self, progress: Progress) -> None:
+        """Writes what --resume needs in the middle of an epoch."""
+        with self.learner.averaged() as averaged:
+            if is_main():
+                save_weights(averaged, self._path(progress))
+        self._complete(progress)
+
+    def _complete(self, progress: Progress) -> None:
+        """Makes a checkpoint of the weights written, and drops those that are no longer needed."""
+        if is_main():
+            name = self.config.entry.name
+            save_state(self._path(progress), self.learner.state(), progress)
+            best = _link(self.save_dir, name, progress)
+            drop_old(self.save_dir, name, keep=self.config.train.keep, best=best)
+
+    def _path(self, progress: Progress) -> Path:
+        return _path(self.save_dir, self.config.entry.name, progress)
+
     def _validate(self, model: nn.Layer, progress: Progress) -> Progress:
         config, epoch = self.config, progress.epoch - 1
-        batches = evaluation_batches(config, self.valid_entries, config.valid, on_error=self._left_out)
+        assert self.valid_data is not None
+        batches = evaluation_batches(self.valid_data, config.valid, on_error=self._left_out)
         metrics = evaluate(model, batches, task=config.task)
         self.log.write("valid", step=progress.epoch * self.steps_per_epoch, epoch=epoch, **metrics)
         metric = BEST_METRIC[config.task]
@@ -271,8 +356,8 @@ class _Run:
         return replace(progress, without_gain=progress.without_gain + 1)
 
     def _left_out(self, video: str, error: VideotagError) -> None:
-        """Notes a file that cannot be read: whether a video can be decoded only shows when it is tried."""
-        if not isinstance(error, MediaError):
+        """Notes a video that cannot be read, which only shows when it is tried."""
+        if not isinstance(error, MediaError | RecordError):
             raise error
         if video not in self.failed:
             logger.warning("left out: %s", error)
@@ -345,25 +430,27 @@ def _link(save_dir: Path, name: str, progress: Progress) -> Path | None:
 
     Also after a resume, since a kill may have come just before.
     """
-    link_atomic(_epoch_path(save_dir, name, progress.epoch - 1), save_dir / f"{name}.pdparams")
-    if progress.best_epoch is None:
-        return None
-    best_path = _epoch_path(save_dir, name, progress.best_epoch)
-    link_atomic(best_path, save_dir / f"{name}_best.pdparams")
+    best_path = None
+    if progress.best_epoch is not None:
+        best_path = checkpoint_path(save_dir, name, progress.best_epoch)
+    if is_main():
+        link_atomic(_path(save_dir, name, progress), save_dir / f"{name}.pdparams")
+        if best_path is not None:
+            link_atomic(best_path, save_dir / f"{name}_best.pdparams")
     return best_path
 
 
-def _epoch_path(save_dir: Path, name: str, epoch: int) -> Path:
-    return save_dir / f"{name}_epoch{epoch}.pdparams"
-
-
-def _digest(entries: Sequence[ListEntry]) -> str:
-    text = json.dumps([(entry.path, entry.label_ids) for entry in entries])
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+def _path(save_dir: Path, name: str, progress: Progress) -> Path:
+    """The weights of the checkpoint at this progress."""
+    if progress.step:
+        return checkpoint_path(save_dir, name, progress.epoch, progress.step)
+    return checkpoint_path(save_dir, name, progress.epoch - 1)
 
 
 def _step_seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0]) % 2**31
+    """Of a step's dropout; another one for every process."""
+    words = [seed, step, rank()] if rank() else [seed, step]
+    return int(np.random.SeedSequence(words).generate_state(1)[0]) % 2**31
 
 
 def _count_steps(num_samples: int, train: TrainSection) -> int:
@@ -385,8 +472,12 @@ def _warn_of_old_values(config: Config, num_samples: int) -> None:
         logger.warning(
             "TRAIN.num_samples is %s, the list has %d, which counts", train.num_samples, num_samples
         )
-    if train.num_gpus not in (None, 1):
-        logger.warning("TRAIN.num_gpus is %s, training runs on 1 device with the whole batch", train.num_gpus)
+    if train.num_gpus not in (None, world_size()):
+        logger.warning(
+            "TRAIN.num_gpus is %s, training runs on %d, which together take the whole batch",
+            train.num_gpus,
+            world_size(),
+        )
     summed = config.entry.kind == "tagger" and "loss_reduction" not in train.model_fields_set
     if summed and train.weight_decay >= LARGE_WEIGHT_DECAY:
         logger.warning(

@@ -20,6 +20,7 @@ from typing import Literal
 
 from videotag.atomic import write_text
 from videotag.errors import FileListError, one_error
+from videotag.formats.record_files import is_record_file
 from videotag.formats.text import read_text
 
 _EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
@@ -50,7 +51,7 @@ def read_filelist(
 
     Args:
         path: the list; UTF-8, with or without a byte order mark.
-        labels: whether every line must have at least one class id.
+        labels: whether every line must have at least one class id; files of records have none, ever.
         num_classes: every class id must be below; None: any.
         must_exist: whether every path must be a file or folder, seen from the working folder.
         counted: a list of folders of frames, `folder num_frames label label ...`.
@@ -77,7 +78,10 @@ def read_filelist(
         label_fields = label_fields[1:] if counted else label_fields
         label_ids, wrong_labels = _parse_labels(label_fields, num_classes)
         found = found or wrong_labels
-        if labels == "required" and not label_fields:
+        if is_record_file(name):
+            if label_fields:
+                found.append("class ids behind a file of records, which holds its own; remove them")
+        elif labels == "required" and not label_fields:
             found.append("no label; write the class ids after the path")
         # Wrong fields are mostly the rest of a path with blanks, whose beginning is no file either.
         found += _check_path(name, must_exist and not found)

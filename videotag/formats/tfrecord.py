@@ -11,11 +11,13 @@ import contextlib
 import logging
 import os
 import zlib
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, Protocol, TypeAlias
 
+import numpy as np
 from crc32c import crc32c
 
 from videotag.atomic import open_atomic
@@ -70,6 +72,61 @@ def read_records(path: str | Path, *, on_error: OnError = "raise") -> Iterator[R
             yield Record(data, place)
             number += 1
             offset += _HEADER_SIZE + len(data) + _CRC_SIZE
+
+
+def record_sizes(path: str | Path) -> np.ndarray:
+    """Bytes of every record's data, (n,) int64; the data themselves are neither kept nor checked.
+
+    Of a plain file only the headers are read; one that is packed must be unpacked for it.
+
+    Raises:
+        RecordError: missing, not a TFRecord file, truncated, or the checksum of a length is wrong.
+    """
+    with _opened(path) as source:
+        sizes = array("q")
+        offset = 0
+        while True:
+            place = f"{path}: record {len(sizes)} at {source.unit} {offset}"
+            size = _skip_record(source, place)
+            if size is None:
+                return np.array(sizes, np.int64)
+            sizes.append(size)
+            offset += _HEADER_SIZE + size + _CRC_SIZE
+
+
+def read_record(path: str | Path, *, number: int, offset: int) -> Record:
+    """One record of a plain file.
+
+    Args:
+        path: the file.
+        number: of the record, for messages.
+        offset: bytes from the file's start, as sizes of the records before it tell: 16 more for each.
+
+    Raises:
+        RecordError: missing, truncated there, or a checksum is wrong.
+    """
+    with _opened(path) as source:
+        place = f"{path}: record {number} at {source.unit} {offset}"
+        source.skip(offset)
+        data = _next_record(source, place)
+        if data is None:
+            raise RecordError(f"{place}: truncated: the file ends before it; {_AGAIN}")
+        return Record(data, place)
+
+
+def record_offsets(sizes: np.ndarray) -> np.ndarray:
+    """Where records of these sizes begin in a plain file; (n,) int64, bytes."""
+    return np.cumsum(sizes + (_HEADER_SIZE + _CRC_SIZE)) - (sizes + (_HEADER_SIZE + _CRC_SIZE))
+
+
+def is_packed(path: str | Path) -> bool:
+    """Whether the file is gzip or zlib, of which no record can be read without those before it.
+
+    Raises:
+        RecordError: the file cannot be read.
+    """
+    with _opened(path) as source:
+        return isinstance(source, _Unpacked)
 
 
 def write_records(
@@ -127,8 +184,22 @@ def _next_record(source: _Source, place: str) -> bytes | None:
         raise RecordError(f"{place}: cannot be unpacked ({error}): damaged or truncated; {_AGAIN}") from error
 
 
-def _read_data(source: _Source, header: bytes, place: str) -> bytes:
-    """The data of the record whose header was just read."""
+def _skip_record(source: _Source, place: str) -> int | None:
+    """The size of the next record's data, which is passed over; None at the file's end."""
+    try:
+        header = source.read(_HEADER_SIZE)
+        if not header:
+            return None
+        length = _length(source, header, place)
+        if source.skip(length + _CRC_SIZE) < length + _CRC_SIZE:
+            raise RecordError(_cut_short(place, length))
+        return length
+    except zlib.error as error:
+        raise RecordError(f"{place}: cannot be unpacked ({error}): damaged or truncated; {_AGAIN}") from error
+
+
+def _length(source: _Source, header: bytes, place: str) -> int:
+    """Bytes of data of the record whose header was just read."""
     if len(header) < _HEADER_SIZE:
         raise RecordError(f"{place}: truncated: the file ends inside the record's header; {_AGAIN}")
     if _masked_crc(header[:8]) != header[8:]:
@@ -139,10 +210,20 @@ def _read_data(source: _Source, header: bytes, place: str) -> bytes:
             f"{place}: truncated: a record of {length} bytes, but {source.bytes_left} is the most that"
             f" the file can still hold; {_AGAIN}"
         )
+    return length
+
+
+def _cut_short(place: str, length: int) -> str:
+    return f"{place}: truncated: the file ends inside the record of {length} bytes; {_AGAIN}"
+
+
+def _read_data(source: _Source, header: bytes, place: str) -> bytes:
+    """The data of the record whose header was just read."""
+    length = _length(source, header, place)
     data = source.read(length)
     crc = source.read(_CRC_SIZE)
     if len(crc) < _CRC_SIZE:
-        raise RecordError(f"{place}: truncated: the file ends inside the record of {length} bytes; {_AGAIN}")
+        raise RecordError(_cut_short(place, length))
     if _masked_crc(data) != crc:
         raise RecordError(f"{place}: wrong checksum of the data: damaged; {_AGAIN}")
     return data
@@ -160,6 +241,9 @@ class _Source(Protocol):
     def read(self, size: int) -> bytes:
         """The next `size` bytes, fewer at the end."""
 
+    def skip(self, size: int) -> int:
+        """Passes over `size` bytes, fewer at the end; how many."""
+
 
 class _Plain:
     """A file as it is."""
@@ -174,6 +258,12 @@ class _Plain:
         data = self._file.read(min(size, self.bytes_left))
         self.bytes_left -= len(data)
         return data
+
+    def skip(self, size: int) -> int:
+        size = min(size, self.bytes_left)
+        self._file.seek(size, os.SEEK_CUR)
+        self.bytes_left -= size
+        return size
 
 
 class _Unpacked:
@@ -198,6 +288,12 @@ class _Unpacked:
                 raise zlib.error("it ends too early")
             parts += part
         return bytes(parts)
+
+    def skip(self, size: int) -> int:
+        left = size
+        while left and (part := self.read(min(left, _CHUNK))):
+            left -= len(part)
+        return size - left
 
     def _at_end(self) -> bool:
         """Whether all is unpacked. Packed files may stand one behind the other, and end in zeros."""

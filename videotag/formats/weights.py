@@ -151,7 +151,7 @@ def _choose_in_folder(folder: Path) -> Path:
     paddle = [file for file in files if file.suffix == ".pdparams"]
     kinds = [
         [file for file in paddle if file.stem.endswith("_best")],
-        [file for file in paddle if not re.search(r"_epoch\d+$", file.stem)],
+        [file for file in paddle if not re.search(r"_epoch\d+(_step\d+)?$", file.stem)],
         paddle,
         files,
     ]

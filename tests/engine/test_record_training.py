@@ -1,0 +1,208 @@
+"""Training, evaluation and prediction straight from files of records; resumed in the middle of an epoch."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from videotag.cli.main import main
+from videotag.config import load_config
+from videotag.engine.evaluate import to_tensors
+from videotag.engine.run_state import load_newest
+from videotag.engine.train import train_model
+from videotag.errors import ConfigError, FileListError
+from videotag.formats.filelist import read_filelist
+from videotag.formats.weights import read_weights
+from videotag.formats.yt8m_records import YT8MRecord, dequantize, quantize, write_yt8m
+from videotag.models import load_models
+
+load_models()
+
+NAME = "AttentionLSTM"
+YAML = """
+MODEL:
+  name: AttentionLSTM
+  feature_names: [rgb, audio]
+  feature_dims: [6, 3]
+  embedding_size: 8
+  lstm_size: 5
+  fc_sizes: [16, 8]
+  num_classes: 4
+  topk: 3
+TRAIN: {epoch: 2, batch_size: 4, learning_rate: 0.01, filelist: train.list, seed: 3, use_gpu: false}
+VALID: {batch_size: 3, filelist: val.list}
+TEST: {batch_size: 3, filelist: val.list}
+INFER: {batch_size: 2, filelist: val.list}
+"""
+
+
+def make_records(count, rng):
+    for i in range(count):
+        labels = np.sort(rng.choice(4, size=rng.integers(1, 3), replace=False))
+        rgb = 0.1 * rng.standard_normal((int(rng.integers(1, 9)), 6))
+        rgb[rng.integers(len(rgb)), labels] += 1.5
+        audio = rng.standard_normal((len(rgb), 3))
+        yield YT8MRecord(f"v{i}", labels, {"rgb": quantize(rgb), "audio": quantize(audio)})
+
+
+@pytest.fixture
+def records_dir(work_dir):
+    """Files of records and the same videos as .npz, lists of both, labels.txt and tagger.yaml."""
+    rng = np.random.default_rng(0)
+    splits = {"train": list(make_records(18, rng)), "val": list(make_records(7, rng))}
+    for split, records in splits.items():
+        half = (len(records) + 1) // 2
+        write_yt8m(f"{split}0.tfrecord", records[:half])
+        write_yt8m(f"{split}1.tfrecord", records[half:])
+        (work_dir / f"{split}.list").write_text(f"{split}0.tfrecord\n{split}1.tfrecord\n")
+        lines = []
+        for record in records:
+            path = f"{split}_{record.video_id}.npz"
+            np.savez(path, **{name: dequantize(x) for name, x in record.features.items()})
+            lines.append(" ".join([path, *map(str, record.labels)]))
+        (work_dir / f"{split}_npz.list").write_text("\n".join(lines) + "\n")
+    (work_dir / "labels.txt").write_text("cat\ndog\nbird\n鲸\n", encoding="utf-8")
+    (work_dir / "tagger.yaml").write_text(YAML)
+    return work_dir
+
+
+def train(save_dir, *, overrides=(), resume=False, log_interval=1):
+    config = load_config("tagger.yaml", overrides=list(overrides))
+    entries = read_filelist(config.train.filelist, labels="required", num_classes=4)
+    valid = read_filelist(config.valid.filelist, num_classes=4)
+    return train_model(config, entries, valid, save_dir=save_dir, resume=resume, log_interval=log_interval)
+
+
+def same_weights(one, two):
+    one, two = read_weights(one), read_weights(two)
+    return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def losses(save_dir):
+    lines = (save_dir / "train_log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [event["loss"] for event in map(json.loads, lines) if event["event"] == "train"]
+
+
+def test_bytes_become_the_published_numbers_on_the_device_and_zero_behind_the_end():
+    x = np.arange(256, dtype=np.uint8).reshape(2, 16, 8)
+    mask = np.ones((2, 16), bool)
+    mask[1, 10:] = False
+    features, masks = to_tensors(({"rgb": x}, {"rgb": mask}))
+    expected = dequantize(x) * mask[..., None]
+    np.testing.assert_allclose(features["rgb"].numpy(), expected, atol=3e-7)
+    assert np.array_equal(masks["rgb"].numpy(), mask)
+    floats = np.ones((1, 2, 3), np.float32)
+    kept, _ = to_tensors(({"rgb": floats}, {"rgb": np.ones((1, 2), bool)}))
+    assert np.array_equal(kept["rgb"].numpy(), floats)
+
+
+def test_validation_on_records_is_that_on_the_same_features(records_dir):
+    result = train(records_dir / "ck")
+    from_files = ["--set", "TEST.filelist=val_npz.list"]
+    found = []
+    for flags in ([], from_files):
+        argv = ["eval", f"--weights={result.last_path}", "--config=tagger.yaml", *flags, "--json"]
+        assert main([*argv, "--label_file=labels.txt", "--save_dir=out"]) == 0
+        found.append(json.loads((records_dir / "out" / "metrics.json").read_text()))
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert found[0]["num_videos"] == 7
+
+
+def test_predictions_bear_the_records_ids(records_dir, capsys):
+    train(records_dir / "ck", overrides=[("TRAIN.epoch", 1)])
+    argv = ["predict", "--weights=ck", "--label_file=labels.txt", "--save_dir=out"]
+    assert main(argv) == 0
+    found = json.loads((records_dir / "out" / "predictions.json").read_text(encoding="utf-8"))
+    assert [video["video_id"] for video in found] == [f"v{i}" for i in range(7)]
+    assert main([*argv, "--video_path=val1.tfrecord"]) == 0
+    found = json.loads((records_dir / "out" / "predictions.json").read_text(encoding="utf-8"))
+    assert [video["video_id"] for video in found] == ["v4", "v5", "v6"]
+
+
+def test_lists_of_two_kinds_and_labels_behind_records_are_errors(records_dir):
+    (records_dir / "train.list").write_text("train0.tfrecord\nval_v0.npz 1\n")
+    with pytest.raises(FileListError, match=r"val_v0\.npz: no file of records, as others of its list"):
+        train(records_dir / "ck")
+    (records_dir / "train.list").write_text("train0.tfrecord 3\n")
+    with pytest.raises(FileListError, match=r"train\.list:1: class ids behind a file of records"):
+        train(records_dir / "ck")
+    npz = [("TRAIN.filelist", "train_npz.list"), ("TRAIN.shuffle_buffer", 10)]
+    with pytest.raises(ConfigError, match=r"TRAIN\.shuffle_buffer: lists of feature files are mixed whole"):
+        train(records_dir / "ck", overrides=npz)
+
+
+def test_a_damaged_record_is_listed_and_training_goes_on(records_dir, capsys):
+    assert main(["train", "--config=tagger.yaml", "--save_dir=ck", "--epoch=1"]) == 0  # makes the index
+    content = bytearray((records_dir / "train1.tfrecord").read_bytes())
+    content[-20] ^= 255
+    (records_dir / "train1.tfrecord").write_bytes(content)
+    capsys.readouterr()
+    assert main(["train", "--config=tagger.yaml", "--save_dir=ck2", "--epoch=1"]) == 1
+    text = capsys.readouterr().err
+    assert "left out: train1.tfrecord: record 8 at byte" in text
+    assert "wrong checksum of the data" in text
+    assert "left out: 1 videos" in text
+
+
+STEPWISE = [("TRAIN.checkpoint_minutes", 1e-9), ("TRAIN.ema_decay", 0.9)]
+
+
+def test_a_run_broken_off_within_an_epoch_goes_on_to_the_same_weights(records_dir, monkeypatch):
+    whole = train(records_dir / "whole", overrides=STEPWISE)
+    assert not list((records_dir / "whole").glob("*_step*.pdparams"))  # nothing is left of them in the end
+
+    from videotag.engine import train as engine
+
+    saved = []
+
+    def stop_after(*args):
+        saved.append(args)
+        engine_save(*args)
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+
+    engine_save = engine.save_state
+    monkeypatch.setattr(engine, "save_state", stop_after)
+    with pytest.raises(KeyboardInterrupt):
+        train(records_dir / "broken", overrides=STEPWISE)
+    found = load_newest(records_dir / "broken", NAME)
+    assert (found.progress.epoch, found.progress.step) == (0, 3)
+    assert found.weights_path.name == f"{NAME}_epoch0_step3.pdparams"
+    resumed = train(records_dir / "broken", overrides=STEPWISE, resume=True)
+    assert same_weights(resumed.last_path, whole.last_path)
+    assert resumed.best == whole.best
+    assert len(losses(records_dir / "broken")) == len(losses(records_dir / "whole"))
+
+
+KILLED = """
+import sys
+from videotag.cli.main import main
+sys.exit(main(["train", "--config=tagger.yaml", f"--save_dir={sys.argv[1]}", "--epoch=3", "--resume",
+    "--set", "TRAIN.checkpoint_minutes=0.000001"]))
+"""
+
+
+@pytest.mark.slow
+def test_kills_within_epochs_change_nothing(records_dir):
+    rng = random.Random(5)
+    steps = [("TRAIN.checkpoint_minutes", 1e-6), ("TRAIN.epoch", 3)]
+    whole = train(records_dir / "whole", overrides=steps)
+    log = records_dir / "broken" / "train_log.jsonl"
+    for lines in (2, 6, 11):
+        with subprocess.Popen([sys.executable, "-c", KILLED, "broken"]) as process:
+            give_up = time.monotonic() + 120
+            while process.poll() is None and time.monotonic() < give_up:
+                if log.exists() and len(log.read_bytes().splitlines()) >= lines:
+                    time.sleep(rng.random() / 20)
+                    process.send_signal(signal.SIGKILL)
+                    break
+                time.sleep(0.005)
+    assert subprocess.run([sys.executable, "-c", KILLED, "broken"], check=False).returncode == 0
+    assert same_weights(records_dir / "broken" / f"{NAME}.pdparams", whole.last_path)

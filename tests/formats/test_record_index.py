@@ -1,0 +1,149 @@
+"""Which record stands where: plain and packed files, an index that is kept, and what is wrong with files."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from videotag.errors import RecordError
+from videotag.formats import record_index
+from videotag.formats.record_files import is_record_file, open_record_file, read_sizes
+from videotag.formats.record_index import index_records
+from videotag.formats.tfrecord import read_record, read_records, record_offsets, record_sizes, write_records
+from videotag.formats.yt8m_records import YT8MRecord, write_yt8m
+
+
+@pytest.fixture
+def files(work_dir):
+    """Three files of 3, 0 and 2 records; record i of all has i + 1 steps of the value i."""
+    paths, first = [], 0
+    for name, count, compression in (
+        ("a.tfrecord", 3, None),
+        ("b.tfrecord", 0, None),
+        ("c.tfrecord.gz", 2, "gzip"),
+    ):
+        records = [
+            YT8MRecord(f"v{i}", np.array([i]), {"rgb": np.full((i + 1, 4), i, np.uint8)})
+            for i in range(first, first + count)
+        ]
+        write_yt8m(name, records, compression=compression)
+        paths.append(name)
+        first += count
+    return paths
+
+
+def test_records_are_numbered_through_all_files(files):
+    index = index_records(files)
+    assert len(index) == 5
+    assert index.starts.tolist() == [0, 3, 3, 5]
+    assert [index.place(i) for i in range(5)] == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)]
+    assert (np.diff(index.sizes) > 0).all()  # each record is longer than the one before
+    for i in range(5):
+        file, number = index.place(i)
+        opened = open_record_file(index.paths[file], index.sizes_of(file), {"rgb": 4})
+        assert len(opened) == len(index.sizes_of(file))
+        record = opened.read(number)
+        assert record.video_id == f"v{i}"
+        assert record.features["rgb"].tolist() == [[i] * 4] * (i + 1)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "zlib"])
+def test_sizes_and_offsets_are_those_of_the_records(work_dir, compression):
+    contents = [b"", b"x" * 5, b"y" * 70_000, b"z"]
+    write_records("a.tfrecord", contents, compression=compression)
+    assert record_sizes("a.tfrecord").tolist() == [0, 5, 70_000, 1]
+    if compression is None:
+        offsets = record_offsets(record_sizes("a.tfrecord")).tolist()
+        assert offsets == [0, 16, 37, 70_053]
+        assert [f"{record.place}" for record in read_records("a.tfrecord")] == [
+            f"a.tfrecord: record {number} at byte {offset}" for number, offset in enumerate(offsets)
+        ]
+        for number, offset in enumerate(offsets):
+            assert read_record("a.tfrecord", number=number, offset=offset).data == contents[number]
+
+
+def test_what_is_wrong_is_said_with_file_number_and_offset(work_dir):
+    write_records("a.tfrecord", [b"x" * 100, b"y" * 100])
+    whole = (work_dir / "a.tfrecord").read_bytes()
+    (work_dir / "a.tfrecord").write_bytes(whole[:-1])
+    with pytest.raises(RecordError, match=r"a\.tfrecord: record 1 at byte 116: truncated: .* download"):
+        record_sizes("a.tfrecord")
+    flipped = bytearray(whole)
+    flipped[116] ^= 1
+    (work_dir / "a.tfrecord").write_bytes(flipped)
+    with pytest.raises(RecordError, match=r"record 1 at byte 116: wrong checksum of the length"):
+        record_sizes("a.tfrecord")
+    flipped = bytearray(whole)
+    flipped[130] ^= 1
+    (work_dir / "a.tfrecord").write_bytes(flipped)
+    assert record_sizes("a.tfrecord").tolist() == [100, 100]  # data are only looked at when they are read
+    with pytest.raises(RecordError, match=r"record 1 at byte 116: wrong checksum of the data"):
+        read_record("a.tfrecord", number=1, offset=116)
+    with pytest.raises(RecordError, match=r"record 9 at byte 999: truncated: the file ends before it"):
+        read_record("a.tfrecord", number=9, offset=999)
+
+
+def test_all_bad_files_are_named_at_once(files, work_dir):
+    (work_dir / "a.tfrecord").write_bytes(b"no records at all")
+    (work_dir / "c.tfrecord.gz").write_bytes((work_dir / "c.tfrecord.gz").read_bytes()[:-9])
+    with pytest.raises(RecordError) as caught:
+        index_records(files)
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["a.tfrecord", "c.tfrecord.gz"]
+    with pytest.raises(RecordError, match=r"gone\.tfrecord: cannot read .* correct the list"):
+        index_records(["gone.tfrecord"])
+
+
+def test_the_index_is_kept_and_only_changed_files_are_looked_into_again(files, work_dir, monkeypatch):
+    looked = []
+
+    def look(path):
+        looked.append(path)
+        return read_sizes(path)
+
+    monkeypatch.setattr(record_index, "read_sizes", look)
+    first = index_records(files, cache="my.list.index.npz")
+    assert sorted(looked) == files
+    looked.clear()
+    again = index_records(files, cache="my.list.index.npz")
+    assert looked == []
+    assert again.sizes.tolist() == first.sizes.tolist()
+    assert again.starts.tolist() == first.starts.tolist()
+    write_yt8m("b.tfrecord", [YT8MRecord("new", np.array([1]), {"rgb": np.zeros((2, 4), np.uint8)})])
+    assert index_records(files, cache="my.list.index.npz").starts.tolist() == [0, 3, 4, 6]
+    assert looked == ["b.tfrecord"]
+    os.utime("a.tfrecord", (1, 1))
+    index_records(files[:1], cache="my.list.index.npz")
+    assert looked == ["b.tfrecord", "a.tfrecord"]
+
+
+@pytest.mark.parametrize("damage", ["text", "pickle", "counts"])
+def test_a_damaged_index_is_made_anew(files, work_dir, caplog, damage):
+    cache = work_dir / "my.list.index.npz"
+    index_records(files, cache=cache)
+    if damage == "text":
+        cache.write_text("nonsense")
+    elif damage == "pickle":
+        np.savez(cache, marks=np.array([{}]), counts=np.array([1]), sizes=np.array([1]))
+    else:
+        with np.load(cache) as arrays:
+            np.savez(cache, marks=arrays["marks"], counts=arrays["counts"] + 1, sizes=arrays["sizes"])
+    assert len(index_records(files, cache=cache)) == 5
+    assert "not an index of records" in caplog.text
+    caplog.clear()
+    index_records(files, cache=cache)
+    assert not caplog.text
+
+
+def test_an_index_that_cannot_be_kept_is_no_error(files, work_dir):
+    (work_dir / "file").write_text("")
+    assert len(index_records(files, cache="file/my.index.npz")) == 5
+
+
+def test_files_of_records_are_known_by_their_names():
+    assert is_record_file("data/train00.tfrecord")
+    assert is_record_file("TRAIN.TFRECORD.GZ")
+    assert not is_record_file("a.npy")
+    assert not is_record_file("tfrecord")

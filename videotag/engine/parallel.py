@@ -1,0 +1,97 @@
+"""Several processes that train one network, each on its part of every batch.
+
+`python -m paddle.distributed.launch` starts them; where nobody did, there is one. They sum their gradients
+themselves, so that the sum is that of the whole batch however unevenly its parts are filled; Paddle's own
+DataParallel takes the mean of means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import paddle
+from paddle import Tensor, distributed, nn
+
+from videotag.cores import is_launched
+
+Value = TypeVar("Value")
+
+
+def join() -> None:
+    """Joins the processes that a launcher started with this one, if one did."""
+    if is_launched() and not distributed.is_initialized():
+        distributed.init_parallel_env()
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return int(distributed.get_world_size()) if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this one, from 0."""
+    return int(distributed.get_rank()) if distributed.is_initialized() else 0
+
+
+def is_main() -> bool:
+    """Whether this is the one that writes files."""
+    return rank() == 0
+
+
+def sum_gradients(parameters: Iterable[Tensor], extra: Tensor) -> Tensor:
+    """Puts the sum over all processes into the gradients; returns the sum of `extra`, of shape (E,).
+
+    A gradient that is None on this process counts as zeros.
+    """
+    trained = [parameter for parameter in parameters if not parameter.stop_gradient]
+    flat = [p.grad.flatten() if p.grad is not None else paddle.zeros([p.size]) for p in trained]
+    joined = paddle.concat([extra, *flat])
+    distributed.all_reduce(joined)
+    total, *sums = paddle.split(joined, [extra.size, *(parameter.size for parameter in trained)])
+    for parameter, gradient in zip(trained, sums, strict=True):
+        parameter.grad = gradient.reshape(parameter.shape)
+    return total
+
+
+def average_buffers(model: nn.Layer) -> None:
+    """Gives all processes the mean of their buffers, such as batch norm's running means."""
+    if world_size() == 1:
+        return
+    for buffer in model.buffers():
+        if buffer.dtype == paddle.float32:
+            distributed.all_reduce(buffer)
+            buffer.set_value(buffer / world_size())
+
+
+def gathered(value: Value) -> list[Value]:
+    """The values of all processes, by their numbers, on every one."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = []
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def from_main(value: Value) -> Value:
+    """What the main process passes, on every one."""
+    if world_size() == 1:
+        return value
+    values = [value if is_main() else None]
+    distributed.broadcast_object_list(values, src=0)
+    return values[0]  # type: ignore[return-value]
+
+
+def main_says(flag: bool) -> bool:
+    """The flag of the main process, on every one."""
+    if world_size() == 1:
+        return flag
+    said = paddle.to_tensor([float(flag and is_main())])
+    distributed.all_reduce(said)
+    return bool(said.item())
+
+
+def on_main(context: contextlib.AbstractContextManager[Any]) -> contextlib.AbstractContextManager[Any]:
+    """The context on the main process, none on the others."""
+    return context if is_main() else contextlib.nullcontext()

@@ -1,0 +1,122 @@
+"""Files of many videos, their records read by number: TFRecords, and later kinds by a class each.
+
+A plain TFRecord file is read where the record stands. A packed one has no such places: it is held whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from videotag.formats.tfrecord import is_packed, read_record, read_records, record_offsets, record_sizes
+from videotag.formats.yt8m_records import YT8MRecord, parse_yt8m
+
+#: Width of every modality that is wanted, None for any; as of `parse_yt8m`.
+Dims: TypeAlias = Mapping[str, int | None] | None
+
+
+class RecordFile(Protocol):
+    """An open file of records; `read` may be called from several threads."""
+
+    def __len__(self) -> int:
+        """How many records there are."""
+
+    def read(self, number: int) -> YT8MRecord:
+        """The record of that number, from 0.
+
+        Raises:
+            RecordError: it is damaged, or has not the modalities wanted.
+        """
+
+
+class TFRecordFile:
+    """A plain TFRecord file.
+
+    Args:
+        path: the file.
+        sizes: (n,) int64, as of `read_sizes`.
+        dims: modalities wanted; all if not given.
+    """
+
+    def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
+        self._path = path
+        self._offsets = record_offsets(sizes)
+        self._dims = dims
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def read(self, number: int) -> YT8MRecord:
+        data, place = read_record(self._path, number=number, offset=int(self._offsets[number]))
+        return parse_yt8m(data, dims=self._dims, place=place)
+
+
+class PackedTFRecordFile:
+    """A TFRecord file of gzip or zlib, unpacked in memory; arguments as of TFRecordFile."""
+
+    def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
+        self._records = list(read_records(path))
+        self._dims = dims
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, number: int) -> YT8MRecord:
+        data, place = self._records[number]
+        return parse_yt8m(data, dims=self._dims, place=place)
+
+
+def _open_tfrecord(path: str, sizes: np.ndarray, dims: Dims) -> RecordFile:
+    return (PackedTFRecordFile if is_packed(path) else TFRecordFile)(path, sizes, dims)
+
+
+_Open: TypeAlias = Callable[[str, np.ndarray, Dims], RecordFile]
+_Sizes: TypeAlias = Callable[[str], np.ndarray]
+#: End of a file's name -> how many records it holds and how large they are, and how it is opened.
+_KINDS: dict[str, tuple[_Sizes, _Open]] = {
+    ".tfrecord": (record_sizes, _open_tfrecord),
+    ".tfrecords": (record_sizes, _open_tfrecord),
+    ".tfrecord.gz": (record_sizes, _open_tfrecord),
+    ".tfrecord.zlib": (record_sizes, _open_tfrecord),
+}
+RECORD_SUFFIXES = tuple(_KINDS)
+
+
+def is_record_file(path: str | Path) -> bool:
+    """Whether the file's name is that of a file of records."""
+    return str(path).lower().endswith(RECORD_SUFFIXES)
+
+
+def list_record_files(folder: str | Path) -> list[Path]:
+    """The files of records below a folder, by name."""
+    return sorted(path for path in Path(folder).rglob("*") if is_record_file(path) and path.is_file())
+
+
+def read_sizes(path: str) -> np.ndarray:
+    """How large every record of a file is, (n,) int64, in a unit of its kind that grows with the steps.
+
+    Raises:
+        RecordError: missing, damaged as far as that shows without reading all, or of no known kind.
+    """
+    return _kind(path)[0](path)
+
+
+def open_record_file(path: str, sizes: np.ndarray, dims: Dims = None) -> RecordFile:
+    """The file, to read records of by number.
+
+    Args:
+        path: ends in one of RECORD_SUFFIXES.
+        sizes: as of `read_sizes`.
+        dims: modalities wanted; all if not given.
+
+    Raises:
+        RecordError: missing or damaged.
+    """
+    return _kind(path)[1](path, sizes, dims)
+
+
+def _kind(path: str) -> tuple[_Sizes, _Open]:
+    return next(kind for suffix, kind in _KINDS.items() if path.lower().endswith(suffix))

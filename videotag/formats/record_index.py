@@ -1,0 +1,135 @@
+"""Which record stands in which file: an index over files of records, kept on disk beside their list.
+
+Counting the records of a terabyte takes minutes, and is done once: files that have not changed since (path,
+size, time) are not looked at again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from videotag.atomic import open_atomic
+from videotag.errors import OutputError, RecordError, one_error
+from videotag.formats.record_files import read_sizes
+from videotag.progress import track
+
+INDEX_SUFFIX = ".index.npz"
+_THREADS = 8  # looking into files is waiting for the disk
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no one truth value
+class RecordIndex:
+    """The records of F files, numbered through in the files' order; n of them.
+
+    Attributes:
+        paths: F of them.
+        starts: (F + 1,) int64, number of each file's first record; the last is n.
+        sizes: (n,) int64, as of `read_sizes`: comparable within one kind of file.
+    """
+
+    paths: list[str]
+    starts: np.ndarray
+    sizes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def place(self, record: int) -> tuple[int, int]:
+        """The file of a record, and its number in it."""
+        file = int(np.searchsorted(self.starts, record, side="right")) - 1
+        return file, record - int(self.starts[file])
+
+    def sizes_of(self, file: int) -> np.ndarray:
+        """(n,) int64 of one file."""
+        return self.sizes[self.starts[file] : self.starts[file + 1]]
+
+
+def index_records(paths: Sequence[str], *, cache: str | Path | None = None) -> RecordIndex:
+    """The index of some files.
+
+    Args:
+        paths: of files of records.
+        cache: where the index is kept; where it cannot be written, it is made anew each time.
+
+    Raises:
+        RecordError: all files that are missing or damaged, as far as that shows without reading all of them,
+            a line each.
+    """
+    marks = [_mark(path) for path in paths]
+    known = _read_cache(cache)
+    found: dict[int, np.ndarray] = {}
+    new = []
+    for place, mark in enumerate(marks):
+        if mark in known:
+            found[place] = known[mark]
+        else:
+            new.append(place)
+    if new:
+        found |= _look_into(paths, new)
+    sizes = [found[place] for place in range(len(paths))]
+    if new and cache is not None:
+        _write_cache(cache, marks, sizes)
+    counts = [len(each) for each in sizes]
+    return RecordIndex(list(paths), np.cumsum([0, *counts]), np.concatenate([*sizes, np.empty(0, np.int64)]))
+
+
+def _look_into(paths: Sequence[str], places: Sequence[int]) -> dict[int, np.ndarray]:
+    def look(place: int) -> np.ndarray | RecordError:
+        try:
+            return read_sizes(paths[place])
+        except RecordError as error:
+            return error
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        looked = track(pool.map(look, places), "counting records", len(places))
+        results = dict(zip(places, looked, strict=True))
+    problems = [str(result) for result in results.values() if isinstance(result, RecordError)]
+    if problems:
+        raise one_error(RecordError, problems)
+    return {place: sizes for place, sizes in results.items() if isinstance(sizes, np.ndarray)}
+
+
+def _mark(path: str) -> str:
+    """What tells that a file is the one that was looked into."""
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot read ({error.strerror or error}); correct the list") from error
+    return json.dumps([str(Path(path).absolute()), status.st_size, status.st_mtime_ns])
+
+
+def _read_cache(cache: str | Path | None) -> dict[str, np.ndarray]:
+    """Mark of a file -> its sizes; nothing if there is no index, or it is not one."""
+    if cache is None or not Path(cache).is_file():
+        return {}
+    try:
+        with np.load(cache, allow_pickle=False) as arrays:
+            marks = json.loads(arrays["marks"].tobytes())
+            counts, sizes = arrays["counts"], arrays["sizes"].astype(np.int64)
+        if counts.sum() != len(sizes) or len(counts) != len(marks) or (counts < 0).any():
+            raise ValueError("counts do not fit together")
+        return dict(zip(marks, np.split(sizes, np.cumsum(counts)[:-1]), strict=True))
+    except Exception as error:  # a damaged index costs time, no more
+        logger.warning("%s: not an index of records (%s); made anew", cache, " ".join(str(error).split()))
+        return {}
+
+
+def _write_cache(cache: str | Path, marks: Sequence[str], sizes: Sequence[np.ndarray]) -> None:
+    try:
+        with open_atomic(cache) as file:
+            np.savez(
+                file,
+                marks=np.frombuffer(json.dumps(list(marks)).encode(errors="surrogateescape"), np.uint8),
+                counts=np.array([len(each) for each in sizes], np.int64),
+                sizes=np.concatenate([*sizes, np.empty(0, np.int64)]),
+            )
+    except OutputError as error:
+        logger.info("the index of records is not kept: %s", error)
