@@ -8,6 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# A busy machine is no bug.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 NUM_CLASSES = 4
 FEATURE_DIM = 6

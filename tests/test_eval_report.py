@@ -122,6 +122,15 @@ def test_the_class_table_is_sorted_from_the_worst_and_shows_dashes_for_what_is_n
     ]
 
 
+def test_the_page_explains_head_and_tail_where_they_are_shown(tmp_path, page_of):
+    observed, explained = observe(SCORES, LABELS, IDS), "thirds of the classes that have videos"
+    assert explained not in page_of(observed)
+    write_eval_report(tmp_path / "g.html", {"mean_ap_head": 0.5, "mean_ap_tail": 0.25}, observed)
+    page = Page((tmp_path / "g.html").read_text(encoding="utf-8"))
+    assert page.tables["metrics"] == [["mean_ap_head", "0.5000"], ["mean_ap_tail", "0.2500"]]
+    assert explained in " ".join(page.texts)
+
+
 def test_of_many_classes_the_worst_and_the_best_are_shown(page_of, monkeypatch):
     monkeypatch.setattr(eval_report, "MAX_ROWS", 2)
     rng = np.random.default_rng(0)
@@ -264,8 +273,10 @@ def test_per_class_csv_leaves_unknown_numbers_and_names_empty(tmp_path):
     metric.update(SCORES, LABELS)
     write_per_class(tmp_path / "p.csv", metric.compute(), ["cat", 'a "b", c', "鲸鱼", "dog"])
     head, *rows = rows_of(tmp_path / "p.csv")
-    assert head == ["class_id", "class_name", "average_precision", "precision", "recall", "support"]
-    assert rows[1] == ["1", 'a "b", c', "", "0.000000", "", "0"]
-    assert rows[2] == ["2", "鲸鱼", "1.000000", "1.000000", "0.500000", "2"]
+    numbers = ["average_precision", "precision", "recall", "support", "group"]
+    assert head == ["class_id", "class_name", *numbers]
+    assert rows[1] == ["1", 'a "b", c', "", "0.000000", "", "0", ""]
+    assert rows[2] == ["2", "鲸鱼", "1.000000", "1.000000", "0.500000", "2", "head"]
+    assert [row[-1] for row in rows] == ["middle", "", "head", "tail"]  # support 1 0 2 1
     write_per_class(tmp_path / "p.csv", metric.compute(), None)
     assert {row[1] for row in rows_of(tmp_path / "p.csv")[1:]} == {""}

@@ -1,3 +1,5 @@
+import csv
+import random
 import re
 
 import pytest
@@ -52,6 +54,106 @@ def test_written_labels_read_back_as_they_were(tmp_path_factory, names):
     path = tmp_path_factory.getbasetemp() / "round_trip.txt"
     write_labels(path, names)
     assert read_labels(path, num_classes=len(names)) == names
+
+
+HEADER = ["Index", "TrainVideoCount", "KnowledgeGraphId", "Name", "WikiUrl"]
+HEADER += ["Vertical1", "Vertical2", "Vertical3", "WikiDescription"]
+
+
+def write_vocabulary(path, rows, header=HEADER, **options):
+    """Rows of (Index, Name, KnowledgeGraphId)."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, **options)
+        writer.writerow(header)
+        for index, name, graph_id in rows:
+            cells = {"Index": index, "Name": name, "KnowledgeGraphId": graph_id}
+            writer.writerow([cells.get(column, 'some, "text"\nof two lines') for column in header])
+    return path
+
+
+ROWS = [(2, "", "/m/0abc"), (0, 'Call of Duty: "Ghosts", part 2', "/m/1"), (1, "  Pokémon\n Go ", "/m/2")]
+READ = ['Call of Duty: "Ghosts", part 2', "Pokémon Go", "/m/0abc"]
+
+
+@pytest.mark.parametrize("name", ["vocabulary.csv", "labels.txt"])
+@pytest.mark.parametrize("header", [HEADER, HEADER[::-1], ["Name", "Index", "KnowledgeGraphId"]])
+@pytest.mark.parametrize("options", [{}, {"lineterminator": "\n"}, {"quoting": csv.QUOTE_ALL}])
+def test_a_vocabulary_is_known_by_its_header_and_named_by_its_index(tmp_path, name, header, options):
+    path = write_vocabulary(tmp_path / name, ROWS, header, **options)
+    assert read_labels(path, num_classes=3) == READ
+    path.write_bytes("\ufeff".encode() + path.read_bytes() + b"\r\n\r\n")
+    assert read_labels(path) == READ
+
+
+def test_a_vocabulary_of_3862_rows_in_any_order_becomes_a_plain_file(tmp_path):
+    names = [f'tag {i}, "{i % 7}"' for i in range(3862)]
+    rows = [(i, name, f"/m/{i}") for i, name in enumerate(names)]
+    random.Random(0).shuffle(rows)
+    read = read_labels(write_vocabulary(tmp_path / "v.csv", rows), num_classes=3862)
+    assert read == names
+    write_labels(tmp_path / "labels.txt", read)
+    assert (tmp_path / "labels.txt").read_text(encoding="utf-8").splitlines() == names
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [(1, "a", ""), (3, "b", ""), (7, "c", "")],
+            "no row has Index 0, 2, 4-6; every class id from 0 to 7",
+        ),
+        ([(0, "a", ""), (1, "b", ""), (0, "c", "")], "v.csv:4: Index 0 as in line 2; correct one"),
+        (
+            [("x", "a", ""), ("-1", "b", "")],
+            "v.csv:2: Index 'x', expected .*\n.*v.csv:3: Index '-1', expected",
+        ),
+        (
+            [("", "a", ""), (10**9, "b", "")],
+            "Index '', expected .*\n.*Index '1000000000', expected the class id",
+        ),
+        ([(0, "a", ""), (0, "b", ""), (2, "c", "")], "Index 0 as in line 2.*\n.*no row has Index 1;"),
+        ([(0, " ", "")], "v.csv:2: neither Name nor KnowledgeGraphId"),
+        ([], "no names; write one class name per line"),
+        ([(0, "a", "")], "1 names, expected num_classes 2; give the model's label file"),
+    ],
+)
+def test_a_bad_vocabulary_is_one_error_of_all_its_rows(tmp_path, rows, message):
+    path = write_vocabulary(tmp_path / "v.csv", rows, ["Index", "Name", "KnowledgeGraphId"])
+    with pytest.raises(LabelFileError, match=message):
+        read_labels(path, num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            "0,Fish, fried,/m/1",
+            "v.csv:2: 4 columns, expected 3 as in the header; is a cell with a comma not in",
+        ),
+        ('0,"Fish,/m/1', "v.csv:2: not CSV .*; correct its quotes"),
+    ],
+)
+def test_a_vocabulary_that_is_no_csv_is_named_with_its_line(tmp_path, row, message):
+    (tmp_path / "v.csv").write_text(f"Index,Name,KnowledgeGraphId\n{row}\n", encoding="utf-8")
+    with pytest.raises(LabelFileError, match=message):
+        read_labels(tmp_path / "v.csv")
+
+
+@pytest.mark.parametrize(
+    "first", ["Index", "Name", "Index,Name", "KnowledgeGraphId", '"Index", the "Name"', "a,b,c"]
+)
+def test_a_plain_file_is_never_taken_for_a_vocabulary(tmp_path, first):
+    names = [first, "0,cat,/m/1", ",".join(HEADER)]
+    write_labels(tmp_path / "labels.csv", names)
+    assert read_labels(tmp_path / "labels.csv") == names
+
+
+def test_a_first_name_that_reads_as_a_header_is_not_written(tmp_path):
+    with pytest.raises(
+        LabelFileError, match=r"class 0 is named 'Index,.*', the header of a vocabulary; rename"
+    ):
+        write_labels(tmp_path / "labels.txt", [",".join(HEADER), "cat"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["", " cat", "cat\n", "a\nb", "\ufeffcat"])

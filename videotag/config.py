@@ -57,7 +57,8 @@ class ModelSection(Section):
         topk: tags kept per video in predictions.
         task: "multi_label" (any number of tags, sigmoid) or "single_label" (one class, softmax); the
             registered one of the model if not given.
-        label_file: class names, line = class id; copied beside every checkpoint.
+        label_file: class names, line = class id, or YouTube-8M's vocabulary.csv; beside every checkpoint lies
+            a labels.txt of them.
     """
 
     name: str

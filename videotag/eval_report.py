@@ -18,11 +18,18 @@ import numpy as np
 from videotag.atomic import open_atomic, write_text
 from videotag.figures import LINES, MISSING, can_draw, curves_figure, drawable, matrix_figure
 from videotag.media.video import VIDEO_SUFFIXES
-from videotag.metrics import Confusion, Mistakes, PerClass, PerClassTable, ScoreHistograms
+from videotag.metrics import (
+    Confusion,
+    Mistakes,
+    PerClass,
+    PerClassTable,
+    ScoreHistograms,
+    frequency_groups,
+)
 from videotag.metrics.confusion import PairCounts
 from videotag.report import template, thumbnails
 
-CSV_COLUMNS = ("class_id", "class_name", "average_precision", "precision", "recall", "support")
+CSV_COLUMNS = ("class_id", "class_name", "average_precision", "precision", "recall", "support", "group")
 MAX_ROWS = 100  # of the worst classes, and as many of the best
 MATRIX_SIZE = 12  # rows and columns
 _PAIRS_LOOKED_AT = 200  # enough to fill a matrix, unless one class has all of them
@@ -48,15 +55,18 @@ class Observed:
 def write_per_class(path: str | Path, table: PerClassTable, class_names: Sequence[str] | None) -> None:
     """Writes a CSV with a row per class; a number without a denominator (NaN) and a name not known are empty.
 
+    The group is head, middle or tail as in frequency_groups, which mean_ap_head and so on are the means of.
+
     Raises:
         OutputError: the place cannot be written.
     """
     with open_atomic(path, "w") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(CSV_COLUMNS)
-        for class_id, (*numbers, support) in enumerate(zip(*table, strict=True)):
+        groups = frequency_groups(table.support)
+        for class_id, (*numbers, support, group) in enumerate(zip(*table, groups, strict=True)):
             shown = ["" if np.isnan(number) else f"{number:.6f}" for number in numbers]
-            rows.writerow([class_id, class_names[class_id] if class_names else "", *shown, support])
+            rows.writerow([class_id, class_names[class_id] if class_names else "", *shown, support, group])
 
 
 def write_eval_report(

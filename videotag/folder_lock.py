@@ -16,11 +16,15 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, *, named_by: str = "--save_dir") -> Iterator[None]:
     """Keeps other runs out of `folder`, which is made if it is not there, until the block ends.
 
     The system holds the lock for this process and drops it when the process ends, however it does. The empty
     file LOCK_FILE stays: were it removed, a run that had just opened it would lock what is no longer there.
+
+    Args:
+        folder: of the outputs.
+        named_by: the flag that names it, for messages.
 
     Raises:
         OutputError: another run is at work there, or the folder cannot be written.
@@ -29,12 +33,12 @@ def folder_lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot write ({error.strerror}); choose another --save_dir") from error
+        raise OutputError(f"{folder}: cannot write ({error.strerror}); choose another {named_by}") from error
     try:
         if not lock(handle, folder):
             raise OutputError(
                 f"{folder}: another videotag is at work in this folder; wait until it has ended, or choose "
-                "another --save_dir"
+                f"another {named_by}"
             )
         yield
     finally:

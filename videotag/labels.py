@@ -1,13 +1,18 @@
 """Class names: a UTF-8 text file with one name per line, the line's index (from 0) being the class id.
 
 VideoTag's label_3396.txt is such a file. A name may occur more than once: the class id tells them apart.
+YouTube-8M's vocabulary.csv is read too, and known by its header; what is written is always the plain form.
 """
 
 from __future__ import annotations
 
+import csv
 import importlib.resources
+import io
+import itertools
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from videotag.atomic import write_text
@@ -15,32 +20,28 @@ from videotag.errors import LabelFileError, one_error
 from videotag.formats.text import read_text
 
 NUM_IMAGENET_CLASSES = 1000
+VOCABULARY_COLUMNS = ("Index", "KnowledgeGraphId", "Name")  # of vocabulary.csv, those that are read
 
 
 def read_labels(path: str | Path, *, num_classes: int | None = None) -> list[str]:
     """The class names, by class id; blanks around a name and blank lines at the end are dropped.
+
+    A file whose first line is a CSV header with VOCABULARY_COLUMNS is a vocabulary: Index is the class id, in
+    any order; Name is the name, and KnowledgeGraphId that of a class without one.
 
     Args:
         path: the label file.
         num_classes: how many names there must be; None: any number.
 
     Raises:
-        LabelFileError: no file, not UTF-8, no name, a blank line between names, or another number of names.
+        LabelFileError: no file, not UTF-8, no name, a blank line between names, or another number of names;
+            of a vocabulary also no CSV, or an Index that is missing, there twice or no number.
     """
     missing = "write one class name per line, the first line for class id 0"
     text = read_text(path, error=LabelFileError, missing=missing)
-    names = [line.strip() for line in text.split("\n")]
-    while names and not names[-1]:
-        names.pop()
+    names = _vocabulary_names(path, text) if _is_vocabulary(text) else _plain_names(path, text)
     if not names:
         raise LabelFileError(f"{path}: no names; {missing}")
-    blank = [
-        f"{path}:{number}: a blank line between names; write the name of its class, or remove the line"
-        for number, name in enumerate(names, start=1)
-        if not name
-    ]
-    if blank:
-        raise one_error(LabelFileError, blank)
     if num_classes is not None and len(names) != num_classes:
         raise LabelFileError(
             f"{path}: {len(names)} names, expected num_classes {num_classes}; give the model's label file"
@@ -48,15 +49,81 @@ def read_labels(path: str | Path, *, num_classes: int | None = None) -> list[str
     return names
 
 
+def _plain_names(path: str | Path, text: str) -> list[str]:
+    names = [line.strip() for line in text.split("\n")]
+    while names and not names[-1]:
+        names.pop()
+    blank = [
+        f"{path}:{number}: a blank line between names; write the name of its class, or remove the line"
+        for number, name in enumerate(names, start=1)
+        if not name
+    ]
+    if blank:
+        raise one_error(LabelFileError, blank)
+    return names
+
+
+def _is_vocabulary(text: str) -> bool:
+    header = text.split("\n", 1)[0].strip()
+    return set(VOCABULARY_COLUMNS) <= {cell.strip('"') for cell in header.split(",")}
+
+
+def _vocabulary_names(path: str | Path, text: str) -> list[str]:
+    """The names of a vocabulary by Index; all that is wrong with it is one error."""
+    names: dict[int, str] = {}
+    line_of: dict[int, int] = {}
+    problems = []
+    for line, index, graph_id, name in _vocabulary_rows(path, text):
+        if not re.fullmatch("[0-9]{1,9}", index):
+            problems.append(f"{path}:{line}: Index {index!r}, expected the class id, a whole number from 0")
+            continue
+        class_id = int(index)
+        if class_id in names:
+            problems.append(f"{path}:{line}: Index {class_id} as in line {line_of[class_id]}; correct one")
+        elif not (name or graph_id):
+            problems.append(f"{path}:{line}: neither Name nor KnowledgeGraphId; write one of them")
+        line_of.setdefault(class_id, line)
+        names.setdefault(class_id, name or graph_id)
+    ids = sorted(names)
+    gaps = [(low + 1, high - 1) for low, high in itertools.pairwise([-1, *ids]) if high - low > 1]
+    if gaps:
+        missing = ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in gaps)
+        problems.append(f"{path}: no row has Index {missing}; every class id from 0 to {ids[-1]} needs a row")
+    if problems:
+        raise one_error(LabelFileError, problems)
+    return [names[class_id] for class_id in ids]
+
+
+def _vocabulary_rows(path: str | Path, text: str) -> Iterator[tuple[int, str, str, str]]:
+    """(line, Index, KnowledgeGraphId, Name) of every row; a line break or several blanks become one blank."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(rows)
+        columns = [header.index(name) for name in VOCABULARY_COLUMNS]
+        for row in filter(None, rows):
+            if len(row) != len(header):
+                raise LabelFileError(
+                    f"{path}:{rows.line_num}: {len(row)} columns, expected {len(header)} as in the header; "
+                    "is a cell with a comma not in quotes?"
+                )
+            index, graph_id, name = (" ".join(row[column].split()) for column in columns)
+            yield rows.line_num, index, graph_id, name
+    except csv.Error as error:
+        raise LabelFileError(f"{path}:{rows.line_num}: not CSV ({error}); correct its quotes") from error
+
+
 def write_labels(path: str | Path, names: Sequence[str]) -> None:
     """Writes a label file that `read_labels` reads back.
 
     Raises:
-        LabelFileError: no names, or a name that a line cannot hold (empty, blanks around it, a line break).
+        LabelFileError: no names, a name that a line cannot hold (empty, blanks around it, a line break), or a
+            first one that reads as the header of a vocabulary.
         OutputError: the place cannot be written.
     """
     if not names:
         raise LabelFileError(f"{path}: no names to write")
+    if _is_vocabulary(names[0]):
+        raise LabelFileError(f"{path}: class 0 is named {names[0]!r}, the header of a vocabulary; rename it")
     for class_id, name in enumerate(names):
         if not name or name != name.strip().removeprefix("\ufeff") or "\n" in name:
             raise LabelFileError(

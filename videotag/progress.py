@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,6 +29,27 @@ def track_bytes(description: str, *, done: int, total: int) -> Iterator[Callable
     with _bar(DownloadColumn(), TransferSpeedColumn()) as progress:
         task = progress.add_task(description, completed=done, total=total)
         yield lambda num_bytes: progress.advance(task, num_bytes)
+
+
+@contextlib.contextmanager
+def track_records(description: str, *, done: int, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with the number of further bytes and of the records that were in them.
+
+    A bar shows `done` and `total` bytes, records per second since the start, and the time left by bytes.
+    """
+    from rich.progress import DownloadColumn, TextColumn
+
+    start, num_records = time.monotonic(), 0
+    with _bar(DownloadColumn(), TextColumn("{task.fields[rate]}")) as progress:
+        task = progress.add_task(description, completed=done, total=total, rate="")
+
+        def advance(num_bytes: int, further_records: int) -> None:
+            nonlocal num_records
+            num_records += further_records
+            rate = num_records / max(time.monotonic() - start, 1e-3)
+            progress.update(task, advance=num_bytes, rate=f"{rate:,.0f} records/s")
+
+        yield advance
 
 
 def _bar(*counts: ProgressColumn) -> Progress:

@@ -71,6 +71,25 @@ def test_fix_random_seed_makes_runs_equal(tagger_dir):
     assert Path("a/AttentionLSTM.pdparams").read_bytes() == Path("b/AttentionLSTM.pdparams").read_bytes()
 
 
+def test_names_of_a_vocabulary_lie_plain_beside_the_checkpoints(tagger_dir, capsys):
+    rows = ["3,9,/m/3,鲸,,,,,", '0,9,/m/0,"cat, big",,,,,', "2,9,/m/2,,,,,,", "1,9,/m/1,dog,,,,,"]
+    head = "Index,TrainVideoCount,KnowledgeGraphId,Name,WikiUrl,Vertical1,Vertical2,Vertical3,WikiDescription"
+    Path("vocabulary.csv").write_text("\n".join([head, *rows, ""]), encoding="utf-8")
+    words = ["train", "--config=tagger.yaml", "--epoch=1", "--valid_interval=0", "--save_dir=ck"]
+    assert main([*words, "--set", "MODEL.label_file=vocabulary.csv"]) == 0
+    names = ["cat, big", "dog", "/m/2", "鲸"]
+    assert Path("ck/labels.txt").read_text(encoding="utf-8").splitlines() == names
+    Path("ck/labels.txt").unlink()
+    assert main(["eval", "--weights=ck", "--save_dir=ev", "--label_file=vocabulary.csv"]) == 0
+    with Path("ev/per_class.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["class_name"] for row in csv.DictReader(file)] == names
+    Path("vocabulary.csv").write_text("\n".join([head, *rows[:2], ""]), encoding="utf-8")
+    capsys.readouterr()
+    words = ["predict", "--weights=ck", "--label_file=vocabulary.csv", "--save_dir=pr"]
+    assert "vocabulary.csv: no row has Index 1-2; every class id from 0 to 3" in fails(capsys, words)
+    assert not list(Path("pr").iterdir())
+
+
 def test_valid_interval_zero_never_validates(tagger_dir, capsys):
     assert main(["train", "--config=tagger.yaml", "--save_dir=ck", "--valid_interval=0"]) == 0
     assert "valid" not in Path("ck/train_log.jsonl").read_text(encoding="utf-8").replace("num_valid", "")
@@ -86,6 +105,9 @@ def test_eval_writes_metrics_json_and_prints_the_same(trained, capsys):
         "perr",
         "gap",
         "mean_ap",
+        "mean_ap_head",
+        "mean_ap_middle",
+        "mean_ap_tail",
         "loss",
         "num_videos",
         "num_without_labels",
@@ -123,6 +145,26 @@ def test_eval_writes_a_row_per_class(trained, capsys):
         right = sum(class_id in true[video_id] for video_id in said)
         assert row["precision"] == (f"{right / len(said):.6f}" if said else "")
         assert row["recall"] == (f"{right / int(row['support']):.6f}" if row["support"] != "0" else "")
+
+
+def test_eval_parts_mean_ap_into_frequent_and_rare_classes(trained, capsys):
+    # Positives in the list: cat 1, dog 2, bird 3, whale 0; then dog and bird alone.
+    videos = [f"features/test{i}.npy" for i in range(3)]
+    for name, labels in (("three", ["2 0", "2 1", "2 1"]), ("two", ["2", "2 1", "2 1"])):
+        lines = [" ".join(line) for line in zip(videos, labels, strict=True)]
+        Path(f"{name}.list").write_text("\n".join(lines), encoding="utf-8")
+        assert main(["eval", "--weights=ck", f"--save_dir={name}", f"--filelist={name}.list"]) == 0
+    metrics, of_two = (
+        json.loads(Path(n, "metrics.json").read_text(encoding="utf-8")) for n in ("three", "two")
+    )
+    with Path("three/per_class.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["group"] for row in rows] == ["tail", "middle", "head", ""]
+    for row in rows[:3]:
+        expected = float(row["average_precision"])
+        assert metrics[f"mean_ap_{row['group']}"] == pytest.approx(expected, abs=1e-6)
+    assert "mean_ap_middle      " in capsys.readouterr().out
+    assert not [name for name in of_two if name.startswith("mean_ap_")]
 
 
 def test_eval_without_label_file_leaves_names_empty_and_says_so(trained, capsys):
@@ -185,6 +227,23 @@ def test_predict_writes_jsonl_and_csv(trained, capsys):
     assert list(rows[0]) == ["video_id", "rank", "class_id", "class_name", "probability"]
     assert [row["rank"] for row in rows[:3]] == ["1", "2", "3"]
     assert [int(row["class_id"]) for row in rows] == [t["class_id"] for p in expected for t in p["tags"]]
+
+
+def test_predict_writes_the_form_of_the_challenge_beside_the_csv(trained, capsys):
+    for words in (["--format=json"], ["--format=csv"], ["--format=kaggle"]):
+        assert main(["predict", "--weights=ck", "--save_dir=pr", "--infer_topk=2", *words]) == 0
+    assert "written: pr/predictions_kaggle.csv" in capsys.readouterr().err
+    expected = json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))
+    with Path("pr/predictions_kaggle.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["VideoId", "LabelConfidencePairs"]
+    assert [row[0] for row in rows] == [p["video_id"] for p in expected]
+    for (_, pairs), one in zip(rows, expected, strict=True):
+        words = pairs.split(" ")
+        assert [int(word) for word in words[::2]] == [tag["class_id"] for tag in one["tags"]]
+        assert [float(word) for word in words[1::2]] == [tag["probability"] for tag in one["tags"]]
+        assert len(words) == 4
+    assert Path("pr/predictions.csv").read_text(encoding="utf-8").startswith("video_id,rank")
 
 
 def test_predict_of_one_file_and_of_a_folder(trained, capsys):

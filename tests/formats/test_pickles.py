@@ -52,7 +52,7 @@ VALUES = st.recursive(
 )
 
 
-@given(value=VALUES, protocol=st.integers(2, 5))
+@given(value=VALUES, protocol=st.integers(0, 5))
 def test_plain_values_and_arrays_read_as_python_wrote_them(value, protocol):
     assert same(loads(pickle.dumps(value, protocol)), value)
 
@@ -198,7 +198,7 @@ NAMED_CLASS = b"\x80\x02cnumpy\nndarray\n"
         (NAMED_CLASS + b")R.", "a call of what is no function"),
         (NAMED_CLASS + b"}b.", "a state for what has none"),
         (NAMED_CLASS + b")\x81.", "opcode NEWOBJ in the pickle, which files of arrays never have"),
-        (b"I1\n.", "opcode INT in the pickle"),
+        (b"N2.", "opcode DUP in the pickle"),
     ],
 )
 def test_malformed_pickle_is_named(content, message):
@@ -277,6 +277,7 @@ OPCODES = [  # whole opcodes, so that random sequences get far
         b"cnumpy.core.multiarray\nscalar\n",
         b"ccollections\nOrderedDict\n",
     ),
+    *(b"I1\n", b"L1L\n", b"F1\n", b"S'a'\n", b"Va\n", b"p0\n", b"g0\n", b"l", b"d"),  # of protocol 0
     *(b"cnumpy._core.numeric\n_frombuffer\n", b"X\x06\x00\x00\x00latin1", b"cos\nsystem\n"),
 ]
 

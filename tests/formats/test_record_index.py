@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,27 +12,51 @@ from videotag.errors import RecordError
 from videotag.formats import record_index
 from videotag.formats.record_files import is_record_file, open_record_file, read_sizes
 from videotag.formats.record_index import index_records
+from videotag.formats.shards import write_shard
 from videotag.formats.tfrecord import read_record, read_records, record_offsets, record_sizes, write_records
+from videotag.formats.yt8m_pickles import write_yt8m_pickle
 from videotag.formats.yt8m_records import YT8MRecord, write_yt8m
 
 
 @pytest.fixture
 def files(work_dir):
     """Three files of 3, 0 and 2 records; record i of all has i + 1 steps of the value i."""
-    paths, first = [], 0
-    for name, count, compression in (
-        ("a.tfrecord", 3, None),
-        ("b.tfrecord", 0, None),
-        ("c.tfrecord.gz", 2, "gzip"),
-    ):
-        records = [
-            YT8MRecord(f"v{i}", np.array([i]), {"rgb": np.full((i + 1, 4), i, np.uint8)})
-            for i in range(first, first + count)
-        ]
-        write_yt8m(name, records, compression=compression)
-        paths.append(name)
-        first += count
-    return paths
+    write_yt8m("a.tfrecord", make_records(0, 3))
+    write_yt8m("b.tfrecord", [])
+    write_yt8m("c.tfrecord.gz", make_records(3, 2), compression="gzip")
+    return ["a.tfrecord", "b.tfrecord", "c.tfrecord.gz"]
+
+
+def make_records(first, count):
+    return [
+        YT8MRecord(f"v{i}", np.array([i]), {"rgb": np.full((i + 1, 4), i, np.uint8)})
+        for i in range(first, first + count)
+    ]
+
+
+WRITERS = {
+    "a.pkl": write_yt8m_pickle,
+    "a.pickle": partial(write_yt8m_pickle, keys="bytes"),
+    "a.safetensors": write_shard,
+    "a.tfrecords": write_yt8m,
+    "a.tfrecord.zz": partial(write_yt8m, compression="zlib"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_kind_of_file_gives_the_same_records(work_dir, name):
+    WRITERS[name](name, make_records(0, 4))
+    sizes = read_sizes(name)
+    assert sizes.shape == (4,)
+    assert (np.diff(sizes) > 0).all()
+    opened = open_record_file(name, sizes, {"rgb": 4})
+    assert len(opened) == 4
+    for i in (3, 0, 2, 1):
+        record = opened.read(i)
+        assert (record.video_id, record.labels.tolist()) == (f"v{i}", [i])
+        assert record.features["rgb"].tolist() == [[i] * 4] * (i + 1)
+    with pytest.raises(RecordError, match="rgb"):
+        open_record_file(name, sizes, {"rgb": 5}).read(0)
 
 
 def test_records_are_numbered_through_all_files(files):

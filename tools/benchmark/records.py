@@ -22,15 +22,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from videotag.formats.shards import Shard, write_shard
 from videotag.formats.tfrecord import read_records
+from videotag.formats.yt8m_pickles import MAX_STEPS, read_yt8m_pickle, write_yt8m_pickle
 from videotag.formats.yt8m_records import YT8M_DIMS, YT8MRecord, read_yt8m, write_yt8m
 
+BATCH_SIZE = 32
+ReadRecords: TypeAlias = Callable[[Path], Iterable[YT8MRecord]]
 DIMS = {name: YT8M_DIMS[name] for name in ("rgb", "audio")}
 #: message -> (field, its message or type, repeated); the schema of tensorflow/core/example.
 SCHEMA: dict[str, list[tuple[str, str, bool]]] = {
@@ -85,7 +90,57 @@ def main(argv: list[str] | None = None) -> int:
         for name, read in readers().items():
             show(name, [timed(read, path) for _ in range(args.rounds)])
         show("tensorflow (tf.data)", tensorflow_rates(args.tensorflow_python, path, args.rounds))
+        show_formats(path, args.rounds)
     return 0
+
+
+def show_formats(path: Path, rounds: int) -> None:
+    """The table of formats: the records of `path` in each of them, read, and read into a batch."""
+    print("\n| format | MB | records/s | per second of processor time | into a batch | of processor time |")
+    print("|---|---|---|---|---|---|")
+    paths = {name: path.with_name(f"format-{index}") for index, name in enumerate(FORMATS)}
+    rates: dict[str, list[tuple[float, ...]]] = {name: [] for name in FORMATS}
+    for name, (write, _) in FORMATS.items():
+        write(paths[name], read_yt8m(path))
+    for _ in range(rounds):  # in turn, so that other work on the machine meets all of them
+        for name, (_, read) in FORMATS.items():
+            seen = timed(partial(count_records, read), paths[name])
+            rates[name].append((*seen, *timed(partial(fill_batches, read), paths[name])))
+    for name, found in rates.items():
+        cells = [f"{max(column):,.0f}" for column in zip(*found, strict=True)]
+        print(f"| {name} | {paths[name].stat().st_size / 1e6:.0f} | {' | '.join(cells)} |")
+
+
+def count_records(read: ReadRecords, path: Path) -> int:
+    """Reads all records; how many there are."""
+    return sum(1 for _ in read(path))
+
+
+def fill_batches(read: ReadRecords, path: Path) -> int:
+    """Copies the features of every record into its row of a batch, as a loader does; how many there are."""
+    batch = {name: np.zeros((BATCH_SIZE, MAX_STEPS, dim), np.uint8) for name, dim in DIMS.items()}
+    count = 0
+    for record in read(path):
+        for name, rows in record.features.items():
+            kept = rows[:MAX_STEPS]
+            batch[name][count % BATCH_SIZE, : len(kept)] = kept
+        count += 1
+    return count
+
+
+def read_shard(path: Path) -> Iterator[YT8MRecord]:
+    """The records of a shard, in its order."""
+    shard = Shard(path, dims=DIMS)
+    return (shard.read(index) for index in range(len(shard)))
+
+
+#: name -> (writer, reader) of every format that holds YouTube-8M's records.
+FORMATS: dict[str, tuple[Callable[..., int], ReadRecords]] = {
+    "TFRecord": (write_yt8m, partial(read_yt8m, dims=DIMS)),
+    "TFRecord gzip": (partial(write_yt8m, compression="gzip"), partial(read_yt8m, dims=DIMS)),
+    "pickle": (write_yt8m_pickle, partial(read_yt8m_pickle, dims=DIMS)),
+    "shard": (write_shard, read_shard),
+}
 
 
 @contextlib.contextmanager

@@ -146,7 +146,7 @@ def print_summary(summary: Summary, save_dir: Path, *, done: str, listed: str) -
         done: what was done to a video.
         listed: what the list of results is called.
     """
-    from videotag.engine.outputs import FAILURES_FILE
+    from videotag.failures import FAILURES_FILE
 
     show(
         f"{done} {summary.written} (in part {len(summary.partial)}), kept {summary.kept}, "

@@ -3,9 +3,11 @@
     python eval.py --model_name=AttentionLSTM --weights=data/checkpoints/AttentionLSTM_epoch9
     python eval.py --weights=data/checkpoints --report=eval.html --video_root=clips
 
-SAVE_DIR/metrics.json holds what is printed, SAVE_DIR/per_class.csv a row per class. --report makes a page of
-both with precision-recall curves, confusions and the worst mistakes; `pip install 'videotag[report]'` for its
-pictures.
+SAVE_DIR/metrics.json holds what is printed, SAVE_DIR/per_class.csv a row per class. For several tags a video,
+mean_ap_head, mean_ap_middle and mean_ap_tail are the mAP over thirds of the classes in the list: the most
+frequent ones, the next, the rarest (column `group` of per_class.csv); left out where it has fewer than 3.
+--report makes a page of both with precision-recall curves, confusions and the worst mistakes;
+`pip install 'videotag[report]'` for its pictures.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ METRICS_FILE = "metrics.json"
 PER_CLASS_FILE = "per_class.csv"
 DEFAULT_MISTAKES = 20
 DEFAULT_THRESHOLD = 0.5
+_NO_LABELS = "no video has a label, so there is nothing to measure"
 Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
 
@@ -58,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label_file",
-        help=f"class names (default: those beside the weights, else {arguments.DEFAULT_LABEL_FILE})",
+        help="class names, a line each, or YouTube-8M's vocabulary.csv (default: those beside the weights, "
+        f"else {arguments.DEFAULT_LABEL_FILE})",
     )
     parser.add_argument("--report", metavar="HTML", help="also write a page with pictures and mistakes")
     parser.add_argument(
@@ -81,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from videotag.engine.evaluate import evaluate
     from videotag.engine.parallel import gathered, is_main
     from videotag.eval_report import write_eval_report, write_per_class
+    from videotag.metrics import mean_ap_by_group
 
     _check_report_flags(args)
     arguments.join_processes()
@@ -107,12 +112,17 @@ def run(args: argparse.Namespace) -> int:
         task=config.task,
         observers=list(vars(observed).values()) if args.report else [observed.per_class],
     )
+    if metrics["num_videos"] == metrics.get("num_without_labels"):
+        raise FileListError(f"{config.test.filelist}: {_NO_LABELS}; the test part of YouTube-8M has none")
     failed = [text for part in gathered(failed) for text in part]
     if not is_main():
         return EXIT_FAILURES if failed else EXIT_OK
+    per_class = observed.per_class.compute()
+    if config.task == "multi_label":
+        metrics |= mean_ap_by_group(per_class)
     text = json.dumps(metrics, indent=2)
     write_text(save_dir / METRICS_FILE, text + "\n")
-    write_per_class(save_dir / PER_CLASS_FILE, observed.per_class.compute(), class_names)
+    write_per_class(save_dir / PER_CLASS_FILE, per_class, class_names)
     if args.report:
         title = f"Evaluation of {', '.join(str(w.path) for w in found)} on {config.test.filelist}"
         write_eval_report(
@@ -141,10 +151,7 @@ def _dataset(config: Config) -> Dataset:
     entries = arguments.read_split(config, "TEST", labels="optional")
     dataset = open_dataset(config, entries, config.test)
     if not any(entry.label_ids or is_record_file(entry.path) for entry in entries):
-        raise FileListError(
-            f"{config.test.filelist}: no line has a label, so there is nothing to measure; "
-            "write the class ids behind the paths"
-        )
+        raise FileListError(f"{config.test.filelist}: {_NO_LABELS}; write the class ids behind the paths")
     if config.task == "single_label":
         check_single_labels(entries, config.test.filelist)
     return dataset

@@ -2,8 +2,9 @@
 
     python predict.py --weights=data/checkpoints/AttentionLSTM_epoch9 --filelist=my.list --label_file=my.txt
 
-A table goes to stdout, and SAVE_DIR/predictions.json (or .jsonl, .csv) is written. Several taggers' weights,
---weights=A,B,C, give the mean of their probabilities. For tags of a video by both stages in one go there is
+A table goes to stdout, and SAVE_DIR/predictions.json (or .jsonl, .csv, or predictions_kaggle.csv as the
+YouTube-8M challenge took it) is written. Several taggers' weights, --weights=A,B,C, give the mean of their
+probabilities. For tags of a video by both stages in one go there is
 `videotag tag`.
 """
 
@@ -47,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label_file",
-        help=f"class names (default: those beside the weights, else {arguments.DEFAULT_LABEL_FILE})",
+        help="class names, a line each, or YouTube-8M's vocabulary.csv (default: those beside the weights, "
+        f"else {arguments.DEFAULT_LABEL_FILE})",
     )
     parser.add_argument(
         "--infer_topk", type=arguments.natural, help="tags kept per video (default: MODEL.topk)"
@@ -61,14 +63,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log_interval", type=arguments.natural, default=1, help="print every n-th video's tags (default: 1)"
     )
     parser.add_argument(
-        "--format", choices=("json", "jsonl", "csv"), default="json", help="default: %(default)s"
+        "--format",
+        choices=("json", "jsonl", "csv", "kaggle"),
+        default="json",
+        help="of SAVE_DIR/predictions.<format>; kaggle: SAVE_DIR/predictions_kaggle.csv as the YouTube-8M "
+        "challenge took it, `VideoId,LabelConfidencePairs`, the class ids best first (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes SAVE_DIR/predictions.<format> and prints the tags; 1 if some files failed."""
-    from videotag.formats.predictions import prediction_writer
+    """Writes the predictions to SAVE_DIR and prints the tags; 1 if some files failed."""
+    from videotag.formats.predictions import prediction_writer, predictions_file
 
     if args.video_path and args.filelist:
         raise ConfigError("--video_path and --filelist: give one of them")
@@ -86,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     predictions = predict(args, members, entries, failed)
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", config.entry.name)  # AttentionLSTM: attention_lstm
     save_dir = Path(args.save_dir or f"./data/predict_results/{'_'.join(words).lower()}")
-    path = save_dir / f"predictions.{args.format}"
+    path = save_dir / predictions_file(args.format)
     with prediction_writer(path, args.format) as write:
         for index, prediction in enumerate(predictions):
             write(prediction)

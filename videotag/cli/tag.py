@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tags every video and prints the tags; 1 if some could not be decoded."""
-    from videotag.formats.predictions import Format, prediction_writer
+    from videotag.formats.predictions import Format, prediction_writer, predictions_file
     from videotag.report import write_report
     from videotag.tagger import Tagger
 
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         arguments.show(json.dumps(results, indent=2, ensure_ascii=False))
     if args.save_dir:
         file_format: Format = args.format or "json"
-        path = Path(args.save_dir) / f"predictions.{file_format}"
+        path = Path(args.save_dir) / predictions_file(file_format)
         with prediction_writer(path, file_format) as write:
             for prediction in results:
                 write(prediction)

@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --pretrain: classes that old and new label file share by name keep their weights",
     )
     parser.add_argument("--save_dir", default="./data/checkpoints", help="default: %(default)s")
-    parser.add_argument("--label_file", help="class names to keep beside the checkpoints")
+    parser.add_argument(
+        "--label_file",
+        help="class names to keep beside the checkpoints: a line each, or YouTube-8M's vocabulary.csv",
+    )
     parser.add_argument("--batch_size", type=arguments.natural, help="videos per step, over all devices")
     parser.add_argument("--learning_rate", type=float)
     parser.add_argument("--epoch", type=arguments.natural, help="number of epochs")

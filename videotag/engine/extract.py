@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
 from videotag.engine.extractor import FeatureExtractor
-from videotag.engine.outputs import FailureList, Summary, input_identity, plan_outputs
+from videotag.engine.outputs import Summary, input_identity, plan_outputs
 from videotag.errors import FeatureFileError, MediaError
+from videotag.failures import FailureList
 from videotag.folder_lock import folder_lock
 from videotag.formats.features import read_stamp, write_features
 from videotag.formats.filelist import ListEntry, write_filelist

@@ -25,8 +25,9 @@ from PIL import Image
 from videotag.atomic import PARTIAL_MARK, write_text
 from videotag.cores import num_cores
 from videotag.datasets.prefetch import prefetch
-from videotag.engine.outputs import FailureList, Summary, input_identity, plan_outputs
+from videotag.engine.outputs import Summary, input_identity, plan_outputs
 from videotag.errors import MediaError, OutputError
+from videotag.failures import FailureList
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, write_filelist
 from videotag.media.decode_pool import DecodePool, PooledReader

@@ -1,4 +1,4 @@
-"""What commands that make files of a list of videos share: where each goes, from what, and what failed."""
+"""What commands that make files of a list of videos share: where each goes, and from what."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from videotag.errors import MediaError, OutputError, one_error
-
-FAILURES_FILE = "failures.jsonl"
 
 
 @dataclass
@@ -118,50 +116,6 @@ def _digest_of_folder(path: str) -> str:
     with os.scandir(path) as found:
         files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in found)
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
-
-
-class FailureList:
-    """FAILURES_FILE in `save_dir`, a line of JSON for each failed video, written as it happens.
-
-    The failures of an earlier run are forgotten: they are tried again now.
-
-    Raises:
-        OutputError: the place cannot be written; add() too.
-    """
-
-    def __init__(self, save_dir: Path) -> None:
-        self._path = save_dir / FAILURES_FILE
-        try:
-            save_dir.mkdir(parents=True, exist_ok=True)
-            self._path.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{save_dir}: cannot write ({error.strerror}); choose another --save_dir"
-            ) from error
-
-    def add(self, video: str, error: MediaError) -> None:
-        """Appends the line of one video, whole or not at all."""
-        record = {"video_id": video, "retriable": error.retriable, "error": str(error)}
-        line = json.dumps(record, ensure_ascii=False) + "\n"
-        try:
-            with self._path.open("ab", buffering=0) as file:
-                end = file.tell()
-                try:
-                    _write_all(file.fileno(), line.encode("utf-8", "backslashreplace"))
-                except OSError:
-                    file.truncate(end)
-                    raise
-        except OSError as problem:
-            raise OutputError(
-                f"{self._path}: cannot write ({problem.strerror}); check the folder's rights and free space, "
-                "then run again: what was done is kept"
-            ) from problem
-
-
-def _write_all(handle: int, data: bytes) -> None:
-    """os.write until all is written: a full disk takes a part first, and says so at the next call."""
-    while data:
-        data = data[os.write(handle, data) :]
 
 
 def _leaves(path: str) -> bool:

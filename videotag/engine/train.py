@@ -7,10 +7,11 @@ one does.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -276,10 +277,7 @@ class _Run:
         epoch, train = progress.epoch, self.config.train
         self._learn(progress)
         progress = replace(progress, epoch=epoch + 1, step=0)
-        average_buffers(self.learner.model)
-        with self.learner.averaged() as averaged:
-            if is_main():
-                save_weights(averaged, self._path(progress))
+        with self._saved(progress) as averaged:
             is_due = self.valid_interval and (epoch + 1) % self.valid_interval == 0
             if self.valid_data and self.valid_interval and (is_due or epoch + 1 == train.epoch):
                 progress = self._validate(averaged, progress)
@@ -328,10 +326,18 @@ class _Run:
 
     def _checkpoint(self, progress: Progress) -> None:
         """Writes what --resume needs in the middle of an epoch."""
+        with self._saved(progress):
+            pass
+        self._complete(progress)
+
+    @contextlib.contextmanager
+    def _saved(self, progress: Progress) -> Iterator[nn.Layer]:
+        """The network as it is saved, while the block lasts; its weights are written already."""
+        average_buffers(self.learner.model)
         with self.learner.averaged() as averaged:
             if is_main():
                 save_weights(averaged, self._path(progress))
-        self._complete(progress)
+            yield averaged
 
     def _complete(self, progress: Progress) -> None:
         """Makes a checkpoint of the weights written, and drops those that are no longer needed."""

@@ -151,6 +151,32 @@ def write_features(path: str | Path, array: np.ndarray, *, stamp: Mapping[str, A
         file.write(data.getbuffer())
 
 
+def write_modalities(path: str | Path, features: Mapping[str, np.ndarray]) -> None:
+    """Writes features as .npz with an array per modality, whole or not at all; same features, same bytes.
+
+    Args:
+        path: of the finished file.
+        features: (T, D) numbers by modality; T may differ.
+
+    Raises:
+        ShapeError: an array is not 2-D or has no rows, or a name is not of letters, digits, `_`, `.` and `-`.
+        OutputError: the place cannot be written.
+    """
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:  # numpy.savez cannot hold a modality called `file`
+        for name, array in features.items():
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise ShapeError(f"{path}: modality {name!r}, expected letters, digits, _ . and -; rename it")
+            if array.ndim != 2 or not len(array):
+                raise ShapeError(
+                    f"{path}[{name}]: features of shape {array.shape}, expected (T, D) with T of at least 1"
+                )
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    with open_atomic(path) as file:
+        file.write(data.getbuffer())
+
+
 def read_stamp(path: str | Path) -> dict[str, Any] | None:
     """The stamp of a .npy file, or None if it has none.
 

@@ -16,7 +16,7 @@ import pickletools
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, TypeAlias, cast
+from typing import IO, Any, Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -83,21 +83,50 @@ def dump_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:
     """
     yield b"\x80\x04}"
     for name, array in arrays.items():
-        array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-        yield _fragment(name)
-        yield b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
-        yield b"(K\x01" + _fragment(array.shape)
-        yield b"cnumpy\ndtype\n" + _fragment((array.dtype.str[1:], False, True)) + b"R"
-        yield _fragment((3, array.dtype.str[0], None, None, None, -1, -1, 0)) + b"b\x89"
-        yield b"\x8e" + struct.pack("<Q", array.nbytes)
-        yield array.tobytes()
-        yield b"tbs"
+        yield from (fragment(name), *array_parts(array, protocol=4), b"s")
     yield b"."
 
 
-def _fragment(value: object) -> bytes:
+def array_parts(array: np.ndarray, *, protocol: Literal[3, 4]) -> Iterator[bytes]:
+    """An array of numbers as it stands inside a pickle, written as `dump_arrays` says.
+
+    Raises:
+        ValueError: 4 GiB or more, which protocol 3 cannot hold.
+    """
+    if protocol == 3 and array.nbytes >= 2**32:
+        raise ValueError(f"an array of {array.nbytes} bytes, and protocol 3 ends at 4 GiB")
+    array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+    yield b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
+    yield b"(K\x01" + fragment(array.shape) + _dtype_fragment(array.dtype) + b"\x89"
+    yield (
+        b"B" + struct.pack("<I", array.nbytes) if protocol == 3 else b"\x8e" + struct.pack("<Q", array.nbytes)
+    )
+    yield array.tobytes()
+    yield b"tb"
+
+
+def scalar_fragment(value: np.generic) -> bytes:
+    """A NumPy number as it stands inside a pickle of protocol 3."""
+    dtype = value.dtype.newbyteorder("<")
+    raw = np.asarray(value, dtype).tobytes()
+    return b"cnumpy.core.multiarray\nscalar\n" + _dtype_fragment(dtype) + bytes_fragment(raw) + b"\x86R"
+
+
+def bytes_fragment(value: bytes) -> bytes:
+    """Bytes as they stand inside a pickle of protocol 3."""
+    if len(value) < 256:
+        return b"C" + bytes([len(value)]) + value
+    return b"B" + struct.pack("<I", len(value)) + value
+
+
+def fragment(value: object) -> bytes:
     """A plain value as it stands inside a pickle: without the header and the final STOP."""
     return pickle.dumps(value, protocol=2)[2:-1]
+
+
+def _dtype_fragment(dtype: np.dtype[Any]) -> bytes:
+    head = b"cnumpy\ndtype\n" + fragment((dtype.str[1:], False, True)) + b"R"
+    return head + fragment((3, dtype.str[0], None, None, None, -1, -1, 0)) + b"b"
 
 
 class _Global:
@@ -149,6 +178,17 @@ class _Machine:
     def _tuple(self, _: object) -> None:
         items = self._pop_mark()
         self.stack.append(tuple(items))
+
+    def _list(self, _: object) -> None:
+        items = self._pop_mark()
+        self.stack.append(items)
+
+    def _dict(self, _: object) -> None:
+        items = self._pop_mark()
+        self.stack.append({})
+        self._below.append(self.stack)
+        self.stack = items
+        self._set_items(None)
 
     def _tuple_of(self, count: int) -> None:
         if len(self.stack) < count:
@@ -225,8 +265,11 @@ class _Machine:
         self.stack.append(self._persistent(self.stack.pop()))
 
 
-_NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")
-_TEXTS = ("BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+_NUMBERS = ("INT", "LONG", "FLOAT", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")
+_TEXTS = (
+    *("STRING", "UNICODE", "BINSTRING", "SHORT_BINSTRING"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+)
 _BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
 _LITERALS = frozenset(_NUMBERS + _TEXTS + _BYTES)
 _CONSTANTS: dict[str, Callable[[], object]] = {
@@ -239,6 +282,8 @@ _CONSTANTS: dict[str, Callable[[], object]] = {
 }
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "MARK": _Machine._mark,
+    "LIST": _Machine._list,
+    "DICT": _Machine._dict,
     "TUPLE": _Machine._tuple,
     "TUPLE1": lambda machine, _: machine._tuple_of(1),
     "TUPLE2": lambda machine, _: machine._tuple_of(2),
@@ -247,9 +292,11 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "APPENDS": _Machine._appends,
     "SETITEM": _Machine._set_item,
     "SETITEMS": _Machine._set_items,
+    "PUT": _Machine._put,
     "BINPUT": _Machine._put,
     "LONG_BINPUT": _Machine._put,
     "MEMOIZE": _Machine._memoize,
+    "GET": _Machine._get,
     "BINGET": _Machine._get,
     "LONG_BINGET": _Machine._get,
     "GLOBAL": _Machine._global,

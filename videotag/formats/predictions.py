@@ -1,5 +1,7 @@
 """Predictions on disk: JSON, JSON lines or CSV, written one video at a time and renamed when complete.
 
+There are two kinds of CSV: a row per tag, and a row per video as the YouTube-8M challenge on Kaggle took it.
+
 A prediction is a dict: {"video_id", "tags": [{"class_id", "class_name", "probability"}], ...}.
 """
 
@@ -15,8 +17,14 @@ from typing import IO, Any, Literal
 
 from videotag.atomic import open_atomic
 
-Format = Literal["json", "jsonl", "csv"]
+Format = Literal["json", "jsonl", "csv", "kaggle"]
 CSV_COLUMNS = ("video_id", "rank", "class_id", "class_name", "probability")
+KAGGLE_COLUMNS = ("VideoId", "LabelConfidencePairs")
+
+
+def predictions_file(file_format: Format) -> str:
+    """The name of the file, another one for each format: predictions.csv, or predictions_kaggle.csv."""
+    return "predictions_kaggle.csv" if file_format == "kaggle" else f"predictions.{file_format}"
 
 
 @contextlib.contextmanager
@@ -27,7 +35,8 @@ def prediction_writer(path: str | Path, file_format: Format) -> Iterator[Callabl
 
     Args:
         path: of the finished file.
-        file_format: "json", one array; "jsonl", an object a line; "csv", a row per tag, rank from 1.
+        file_format: "json", one array; "jsonl", an object a line; "csv", a row per tag, rank from 1;
+            "kaggle", a row per video, its class ids each with its probability behind it, parted by blanks.
 
     Raises:
         OutputError: the place cannot be written.
@@ -37,6 +46,10 @@ def prediction_writer(path: str | Path, file_format: Format) -> Iterator[Callabl
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(CSV_COLUMNS)
             yield lambda prediction: rows.writerows(_csv_rows(prediction))
+        elif file_format == "kaggle":
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(KAGGLE_COLUMNS)
+            yield lambda prediction: rows.writerows(_kaggle_rows(prediction))
         elif file_format == "jsonl":
             yield lambda prediction: _print(file, json.dumps(prediction, ensure_ascii=False), "\n")
         else:
@@ -56,3 +69,8 @@ def _print(file: IO[str], *texts: str) -> None:
 def _csv_rows(prediction: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
     for rank, tag in enumerate(prediction["tags"], start=1):
         yield prediction["video_id"], rank, tag["class_id"], tag["class_name"], tag["probability"]
+
+
+def _kaggle_rows(prediction: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    pairs = (f"{tag['class_id']} {tag['probability']:.6f}" for tag in prediction["tags"])
+    yield prediction["video_id"], " ".join(pairs)

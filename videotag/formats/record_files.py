@@ -1,6 +1,7 @@
-"""Files of many videos, their records read by number: TFRecords, and later kinds by a class each.
+"""Files of many videos, their records read by number: TFRecords, pickles and shards.
 
-A plain TFRecord file is read where the record stands. A packed one has no such places: it is held whole.
+A plain TFRecord file or a shard is read where the record stands. A packed TFRecord file or a pickle has no such
+places: it is held whole.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from videotag.formats.shards import Shard
 from videotag.formats.tfrecord import is_packed, read_record, read_records, record_offsets, record_sizes
+from videotag.formats.yt8m_pickles import read_yt8m_pickle
 from videotag.formats.yt8m_records import YT8MRecord, parse_yt8m
 
 #: Width of every modality that is wanted, None for any; as of `parse_yt8m`.
@@ -69,18 +72,47 @@ class PackedTFRecordFile:
         return parse_yt8m(data, dims=self._dims, place=place)
 
 
+class PickleFile:
+    """A pickle of YouTube-8M's records; arguments as of TFRecordFile."""
+
+    def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
+        self._records = read_yt8m_pickle(path, dims=dims)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, number: int) -> YT8MRecord:
+        return self._records[number]
+
+
 def _open_tfrecord(path: str, sizes: np.ndarray, dims: Dims) -> RecordFile:
     return (PackedTFRecordFile if is_packed(path) else TFRecordFile)(path, sizes, dims)
 
 
+def _open_shard(path: str, sizes: np.ndarray, dims: Dims) -> RecordFile:
+    return Shard(path, dims=dims)
+
+
+def _pickle_sizes(path: str) -> np.ndarray:
+    return np.array([max(map(len, r.features.values()), default=0) for r in read_yt8m_pickle(path)], np.int64)
+
+
+def _shard_sizes(path: str) -> np.ndarray:
+    return Shard(path).num_steps
+
+
 _Open: TypeAlias = Callable[[str, np.ndarray, Dims], RecordFile]
 _Sizes: TypeAlias = Callable[[str], np.ndarray]
-#: End of a file's name -> how many records it holds and how large they are, and how it is opened.
+#: End of a file's name -> how large its records are, and how it is opened.
 _KINDS: dict[str, tuple[_Sizes, _Open]] = {
     ".tfrecord": (record_sizes, _open_tfrecord),
     ".tfrecords": (record_sizes, _open_tfrecord),
     ".tfrecord.gz": (record_sizes, _open_tfrecord),
     ".tfrecord.zlib": (record_sizes, _open_tfrecord),
+    ".tfrecord.zz": (record_sizes, _open_tfrecord),
+    ".pkl": (_pickle_sizes, PickleFile),
+    ".pickle": (_pickle_sizes, PickleFile),
+    ".safetensors": (_shard_sizes, _open_shard),
 }
 RECORD_SUFFIXES = tuple(_KINDS)
 

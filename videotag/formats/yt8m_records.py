@@ -26,6 +26,7 @@ _DEQUANTIZED = (np.arange(256) * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS).astype(np.f
 
 #: Widths of the published features.
 YT8M_DIMS = {"rgb": 1024, "audio": 128, "mean_rgb": 1024, "mean_audio": 128}
+SEGMENT_FIELDS = ("segment_labels", "segment_start_times", "segment_scores")
 _ID_NAMES = ("id", "video_id")  # of 2017 and on, of 2016
 _NO_INTS, _NO_FLOATS = np.empty(0, np.int64), np.empty(0, np.float32)
 
@@ -86,7 +87,23 @@ def parse_yt8m(
         RecordError: not such a message, no id, steps of unequal length, a modality of `dims` is missing or of
             another width, or segments do not fit together.
     """
-    context, lists = parse_example(data, place=place)
+    return make_record(parse_example(data, place=place), dims=dims, place=place)
+
+
+def make_record(
+    example: Example, *, dims: Mapping[str, int | None] | None = None, place: str = "record"
+) -> YT8MRecord:
+    """The record that the content of a SequenceExample or Example is.
+
+    Args:
+        example: context and feature lists by YouTube-8M's names.
+        dims: as of `parse_yt8m`.
+        place: begins the error's text.
+
+    Raises:
+        RecordError: as `parse_yt8m`.
+    """
+    context, lists = example
     wanted = _found(context, lists) if dims is None else dims
     features, means = {}, {}
     for name, dim in wanted.items():
@@ -119,6 +136,20 @@ def encode_yt8m(record: YT8MRecord) -> bytes:
     """The data of a record: a SequenceExample, or an Example if it has no frame-level features.
 
     Raises:
+        ShapeError: as `checked`.
+    """
+    record = checked(record)
+    context: dict[str, Feature] = {"labels": record.labels, "id": (encode_id(record.video_id),)}
+    context |= record.means
+    if record.segments is not None:
+        context |= segment_fields(record.segments)
+    return encode_example(Example(context, dict(record.features)))
+
+
+def checked(record: YT8MRecord) -> YT8MRecord:
+    """The record with the dtypes that `YT8MRecord` states, for a writer.
+
+    Raises:
         ShapeError: features are not (T, D) uint8, means not (D,) floats, labels not (L,) whole numbers, or
             arrays of segments differ in length.
     """
@@ -127,20 +158,37 @@ def encode_yt8m(record: YT8MRecord) -> bytes:
         raise ShapeError(
             f"{record.video_id}: labels {labels.dtype} {labels.shape}, expected (L,) whole numbers"
         )
-    context: dict[str, Feature] = {"labels": labels}
-    context["id"] = (record.video_id.encode("utf-8", "surrogateescape"),)
     for name, mean in record.means.items():
         if mean.ndim != 1 or mean.dtype.kind != "f":
             raise ShapeError(f"{record.video_id}: {name} {mean.dtype} {mean.shape}, expected (D,) float32")
-        context[name] = mean
     for name, frames in record.features.items():
         if frames.ndim != 2 or frames.dtype != np.uint8:
             raise ShapeError(
                 f"{record.video_id}: {name} {frames.dtype} {frames.shape}, expected (T, D) uint8; quantize it"
             )
-    if record.segments is not None:
-        context |= _encoded_segments(record.segments, record.video_id)
-    return encode_example(Example(context, dict(record.features)))
+    return YT8MRecord(
+        record.video_id,
+        labels.astype(np.int64, copy=False),
+        record.features,
+        {name: mean.astype(np.float32, copy=False) for name, mean in record.means.items()},
+        None if record.segments is None else _checked_segments(record.segments, record.video_id),
+    )
+
+
+def segment_fields(segments: Segments) -> dict[str, np.ndarray]:
+    """The arrays of segments under the names that records have for them."""
+    values = (segments.labels, segments.start_times, segments.scores)
+    return dict(zip(SEGMENT_FIELDS, values, strict=True))
+
+
+def encode_id(video_id: str) -> bytes:
+    """The bytes of an id; those that are not UTF-8 come back by `decode_id`."""
+    return video_id.encode("utf-8", "surrogateescape")
+
+
+def decode_id(video_id: bytes) -> str:
+    """The id of these bytes."""
+    return video_id.decode("utf-8", "surrogateescape")
 
 
 def quantize(features: np.ndarray) -> np.ndarray:
@@ -187,7 +235,7 @@ def _frames(steps: FeatureList, name: str, dim: int | None, place: str) -> np.nd
         raise RecordError(
             f"{place}: {name} has {what}, expected (T, {expected}) bytes; write the record again"
         )
-    if not len(steps):
+    if not len(steps) and not steps.shape[1]:  # of no steps, a TFRecord does not know the width
         return steps.reshape(0, YT8M_DIMS.get(name, 0) if dim is None else dim)
     if dim is not None and steps.shape[1] != dim:
         raise RecordError(
@@ -216,7 +264,7 @@ def _video_id(context: Mapping[str, Feature], place: str) -> str:
     for name in _ID_NAMES:
         value = context.get(name)
         if isinstance(value, tuple) and len(value) == 1:
-            return value[0].decode("utf-8", "surrogateescape")
+            return decode_id(value[0])
     there = ", ".join(context)[:200] or "nothing"
     raise RecordError(f"{place}: no video id; there is {there}; is it a file of YouTube-8M?")
 
@@ -233,7 +281,7 @@ def _numbers(context: Mapping[str, Feature], name: str, empty: np.ndarray, place
 
 def _segments(context: Mapping[str, Feature], place: str) -> Segments | None:
     """The segments of a record of 2019; None if there is nothing of them."""
-    names = ("segment_labels", "segment_start_times", "segment_scores")
+    names = SEGMENT_FIELDS
     if not any(name in context for name in names):
         return None
     empty: tuple[np.ndarray, ...] = (_NO_INTS, _NO_INTS, _NO_FLOATS)
@@ -244,14 +292,14 @@ def _segments(context: Mapping[str, Feature], place: str) -> Segments | None:
     return Segments(*values)
 
 
-def _encoded_segments(segments: Segments, video_id: str) -> dict[str, Feature]:
+def _checked_segments(segments: Segments, video_id: str) -> Segments:
     counts = [len(segments.labels), len(segments.start_times), len(segments.scores)]
     if len(set(counts)) != 1:
         raise ShapeError(
             f"{video_id}: {counts} segment labels, start times and scores, expected equally many"
         )
-    return {
-        "segment_labels": np.asarray(segments.labels, np.int64),
-        "segment_start_times": np.asarray(segments.start_times, np.int64),
-        "segment_scores": np.asarray(segments.scores, np.float32),
-    }
+    return Segments(
+        np.asarray(segments.labels, np.int64),
+        np.asarray(segments.start_times, np.int64),
+        np.asarray(segments.scores, np.float32),
+    )

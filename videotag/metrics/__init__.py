@@ -10,13 +10,15 @@ Each metric is one file with a function over whole arrays and an accumulator tha
 An accumulator answers the same, to the last bit, for any split into batches and any order of merges.
 TaggingMetrics and SingleLabelMetrics compute all metrics of a task from one pass over the scores.
 PerClass, Confusion, MissedTags, ScoreHistograms and Mistakes show where a network is good and bad; an
-evaluation calls their update(scores, labels, video_ids) as observers.
+evaluation calls their update(scores, labels, video_ids) as observers. mean_ap_by_group parts PerClass's table
+into frequent and rare classes.
 To add a metric, add a file like hit_at_one.py (a mean over videos) or gap.py (over all kept entries).
 
 NumPy only: nothing here loads Paddle.
 """
 
 from videotag.metrics.confusion import Confusion, MissedTags
+from videotag.metrics.frequency_groups import frequency_groups, mean_ap_by_group
 from videotag.metrics.gap import Gap, gap
 from videotag.metrics.hit_at_one import HitAtOne, hit_at_one
 from videotag.metrics.mean_ap import MeanAp, mean_ap
@@ -44,9 +46,11 @@ __all__ = [
     "SingleLabelMetrics",
     "TaggingMetrics",
     "TopKAccuracy",
+    "frequency_groups",
     "gap",
     "hit_at_one",
     "mean_ap",
+    "mean_ap_by_group",
     "perr",
     "topk_accuracy",
 ]

@@ -1,0 +1,242 @@
+"""One TFRecord file of YouTube-8M -> its pickles, .npz files or shard; what workers of tf2pkl.py do.
+
+Outputs lie below a folder under the source's own relative path without suffix, its base:
+
+    pkl      BASE.pkl                  all records
+    split    BASE_split_INDEX.pkl      one record each
+    npy      BASE/INDEX_ID.npz         the dequantized features of one record each, as feature lists take them
+    shard    BASE.safetensors          all records
+
+When all of them are there, a note in FOLDER/.tf2pkl/MODE/BASE.json says from what they were made. Without it
+they do not count: a run that was killed leaves whole files, but none that a list names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from videotag.atomic import write_text
+from videotag.errors import OutputError, RecordError, VideotagError
+from videotag.formats.features import write_modalities
+from videotag.formats.filelist import ListEntry
+from videotag.formats.shards import write_shard
+from videotag.formats.yt8m_pickles import Keys, write_yt8m_pickle
+from videotag.formats.yt8m_records import YT8MRecord, dequantize, read_yt8m
+
+Mode: TypeAlias = Literal["pkl", "split", "npy", "shard"]
+
+NOTES = ".tf2pkl"
+SUFFIXES = {"pkl": ".pkl", "split": "_split_*.pkl", "npy": "/*.npz", "shard": ".safetensors"}
+_VERSION = 1  # of what the writers write; a new one makes old outputs be made again
+_NPZ_NAME = re.compile(r"\d{4,}_.*\.npz")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source and what becomes of it.
+
+    Attributes:
+        source: the TFRecord file.
+        base: of its outputs, relative to `folder`.
+        folder: of all outputs.
+        mode: what to make.
+        keys: of pickles.
+        keep_partial: whether the records before a damage are kept.
+    """
+
+    source: str
+    base: str
+    folder: str
+    mode: Mode
+    keys: Keys = "str"
+    keep_partial: bool = False
+
+    @property
+    def note_path(self) -> Path:
+        """Of the note that says that all outputs are there."""
+        return Path(self.folder, NOTES, self.mode, f"{self.base}.json")
+
+    def path(self, suffix: str) -> Path:
+        """Of an output."""
+        return Path(self.folder, self.base + suffix)
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was made of a source.
+
+    Attributes:
+        outputs: files below the folder, and the labels that a list gives with each.
+        num_records: in them.
+        num_empty: records without steps, for which there is no .npz.
+        failure: why the source's later records are missing; None: they are not.
+        made_from: what else has to be as it is, or the outputs are made again.
+    """
+
+    outputs: list[tuple[str, list[int]]] = field(default_factory=list)
+    num_records: int = 0
+    num_empty: int = 0
+    failure: str | None = None
+    made_from: dict[str, Any] = field(default_factory=dict)
+
+    def entries(self, folder: str | Path) -> list[ListEntry]:
+        """The outputs as lines of a list."""
+        return [ListEntry(str(Path(folder, name)), tuple(labels)) for name, labels in self.outputs]
+
+
+class Outcome(NamedTuple):
+    """What a conversion reports."""
+
+    num_records: int
+    num_empty: int
+    failure: str | None
+
+
+def read_note(path: Path) -> Note | None:
+    """The note in a file; None if there is none, or it is damaged."""
+    try:
+        return Note(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_done(job: Job) -> bool:
+    """Whether all outputs are there, made from the source as it is now, by the same options."""
+    note = read_note(job.note_path)
+    return (
+        note is not None
+        and note.failure is None
+        and note.made_from == _made_from(job)
+        and all(Path(job.folder, name).is_file() for name, _ in note.outputs)
+    )
+
+
+def convert(job: Job) -> Outcome:
+    """Makes the outputs of one source anew: all, or those before a damage, or none.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    made_from = _made_from(job)
+    _remove_outputs(job)
+    reading = _Reading(job)
+    try:
+        outputs = _WRITERS[job.mode](job, reading)
+    except OutputError:
+        raise
+    except VideotagError as error:
+        _remove_outputs(job)
+        return Outcome(0, 0, str(error))
+    if reading.failure and not reading.num_records:
+        _remove_outputs(job)
+        return Outcome(0, 0, reading.failure)
+    num_records = reading.num_records - reading.num_empty
+    note = Note(outputs, num_records, reading.num_empty, reading.failure, made_from)
+    write_text(job.note_path, json.dumps(asdict(note)) + "\n")
+    return Outcome(num_records, reading.num_empty, reading.failure)
+
+
+class _Reading:
+    """The records of a source; a damage ends them if what is before it is to be kept."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.num_records = 0
+        self.num_empty = 0
+        self.failure: str | None = None
+
+    def __iter__(self) -> Iterator[YT8MRecord]:
+        try:
+            for record in read_yt8m(self._job.source):
+                yield record
+                self.num_records += 1
+        except RecordError as error:
+            if not self._job.keep_partial:
+                raise
+            self.failure = str(error)
+
+
+def _write_pickle(job: Job, reading: _Reading) -> list[tuple[str, list[int]]]:
+    write_yt8m_pickle(job.path(".pkl"), reading, keys=job.keys)
+    return [(f"{job.base}.pkl", [])]
+
+
+def _write_split(job: Job, reading: _Reading) -> list[tuple[str, list[int]]]:
+    outputs: list[tuple[str, list[int]]] = []
+    for index, record in enumerate(reading):
+        write_yt8m_pickle(job.path(f"_split_{index}.pkl"), [record], keys=job.keys, single=True)
+        outputs.append((f"{job.base}_split_{index}.pkl", []))
+    return outputs
+
+
+def _write_npz(job: Job, reading: _Reading) -> list[tuple[str, list[int]]]:
+    outputs = []
+    for index, record in enumerate(reading):
+        if not record.features:
+            raise RecordError(
+                f"{job.source}: record {index} has no steps but means of a whole video, of which no feature"
+                " list can be made; give --format pkl or shard"
+            )
+        if not all(map(len, record.features.values())):
+            reading.num_empty += 1
+            continue
+        # Not the id alone: ids may be there twice, or differ in case only.
+        name = f"{index:04d}_{re.sub(r'[^A-Za-z0-9_-]', '_', record.video_id)[:64]}.npz"
+        features = {name: dequantize(rows) for name, rows in record.features.items()}
+        write_modalities(job.path(f"/{name}"), features)
+        outputs.append((f"{job.base}/{name}", list(dict.fromkeys(record.labels.tolist()))))
+    return outputs
+
+
+def _write_shard(job: Job, reading: _Reading) -> list[tuple[str, list[int]]]:
+    write_shard(job.path(".safetensors"), reading)
+    return [(f"{job.base}.safetensors", [])]
+
+
+_WRITERS: dict[Mode, Callable[[Job, _Reading], list[tuple[str, list[int]]]]] = {
+    "pkl": _write_pickle,
+    "split": _write_split,
+    "npy": _write_npz,
+    "shard": _write_shard,
+}
+
+
+def _made_from(job: Job) -> dict[str, Any]:
+    """What the outputs depend on; a source that is not there has no size, and reading it says so."""
+    made_from: dict[str, Any] = {"version": _VERSION, "keys": job.keys}
+    try:
+        status = Path(job.source).stat()
+    except OSError:
+        return made_from
+    return made_from | {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _remove_outputs(job: Job) -> None:
+    """Removes the note first and then all outputs, also those of a run that was killed."""
+    try:
+        job.note_path.unlink(missing_ok=True)
+        for path in _outputs_there(job):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename}: cannot be removed ({error.strerror}); check the folder's rights"
+        ) from error
+
+
+def _outputs_there(job: Job) -> Iterator[Path]:
+    if job.mode == "split":
+        index = 0
+        while (path := job.path(f"_split_{index}.pkl")).exists():
+            yield path
+            index += 1
+    elif job.mode == "npy":
+        folder = job.path("")
+        if folder.is_dir():
+            yield from [path for path in folder.iterdir() if _NPZ_NAME.fullmatch(path.name)]
+    else:
+        yield job.path(SUFFIXES[job.mode])

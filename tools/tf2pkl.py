@@ -1,0 +1,225 @@
+"""Converts YouTube-8M's TFRecord files to pickles, .npz feature files or shards, without TensorFlow.
+
+    python tools/tf2pkl.py yt8m/frame yt8m/pkl                        # yt8m/pkl/train00.pkl ... and lists
+    python tools/tf2pkl.py 'yt8m/frame/train*.tfrecord' yt8m/shards --format shard
+    python tools/tf2pkl.py yt8m/frame/validate00.tfrecord some --format npy   # for train.py, with labels
+
+SRC is a folder (searched through, and mirrored in DST), a file, or a pattern in quotes. Files may be plain,
+gzip or zlib, frame-level, video-level or of the segments of 2019; --format npy takes frame-level ones only.
+Run it again to go on: what is done is kept as long as its source's size, time and the options stay.
+
+DST/train.list, val.list, test.list, infer.list and all.list name all outputs in DST of this format, by the
+names of their sources: train* goes to train.list; validate* to val.list and, as YouTube-8M's test part has no
+labels, to test.list too; test* to infer.list, which without any is of validate*; other names to all.list.
+Lists of .npz files carry the labels; everywhere else the files themselves hold them.
+
+A damaged file is named, with the record and its byte, and the others are converted: see DST/failures.jsonl.
+Exit codes: 0 all done, 1 some files failed, 2 a mistake in the command line, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import itertools
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from record_conversion import NOTES, SUFFIXES, Job, Mode, Outcome, convert, is_done, read_note
+from run_tool import run_tool
+from worker_processes import run_jobs
+
+from videotag.atomic import check_writable, remove_partial
+from videotag.cli import arguments
+from videotag.cli.main import Parser
+from videotag.cores import num_cores
+from videotag.errors import (
+    EXIT_FAILURES,
+    EXIT_OK,
+    ConfigError,
+    OutputError,
+    RecordError,
+    one_error,
+)
+from videotag.failures import FAILURES_FILE, FailureList
+from videotag.folder_lock import folder_lock
+from videotag.formats.filelist import ListEntry, quote_path, write_filelist
+from videotag.progress import track_records
+
+RECORD_SUFFIXES = (".tfrecord", ".tfrecord.gz", ".tfrecord.zlib", ".tfrecord.zz")
+LISTS = ("train", "val", "test", "infer", "all")
+_PARTS = ("train", "validate", "test")  # of YouTube-8M; file names begin so
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="tf2pkl.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "source", metavar="SRC", help="folder, file, or pattern such as 'data/train*.tfrecord'"
+    )
+    parser.add_argument("folder", metavar="DST", help="folder for the outputs; another one than SRC")
+    parser.add_argument("--format", choices=("pkl", "npy", "shard"), default="pkl", help="default: pkl")
+    arguments.add_switch(parser, "--split", help="pkl: a file per video, BASE_split_INDEX.pkl")
+    parser.add_argument("--keys", choices=("str", "bytes"), help="pkl: of the dicts, and ids (default: str)")
+    parser.add_argument("--jobs", type=arguments.natural, help="processes (default: the cores there are)")
+    arguments.add_switch(parser, "--keep_partial", help="keep the records before a damage")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Converts what is not done yet, writes the lists and prints a summary."""
+    if args.format != "pkl" and (args.split or args.keys):
+        flag = "--split" if args.split else "--keys"
+        raise ConfigError(f"{flag}: for --format pkl, but it is {args.format}; leave it out")
+    jobs = plan_jobs(args)
+    folder = Path(args.folder)
+    check_writable(folder)
+    with folder_lock(folder, named_by="DST"):
+        remove_unfinished(jobs)
+        todo = [job for job in jobs if not is_done(job)]
+        failures = FailureList(folder, named_by="DST", key="source")
+        if todo:
+            for name in LISTS:  # they would name what is made anew now
+                (folder / f"{name}.list").unlink(missing_ok=True)
+        try:
+            outcomes = convert_all(jobs, todo, args.jobs or num_cores(), failures)
+        finally:
+            remove_unfinished(todo)
+        written = write_lists(folder, jobs[0].mode)
+    return summarize(folder, outcomes, num_kept=len(jobs) - len(todo), lists=written)
+
+
+def plan_jobs(args: argparse.Namespace) -> list[Job]:
+    """A job for every source.
+
+    Raises:
+        ConfigError: no source, or DST is SRC.
+        OutputError: two sources would have the same output.
+        FileListError: an output that no list can name.
+    """
+    root, sources = find_sources(args.source)
+    if Path(args.folder).resolve() == root.resolve():
+        raise ConfigError(f"{args.folder}: holds the sources themselves; give another DST")
+    mode: Mode = "split" if args.split else args.format
+    jobs, owners, problems = [], dict[str, str](), []
+    for source in sources:
+        name = source.relative_to(root).as_posix()
+        suffix = next((s for s in RECORD_SUFFIXES if name.endswith(s) and Path(name).name != s), "")
+        job = Job(
+            str(source), name.removesuffix(suffix), args.folder, mode, args.keys or "str", args.keep_partial
+        )
+        if job.base in owners:
+            output = job.path(SUFFIXES[mode])
+            problems.append(
+                f"{source}: would write {output}, as {owners[job.base]} does; rename one of the two"
+            )
+        owners[job.base] = str(source)
+        jobs.append(job)
+    if problems:
+        raise one_error(OutputError, problems)
+    for job in jobs:
+        quote_path(str(job.path("")))
+    return jobs
+
+
+def find_sources(source: str) -> tuple[Path, list[Path]]:
+    """The folder that is mirrored, and the files below it, sorted.
+
+    Raises:
+        ConfigError: there is nothing.
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = [p for p in path.rglob("*") if p.name.endswith(RECORD_SUFFIXES) and p.is_file()]
+        root, what = path, f"no *{RECORD_SUFFIXES[0]} in this folder or below it"
+    elif path.exists():
+        return path.parent, [path]
+    else:
+        found = [p for p in map(Path, glob.glob(source, recursive=True)) if p.is_file()]  # noqa: PTH207
+        root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        what = "no file is called so" if glob.has_magic(source) else "no such file or folder"
+    if not found:
+        raise ConfigError(f"{source}: {what}; download YouTube-8M's files first, or correct the path")
+    return root, sorted(found)
+
+
+def convert_all(
+    jobs: Sequence[Job], todo: Sequence[Job], num_workers: int, failures: FailureList
+) -> dict[str, Outcome]:
+    """What became of every source of `todo`; failures are printed and listed as they happen."""
+    sizes = {job.source: Path(job.source).stat().st_size for job in jobs}
+    total, left = sum(sizes.values()), sum(sizes[job.source] for job in todo)
+    outcomes = {}
+    with (
+        track_records("convert", done=total - left, total=total) as advance,
+        run_jobs(convert, todo, num_workers=num_workers) as done,
+    ):
+        for job, outcome in done:
+            outcomes[job.source] = outcome
+            advance(sizes[job.source], outcome.num_records)
+            if outcome.failure is not None:
+                failures.add(job.source, RecordError(outcome.failure))
+                kept = f"; its first {outcome.num_records} records are kept" if outcome.num_records else ""
+                print(f"tf2pkl.py: {outcome.failure}{kept}", file=sys.stderr)
+    return outcomes
+
+
+def write_lists(folder: Path, mode: str) -> dict[Path, int]:
+    """Writes the lists of all outputs that are there, an empty one not at all; entries by list."""
+    notes = folder / NOTES / mode
+    entries: dict[str, list[ListEntry]] = {part: [] for part in (*_PARTS, "all")}
+    for path in sorted(notes.rglob("*.json")):
+        part = next((part for part in _PARTS if path.name.startswith(part)), "all")
+        if (note := read_note(path)) is not None:
+            entries[part] += note.entries(folder)
+    lists = {
+        "train": entries["train"],
+        "val": entries["validate"],
+        "test": entries["validate"],
+        "infer": entries["test"] or entries["validate"],
+        "all": entries["all"],
+    }
+    written = {}
+    for name in LISTS:
+        path = folder / f"{name}.list"
+        if lists[name]:
+            write_filelist(path, lists[name])
+            written[path] = len(lists[name])
+        else:
+            path.unlink(missing_ok=True)
+    return written
+
+
+def summarize(folder: Path, outcomes: dict[str, Outcome], *, num_kept: int, lists: dict[Path, int]) -> int:
+    """Prints what became of the sources; the exit code."""
+    failed = sum(outcome.failure is not None for outcome in outcomes.values())
+    records = sum(outcome.num_records for outcome in outcomes.values())
+    empty = sum(outcome.num_empty for outcome in outcomes.values())
+    arguments.show(
+        f"converted {len(outcomes) - failed} files, kept {num_kept}, failed {failed}; {records:,} records"
+        + (f", {empty} without steps left out" if empty else "")
+    )
+    for path, count in lists.items():
+        arguments.show(f"{path}: {count} files")
+    if failed:
+        arguments.show(f"failures: {folder / FAILURES_FILE}")
+        return EXIT_FAILURES
+    return EXIT_OK
+
+
+def remove_unfinished(jobs: Iterable[Job]) -> None:
+    """Deletes what killed processes left unfinished where the jobs write."""
+    folders = {job.note_path.parent for job in jobs}
+    folders |= {job.path("") if job.mode == "npy" else job.path("").parent for job in jobs}
+    for folder in folders:
+        remove_partial(folder)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_tool(build_parser(), run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""FAILURES_FILE: what a run could not do, a line of JSON each, written as it happens."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from videotag.errors import OutputError, VideotagError
+
+FAILURES_FILE = "failures.jsonl"
+
+
+class FailureList:
+    """FAILURES_FILE in a folder, a line for each input that failed.
+
+    The failures of an earlier run are forgotten: they are tried again now.
+
+    Args:
+        save_dir: the folder.
+        named_by: the flag that names it, for messages.
+        key: what an input is called in its line.
+
+    Raises:
+        OutputError: the place cannot be written; add() too.
+    """
+
+    def __init__(self, save_dir: Path, *, named_by: str = "--save_dir", key: str = "video_id") -> None:
+        self._key = key
+        self._path = save_dir / FAILURES_FILE
+        try:
+            save_dir.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{save_dir}: cannot write ({error.strerror}); choose another {named_by}"
+            ) from error
+
+    def add(self, name: str, error: VideotagError) -> None:
+        """Appends the line of one input, whole or not at all."""
+        record = {self._key: name, "retriable": error.retriable, "error": str(error)}
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                end = file.tell()
+                try:
+                    _write_all(file.fileno(), line.encode("utf-8", "backslashreplace"))
+                except OSError:
+                    file.truncate(end)
+                    raise
+        except OSError as problem:
+            raise OutputError(
+                f"{self._path}: cannot write ({problem.strerror}); check the folder's rights and free space, "
+                "then run again: what was done is kept"
+            ) from problem
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    """os.write until all is written: a full disk takes a part first, and says so at the next call."""
+    while data:
+        data = data[os.write(handle, data) :]

@@ -1,0 +1,394 @@
+"""Shards: many YouTube-8M records in one .safetensors file, memory-mapped and read in any order.
+
+Of each modality there is one array over all records, and row offsets say which part of it is whose. Nothing
+is parsed or copied to read a record: its arrays are views of the file.
+Differs from other .safetensors: the arrays below, and metadata that name the format and its version.
+
+    label_offsets, labels          (n+1,) and (sum L,) int64; record i has labels[offsets[i] : offsets[i+1]]
+    id_offsets, ids                (n+1,) int64, (bytes,) uint8, UTF-8
+    row_offsets.NAME, rows.NAME    (n+1,) int64, (sum T, D) uint8 of a frame-level modality
+    means.NAME                     (n, D) float32 of a video-level modality
+    segment_offsets, segment_labels, segment_start_times, segment_scores    (n+1,), and (sum S,) each
+    has_segments                   (n,) uint8; these five only if a record has segments
+
+Shapes: n records, T steps, D feature width, L labels, S segments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from videotag.atomic import open_atomic
+from videotag.errors import RecordError
+from videotag.formats.yt8m_records import (
+    SEGMENT_FIELDS,
+    Segments,
+    YT8MRecord,
+    checked,
+    decode_id,
+    encode_id,
+    segment_fields,
+)
+
+FORMAT = {"format": "videotag.yt8m_shard", "version": "1"}
+_TYPES: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "U8": np.dtype("u1")}
+_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+_SEGMENT_TYPES = ("I64", "I64", "F32")  # of SEGMENT_FIELDS
+_MAX_HEADER = 10**8  # bytes, as of the safetensors library
+_MAX_SIZE = 2**48  # NumPy refuses larger sizes even of empty arrays
+_AGAIN = "convert its source again, or copy the file again"
+
+
+class Shard:
+    """The records of a shard; threads may share it.
+
+    Attributes:
+        num_steps: (n,) int64, of each record's longest modality; 0 without frame-level features.
+        widths: width D by modality, of both levels.
+    """
+
+    def __init__(self, path: str | Path, *, dims: Mapping[str, int | None] | None = None) -> None:
+        """Maps a file, of which only offsets are read; it must not be cut shorter while it is in use.
+
+        Args:
+            path: the shard.
+            dims: as of `parse_yt8m`: only these modalities, of these widths.
+
+        Raises:
+            RecordError: missing, no shard, truncated, offsets that do not fit, or a modality of `dims` is
+                missing or of another width.
+        """
+        self._path = path
+        tensors = _Tensors(path)
+        ids = tensors.get("ids", "U8", 1)
+        self._id_bounds = tensors.offsets("id_offsets", len(ids))
+        count = len(self._id_bounds) - 1
+        self._ids = ids
+        self._labels = tensors.get("labels", "I64", 1)
+        self._label_bounds = tensors.offsets("label_offsets", len(self._labels), count)
+        self._rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._means: dict[str, np.ndarray] = {}
+        for name in tensors.modalities() if dims is None else dims:
+            self._add_modality(tensors, name, count, dims)
+        self._segments = _segment_arrays(tensors, count) if "segment_offsets" in tensors else None
+        steps = [np.diff(bounds) for bounds, _ in self._rows.values()]
+        self.num_steps = np.max(steps, axis=0) if steps else np.zeros(count, np.int64)
+        arrays = {name: rows for name, (_, rows) in self._rows.items()} | self._means
+        self.widths = {name: array.shape[1] for name, array in arrays.items()}
+
+    def __len__(self) -> int:
+        return len(self._id_bounds) - 1
+
+    def read(self, index: int) -> YT8MRecord:
+        """Record `index`, counted from 0; its features, means and labels are read-only views of the file.
+
+        Raises:
+            IndexError: not in 0..n-1.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self._path}: record {index}, expected 0 to {len(self) - 1}")
+        start, end = self._id_bounds[index : index + 2]
+        first, last = self._label_bounds[index : index + 2]
+        features = {}
+        for name, (bounds, rows) in self._rows.items():
+            top, bottom = bounds[index : index + 2]
+            features[name] = rows[top:bottom]
+        return YT8MRecord(
+            decode_id(self._ids[start:end].tobytes()),
+            self._labels[first:last],
+            features,
+            {name: means[index] for name, means in self._means.items()},
+            self._read_segments(index),
+        )
+
+    def _read_segments(self, index: int) -> Segments | None:
+        if self._segments is None or not self._segments["has_segments"][index]:
+            return None
+        start, end = self._segments["segment_offsets"][index : index + 2]
+        return Segments(*(self._segments[name][start:end] for name in SEGMENT_FIELDS))
+
+    def _add_modality(
+        self, tensors: _Tensors, name: str, count: int, dims: Mapping[str, int | None] | None
+    ) -> None:
+        if f"rows.{name}" in tensors:
+            rows = tensors.get(f"rows.{name}", "U8", 2)
+            self._rows[name] = tensors.offsets(f"row_offsets.{name}", len(rows), count), rows
+            width = rows.shape[1]
+        elif f"means.{name}" in tensors:
+            means = tensors.get(f"means.{name}", "F32", 2)
+            if len(means) != count:
+                raise tensors.damaged(f"{len(means)} means.{name} of {count} records")
+            self._means[name] = means
+            width = means.shape[1]
+        else:
+            there = ", ".join(tensors.modalities())[:200] or "nothing"
+            raise RecordError(
+                f"{self._path}: no features {name}; there is {there}; correct the model's feature_names"
+            )
+        if dims is not None and dims[name] not in (None, width):
+            raise RecordError(
+                f"{self._path}: {name} of width {width}, expected {dims[name]}; correct the model's"
+                " feature_dims, or extract it with the backbone that they are for"
+            )
+
+
+def write_shard(path: str | Path, records: Iterable[YT8MRecord]) -> int:
+    """Writes records as a shard, whole or not at all, the same bytes for the same records; how many.
+
+    Rows are collected in unnamed files beside the shard, so that memory holds one record and what is small.
+
+    Args:
+        path: of the finished file, by custom .safetensors.
+        records: taken one at a time; all have the same modalities, of the same widths.
+
+    Raises:
+        RecordError: records of other modalities or widths than the first.
+        ShapeError: as `checked`.
+        OutputError: the place cannot be written.
+    """
+    with open_atomic(path) as file, contextlib.ExitStack() as stack:
+        collected = _Collected(Path(path), stack)
+        for record in records:
+            collected.add(checked(record))
+        collected.write(file)
+    return collected.count
+
+
+class _Collected:
+    """What the arrays of a shard will hold."""
+
+    def __init__(self, path: Path, stack: contextlib.ExitStack) -> None:
+        self._path = path
+        self._stack = stack
+        self.count = 0
+        self._ids: list[bytes] = []
+        self._labels: list[np.ndarray] = []
+        self._rows: dict[str, IO[bytes]] = {}
+        self._num_rows: dict[str, list[int]] = {}
+        self._widths: dict[str, int] = {}  # 0: not known yet
+        self._means: dict[str, list[np.ndarray]] = {}
+        self._segments: list[Segments | None] = []
+
+    def add(self, record: YT8MRecord) -> None:
+        """Takes the next record, which `checked` has returned."""
+        if not self.count:
+            self._begin(record)
+        self._check(record)
+        for name, rows in record.features.items():
+            self._rows[name].write(rows.tobytes())
+            self._num_rows[name].append(len(rows))
+        for name, mean in record.means.items():
+            self._means[name].append(mean.astype(mean.dtype))  # a copy: it may be a view of a whole file
+        self._ids.append(encode_id(record.video_id))
+        self._labels.append(record.labels.copy())
+        self._segments.append(record.segments)
+        self.count += 1
+
+    def write(self, file: IO[bytes]) -> None:
+        """Writes the file: arrays of wide numbers first, so that each begins at a multiple of its size."""
+        arrays = {**_flat("label", self._labels, np.int64), **_flat_segments(self._segments)}
+        ids = b"".join(self._ids)
+        arrays["id_offsets"] = _bounds(map(len, self._ids))
+        arrays |= {f"row_offsets.{name}": _bounds(counts) for name, counts in self._num_rows.items()}
+        arrays |= {f"means.{name}": np.stack(means) for name, means in self._means.items()}
+        arrays["ids"] = np.frombuffer(ids, np.uint8)
+        arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))
+        rows = {f"rows.{name}": (sum(counts), self._widths[name]) for name, counts in self._num_rows.items()}
+        file.write(_header(arrays, rows))
+        for array in arrays.values():
+            file.write(np.asarray(array, array.dtype.newbyteorder("<"), order="C").tobytes())
+        for part in self._rows.values():
+            part.seek(0)
+            shutil.copyfileobj(part, file, 2**20)
+
+    def _begin(self, record: YT8MRecord) -> None:
+        for name in record.features:
+            unnamed = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115 - the stack closes it
+            self._rows[name] = self._stack.enter_context(unnamed)
+            self._num_rows[name] = []
+            self._widths[name] = 0
+        self._means = {name: [] for name in record.means}
+
+    def _check(self, record: YT8MRecord) -> None:
+        """That the record has the first one's modalities and widths."""
+        place = f"{self._path}: record {self.count} ({record.video_id})"
+        expected, found = ({*self._rows, *self._means}, {*record.features, *record.means})
+        both = record.features.keys() & record.means.keys()
+        if both:
+            raise RecordError(
+                f"{place}: {', '.join(sorted(both))} is there frame by frame and as a mean; rename one"
+            )
+        if self._rows.keys() != record.features.keys() or self._means.keys() != record.means.keys():
+            raise RecordError(
+                f"{place}: modalities {_listed(found)}, but those before have {_listed(expected)}; put"
+                " records of other modalities into a shard of their own"
+            )
+        for name, rows in record.features.items():
+            known = self._widths[name]
+            if len(rows) and known and rows.shape[1] != known:
+                raise _other_width(place, name, rows.shape[1], known)
+            self._widths[name] = rows.shape[1] if len(rows) else known or rows.shape[1]
+        for name, mean in record.means.items():
+            if self._means[name] and len(mean) != len(self._means[name][0]):
+                raise _other_width(place, name, len(mean), len(self._means[name][0]))
+
+
+class _Tensors:
+    """The arrays of a .safetensors file, as views of the file; nothing in it is believed."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = path
+        try:
+            with Path(path).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                self._entries, start = self._read_header(file, size)
+                self._start, self._size = start, size - start
+                self._data: bytes | mmap.mmap = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        except FileNotFoundError:
+            raise RecordError(f"{path}: no such file; correct the path") from None
+        except OSError as error:
+            raise RecordError(f"{path}: cannot read ({error.strerror or error})") from error
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def modalities(self) -> list[str]:
+        """Names of the modalities, in the order of the file."""
+        return [n.partition(".")[2] for n in self._entries if n.startswith(("rows.", "means."))]
+
+    def get(self, name: str, kind: str, num_dims: int) -> np.ndarray:
+        """The array `name`, read-only."""
+        entry = self._entries.get(name)
+        if not isinstance(entry, dict):
+            raise self.damaged(f"no array {name}")
+        shape, span = entry.get("shape"), entry.get("data_offsets")
+        if entry.get("dtype") != kind or not _whole(shape, num_dims) or not _whole(span, 2):
+            raise self.damaged(f"{name} is no {num_dims}-dimensional array of {kind}")
+        assert isinstance(shape, list)
+        assert isinstance(span, list)
+        start, end = span
+        dtype, count = _TYPES[kind], math.prod(shape)
+        if not start <= end <= self._size:  # before the system finds out, by ending the process
+            raise self.damaged(f"{name} reaches to byte {end} of {self._size}: truncated")
+        if end - start != count * dtype.itemsize:
+            raise self.damaged(f"{name} has {end - start} bytes for shape {shape}")
+        if not count:
+            return np.empty(shape, dtype)
+        return np.frombuffer(self._data, dtype, count, self._start + start).reshape(shape)
+
+    def offsets(self, name: str, total: int, count: int | None = None) -> np.ndarray:
+        """(n+1,) int64 that rise from 0 to `total`, n being `count` where it is known."""
+        bounds = np.array(self.get(name, "I64", 1), np.int64)
+        if not len(bounds) or (count is not None and len(bounds) != count + 1):
+            raise self.damaged(
+                f"{len(bounds)} {name}, expected {'1 or more' if count is None else count + 1}"
+            )
+        if bounds[0] != 0 or bounds[-1] != total or (bounds[1:] < bounds[:-1]).any():
+            raise self.damaged(f"{name} do not rise from 0 to {total}")
+        return bounds
+
+    def _read_header(self, file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
+        """The header, and the position of the first array."""
+        head = file.read(9)
+        length = int.from_bytes(head[:8], "little")
+        if head[8:] != b"{":
+            raise RecordError(f"{self._path}: no .safetensors file; give a shard that tools/tf2pkl.py wrote")
+        if length > min(size - 8, _MAX_HEADER):
+            raise self.damaged(f"a header of {length} bytes in a file of {size}: truncated")
+        try:
+            header = json.loads(b"{" + file.read(length - 1))
+        except (ValueError, RecursionError):
+            raise self.damaged("its header is not JSON") from None
+        about = header.pop("__metadata__", None)
+        if not isinstance(about, dict) or about.get("format") != FORMAT["format"]:
+            raise RecordError(f"{self._path}: a .safetensors file of something else; give a shard of records")
+        if about.get("version") != FORMAT["version"]:
+            seen = str(about.get("version"))[:20] if isinstance(about.get("version"), str) else "none"
+            raise RecordError(
+                f"{self._path}: version {seen} of the format, expected {FORMAT['version']}; update videotag,"
+                " or convert its source again"
+            )
+        return header, 8 + length
+
+    def damaged(self, what: str) -> RecordError:
+        """The error for what cannot be."""
+        return RecordError(f"{self._path}: damaged shard: {what}; {_AGAIN}")
+
+
+def _segment_arrays(tensors: _Tensors, count: int) -> dict[str, np.ndarray]:
+    kinds = dict(zip(SEGMENT_FIELDS, _SEGMENT_TYPES, strict=True))
+    arrays = {name: tensors.get(name, kind, 1) for name, kind in kinds.items()}
+    bounds = [tensors.offsets("segment_offsets", len(array), count) for array in arrays.values()]
+    arrays["segment_offsets"] = bounds[0]
+    arrays["has_segments"] = tensors.get("has_segments", "U8", 1)
+    if len(arrays["has_segments"]) != count:
+        raise tensors.damaged(f"{len(arrays['has_segments'])} has_segments of {count} records")
+    return arrays
+
+
+def _flat(name: str, values: Sequence[np.ndarray], dtype: type) -> dict[str, np.ndarray]:
+    """An array of all values, and the offsets of each."""
+    flat = np.concatenate([np.empty(0, dtype), *values])
+    return {f"{name}s": flat, f"{name}_offsets": _bounds(map(len, values))}
+
+
+def _header(arrays: Mapping[str, np.ndarray], rows: Mapping[str, tuple[int, int]]) -> bytes:
+    """The header of a .safetensors file that holds `arrays` and then uint8 rows of these shapes."""
+    kinds = {name: (_NAMES[a.dtype.newbyteorder("<")], a.shape, a.nbytes) for name, a in arrays.items()}
+    kinds |= {name: ("U8", shape, math.prod(shape)) for name, shape in rows.items()}
+    header: dict[str, Any] = {"__metadata__": FORMAT}
+    end = 0
+    for name, (kind, shape, num_bytes) in kinds.items():
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [end, end + num_bytes]}
+        end += num_bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the arrays begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text
+
+
+def _flat_segments(segments: Sequence[Segments | None]) -> dict[str, np.ndarray]:
+    """The arrays of all segments; none if no record has any."""
+    if not any(segments):
+        return {}
+    none = Segments(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    found = [segment_fields(one or none) for one in segments]
+    arrays = {name: np.concatenate([fields[name] for fields in found]) for name in SEGMENT_FIELDS}
+    arrays["segment_offsets"] = _bounds(len(fields[SEGMENT_FIELDS[0]]) for fields in found)
+    arrays["has_segments"] = np.array([one is not None for one in segments], np.uint8)
+    return arrays
+
+
+def _bounds(counts: Iterable[int]) -> np.ndarray:
+    """(n+1,) int64: where each of n parts begins, and where the last ends."""
+    return np.cumsum([0, *counts], dtype=np.int64)
+
+
+def _whole(value: object, count: int) -> bool:
+    """Whether a value of the header is `count` numbers that a size can be."""
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(type(one) is int and 0 <= one < _MAX_SIZE for one in value)
+    )
+
+
+def _other_width(place: str, name: str, width: int, expected: int) -> RecordError:
+    return RecordError(
+        f"{place}: {name} of width {width}, but those before have {expected}; put records of other widths"
+        " into a shard of their own"
+    )
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))[:200] or "none"

@@ -1,0 +1,240 @@
+"""YouTube-8M records as pickles, the files that PaddlePaddle's tf2pkl.py made of the TFRecords.
+
+A file is a list of dicts {'video': id, 'feature': (T, 1024) uint8, 'audio': (T, 128) uint8, 'label': [int],
+'nframes': int}, or one such dict. `feature` is the modality rgb. Rows from `nframes` on do not count.
+Differs: nothing is unpickled (see pickles.py); other modalities, means and segments are kept under the names
+that records have for them. Shapes: T steps, D feature width.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from videotag.atomic import open_atomic
+from videotag.errors import RecordError
+from videotag.formats.pickles import (
+    BoundedReader,
+    array_parts,
+    bytes_fragment,
+    fragment,
+    load,
+    scalar_fragment,
+)
+from videotag.formats.tf_example import Example, Feature, FeatureList
+from videotag.formats.yt8m_records import YT8MRecord, checked, encode_id, make_record, segment_fields
+
+Keys: TypeAlias = Literal["str", "bytes"]
+
+MAX_STEPS = 300  # that `nframes` counts
+_OWN_NAMES = {"rgb": "feature"}  # modality -> its key
+_PLAIN_KEYS = ("video", "label", "nframes")
+_AGAIN = "convert it again from its TFRecords"
+
+
+def read_yt8m_pickle(path: str | Path, *, dims: Mapping[str, int | None] | None = None) -> list[YT8MRecord]:
+    """The records of a file in its order, whichever Python wrote it.
+
+    Args:
+        path: a pickle of any protocol, of a list of records or of one. It is read as a whole.
+        dims: as of `parse_yt8m`.
+
+    Returns:
+        The records; features have min(T, nframes) steps and are read-only.
+
+    Raises:
+        RecordError: missing, truncated, damaged, with anything but plain values and arrays of numbers, or a
+            record is not as described above.
+    """
+    content, is_python_2 = _read(path)
+    items = content if isinstance(content, list) else [content]
+    return [
+        _record(item, dims, place=f"{path}: record {number}", is_python_2=is_python_2)
+        for number, item in enumerate(items)
+    ]
+
+
+def write_yt8m_pickle(
+    path: str | Path, records: Iterable[YT8MRecord], *, keys: Keys = "str", single: bool = False
+) -> int:
+    """Writes records, whole or not at all, the same bytes for the same records; how many there were.
+
+    Protocol 3, the last one that every Python 3 reads without ever holding more than a record.
+
+    Args:
+        path: of the finished file.
+        records: taken one at a time. All steps are written, `nframes` is at most 300.
+        keys: whether keys and ids are text, or bytes as of Python 2, which PaddlePaddle's older readers want.
+        single: write the dict of the one record that there is, not a list.
+
+    Raises:
+        RecordError: `single` with any other number of records, or a modality that a file has no name for.
+        ShapeError: as `checked`.
+        OutputError: the place cannot be written.
+    """
+    count = 0
+    with open_atomic(path) as file:
+        file.write(b"\x80\x03" if single else b"\x80\x03]")
+        for record in records:
+            if single and count:
+                raise RecordError(f"{path}: a second record for a file of a single one; write a list")
+            file.writelines(_record_parts(record, keys, place=f"{path}: record {count}"))
+            if not single:
+                file.write(b"a")
+            count += 1
+        if single and not count:
+            raise RecordError(f"{path}: no record for a file of a single one; write a list")
+        file.write(b".")
+    return count
+
+
+def _read(path: str | Path) -> tuple[object, bool]:
+    """What a pickle holds, and whether text in it may be bytes of Python 2."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(2)
+            file.seek(0)
+            size = os.fstat(file.fileno()).st_size
+            reader = BoundedReader(file, size)
+            try:
+                content = load(reader)
+            except pickle.UnpicklingError as error:
+                raise RecordError(f"{path}: at byte {size - reader.remaining}: {error}") from error
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such file; correct the path") from None
+    except OSError as error:
+        raise RecordError(f"{path}: cannot read ({error.strerror or error})") from error
+    return content, not head.startswith(b"\x80") or head <= b"\x80\x02"
+
+
+def _record(
+    item: object, dims: Mapping[str, int | None] | None, *, place: str, is_python_2: bool
+) -> YT8MRecord:
+    """The record of one dict."""
+    if not isinstance(item, dict):
+        raise RecordError(f"{place}: of type {type(item).__name__}, expected a dict with 'video'; {_AGAIN}")
+    values = {_name(key, place): value for key, value in item.items()}
+    if len(values) < len(item):
+        raise RecordError(f"{place}: keys that are there twice, as text and as bytes; {_AGAIN}")
+    if "video" not in values:
+        there = ", ".join(values)[:200] or "nothing"
+        raise RecordError(f"{place}: no 'video'; there is {there}; is it a pickle of YouTube-8M?")
+    context: dict[str, Feature] = {
+        "id": (_id_bytes(values["video"], place, is_python_2=is_python_2),),
+        "labels": _labels(values.get("label", ()), place),
+    }
+    lists: dict[str, FeatureList] = {}
+    for key, value in values.items():
+        name = "rgb" if key == "feature" else key
+        if key in _PLAIN_KEYS or not isinstance(value, np.ndarray):
+            continue
+        if name in lists:
+            raise RecordError(f"{place}: both 'feature' and 'rgb', which are the same; leave one of them out")
+        if value.ndim == 2:
+            lists[name] = value
+        elif value.ndim == 1:
+            context[name] = value.astype(np.float32 if value.dtype.kind == "f" else np.int64)
+        else:
+            raise RecordError(f"{place}: {key!r} of shape {value.shape}, expected (T, D) bytes; {_AGAIN}")
+    record = make_record(Example(context, lists), dims=dims, place=place)
+    if "nframes" in values:
+        _cut(record.features, values["nframes"], place)
+    return record
+
+
+def _cut(features: dict[str, np.ndarray], num_steps: object, place: str) -> None:
+    """Leaves the steps of features that count."""
+    there = max((len(steps) for steps in features.values()), default=0)
+    if isinstance(num_steps, np.ndarray) and num_steps.shape in ((), (1,)):
+        num_steps = num_steps.reshape(())[()]
+    if not isinstance(num_steps, (int, np.integer)) or num_steps < 0:
+        seen = num_steps if isinstance(num_steps, (int, float)) else f"of type {type(num_steps).__name__}"
+        raise RecordError(f"{place}: nframes {seen!s:.40}, expected a number of steps; {_AGAIN}")
+    if num_steps > there and features:
+        raise RecordError(f"{place}: nframes {num_steps}, but there are {there} steps; {_AGAIN}")
+    for name, steps in features.items():
+        features[name] = steps[: int(num_steps)]
+
+
+def _name(key: object, place: str) -> str:
+    if isinstance(key, bytes):
+        return key.decode("utf-8", "surrogateescape")
+    if not isinstance(key, str):
+        raise RecordError(f"{place}: {key!r} as a key, expected text; {_AGAIN}")
+    return key
+
+
+def _id_bytes(video_id: object, place: str, *, is_python_2: bool) -> bytes:
+    """The bytes of an id. Those that Python 2 wrote have been read as text, each byte a letter."""
+    if isinstance(video_id, np.ndarray) and video_id.shape == ():
+        video_id = video_id[()]
+    if isinstance(video_id, (bytes, bytearray)):
+        return bytes(video_id)
+    if not isinstance(video_id, str):
+        raise RecordError(
+            f"{place}: 'video' of type {type(video_id).__name__}, expected the id as text or bytes; {_AGAIN}"
+        )
+    if is_python_2:
+        try:
+            raw = video_id.encode("latin1")
+            raw.decode()
+            return raw
+        except UnicodeError:  # it was text
+            pass
+    try:
+        return encode_id(video_id)
+    except UnicodeEncodeError:
+        raise RecordError(f"{place}: 'video' {video_id!r} is no text; {_AGAIN}") from None
+
+
+def _labels(labels: Any, place: str) -> np.ndarray:
+    """(L,) int64 of a list, tuple or array of class ids."""
+    # Not shown themselves: lists that refer to each other can be endless as text.
+    problem = RecordError(
+        f"{place}: 'label' of type {type(labels).__name__} with other values than class ids; {_AGAIN}"
+    )
+    if not isinstance(labels, (list, tuple, np.ndarray)):
+        raise problem
+    if isinstance(labels, np.ndarray):
+        whole = labels.ndim == 1 and labels.dtype.kind in "iu"
+    else:
+        whole = all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in labels)
+    if not whole:
+        raise problem
+    try:
+        return np.array(labels, np.int64)
+    except OverflowError:
+        raise problem from None
+
+
+def _record_parts(record: YT8MRecord, keys: Keys, *, place: str) -> Iterator[bytes]:
+    """The parts of the dict of a record."""
+    text = fragment if keys == "str" else _encoded_fragment
+    record = checked(record)
+    segments = {} if record.segments is None else segment_fields(record.segments)
+    taken = Counter([*_PLAIN_KEYS, *_OWN_NAMES.values(), *segments, *record.features, *record.means])
+    if clash := [name for name, count in taken.items() if count > 1]:
+        raise RecordError(f"{place}: modality {', '.join(clash)}: something else has that name; rename it")
+    arrays = {**record.features, **record.means, **segments}
+    yield b"}(" + text("video") + text(record.video_id)
+    for name, array in arrays.items():
+        yield text(_OWN_NAMES.get(name, name) if name in record.features else name)
+        try:
+            yield from array_parts(array, protocol=3)
+        except ValueError as error:
+            raise RecordError(f"{place}: {name}: {error}; cut the video") from error
+    num_steps = max((len(steps) for steps in record.features.values()), default=0)
+    yield text("label") + fragment(record.labels.tolist())
+    if record.features:
+        yield text("nframes") + scalar_fragment(np.int32(min(num_steps, MAX_STEPS)))
+    yield b"u"
+
+
+def _encoded_fragment(name: str) -> bytes:
+    return bytes_fragment(encode_id(name))
