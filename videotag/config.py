@@ -33,6 +33,9 @@ _ALIASES = {
 DEFAULT_MOMENTUM = 0.9
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+#: Keys of TRAIN that no extractor has.
+FEATURE_AIDS = ("sample_steps", "mixup_alpha", "modality_dropout", "loss", "distill_from")
 
 
 class Section(BaseModel):
@@ -232,6 +235,16 @@ class TrainSection(SplitSection):
             from; looked at when a log line is written; 0 for none.
         shuffle_buffer: of files of records: so many records are mixed with each other, 8,192 if not given.
             Pickles and packed files are held in memory that far (350 KB a record of YouTube-8M).
+        sample_steps: learns from so many random steps of each video; a shorter one stays whole.
+        mixup_alpha: mixes every video and its labels with another one's, by shares of Beta(alpha, alpha).
+        modality_dropout: probability that a modality of a video is blanked; one of them always stays.
+        loss: "bce", binary cross-entropy (cross-entropy of a single-label task); "asymmetric"
+            (arXiv:2009.14119) weighs down what is learned already, absent tags most of all.
+        asymmetric_gamma: by how much, for tags that are there and for those that are not.
+        asymmetric_clip: an absent tag's probability up to which it costs nothing.
+        distill_from: weights of teachers, whose mean probabilities are learned besides the labels.
+        distill_weight: their share of the loss.
+        distill_temperature: logits of teachers and learner are divided by it.
     """
 
     batch_size: Positive = 128
@@ -262,6 +275,16 @@ class TrainSection(SplitSection):
     num_gpus: int | None = None
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0
     shuffle_buffer: Positive | None = None
+    # What only taggers learn with: see FEATURE_AIDS.
+    sample_steps: Positive | None = None
+    mixup_alpha: Annotated[float, Field(gt=0)] | None = None
+    modality_dropout: Fraction = 0.0
+    loss: Literal["bce", "asymmetric"] = "bce"
+    asymmetric_gamma: tuple[NotNegative, NotNegative] = (0.0, 4.0)
+    asymmetric_clip: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    distill_from: list[str] = []
+    distill_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    distill_temperature: Annotated[float, Field(gt=0)] = 1.0
 
     @model_validator(mode="after")
     def _nothing_is_idle(self) -> TrainSection:
@@ -275,7 +298,15 @@ class TrainSection(SplitSection):
             )
         if self.momentum != DEFAULT_MOMENTUM and self.optimizer != "momentum":
             raise ValueError(f"momentum: {self.optimizer} has none; set optimizer=momentum, or leave it out")
+        if self.loss == "bce" and (idle := self._changed("asymmetric_gamma", "asymmetric_clip")):
+            raise ValueError(f"{idle}: belong to loss=asymmetric; set that too, or leave them out")
+        if not self.distill_from and (idle := self._changed("distill_weight", "distill_temperature")):
+            raise ValueError(f"{idle}: without distill_from there is no teacher; set that too")
         return self
+
+    def _changed(self, *keys: str) -> str:
+        """Those of the keys whose values are not the defaults."""
+        return ", ".join(k for k in keys if getattr(self, k) != type(self).model_fields[k].default)
 
 
 class VideoTrainSection(TrainSection, VideoSplitSection):
@@ -298,6 +329,14 @@ class VideoTrainSection(TrainSection, VideoSplitSection):
     segment_offset: Literal["random", "middle"] = "random"
     crop: Literal["multiscale", "random", "center"] = "multiscale"
     flip: bool = True
+
+    @model_validator(mode="after")
+    def _taggers_aids_are_off(self) -> VideoTrainSection:
+        if found := self._changed(*FEATURE_AIDS):
+            raise ValueError(
+                f"{found}: for taggers, which read features, and a TSN reads frames; leave it out"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -364,9 +403,27 @@ def load_config(
             sections[name.lower()] = cls.model_validate(raw.get(name, {}))
         except ValidationError as error:
             problems += [f"{where}: {text}" for text in _describe(error, name, cls)]
+    if len(sections) == len(classes):
+        problems += [f"{where}: {text}" for text in _disagreements(entry, **sections)]
     if problems:
         raise one_error(ConfigError, problems)
     return Config(entry=entry, **sections)
+
+
+def _disagreements(entry: ModelEntry, *, model: Any, train: Any, **_: Section) -> list[str]:
+    """What two sections say against each other, a text each."""
+    texts = []
+    if train.modality_dropout and len(model.feature_names) == 1:
+        texts.append(
+            f"TRAIN.modality_dropout: {train.modality_dropout}, but MODEL.feature_names "
+            f"{model.feature_names} is one modality, which always stays; leave it out"
+        )
+    if train.loss == "asymmetric" and (model.task or entry.task) == "single_label":
+        texts.append(
+            "TRAIN.loss: asymmetric, which is for any number of tags, but the task is single_label; "
+            "set MODEL.task=multi_label, or leave it out"
+        )
+    return texts
 
 
 def parse_overrides(texts: list[str]) -> list[tuple[str, Any]]:

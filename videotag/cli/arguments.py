@@ -14,6 +14,7 @@ from videotag.formats.filelist import ListEntry, read_filelist
 
 if TYPE_CHECKING:
     from videotag.config import Config
+    from videotag.engine.ensemble import Member
     from videotag.engine.outputs import Summary
     from videotag.weights import FoundWeights
 
@@ -294,6 +295,46 @@ def find_checkpoint(
         ) from error
 
 
+def find_checkpoints(weights: str | None, *, published: str | None = None) -> list[FoundWeights]:
+    """The weight files that --weights names, several of them parted by commas; as find_checkpoint.
+
+    Raises:
+        ConfigError: nothing stands before, between or behind commas.
+        WeightsError: as find_checkpoint.
+    """
+    parts = [weights] if weights is None or _is_one_path(weights) else weights.split(",")
+    if len(parts) > 1 and not all(parts):
+        raise ConfigError(f"--weights={weights}: a comma without weights on either side; remove it")
+    return [find_checkpoint(part, published=published) for part in parts]
+
+
+def read_members(args: argparse.Namespace, flags: dict[str, Any], found: list[FoundWeights]) -> list[Member]:
+    """Weights with their configs, as read_config has them; several have been compared with each other.
+
+    Args:
+        args: with the flags of add_model_arguments.
+        flags: see read_config; they hold for all configs.
+        found: of find_checkpoints.
+
+    Raises:
+        ConfigError: several, and --config is given, one has no config, or they do not fit together.
+    """
+    from videotag.engine.ensemble import Member, check_members
+
+    if len(found) == 1:
+        return [Member(found[0], read_config(args, flags, weights=found[0]))]
+    if args.config:
+        raise ConfigError(f"--config={args.config}: each of several --weights has its own; leave it out")
+    members: list[Member] = []
+    for weights in found:
+        if weights.config is None:
+            raise ConfigError(f"{weights.path}: no config belongs to it; put its config.yaml beside it")
+        device = {"TRAIN.use_gpu": members[0].config.train.use_gpu} if members else {}
+        members.append(Member(weights, read_config(args, {**flags, **device}, weights=weights)))
+    check_members(members)
+    return members
+
+
 def check_readable(path: str) -> Path:
     """`path` if it is there.
 
@@ -303,6 +344,18 @@ def check_readable(path: str) -> Path:
     if not Path(path).exists():
         raise ConfigError(f"{path}: no such file or folder; check the path")
     return Path(path)
+
+
+def _is_one_path(weights: str) -> bool:
+    """Whether a text with commas names weights as it is written."""
+    from videotag.formats.weights import resolve_weights
+
+    if "," not in weights or Path(weights).exists():
+        return True
+    try:
+        return resolve_weights(weights) is not None
+    except WeightsError:
+        return False
 
 
 def _whole(text: str, least: int) -> int:

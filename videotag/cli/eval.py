@@ -43,7 +43,10 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag eval`."""
     arguments.add_model_arguments(parser)
-    parser.add_argument("--weights", help=f"default: {arguments.DEFAULT_WEIGHTS}")
+    parser.add_argument(
+        "--weights",
+        help=f"default: {arguments.DEFAULT_WEIGHTS}; A,B,C: the mean of several taggers' probabilities",
+    )
     parser.add_argument("--filelist", help="a labelled list in place of TEST.filelist")
     parser.add_argument("--batch_size", type=arguments.natural)
     parser.add_argument("--save_dir", default="./data/evaluate_results", help="default: %(default)s")
@@ -77,8 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes metrics.json and per_class.csv to SAVE_DIR, the report if asked for, and prints the metrics."""
     from videotag.atomic import check_writable, write_text
-    from videotag.engine.checkpoint import load_model
     from videotag.engine.data import evaluation_batches
+    from videotag.engine.ensemble import load_members
     from videotag.engine.evaluate import evaluate
     from videotag.engine.parallel import gathered, is_main
     from videotag.eval_report import write_eval_report, write_per_class
@@ -86,9 +89,10 @@ def run(args: argparse.Namespace) -> int:
 
     _check_report_flags(args)
     arguments.join_processes()
-    weights = arguments.find_checkpoint(args.weights)
+    found = arguments.find_checkpoints(args.weights)
     flags = {"TEST.batch_size": args.batch_size, "TEST.filelist": args.filelist}
-    config = arguments.read_config(args, flags, weights=weights)
+    members = arguments.read_members(args, flags, found)
+    config, weights = members[0].config, members[0].weights
     dataset = _dataset(config)
     # A label file that was named is looked at before work, one that is not only where weights fit.
     class_names = _class_names(args, config, weights) if arguments.label_file(args) else None
@@ -97,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     check_writable(save_dir)
     if args.report:
         check_writable(Path(args.report).parent)
-    model = load_model(config, weights.path, config_name=str(args.config or config.entry.name))
+    model = load_members(members, config_name=args.config)
     class_names = class_names or _class_names(args, config, weights)
     failed: list[str] = []
     batches = evaluation_batches(dataset, config.test, on_error=lambda _, error: failed.append(str(error)))
@@ -120,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     write_text(save_dir / METRICS_FILE, text + "\n")
     write_per_class(save_dir / PER_CLASS_FILE, per_class, class_names)
     if args.report:
-        title = f"Evaluation of {weights.path} on {config.test.filelist}"
+        title = f"Evaluation of {', '.join(str(w.path) for w in found)} on {config.test.filelist}"
         write_eval_report(
             args.report,
             metrics,

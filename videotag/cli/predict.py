@@ -3,7 +3,8 @@
     python predict.py --weights=data/checkpoints/AttentionLSTM_epoch9 --filelist=my.list --label_file=my.txt
 
 A table goes to stdout, and SAVE_DIR/predictions.json (or .jsonl, .csv, or predictions_kaggle.csv as the
-YouTube-8M challenge took it) is written. For tags of a video by both stages in one go there is
+YouTube-8M challenge took it) is written. Several taggers' weights, --weights=A,B,C, give the mean of their
+probabilities. For tags of a video by both stages in one go there is
 `videotag tag`.
 """
 
@@ -26,7 +27,7 @@ from videotag.formats.record_files import is_record_file, list_record_files
 
 if TYPE_CHECKING:
     from videotag.config import Config
-    from videotag.weights import FoundWeights
+    from videotag.engine.ensemble import Member
 
 SUMMARY = "predict tags of feature files"
 PUBLISHED_WEIGHTS = "videotag_attention_lstm"
@@ -38,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_model_arguments(parser)
     parser.add_argument(
         "--weights",
-        help=f"default: {arguments.DEFAULT_WEIGHTS}, else {PUBLISHED_WEIGHTS}, which is downloaded",
+        help=f"default: {arguments.DEFAULT_WEIGHTS}, else {PUBLISHED_WEIGHTS}, which is downloaded; "
+        "A,B,C: the mean of several taggers' probabilities",
     )
     parser.add_argument("--filelist", help="a list in place of INFER.filelist")
     parser.add_argument(
@@ -76,17 +78,18 @@ def run(args: argparse.Namespace) -> int:
 
     if args.video_path and args.filelist:
         raise ConfigError("--video_path and --filelist: give one of them")
-    weights = arguments.find_checkpoint(args.weights, published=PUBLISHED_WEIGHTS)
+    found = arguments.find_checkpoints(args.weights, published=PUBLISHED_WEIGHTS)
     flags = {
         "INFER.batch_size": args.batch_size,
         "INFER.filelist": args.filelist,
         "MODEL.topk": args.infer_topk,
     }
-    config = arguments.read_config(args, flags, weights=weights)
+    members = arguments.read_members(args, flags, found)
+    config = members[0].config
     entries = _entries(args.video_path, config)
     failed: list[str] = []
     predict = _predict_features if config.entry.kind == "tagger" else _predict_videos
-    predictions = predict(args, config, weights, entries, failed)
+    predictions = predict(args, members, entries, failed)
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", config.entry.name)  # AttentionLSTM: attention_lstm
     save_dir = Path(args.save_dir or f"./data/predict_results/{'_'.join(words).lower()}")
     path = save_dir / predictions_file(args.format)
@@ -141,18 +144,18 @@ def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
 
 def _predict_features(
     args: argparse.Namespace,
-    config: Config,
-    weights: FoundWeights,
+    members: list[Member],
     entries: list[ListEntry],
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
-    from videotag.engine.checkpoint import load_model
     from videotag.engine.data import evaluation_batches, open_dataset
+    from videotag.engine.ensemble import load_members
     from videotag.engine.predict import predict_tagger
 
+    config, weights = members[0].config, members[0].weights
     labels = weights.labels(arguments.label_file(args), config.model, default=arguments.DEFAULT_LABEL_FILE)
     dataset = open_dataset(config, entries, config.infer)
-    model = load_model(config, weights.path, config_name=str(args.config or config.entry.name))
+    model = load_members(members, config_name=args.config)
     batches = evaluation_batches(dataset, config.infer, on_error=lambda _, error: failed.append(str(error)))
     top = {"top_k": config.model.topk, "threshold": args.threshold}
     for prediction in predict_tagger(model, batches, labels, task=config.task, **top):
@@ -161,14 +164,14 @@ def _predict_features(
 
 def _predict_videos(
     args: argparse.Namespace,
-    config: Config,
-    weights: FoundWeights,
+    members: list[Member],
     entries: list[ListEntry],
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
     from videotag.engine.extractor import FeatureExtractor
     from videotag.tagger import Tagger
 
+    config, weights = members[0].config, members[0].weights
     labels = weights.labels(arguments.label_file(args), config.model, default=arguments.DEFAULT_LABEL_FILE)
     extractor = FeatureExtractor(config, weights.path, with_classifier=True)
     tagger = Tagger(extractor, None, labels, top_k=config.model.topk, threshold=args.threshold)

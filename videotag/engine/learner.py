@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from videotag.config import TrainSection
-from videotag.datasets.batches import Batch
+from videotag.datasets.batches import Batch, slices
 from videotag.engine.checkpoint import network_state
 from videotag.engine.evaluate import to_tensors
-from videotag.engine.losses import task_loss
+from videotag.engine.feature_augment import augment, is_augmented
+from videotag.engine.losses import asymmetric_loss, task_loss, task_scores
 from videotag.engine.optim import build_optimizer, learning_rate
-from videotag.engine.parallel import sum_gradients, world_size
+from videotag.engine.parallel import rank, sum_gradients, world_size
 from videotag.errors import ConfigError, DeviceError
 from videotag.registry import Task
 
@@ -36,14 +38,28 @@ class Learner:
         train: the TRAIN section.
         task: chooses the loss.
         steps_per_epoch: for the learning rate.
+        num_classes: C; needed to mix videos of a single-label task.
+        teacher: of the same inputs and classes, learned from by `distill_weight`; its logits' probabilities
+            are at `distill_temperature` already.
 
     Raises:
         ConfigError: a pattern fits no parameter, or all parameters are frozen.
         DeviceError: a precision that the device does not have.
     """
 
-    def __init__(self, model: nn.Layer, train: TrainSection, task: Task, *, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        model: nn.Layer,
+        train: TrainSection,
+        task: Task,
+        *,
+        steps_per_epoch: int,
+        num_classes: int = 0,
+        teacher: nn.Layer | None = None,
+    ) -> None:
         self.model = model
+        self._num_classes = num_classes
+        self._teacher = teacher
         self._train = train
         self._task = task
         self._steps_per_epoch = steps_per_epoch
@@ -72,7 +88,8 @@ class Learner:
         Args:
             batch: of N videos; of several processes, this one's part of it, None if it has none.
             step: from 0 over all epochs.
-            seed: of this step's dropout, so that no state of a random generator need be kept.
+            seed: of this step's dropout and augmentation, so that no random generator's state
+                need be kept.
 
         Returns:
             The loss, of shape (), and the learning rate.
@@ -82,11 +99,11 @@ class Learner:
         self._optimizer.set_lr(rate)
         total = paddle.zeros([])
         num_videos = len(batch.video_ids) if batch else 0
-        for part in batch.parts(self._train.accumulate_steps) if batch else ():
+        rng = np.random.default_rng([seed, rank()])
+        for inputs, labels in self._parts(batch, rng) if batch else ():
             with self._precision():
-                logits = self.model(*to_tensors(part.inputs))
-            labels = paddle.to_tensor(part.labels)
-            loss = task_loss(self._task, logits.astype("float32"), labels, "sum")
+                logits = self.model(*inputs)
+            loss = self._loss(inputs, logits.astype("float32"), labels)
             if self._train.loss_reduction == "mean":
                 loss = loss / num_videos
             self._scaler.scale(loss).backward()
@@ -157,6 +174,38 @@ class Learner:
             self._scaler.load_state_dict(
                 {k: a if a.ndim else a.item() for k, a in scaler.items() if k in current}
             )
+
+    def _parts(self, batch: Batch, rng: np.random.Generator) -> Iterator[tuple[Any, Tensor]]:
+        """The network's arguments and the labels of every part; augmented before the batch is divided."""
+        count = self._train.accumulate_steps
+        if not is_augmented(self._train):
+            for part in batch.parts(count):
+                yield to_tensors(part.inputs), paddle.to_tensor(part.labels)
+            return
+        features, masks = to_tensors(batch.inputs)
+        labels = paddle.to_tensor(batch.labels)
+        if self._task == "single_label" and self._train.mixup_alpha:
+            labels = F.one_hot(labels, self._num_classes)
+        features, masks, labels = augment(features, masks, labels, train=self._train, rng=rng)
+        for rows in slices(len(batch.video_ids), count):
+            inputs = tuple({name: x[rows] for name, x in arrays.items()} for arrays in (features, masks))
+            yield inputs, labels[rows]
+
+    def _loss(self, inputs: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss summed over videos: of the labels and, if there is one, of what the teacher says."""
+        train = self._train
+        if train.loss == "asymmetric":
+            loss = asymmetric_loss(logits, labels, gamma=train.asymmetric_gamma, clip=train.asymmetric_clip)
+        else:
+            loss = task_loss(self._task, logits, labels, "sum")
+        if self._teacher is None:
+            return loss
+        with paddle.no_grad(), self._precision():
+            taught = task_scores(self._task, self._teacher(*inputs).astype("float32"))
+        weight, temperature = train.distill_weight, train.distill_temperature
+        # Its gradients are smaller by the temperature's square, which is made good for (arXiv:1503.02531).
+        distilled = temperature**2 * task_loss(self._task, logits / temperature, taught, "sum")
+        return (1 - weight) * loss + weight * distilled
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if self._train.precision == "fp32":

@@ -5,6 +5,7 @@ Shapes: N videos, C classes.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import paddle
@@ -21,16 +22,48 @@ def task_loss(task: Task, logits: Tensor, labels: Tensor, reduction: Literal["me
         task: "multi_label": binary cross-entropy summed over classes, as VideoTag's tagger; "single_label":
             cross-entropy with softmax, as VideoTag's TSN.
         logits: (N, C).
-        labels: (N, C) in {0, 1}, or (N,) int64 for "single_label".
+        labels: (N, C) in [0, 1], shares where videos are mixed or a teacher speaks; or (N,) int64 for
+            "single_label".
         reduction: VideoTag's tagger sums, its TSN averages.
     """
     if task == "multi_label":
-        total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+        # Paddle 3.3 gives a logit of exactly 0 a gradient of p - y - 1 instead of p - y; all others stay as
+        # they are to the last bit.
+        total = F.binary_cross_entropy_with_logits(logits + 1e-30, labels, reduction="sum")
+    elif labels.ndim == 2:
+        total = (paddle.logsumexp(logits, axis=1) - (labels * logits).sum(axis=1)).sum()
     else:
         # Not F.cross_entropy: on a CPU it holds the loss of a video at 64 at most, and its gradient at 0.
         picked = paddle.take_along_axis(logits, labels.unsqueeze(1), axis=1).squeeze(1)  # (N,)
         total = (paddle.logsumexp(logits, axis=1) - picked).sum()
     return total if reduction == "sum" else total / logits.shape[0]
+
+
+def asymmetric_loss(logits: Tensor, labels: Tensor, *, gamma: tuple[float, float], clip: float) -> Tensor:
+    """The asymmetric loss of multi-label tagging, summed over videos and classes: shape ().
+
+    -y (1 - p)^gamma[0] log(p) - (1 - y) q^gamma[1] log(1 - q), with p = sigmoid(logit), q = max(p - clip, 0).
+    Gammas and clip of 0 make it binary cross-entropy. Finite, with finite gradients, for any finite logits.
+
+    Args:
+        logits: (N, C).
+        labels: (N, C) in [0, 1].
+        gamma: for tags that are there, and for those that are not; both at least 0.
+        clip: in [0, 1); an absent tag of a probability up to this costs nothing.
+
+    Source: arXiv:2009.14119, whose defaults are gamma (0, 4) and clip 0.05.
+    """
+    log_p, log_not_p = F.log_sigmoid(logits), F.log_sigmoid(-logits)
+    present = paddle.exp(gamma[0] * log_not_p) * log_p
+    if clip:
+        q = F.sigmoid(logits) - clip
+        log_q = paddle.log(paddle.where(q > 0, q, paddle.ones_like(q)))
+        log_not_q = paddle.logaddexp(log_not_p, paddle.full_like(logits, math.log(clip)))
+        absent = paddle.exp(gamma[1] * log_q) * log_not_q
+        absent = paddle.where(q > 0, absent, paddle.zeros_like(absent))
+    else:
+        absent = paddle.exp(gamma[1] * log_p) * log_not_p
+    return -(labels * present + (1 - labels) * absent).sum()
 
 
 def task_scores(task: Task, logits: Tensor) -> Tensor:

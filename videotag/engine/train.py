@@ -26,6 +26,7 @@ from videotag.datasets.batches import Dataset, check_single_labels
 from videotag.datasets.features import FeatureFiles
 from videotag.engine.checkpoint import load_weights, save_weights, start_from, write_card
 from videotag.engine.data import evaluation_batches, open_dataset, training_batches
+from videotag.engine.ensemble import load_teachers
 from videotag.engine.evaluate import BEST_METRIC, evaluate
 from videotag.engine.learner import Learner
 from videotag.engine.parallel import (
@@ -130,8 +131,8 @@ def train_model(
         FeatureFileError: files that are missing, damaged or of another width; all, before training.
         FileListError: drop_last leaves no batch, labels do not fit the task, or the list is not the one that
             the run to resume began with.
-        ConfigError: the config is not that of the run to resume.
-        WeightsError: pretrain does not fit.
+        ConfigError: the config is not that of the run to resume, or a teacher is not of its kind.
+        WeightsError: pretrain or a teacher does not fit.
         OutputError: another run is at work in save_dir, or it cannot be written.
         DivergedError: the loss became NaN or infinite.
     """
@@ -139,6 +140,7 @@ def train_model(
     validated = bool(valid_entries and valid_interval)
     data, valid_data = _open_data(config, train_entries, valid_entries, validated=validated)
     steps_per_epoch = _count_steps(len(data), train)
+    teacher = load_teachers(config, labels, save_dir=save_dir)
     scalars = open_scalars(visualdl_dir) if is_main() else None
     with on_main(folder_lock(save_dir)):
         if is_main():
@@ -146,7 +148,8 @@ def train_model(
         found = _newest(save_dir, name) if resume else None
         lists = {"videos": data.digest, "valid": valid_data.digest if valid_data else ""}
         progress, model = _begin(config, found, save_dir, lists=lists, labels=labels)
-        learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch)
+        options = {"num_classes": config.model.num_classes, "teacher": teacher}
+        learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch, **options)
         if found:
             learner.restore(found.arrays)
             done = f"{progress.epoch} of {train.epoch} epochs"
