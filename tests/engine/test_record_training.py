@@ -158,7 +158,7 @@ def test_a_run_broken_off_within_an_epoch_goes_on_to_the_same_weights(records_di
     whole = train(records_dir / "whole", overrides=STEPWISE)
     assert not list((records_dir / "whole").glob("*_step*.pdparams"))  # nothing is left of them in the end
 
-    from videotag.engine import train as engine
+    from videotag.engine import run as engine
 
     saved = []
 

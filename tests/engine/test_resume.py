@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
+from videotag.engine.run import DivergedError
 from videotag.engine.run_state import load_newest, set_aside
-from videotag.engine.train import DivergedError, train_model
+from videotag.engine.train import train_model
 from videotag.errors import ConfigError, FileListError, OutputError
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import read_filelist

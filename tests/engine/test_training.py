@@ -16,7 +16,8 @@ from videotag.engine.data import evaluation_batches, open_dataset
 from videotag.engine.evaluate import evaluate
 from videotag.engine.losses import task_loss
 from videotag.engine.predict import Tag, predict_tagger, top_tags
-from videotag.engine.train import DivergedError, train_model
+from videotag.engine.run import DivergedError
+from videotag.engine.train import train_model
 from videotag.errors import FeatureFileError, FileListError, WeightsError
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weights import read_weights

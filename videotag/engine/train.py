@@ -7,54 +7,44 @@ one does.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import secrets
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
 from paddle import nn
 
-from videotag.atomic import link_atomic, remove_partial
+from videotag.atomic import remove_partial
 from videotag.config import Config, TrainSection, load_config
 from videotag.datasets.batches import Dataset, check_single_labels
 from videotag.datasets.features import FeatureFiles
-from videotag.engine.checkpoint import load_weights, save_weights, start_from, write_card
-from videotag.engine.data import evaluation_batches, open_dataset, training_batches
+from videotag.engine.checkpoint import load_weights, start_from, write_card
+from videotag.engine.data import open_dataset
 from videotag.engine.ensemble import load_teachers
-from videotag.engine.evaluate import BEST_METRIC, evaluate
 from videotag.engine.learner import Learner
 from videotag.engine.parallel import (
-    average_buffers,
     from_main,
     gathered,
     is_main,
-    main_says,
     on_main,
-    rank,
     world_size,
 )
+from videotag.engine.run import Run, link_latest
 from videotag.engine.run_log import RunLog, open_scalars
 from videotag.engine.run_state import (
     Checkpoint,
     Progress,
-    checkpoint_path,
-    drop_old,
     load_checkpoint,
     load_newest,
-    save_state,
     set_aside,
 )
 from videotag.errors import (
     ConfigError,
     FeatureFileError,
     FileListError,
-    MediaError,
     RecordError,
     VideotagError,
     one_error,
@@ -62,11 +52,9 @@ from videotag.errors import (
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry
 from videotag.labels import load_imagenet_names, read_labels
-from videotag.progress import track
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
 
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
-EXPLODED = 10  # a loss so many times the first one is worth a warning
 #: Keys that a resumed run may change, as they do not decide the weights.
 _FREE_KEYS = {
     "MODEL": {"dataset", "topk"},
@@ -77,10 +65,6 @@ _FREE_KEYS = {
     },
 }
 logger = logging.getLogger(__name__)
-
-
-class DivergedError(VideotagError):
-    """The loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +151,7 @@ def train_model(
             counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
             step = progress.epoch * steps_per_epoch + progress.step
             log.write("start", step=step, seed=progress.seed, processes=world_size(), **counts)
-            run = _Run(
+            run = Run(
                 config=config,
                 data=data,
                 valid_data=valid_data,
@@ -180,7 +164,7 @@ def train_model(
             )
             while progress.epoch < train.epoch and not _stops_early(train, progress):
                 progress = run.epoch(progress)
-        best_path = _link(save_dir, name, progress)
+        best_path = link_latest(save_dir, name, progress)
         last_path = save_dir / f"{name}.pdparams"
         failed = {video: why for part in gathered(run.failed) for video, why in part.items()}
         return TrainResult(best_path or last_path, last_path, progress.best or {}, failed)
@@ -251,125 +235,6 @@ def _begin(
     return progress, model
 
 
-@dataclass
-class _Run:
-    """What all epochs of a run share.
-
-    Attributes:
-        first_loss: of the first step.
-        failed: video -> why it could not be decoded, of all that were left out so far.
-    """
-
-    config: Config
-    data: Dataset
-    valid_data: Dataset | None
-    save_dir: Path
-    valid_interval: int
-    log_interval: int
-    learner: Learner
-    log: RunLog
-    steps_per_epoch: int
-    first_loss: float | None = None
-    failed: dict[str, str] = field(default_factory=dict)
-
-    def epoch(self, progress: Progress) -> Progress:
-        """Trains one epoch, or what is left of it, validates and writes its checkpoint; the progress then."""
-        epoch, train = progress.epoch, self.config.train
-        self._learn(progress)
-        progress = replace(progress, epoch=epoch + 1, step=0)
-        with self._saved(progress) as averaged:
-            is_due = self.valid_interval and (epoch + 1) % self.valid_interval == 0
-            if self.valid_data and self.valid_interval and (is_due or epoch + 1 == train.epoch):
-                progress = self._validate(averaged, progress)
-        self._complete(progress)
-        return progress
-
-    def _learn(self, progress: Progress) -> None:
-        epoch, train = progress.epoch, self.config.train
-        self.learner.start_epoch()
-        batches = training_batches(
-            self.config,
-            self.data,
-            epoch=epoch,
-            seed=progress.seed,
-            on_error=self._left_out,
-            first_step=progress.step,
-        )
-        saved_sec = time.monotonic()
-        steps = track(batches, f"epoch {epoch}", self.steps_per_epoch - progress.step)
-        loss = None
-        for done, batch in enumerate(steps, start=progress.step + 1):
-            if batch is None and world_size() == 1:
-                continue
-            step = epoch * self.steps_per_epoch + done - 1
-            loss, rate = self.learner.learn(batch, step=step, seed=_step_seed(progress.seed, step))
-            self.first_loss = loss.item() if self.first_loss is None else self.first_loss
-            if step % self.log_interval == 0:
-                value = _finite(loss.item(), step)
-                self.log.write("train", step=step, epoch=epoch, loss=value, learning_rate=rate)
-                is_due = 0 < train.checkpoint_minutes * 60 < time.monotonic() - saved_sec
-                if main_says(is_due) and done < self.steps_per_epoch:
-                    self._checkpoint(replace(progress, step=done))
-                    saved_sec = time.monotonic()
-        if loss is None:
-            raise FileListError(
-                f"{train.filelist}: not one of its videos could be read; check the paths, or try one with "
-                "`videotag tag` or `videotag predict`"
-            )
-        last_loss = _finite(loss.item(), step)  # before weights that are no numbers are saved
-        if self.first_loss is not None and last_loss > EXPLODED * self.first_loss:
-            logger.warning(
-                "the loss rose from %.4g to %.4g; lower TRAIN.learning_rate or set TRAIN.clip_norm=1",
-                self.first_loss,
-                last_loss,
-            )
-
-    def _checkpoint(self, progress: Progress) -> None:
-        """Writes what --resume needs in the middle of an epoch."""
-        with self._saved(progress):
-            pass
-        self._complete(progress)
-
-    @contextlib.contextmanager
-    def _saved(self, progress: Progress) -> Iterator[nn.Layer]:
-        """The network as it is saved, while the block lasts; its weights are written already."""
-        average_buffers(self.learner.model)
-        with self.learner.averaged() as averaged:
-            if is_main():
-                save_weights(averaged, self._path(progress))
-            yield averaged
-
-    def _complete(self, progress: Progress) -> None:
-        """Makes a checkpoint of the weights written, and drops those that are no longer needed."""
-        if is_main():
-            name = self.config.entry.name
-            save_state(self._path(progress), self.learner.state(), progress)
-            best = _link(self.save_dir, name, progress)
-            drop_old(self.save_dir, name, keep=self.config.train.keep, best=best)
-
-    def _path(self, progress: Progress) -> Path:
-        return _path(self.save_dir, self.config.entry.name, progress)
-
-    def _validate(self, model: nn.Layer, progress: Progress) -> Progress:
-        config, epoch = self.config, progress.epoch - 1
-        assert self.valid_data is not None
-        batches = evaluation_batches(self.valid_data, config.valid, on_error=self._left_out)
-        metrics = evaluate(model, batches, task=config.task)
-        self.log.write("valid", step=progress.epoch * self.steps_per_epoch, epoch=epoch, **metrics)
-        metric = BEST_METRIC[config.task]
-        if progress.best is None or metrics[metric] > progress.best[metric]:
-            return replace(progress, best_epoch=epoch, best=metrics, without_gain=0)
-        return replace(progress, without_gain=progress.without_gain + 1)
-
-    def _left_out(self, video: str, error: VideotagError) -> None:
-        """Notes a video that cannot be read, which only shows when it is tried."""
-        if not isinstance(error, MediaError | RecordError):
-            raise error
-        if video not in self.failed:
-            logger.warning("left out: %s", error)
-        self.failed[video] = str(error)
-
-
 def _stops_early(train: TrainSection, progress: Progress) -> bool:
     if not train.early_stop or progress.without_gain < train.early_stop:
         return False
@@ -431,34 +296,6 @@ def _check_same_run(save_dir: Path, config: Config, same_videos: bool) -> None:
         )
 
 
-def _link(save_dir: Path, name: str, progress: Progress) -> Path | None:
-    """Lets {name}.pdparams be the last weights and {name}_best.pdparams the best; returns the latter's epoch.
-
-    Also after a resume, since a kill may have come just before.
-    """
-    best_path = None
-    if progress.best_epoch is not None:
-        best_path = checkpoint_path(save_dir, name, progress.best_epoch)
-    if is_main():
-        link_atomic(_path(save_dir, name, progress), save_dir / f"{name}.pdparams")
-        if best_path is not None:
-            link_atomic(best_path, save_dir / f"{name}_best.pdparams")
-    return best_path
-
-
-def _path(save_dir: Path, name: str, progress: Progress) -> Path:
-    """The weights of the checkpoint at this progress."""
-    if progress.step:
-        return checkpoint_path(save_dir, name, progress.epoch, progress.step)
-    return checkpoint_path(save_dir, name, progress.epoch - 1)
-
-
-def _step_seed(seed: int, step: int) -> int:
-    """Of a step's dropout; another one for every process."""
-    words = [seed, step, rank()] if rank() else [seed, step]
-    return int(np.random.SeedSequence(words).generate_state(1)[0]) % 2**31
-
-
 def _count_steps(num_samples: int, train: TrainSection) -> int:
     """Steps per epoch; the last batch counts unless drop_last is set."""
     full, rest = divmod(num_samples, train.batch_size)
@@ -491,11 +328,3 @@ def _warn_of_old_values(config: Config, num_samples: int) -> None:
             "set TRAIN.loss_reduction=sum for the old training, or divide weight_decay by the batch size",
             train.weight_decay,
         )
-
-
-def _finite(loss: float, step: int) -> float:
-    if not np.isfinite(loss):
-        raise DivergedError(
-            f"the loss is {loss} at step {step}; lower TRAIN.learning_rate or set TRAIN.clip_norm=1"
-        )
-    return loss
