@@ -101,7 +101,8 @@ def test_there_are_no_star_imports():
 def test_importing_videotag_and_its_lower_layers_loads_no_paddle_ray_or_cv2():
     code = (
         "import sys, videotag, videotag.metrics, videotag.formats.features, videotag.formats.weights,"
-        "videotag.formats.yt8m_records, videotag.media.video, videotag.media.decode_pool, videotag.config,"
+        "videotag.formats.yt8m_records, videotag.formats.yt8m_pickles, videotag.formats.shards,"
+        "videotag.media.video, videotag.media.decode_pool, videotag.config,"
         "videotag.cli.main;"
         "bad = {'paddle', 'ray', 'cv2', 'torch', 'tensorflow', 'google.protobuf'} & set(sys.modules);"
         "sys.exit(f'loaded: {bad}' if bad else 0)"

@@ -19,6 +19,7 @@ from videotag.formats.features import (
     read_shapes_and_stamp,
     read_stamp,
     write_features,
+    write_modalities,
 )
 
 RAMP = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -304,3 +305,30 @@ def test_damage_raises_nothing_but_feature_file_errors(tmp_path_factory, data):
     for read in readers:
         with contextlib.suppress(FeatureFileError):
             read(path)
+
+
+def test_modalities_are_written_as_numpy_and_readers_read_them(tmp_path):
+    features = {"rgb": np.arange(6, dtype=np.float32).reshape(3, 2), "file": np.ones((1, 4), np.uint8)}
+    for name in ("a.npz", "b.npz"):
+        write_modalities(tmp_path / name, features)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
+        assert {name: found[name].dtype for name in found} == {"rgb": np.float32, "file": np.uint8}
+        for name, array in features.items():
+            np.testing.assert_array_equal(found[name], array)
+    np.testing.assert_array_equal(read_modalities(tmp_path / "a.npz", {"rgb": 2})["rgb"], features["rgb"])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("a/b", (1, 2), "modality 'a/b', expected letters, digits, _ . and -; rename it"),
+        ("", (1, 2), "modality '', expected letters"),
+        ("rgb", (0, 2), r"a.npz\[rgb\]: features of shape \(0, 2\), expected \(T, D\) with T of at least 1"),
+        ("rgb", (2,), r"features of shape \(2,\), expected"),
+    ],
+)
+def test_only_named_rows_of_modalities_are_written(tmp_path, name, shape, message):
+    with pytest.raises(ShapeError, match=message):
+        write_modalities(tmp_path / "a.npz", {"good": np.ones((1, 1)), name: np.ones(shape)})
+    assert not list(tmp_path.iterdir())

@@ -206,6 +206,20 @@ def test_malformed_pickle_is_named(content, message):
         loads(content)
 
 
+SIZE = (10**6).to_bytes(4, "little")
+TEXT = (  # a list of text of Python 2, the dtype |u1 and the shape of an array of all of it, all in the memo
+    (b"\x80\x02]T" + SIZE + b"a" * 10**6 + b"q\x00acnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNN")
+    + (b"J\xff\xff\xff\xff" * 2 + b"K\x00tbq\x01aJ" + SIZE + b"\x85q\x02a")
+)
+ENCODED_TEXT = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86Ra"
+ARRAY_OF_TEXT = b"cnumpy._core.numeric\n_frombuffer\n(h\x00h\x01h\x02U\x01CtRa"
+
+
+def test_text_of_python_2_becomes_bytes_and_arrays():
+    *_, encoded, array = loads(TEXT + ENCODED_TEXT + ARRAY_OF_TEXT + b".")
+    assert encoded == array.tobytes() == b"a" * 10**6
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -214,8 +228,13 @@ def test_malformed_pickle_is_named(content, message):
         pickle.dumps(np.zeros(3, "f4"), 2).replace(b"K\x03\x85", b"J\xff\xff\xff\x7f\x85"),
         pickle.dumps(np.zeros(3, "f4"), 2).replace(b"K\x03\x85", b"(" + b"J\xff\xff\xff\x7f" * 40 + b"t"),
         pickle.dumps([np.zeros(10**5)] * 50, 4),
+        TEXT + ENCODED_TEXT * 1000 + b".",
+        TEXT + ARRAY_OF_TEXT * 1000 + b".",
     ],
-    ids=["memo index", "hash of nested tuples", "huge shape", "many dimensions", "shared array"],
+    ids=[
+        *("memo index", "hash of nested tuples", "huge shape", "many dimensions", "shared array"),
+        *("shared text", "arrays of shared text"),
+    ],
 )
 def test_memory_and_time_stay_near_the_file_size(content):
     tracemalloc.start()

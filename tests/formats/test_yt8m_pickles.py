@@ -132,6 +132,7 @@ BAD = {
     "nothing": ({}, None, "record 1: no 'video'; there is nothing"),
     "id": (plain(video=3), None, "record 1: 'video' of type int, expected the id as text or bytes"),
     "lone surrogate": (plain(video="\ud800"), None, "record 1: 'video' .* is no text; convert"),
+    "long id": (plain(video=b"a" * 5000), None, "record 1: 'video' of 5000 characters, as ids never are"),
     "key": ({"video": "a", 3: 1}, None, "record 1: 3 as a key, expected text; convert"),
     "both": ({"video": "a", b"video": b"b"}, None, "record 1: keys that are there twice, as text and as"),
     "rgb twice": (plain(rgb=frames(4, 6)), None, "record 1: both 'feature' and 'rgb', which are the same"),
@@ -190,6 +191,17 @@ def test_labels_that_would_be_endless_as_text_are_refused_at_once(tmp_path):
         label = [label, label]
     with pytest.raises(RecordError, match="'label' of type list"):
         read_yt8m_pickle(written(tmp_path / "a.pkl", plain(label=label)))
+
+
+def test_memory_stays_near_the_file_size_whatever_refers_to_what(tmp_path):
+    labels, mean, other = list(range(20_000)), np.zeros(20_000, np.float64), np.zeros(100_000, np.uint8)
+    content = [plain(label=labels, other=other, **{f"mean_{j}": mean for j in range(5)}) for _ in range(200)]
+    path = written(tmp_path / "a.pkl", content + [content[0]] * 10_000)
+    tracemalloc.start()
+    assert len(read_yt8m_pickle(path)) == 10_200
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * path.stat().st_size
 
 
 @pytest.fixture(scope="module")

@@ -86,6 +86,9 @@ def test_the_example_of_the_docs_works_as_written(work_dir, capsys):
     example = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "write_yt8m" in block)
     exec(example, {})  # noqa: S102 - our own documentation
     assert capsys.readouterr().out == "my_id [ 3 14] (300, 1024)\n"
+    shard = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "write_shard" in block)
+    exec(shard, {})  # noqa: S102
+    assert capsys.readouterr().out == "1 [300] my_id\n"
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "zlib"])

@@ -21,6 +21,8 @@ def test_the_table_has_a_line_for_every_reader_and_the_cores_come_back(capsys):
     for name in records.readers():
         assert re.search(rf"^\| {re.escape(name)} \| [\d,]+ \| [\d,]+ \|$", out, re.M)
     assert "| tensorflow (tf.data) |" in out
+    for name in records.FORMATS:
+        assert re.search(rf"^\| {name} \| 0 \| [\d,]+ \| [\d,]+ \| [\d,]+ \| [\d,]+ \|$", out, re.M)
     assert os.sched_getaffinity(0) == cores
 
 
@@ -29,3 +31,12 @@ def test_every_reader_counts_the_same_records(tmp_path):
     assert [read(tmp_path / "some.tfrecord") for read in records.readers().values()] == [7] * len(
         records.readers()
     )
+
+
+def test_every_format_holds_the_same_records(tmp_path):
+    for name, (write, read) in records.FORMATS.items():
+        assert write(tmp_path / name, records.generated(3, 2)) == 3
+        assert records.fill_batches(read, tmp_path / name) == 3
+        for found, expected in zip(read(tmp_path / name), records.generated(3, 2), strict=True):
+            for modality, rows in expected.features.items():
+                assert found.features[modality].tobytes() == rows.tobytes()

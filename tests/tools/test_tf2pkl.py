@@ -397,6 +397,12 @@ def test_two_runs_at_a_time_are_refused(work_dir, capsys):
 # --- processes --------------------------------------------------------------------------------------------
 
 
+def test_no_worker_loads_paddle():
+    code = "import sys, tf2pkl, record_conversion; sys.exit('paddle' in sys.modules)"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tools")])
+    assert not subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": paths}).returncode
+
+
 def test_workers_return_what_they_make_and_a_lost_one_is_named():
     with worker_processes.run_jobs(abs, [-1, -2, -3], num_workers=2) as done:
         assert sorted(done) == [(-3, 3), (-2, 2), (-1, 1)]

@@ -10,6 +10,7 @@ What is read: plain values, lists, tuples, dicts with plain keys, and arrays of 
 
 from __future__ import annotations
 
+import functools
 import math
 import pickle
 import pickletools
@@ -22,6 +23,7 @@ import numpy as np
 
 #: Name of a global -> our function for it, or None if it only occurs as an argument.
 Names: TypeAlias = Mapping[str, Callable[..., object] | None]
+_Encode: TypeAlias = Callable[[str], bytes]
 
 _MAX_DIMS = 32  # of an array, in NumPy before 2.0
 _NUMBER_TYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
@@ -64,7 +66,7 @@ def load(
     Raises:
         pickle.UnpicklingError: truncated, damaged, or with anything but the plain values described above.
     """
-    machine = _Machine({**_NUMPY_NAMES, **(names or {})}, persistent)
+    machine = _Machine(names or {}, persistent)
     try:
         for opcode, argument, _ in pickletools.genops(cast(IO[bytes], reader)):
             machine.step(opcode.name, argument)
@@ -152,7 +154,9 @@ class _Machine:
         self.stack: list[Any] = []
         self._below: list[list[Any]] = []  # the stacks under each open MARK
         self._memo: dict[int, object] = {}
-        self._names = names
+        # Text may be referred to again and again, and is made bytes once.
+        encode = functools.lru_cache(maxsize=None)(_latin1)
+        self._names = {**_numpy_names(encode), **names}
         self._persistent = persistent
 
     def step(self, name: str, argument: Any) -> None:
@@ -332,11 +336,15 @@ def _tensor_tuple(name_and_array: tuple[object, object]) -> object:
     return array
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """_codecs.encode, with which protocol 2 stores bytes."""
-    if encoding != "latin1":
-        raise ValueError("bytes in another encoding than latin1")
+def _latin1(text: str) -> bytes:
     return text.encode("latin1")
+
+
+def _encode(encode: _Encode, text: str, encoding: str) -> bytes:
+    """_codecs.encode, with which protocol 2 stores bytes."""
+    if encoding != "latin1" or not isinstance(text, str):
+        raise ValueError("bytes in another encoding than latin1")
+    return encode(text)
 
 
 def _empty_bytes() -> bytes:
@@ -361,11 +369,11 @@ def _dtype(code: str, *_: object) -> _Unbuilt:
 
 
 def _array(
-    raw: bytes | bytearray | str, dtype: np.dtype[Any], shape: tuple[int, ...], order: str
+    encode: _Encode, raw: bytes | bytearray | str, dtype: np.dtype[Any], shape: tuple[int, ...], order: str
 ) -> np.ndarray:
     """A read-only array over `raw`, which must be as long as dtype and shape say."""
     if isinstance(raw, str):  # written by Python 2
-        raw = raw.encode("latin1")
+        raw = encode(raw)
     if not isinstance(dtype, np.dtype) or not isinstance(raw, (bytes, bytearray)):
         raise ValueError("an array without type or values")
     if len(shape) > _MAX_DIMS or any(type(size) is not int or not 0 <= size < 2**63 for size in shape):
@@ -377,28 +385,30 @@ def _array(
     return array
 
 
-def _reconstruct(*_: object) -> _Unbuilt:
+def _reconstruct(encode: _Encode, *_: object) -> _Unbuilt:
     """numpy._core.multiarray._reconstruct; its arguments are always those of an empty array."""
 
     def finish(state: tuple[Any, ...]) -> np.ndarray:
         _, shape, dtype, is_fortran, raw = state
-        return _array(raw, dtype, shape, "F" if is_fortran else "C")
+        return _array(encode, raw, dtype, shape, "F" if is_fortran else "C")
 
     return _Unbuilt(finish)
 
 
-def _scalar(dtype: np.dtype[Any], raw: bytes | str) -> object:
-    return _array(raw, dtype, (), "C")[()]
+def _scalar(encode: _Encode, dtype: np.dtype[Any], raw: bytes | str) -> object:
+    return _array(encode, raw, dtype, (), "C")[()]
 
 
-_NUMPY_NAMES: Names = {
-    "numpy._core.multiarray._reconstruct": _reconstruct,
-    "numpy._core.multiarray.scalar": _scalar,
-    "numpy._core.numeric._frombuffer": _array,
-    "numpy.ndarray": None,
-    "numpy.dtype": _dtype,
-    "_codecs.encode": _encode,
-    "collections.OrderedDict": _ordered_dict,
-    "builtins.bytes": _empty_bytes,
-    "builtins.tuple": _tensor_tuple,
-}
+def _numpy_names(encode: _Encode) -> Names:
+    """The names that any file may have; `encode` makes text of Python 2 bytes."""
+    return {
+        "numpy._core.multiarray._reconstruct": functools.partial(_reconstruct, encode),
+        "numpy._core.multiarray.scalar": functools.partial(_scalar, encode),
+        "numpy._core.numeric._frombuffer": functools.partial(_array, encode),
+        "numpy.ndarray": None,
+        "numpy.dtype": _dtype,
+        "_codecs.encode": functools.partial(_encode, encode),
+        "collections.OrderedDict": _ordered_dict,
+        "builtins.bytes": _empty_bytes,
+        "builtins.tuple": _tensor_tuple,
+    }

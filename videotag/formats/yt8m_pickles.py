@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -33,8 +34,10 @@ from videotag.formats.yt8m_records import YT8MRecord, checked, encode_id, make_r
 Keys: TypeAlias = Literal["str", "bytes"]
 
 MAX_STEPS = 300  # that `nframes` counts
+_MAX_ID = 2**12  # characters
 _OWN_NAMES = {"rgb": "feature"}  # modality -> its key
 _PLAIN_KEYS = ("video", "label", "nframes")
+_Value = TypeVar("_Value")
 _AGAIN = "convert it again from its TFRecords"
 
 
@@ -54,8 +57,9 @@ def read_yt8m_pickle(path: str | Path, *, dims: Mapping[str, int | None] | None 
     """
     content, is_python_2 = _read(path)
     items = content if isinstance(content, list) else [content]
+    once = _Once()
     return [
-        _record(item, dims, place=f"{path}: record {number}", is_python_2=is_python_2)
+        once.make(item, partial(_record, item, dims, once, f"{path}: record {number}", is_python_2))
         for number, item in enumerate(items)
     ]
 
@@ -113,8 +117,21 @@ def _read(path: str | Path) -> tuple[object, bool]:
     return content, not head.startswith(b"\x80") or head <= b"\x80\x02"
 
 
+class _Once:
+    """What has been made of the objects of a file, which a hostile one can refer to again and again."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, Any] = {}
+
+    def make(self, value: object, build: Callable[[], _Value]) -> _Value:
+        """What `build` makes of `value`, or has made of it before."""
+        if id(value) not in self._made:
+            self._made[id(value)] = build()
+        return self._made[id(value)]
+
+
 def _record(
-    item: object, dims: Mapping[str, int | None] | None, *, place: str, is_python_2: bool
+    item: object, dims: Mapping[str, int | None] | None, once: _Once, place: str, is_python_2: bool
 ) -> YT8MRecord:
     """The record of one dict."""
     if not isinstance(item, dict):
@@ -127,7 +144,7 @@ def _record(
         raise RecordError(f"{place}: no 'video'; there is {there}; is it a pickle of YouTube-8M?")
     context: dict[str, Feature] = {
         "id": (_id_bytes(values["video"], place, is_python_2=is_python_2),),
-        "labels": _labels(values.get("label", ()), place),
+        "labels": once.make(values.get("label", ()), partial(_labels, values.get("label", ()), place)),
     }
     lists: dict[str, FeatureList] = {}
     for key, value in values.items():
@@ -139,7 +156,8 @@ def _record(
         if value.ndim == 2:
             lists[name] = value
         elif value.ndim == 1:
-            context[name] = value.astype(np.float32 if value.dtype.kind == "f" else np.int64)
+            dtype = np.float32 if value.dtype.kind == "f" else np.int64
+            context[name] = once.make(value, partial(value.astype, dtype, copy=False))
         else:
             raise RecordError(f"{place}: {key!r} of shape {value.shape}, expected (T, D) bytes; {_AGAIN}")
     record = make_record(Example(context, lists), dims=dims, place=place)
@@ -174,6 +192,8 @@ def _id_bytes(video_id: object, place: str, *, is_python_2: bool) -> bytes:
     """The bytes of an id. Those that Python 2 wrote have been read as text, each byte a letter."""
     if isinstance(video_id, np.ndarray) and video_id.shape == ():
         video_id = video_id[()]
+    if isinstance(video_id, (str, bytes, bytearray)) and len(video_id) > _MAX_ID:
+        raise RecordError(f"{place}: 'video' of {len(video_id)} characters, as ids never are; {_AGAIN}")
     if isinstance(video_id, (bytes, bytearray)):
         return bytes(video_id)
     if not isinstance(video_id, str):
