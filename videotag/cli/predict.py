@@ -4,8 +4,7 @@
 
 A table goes to stdout, and SAVE_DIR/predictions.json (or .jsonl, .csv, or predictions_kaggle.csv as the
 YouTube-8M challenge took it) is written. Several taggers' weights, --weights=A,B,C, give the mean of their
-probabilities. For tags of a video by both stages in one go there is
-`videotag tag`.
+probabilities. For tags of a video by both stages in one go there is `videotag tag`.
 """
 
 from __future__ import annotations
