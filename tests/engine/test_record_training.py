@@ -126,6 +126,19 @@ def test_predictions_bear_the_records_ids(records_dir, capsys):
     assert [video["video_id"] for video in found] == ["v4", "v5", "v6"]
 
 
+def test_predictions_for_kaggle_need_no_names(records_dir, capsys):
+    train(records_dir / "ck", overrides=[("TRAIN.epoch", 1)])
+    argv = ["predict", "--weights=ck", "--save_dir=out", "--video_path=val1.tfrecord"]
+    assert main(argv) == 2
+    assert "give --label_file" in capsys.readouterr().err
+    assert main([*argv, "--format=kaggle", "--infer_topk=2"]) == 0
+    rows = (records_dir / "out" / "predictions_kaggle.csv").read_text().splitlines()
+    assert rows[0] == "VideoId,LabelConfidencePairs"
+    assert [row.split(",")[0] for row in rows[1:]] == ["v4", "v5", "v6"]
+    assert all(len(row.split(",")[1].split()) == 4 for row in rows[1:])
+    assert main([*argv, "--format=kaggle", "--label_file=gone.txt"]) == 2
+
+
 def test_lists_of_two_kinds_and_labels_behind_records_are_errors(records_dir):
     (records_dir / "train.list").write_text("train0.tfrecord\nval_v0.npz 1\n")
     with pytest.raises(FileListError, match=r"val_v0\.npz: no file of records, as others of its list"):

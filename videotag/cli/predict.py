@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videotag.cli import arguments
-from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError, MediaError
 from videotag.formats.features import FEATURE_SUFFIXES, list_features
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file, list_record_files
@@ -141,6 +141,17 @@ def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
     return [ListEntry(path) for path in paths]
 
 
+def _class_names(args: argparse.Namespace, config: Config, weights: FoundWeights) -> list[str]:
+    """The class names; for Kaggle's format, which has none, class ids do where no label file is found."""
+    named = arguments.label_file(args)
+    try:
+        return weights.labels(named, config.model, default=arguments.DEFAULT_LABEL_FILE)
+    except LabelFileError:
+        if named or args.format != "kaggle":
+            raise
+        return [str(class_id) for class_id in range(config.model.num_classes)]
+
+
 def _predict_features(
     args: argparse.Namespace,
     members: list[Member],
@@ -152,7 +163,7 @@ def _predict_features(
     from videotag.engine.predict import predict_tagger
 
     config, weights = members[0].config, members[0].weights
-    labels = weights.labels(arguments.label_file(args), config.model, default=arguments.DEFAULT_LABEL_FILE)
+    labels = _class_names(args, config, weights)
     dataset = open_dataset(config, entries, config.infer)
     model = load_members(members, config_name=args.config)
     batches = evaluation_batches(dataset, config.infer, on_error=lambda _, error: failed.append(str(error)))
@@ -171,7 +182,7 @@ def _predict_videos(
     from videotag.tagger import Tagger
 
     config, weights = members[0].config, members[0].weights
-    labels = weights.labels(arguments.label_file(args), config.model, default=arguments.DEFAULT_LABEL_FILE)
+    labels = _class_names(args, config, weights)
     extractor = FeatureExtractor(config, weights.path, with_classifier=True)
     tagger = Tagger(extractor, None, labels, top_k=config.model.topk, threshold=args.threshold)
     for result in tagger.tag_many(entries):
