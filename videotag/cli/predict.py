@@ -27,6 +27,7 @@ from videotag.formats.record_files import is_record_file, list_record_files
 if TYPE_CHECKING:
     from videotag.config import Config
     from videotag.engine.ensemble import Member
+    from videotag.weights import FoundWeights
 
 SUMMARY = "predict tags of feature files"
 PUBLISHED_WEIGHTS = "videotag_attention_lstm"
