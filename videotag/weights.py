@@ -18,13 +18,13 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from videotag.atomic import write_text
-from videotag.config import ModelSection, Section
 from videotag.download import Checksum, check_address, download, file_digest
 from videotag.errors import LabelFileError, WeightsError, one_error
 from videotag.formats.weights import resolve_weights
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import unknown
 from videotag.resources import find_resource
+from videotag.sections import ModelSection, Section
 
 DEFAULT_EXTRACTOR = "efficientnet_lite0_imagenet"
 CONFIG_FILE = "config.yaml"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.config import VideoTrainSection
 from videotag.datasets.augment import augmented
+from videotag.sections import VideoTrainSection
 
 HEIGHT, WIDTH = 40, 60
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videotag.config import ExtractorModel, VideoSplitSection, VideoTrainSection
 from videotag.datasets.order import ordered_groups
 from videotag.datasets.videos import VideoFiles, read_frames
 from videotag.formats.filelist import ListEntry
 from videotag.media.frame_folder import FRAME_NAME
 from videotag.media.writer import write_video
+from videotag.sections import ExtractorModel, VideoSplitSection, VideoTrainSection
 
 MODEL = ExtractorModel(name="TSN", num_classes=3)
 SMALL = {"seg_num": 3, "short_size": 40, "target_size": 32, "batch_size": 2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.config import TrainSection, load_config
+from videotag.config import load_config
 from videotag.datasets.features import FeatureBatch
 from videotag.engine import paddle
 from videotag.engine.ensemble import Ensemble
@@ -16,6 +16,7 @@ from videotag.errors import ConfigError, WeightsError
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weights import read_weights
 from videotag.models import load_models
+from videotag.sections import TrainSection
 
 load_models()
 nn = paddle.nn

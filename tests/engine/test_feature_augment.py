@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.config import TrainSection
 from videotag.engine import paddle
 from videotag.engine.feature_augment import augment, drop_modalities, is_augmented, mixup, sample_steps
+from videotag.sections import TrainSection
 
 
 def make_batch(lengths, dims=(("rgb", 2),), seed=0):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.config import TrainSection
 from videotag.engine import paddle
 from videotag.engine.optim import build_optimizer, learning_rate
+from videotag.sections import TrainSection
 
 nn = paddle.nn
 

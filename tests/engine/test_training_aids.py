@@ -7,7 +7,7 @@ import contextlib
 import numpy as np
 import pytest
 
-from videotag.config import TrainSection, load_config
+from videotag.config import load_config
 from videotag.datasets.features import FeatureBatch
 from videotag.engine import paddle
 from videotag.engine.learner import Learner
@@ -16,6 +16,7 @@ from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.models import load_models
+from videotag.sections import TrainSection
 
 load_models()
 nn = paddle.nn

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from videotag.config import TaggerModel
 from videotag.models import paddle
 from videotag.models.max_pool import MaxPool
+from videotag.sections import TaggerModel
 
 
 def test_logits_are_one_layer_over_the_maximum_of_real_steps_even_where_all_are_negative():

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 from PIL import Image
 
-from videotag.config import VideoTrainSection
+from videotag.sections import VideoTrainSection
 
 _SCALES = (1.0, 0.875, 0.75, 0.66)  # of the short side
 #: Width and height by their place in _SCALES; neighbours may be mixed, which changes the shape a little.

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from videotag.config import ExtractorModel, VideoSplitSection, VideoTrainSection
 from videotag.cores import num_cores
 from videotag.datasets.augment import augmented
 from videotag.datasets.batches import OnError, label_array, list_digest, slices
@@ -27,6 +26,7 @@ from videotag.media.frame_folder import FolderReader
 from videotag.media.transforms import normalize
 from videotag.media.video import FrameReader, VideoInfo
 from videotag.registry import Task
+from videotag.sections import ExtractorModel, VideoSplitSection, VideoTrainSection
 
 _AHEAD = 4  # videos that may wait per decoding thread
 

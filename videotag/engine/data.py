@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from videotag.config import Config, SplitSection
+from videotag.config import Config
 from videotag.cores import num_cores
 from videotag.datasets.batches import Batch, Dataset, OnError
 from videotag.datasets.features import FeatureFiles
@@ -20,6 +20,7 @@ from videotag.errors import ConfigError, FileListError, one_error
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
 from videotag.formats.record_index import INDEX_SUFFIX
+from videotag.sections import SplitSection
 
 DEFAULT_BUFFER = 8192  # records
 _ENOUGH_THREADS = 4  # read and unpack faster than any network of the zoo learns

@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
-from videotag.config import TrainSection
+from videotag.sections import TrainSection
 
 Arrays = dict[str, Tensor]
 

@@ -16,7 +16,6 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from videotag.config import TrainSection
 from videotag.datasets.batches import Batch, slices
 from videotag.engine.checkpoint import network_state
 from videotag.engine.evaluate import to_tensors
@@ -26,6 +25,7 @@ from videotag.engine.optim import build_optimizer, learning_rate
 from videotag.engine.parallel import rank, sum_gradients, world_size
 from videotag.errors import ConfigError, DeviceError
 from videotag.registry import Task
+from videotag.sections import TrainSection
 
 _RAW, _OPTIMIZER, _SCALER = "raw.", "optimizer.", "scaler."
 

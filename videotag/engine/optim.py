@@ -7,7 +7,7 @@ from typing import Any
 from paddle import nn, optimizer
 from paddle.regularizer import L2Decay
 
-from videotag.config import TrainSection
+from videotag.sections import TrainSection
 
 RMSPROP_RHO = 0.95
 RMSPROP_EPSILON = 1e-6

@@ -18,7 +18,7 @@ import paddle
 from paddle import nn
 
 from videotag.atomic import remove_partial
-from videotag.config import Config, TrainSection, load_config
+from videotag.config import Config, load_config
 from videotag.datasets.batches import Dataset, check_single_labels
 from videotag.datasets.features import FeatureFiles
 from videotag.engine.checkpoint import load_weights, start_from, write_card
@@ -52,6 +52,7 @@ from videotag.errors import (
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry
 from videotag.labels import load_imagenet_names, read_labels
+from videotag.sections import TrainSection
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
 
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses

@@ -16,10 +16,10 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 from pydantic import Field
 
-from videotag.config import Positive, TaggerModel
 from videotag.models.norms import unit_length
 from videotag.models.sequence import masked_softmax, zero_padding
 from videotag.registry import register_model
+from videotag.sections import Positive, TaggerModel
 
 
 class AttentionClusterConfig(TaggerModel):

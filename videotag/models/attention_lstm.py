@@ -21,10 +21,10 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 from pydantic import Field
 
-from videotag.config import Positive, TaggerModel
 from videotag.models.layouts import Layout
 from videotag.models.sequence import BiLSTM, masked_softmax
 from videotag.registry import register_model
+from videotag.sections import Positive, TaggerModel
 
 
 class _Variant(NamedTuple):

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from videotag.config import Section
 from videotag.models.layouts import Layout
 from videotag.registry import register_model
+from videotag.sections import Section
 
 #: repeats, output channels, kernel, stride of the first, expansion
 _STAGES = (

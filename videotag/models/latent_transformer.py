@@ -16,9 +16,9 @@ import paddle
 from paddle import Tensor, nn
 from pydantic import Field, model_validator
 
-from videotag.config import Positive, TaggerModel
 from videotag.models.sequence import masked_softmax, zero_padding
 from videotag.registry import register_model
+from videotag.sections import Positive, TaggerModel
 
 
 class LatentTransformerConfig(TaggerModel):

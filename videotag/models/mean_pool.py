@@ -9,9 +9,9 @@ from __future__ import annotations
 import paddle
 from paddle import Tensor, nn
 
-from videotag.config import TaggerModel
 from videotag.models.sequence import masked_mean
 from videotag.registry import register_model
+from videotag.sections import TaggerModel
 
 
 @register_model("MeanPool", config=TaggerModel, kind="tagger", task="multi_label")

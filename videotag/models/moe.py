@@ -12,9 +12,9 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from videotag.config import Positive, TaggerModel
 from videotag.models.sequence import masked_mean
 from videotag.registry import register_model
+from videotag.sections import Positive, TaggerModel
 
 
 class MixtureOfExperts(nn.Layer):

@@ -15,11 +15,11 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from videotag.config import Positive, TaggerModel
 from videotag.models.moe import MixtureOfExperts
 from videotag.models.norms import MaskedBatchNorm, unit_length
 from videotag.models.sequence import zero_padding
 from videotag.registry import register_model
+from videotag.sections import Positive, TaggerModel
 
 
 class NetVLADConfig(TaggerModel):

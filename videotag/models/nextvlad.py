@@ -18,11 +18,11 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 from pydantic import Field
 
-from videotag.config import Positive, TaggerModel
 from videotag.errors import ConfigError
 from videotag.models.norms import MaskedBatchNorm, unit_length
 from videotag.models.sequence import zero_padding
 from videotag.registry import register_model
+from videotag.sections import Positive, TaggerModel
 
 
 class NeXtVLADConfig(TaggerModel):

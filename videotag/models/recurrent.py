@@ -13,9 +13,9 @@ import paddle
 from paddle import Tensor, nn
 from pydantic import Field
 
-from videotag.config import Positive, TaggerModel
 from videotag.models.sequence import both_directions, last_step, masked_mean, zero_padding
 from videotag.registry import register_model
+from videotag.sections import Positive, TaggerModel
 
 
 class RecurrentConfig(TaggerModel):

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from videotag.config import Section
 from videotag.models.layouts import Layout
 from videotag.registry import register_model
+from videotag.sections import Section
 
 #: depth -> (blocks per stage, whether they are bottlenecks)
 _STAGES = {

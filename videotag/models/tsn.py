@@ -12,9 +12,9 @@ from typing import Any
 from paddle import Tensor, nn
 from pydantic import model_validator
 
-from videotag.config import ExtractorModel, Positive
 from videotag.models.layouts import Layout
 from videotag.registry import get_model, list_models, register_model
+from videotag.sections import ExtractorModel, Positive
 
 
 class TSNConfig(ExtractorModel):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import paddle
 
-from videotag.config import UseGpu
 from videotag.errors import DeviceError
+from videotag.sections import UseGpu
 
 
 def num_gpus() -> int:

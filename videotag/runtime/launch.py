@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from videotag.config import UseGpu
 from videotag.runtime.device import num_gpus
+from videotag.sections import UseGpu
 
 
 def launch_on_gpus(use_gpu: UseGpu, *, log_dir: Path) -> None:
