@@ -45,9 +45,9 @@ from videotag.errors import (
 from videotag.failures import FAILURES_FILE, FailureList
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, quote_path, write_filelist
+from videotag.formats.record_files import TFRECORD_SUFFIXES
 from videotag.progress import track_records
 
-RECORD_SUFFIXES = (".tfrecord", ".tfrecord.gz", ".tfrecord.zlib", ".tfrecord.zz")
 LISTS = ("train", "val", "test", "infer", "all")
 _PARTS = ("train", "validate", "test")  # of YouTube-8M; file names begin so
 
@@ -106,7 +106,7 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
     jobs, owners, problems = [], dict[str, str](), []
     for source in sources:
         name = source.relative_to(root).as_posix()
-        suffix = next((s for s in RECORD_SUFFIXES if name.endswith(s) and Path(name).name != s), "")
+        suffix = next((s for s in TFRECORD_SUFFIXES if _is_named(name, s)), "")
         job = Job(
             str(source), name.removesuffix(suffix), args.folder, mode, args.keys or "str", args.keep_partial
         )
@@ -132,8 +132,8 @@ def find_sources(source: str) -> tuple[Path, list[Path]]:
     """
     path = Path(source)
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.name.endswith(RECORD_SUFFIXES) and p.is_file()]
-        root, what = path, f"no *{RECORD_SUFFIXES[0]} in this folder or below it"
+        found = [p for p in path.rglob("*") if p.name.lower().endswith(TFRECORD_SUFFIXES) and p.is_file()]
+        root, what = path, f"no *{TFRECORD_SUFFIXES[0]} in this folder or below it"
     elif path.exists():
         return path.parent, [path]
     else:
@@ -143,6 +143,11 @@ def find_sources(source: str) -> tuple[Path, list[Path]]:
     if not found:
         raise ConfigError(f"{source}: {what}; download YouTube-8M's files first, or correct the path")
     return root, sorted(found)
+
+
+def _is_named(name: str, suffix: str) -> bool:
+    """Whether a file's name ends so, and is more than that."""
+    return name.lower().endswith(suffix) and Path(name).name.lower() != suffix
 
 
 def convert_all(

@@ -215,7 +215,8 @@ class TrainSection(SplitSection):
         checkpoint_minutes: the time between checkpoints in the middle of an epoch, which --resume goes on
             from; looked at when a log line is written; 0 for none.
         shuffle_buffer: of files of records: so many records are mixed with each other, 8,192 if not given.
-            Pickles and packed files are held in memory that far (350 KB a record of YouTube-8M).
+            Pickles and packed files are held in memory that far, and 16 batches further (350 KB a record of
+            YouTube-8M).
         sample_steps: learns from so many random steps of each video; a shorter one stays whole.
         mixup_alpha: mixes every video and its labels with another one's, by shares of Beta(alpha, alpha).
         modality_dropout: probability that a modality of a video is blanked; one of them always stays.

@@ -47,18 +47,21 @@ def records_dir(work_dir):
             records.append(YT8MRecord(f"{split}{i}", labels, {"rgb": quantize(rgb)}))
         write_yt8m(f"{split}.tfrecord", records)
         (work_dir / f"{split}.list").write_text(f"{split}.tfrecord\n")
+    empty = YT8MRecord("empty", np.array([1]), {"rgb": np.zeros((0, 6), np.uint8)})
+    write_yt8m("bad.tfrecord", [*records[:3], empty, *records[3:]])
+    (work_dir / "bad.list").write_text("bad.tfrecord\n")
     (work_dir / "labels.txt").write_text("cat\ndog\nbird\n鲸\n", encoding="utf-8")
     (work_dir / "tagger.yaml").write_text(YAML)
     return work_dir
 
 
-def launched(command, *flags):
-    """Runs a command in two processes; its exit code and what the first one printed."""
+def launched(script, *flags):
+    """Runs a script in two processes; its exit code and what the first one printed."""
     argv = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", "logs"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(
-        [*argv, str(ROOT / f"{command}.py"), "--config=tagger.yaml", *flags],
+        [*argv, str(script), "--config=tagger.yaml", *flags],
         env=environment,
         capture_output=True,
         text=True,
@@ -93,24 +96,53 @@ def assert_same_run(one, two):
 def test_two_processes_have_the_loss_curve_the_weights_and_the_metrics_of_one(records_dir, batch_size, more):
     flags = [f"--batch_size={batch_size}", *(word for text in more for word in ("--set", text))]
     assert main(["train", "--config=tagger.yaml", "--save_dir=one", *flags]) == 0
-    code, text = launched("train", "--save_dir=two", *flags)
+    code, text = launched(ROOT / "train.py", "--save_dir=two", *flags)
     assert code == 0, text
     assert_same_run("one", "two")
     assert text.count("last weights:") == 1  # the second process is silent
 
 
+def test_a_video_that_cannot_be_read_is_left_out_by_two_processes_as_by_one(records_dir):
+    flags = ["--batch_size=1", "--epoch=1", "--set", "TRAIN.filelist=bad.list"]
+    assert main(["train", "--config=tagger.yaml", "--save_dir=one", *flags]) == 1
+    code, text = launched(ROOT / "train.py", "--save_dir=two", *flags)
+    assert code == 1, text
+    assert "no steps of rgb; leave the video out" in text
+    assert_same_run("one", "two")
+
+
+STOPPED = """
+import os, sys
+from videotag.cli.main import main
+from videotag.engine import run
+
+saved, save_state = [], run.save_state
+
+def stop(*args):
+    save_state(*args)
+    saved.append(args)
+    if len(saved) == 6:  # of 4 steps and an epoch's end, a step more
+        os._exit(9)
+
+run.save_state = stop
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+
+
 def test_two_processes_resume_within_an_epoch_and_measure_every_video_once(records_dir):
     assert main(["train", "--config=tagger.yaml", "--save_dir=one", "--label_file=labels.txt"]) == 0
     steps = ["--set", "TRAIN.checkpoint_minutes=0.000001", "--label_file=labels.txt"]
-    assert launched("train", "--save_dir=two", "--epoch=1", *steps)[0] == 0
-    code, text = launched("train", "--save_dir=two", "--resume", *steps)
+    (records_dir / "stopped.py").write_text(STOPPED)
+    assert launched("stopped.py", "--save_dir=two", *steps)[0] == 9
+    code, text = launched(ROOT / "train.py", "--save_dir=two", "--resume", *steps)
     assert code == 0, text
-    assert "going on after 1 of 2 epochs" in text
+    assert "going on after 1 of 2 epochs and 2 of 4 steps" in text
     assert_same_run("one", "two")
 
-    assert main(["eval", "--weights=two", "--save_dir=alone"]) == 0
-    code, text = launched("eval", "--weights=two", "--save_dir=together")
-    assert code == 0, text
+    flags = ["--weights=two", "--filelist=bad.list"]
+    assert main(["eval", *flags, "--save_dir=alone"]) == 1
+    code, text = launched(ROOT / "eval.py", *flags, "--save_dir=together")
+    assert code == 1, text
     alone, together = (json.loads(Path(f, "metrics.json").read_text()) for f in ("alone", "together"))
     assert together.pop("loss") == pytest.approx(alone.pop("loss"), abs=1e-5)
     assert together == pytest.approx(alone, abs=1e-12)
@@ -118,7 +150,7 @@ def test_two_processes_resume_within_an_epoch_and_measure_every_video_once(recor
 
 
 def test_a_mistake_ends_all_processes_with_its_one_line(records_dir):
-    code, text = launched("train", "--save_dir=two", "--set", "MODEL.feature_dims=[7]")
+    code, text = launched(ROOT / "train.py", "--save_dir=two", "--set", "MODEL.feature_dims=[7]")
     assert code == 2, text
     assert "rgb of shape" in text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,8 +86,11 @@ def test_sizes_and_offsets_are_those_of_the_records(work_dir, compression):
         assert [f"{record.place}" for record in read_records("a.tfrecord")] == [
             f"a.tfrecord: record {number} at byte {offset}" for number, offset in enumerate(offsets)
         ]
-        for number, offset in enumerate(offsets):
-            assert read_record("a.tfrecord", number=number, offset=offset).data == contents[number]
+        with Path("a.tfrecord").open("rb") as file:
+            for number, offset in enumerate(offsets):
+                size = len(contents[number])
+                record = read_record(file, number=number, offset=offset, size=size)
+                assert record == (contents[number], f"a.tfrecord: record {number} at byte {offset}")
 
 
 def test_what_is_wrong_is_said_with_file_number_and_offset(work_dir):
@@ -104,10 +108,13 @@ def test_what_is_wrong_is_said_with_file_number_and_offset(work_dir):
     flipped[130] ^= 1
     (work_dir / "a.tfrecord").write_bytes(flipped)
     assert record_sizes("a.tfrecord").tolist() == [100, 100]  # data are only looked at when they are read
-    with pytest.raises(RecordError, match=r"record 1 at byte 116: wrong checksum of the data"):
-        read_record("a.tfrecord", number=1, offset=116)
-    with pytest.raises(RecordError, match=r"record 9 at byte 999: truncated: the file ends before it"):
-        read_record("a.tfrecord", number=9, offset=999)
+    with Path("a.tfrecord").open("rb") as file:
+        with pytest.raises(RecordError, match=r"record 1 at byte 116: wrong checksum of the data"):
+            read_record(file, number=1, offset=116, size=100)
+        with pytest.raises(RecordError, match=r"record 9 at byte 999: truncated"):
+            read_record(file, number=9, offset=999, size=100)
+        with pytest.raises(RecordError, match=r"no record of 50 bytes there: the file has changed; start"):
+            read_record(file, number=0, offset=0, size=50)
 
 
 def test_all_bad_files_are_named_at_once(files, work_dir):
@@ -117,8 +124,20 @@ def test_all_bad_files_are_named_at_once(files, work_dir):
         index_records(files)
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["a.tfrecord", "c.tfrecord.gz"]
+    with pytest.raises(RecordError):
+        index_records(files, cache="all.index.npz")
+    with np.load("all.index.npz") as kept:  # what was counted beside the bad ones is kept
+        assert b"b.tfrecord" in kept["marks"].tobytes()
     with pytest.raises(RecordError, match=r"gone\.tfrecord: cannot read .* correct the list"):
         index_records(["gone.tfrecord"])
+
+
+def test_a_packed_file_that_unpacks_to_far_more_than_its_size_is_not_held_in_memory(work_dir):
+    write_records("a.tfrecord.gz", [b"x" * 2**23] * 3, compression="gzip")
+    sizes = read_sizes("a.tfrecord.gz")
+    assert sizes.sum() == 3 * 2**23
+    with pytest.raises(RecordError, match=r"gz: unpacks to 25165824 bytes, more than .* unpack it"):
+        open_record_file("a.tfrecord.gz", sizes)
 
 
 def test_the_index_is_kept_and_only_changed_files_are_looked_into_again(files, work_dir, monkeypatch):

@@ -56,8 +56,10 @@ class Stage:
 
     @property
     def growth_mb(self) -> float:
-        """From the middle to the end, without what must be kept of every video."""
-        return max(0.0, self.anon_mb[-1] - self.anon_mb[len(self.anon_mb) // 2] - self.kept_mb / 2)
+        """How much the second half needed more than the first, without what must be kept of every video."""
+        half = len(self.anon_mb) // 2
+        first, second = self.anon_mb[: half + 1], self.anon_mb[half:]
+        return max(0.0, max(second) - max(first) - self.kept_mb / 2)
 
     def row(self) -> str:
         start, peak = self.anon_mb[len(self.anon_mb) // 2], max(self.anon_mb)
@@ -135,7 +137,6 @@ def convert(source: Path, folder: Path, file_format: str, num_records: int) -> S
     if process.returncode:
         raise SystemExit(f"tf2pkl.py ended with {process.returncode}")
     stage.seconds = time.perf_counter() - start
-    stage.anon_mb = stage.anon_mb[:-3]  # processes end one by one
     return stage
 
 

@@ -96,10 +96,11 @@ def run(args: argparse.Namespace) -> int:
         log_interval=args.log_interval,
         visualdl_dir=args.visualdl,
     )
-    if is_main():
-        print(f"last weights: {result.last_path}")
-        print(f"best weights: {result.best_path}")
-        print(table(result.best))
+    if not is_main():
+        return EXIT_OK  # the launcher ends all processes at the first other code
+    print(f"last weights: {result.last_path}")
+    print(f"best weights: {result.best_path}")
+    print(table(result.best))
     if result.failed:
         logger.warning("left out: %d videos that cannot be read", len(result.failed))
         return EXIT_FAILURES

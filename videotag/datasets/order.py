@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 #: So many batches are sorted by length together: long and short videos then seldom share a batch.
-_BATCHES_SORTED = 16
+BATCHES_SORTED = 16
 
 
 def near_shuffle(count: int, rng: np.random.Generator, *, reach: int) -> np.ndarray:
@@ -49,10 +49,10 @@ def shuffled_groups(
     num_full = len(order) // batch_size * batch_size
     groups = order[:num_full].reshape(-1, batch_size)
     if sizes is not None:
-        for start in range(0, len(groups), _BATCHES_SORTED):
-            near = groups[start : start + _BATCHES_SORTED].ravel()
+        for start in range(0, len(groups), BATCHES_SORTED):
+            near = groups[start : start + BATCHES_SORTED].ravel()
             by_length = near[np.argsort(sizes[near], kind="stable")].reshape(-1, batch_size)
-            groups[start : start + _BATCHES_SORTED] = rng.permutation(by_length)
+            groups[start : start + BATCHES_SORTED] = rng.permutation(by_length)
     rest = [] if drop_last or num_full == len(order) else [order[num_full:]]
     return [*groups, *rest]
 

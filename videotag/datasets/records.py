@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from videotag.datasets.batches import OnError, label_array
 from videotag.datasets.features import FeatureBatch, padded_batch
-from videotag.datasets.order import near_shuffle
+from videotag.datasets.order import BATCHES_SORTED, near_shuffle
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import ConfigError, RecordError
 from videotag.formats.record_files import RecordFile, open_record_file
@@ -26,6 +27,7 @@ from videotag.formats.yt8m_records import YT8MRecord
 from videotag.registry import Task
 
 _FEWEST_OPEN = 4  # files: some batches are read at once, and each may lie across the end of a file
+_MOST_OPEN = 256  # a process may often have 1,024 files open
 
 
 class RecordFiles:
@@ -37,8 +39,10 @@ class RecordFiles:
         num_classes: C.
         task: decides the form of the labels.
         shuffle_buffer: records among which `shuffled` mixes; files that cannot be read at any place
-            (pickles, packed ones) are held in memory as far as it reaches.
+            (pickles, packed ones) are held in memory as far as it and 16 batches reach.
+        batch_size: of the batches that will be asked for.
         num_threads: that read, each a batch.
+        needs_labels: whether a record without labels is an error.
         cache: where the index of the records is kept.
 
     Raises:
@@ -55,7 +59,9 @@ class RecordFiles:
         num_classes: int,
         task: Task,
         shuffle_buffer: int,
+        batch_size: int,
         num_threads: int,
+        needs_labels: bool = False,
         cache: str | Path | None = None,
     ) -> None:
         self._index = index_records(paths, cache=cache)
@@ -63,9 +69,14 @@ class RecordFiles:
             raise RecordError(f"{paths[0]}: no records, as in all files of its list; download them again")
         self._dims, self._num_classes, self._task = dims, num_classes, task
         self._shuffle_buffer, self._num_threads = shuffle_buffer, num_threads
+        self._needs_labels = needs_labels
         per_file = max(1, len(self._index) // len(paths))
-        self._files = _OpenFiles(self._index, dims, limit=_FEWEST_OPEN + -(-shuffle_buffer // per_file))
-        self._sample(0)
+        together = shuffle_buffer + BATCHES_SORTED * batch_size  # so far apart may records be that are read
+        limit = min(_MOST_OPEN, _FEWEST_OPEN + -(-together // per_file))
+        self._files = _OpenFiles(self._index, dims, limit=limit)
+        self._dtypes: dict[str, np.dtype[Any]] = {}
+        _, first = self._sample(0)
+        self._dtypes = {name: steps.dtype for name, steps in first.items()}
 
     @cached_property
     def digest(self) -> str:
@@ -125,6 +136,14 @@ class RecordFiles:
             raise ConfigError(
                 f"{place}: label {wrong[0]}, expected 0 to {self._num_classes - 1}; correct MODEL.num_classes"
             )
+        if self._needs_labels and not len(found.labels):
+            raise RecordError(f"{place}: no label; learn and measure on files whose records have some")
+        mixed = [name for name, dtype in self._dtypes.items() if sample[name].dtype != dtype]
+        if mixed:
+            raise RecordError(
+                f"{place}: {mixed[0]} of {sample[mixed[0]].dtype}, but of {self._dtypes[mixed[0]]} in the"
+                " first record; give frame-level and video-level features different names"
+            )
         if self._task == "single_label" and len(found.labels) > 1:
             raise RecordError(
                 f"{place}: {len(found.labels)} labels, expected 1; for several set MODEL.task=multi_label"
@@ -156,4 +175,7 @@ class _OpenFiles:
                 )
             except BaseException as error:  # every thread that waits for the file gets it
                 opened.set_exception(error)
+        failure = opened.exception()
+        if isinstance(failure, RecordError):  # each raise of the same one would make its traceback longer
+            raise RecordError(str(failure))
         return opened.result()

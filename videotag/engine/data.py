@@ -15,7 +15,7 @@ from videotag.datasets.features import FeatureFiles
 from videotag.datasets.order import ordered_groups, shuffled_groups
 from videotag.datasets.records import RecordFiles
 from videotag.datasets.videos import VideoFiles
-from videotag.engine.parallel import rank, world_size
+from videotag.engine.parallel import main_first, rank, world_size
 from videotag.errors import ConfigError, FileListError, one_error
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
@@ -53,13 +53,17 @@ def open_dataset(config: Config, entries: Sequence[ListEntry], section: SplitSec
     if others:
         problems = [f"{path}: no file of records, as others of its list; make two lists" for path in others]
         raise one_error(FileListError, problems)
-    return RecordFiles(
-        [entry.path for entry in entries],
-        **options,
-        shuffle_buffer=shuffle_buffer or DEFAULT_BUFFER,
-        num_threads=min(_ENOUGH_THREADS, num_cores()),
-        cache=section.filelist and section.filelist + INDEX_SUFFIX,
-    )
+    with main_first():  # the others find its index of the records
+        return RecordFiles(
+            [entry.path for entry in entries],
+            **options,
+            shuffle_buffer=shuffle_buffer or DEFAULT_BUFFER,
+            batch_size=section.batch_size,
+            num_threads=min(_ENOUGH_THREADS, num_cores()),
+            needs_labels=section is config.train
+            or (config.task == "single_label" and section is not config.infer),
+            cache=section.filelist and section.filelist + INDEX_SUFFIX,
+        )
 
 
 def training_batches(

@@ -22,7 +22,7 @@ from videotag.engine.evaluate import to_tensors
 from videotag.engine.feature_augment import augment, is_augmented
 from videotag.engine.losses import asymmetric_loss, task_loss, task_scores
 from videotag.engine.optim import build_optimizer, learning_rate
-from videotag.engine.parallel import rank, sum_gradients, world_size
+from videotag.engine.parallel import sum_gradients, world_size
 from videotag.errors import ConfigError, DeviceError
 from videotag.registry import Task
 from videotag.sections import TrainSection
@@ -82,7 +82,7 @@ class Learner:
             if own and all(parameter.stop_gradient for parameter in own):
                 layer.eval()
 
-    def learn(self, batch: Batch | None, *, step: int, seed: int) -> tuple[Tensor, float]:
+    def learn(self, batch: Batch | None, *, step: int, seed: int) -> tuple[Tensor, float] | None:
         """One step on one batch.
 
         Args:
@@ -92,14 +92,14 @@ class Learner:
                 need be kept.
 
         Returns:
-            The loss, of shape (), and the learning rate.
+            The loss, of shape (), and the learning rate; None if no process has a video: nothing is learned.
         """
         paddle.seed(seed)
         rate = learning_rate(step, self._train, self._steps_per_epoch)
         self._optimizer.set_lr(rate)
         total = paddle.zeros([])
         num_videos = len(batch.video_ids) if batch else 0
-        rng = np.random.default_rng([seed, rank()])
+        rng = np.random.default_rng(seed)
         for inputs, labels in self._parts(batch, rng) if batch else ():
             with self._precision():
                 logits = self.model(*inputs)
@@ -109,28 +109,32 @@ class Learner:
             self._scaler.scale(loss).backward()
             total = total + loss.detach()
         if world_size() > 1:
-            total = self._join_gradients(total, num_videos)
+            total, all_videos = self._join_gradients(total, num_videos)
+            if not num_videos and not all_videos.item():
+                self._optimizer.clear_grad()
+                return None
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.clear_grad()
         self._update_mean()
         return total, rate
 
-    def _join_gradients(self, loss: Tensor, num_videos: int) -> Tensor:
-        """Lets the gradients be those of all processes' videos; returns the loss over these."""
+    def _join_gradients(self, loss: Tensor, num_videos: int) -> tuple[Tensor, Tensor]:
+        """Lets the gradients be those of all processes' videos; the loss over these, and their number."""
         is_mean = self._train.loss_reduction == "mean"
         weight = float(num_videos) if is_mean else 1.0
         parameters = self.model.parameters()
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad = parameter.grad * weight
-        sums = sum_gradients(parameters, paddle.stack([loss * weight, paddle.to_tensor(weight)]))
+        extra = paddle.stack([loss * weight, paddle.to_tensor(float(num_videos))])
+        total, all_videos = sum_gradients(parameters, extra)
         if not is_mean:
-            return sums[0]
+            return total, all_videos
         for parameter in parameters:
             if parameter.grad is not None:
-                parameter.grad = parameter.grad / sums[1]
-        return sums[0] / sums[1]
+                parameter.grad = parameter.grad / all_videos
+        return total / all_videos, all_videos
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[nn.Layer]:

@@ -8,11 +8,13 @@ DataParallel takes the mean of means.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import paddle
 from paddle import Tensor, distributed, nn
+from paddle.base import core
 
 from videotag.cores import is_launched
 
@@ -40,6 +42,37 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def meet() -> None:
+    """Waits until all processes are here, however long it takes.
+
+    Called before every collective: on CPUs Paddle's gloo gives up on a process that comes 30 seconds later,
+    as one may that has read a slow disk or written a checkpoint.
+    """
+    global _meetings
+    if world_size() == 1 or distributed.get_backend() != "GLOO":
+        return
+    _meetings += 1
+    store, key = core.create_or_get_global_tcp_store(), f"videotag/meeting/{_meetings}"
+    here, pause_sec = store.add(key, 1), 0.0005
+    while here < world_size():
+        time.sleep(pause_sec)
+        pause_sec = min(2 * pause_sec, 0.05)
+        here = store.add(key, 0)
+
+
+_meetings = 0  # so far; all processes count the same
+
+
+@contextlib.contextmanager
+def main_first() -> Iterator[None]:
+    """The other processes enter the block when the main one has left it without an error."""
+    if not is_main():
+        meet()
+    yield
+    if is_main():
+        meet()
+
+
 def sum_gradients(parameters: Iterable[Tensor], extra: Tensor) -> Tensor:
     """Puts the sum over all processes into the gradients; returns the sum of `extra`, of shape (E,).
 
@@ -48,6 +81,7 @@ def sum_gradients(parameters: Iterable[Tensor], extra: Tensor) -> Tensor:
     trained = [parameter for parameter in parameters if not parameter.stop_gradient]
     flat = [p.grad.flatten() if p.grad is not None else paddle.zeros([p.size]) for p in trained]
     joined = paddle.concat([extra, *flat])
+    meet()
     distributed.all_reduce(joined)
     total, *sums = paddle.split(joined, [extra.size, *(parameter.size for parameter in trained)])
     for parameter, gradient in zip(trained, sums, strict=True):
@@ -61,6 +95,7 @@ def average_buffers(model: nn.Layer) -> None:
         return
     for buffer in model.buffers():
         if buffer.dtype == paddle.float32:
+            meet()
             distributed.all_reduce(buffer)
             buffer.set_value(buffer / world_size())
 
@@ -70,6 +105,7 @@ def gathered(value: Value) -> list[Value]:
     if world_size() == 1:
         return [value]
     values: list[Any] = []
+    meet()
     distributed.all_gather_object(values, value)
     return values
 
@@ -79,6 +115,7 @@ def from_main(value: Value) -> Value:
     if world_size() == 1:
         return value
     values = [value if is_main() else None]
+    meet()
     distributed.broadcast_object_list(values, src=0)
     return values[0]  # type: ignore[return-value]
 
@@ -88,6 +125,7 @@ def main_says(flag: bool) -> bool:
     if world_size() == 1:
         return flag
     said = paddle.to_tensor([float(flag and is_main())])
+    meet()
     distributed.all_reduce(said)
     return bool(said.item())
 

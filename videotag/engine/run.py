@@ -84,7 +84,10 @@ class Run:
             if batch is None and world_size() == 1:
                 continue
             step = epoch * self.steps_per_epoch + done - 1
-            loss, rate = self.learner.learn(batch, step=step, seed=_step_seed(progress.seed, step))
+            learned = self.learner.learn(batch, step=step, seed=_step_seed(progress.seed, step))
+            if learned is None:
+                continue
+            loss, rate = learned
             self.first_loss = loss.item() if self.first_loss is None else self.first_loss
             if step % self.log_interval == 0:
                 value = _finite(loss.item(), step)
@@ -93,6 +96,8 @@ class Run:
                 if main_says(is_due) and done < self.steps_per_epoch:
                     self._checkpoint(replace(progress, step=done))
                     saved_sec = time.monotonic()
+        if loss is None and progress.step:
+            return  # nothing could be read of the rest of an epoch that was gone on with
         if loss is None:
             raise FileListError(
                 f"{train.filelist}: not one of its videos could be read; check the paths, or try one with "

@@ -29,6 +29,7 @@ from videotag.engine.parallel import (
     from_main,
     gathered,
     is_main,
+    meet,
     on_main,
     world_size,
 )
@@ -142,11 +143,13 @@ def train_model(
             logger.info("going on after %s, from %s", done, found.weights_path)
             if train.pretrain:
                 logger.info("TRAIN.pretrain is not looked at: the run has weights of its own")
-        elif is_main():  # only now is there nothing left that could be the user's mistake
-            aside = set_aside(save_dir, resume=resume)
-            if aside:
-                logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
-            write_card(save_dir, config, labels)
+        else:  # only now is there nothing left that could be the user's mistake
+            meet()  # the others may still have read weights of the earlier run
+            if is_main():
+                aside = set_aside(save_dir, resume=resume)
+                if aside:
+                    logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
+                write_card(save_dir, config, labels)
 
         with RunLog(save_dir if is_main() else None, scalars) as log:
             counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}

@@ -12,8 +12,16 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from videotag.errors import RecordError
 from videotag.formats.shards import Shard
-from videotag.formats.tfrecord import is_packed, read_record, read_records, record_offsets, record_sizes
+from videotag.formats.tfrecord import (
+    is_packed,
+    most_unpacked,
+    read_record,
+    read_records,
+    record_offsets,
+    record_sizes,
+)
 from videotag.formats.yt8m_pickles import read_yt8m_pickle
 from videotag.formats.yt8m_records import YT8MRecord, parse_yt8m
 
@@ -42,10 +50,17 @@ class TFRecordFile:
         path: the file.
         sizes: (n,) int64, as of `read_sizes`.
         dims: modalities wanted; all if not given.
+
+    Raises:
+        RecordError: it cannot be opened.
     """
 
     def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
-        self._path = path
+        try:
+            self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - open as long as this object is there
+        except OSError as error:
+            raise RecordError(f"{path}: cannot read ({error.strerror or error})") from error
+        self._sizes = sizes
         self._offsets = record_offsets(sizes)
         self._dims = dims
 
@@ -53,14 +68,29 @@ class TFRecordFile:
         return len(self._offsets)
 
     def read(self, number: int) -> YT8MRecord:
-        data, place = read_record(self._path, number=number, offset=int(self._offsets[number]))
+        offset, size = int(self._offsets[number]), int(self._sizes[number])
+        data, place = read_record(self._file, number=number, offset=offset, size=size)
         return parse_yt8m(data, dims=self._dims, place=place)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
 
 
 class PackedTFRecordFile:
-    """A TFRecord file of gzip or zlib, unpacked in memory; arguments as of TFRecordFile."""
+    """A TFRecord file of gzip or zlib, unpacked in memory; arguments as of TFRecordFile.
+
+    Raises:
+        RecordError: damaged, or it unpacks to far more than its size.
+    """
 
     def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
+        most = most_unpacked(Path(path).stat().st_size)
+        if sizes.sum() > most:
+            raise RecordError(
+                f"{path}: unpacks to {sizes.sum()} bytes, more than the {most} that are held in memory;"
+                " unpack it on disk first"
+            )
         self._records = list(read_records(path))
         self._dims = dims
 
@@ -103,13 +133,10 @@ def _shard_sizes(path: str) -> np.ndarray:
 
 _Open: TypeAlias = Callable[[str, np.ndarray, Dims], RecordFile]
 _Sizes: TypeAlias = Callable[[str], np.ndarray]
+TFRECORD_SUFFIXES = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecord.zlib", ".tfrecord.zz")
 #: End of a file's name -> how large its records are, and how it is opened.
 _KINDS: dict[str, tuple[_Sizes, _Open]] = {
-    ".tfrecord": (record_sizes, _open_tfrecord),
-    ".tfrecords": (record_sizes, _open_tfrecord),
-    ".tfrecord.gz": (record_sizes, _open_tfrecord),
-    ".tfrecord.zlib": (record_sizes, _open_tfrecord),
-    ".tfrecord.zz": (record_sizes, _open_tfrecord),
+    **dict.fromkeys(TFRECORD_SUFFIXES, (record_sizes, _open_tfrecord)),
     ".pkl": (_pickle_sizes, PickleFile),
     ".pickle": (_pickle_sizes, PickleFile),
     ".safetensors": (_shard_sizes, _open_shard),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,16 +72,22 @@ def index_records(paths: Sequence[str], *, cache: str | Path | None = None) -> R
             found[place] = known[mark]
         else:
             new.append(place)
+    problems: list[str] = []
     if new:
-        found |= _look_into(paths, new)
+        looked, problems = _look_into(paths, new)
+        found |= looked
+        if cache is not None:  # of a list with bad files too: counting the good ones took its time
+            _write_cache(cache, {marks[place]: sizes for place, sizes in sorted(found.items())})
+    if problems:
+        raise one_error(RecordError, problems)
     sizes = [found[place] for place in range(len(paths))]
-    if new and cache is not None:
-        _write_cache(cache, marks, sizes)
     counts = [len(each) for each in sizes]
     return RecordIndex(list(paths), np.cumsum([0, *counts]), np.concatenate([*sizes, np.empty(0, np.int64)]))
 
 
-def _look_into(paths: Sequence[str], places: Sequence[int]) -> dict[int, np.ndarray]:
+def _look_into(paths: Sequence[str], places: Sequence[int]) -> tuple[dict[int, np.ndarray], list[str]]:
+    """Sizes by place in `paths`, and what is wrong with files."""
+
     def look(place: int) -> np.ndarray | RecordError:
         try:
             return read_sizes(paths[place])
@@ -92,9 +98,7 @@ def _look_into(paths: Sequence[str], places: Sequence[int]) -> dict[int, np.ndar
         looked = track(pool.map(look, places), "counting records", len(places))
         results = dict(zip(places, looked, strict=True))
     problems = [str(result) for result in results.values() if isinstance(result, RecordError)]
-    if problems:
-        raise one_error(RecordError, problems)
-    return {place: sizes for place, sizes in results.items() if isinstance(sizes, np.ndarray)}
+    return {place: sizes for place, sizes in results.items() if isinstance(sizes, np.ndarray)}, problems
 
 
 def _mark(path: str) -> str:
@@ -122,14 +126,14 @@ def _read_cache(cache: str | Path | None) -> dict[str, np.ndarray]:
         return {}
 
 
-def _write_cache(cache: str | Path, marks: Sequence[str], sizes: Sequence[np.ndarray]) -> None:
+def _write_cache(cache: str | Path, known: Mapping[str, np.ndarray]) -> None:
     try:
         with open_atomic(cache) as file:
             np.savez(
                 file,
-                marks=np.frombuffer(json.dumps(list(marks)).encode(errors="surrogateescape"), np.uint8),
-                counts=np.array([len(each) for each in sizes], np.int64),
-                sizes=np.concatenate([*sizes, np.empty(0, np.int64)]),
+                marks=np.frombuffer(json.dumps(list(known)).encode(errors="surrogateescape"), np.uint8),
+                counts=np.array([len(sizes) for sizes in known.values()], np.int64),
+                sizes=np.concatenate([*known.values(), np.empty(0, np.int64)]),
             )
     except OutputError as error:
         logger.info("the index of records is not kept: %s", error)

@@ -304,7 +304,7 @@ class _Tensors:
         length = int.from_bytes(head[:8], "little")
         if head[8:] != b"{":
             raise RecordError(f"{self._path}: no .safetensors file; give a shard that tools/tf2pkl.py wrote")
-        if length > min(size - 8, _MAX_HEADER):
+        if not 0 < length <= min(size - 8, _MAX_HEADER):
             raise self.damaged(f"a header of {length} bytes in a file of {size}: truncated")
         try:
             header = json.loads(b"{" + file.read(length - 1))

@@ -94,29 +94,44 @@ def record_sizes(path: str | Path) -> np.ndarray:
             offset += _HEADER_SIZE + size + _CRC_SIZE
 
 
-def read_record(path: str | Path, *, number: int, offset: int) -> Record:
-    """One record of a plain file.
+def read_record(file: IO[bytes], *, number: int, offset: int, size: int) -> Record:
+    """One record of a plain file; any threads may read from it at once.
 
     Args:
-        path: the file.
+        file: open, with its path as its name.
         number: of the record, for messages.
-        offset: bytes from the file's start, as sizes of the records before it tell: 16 more for each.
+        offset: of its header, bytes from the file's start.
+        size: bytes of its data.
 
     Raises:
-        RecordError: missing, truncated there, or a checksum is wrong.
+        RecordError: truncated there, a checksum is wrong, or no record of that size is there.
     """
-    with _opened(path) as source:
-        place = f"{path}: record {number} at {source.unit} {offset}"
-        source.skip(offset)
-        data = _next_record(source, place)
-        if data is None:
-            raise RecordError(f"{place}: truncated: the file ends before it; {_AGAIN}")
-        return Record(data, place)
+    place = f"{file.name}: record {number} at {_Plain.unit} {offset}"
+    descriptor, start = file.fileno(), offset + _HEADER_SIZE
+    try:
+        header = os.pread(descriptor, _HEADER_SIZE, offset)
+        data = os.pread(descriptor, size, start)
+        crc = os.pread(descriptor, _CRC_SIZE, start + size)
+    except OSError as error:
+        raise RecordError(f"{place}: cannot read ({error.strerror or error})") from error
+    if len(crc) < _CRC_SIZE:
+        raise RecordError(_cut_short(place, size))
+    if _masked_crc(header[:8]) != header[8:] or int.from_bytes(header[:8], "little") != size:
+        raise RecordError(f"{place}: no record of {size} bytes there: the file has changed; start again")
+    if _masked_crc(data) != crc:
+        raise RecordError(f"{place}: wrong checksum of the data: damaged; {_AGAIN}")
+    return Record(data, place)
 
 
 def record_offsets(sizes: np.ndarray) -> np.ndarray:
     """Where records of these sizes begin in a plain file; (n,) int64, bytes."""
-    return np.cumsum(sizes + (_HEADER_SIZE + _CRC_SIZE)) - (sizes + (_HEADER_SIZE + _CRC_SIZE))
+    whole = sizes + (_HEADER_SIZE + _CRC_SIZE)
+    return np.cumsum(whole) - whole
+
+
+def most_unpacked(size: int) -> int:
+    """Bytes that a packed file of this size may hold in one piece: no more is believed."""
+    return max(_FREE_BYTES, _MAX_RATIO * size)
 
 
 def is_packed(path: str | Path) -> bool:
@@ -275,7 +290,7 @@ class _Unpacked:
         self._file = file
         self._unpacker = zlib.decompressobj(_EITHER_WBITS)
         self._packed = b""
-        self.bytes_left = max(_FREE_BYTES, _MAX_RATIO * size)
+        self.bytes_left = most_unpacked(size)
 
     def read(self, size: int) -> bytes:
         parts = bytearray()

@@ -257,6 +257,8 @@ def _mean(
         raise RecordError(
             f"{place}: {name} of shape {value.shape}, expected ({dim},); correct the model's feature_dims"
         )
+    if not np.isfinite(value).all():
+        raise RecordError(f"{place}: {name} holds NaN or infinite values; write the record again")
     return value
 
 
