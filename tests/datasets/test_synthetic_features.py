@@ -12,7 +12,7 @@ from videotag.formats.yt8m_records import dequantize, read_yt8m, write_yt8m
 SMALL = FeatureOptions(
     num_steps=(6, 9), dims={"rgb": 24, "audio": 10}, num_content=8, num_cooccurrence=4, num_order_pairs=2
 )
-#: Vectors that do not overlap, strong against the noise, so that a test can read a video's tags off its steps.
+#: Without noise and nearly without overlap, so that a test can read a video's tags off its steps.
 CLEAR = FeatureOptions(
     num_steps=(10, 20),
     dims={"rgb": 2000, "audio": 800},
@@ -124,7 +124,12 @@ def test_a_heard_tag_leaves_no_trace_in_rgb_and_a_seen_one_none_in_audio():
     in_rgb, in_audio = (feature_set.vectors[name].any(axis=1) for name in ("rgb", "audio"))
     assert in_audio.tolist() == [False, False, False, True] * 2 + [False] * 4
     assert (in_rgb != in_audio).all()
-    assert feature_set.names[:4] == ("content 0 (rgb)", "content 1 (rgb)", "content 2 (rgb)", "content 3 (audio)")
+    assert feature_set.names[:4] == (
+        "content 0 (rgb)",
+        "content 1 (rgb)",
+        "content 2 (rgb)",
+        "content 3 (audio)",
+    )
 
 
 def test_the_tag_of_order_says_which_event_ends_before_the_other_begins():

@@ -1,4 +1,4 @@
-"""Generated frame features whose tags follow known rules, to compare taggers on: by what they can tell at all.
+"""Generated frame features whose tags follow known rules: what a tagger can tell at all shows on them.
 
 Three kinds of tags:
   - content: a vector of the tag's own, in rgb or in audio alone, shows in a share of the steps; how many
@@ -6,8 +6,8 @@ Three kinds of tags:
   - cooccurrence: follows from two content tags and shows in nothing else: the video has both ("and"), or
     exactly one of them ("xor");
   - order: two events of which one comes first. Videos come in twins, the second with the steps of the first
-    in reverse and the other tag of order: the same multiset of steps, so that no pooling over them, whichever,
-    tells twins apart.
+    in reverse and the other tag of order: the same multiset of steps, so that no pooling over them tells
+    twins apart.
 Features are quantized to bytes as YouTube-8M's, and come as its records.
 Shapes: T steps, D width of a modality, V events (content tags, then both events of every pair of order).
 """
@@ -122,13 +122,10 @@ class FeatureSet:
         self.rules = self._draw_rules(rng)
         self.vectors = self._draw_vectors(rng)
         pairs = range(options.num_order_pairs)
-        self.kinds: tuple[Kind, ...] = (
-            *(["content"] * options.num_content),
-            *(["cooccurrence"] * options.num_cooccurrence),
-            *(["order"] * (2 * options.num_order_pairs)),
-        )
+        counts = (options.num_content, options.num_cooccurrence, 2 * options.num_order_pairs)
+        self.kinds = tuple(kind for kind, count in zip(KINDS, counts, strict=True) for _ in range(count))
         self.names = (
-            *(f"content {k} ({'audio' if _is_heard(k) else 'rgb'})" for k in ranks),
+            *(f"content {k} ({'audio' if _is_heard(k) else 'rgb'})" for k in range(options.num_content)),
             *(f"{'either' if r.exactly_one else 'both'} {r.first} and {r.second}" for r in self.rules),
             *(name for p in pairs for name in (f"A{p} before B{p}", f"B{p} before A{p}")),
         )
@@ -163,7 +160,9 @@ class FeatureSet:
         pairs.sort(key=lambda pair: sum(pair))
         kept = pairs[: options.num_cooccurrence]
         order = rng.permutation(len(kept))
-        return tuple(Rule(*kept[place], exactly_one=bool(i % 2)) for i, place in enumerate(order))
+        return tuple(
+            Rule(kept[place][0], kept[place][1], exactly_one=bool(i % 2)) for i, place in enumerate(order)
+        )
 
     def _draw_vectors(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         options = self.options
@@ -191,10 +190,10 @@ class FeatureSet:
         label_ids += [options.num_content + i for i, rule in enumerate(self.rules) if rule.holds(content)]
         if options.num_order_pairs and rng.random() < options.order_share:
             label_ids.append(self._add_order(rng, shown))
-        features = {
-            modality: quantize(shown @ vectors + options.noise * rng.standard_normal((num_steps, vectors.shape[1])))
-            for modality, vectors in self.vectors.items()
-        }
+        features = {}
+        for modality, vectors in self.vectors.items():
+            noise = options.noise * rng.standard_normal((num_steps, vectors.shape[1]))
+            features[modality] = quantize(shown @ vectors + noise)  # (T, D)
         return YT8MRecord(f"{name}a", np.array(label_ids, np.int64), features)
 
     def _add_order(self, rng: np.random.Generator, shown: np.ndarray) -> int:
