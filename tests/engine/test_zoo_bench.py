@@ -52,6 +52,7 @@ ROW = Row(
     num_parameters=10,
     trained_per_sec=1.0,
     tagged_per_sec=1.0,
+    train_cpu_sec=1.0,
 )
 BLIND = replace(ROW, model="B", sees_order=False, told_apart=0.5)
 
