@@ -286,6 +286,26 @@ def test_the_table_and_the_json_hold_a_missing_number():
 
 
 @pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], (3000, 1000, 15)),
+        (["--quick"], (800, 266, 15)),
+        (["--quick", "--videos=30", "--epoch=2"], (30, 20, 2)),
+    ],
+)
+def test_quick_changes_only_what_no_flag_says(work_dir, monkeypatch, words, expected):
+    asked = []
+
+    def recorded(_, options, **__):
+        asked.append((options.num_train, options.num_test, options.epochs))
+        return [ROW], {}
+
+    monkeypatch.setattr(zoo_bench, "run_zoo", recorded)
+    assert main(["zoo-bench", *words]) == 0
+    assert asked == [expected]
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--models=MeanPol"], "MeanPol: unknown model; did you mean 'MeanPool'?"),
@@ -304,3 +324,10 @@ def test_mistakes_are_found_before_work(work_dir, capsys, words, message):
 def test_only_the_registry_says_which_taggers_run():
     assert command.chosen(None) == list_models("tagger")
     assert all(isinstance(entry, ModelEntry) for entry in command.chosen(None))
+
+
+def test_the_table_in_the_docs_has_every_tagger():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "zoo.md").read_text(encoding="utf-8")
+    table = text.split("| model |")[1].split("\n\n")[0]
+    missing = [entry.name for entry in list_models("tagger") if f"\n| {entry.name} |" not in table]
+    assert not missing, "run `videotag zoo-bench` again and put its table into docs/zoo.md"

@@ -328,8 +328,9 @@ def run_zoo(
     for config in configs:
         config.entry.cls(config.model)  # a model may refuse its sizes only when it is built
     rows, failed = [], {}
-    for config in configs:
+    for number, config in enumerate(configs, start=1):
         name = config.entry.name
+        logger.info("model %d of %d: %s", number, len(configs), name)
         try:
             rows.append(bench_model(config, data, save_dir=save_dir / name))
         except OutputError:
