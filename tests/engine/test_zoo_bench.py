@@ -11,11 +11,10 @@ import pytest
 
 from videotag.cli import zoo_bench as command
 from videotag.cli.main import main
-from videotag.config import TaggerModel
 from videotag.datasets.features import FeatureBatch
 from videotag.datasets.synthetic_features import FeatureOptions, FeatureSet
 from videotag.engine import paddle, zoo_bench
-from videotag.engine.train import DivergedError
+from videotag.engine.run import DivergedError
 from videotag.engine.zoo_bench import (
     BenchOptions,
     Data,
@@ -29,8 +28,10 @@ from videotag.engine.zoo_bench import (
     settings_of,
 )
 from videotag.errors import OutputError
+from videotag.formats.tfrecord import record_sizes
 from videotag.models import load_models
 from videotag.registry import ModelEntry, get_model, list_models
+from videotag.sections import TaggerModel
 
 load_models()
 TINY = BenchOptions(
@@ -165,7 +166,8 @@ def test_all_sizes_of_a_run_are_measured(work_dir):
     assert set(row.mean_ap_by_kind) == {"content", "cooccurrence", "order"}
     names = Path("zoo/data/labels.txt").read_text(encoding="utf-8").splitlines()
     assert len(names) == 16
-    assert len(Path("zoo/data/train.list").read_text(encoding="utf-8").splitlines()) == 24
+    assert Path("zoo/data/train.list").read_text(encoding="utf-8") == "zoo/data/train.tfrecord\n"
+    assert len(record_sizes("zoo/data/train.tfrecord")) == 24
     assert Path("zoo/MeanPool/MeanPool.pdparams").is_file()
 
 

@@ -23,17 +23,17 @@ import paddle
 import yaml
 from paddle import nn
 
-from videotag.atomic import open_atomic, write_text
+from videotag.atomic import write_text
 from videotag.config import Config, load_config
 from videotag.datasets.features import FeatureBatch
 from videotag.datasets.synthetic_features import KINDS, FeatureOptions, FeatureSet
 from videotag.engine.checkpoint import load_model
-from videotag.engine.data import evaluation_batches
+from videotag.engine.data import evaluation_batches, open_dataset
 from videotag.engine.evaluate import evaluate, to_tensors
 from videotag.engine.train import train_model
 from videotag.errors import OutputError, VideotagError
 from videotag.formats.filelist import ListEntry, write_filelist
-from videotag.formats.yt8m_records import YT8MRecord, dequantize
+from videotag.formats.yt8m_records import YT8MRecord, write_yt8m
 from videotag.labels import write_labels
 from videotag.metrics import PerClass
 from videotag.registry import ModelEntry
@@ -150,6 +150,11 @@ class TwinScores:
         self._scores.append(scores[:, self._classes])
         self._labels.append(labels[:, self._classes] > 0)
 
+    def merge(self, other: TwinScores) -> None:
+        """Adds the twins that `other` has seen."""
+        self._scores += other._scores
+        self._labels += other._labels
+
     def compute(self) -> float:
         """The share told apart; NaN if no twins differ in a tag."""
         scores, labels = np.concatenate(self._scores), np.concatenate(self._labels)
@@ -177,18 +182,14 @@ def make_data(out_dir: Path, options: BenchOptions) -> Data:
 
 
 def write_split(folder: Path, records: Iterable[YT8MRecord]) -> list[ListEntry]:
-    """Writes records as files that training reads, and their list beside the folder; returns the list.
+    """Writes records as a TFRecord file, and a list of it beside it; returns the list.
 
     Raises:
         OutputError: the place cannot be written.
     """
-    entries = []
-    for record in records:
-        path = folder / f"{record.video_id}.npz"
-        arrays: dict[str, Any] = {name: dequantize(x) for name, x in record.features.items()}
-        with open_atomic(path) as file:
-            np.savez(file, **arrays)
-        entries.append(ListEntry(str(path), tuple(record.labels.tolist())))
+    path = folder.with_suffix(".tfrecord")
+    write_yt8m(path, records)
+    entries = [ListEntry(str(path))]
     write_filelist(folder.with_suffix(".list"), entries)
     return entries
 
@@ -239,7 +240,9 @@ def bench_model(config: Config, data: Data, *, save_dir: Path) -> Row:
     result = train_model(config, data.train, [], save_dir=save_dir, labels=data.labels, log_interval=NEVER)
     train_sec, train_cpu_sec = time.perf_counter() - started, time.process_time() - cpu_started
     model = load_model(config, result.last_path, config_name=config.entry.name)
-    batches: list[Any] = list(evaluation_batches(config, data.test, config.test, on_error=_raise))
+    num_train = len(open_dataset(config, data.train, config.train))
+    dataset = open_dataset(config, data.test, config.test)
+    batches: list[Any] = list(evaluation_batches(dataset, config.test, on_error=_raise))
     sees = sees_order(model, batches[0], seed=0)
     feature_set = data.feature_set
     per_class, twins = PerClass(), TwinScores(feature_set.classes_of("order"))
@@ -254,8 +257,8 @@ def bench_model(config: Config, data: Data, *, save_dir: Path) -> Row:
         mean_ap_by_kind={kind: _mean(precisions[feature_set.classes_of(kind)]) for kind in KINDS},
         told_apart=twins.compute(),
         num_parameters=count_parameters(model),
-        trained_per_sec=len(data.train) * config.train.epoch / train_sec,
-        tagged_per_sec=len(data.test) / test_sec,
+        trained_per_sec=num_train * config.train.epoch / train_sec,
+        tagged_per_sec=len(dataset) / test_sec,
         train_cpu_sec=train_cpu_sec,
     )
 
