@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -68,6 +69,31 @@ class Dataset(Protocol):
         """
 
 
+class ListedVideos:
+    """What data sets share whose list names every video.
+
+    Args:
+        entries: of read_filelist.
+    """
+
+    def __init__(self, entries: Sequence[ListEntry]) -> None:
+        self._entries = entries
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the list's paths and labels."""
+        text = json.dumps([(entry.path, entry.label_ids) for entry in self._entries])
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._entries)
+
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """(n,) int64, any order being equally likely."""
+        return rng.permutation(len(self))
+
+
 def label_array(label_ids: Sequence[Sequence[int]], num_classes: int, task: Task) -> np.ndarray:
     """The labels of a batch.
 
@@ -85,12 +111,6 @@ def label_array(label_ids: Sequence[Sequence[int]], num_classes: int, task: Task
     for row, ids in zip(labels, label_ids, strict=True):
         row[list(ids)] = 1.0
     return labels
-
-
-def list_digest(entries: Sequence[ListEntry]) -> str:
-    """SHA-256 of a list's paths and labels."""
-    text = json.dumps([(entry.path, entry.label_ids) for entry in entries])
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def slices(count: int, parts: int) -> Iterator[slice]:

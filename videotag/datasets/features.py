@@ -10,11 +10,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 
-from videotag.datasets.batches import OnError, label_array, list_digest, slices
+from videotag.datasets.batches import ListedVideos, OnError, label_array, slices
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError, one_error
 from videotag.formats.features import extractor_of, read_modalities, read_shapes_and_stamp
@@ -57,7 +57,7 @@ class FeatureBatch:
             )
 
 
-class FeatureFiles:
+class FeatureFiles(ListedVideos):
     """A list of feature files, a video each; every one is looked at, as of `check_features`.
 
     Args:
@@ -70,13 +70,9 @@ class FeatureFiles:
     def __init__(
         self, entries: Sequence[ListEntry], *, dims: dict[str, int], num_classes: int, task: Task
     ) -> None:
-        self._entries = entries
+        super().__init__(entries)
         self._load = partial(_load_batch, dims=dims, num_classes=num_classes, task=task)
         self.sizes, self._extractors = check_features(entries, dims)
-
-    @cached_property
-    def digest(self) -> str:
-        return list_digest(self._entries)
 
     def check_same_extractor(self, other: FeatureFiles) -> None:
         """Two lists of one training must be made alike.
@@ -85,12 +81,6 @@ class FeatureFiles:
             FeatureFileError: they are of several extractors, a line for each but the first.
         """
         _check_extractors(self._extractors | other._extractors)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
-        return rng.permutation(len(self))
 
     def batches(
         self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None

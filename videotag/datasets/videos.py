@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from videotag.cores import num_cores
 from videotag.datasets.augment import augmented
-from videotag.datasets.batches import OnError, label_array, list_digest, slices
+from videotag.datasets.batches import ListedVideos, OnError, label_array, slices
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FileListError, MediaError, one_error
 from videotag.formats.filelist import ListEntry
@@ -157,7 +157,7 @@ class ClipBatch:
             yield ClipBatch(self.video_ids[rows], self.clips[rows], self.labels[rows])
 
 
-class VideoFiles:
+class VideoFiles(ListedVideos):
     """A list of videos, or of folders of frames.
 
     Args:
@@ -176,17 +176,8 @@ class VideoFiles:
         self, entries: Sequence[ListEntry], *, model: ExtractorModel, split: VideoSplitSection, task: Task
     ) -> None:
         check_format(entries, model.format)
-        self._entries, self._model, self._split, self._task = entries, model, split, task
-
-    @cached_property
-    def digest(self) -> str:
-        return list_digest(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
-        return rng.permutation(len(self))
+        super().__init__(entries)
+        self._model, self._split, self._task = model, split, task
 
     def batches(
         self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
