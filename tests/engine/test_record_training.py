@@ -14,7 +14,7 @@ import pytest
 
 from videotag.cli.main import main
 from videotag.config import load_config
-from videotag.engine.evaluate import to_tensors
+from videotag.engine.evaluate import _feature_tensor, to_tensors
 from videotag.engine.run_state import load_newest
 from videotag.engine.train import train_model
 from videotag.errors import ConfigError, FileListError
@@ -98,6 +98,8 @@ def test_bytes_become_the_published_numbers_on_the_device_and_zero_behind_the_en
     expected = dequantize(x) * mask[..., None]
     np.testing.assert_allclose(features["rgb"].numpy(), expected, atol=3e-7)
     assert np.array_equal(masks["rgb"].numpy(), mask)
+    elsewhere = _feature_tensor(x, mask, on_cpu=False)  # as on a GPU
+    np.testing.assert_allclose(elsewhere.numpy(), expected, atol=3e-7)
     floats = np.ones((1, 2, 3), np.float32)
     kept, _ = to_tensors(({"rgb": floats}, {"rgb": np.ones((1, 2), bool)}))
     assert np.array_equal(kept["rgb"].numpy(), floats)

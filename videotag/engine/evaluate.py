@@ -12,7 +12,7 @@ from paddle import Tensor, nn
 from videotag.datasets.batches import Batch
 from videotag.engine.losses import task_loss, task_scores
 from videotag.engine.parallel import from_main, gathered, rank
-from videotag.formats.yt8m_records import DEQUANTIZE_BIAS, DEQUANTIZE_SCALE
+from videotag.formats.yt8m_records import DEQUANTIZE_BIAS, DEQUANTIZE_SCALE, dequantize
 from videotag.metrics import SingleLabelMetrics, TaggingMetrics
 from videotag.registry import Task
 
@@ -69,25 +69,26 @@ def evaluate(
 
 def to_tensors(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """A batch's inputs on the device; features that are bytes become numbers there, zero where masked."""
-    tensors = tuple(_to_tensor(value) for value in inputs)
     if isinstance(inputs[0], np.ndarray):
-        return tensors
-    features, masks = tensors
-    return {name: _dequantized(x, masks[name]) for name, x in features.items()}, masks
+        return tuple(paddle.to_tensor(array) for array in inputs)
+    features, masks = inputs
+    on_cpu = paddle.get_device() == "cpu"
+    return (
+        {name: _feature_tensor(x, masks[name], on_cpu=on_cpu) for name, x in features.items()},
+        {name: paddle.to_tensor(mask) for name, mask in masks.items()},
+    )
 
 
-def _to_tensor(value: np.ndarray | dict[str, np.ndarray]) -> Any:
-    if isinstance(value, dict):
-        return {name: paddle.to_tensor(array) for name, array in value.items()}
-    return paddle.to_tensor(value)
-
-
-def _dequantized(x: Tensor, mask: Tensor) -> Tensor:
-    """(N, T, D) float32 of quantised features; others as they are."""
-    if x.dtype != paddle.uint8:
-        return x
-    real = mask.unsqueeze(-1).astype("float32")  # (N, T, 1)
-    return (x.astype("float32") * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS) * real
+def _feature_tensor(x: np.ndarray, mask: np.ndarray, *, on_cpu: bool) -> Tensor:
+    """(N, T, D) float32 of features; quantised ones cross to a GPU as bytes."""
+    if x.dtype != np.uint8:
+        return paddle.to_tensor(x)
+    if on_cpu:  # NumPy's table takes a twentieth of the time that Paddle's arithmetic does
+        numbers = dequantize(x)
+        numbers[~mask] = 0
+        return paddle.to_tensor(numbers)
+    real = paddle.to_tensor(mask).unsqueeze(-1).astype("float32")  # (N, T, 1)
+    return (paddle.to_tensor(x).astype("float32") * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS) * real
 
 
 def _merge_processes(accumulator: Any) -> None:

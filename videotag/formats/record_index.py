@@ -21,7 +21,7 @@ from videotag.formats.record_files import read_sizes
 from videotag.progress import track
 
 INDEX_SUFFIX = ".index.npz"
-_THREADS = 8  # looking into files is waiting for the disk
+_THREADS = 4  # looking into files is waiting for the disk; a pickle is held meanwhile
 logger = logging.getLogger(__name__)
 
 
