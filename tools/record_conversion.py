@@ -76,6 +76,7 @@ class Note:
         num_empty: records without steps, for which there is no .npz.
         failure: why the source's later records are missing; None: they are not.
         made_from: what else has to be as it is, or the outputs are made again.
+        sizes: bytes of every output.
     """
 
     outputs: list[tuple[str, list[int]]] = field(default_factory=list)
@@ -83,6 +84,7 @@ class Note:
     num_empty: int = 0
     failure: str | None = None
     made_from: dict[str, Any] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
 
     def entries(self, folder: str | Path) -> list[ListEntry]:
         """The outputs as lines of a list."""
@@ -112,8 +114,13 @@ def is_done(job: Job) -> bool:
         note is not None
         and note.failure is None
         and note.made_from == _made_from(job)
-        and all(Path(job.folder, name).is_file() for name, _ in note.outputs)
+        and note.sizes == [_size(Path(job.folder, name)) for name, _ in note.outputs]
     )
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 if there is none."""
+    return path.stat().st_size if path.is_file() else -1
 
 
 def convert(job: Job) -> Outcome:
@@ -132,11 +139,13 @@ def convert(job: Job) -> Outcome:
     except VideotagError as error:
         _remove_outputs(job)
         return Outcome(0, 0, str(error))
-    if reading.failure and not reading.num_records:
+    if not reading.num_records:
         _remove_outputs(job)
-        return Outcome(0, 0, reading.failure)
+        empty = f"{job.source}: no records, as a download that has failed; download the file again"
+        return Outcome(0, 0, reading.failure or empty)
     num_records = reading.num_records - reading.num_empty
-    note = Note(outputs, num_records, reading.num_empty, reading.failure, made_from)
+    sizes = [_size(Path(job.folder, name)) for name, _ in outputs]
+    note = Note(outputs, num_records, reading.num_empty, reading.failure, made_from, sizes)
     write_text(job.note_path, json.dumps(asdict(note)) + "\n")
     return Outcome(num_records, reading.num_empty, reading.failure)
 

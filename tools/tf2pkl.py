@@ -132,7 +132,8 @@ def find_sources(source: str) -> tuple[Path, list[Path]]:
     """
     path = Path(source)
     if path.is_dir():
-        found = [p for p in path.rglob("*") if p.name.lower().endswith(TFRECORD_SUFFIXES) and p.is_file()]
+        # A link to nowhere is one of them: it fails, and is listed.
+        found = [p for p in path.rglob("*") if p.name.lower().endswith(TFRECORD_SUFFIXES) and not p.is_dir()]
         root, what = path, f"no *{TFRECORD_SUFFIXES[0]} in this folder or below it"
     elif path.exists():
         return path.parent, [path]

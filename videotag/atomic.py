@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,12 +57,25 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
-    with contextlib.suppress(_Checked), open_atomic(folder / "check"):
-        raise _Checked
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot write ({error.strerror or error}); check the folder's rights and free space"
+        ) from error
 
 
-class _Checked(Exception):  # noqa: N818 - no error: leaves the file unwritten
-    pass
+def check_may_write(folder: Path) -> None:
+    """As check_writable as far as rights tell, making nothing: for what may still turn out to be a mistake.
+
+    Raises:
+        OutputError: the folder, or the one in which it would be made, cannot be written.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: cannot write; choose another --save_dir")
 
 
 def link_atomic(source: Path, target: Path) -> None:

@@ -123,17 +123,35 @@ def test_predictions_bear_the_records_ids(records_dir, capsys):
     assert main(argv) == 0
     found = json.loads((records_dir / "out" / "predictions.json").read_text(encoding="utf-8"))
     assert [video["video_id"] for video in found] == [f"v{i}" for i in range(7)]
+    before = (records_dir / "val.list.index.npz").read_bytes()
     assert main([*argv, "--video_path=val1.tfrecord"]) == 0
+    assert (records_dir / "val.list.index.npz").read_bytes() == before  # of a list that is not looked at
     found = json.loads((records_dir / "out" / "predictions.json").read_text(encoding="utf-8"))
     assert [video["video_id"] for video in found] == ["v4", "v5", "v6"]
+
+
+def test_a_folder_of_records_is_predicted_and_one_of_two_kinds_is_an_error(records_dir, capsys):
+    train(records_dir / "ck", overrides=[("TRAIN.epoch", 1)])
+    (records_dir / "some").mkdir()
+    for name in ("val0.tfrecord", "val1.tfrecord", "val.list.index.npz"):
+        (records_dir / "some" / name).write_bytes((records_dir / name).read_bytes())
+    argv = ["predict", "--weights=ck", "--save_dir=out", "--video_path=some", "--label_file=labels.txt"]
+    assert main(argv) == 0
+    assert len(json.loads((records_dir / "out" / "predictions.json").read_text(encoding="utf-8"))) == 7
+    (records_dir / "some" / "val_v0.npz").write_bytes((records_dir / "val_v0.npz").read_bytes())
+    assert main(argv) == 2
+    assert "some/val_v0.npz: no file of records, as others of its list" in capsys.readouterr().err
 
 
 def test_predictions_for_kaggle_need_no_names(records_dir, capsys):
     train(records_dir / "ck", overrides=[("TRAIN.epoch", 1)])
     argv = ["predict", "--weights=ck", "--save_dir=out", "--video_path=val1.tfrecord"]
-    assert main(argv) == 2
-    assert "give --label_file" in capsys.readouterr().err
+    assert main(argv) == 0
+    assert "class ids in place of names: " in capsys.readouterr().err
+    found = json.loads((records_dir / "out" / "predictions.json").read_text(encoding="utf-8"))
+    assert all(tag["class_name"] == str(tag["class_id"]) for video in found for tag in video["tags"])
     assert main([*argv, "--format=kaggle", "--infer_topk=2"]) == 0
+    assert capsys.readouterr().out == ""
     rows = (records_dir / "out" / "predictions_kaggle.csv").read_text().splitlines()
     assert rows[0] == "VideoId,LabelConfidencePairs"
     assert [row.split(",")[0] for row in rows[1:]] == ["v4", "v5", "v6"]
@@ -164,6 +182,8 @@ def test_a_damaged_record_is_listed_and_training_goes_on(records_dir, capsys):
     assert "left out: train1.tfrecord: record 8 at byte" in text
     assert "wrong checksum of the data" in text
     assert "left out: 1 videos" in text
+    (line,) = (records_dir / "ck2" / "failures.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["video_id"] == "train1.tfrecord: record 8"
 
 
 STEPWISE = [("TRAIN.checkpoint_minutes", 1e-9), ("TRAIN.ema_decay", 0.9)]

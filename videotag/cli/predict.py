@@ -93,15 +93,17 @@ def run(args: argparse.Namespace) -> int:
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", config.entry.name)  # AttentionLSTM: attention_lstm
     save_dir = Path(args.save_dir or f"./data/predict_results/{'_'.join(words).lower()}")
     path = save_dir / predictions_file(args.format)
+    count, is_shown = 0, args.format != "kaggle"  # nobody reads 700,000 videos' tags
     with prediction_writer(path, args.format) as write:
         for index, prediction in enumerate(predictions):
             write(prediction)
-            if index % args.log_interval == 0:
+            count += 1
+            if is_shown and index % args.log_interval == 0:
                 text = json.dumps(prediction, ensure_ascii=False) if args.json else table(prediction)
                 arguments.show(text)
     logger.info("written: %s", path)
     if failed:
-        logger.warning("failed: %d of %d\n%s", len(failed), len(entries), "\n".join(failed))
+        logger.warning("failed: %d of %d\n%s", len(failed), len(failed) + count, "\n".join(failed))
         return EXIT_FAILURES
     return EXIT_OK
 
@@ -123,9 +125,10 @@ def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
         listed = arguments.read_split(config, "INFER", labels="optional")
         return [replace(entry, label_ids=()) for entry in listed]
     found = arguments.check_readable(video_path)
+    config.infer.filelist = None  # which is not looked at, nor is an index kept beside it
     is_features = found.suffix.lower() in FEATURE_SUFFIXES or is_record_file(found)
     if tagger and found.is_dir():
-        paths = list_features(found) or [str(path) for path in list_record_files(found)]
+        paths = list_features(found) + [str(path) for path in list_record_files(found)]
         if not paths:
             raise ConfigError(f"{video_path}: no features in this folder; for videos use `videotag tag`")
     elif tagger and not is_features:
@@ -143,13 +146,15 @@ def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
 
 
 def _class_names(args: argparse.Namespace, config: Config, weights: FoundWeights) -> list[str]:
-    """The class names; for Kaggle's format, which has none, class ids do where no label file is found."""
+    """The class names; where none was named and none is found, class ids stand in their place."""
     named = arguments.label_file(args)
     try:
         return weights.labels(named, config.model, default=arguments.DEFAULT_LABEL_FILE)
-    except LabelFileError:
-        if named or args.format != "kaggle":
+    except LabelFileError as error:
+        if named or config.model.label_file:
             raise
+        if args.format != "kaggle":  # which has no names
+            logger.warning("class ids in place of names: %s", error)
         return [str(class_id) for class_id in range(config.model.num_classes)]
 
 

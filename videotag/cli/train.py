@@ -11,7 +11,8 @@ from pathlib import Path
 
 from videotag.cli import arguments
 from videotag.cli.eval import table
-from videotag.errors import EXIT_FAILURES, EXIT_OK
+from videotag.errors import EXIT_FAILURES, EXIT_OK, VideotagError
+from videotag.failures import FAILURES_FILE, FailureList
 
 SHARES_WORK = True  # may be started several times by paddle.distributed.launch
 SUMMARY = "train a tagger on feature lists, or a TSN on videos"
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints where the weights lie and the metrics of the best epoch."""
+    from videotag.atomic import check_may_write
     from videotag.engine.parallel import is_main
     from videotag.engine.train import train_model
     from videotag.labels import read_labels
@@ -78,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     num_classes = config.model.num_classes
     label_file = config.model.label_file
     labels = read_labels(label_file, num_classes=num_classes) if label_file else None
+    check_may_write(Path(args.save_dir))
     train_entries = arguments.read_split(config, "TRAIN", labels="required")
     valid_entries = []
     if args.valid_interval and config.valid.filelist:
@@ -102,6 +105,13 @@ def run(args: argparse.Namespace) -> int:
     print(f"best weights: {result.best_path}")
     print(table(result.best))
     if result.failed:
-        logger.warning("left out: %d videos that cannot be read", len(result.failed))
+        failures = FailureList(Path(args.save_dir))
+        for video, why in result.failed.items():
+            failures.add(video, VideotagError(why))
+        logger.warning(
+            "left out: %d videos that cannot be read: %s",
+            len(result.failed),
+            Path(args.save_dir) / FAILURES_FILE,
+        )
         return EXIT_FAILURES
     return EXIT_OK

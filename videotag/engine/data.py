@@ -17,9 +17,9 @@ from videotag.datasets.records import RecordFiles
 from videotag.datasets.videos import VideoFiles
 from videotag.engine.parallel import main_first, rank, world_size
 from videotag.errors import ConfigError, FileListError, one_error
+from videotag.formats.features import INDEX_SUFFIX
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
-from videotag.formats.record_index import INDEX_SUFFIX
 from videotag.sections import SplitSection
 
 DEFAULT_BUFFER = 8192  # records

@@ -53,6 +53,7 @@ class Run:
     steps_per_epoch: int
     first_loss: float | None = None
     failed: dict[str, str] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
 
     def epoch(self, progress: Progress) -> Progress:
         """Trains one epoch, or what is left of it, validates and writes its checkpoint; the progress then."""
@@ -152,8 +153,9 @@ class Run:
         """Notes a video that cannot be read, which only shows when it is tried."""
         if not isinstance(error, MediaError | RecordError):
             raise error
-        if video not in self.failed:
+        if str(error) not in self._told:  # a file that is gone fails with the same words for all its records
             logger.warning("left out: %s", error)
+            self._told.add(str(error))
         self.failed[video] = str(error)
 
 

@@ -24,6 +24,8 @@ import numpy as np
 from videotag.atomic import open_atomic
 from videotag.errors import FeatureFileError, ShapeError
 
+#: A list's name and this is the name of the index of its records, which is no feature file.
+INDEX_SUFFIX = ".index.npz"
 FEATURE_SUFFIXES = (".npy", ".npz")
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK"
@@ -188,8 +190,9 @@ def read_stamp(path: str | Path) -> dict[str, Any] | None:
 
 
 def list_features(folder: str | Path) -> list[str]:
-    """Paths of the feature files below `folder`, sorted."""
-    return sorted(str(p) for p in Path(folder).rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
+    """Paths of the feature files below `folder`, sorted; indexes of records are none."""
+    found = (str(p) for p in Path(folder).rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
+    return sorted(path for path in found if not path.endswith(INDEX_SUFFIX))
 
 
 def extractor_of(stamp: Mapping[str, Any]) -> str:

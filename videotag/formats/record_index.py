@@ -20,7 +20,6 @@ from videotag.errors import OutputError, RecordError, one_error
 from videotag.formats.record_files import read_sizes
 from videotag.progress import track
 
-INDEX_SUFFIX = ".index.npz"
 _THREADS = 4  # looking into files is waiting for the disk; a pickle is held meanwhile
 logger = logging.getLogger(__name__)
 
@@ -82,6 +81,11 @@ def index_records(paths: Sequence[str], *, cache: str | Path | None = None) -> R
         raise one_error(RecordError, problems)
     sizes = [found[place] for place in range(len(paths))]
     counts = [len(each) for each in sizes]
+    empty = [path for path, count in zip(paths, counts, strict=True) if not count]
+    if empty:
+        logger.warning(
+            "%s: no records, as in %d of %d files; download them again", empty[0], len(empty), len(paths)
+        )
     return RecordIndex(list(paths), np.cumsum([0, *counts]), np.concatenate([*sizes, np.empty(0, np.int64)]))
 
 

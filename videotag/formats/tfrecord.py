@@ -336,7 +336,7 @@ def _opened(path: str | Path) -> Iterator[_Source]:
     except FileNotFoundError:
         raise RecordError(f"{path}: no such file; correct the path") from None
     except OSError as error:
-        raise RecordError(f"{path}: cannot read ({error.strerror or error})") from error
+        raise RecordError(f"{path}: cannot read ({error.strerror or error}); correct the path") from error
 
 
 def _is_packed(header: bytes) -> bool:
