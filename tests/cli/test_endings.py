@@ -161,8 +161,8 @@ def test_importing_paddle_leaves_sigterm_to_python():
             "tag: --quiet and --json: one prints nothing, the other JSON;",
         ),
         (["tag", "a.mp4", "--format=csv"], "tag: --format=csv: of the file in --save_dir; give that too"),
-        (["tag", "a.mp4", "--save_dir=a.mp4"], "tag: a.mp4/check: cannot write"),
-        (["tag", "a.mp4", "--report=a.mp4/r.html"], "tag: a.mp4/check: cannot write"),
+        (["tag", "a.mp4", "--save_dir=a.mp4"], "tag: a.mp4: cannot write"),
+        (["tag", "a.mp4", "--report=a.mp4/r.html"], "tag: a.mp4: cannot write"),
         (["tag", "a.mp4", "--report=."], "tag: --report .: a folder, expected a file such as report.html"),
     ],
 )

@@ -364,7 +364,7 @@ def test_records_that_a_format_cannot_hold_fail_alone(work_dir, capsys):
         ),
         (["twice", "out", "--split"], "would write out/a_split_*.pkl, as"),
         (["line", "out"], "a list cannot hold an empty path, a line break or NUL; rename the file"),
-        (["in", "file"], "file/check: cannot write"),
+        (["in", "file"], "file: cannot write"),
         (["in", "out", "--jobs=0"], "'0' is not a whole number from 1"),
     ],
 )
