@@ -137,20 +137,9 @@ def train_model(
         options = {"num_classes": config.model.num_classes, "teacher": teacher}
         learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch, **options)
         if found:
-            learner.restore(found.arrays)
-            done = f"{progress.epoch} of {train.epoch} epochs"
-            done += f" and {progress.step} of {steps_per_epoch} steps" if progress.step else ""
-            logger.info("going on after %s, from %s", done, found.weights_path)
-            if train.pretrain:
-                logger.info("TRAIN.pretrain is not looked at: the run has weights of its own")
+            _go_on(config, found, learner, steps_per_epoch)
         else:  # only now is there nothing left that could be the user's mistake
-            meet()  # the others may still have read weights of the earlier run
-            if is_main():
-                aside = set_aside(save_dir, resume=resume)
-                if aside:
-                    logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
-                write_card(save_dir, config, labels)
-
+            _make_room(config, save_dir, labels, resume=resume)
         with RunLog(save_dir if is_main() else None, scalars) as log:
             counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
             step = progress.epoch * steps_per_epoch + progress.step
@@ -172,6 +161,27 @@ def train_model(
         last_path = save_dir / f"{name}.pdparams"
         failed = {video: why for part in gathered(run.failed) for video, why in part.items()}
         return TrainResult(best_path or last_path, last_path, progress.best or {}, failed)
+
+
+def _go_on(config: Config, found: Checkpoint, learner: Learner, steps_per_epoch: int) -> None:
+    """Brings the learner to where the checkpoint is, and says so."""
+    learner.restore(found.arrays)
+    progress = found.progress
+    done = f"{progress.epoch} of {config.train.epoch} epochs"
+    done += f" and {progress.step} of {steps_per_epoch} steps" if progress.step else ""
+    logger.info("going on after %s, from %s", done, found.weights_path)
+    if config.train.pretrain:
+        logger.info("TRAIN.pretrain is not looked at: the run has weights of its own")
+
+
+def _make_room(config: Config, save_dir: Path, labels: list[str] | None, *, resume: bool) -> None:
+    """Moves an earlier run aside and begins the folder of a new one."""
+    meet()  # other processes may still have read weights of the earlier run
+    if is_main():
+        aside = set_aside(save_dir, resume=resume)
+        if aside:
+            logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
+        write_card(save_dir, config, labels)
 
 
 def _newest(save_dir: Path, name: str) -> Checkpoint | None:
