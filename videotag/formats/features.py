@@ -27,6 +27,7 @@ from videotag.errors import FeatureFileError, ShapeError
 FEATURE_SUFFIXES = (".npy", ".npz")
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK"
+_NOT_OF_EXTRACTOR = ("input", "warning", "runtime")  # keys of a stamp that may differ between alike features
 _STAMP_MARK = b"\nvideotag stamp: "
 _MAX_STAMP = 2**16  # bytes
 _FREE_BYTES = 2**30  # a compressed array may unpack to this many bytes whatever its size in the file ...
@@ -194,7 +195,9 @@ def list_features(folder: str | Path) -> list[str]:
 
 def extractor_of(stamp: Mapping[str, Any]) -> str:
     """What made the features, as JSON: the stamp without its input. Equal texts mean equal extractors."""
-    made_by = {key: value for key, value in stamp.items() if key not in ("input", "warning")}
+    made_by = {key: value for key, value in stamp.items() if key not in _NOT_OF_EXTRACTOR}
+    if "extractor" in made_by:
+        made_by.setdefault("precision", "f32")  # before it was stamped, it was always that
     return json.dumps(made_by, sort_keys=True)
 
 

@@ -108,7 +108,8 @@ def check_backend(name: str, precision: str, *, device: str = "cpu") -> None:
     """
     if precision == "bf16" and device == "cpu" and bf16_instructions() is None:
         raise DeviceError(
-            f"--precision=bf16: this CPU has none of {', '.join(_BF16_FLAGS)}; give --precision=f32, or leave it out"
+            f"--precision=bf16: this CPU has neither {' nor '.join(_BF16_FLAGS)}; give --precision=f32, or "
+            "leave it out"
         )
     if name == "auto":
         return

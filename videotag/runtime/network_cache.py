@@ -1,8 +1,8 @@
 """Compiled networks on the disk, so that only the first start pays for compiling.
 
 An entry is a folder of the cache folder's `compiled`, named by a digest of all that decides its content:
-weights, network, precision, backend and its version, and the CPU. Its `manifest.json`, written last, holds the
-sha256 of each file. What does not agree with it (damaged, cut off, half-written) is made anew; nothing is
+weights, network, precision, backend and its version, and the CPU. Its `manifest.json`, written last, holds
+the sha256 of each file. What does not agree with it (damaged, cut off, half-written) is made anew; nothing is
 handed to a backend before it was compared, and nothing is ever unpickled.
 """
 

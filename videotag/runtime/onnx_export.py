@@ -37,8 +37,8 @@ converter = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(converter)
 upgrade_opset, verbose, check, experimental, optimize, fp16 = True, False, True, True, True, False
 data = converter.export(
-    prefix + ".json", prefix + ".pdiparams", int(opset), upgrade_opset, verbose, check, experimental, optimize,
-    {}, "onnxruntime", "", "", fp16,
+    prefix + ".json", prefix + ".pdiparams", int(opset), upgrade_opset, verbose, check, experimental,
+    optimize, {}, "onnxruntime", "", "", fp16,
 )
 pathlib.Path(output).write_bytes(data)
 """
@@ -61,7 +61,9 @@ def save_program(trained: TrainedNetwork, folder: Path) -> Path:
         try:
             paddle.jit.save(trained.flat_layer(), str(prefix), input_spec=[specs])
         except Exception as error:  # whatever tracing meets in a model's code
-            raise ExportError(f"{trained.name}: cannot be traced ({_one_line(str(error), last=True)})") from error
+            raise ExportError(
+                f"{trained.name}: cannot be traced ({_one_line(str(error), last=True)})"
+            ) from error
     return prefix
 
 
@@ -101,9 +103,9 @@ def _convert(trained: TrainedNetwork) -> bytes:
         if done.returncode or not output.is_file():
             code = done.returncode
             why = f"ended by {signal.Signals(-code).name}: " if code < 0 else ""
-            said = (done.stderr.strip() or f"exit code {code}").splitlines()[-1]
+            said = _one_line((done.stderr.strip() or f"exit code {code}").splitlines()[-1])
             raise ExportError(
-                f"{trained.name}: paddle2onnx cannot convert it ({why}{_one_line(said)}); give --backend=paddle"
+                f"{trained.name}: paddle2onnx cannot convert it ({why}{said}); give --backend=paddle"
             )
         return output.read_bytes()
 

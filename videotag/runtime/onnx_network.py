@@ -29,9 +29,7 @@ class OnnxNetwork:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         model = onnx_model(trained)
         try:
-            self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no other class
             raise ExportError(
                 f"{trained.name}: ONNX Runtime cannot load it ({' '.join(str(error).split())[:200]}); "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from typing import Any
 
 import numpy as np
 
@@ -33,14 +34,14 @@ class OpenVinoNetwork:
         import openvino
 
         core = openvino.Core()
-        options = {
+        options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": num_cores(),
             "PERFORMANCE_HINT": "LATENCY",
             # Two processes of one thread each would be pinned to the same core.
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = _from_cache(core, trained, precision, options) or _compile(core, trained, precision, options)
+        compiled = _from_cache(core, trained, options) or _compile(core, trained, options)
         self._request = compiled.create_infer_request()
         self._inputs = trained.inputs
         self._outputs = trained.outputs
@@ -55,13 +56,13 @@ class OpenVinoNetwork:
         }
 
 
-def _parts(trained: TrainedNetwork, precision: str) -> dict[str, object]:
-    own = {"form": "openvino", "precision": precision, "cpu": cpu_kind(), "openvino": version("openvino")}
+def _parts(trained: TrainedNetwork, options: dict[str, Any]) -> dict[str, object]:
+    own = {"form": "openvino", "openvino": version("openvino"), "options": options, "cpu": cpu_kind()}
     return {**onnx_parts(trained), **own}
 
 
-def _from_cache(core, trained, precision, options):  # type: ignore[no-untyped-def]
-    found = load_entry(_parts(trained, precision))
+def _from_cache(core: Any, trained: TrainedNetwork, options: dict[str, Any]) -> Any:
+    found = load_entry(_parts(trained, options))
     if found is None or _BLOB_FILE not in found:
         return None
     try:
@@ -71,7 +72,7 @@ def _from_cache(core, trained, precision, options):  # type: ignore[no-untyped-d
         return None
 
 
-def _compile(core, trained, precision, options):  # type: ignore[no-untyped-def]
+def _compile(core: Any, trained: TrainedNetwork, options: dict[str, Any]) -> Any:
     model = onnx_model(trained)
     try:
         compiled = core.compile_model(core.read_model(io.BytesIO(model)), "CPU", options)
@@ -82,5 +83,5 @@ def _compile(core, trained, precision, options):  # type: ignore[no-untyped-def]
         ) from error
     blob = io.BytesIO()
     compiled.export_model(blob)
-    store_entry(_parts(trained, precision), {_BLOB_FILE: blob.getvalue()})
+    store_entry(_parts(trained, options), {_BLOB_FILE: blob.getvalue()})
     return compiled

@@ -41,7 +41,9 @@ def paddle_network(trained: TrainedNetwork, *, precision: str = "f32", device: s
         parts = {"network": trained.digest, "form": "paddle", "paddle": paddle.__version__}
         found = load_entry(parts)
         if found is not None and set(found) == set(_FILES):
-            return PaddleNetwork(found[_FILES[0]].with_suffix(""), trained, precision=precision, device=device)
+            return PaddleNetwork(
+                found[_FILES[0]].with_suffix(""), trained, precision=precision, device=device
+            )
         with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
             try:
                 prefix = save_program(trained, Path(folder))

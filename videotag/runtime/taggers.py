@@ -78,4 +78,4 @@ class _FlatTagger(nn.Layer):
         if not hasattr(self.model, "attend"):
             return [self.model(features, masks)]
         logits, attention = self.model.attend(features, masks)
-        return [logits] + [attention[name] for name in self.names]  # noqa: RUF005
+        return [logits] + [attention[name] for name in self.names]

@@ -109,6 +109,6 @@ def _source_files(layer: nn.Layer) -> list[Path]:
     """The files of the layers' classes, and of all models, which share functions."""
     modules = {type(part).__module__ for part in layer.sublayers(include_self=True)}
     own = [sys.modules[name] for name in modules if not name.startswith("paddle.") and name in sys.modules]
-    files = {Path(module.__file__) for module in own if getattr(module, "__file__", None)}
+    files = {Path(module.__file__) for module in own if module.__file__}
     files |= set((Path(videotag.__file__).parent / "models").glob("*.py"))
     return sorted(file for file in files if file.is_file())
