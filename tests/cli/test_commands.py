@@ -438,7 +438,7 @@ INFER: {{filelist: f/test.list}}
     capsys.readouterr()
     tests = [line.split()[0] for line in Path("clips/test.list").read_text(encoding="utf-8").splitlines()]
     words = ["tag", *tests, "--extractor_weights=efficientnet_lite0_imagenet", "--predictor_weights=ck"]
-    assert main([*words, "--seg_num=8", "--json"]) == 0
+    assert main([*words, "--seg_num=8", "--precision=f32", "--json"]) == 0
     tagged = json.loads(capsys.readouterr().out)
     predicted = json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))
     for one, two in zip(tagged, predicted, strict=True):  # both ways give the same tags

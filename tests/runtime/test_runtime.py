@@ -7,6 +7,8 @@ import pytest
 from videotag.errors import DeviceError
 from videotag.models import paddle
 from videotag.runtime import device
+
+
 def test_auto_takes_the_cpu_where_there_is_no_gpu():
     assert device.select_device("auto") == "cpu"
     assert device.select_device(False) == "cpu"
@@ -35,5 +37,3 @@ def test_a_gpu_build_without_a_gpu_says_so(monkeypatch):
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 0)
     with pytest.raises(DeviceError, match="sees no GPU"):
         device.select_device(True)
-
-

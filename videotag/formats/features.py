@@ -196,8 +196,8 @@ def list_features(folder: str | Path) -> list[str]:
 def extractor_of(stamp: Mapping[str, Any]) -> str:
     """What made the features, as JSON: the stamp without its input. Equal texts mean equal extractors."""
     made_by = {key: value for key, value in stamp.items() if key not in _NOT_OF_EXTRACTOR}
-    if "extractor" in made_by:
-        made_by.setdefault("precision", "f32")  # before it was stamped, it was always that
+    if made_by.get("precision") == "f32":
+        del made_by["precision"]  # what older stamps mean, which do not say it
     return json.dumps(made_by, sort_keys=True)
 
 

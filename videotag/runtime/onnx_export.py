@@ -100,7 +100,7 @@ def _convert(trained: TrainedNetwork) -> bytes:
             )
         except subprocess.TimeoutExpired:
             raise ExportError(f"{trained.name}: paddle2onnx gave no answer in {_TIMEOUT_SEC} s") from None
-        if done.returncode or not output.is_file():
+        if done.returncode or not output.is_file() or not output.stat().st_size:
             code = done.returncode
             why = f"ended by {signal.Signals(-code).name}: " if code < 0 else ""
             said = _one_line((done.stderr.strip() or f"exit code {code}").splitlines()[-1])
