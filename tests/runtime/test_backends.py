@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from videotag.errors import ConfigError, DeviceError
-from videotag.runtime import backends
+from videotag.runtime import agreement, backends
 from videotag.runtime.agreement import compare_features, relative_error, scores_of, tags_standard
 from videotag.runtime.backends import bf16_instructions, candidates, check_backend
 
@@ -124,3 +126,15 @@ def test_scores_are_sigmoid_or_softmax_and_never_overflow():
     np.testing.assert_allclose(
         scores_of("single_label", np.array([[1e4, 1e4 + np.log(3.0)]])), [[0.25, 0.75]]
     )
+
+
+def test_the_docs_name_what_cannot_be_exported_and_every_bound():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "runtimes.md").read_text(encoding="utf-8")
+    table = page.split("## What cannot be exported")[1].split("## The cache")[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    assert set(rows[2:]) == set(backends.NOT_EXPORTABLE), "behind the table's head"
+    for name, backend in backends.BACKENDS.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}`")]
+        assert all(precision in row for precision in backend.precisions)
+    for bound in (agreement.LEAST_COSINE, agreement.MAX_ALIKE_ERROR, agreement.MAX_PROBABILITY_ERROR):
+        assert str(bound) in page
