@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -140,13 +143,27 @@ def test_what_cannot_be_exported_says_so_and_runs_layer_by_layer_in_paddle(varia
             compile_network(network, backend="paddle", precision="bf16")
 
 
-def test_the_table_of_what_cannot_be_exported_is_what_converters_refuse(monkeypatch):
-    """Without the table, the converter's process ends by itself, which must not end ours."""
-    monkeypatch.setattr(onnx_export, "obstacle", lambda _: None)
-    network = trained(make_tagger("AttentionLSTM", variant="videotag"), "unlisted")
-    with pytest.raises(ExportError, match=r"paddle2onnx cannot convert it|cannot be traced"):
-        compile_network(network, backend="onnx")
+def test_what_the_table_lists_would_end_the_process():
+    """Or else the table is out of date."""
+    code = (
+        "from videotag.models import paddle\n"
+        "from videotag.models.sequence import PeepholeLSTM\n"
+        "spec = paddle.static.InputSpec([None, None, 3], 'float32', 'x')\n"
+        "paddle.jit.save(PeepholeLSTM(3, 2), 'network', input_spec=[spec])\n"
+    )
     assert set(NOT_EXPORTABLE) == {"PeepholeLSTM"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.pathsep.join(filter(None, sys.path))
+        env = os.environ | {"PYTHONPATH": path}
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True)
+    assert done.returncode == -signal.SIGABRT, done.stderr.decode()
+
+
+def test_a_layer_may_say_itself_that_it_cannot_be_exported():
+    layer = paddle.nn.Linear(2, 2)
+    assert backends.obstacle(layer) is None
+    layer.not_exportable = "it is mine"
+    assert backends.obstacle(paddle.nn.Sequential(layer)) == "Linear: it is mine"
 
 
 def test_a_network_that_cannot_be_traced_runs_layer_by_layer():

@@ -48,17 +48,18 @@ BACKENDS = {
     "paddle": Backend(("paddlepaddle",), None, ("f32", "bf16"), on_gpu=True),
 }
 
-#: Layer -> why no network that holds it can leave Paddle; it then runs layer by layer in the backend paddle.
+#: Layer -> why no network that holds it can leave Paddle; it then runs layer by layer in the backend paddle. Layers
+#: of other projects say the same by an attribute `not_exportable`.
 NOT_EXPORTABLE = {
     "PeepholeLSTM": "a loop over steps in Python, as old weights need it (MODEL.variant videotag and "
-    "fluid_yt8m of AttentionLSTM), has no form for a number of steps that varies",
+    "fluid_yt8m of AttentionLSTM), has no form for a number of steps that varies; Paddle's tracer aborts",
 }
 
 
 def obstacle(layer: nn.Layer) -> str | None:
     """Why a network cannot be exported; None if nothing is known against it."""
     for part in layer.sublayers(include_self=True):
-        if reason := NOT_EXPORTABLE.get(type(part).__name__):
+        if reason := NOT_EXPORTABLE.get(type(part).__name__) or getattr(part, "not_exportable", None):
             return f"{type(part).__name__}: {reason}"
     return None
 
