@@ -48,8 +48,8 @@ BACKENDS = {
     "paddle": Backend(("paddlepaddle",), None, ("f32", "bf16"), on_gpu=True),
 }
 
-#: Layer -> why no network that holds it can leave Paddle; it then runs layer by layer in the backend paddle. Layers
-#: of other projects say the same by an attribute `not_exportable`.
+#: Layer -> why no network that holds it can leave Paddle; it then runs layer by layer in the backend paddle.
+#: Layers of other projects say the same by an attribute `not_exportable`.
 NOT_EXPORTABLE = {
     "PeepholeLSTM": "a loop over steps in Python, as old weights need it (MODEL.variant videotag and "
     "fluid_yt8m of AttentionLSTM), has no form for a number of steps that varies; Paddle's tracer aborts",
