@@ -135,6 +135,12 @@ def test_what_is_asked_for_is_taken(machine, caplog):
     assert settled(caplog, precision="bf16")[0] == ("openvino", "bf16")
 
 
+def test_a_named_backend_that_answers_otherwise_is_taken_with_a_warning(machine, caplog):
+    machine(ALL | {"onnx": 0.5})
+    assert settled(caplog, backend="onnx", precision="f32")[0] == ("onnx", "f32")
+    assert any("Net in onnx is far from its layers" in r.getMessage() for r in caplog.records)
+
+
 def test_bf16_asked_for_is_taken_with_a_warning_where_it_is_far_off(machine, caplog):
     machine(ALL | {"openvino bf16": 0.9})
     assert settled(caplog, precision="bf16")[0] == ("openvino", "bf16")
@@ -155,10 +161,11 @@ def test_a_wish_that_cannot_be_had_is_found_at_once(machine):
 
 
 def test_on_a_gpu_paddle_runs_in_f32_unless_asked(machine, caplog):
-    compiled = machine(ALL | {"paddle bf16": 0.0})
+    compiled = machine(ALL | {"paddle": 1e-3, "paddle bf16": 0.0})  # an error as of TF32
     assert settled(caplog, device="gpu")[0] == ("paddle", "f32")
     assert settled(caplog, device="gpu", precision="bf16")[0] == ("paddle", "bf16")
     assert {backend for backend, _ in compiled} == {"paddle"}
+    assert "layer by layer" not in caplog.text
 
 
 def test_the_error_is_measured_once_for_a_network(machine, caplog, monkeypatch):
