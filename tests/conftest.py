@@ -31,7 +31,7 @@ MODEL:
 TRAIN: {epoch: 2, batch_size: 4, learning_rate: 0.01, filelist: features/train.list, seed: 3, use_gpu: false}
 VALID: {batch_size: 3, filelist: features/val.list}
 TEST: {batch_size: 3, filelist: features/test.list}
-INFER: {batch_size: 2, filelist: features/test.list}
+INFER: {batch_size: 2, filelist: features/test.list, backend: paddle, precision: f32}
 """
 
 

@@ -17,7 +17,15 @@ from pydantic import BaseModel, ValidationError
 from videotag.errors import ConfigError, one_error
 from videotag.registry import ModelEntry, Task, get_model, unknown
 from videotag.resources import find_resource, list_configs
-from videotag.sections import Section, SplitSection, TrainSection, VideoSplitSection, VideoTrainSection
+from videotag.sections import (
+    InferSection,
+    Section,
+    SplitSection,
+    TrainSection,
+    VideoInferSection,
+    VideoSplitSection,
+    VideoTrainSection,
+)
 
 SECTIONS = ("MODEL", "TRAIN", "VALID", "TEST", "INFER")
 
@@ -87,8 +95,9 @@ def load_config(
     entry = _entry(raw, where, model_name)
     video = entry.kind == "extractor"
     split: type[Section] = VideoSplitSection if video else SplitSection
+    infer: type[Section] = VideoInferSection if video else InferSection
     train: type[Section] = VideoTrainSection if video else TrainSection
-    classes = dict(zip(SECTIONS, (entry.config, train, split, split, split), strict=True))
+    classes = dict(zip(SECTIONS, (entry.config, train, split, split, infer), strict=True))
     sections: dict[str, Section] = {}
     for name, cls in classes.items():
         try:

@@ -180,6 +180,28 @@ class VideoSplitSection(SplitSection):
         return self
 
 
+class Runtime(Section):
+    """Where and how exactly a trained network runs: keys of INFER.
+
+    Attributes:
+        backend: "paddle", "openvino" or "onnx"; "auto" takes the fastest that is installed and gives the same
+            answers as the network's own layers.
+        precision: "f32" or "bf16"; "auto" takes bf16 where the CPU has instructions for it and the results
+            on the first data are close to those of f32.
+    """
+
+    backend: Literal["auto", "paddle", "openvino", "onnx"] = "auto"
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+
+
+class InferSection(SplitSection, Runtime):
+    """INFER of a tagger: the keys of both."""
+
+
+class VideoInferSection(VideoSplitSection, Runtime):
+    """INFER of an extractor: the keys of both."""
+
+
 class TrainSection(SplitSection):
     """TRAIN of a tagger.
 

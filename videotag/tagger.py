@@ -24,16 +24,16 @@ from videotag.datasets.batches import slices
 from videotag.datasets.features import pad
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
-from videotag.engine.checkpoint import load_weights
-from videotag.engine.evaluate import to_tensors
+from videotag.engine.ensemble import Member, load_network
 from videotag.engine.extractor import FeatureExtractor
-from videotag.engine.losses import task_scores
 from videotag.engine.predict import Tag, top_tags
 from videotag.errors import ConfigError, MediaError
 from videotag.formats.filelist import ListEntry
 from videotag.media.decode_pool import DecodePool
 from videotag.models import load_models
-from videotag.quiet_paddle import paddle
+from videotag.runtime.agreement import scores_of
+from videotag.runtime.choice import ChosenNetwork
+from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays
 from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
 
 SEGMENT_SEC = 5.0
@@ -106,7 +106,7 @@ class Tagger:
     def __init__(
         self,
         extractor: FeatureExtractor,
-        predictor: tuple[Any, Config] | None,
+        predictor: tuple[ChosenNetwork, Config] | None,
         labels: list[str],
         *,
         top_k: int,
@@ -129,6 +129,8 @@ class Tagger:
         predictor_weights: str | Path | None = None,
         label_file: str | Path | None = None,
         use_gpu: bool | str | None = None,
+        backend: str | None = None,
+        precision: str | None = None,
         overrides: list[tuple[str, Any]] | None = None,
         top_k: int | None = None,
         threshold: float = 0.0,
@@ -144,6 +146,9 @@ class Tagger:
             predictor_weights: of the second stage; without them the first stage's classifier tags.
             label_file: class names; if not given, labels.txt beside the weights in use.
             use_gpu: True, False or "auto"; the extractor config's value if not given.
+            backend: of both stages, "auto", "paddle", "openvino" or "onnx"; INFER.backend of each config if
+                not given.
+            precision: of both stages, "auto", "f32" or "bf16"; INFER.precision of each config if not given.
             overrides: of the extractor's config, as load_config takes them.
             top_k: tags kept; the config's topk if not given.
             threshold: least probability of a tag.
@@ -155,15 +160,18 @@ class Tagger:
         load_models()
         if extractor_weights is None and extractor_config is None:
             extractor_weights = DEFAULT_EXTRACTOR
-        overrides = [*(overrides or []), *([] if use_gpu is None else [("TRAIN.use_gpu", use_gpu)])]
-        config, weights = _stage("extractor", extractor_config, extractor_weights, overrides)
+        flags = {"TRAIN.use_gpu": use_gpu, "INFER.backend": backend, "INFER.precision": precision}
+        both = [(key, value) for key, value in flags.items() if value is not None]
+        config, weights = _stage(
+            "extractor", extractor_config, extractor_weights, [*(overrides or []), *both]
+        )
         if predictor_weights is None and predictor_config is None:
             labels = weights.labels(label_file, config.model)
             extractor = FeatureExtractor(config, weights.path, with_classifier=True)
             top_k = top_k or config.model.topk
             return cls(extractor, None, labels, top_k=top_k, threshold=threshold, segment_sec=segment_sec)
 
-        second, second_weights = _stage("predictor", predictor_config, predictor_weights, [])
+        second, second_weights = _stage("predictor", predictor_config, predictor_weights, both)
         labels = second_weights.labels(label_file, second.model)
         extractor = FeatureExtractor(config, weights.path)
         if list(second.model.dims.values()) != [extractor.feature_dim]:
@@ -171,11 +179,8 @@ class Tagger:
                 f"the extractor makes features of width {extractor.feature_dim}, the predictor wants "
                 f"{second.model.dims}; name the extractor it was trained with"
             )
-        network = second.entry.cls(second.model)
-        load_weights(network, second_weights.path, config_name=second.entry.name)
-        network.eval()
+        predictor = (load_network([Member(second_weights, second)]), second)
         top_k = top_k or second.model.topk
-        predictor = (network, second)
         return cls(extractor, predictor, labels, top_k=top_k, threshold=threshold, segment_sec=segment_sec)
 
     def tag(self, path: str | Path) -> TagResult:
@@ -214,7 +219,7 @@ class Tagger:
         pieces = [features] + [features[a:b] for a, b in parts]
         if self._predictor is None:
             logits = np.stack([self._extractor.logits(piece).mean(axis=0) for piece in pieces])
-            scores = task_scores(self._extractor.config.task, paddle.to_tensor(logits)).numpy()
+            scores = scores_of(self._extractor.config.task, logits)
             attention: dict[str, np.ndarray] = {}
         else:
             scores, attention = self._predict(pieces)
@@ -244,13 +249,9 @@ class Tagger:
         network, config = self._predictor
         name = next(iter(config.model.dims))
         padded, mask = pad(pieces)
-        features, masks = to_tensors(({name: padded}, {name: mask}))
-        with paddle.no_grad():
-            if hasattr(network, "attend"):
-                logits, attention = network.attend(features, masks)
-            else:
-                logits, attention = network(features, masks), {}
-        return task_scores(config.task, logits).numpy(), {m: a.numpy()[0] for m, a in attention.items()}
+        outputs = network(tagger_arrays(({name: padded}, {name: mask})))
+        attention = {modality: weights[0] for modality, weights in attention_of(outputs).items()}
+        return scores_of(config.task, outputs[LOGITS]), attention
 
 
 #: Stage -> the kind of model that it is.

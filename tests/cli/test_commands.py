@@ -418,6 +418,7 @@ def test_the_whole_way_from_clips_to_a_report(work_dir, capsys):
             f"--filelist=clips/{split}.list",
             "--save_dir=f",
             "--set=INFER.seg_num=8",
+            "--precision=f32",
         ]
         assert main(words) == 0
     num_classes = len(Path("clips/labels.txt").read_text(encoding="utf-8").splitlines())
@@ -434,11 +435,11 @@ INFER: {{filelist: f/test.list}}
     )
     assert main(["train", "--config=t.yaml", "--label_file=clips/labels.txt", "--save_dir=ck"]) == 0
     assert main(["eval", "--weights=ck", "--save_dir=ev"]) == 0
-    assert main(["predict", "--weights=ck", "--save_dir=pr"]) == 0
+    assert main(["predict", "--weights=ck", "--save_dir=pr", "--precision=f32"]) == 0
     capsys.readouterr()
     tests = [line.split()[0] for line in Path("clips/test.list").read_text(encoding="utf-8").splitlines()]
     words = ["tag", *tests, "--extractor_weights=efficientnet_lite0_imagenet", "--predictor_weights=ck"]
-    assert main([*words, "--seg_num=8", "--json"]) == 0
+    assert main([*words, "--seg_num=8", "--precision=f32", "--json"]) == 0
     tagged = json.loads(capsys.readouterr().out)
     predicted = json.loads(Path("pr/predictions.json").read_text(encoding="utf-8"))
     for one, two in zip(tagged, predicted, strict=True):  # both ways give the same tags

@@ -57,7 +57,14 @@ def test_broken_parts_are_told_apart_and_stop_nothing(work_dir, capsys, monkeypa
     code, findings = examine(capsys)
     assert code == 1
     failed = {name: f for name, f in findings.items() if f["needed"] and not f["works"]}
-    assert failed.keys() == {"GPUs", "Paddle Inference", "video files", "named weights", "cache folder"}
+    assert failed.keys() == {
+        "GPUs",
+        "Paddle Inference",
+        "backend auto takes",
+        "video files",
+        "named weights",
+        "cache folder",
+    }
     assert "ended by SIGILL" in failed["Paddle Inference"]["detail"]
     assert "pip install --force-reinstall 'paddlepaddle" in failed["Paddle Inference"]["remedy"]
     assert "libavcodec.so.62" in failed["video files"]["detail"]
@@ -149,13 +156,13 @@ def test_wrong_answers_of_the_backends_are_noticed(work_dir, monkeypatch):
     from videotag.media import video
     from videotag.runtime import paddle_inference
 
-    class Wrong(paddle_inference.PaddleRunner):
-        def __call__(self, x):
-            return super().__call__(x) + 1
+    class Wrong(paddle_inference.PaddleNetwork):
+        def __call__(self, inputs):
+            return {name: x + 1 for name, x in super().__call__(inputs).items()}
 
-    monkeypatch.setattr(paddle_inference, "PaddleRunner", Wrong)
+    monkeypatch.setattr(paddle_inference, "PaddleNetwork", Wrong)
     with pytest.raises(ArithmeticError, match="answers otherwise than its layers"):
-        doctor.probe_network()
+        doctor.probe_paddle()
     black = video.SampledFrame(image=np.zeros((64, 64, 3), np.uint8), repeats=1, time_sec=0.0)
     monkeypatch.setattr(video, "FrameReader", lambda path, count: [black] * count)
     with pytest.raises(ArithmeticError, match="decoded frames of brightness"):

@@ -17,7 +17,7 @@ from videotag.models import load_models
 TSN_YAML = """
 MODEL: {name: TSN, num_layers: 18, num_classes: 3}
 TRAIN: {use_gpu: false}
-INFER: {seg_num: 6, short_size: 40, target_size: 32, batch_size: 2}
+INFER: {seg_num: 6, short_size: 40, target_size: 32, batch_size: 2, backend: paddle, precision: f32}
 """
 
 

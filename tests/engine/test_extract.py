@@ -17,6 +17,7 @@ from videotag.engine import paddle
 from videotag.engine.checkpoint import save_weights
 from videotag.engine.extract import extract_list
 from videotag.engine.extractor import FeatureExtractor
+from videotag.engine.frozen_runtime import RUNTIME_FILE
 from videotag.engine.outputs import plan_outputs
 from videotag.errors import MediaError, OutputError, WeightsError
 from videotag.folder_lock import LOCK_FILE
@@ -181,7 +182,7 @@ def test_nothing_half_written_is_left_when_a_run_breaks_off(extractor, work_dir,
         patch.setattr(extractor, "features", fail_second)
         with pytest.raises(KeyboardInterrupt):
             run(extractor, entries, work_dir / "out")
-    assert sorted(p.name for p in (work_dir / "out").iterdir()) == [LOCK_FILE, "0.npy"]
+    assert sorted(p.name for p in (work_dir / "out").iterdir()) == [LOCK_FILE, "0.npy", RUNTIME_FILE]
     summary = run(extractor, entries, work_dir / "out")
     assert (summary.written, summary.kept) == (2, 1)
 

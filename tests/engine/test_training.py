@@ -23,6 +23,7 @@ from videotag.formats.filelist import read_filelist
 from videotag.formats.weights import read_weights
 from videotag.metrics import Mistakes, gap, hit_at_one, mean_ap, perr
 from videotag.models import load_models
+from videotag.runtime.taggers import tagger_network
 
 load_models()
 
@@ -227,13 +228,14 @@ def test_top_tags_keep_the_first_of_equal_ones_and_those_that_reach_the_threshol
 def test_predictions_come_in_the_lists_order_and_skip_what_cannot_be_read(tagger_dir):
     config = load_config("tagger.yaml")
     model = config.entry.cls(config.model)
+    network = tagger_network(model, config.model.dims, weights=[], config=[], name="tiny").run_layers
     np.save("features/test2.npy", np.full((3, 6), np.nan, np.float32))
     errors = []
     dataset = open_dataset(config, read_filelist("features/test.list"), config.infer)
     batches = evaluation_batches(
         dataset, config.infer, on_error=lambda video_id, error: errors.append((video_id, str(error)))
     )
-    predictions = list(predict_tagger(model, batches, ["a", "b", "c", "d"], top_k=2))
+    predictions = list(predict_tagger(network, batches, ["a", "b", "c", "d"], top_k=2))
     assert [p.video_id for p in predictions] == [f"features/test{i}.npy" for i in (0, 1, 3, 4)]
     assert all(len(p.tags) == 2 and p.tags[0].probability >= p.tags[1].probability for p in predictions)
     assert errors[0][0] == "features/test2.npy"

@@ -90,6 +90,25 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
+    """--backend and --precision: where and how exactly networks run."""
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "paddle", "openvino", "onnx"),
+        help="what runs the networks (default: INFER.backend, auto: the fastest that is installed and right)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "f32", "bf16"),
+        help="default: INFER.precision, auto: bf16 where this CPU gains by it and results stay close to f32",
+    )
+
+
+def runtime_flags(args: argparse.Namespace) -> dict[str, str | None]:
+    """The values of add_runtime_arguments by config key; None where a flag was not given."""
+    return {"INFER.backend": args.backend, "INFER.precision": args.precision}
+
+
 def add_list_arguments(
     parser: argparse.ArgumentParser, *, default_filelist: str | None, default_save_dir: str
 ) -> None:

@@ -6,6 +6,7 @@ The parts that could take a process down with them (Paddle, FFmpeg) are tried in
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -82,28 +83,76 @@ def probe_gpus() -> str:
     return f"{found or 'none'}; networks run on: {select_device('auto')}"
 
 
-def probe_network() -> str:
-    """Compiles and runs a tiny network, and compares it with its layers.
+def probe_paddle() -> str:
+    """Compiles and runs a tiny network in Paddle Inference."""
+    return _probe_backend("paddle")
+
+
+def probe_openvino() -> str:
+    """Compiles and runs a tiny network in OpenVINO."""
+    return _probe_backend("openvino")
+
+
+def probe_onnx() -> str:
+    """Compiles and runs a tiny network in ONNX Runtime."""
+    return _probe_backend("onnx")
+
+
+def probe_choice() -> str:
+    """What --backend=auto and --precision=auto take here for most networks."""
+    from videotag.runtime import backends
+    from videotag.runtime.device import select_device
+
+    device = select_device("auto")
+    name = next(backends.candidates("auto", "f32", device=device))
+    flag = backends.bf16_instructions() if device == "cpu" else None
+    precision = f"bf16 ({flag}) where results stay close to f32" if flag else "f32"
+    return f"{name} {backends.version(name)}, {precision}; each network is checked before"
+
+
+def _probe_backend(name: str) -> str:
+    """Compares a tiny network in a backend with its layers.
 
     Raises:
         ArithmeticError: they differ.
+        PackageNotFoundError: the backend is not installed.
     """
     import numpy as np
 
-    from videotag.runtime import paddle
+    from videotag.runtime import backends, networks, paddle
+    from videotag.runtime.agreement import relative_error
     from videotag.runtime.device import select_device
-    from videotag.runtime.paddle_inference import PaddleRunner
+    from videotag.runtime.trained import Input, TrainedNetwork
 
-    device = select_device("auto")
+    version = backends.version(name)
+    if version is None:
+        raise LookupError("not installed")
+    device = select_device("auto") if name == "paddle" else "cpu"
     layers = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.ReLU(), paddle.nn.Flatten())
-    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
-    start_sec = time.perf_counter()
-    compiled = PaddleRunner(layers, [None, 3, 8, 8], device=device)(x)
-    took_sec = time.perf_counter() - start_sec
+    x = {"x": np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)}
+    tiny = TrainedNetwork(layers, (Input("x", (None, 3, 8, 8)),), ("y",), "tiny", "a tiny network")
+    with _empty_cache():  # a network of the cache would prove nothing
+        start_sec = time.perf_counter()
+        compiled = networks.compile_network(tiny, backend=name, device=device)(x)
+        took_sec = time.perf_counter() - start_sec
     # A GPU may compute convolutions in TF32, of 10 bits.
-    if not np.allclose(compiled, layers(paddle.to_tensor(x)).numpy(), atol=1e-5 if device == "cpu" else 1e-2):
+    if relative_error(tiny.run_layers(x), compiled) > (1e-5 if device == "cpu" else 1e-2):
         raise ArithmeticError("the compiled network answers otherwise than its layers")
-    return f"compiled and ran in {took_sec:.2f} s on {device}"
+    return f"{version}, compiled and ran in {took_sec:.2f} s on {device}"
+
+
+@contextlib.contextmanager
+def _empty_cache() -> Iterator[None]:
+    """Lets the cache folder be an empty one that vanishes."""
+    before = os.environ.get("VIDEOTAG_CACHE")
+    with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
+        os.environ["VIDEOTAG_CACHE"] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop("VIDEOTAG_CACHE")
+            if before is not None:
+                os.environ["VIDEOTAG_CACHE"] = before
 
 
 def probe_video() -> str:
@@ -156,7 +205,11 @@ def _machine() -> Iterator[Check]:
 
 
 def _backends() -> Iterator[Check]:
-    yield Check("Paddle Inference", partial(_apart, "probe_network"), _reinstall("paddlepaddle"))
+    yield Check("Paddle Inference", partial(_apart, "probe_paddle"), _reinstall("paddlepaddle"))
+    for name, probe in (("openvino", "probe_openvino"), ("onnx", "probe_onnx")):
+        remedy = f"pip install 'videotag[{name}]'"  # said here, as asking the runtime would load Paddle
+        yield Check(f"backend {name}", partial(_apart, probe), remedy, needed=False)
+    yield Check("backend auto takes", partial(_apart, "probe_choice"), _reinstall("paddlepaddle"))
     yield Check("video files", partial(_apart, "probe_video"), _reinstall("av"))
 
 

@@ -6,7 +6,8 @@ Without --filelist and --video_path, INFER.filelist of a config of your own name
 MODEL.format=frames it is a list of folders, as `videotag frames` writes it.
 
 Labels in the list are carried into the feature list. What was extracted before, from the same file with
-the same weights and sampling, is kept; so a run that was broken off goes on where it stopped.
+the same weights and sampling, is kept; so a run that was broken off goes on where it stopped, in the
+precision that SAVE_DIR/runtime.json names.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, default_filelist=DEFAULT_FILELIST, default_save_dir="./data/tsn_features"
     )
     parser.add_argument("--batch_size", type=arguments.natural, help="videos in work at once")
+    arguments.add_runtime_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
 
     weights = arguments.find_checkpoint(args.weights, default=DEFAULT_WEIGHTS, published=PUBLISHED_WEIGHTS)
     config = arguments.read_config(
-        args, {"INFER.batch_size": args.batch_size}, weights=weights, default="configs/tsn.yaml"
+        args,
+        {"INFER.batch_size": args.batch_size, **arguments.runtime_flags(args)},
+        weights=weights,
+        default="configs/tsn.yaml",
     )
     if config.entry.kind != "extractor":
         raise ConfigError(f"{config.entry.name} is no extractor; name one of `videotag models`")

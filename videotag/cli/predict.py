@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold", type=arguments.fraction, default=0.0, help="least probability of a tag (default: 0)"
     )
     parser.add_argument("--batch_size", type=arguments.natural)
+    arguments.add_runtime_arguments(parser)
     parser.add_argument("--save_dir", help="default: ./data/predict_results/<model>")
     parser.add_argument(
         "--log_interval", type=arguments.natural, default=1, help="print every n-th video's tags (default: 1)"
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         "INFER.batch_size": args.batch_size,
         "INFER.filelist": args.filelist,
         "MODEL.topk": args.infer_topk,
+        **arguments.runtime_flags(args),
     }
     members = arguments.read_members(args, flags, found)
     config = members[0].config
@@ -165,16 +167,16 @@ def _predict_features(
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
     from videotag.engine.data import evaluation_batches, open_dataset
-    from videotag.engine.ensemble import load_members
+    from videotag.engine.ensemble import load_network
     from videotag.engine.predict import predict_tagger
 
     config, weights = members[0].config, members[0].weights
     labels = _class_names(args, config, weights)
     dataset = open_dataset(config, entries, config.infer)
-    model = load_members(members, config_name=args.config)
+    network = load_network(members, config_name=args.config)
     batches = evaluation_batches(dataset, config.infer, on_error=lambda _, error: failed.append(str(error)))
     top = {"top_k": config.model.topk, "threshold": args.threshold}
-    for prediction in predict_tagger(model, batches, labels, task=config.task, **top):
+    for prediction in predict_tagger(network, batches, labels, task=config.task, **top):
         yield prediction.to_dict()
 
 

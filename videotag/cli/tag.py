@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--use_gpu", type=arguments.boolean_or_auto, help="True, False or auto (default: auto)"
     )
+    arguments.add_runtime_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--quiet", action="store_true", help="print no tags (with --save_dir or --report)")
     parser.add_argument("--save_dir", help="also write SAVE_DIR/predictions.<format>")
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
         predictor_weights=args.predictor_weights,
         label_file=args.label_file,
         use_gpu=args.use_gpu,
+        backend=args.backend,
+        precision=args.precision,
         overrides=[(key, value) for key, value in overrides if value is not None],
         top_k=args.infer_topk,
         threshold=args.threshold,

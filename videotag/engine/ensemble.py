@@ -18,10 +18,14 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from videotag.config import Config, load_config
-from videotag.engine.checkpoint import load_model
+from videotag.engine.checkpoint import file_digest, load_model
 from videotag.errors import ConfigError, one_error
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import Task
+from videotag.runtime.agreement import tags_standard
+from videotag.runtime.choice import ChosenNetwork, Wish
+from videotag.runtime.device import select_device
+from videotag.runtime.taggers import tagger_network
 from videotag.weights import LABELS_FILE, FoundWeights, find_weights
 
 
@@ -138,6 +142,33 @@ def load_members(
     model = models[0] if alone else Ensemble(models, members[0].config.task, temperature=temperature)
     model.eval()
     return model
+
+
+def load_network(members: Sequence[Member], *, config_name: str | None = None) -> ChosenNetwork:
+    """The network of load_members, to be run where the first member's INFER section says.
+
+    Raises:
+        WeightsError: as load_members.
+        ConfigError, DeviceError: backend or precision cannot be had.
+    """
+    first = members[0].config
+    device = select_device(first.train.use_gpu)
+    wish = Wish(first.infer.backend, first.infer.precision, device)
+    wish.check()
+    trained = tagger_network(
+        load_members(members, config_name=config_name),
+        first.model.dims,
+        weights=[file_digest(m.weights.path) for m in members],
+        config=[_what_it_is(m.config) for m in members],
+        name=first.entry.name if len(members) == 1 else f"{len(members)} taggers",
+    )
+    # Recurrent layers gain nothing by Paddle's bf16.
+    return ChosenNetwork(trained, wish, standard=tags_standard(first.task), fast_in_bf16=("openvino",))
+
+
+def _what_it_is(config: Config) -> list[Any]:
+    """What decides a network besides its weights, as JSON can hold it."""
+    return [config.entry.name, config.task, config.model.model_dump(mode="json")]
 
 
 def load_teachers(config: Config, labels: Sequence[str] | None, *, save_dir: Path) -> nn.Layer | None:

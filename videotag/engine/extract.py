@@ -10,12 +10,16 @@ import contextlib
 import logging
 import threading
 from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
 from videotag.engine.extractor import FeatureExtractor
+from videotag.engine.frozen_runtime import settle_folder
 from videotag.engine.outputs import Summary, input_identity, plan_outputs
 from videotag.errors import FeatureFileError, MediaError
 from videotag.failures import FailureList
@@ -24,6 +28,9 @@ from videotag.formats.features import read_stamp, write_features
 from videotag.formats.filelist import ListEntry, write_filelist
 from videotag.media.decode_pool import DecodePool
 from videotag.progress import track
+from videotag.runtime.choice import SAMPLE_ROWS
+
+_FIRST_TRIES = 8  # videos that may fail before precision is chosen without any
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +65,8 @@ def extract_list(
     folders = {entry.path for entry in once if entry.num_frames is not None}
     outputs = plan_outputs([entry.path for entry in once], save_dir, root, folders=folders)
     with folder_lock(save_dir), DecodePool() as pool:
+        first_images = partial(_first_images, once, extractor, pool)
+        settle_folder(extractor, save_dir, outputs.values(), first_images=first_images)
         failures = FailureList(save_dir)
         summary = Summary()
         with contextlib.closing(_frames_of(once, outputs, extractor, pool)) as results:
@@ -70,8 +79,9 @@ def extract_list(
                 if frames is None:
                     summary.kept += 1
                 else:
-                    stamp["warning"] = frames.warning
-                    write_features(outputs[entry.path], extractor.features(frames), stamp=stamp)
+                    features = extractor.features(frames)
+                    stamp |= {"warning": frames.warning, "runtime": extractor.network.runtime}
+                    write_features(outputs[entry.path], features, stamp=stamp)
                     summary.written += 1
                 if stamp.get("warning"):
                     summary.partial[entry.path] = stamp["warning"]
@@ -100,7 +110,7 @@ def _frames_of(
         try:
             stamp = {**made_by, "input": _identity(entry)}
             found = _found_stamp(outputs[entry.path])
-            if {**found, "warning": None} == {**stamp, "warning": None}:
+            if found and _made_as(found) == _made_as(stamp):
                 return entry, found, None
             return entry, stamp, read_frames(entry, split, pool=pool, stop=stop)
         except MediaError as error:
@@ -108,6 +118,22 @@ def _frames_of(
 
     threads, ahead = split.videos_at_once, split.videos_ahead
     yield from prefetch(read, entries, num_threads=threads, ahead=ahead, stop=stop)
+
+
+def _first_images(
+    entries: Sequence[ListEntry], extractor: FeatureExtractor, pool: DecodePool
+) -> np.ndarray | None:
+    """A few frames, spread over the first video that can be decoded."""
+    split = extractor.config.infer.model_copy(update={"seg_num": SAMPLE_ROWS})
+    for entry in entries[:_FIRST_TRIES]:
+        with contextlib.suppress(MediaError):
+            return read_frames(entry, split, pool=pool).images
+    return None
+
+
+def _made_as(stamp: dict[str, Any]) -> dict[str, Any]:
+    """A stamp without what may differ between features that are alike; older ones say no precision."""
+    return {"precision": "f32", **stamp, "warning": None, "runtime": None}
 
 
 def _identity(entry: ListEntry) -> dict[str, Any]:

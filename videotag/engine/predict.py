@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import paddle
-from paddle import nn
 
 from videotag.datasets.batches import Batch
-from videotag.engine.evaluate import to_tensors
-from videotag.engine.losses import task_scores
 from videotag.registry import Task
+from videotag.runtime.agreement import scores_of
+from videotag.runtime.taggers import LOGITS, tagger_arrays
+from videotag.runtime.trained import Network
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def top_tags(
 
 
 def predict_tagger(
-    model: nn.Layer,
+    network: Network,
     batches: Iterable[Batch],
     labels: Sequence[str],
     *,
@@ -78,16 +77,14 @@ def predict_tagger(
     """The predictions of a tagger, in the order of the batches.
 
     Args:
-        model: a batch's inputs -> logits (N, C); it is switched to evaluation.
+        network: of videotag.runtime.taggers.
         batches: in the order of the predictions.
         labels: C names.
         task: of the model; decides how logits become probabilities.
         top_k: tags kept per video.
         threshold: least probability of a tag.
     """
-    model.eval()
     for batch in batches:
-        with paddle.no_grad():
-            scores = task_scores(task, model(*to_tensors(batch.inputs))).numpy()
+        scores = scores_of(task, network(tagger_arrays(batch.inputs))[LOGITS])
         for video_id, row in zip(batch.video_ids, scores, strict=True):
             yield Prediction(video_id, top_tags(row, labels, top_k=top_k, threshold=threshold))

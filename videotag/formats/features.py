@@ -29,6 +29,7 @@ INDEX_SUFFIX = ".index.npz"
 FEATURE_SUFFIXES = (".npy", ".npz")
 _NPY_MAGIC = b"\x93NUMPY"
 _ZIP_MAGIC = b"PK"
+_NOT_OF_EXTRACTOR = ("input", "warning", "runtime")  # keys of a stamp that may differ between alike features
 _STAMP_MARK = b"\nvideotag stamp: "
 _MAX_STAMP = 2**16  # bytes
 _FREE_BYTES = 2**30  # a compressed array may unpack to this many bytes whatever its size in the file ...
@@ -197,7 +198,9 @@ def list_features(folder: str | Path) -> list[str]:
 
 def extractor_of(stamp: Mapping[str, Any]) -> str:
     """What made the features, as JSON: the stamp without its input. Equal texts mean equal extractors."""
-    made_by = {key: value for key, value in stamp.items() if key not in ("input", "warning")}
+    made_by = {key: value for key, value in stamp.items() if key not in _NOT_OF_EXTRACTOR}
+    if made_by.get("precision") == "f32":
+        del made_by["precision"]  # what older stamps mean, which do not say it
     return json.dumps(made_by, sort_keys=True)
 
 

@@ -39,13 +39,21 @@ class MixtureOfExperts(nn.Layer):
 
     def log_probabilities(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithms of the mixed probability and of its complement, (N, C) each."""
-        gates = paddle.matmul(x, self.gates)  # (M + 1, N, C)
+        gates = _products(x, self.gates)  # (M + 1, N, C)
         # Not F.log_softmax, which ends at -64 on a CPU: a sure class would be less sure there.
         gates = gates - paddle.logsumexp(gates, axis=0, keepdim=True)
-        experts = paddle.matmul(x, self.experts) + self.bias  # (M, N, C)
+        experts = _products(x, self.experts) + self.bias  # (M, N, C)
         log_yes = paddle.logsumexp(gates[:-1] + F.log_sigmoid(experts), axis=0)
         no = paddle.concat([gates[:-1] + F.log_sigmoid(-experts), gates[-1:]])  # the last gate is a plain no
         return log_yes, paddle.logsumexp(no, axis=0)
+
+
+def _products(x: Tensor, weights: Tensor) -> Tensor:
+    """x (N, D) times each of M matrices (M, D, C): (M, N, C).
+
+    One after the other: OpenVINO takes no stack of constant matrices.
+    """
+    return paddle.stack([paddle.matmul(x, weight) for weight in paddle.unbind(weights, axis=0)])
 
 
 class MoEConfig(TaggerModel):

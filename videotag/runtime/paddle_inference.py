@@ -1,56 +1,102 @@
-"""A network compiled by Paddle Inference: NumPy arrays in, NumPy arrays out.
+"""Networks in Paddle: compiled by Paddle Inference, or layer by layer where a network cannot be traced.
 
-On a CPU the oneDNN kernels, with batch norm folded into the convolutions, run an EfficientNet-Lite0 about ten
+On a CPU the oneDNN kernels, with batch norm folded into the convolutions, run an EfficientNet-Lite0 several
 times as fast as the same layers called one by one, at full fp32 precision.
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
 import paddle
 import paddle.inference
-from paddle import nn
-from paddle.static import InputSpec
 
 from videotag.cores import num_cores
+from videotag.runtime.backends import obstacle
+from videotag.runtime.network_cache import load_entry, store_entry
+from videotag.runtime.onnx_export import PROGRAM, ExportError, save_program
+from videotag.runtime.trained import Arrays, Network, TrainedNetwork
+
+_FILES = (f"{PROGRAM}.json", f"{PROGRAM}.pdiparams")
+
+logger = logging.getLogger(__name__)
 
 
-class PaddleRunner:
-    """One compiled network of one input and one output; not to be called from two threads at once.
+def paddle_network(trained: TrainedNetwork, *, precision: str = "f32", device: str = "cpu") -> Network:
+    """The network in Paddle Inference; its layers as they are where it cannot be traced.
 
     Args:
-        layer: the network; it is switched to evaluation.
-        input_shape: of the float32 input, None where a size may vary.
+        trained: the network.
+        precision: "f32" or "bf16".
         device: "cpu" or "gpu" (the GPU path has not been run on a GPU yet).
+
+    Raises:
+        ExportError: bf16 of a network that cannot be traced.
+    """
+    reason = obstacle(trained.layer)
+    if reason is None:
+        parts = {"network": trained.digest, "form": "paddle", "paddle": paddle.__version__}
+        found = load_entry(parts)
+        if found is not None and set(found) == set(_FILES):
+            return PaddleNetwork(
+                found[_FILES[0]].with_suffix(""), trained, precision=precision, device=device
+            )
+        with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
+            try:
+                prefix = save_program(trained, Path(folder))
+            except ExportError as error:
+                reason = str(error)
+            else:
+                store_entry(parts, {name: Path(folder) / name for name in _FILES})
+                return PaddleNetwork(prefix, trained, precision=precision, device=device)
+    if precision != "f32":
+        raise ExportError(f"{trained.name}: {reason}; it runs in f32 only, give --precision=f32")
+    logger.info("%s runs layer by layer, which is slower: %s", trained.name, reason)
+    return trained.run_layers
+
+
+class PaddleNetwork:
+    """A saved program, compiled; see videotag.runtime.trained.Network.
+
+    Args:
+        prefix: of the program's two files, which are not needed afterwards.
+        trained: the network.
+        precision: "f32" or "bf16".
+        device: "cpu" or "gpu".
     """
 
-    def __init__(self, layer: nn.Layer, input_shape: list[int | None], *, device: str = "cpu") -> None:
-        layer.eval()
-        with tempfile.TemporaryDirectory(prefix="videotag-") as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Paddle's own deprecations while it traces
-            prefix = str(Path(folder) / "network")
-            paddle.jit.save(layer, prefix, input_spec=[InputSpec(input_shape, "float32")])
-            config = paddle.inference.Config(f"{prefix}.json", f"{prefix}.pdiparams")
-            config.disable_glog_info()
-            config.enable_new_ir(True)
-            config.enable_new_executor(True)
-            if device == "gpu":
-                config.enable_use_gpu(256, 0)  # 256 MiB to start with, on the first device
-            else:
-                config.disable_gpu()
-                config.enable_mkldnn()
-                config.set_cpu_math_library_num_threads(num_cores())
-            self._predictor = paddle.inference.create_predictor(config)
-        self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
-        self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
+    def __init__(
+        self, prefix: Path, trained: TrainedNetwork, *, precision: str = "f32", device: str = "cpu"
+    ) -> None:
+        config = paddle.inference.Config(f"{prefix}.json", f"{prefix}.pdiparams")
+        config.disable_glog_info()
+        config.enable_new_ir(True)
+        config.enable_new_executor(True)
+        config.delete_pass("inplace_pass")  # of Paddle 3.3: overwrites values that are used once more
+        if device == "gpu":
+            kind = paddle.inference.PrecisionType
+            wanted = kind.Bfloat16 if precision == "bf16" else kind.Float32
+            config.enable_use_gpu(256, 0, wanted)  # 256 MiB to start with, on the first device
+        else:
+            config.disable_gpu()
+            config.enable_mkldnn()
+            if precision == "bf16":
+                config.enable_mkldnn_bfloat16()
+            config.set_cpu_math_library_num_threads(num_cores())
+        predictor = paddle.inference.create_predictor(config)
+        self._predictor = predictor
+        self._inputs = {i.name: (predictor.get_input_handle(i.name), i.dtype) for i in trained.inputs}
+        names = predictor.get_output_names()
+        self._outputs = {
+            name: predictor.get_output_handle(own) for name, own in zip(trained.outputs, names, strict=True)
+        }
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The network's output for x, a float32 array of the input shape."""
-        self._input.copy_from_cpu(np.ascontiguousarray(x, dtype=np.float32))
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """The outputs by name."""
+        for name, (handle, dtype) in self._inputs.items():
+            handle.copy_from_cpu(np.ascontiguousarray(inputs[name], dtype=dtype))
         self._predictor.run()
-        output: np.ndarray = self._output.copy_to_cpu()
-        return output
+        return {name: handle.copy_to_cpu() for name, handle in self._outputs.items()}

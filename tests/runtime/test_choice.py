@@ -1,0 +1,185 @@
+"""Which backend and precision a network gets: what was asked for, else the fastest that is right."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from videotag.errors import DeviceError
+from videotag.models import paddle
+from videotag.runtime import backends, choice
+from videotag.runtime.agreement import FEATURES
+from videotag.runtime.choice import ChosenNetwork, Wish, spread_rows
+from videotag.runtime.onnx_export import ExportError
+from videotag.runtime.trained import Input, TrainedNetwork
+
+X = {"x": np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)}
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """machine({"openvino": 0.0, ...}): error of each backend in f32; of "openvino bf16" in bf16.
+
+    An error of None cannot be exported. The backends are stood in for: what they say is the layers' output
+    times 1 + error.
+    """
+    monkeypatch.setenv("VIDEOTAG_CACHE", str(tmp_path))
+
+    def make(errors, bf16="avx512_bf16"):
+        compiled = []
+
+        def compile_network(trained, *, backend, precision, device):
+            error = errors[backend if precision == "f32" else f"{backend} {precision}"]
+            compiled.append((backend, precision))
+            if error is None:
+                raise ExportError("no such layer there")
+
+            def run(inputs):
+                y = trained.run_layers(inputs)["y"]
+                noise = np.resize([1.0, -1.0], y.shape)
+                return {"y": y + error * np.abs(y).max() * noise.astype(np.float32)}
+
+            return run
+
+        installed = {name.split()[0] for name in errors}
+        monkeypatch.setattr(choice, "compile_network", compile_network)
+        monkeypatch.setattr(backends, "version", lambda name: "1.0" if name in installed else None)
+        monkeypatch.setattr(backends, "bf16_instructions", lambda: bf16)
+        return compiled
+
+    return make
+
+
+def network(**wish):
+    paddle.seed(0)
+    trained = TrainedNetwork(paddle.nn.Linear(3, 4), (Input("x", (None, 3)),), ("y",), "digest", "Net")
+    options = {"fast_in_bf16": wish.pop("fast_in_bf16")} if "fast_in_bf16" in wish else {}
+    return ChosenNetwork(trained, Wish(**wish), standard=FEATURES, **options)
+
+
+def settled(caplog, **wish):
+    """What is chosen, and the line that says so."""
+    caplog.set_level(logging.INFO, logger="videotag.runtime.choice")
+    caplog.clear()
+    chosen = network(**wish)
+    chosen(X)
+    chosen(X)  # says it once
+    (line,) = [r.getMessage() for r in caplog.records if " runs in " in r.getMessage()]
+    return (chosen.backend, chosen.precision), line
+
+
+ALL = {"openvino": 0.0, "onnx": 0.0, "paddle": 0.0}
+
+
+def test_auto_takes_the_fastest_that_is_installed(machine, caplog):
+    machine(ALL | {"openvino bf16": 1e-4, "paddle bf16": 1e-4}, bf16=None)
+    chosen, line = settled(caplog)
+    assert chosen == ("openvino", "f32")
+    assert line.startswith("Net runs in openvino 1.0, f32: the fastest that is installed and agrees")
+    assert line.endswith("f32, as this CPU has no instructions for bf16")
+    machine({"onnx": 0.0, "paddle": 0.0, "paddle bf16": 0.0}, bf16=None)
+    assert settled(caplog)[0] == ("onnx", "f32")
+
+
+def test_auto_leaves_out_a_backend_that_answers_otherwise_and_says_so(machine, caplog):
+    machine({"openvino": 0.01, "onnx": None, "paddle": 1e-7}, bf16=None)
+    chosen, line = settled(caplog)
+    assert chosen == ("paddle", "f32")
+    assert "not in openvino: error 2e-02; not in onnx: no such layer there" in line
+
+
+def test_where_every_backend_is_wrong_the_layers_run_one_by_one(machine, caplog):
+    machine({"openvino": 0.5, "paddle": 0.5}, bf16=None)
+    chosen, line = settled(caplog)
+    assert chosen == ("paddle", "f32")
+    assert "layer by layer; not in openvino: error" in line
+
+
+def test_bf16_is_taken_where_the_cpu_has_it_and_results_stay_close(machine, caplog):
+    machine(ALL | {"openvino bf16": 1e-3, "paddle bf16": 0.0})
+    chosen, line = settled(caplog)
+    assert chosen == ("openvino", "bf16")
+    assert "bf16, as it agrees with f32 (mean-removed cosine 1.0000)" in line
+
+
+def test_bf16_that_is_far_off_leaves_f32_and_says_so(machine, caplog):
+    machine(ALL | {"openvino bf16": 0.9, "paddle bf16": 0.0})
+    chosen, line = settled(caplog)
+    assert chosen == ("openvino", "f32")
+    assert "f32, as bf16 is too far from it (mean-removed cosine 0." in line
+
+
+def test_f32_asked_for_is_not_compared_with_bf16(machine, caplog):
+    compiled = machine(ALL | {"openvino bf16": 0.0})
+    assert settled(caplog, precision="f32")[0] == ("openvino", "f32")
+    assert compiled == [("openvino", "f32")]
+
+
+def test_paddles_bf16_goes_before_another_ones_f32_where_it_is_fast(machine, caplog):
+    errors = {"onnx": 0.0, "paddle": 0.0, "paddle bf16": 1e-4}
+    machine(errors)
+    assert settled(caplog)[0] == ("paddle", "bf16")
+    chosen, line = settled(caplog, fast_in_bf16=("openvino",))
+    assert chosen == ("onnx", "f32")
+    assert line.endswith("f32, as no backend here is faster in bf16")
+
+
+def test_what_is_asked_for_is_taken(machine, caplog):
+    machine(ALL | {"openvino bf16": 0.0, "paddle bf16": 0.0})
+    chosen, line = settled(caplog, backend="onnx", precision="f32")
+    assert chosen == ("onnx", "f32")
+    assert "as asked for" in line
+    assert settled(caplog, backend="paddle", precision="bf16")[0] == ("paddle", "bf16")
+    assert settled(caplog, precision="bf16")[0] == ("openvino", "bf16")
+
+
+def test_a_named_backend_that_answers_otherwise_is_taken_with_a_warning(machine, caplog):
+    machine(ALL | {"onnx": 0.5})
+    assert settled(caplog, backend="onnx", precision="f32")[0] == ("onnx", "f32")
+    assert any("Net in onnx is far from its layers" in r.getMessage() for r in caplog.records)
+
+
+def test_bf16_asked_for_is_taken_with_a_warning_where_it_is_far_off(machine, caplog):
+    machine(ALL | {"openvino bf16": 0.9})
+    assert settled(caplog, precision="bf16")[0] == ("openvino", "bf16")
+    assert any("Net in bf16 is far from f32" in r.getMessage() for r in caplog.records)
+
+
+def test_a_named_backend_that_cannot_run_the_network_is_an_error(machine):
+    machine({"openvino": None, "paddle": 0.0, "openvino bf16": None}, bf16="amx_bf16")
+    for wish in ({"precision": "f32"}, {"precision": "bf16"}):
+        with pytest.raises(ExportError, match="no such layer there"):
+            network(backend="openvino", **wish)(X)
+
+
+def test_a_wish_that_cannot_be_had_is_found_at_once(machine):
+    machine(ALL, bf16=None)
+    with pytest.raises(DeviceError, match="give --precision=f32"):
+        network(precision="bf16")
+
+
+def test_on_a_gpu_paddle_runs_in_f32_unless_asked(machine, caplog):
+    compiled = machine(ALL | {"paddle": 1e-3, "paddle bf16": 0.0})  # an error as of TF32
+    assert settled(caplog, device="gpu")[0] == ("paddle", "f32")
+    assert settled(caplog, device="gpu", precision="bf16")[0] == ("paddle", "bf16")
+    assert {backend for backend, _ in compiled} == {"paddle"}
+    assert "layer by layer" not in caplog.text
+
+
+def test_the_error_is_measured_once_for_a_network(machine, caplog, monkeypatch):
+    machine(ALL, bf16=None)
+    settled(caplog)
+    monkeypatch.setattr(TrainedNetwork, "run_layers", None)  # may not be asked again
+    machine(ALL, bf16=None)
+    chosen = network(precision="f32")
+    chosen.settle(X)
+    assert chosen.backend == "openvino"
+
+
+def test_rows_are_spread_from_the_first_to_the_last():
+    arrays = {"a": np.arange(10), "b": np.arange(10) * 2}
+    assert spread_rows(arrays, 4)["b"].tolist() == [0, 6, 12, 18]
+    assert spread_rows(arrays, 99)["a"].tolist() == list(range(10))
+    assert spread_rows({"a": np.empty((0, 3))}, 4)["a"].shape == (0, 3)

@@ -1,0 +1,105 @@
+"""Compiled networks on the disk: kept, whole or made anew, bounded, and never in the way."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videotag.models import paddle
+from videotag.runtime import network_cache, onnx_export
+from videotag.runtime.network_cache import cached_bytes, compiled_dir, load_entry, remove_oldest, store_entry
+from videotag.runtime.networks import compile_network
+from videotag.runtime.trained import Input, TrainedNetwork
+
+PARTS = {"network": "abc", "precision": "f32", "version": "1.0"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDEOTAG_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_an_entry_comes_back_and_any_other_part_is_another_entry():
+    store_entry(PARTS, {"a": b"one", "b": b""})
+    found = load_entry(PARTS)
+    assert {name: path.read_bytes() for name, path in found.items()} == {"a": b"one", "b": b""}
+    for key in PARTS:
+        assert load_entry(PARTS | {key: "other"}) is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "no manifest", "bad manifest", "no file", "outside"])
+def test_a_damaged_entry_is_made_anew(damage, cache):
+    calls = []
+
+    def make():
+        calls.append(1)
+        return b"content"
+
+    assert cached_bytes(PARTS, "a", make) == cached_bytes(PARTS, "a", make) == b"content"
+    assert len(calls) == 1
+    (folder,) = compiled_dir().iterdir()
+    if damage == "cut":
+        (folder / "a").write_bytes(b"cont")
+    elif damage == "changed":
+        (folder / "a").write_bytes(b"CONTENT")
+    elif damage == "no manifest":
+        (folder / "manifest.json").unlink()
+    elif damage == "bad manifest":
+        (folder / "manifest.json").write_bytes(pickle.dumps(os.getcwd))
+    elif damage == "no file":
+        (folder / "a").unlink()
+    else:
+        (folder / "manifest.json").write_text('{"../../a": "00"}', encoding="utf-8")
+    assert cached_bytes(PARTS, "a", make) == b"content"
+    assert len(calls) == 2
+    assert cached_bytes(PARTS, "a", make) == b"content"
+    assert len(calls) == 2
+
+
+def test_a_cache_that_cannot_be_used_costs_time_alone(monkeypatch, cache):
+    (cache / "file").write_bytes(b"")
+    monkeypatch.setenv("VIDEOTAG_CACHE", str(cache / "file"))
+    assert cached_bytes(PARTS, "a", lambda: b"content") == b"content"
+
+
+def test_what_was_longest_out_of_use_is_removed_first():
+    for age, name in enumerate("cab"):
+        store_entry({"network": name}, {"x": b"0" * 1000})
+        entry = compiled_dir() / network_cache.digest_of({"network": name})
+        os.utime(entry, (1000 - age, 1000 - age))
+    load_entry({"network": "b"})  # in use again
+    size = sum(f.stat().st_size for f in next(compiled_dir().iterdir()).iterdir())
+    remove_oldest(keep=network_cache.digest_of({"network": "a"}), max_bytes=2 * size)
+    assert load_entry({"network": "c"}) is None
+    assert load_entry({"network": "a"})
+    assert load_entry({"network": "b"})
+
+
+@pytest.mark.parametrize("backend", ["paddle", "openvino", "onnx"])
+def test_a_second_start_converts_nothing_and_damage_does_no_harm(backend, monkeypatch):
+    paddle.seed(0)
+    network = TrainedNetwork(
+        paddle.nn.Linear(3, 2), (Input("x", (None, 3)),), ("y",), f"linear {backend}", "Net"
+    )
+    x = {"x": np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)}
+    expected = network.run_layers(x)["y"]
+    traced = []
+    save = paddle.jit.save
+    monkeypatch.setattr(paddle.jit, "save", lambda *a, **k: (traced.append(1), save(*a, **k)))
+    for _ in range(2):
+        np.testing.assert_allclose(compile_network(network, backend=backend)(x)["y"], expected, atol=1e-6)
+    assert len(traced) == 1
+    for file in compiled_dir().glob("*/network.*"):
+        file.write_bytes(file.read_bytes()[:-7] + b"garbage")
+    np.testing.assert_allclose(compile_network(network, backend=backend)(x)["y"], expected, atol=1e-6)
+    assert len(traced) == 2
+
+
+def test_no_unpickler_is_used():
+    for module in (network_cache, onnx_export):
+        assert "pickle" not in Path(module.__file__).read_text(encoding="utf-8").replace("unpickled", "")

@@ -1,0 +1,239 @@
+"""Every registered network in every backend against its own layers, on padded batches of mixed lengths."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+
+from videotag.engine.ensemble import Ensemble
+from videotag.errors import ConfigError
+from videotag.models import load_models, paddle
+from videotag.registry import get_model, list_models
+from videotag.runtime import backends, onnx_export
+from videotag.runtime.agreement import MAX_PROBABILITY_ERROR, relative_error, scores_of
+from videotag.runtime.backends import NOT_EXPORTABLE
+from videotag.runtime.networks import compile_network
+from videotag.runtime.onnx_export import ExportError
+from videotag.runtime.paddle_inference import PaddleNetwork
+from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays, tagger_network
+from videotag.runtime.trained import Input, TrainedNetwork, network_digest
+
+load_models()
+BACKBONES = [entry.name for entry in list_models("backbone")]
+TAGGERS = [entry.name for entry in list_models("tagger")]
+DIMS = {"rgb": 6, "audio": 3}
+#: Settings that make a model small.
+TINY = {
+    "AttentionLSTM": {"embedding_size": 7, "lstm_size": 5, "fc_sizes": (9, 8)},
+    "AttentionCluster": {"cluster_nums": [3, 2], "fc_sizes": (9, 8)},
+    "BiGRU": {"hidden_size": 5},
+    "BiLSTM": {"hidden_size": 5},
+    "LatentTransformer": {"num_queries": 3, "hidden_size": 8, "num_heads": 2},
+    "NetVLAD": {"cluster_size": [4, 3], "hidden_size": 7, "context_gating": True, "class_gating": True},
+    "NeXtVLAD": {"groups": [3, 2], "cluster_size": [4, 3], "hidden_size": 8, "gating_reduction": 2},
+}
+needs_bf16 = pytest.mark.skipif(backends.bf16_instructions() is None, reason="the CPU has no bf16")
+
+
+def make_tagger(name, **options):
+    entry = get_model(name)
+    paddle.seed(1)
+    widths = {"feature_names": list(DIMS), "feature_dims": list(DIMS.values())}
+    model = entry.cls(entry.config(name=name, num_classes=4, **widths, **TINY.get(name, {}), **options))
+    model.eval()
+    return model
+
+
+def trained(model, name):
+    return tagger_network(model, DIMS, weights=[f"seed 1 of {name}"], config=name, name=name)
+
+
+def batch(lengths, *, padding=0.0, steps=None, seed=0):
+    """Arrays of videos of these lengths; what stands in the padding must not matter."""
+    rng = np.random.default_rng(seed)
+    mask = np.arange(steps or max(lengths)) < np.array(lengths)[:, None]
+    features = {}
+    for name, dim in DIMS.items():
+        x = np.full((*mask.shape, dim), padding, np.float32)
+        for row, length in zip(x, lengths, strict=True):
+            row[:length] = rng.standard_normal((length, dim))
+        features[name] = x
+    return tagger_arrays((features, dict.fromkeys(DIMS, mask)))
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_every_tagger_gives_the_same_probabilities_in_every_backend(name):
+    network = trained(make_tagger(name), name)
+    for backend in backends.BACKENDS:
+        compiled = compile_network(network, backend=backend)
+        if backend == "paddle":
+            assert isinstance(compiled, PaddleNetwork), "not layer by layer"
+        for lengths in ([5, 3, 1], [1], [9, 2]):
+            arrays = batch(lengths)
+            expected, found = network.run_layers(arrays), compiled(arrays)
+            assert found.keys() == expected.keys()
+            for output, x in expected.items():
+                np.testing.assert_allclose(
+                    found[output], x, atol=1e-5, err_msg=f"{backend} {output} {lengths}"
+                )
+        padded = compiled(batch([5, 3, 1], padding=99.0, steps=12))
+        alone = network.run_layers(batch([5, 3, 1]))
+        np.testing.assert_allclose(padded[LOGITS], alone[LOGITS], atol=1e-5, err_msg=f"{backend} padding")
+        for modality, weights in attention_of(padded).items():
+            assert np.all(weights[:, 5:] == 0), f"{backend}: {modality} attends to padding"
+
+
+@needs_bf16
+@pytest.mark.parametrize("backend", ["openvino", "paddle"])
+def test_bf16_is_near_f32_and_not_the_same(backend):
+    network = trained(make_tagger("AttentionLSTM"), "AttentionLSTM")
+    arrays = batch([9, 2, 4])
+    expected = network.run_layers(arrays)
+    found = compile_network(network, backend=backend, precision="bf16")(arrays)
+    error = np.abs(scores_of("multi_label", found[LOGITS]) - scores_of("multi_label", expected[LOGITS])).max()
+    assert 1e-7 < error < 3 * MAX_PROBABILITY_ERROR
+
+
+# Deeper ones of the same blocks take long to convert.
+SLOW = {"resnet34", "resnet101"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in BACKBONES]
+)
+def test_every_backbone_gives_the_same_features_in_every_backend(name):
+    entry = get_model(name)
+    paddle.seed(0)
+    model = entry.cls(entry.config())
+    network = TrainedNetwork(model, (Input("frames", (None, 3, 32, 32)),), ("features",), name, name)
+    x = {"frames": np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)}
+    expected, one = network.run_layers(x), {"frames": x["frames"][:1]}
+    for backend in backends.BACKENDS:
+        compiled = compile_network(network, backend=backend)
+        assert relative_error(expected, compiled(x)) < 1e-5, backend
+        assert relative_error({"features": expected["features"][:1]}, compiled(one)) < 1e-5, backend
+
+
+def test_an_ensemble_runs_in_every_backend():
+    models = [make_tagger("MeanPool"), make_tagger("MaxPool")]
+    network = trained(Ensemble(models, "multi_label"), "an ensemble")
+    expected = network.run_layers(batch([5, 3]))[LOGITS]
+    for backend in backends.BACKENDS:
+        found = compile_network(network, backend=backend)(batch([5, 3]))[LOGITS]
+        np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=backend)
+
+
+@pytest.mark.parametrize("variant", ["videotag", "fluid_yt8m"])
+def test_what_cannot_be_exported_says_so_and_runs_layer_by_layer_in_paddle(variant):
+    network = trained(make_tagger("AttentionLSTM", variant=variant), variant)
+    for backend in ("openvino", "onnx"):
+        with pytest.raises(ExportError, match=r"cannot be exported: PeepholeLSTM: .*; give --backend=paddle"):
+            compile_network(network, backend=backend)
+    arrays = batch([5, 3, 1])
+    found = compile_network(network, backend="paddle")(arrays)
+    assert relative_error(network.run_layers(arrays), found) == 0
+    if backends.bf16_instructions():
+        with pytest.raises(ExportError, match=r"it runs in f32 only, give --precision=f32"):
+            compile_network(network, backend="paddle", precision="bf16")
+
+
+def test_what_the_table_lists_would_end_the_process():
+    """Or else the table is out of date."""
+    code = (
+        "from videotag.models import paddle\n"
+        "from videotag.models.sequence import PeepholeLSTM\n"
+        "spec = paddle.static.InputSpec([None, None, 3], 'float32', 'x')\n"
+        "paddle.jit.save(PeepholeLSTM(3, 2), 'network', input_spec=[spec])\n"
+    )
+    assert set(NOT_EXPORTABLE) == {"PeepholeLSTM"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.pathsep.join(filter(None, sys.path))
+        env = os.environ | {"PYTHONPATH": path}
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True)
+    assert done.returncode == -signal.SIGABRT, done.stderr.decode()
+
+
+def test_a_layer_may_say_itself_that_it_cannot_be_exported():
+    layer = paddle.nn.Linear(2, 2)
+    assert backends.obstacle(layer) is None
+    layer.not_exportable = "it is mine"
+    assert backends.obstacle(paddle.nn.Sequential(layer)) == "Linear: it is mine"
+
+
+def test_a_network_that_cannot_be_traced_runs_layer_by_layer():
+    class Untraceable(paddle.nn.Layer):
+        def forward(self, x):
+            if not paddle.in_dynamic_mode():
+                raise TypeError("not in a graph")
+            return x * x.sum()
+
+    network = TrainedNetwork(
+        Untraceable(), (Input("x", (None, 2)),), ("y",), "untraceable", "a model of mine"
+    )
+    x = {"x": np.ones((3, 2), np.float32)}
+    assert compile_network(network, backend="paddle")(x)["y"].tolist() == [[6.0, 6.0]] * 3
+    with pytest.raises(ExportError, match=r"a model of mine: cannot be traced .*not in a graph"):
+        compile_network(network, backend="onnx")
+
+
+def test_the_converter_installs_nothing_and_prints_nothing(monkeypatch, capfd):
+    """paddle2onnx's Python part asks pip for packages; only its compiled part may be used."""
+    commands = []
+    run = subprocess.run
+
+    def watched(command, **options):
+        commands.append(command)
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", watched)
+    monkeypatch.setenv("PATH", "")  # no pip to be found
+    network = TrainedNetwork(
+        paddle.nn.Linear(2, 2), (Input("x", (None, 2)),), ("y",), os.urandom(4).hex(), "linear"
+    )
+    assert onnx_export.onnx_model(network)
+    (command,) = commands
+    assert "import paddle2onnx" not in command[2]
+    assert capfd.readouterr().out == ""
+
+
+def test_a_digest_differs_by_weights_config_and_code(tmp_path, monkeypatch):
+    layer = paddle.nn.Linear(2, 2)
+    digests = {
+        network_digest(layer, weights=["a"], config={"x": 1}),
+        network_digest(layer, weights=["b"], config={"x": 1}),
+        network_digest(layer, weights=["a"], config={"x": 2}),
+    }
+    assert len(digests) == 3
+    (tmp_path / "mymodel.py").write_text(
+        "import paddle\n\nclass Mine(paddle.nn.Layer):\n    pass\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import mymodel
+
+    before = network_digest(mymodel.Mine(), weights=[], config=None)
+    (tmp_path / "mymodel.py").write_text("# changed", encoding="utf-8")
+    assert network_digest(mymodel.Mine(), weights=[], config=None) != before
+
+
+def test_features_of_bytes_become_numbers_and_zero_where_masked():
+    """255 stands for 2 and 0 for -2, by YouTube-8M's rule: byte * 4 / 255 - 2 with half a step (4 / 512)."""
+    mask = np.array([[True, False]])
+    arrays = tagger_arrays(({"rgb": np.array([[[0, 255], [7, 7]]], np.uint8)}, {"rgb": mask}))
+    expected = [[-2 + 4 / 512, 2 + 4 / 512], [0, 0]]
+    np.testing.assert_allclose(arrays["rgb"][0], expected, atol=1e-6)
+
+
+def test_a_backend_that_is_not_installed_is_named_with_its_command(monkeypatch):
+    monkeypatch.setattr(backends, "version", lambda name: None)
+    network = trained(make_tagger("MeanPool"), "MeanPool")
+    for backend in ("openvino", "onnx"):
+        with pytest.raises(
+            ConfigError, match=rf"must be installed; run: pip install 'videotag\[{backend}\]'"
+        ):
+            compile_network(network, backend=backend)

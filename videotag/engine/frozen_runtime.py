@@ -1,0 +1,100 @@
+"""The precision of a folder of features is that of its first run: SAVE_DIR/runtime.json.
+
+The backend is kept too, but only for speed: features of two backends in the same precision may stand beside
+each other, so another one may be asked for at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videotag.atomic import write_text
+from videotag.engine.extractor import FeatureExtractor
+from videotag.errors import ConfigError, DeviceError, FeatureFileError
+from videotag.formats.features import read_stamp
+from videotag.runtime.backends import BACKENDS
+
+RUNTIME_FILE = "runtime.json"
+_PRECISIONS = ("f32", "bf16")
+
+logger = logging.getLogger(__name__)
+
+
+def settle_folder(
+    extractor: FeatureExtractor,
+    save_dir: Path,
+    outputs: Iterable[Path],
+    *,
+    first_images: Callable[[], np.ndarray | None],
+) -> None:
+    """Takes the precision that a folder's features have; in a new folder, chooses it and writes it down.
+
+    Args:
+        extractor: is settled.
+        save_dir: of the features.
+        outputs: files of features that may be there from a run of an older version.
+        first_images: (K, H, W, 3) of the first video that can be decoded; None if there is none.
+
+    Raises:
+        ConfigError: another precision is asked for, or runtime.json is damaged.
+        DeviceError: the folder's is bf16, which this CPU cannot compute.
+        OutputError: runtime.json cannot be written.
+    """
+    path = save_dir / RUNTIME_FILE
+    frozen = _read(path) or _of_stamps(outputs)
+    if frozen is None:
+        images = first_images()
+        if images is None:  # nothing to compare by
+            wished = extractor.network.wish.precision
+            extractor.keep_runtime("auto", "f32" if wished == "auto" else wished)
+            return
+        extractor.settle(images)
+        network = extractor.network
+        chosen = {"backend": network.backend, "precision": network.precision}
+        write_text(path, json.dumps(chosen, indent=2) + "\n")
+        return
+    asked, kept = extractor.network.wish, frozen["precision"]
+    if asked.precision not in ("auto", kept):
+        raise ConfigError(
+            f"{save_dir}: its features are in {kept}, and --precision={asked.precision} was asked for; leave "
+            "that out, or choose another --save_dir"
+        )
+    try:
+        extractor.keep_runtime(frozen["backend"], kept)
+    except DeviceError as error:
+        raise DeviceError(
+            f"{save_dir}: its features are in {kept}, which this CPU has no instructions for; choose another "
+            "--save_dir"
+        ) from error
+    logger.info("%s: %s, as in its first run", save_dir, kept)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        frozen = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); remove it") from error
+    if not isinstance(frozen, dict) or frozen.get("precision") not in _PRECISIONS:
+        raise ConfigError(f"{path}: names no precision of {', '.join(_PRECISIONS)}; remove it")
+    backend = frozen.get("backend")
+    return {"backend": backend if backend in BACKENDS else "auto", "precision": frozen["precision"]}
+
+
+def _of_stamps(outputs: Iterable[Path]) -> dict[str, Any] | None:
+    """The precision of features that are there, f32 where their stamp says none; None without features."""
+    for output in outputs:
+        try:
+            stamp = read_stamp(output)
+        except FeatureFileError:
+            continue
+        if stamp is not None:
+            return {"backend": "auto", "precision": stamp.get("precision", "f32")}
+    return None

@@ -1,0 +1,109 @@
+"""Whether two runs of one network on the same inputs agree: f32 with the reference, bf16 with f32.
+
+Shapes: K frames, D feature width, N videos, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from videotag.registry import Task
+from videotag.runtime.taggers import LOGITS
+from videotag.runtime.trained import Arrays
+
+MAX_F32_ERROR = 1e-4  # of float32 features, relative to the reference
+MAX_F32_PROBABILITY_ERROR = 1e-5  # of tags in float32
+LEAST_COSINE = 0.99  # of bf16 features
+LEAST_SPREAD = 0.1  # of frames, relative to their mean, for a cosine to say something
+MAX_ALIKE_ERROR = 0.02  # relative, of features of frames that are too alike
+MAX_PROBABILITY_ERROR = 1e-3  # of bf16 tags
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether two runs agree, and the number that says so in words."""
+
+    ok: bool
+    text: str
+
+
+#: Outputs of the reference and of what is compared with it -> whether they agree.
+Compare: TypeAlias = Callable[[Arrays, Arrays], Agreement]
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What a kind of network is held to.
+
+    Attributes:
+        f32_error: how far outputs in float32 are from the reference, a number.
+        max_f32_error: the largest that passes.
+        compare_bf16: outputs in float32 with those in bfloat16.
+    """
+
+    f32_error: Callable[[Arrays, Arrays], float]
+    max_f32_error: float
+    compare_bf16: Compare
+
+
+def relative_error(reference: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
+    """The largest relative L2 error of an output; infinite where one holds no number."""
+    errors = [_relative(reference[name], found[name]) for name in reference]
+    return float(max(errors)) if np.isfinite(errors).all() else float("inf")
+
+
+def compare_features(reference: Arrays, found: Arrays) -> Agreement:
+    """Compares the features (K, D) of frames of a video.
+
+    By their cosine, after the mean of the reference over the frames is taken from both: without it all frames
+    look alike, whatever they show. Where the frames themselves are too alike for that, by the relative error.
+    """
+    (a,), (b,) = reference.values(), found.values()
+    mean = a.mean(axis=0)
+    spread = _norm(a - mean) / max(_norm(a), 1e-30)
+    if spread < LEAST_SPREAD:
+        error = _relative(a, b)
+        return Agreement(error <= MAX_ALIKE_ERROR, f"relative error {error:.4f}")
+    a, b = (a - mean).ravel().astype(np.float64), (b - mean).ravel().astype(np.float64)
+    cosine = float(a @ b / max(_norm(a) * _norm(b), 1e-30))
+    return Agreement(cosine >= LEAST_COSINE, f"mean-removed cosine {cosine:.4f}")
+
+
+#: Of a backbone.
+FEATURES = Standard(relative_error, MAX_F32_ERROR, compare_features)
+
+
+def tags_standard(task: Task) -> Standard:
+    """Of a tagger, by the probabilities of its logits (N, C)."""
+
+    def error(reference: Arrays, found: Arrays) -> float:
+        a, b = (scores_of(task, outputs[LOGITS]) for outputs in (reference, found))
+        worst = float(np.abs(a - b).max(initial=0.0))
+        return worst if np.isfinite(worst) else float("inf")
+
+    def compare(reference: Arrays, found: Arrays) -> Agreement:
+        worst = error(reference, found)
+        return Agreement(worst <= MAX_PROBABILITY_ERROR, f"probabilities differ by up to {worst:.0e}")
+
+    return Standard(error, MAX_F32_PROBABILITY_ERROR, compare)
+
+
+def scores_of(task: Task, logits: np.ndarray) -> np.ndarray:
+    """Probabilities (N, C) of logits (N, C): sigmoid, or softmax for "single_label"."""
+    if task == "multi_label":
+        low = np.exp(-np.abs(logits))  # never overflows
+        return np.where(logits >= 0, 1 / (1 + low), low / (1 + low)).astype(np.float32)
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def _relative(reference: np.ndarray, found: np.ndarray) -> float:
+    return _norm(found - reference) / max(_norm(reference), 1e-3)
+
+
+def _norm(x: np.ndarray) -> float:
+    return float(np.linalg.norm(x.astype(np.float64)))

@@ -1,0 +1,210 @@
+"""Where a network runs and how exactly: what the user asked for, else the fastest that is right.
+
+float32: the first installed of openvino, onnx and paddle whose outputs are those of the network's own layers.
+bfloat16: where the CPU has instructions for it, if what comes out on the user's own data is close to float32.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from videotag.runtime import backends
+from videotag.runtime.agreement import Standard
+from videotag.runtime.network_cache import load_entry, store_entry
+from videotag.runtime.networks import compile_network
+from videotag.runtime.onnx_export import ExportError, onnx_parts
+from videotag.runtime.trained import Arrays, Network, TrainedNetwork
+
+SAMPLE_ROWS = 16  # of the user's data, for bf16 against f32
+_REFERENCE_ROWS = 2  # layer by layer is slow
+_ERROR_FILE = "error.json"
+_MAX_GPU_ERROR = 1e-2  # a GPU may compute convolutions in TF32, of 10 bits
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for.
+
+    Attributes:
+        backend: "paddle", "openvino", "onnx" or "auto".
+        precision: "f32", "bf16" or "auto".
+        device: "cpu" or "gpu".
+    """
+
+    backend: str = "auto"
+    precision: str = "auto"
+    device: str = "cpu"
+
+    def check(self) -> None:
+        """Finds before any work what cannot be had.
+
+        Raises:
+            ConfigError, DeviceError: as check_backend.
+        """
+        backends.check_backend(self.backend, self.precision, device=self.device)
+
+
+class ChosenNetwork:
+    """A network that chooses its backend and precision on the first data it sees; then it is a Network.
+
+    Args:
+        trained: the network.
+        wish: of the user.
+        standard: that results are held to.
+        fast_in_bf16: the backends in which this network gains by bfloat16.
+
+    Raises:
+        ConfigError, DeviceError: the wish cannot be had.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedNetwork,
+        wish: Wish,
+        *,
+        standard: Standard,
+        fast_in_bf16: Sequence[str] = ("openvino", "paddle"),
+    ) -> None:
+        wish.check()
+        self.wish = wish
+        self._trained = trained
+        self._standard = standard
+        self._fast_in_bf16 = fast_in_bf16
+        self._network: Network | None = None
+        #: What was chosen; as wished before.
+        self.backend, self.precision = wish.backend, wish.precision
+
+    @property
+    def runtime(self) -> str:
+        """The backend that was chosen, with its version."""
+        return f"{self.backend} {backends.version(self.backend)}"
+
+    def settle(self, sample: Arrays) -> None:
+        """Chooses, once; says in a line of the log what and why.
+
+        Args:
+            sample: inputs such as will follow; at most SAMPLE_ROWS of them are looked at.
+
+        Raises:
+            ExportError: the network cannot run in the backend that was asked for.
+        """
+        if self._network is not None:
+            return
+        sample = spread_rows(sample, SAMPLE_ROWS)
+        if self.wish.precision == "bf16":
+            self._network, why = self._in_bf16(sample)
+        else:
+            self.precision = "f32"
+            self._network, why = self._in_f32(sample)
+            if self.wish.precision == "auto":
+                why += "; " + self._try_bf16(sample)
+        logger.info("%s runs in %s, %s: %s", self._trained.name, self.runtime, self.precision, why)
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """The network's outputs by name."""
+        self.settle(inputs)
+        assert self._network is not None
+        return self._network(inputs)
+
+    def _in_f32(self, sample: Arrays) -> tuple[Network, str]:
+        """The network in float32, and why there."""
+        passed_over = []
+        for name in backends.candidates(self.wish.backend, "f32", device=self.wish.device):
+            self.backend = name
+            if self.wish.backend == name:
+                network = self._compile(name, "f32")
+                error = self._error_of(name, network, sample)
+                if error > self._max_f32_error:
+                    logger.warning(
+                        "%s in %s is far from its layers (error %.0e)", self._trained.name, name, error
+                    )
+                return network, f"as asked for (error {error:.0e})"
+            try:
+                network = self._compile(name, "f32")
+                error = self._error_of(name, network, sample)
+            except (ExportError, RuntimeError) as problem:  # RuntimeError: of a backend, while it runs
+                passed_over.append(f"{name}: {' '.join(str(problem).split())[:200]}")
+                continue
+            if error <= self._max_f32_error:
+                why = f"the fastest that is installed and agrees (error {error:.0e})"
+                return network, "; not in ".join([why, *passed_over])
+            passed_over.append(f"{name}: error {error:.0e}")
+        self.backend = "paddle"
+        return self._trained.run_layers, "layer by layer; not in " + "; not in ".join(passed_over)
+
+    def _try_bf16(self, sample: Arrays) -> str:
+        """Goes over to bfloat16 if that is faster and right; returns why, or why not."""
+        assert self._network is not None
+        if self.wish.device == "gpu":
+            return "f32, as nothing else was asked for"
+        if backends.bf16_instructions() is None:
+            return "f32, as this CPU has no instructions for bf16"
+        able = [n for n in backends.candidates(self.wish.backend, "bf16") if n in self._fast_in_bf16]
+        for name in able:
+            try:
+                network = self._compile(name, "bf16")
+                agreement = self._standard.compare_bf16(self._network(sample), network(sample))
+            except (ExportError, RuntimeError) as problem:
+                logger.info("not in bf16 in %s: %s", name, " ".join(str(problem).split())[:200])
+                continue
+            if agreement.ok:
+                self.backend, self.precision, self._network = name, "bf16", network
+                return f"bf16, as it agrees with f32 ({agreement.text})"
+            return f"f32, as bf16 is too far from it ({agreement.text})"
+        return "f32, as no backend here is faster in bf16"
+
+    def _in_bf16(self, sample: Arrays) -> tuple[Network, str]:
+        """The network in bfloat16 as the user asked; a warning where it is far from float32."""
+        problems = []
+        for name in backends.candidates(self.wish.backend, "bf16", device=self.wish.device):
+            try:
+                network = self._compile(name, "bf16")
+            except ExportError as problem:
+                if self.wish.backend == name:
+                    raise
+                problems.append(str(problem))
+                continue
+            self.backend = name
+            few = spread_rows(sample, _REFERENCE_ROWS)
+            agreement = self._standard.compare_bf16(self._trained.run_layers(few), network(few))
+            if not agreement.ok:
+                logger.warning("%s in bf16 is far from f32 (%s)", self._trained.name, agreement.text)
+            return network, f"as asked for ({agreement.text})"
+        raise ExportError(f"--precision=bf16: {'; '.join(problems)}")
+
+    def _compile(self, backend: str, precision: str) -> Network:
+        return compile_network(self._trained, backend=backend, precision=precision, device=self.wish.device)
+
+    @property
+    def _max_f32_error(self) -> float:
+        return self._standard.max_f32_error if self.wish.device == "cpu" else _MAX_GPU_ERROR
+
+    def _error_of(self, backend: str, network: Network, sample: Arrays) -> float:
+        """The error of a backend in float32; measured once for each network and version."""
+        parts = {
+            **onnx_parts(self._trained),
+            "form": f"error of {backend} on {self.wish.device}",
+            "version": backends.version(backend),
+            "cpu": backends.cpu_kind(),
+        }
+        found = load_entry(parts)
+        if found is not None and _ERROR_FILE in found:
+            return float(json.loads(found[_ERROR_FILE].read_text(encoding="utf-8")))
+        few = spread_rows(sample, _REFERENCE_ROWS)
+        error = self._standard.f32_error(self._trained.run_layers(few), network(few))
+        store_entry(parts, {_ERROR_FILE: json.dumps(error).encode()})
+        return error
+
+
+def spread_rows(arrays: Arrays, count: int) -> dict[str, np.ndarray]:
+    """At most `count` rows of every array, from the first to the last at even steps."""
+    size = len(next(iter(arrays.values())))
+    rows = np.unique(np.linspace(0, max(0, size - 1), min(count, size)).round().astype(int))
+    return {name: array[rows] for name, array in arrays.items()}

@@ -1,0 +1,111 @@
+"""Compiled networks on the disk, so that only the first start pays for compiling.
+
+An entry is a folder of the cache folder's `compiled`, named by a digest of all that decides its content:
+weights, network, precision, backend and its version, and the CPU. Its `manifest.json`, written last, holds
+the sha256 of each file. What does not agree with it (damaged, cut off, half-written) is made anew; nothing is
+handed to a backend before it was compared, and nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from videotag.atomic import open_atomic, write_text
+from videotag.download import file_digest
+from videotag.errors import VideotagError
+from videotag.weights import cache_dir
+
+MANIFEST_FILE = "manifest.json"
+MAX_BYTES = 4 << 30  # of all entries; those longest out of use go first
+
+logger = logging.getLogger(__name__)
+
+
+def compiled_dir() -> Path:
+    """The folder of all entries.
+
+    Raises:
+        WeightsError: there is no place for a cache folder.
+    """
+    return cache_dir() / "compiled"
+
+
+def digest_of(parts: Mapping[str, object]) -> str:
+    """The name of the entry that these parts decide."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def load_entry(parts: Mapping[str, object]) -> dict[str, Path] | None:
+    """The files of an entry by name, each as it was written; None if there is none that is whole."""
+    try:
+        folder = compiled_dir() / digest_of(parts)
+        digests = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        files = {name: folder / Path(name).name for name in digests}
+        if not all(file_digest(file) == digests[name] for name, file in files.items()):
+            logger.info("%s: damaged, made anew", folder)
+            return None
+        os.utime(folder)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, AttributeError, VideotagError) as error:
+        logger.info("cache of compiled networks: not used (%s)", " ".join(str(error).split()))
+        return None
+    return files
+
+
+def store_entry(parts: Mapping[str, object], files: Mapping[str, bytes | Path]) -> None:
+    """Writes an entry; where that is not possible (read-only, a full disk) it only costs the next start.
+
+    Args:
+        parts: that decide it.
+        files: name -> content, or a file to be copied.
+    """
+    try:
+        folder = compiled_dir() / digest_of(parts)
+        digests = {}
+        for name, content in files.items():
+            _write(folder / name, content)
+            digests[name] = file_digest(folder / name)
+        write_text(folder / MANIFEST_FILE, json.dumps(digests))
+        remove_oldest(keep=folder.name)
+    except (OSError, VideotagError) as error:
+        logger.info("cache of compiled networks: not written (%s)", " ".join(str(error).split()))
+
+
+def remove_oldest(*, keep: str, max_bytes: int = MAX_BYTES) -> None:
+    """Removes the entries longest out of use until the others fit into max_bytes; `keep` stays."""
+    entries = [entry for entry in compiled_dir().iterdir() if entry.is_dir()]
+    sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
+    for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime):
+        if sum(sizes.values()) <= max_bytes:
+            break
+        if entry.name != keep:
+            shutil.rmtree(entry, ignore_errors=True)
+            del sizes[entry]
+
+
+def cached_bytes(parts: Mapping[str, object], name: str, make: Callable[[], bytes]) -> bytes:
+    """The one file of an entry, made and stored if it is not there."""
+    found = load_entry(parts)
+    if found is not None and name in found:
+        with contextlib.suppress(OSError):
+            return found[name].read_bytes()
+    content = make()
+    store_entry(parts, {name: content})
+    return content
+
+
+def _write(path: Path, content: bytes | Path) -> None:
+    with open_atomic(path) as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            with content.open("rb") as source:
+                shutil.copyfileobj(source, file, 1 << 20)

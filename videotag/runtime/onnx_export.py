@@ -1,0 +1,132 @@
+"""A network as ONNX, by paddle2onnx in a process of its own.
+
+Apart from this one because it prints to stdout, and because what it does not know may end its process. Its
+compiled part is called directly: its Python part would install packages with pip at run time, and imports
+Paddle once more. It drops an LSTM's sequence_length in silence, which is why our networks use none (see
+videotag.models.sequence).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import paddle
+from paddle.static import InputSpec
+
+from videotag.errors import ConfigError
+from videotag.runtime.backends import converter_version, obstacle
+from videotag.runtime.network_cache import cached_bytes
+from videotag.runtime.trained import TrainedNetwork
+
+OPSET = 18  # up to 17, OpenVINO takes ReduceLogSumExp over all axes
+PROGRAM = "network"  # file name of a saved program, before .json and .pdiparams
+_TIMEOUT_SEC = 600
+#: argv: paddle2onnx's compiled part, the program's prefix, the output, the opset.
+_CHILD = """
+import importlib.util, pathlib, sys
+library, prefix, output, opset = sys.argv[1:]
+spec = importlib.util.spec_from_file_location("paddle2onnx_cpp2py_export", library)
+converter = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(converter)
+upgrade_opset, verbose, check, experimental, optimize, fp16 = True, False, True, True, True, False
+data = converter.export(
+    prefix + ".json", prefix + ".pdiparams", int(opset), upgrade_opset, verbose, check, experimental,
+    optimize, {}, "onnxruntime", "", "", fp16,
+)
+pathlib.Path(output).write_bytes(data)
+"""
+
+
+class ExportError(ConfigError):
+    """A network cannot be brought into another backend's form."""
+
+
+def save_program(trained: TrainedNetwork, folder: Path) -> Path:
+    """Writes the network as Paddle's program and weights, and returns the prefix of both files.
+
+    Raises:
+        ExportError: Paddle cannot trace it.
+    """
+    prefix = folder / PROGRAM
+    specs = [InputSpec(list(i.shape), i.dtype, i.name) for i in trained.inputs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Paddle's own deprecations while it traces
+        try:
+            paddle.jit.save(trained.flat_layer(), str(prefix), input_spec=[specs])
+        except Exception as error:  # whatever tracing meets in a model's code
+            raise ExportError(
+                f"{trained.name}: cannot be traced ({_one_line(str(error), last=True)})"
+            ) from error
+    return prefix
+
+
+def onnx_model(trained: TrainedNetwork) -> bytes:
+    """The network as ONNX, of the cache if it is there.
+
+    Raises:
+        ExportError: it cannot be exported; the text says why.
+    """
+    if reason := obstacle(trained.layer):
+        raise ExportError(f"{trained.name}: cannot be exported: {reason}; give --backend=paddle")
+    return cached_bytes(onnx_parts(trained), "network.onnx", lambda: _convert(trained))
+
+
+def onnx_parts(trained: TrainedNetwork) -> dict[str, object]:
+    """All that decides a network's ONNX form."""
+    versions = {"paddle": paddle.__version__, "paddle2onnx": converter_version()}
+    return {"network": trained.digest, "form": "onnx", "opset": OPSET, **versions}
+
+
+def _convert(trained: TrainedNetwork) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
+        prefix, output = save_program(trained, Path(folder)), Path(folder) / "network.onnx"
+        command = [sys.executable, "-c", _CHILD, _converter_library(), str(prefix), str(output), str(OPSET)]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=os.environ | {"LD_LIBRARY_PATH": _paddle_libraries()},
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_TIMEOUT_SEC,
+            )
+        except subprocess.TimeoutExpired:
+            raise ExportError(f"{trained.name}: paddle2onnx gave no answer in {_TIMEOUT_SEC} s") from None
+        if done.returncode or not output.is_file() or not output.stat().st_size:
+            code = done.returncode
+            why = f"ended by {signal.Signals(-code).name}: " if code < 0 else ""
+            said = _one_line((done.stderr.strip() or f"exit code {code}").splitlines()[-1])
+            raise ExportError(
+                f"{trained.name}: paddle2onnx cannot convert it ({why}{said}); give --backend=paddle"
+            )
+        return output.read_bytes()
+
+
+def _converter_library() -> str:
+    """The compiled part of paddle2onnx, whose package is not imported."""
+    spec = importlib.util.find_spec("paddle2onnx")
+    places = spec.submodule_search_locations or [] if spec else []
+    for place in places:
+        for found in sorted(Path(place).glob("paddle2onnx_cpp2py_export*.so")):
+            return str(found)
+    raise ExportError("paddle2onnx: not installed; run: pip install 'videotag[openvino]'")
+
+
+def _paddle_libraries() -> str:
+    """Where paddle2onnx finds Paddle's compiled part, before the user's own places."""
+    root = Path(paddle.__file__).parent
+    own = [str(root / "base"), str(root / "libs"), os.environ.get("LD_LIBRARY_PATH", "")]
+    return os.pathsep.join(place for place in own if place)
+
+
+def _one_line(text: str, *, last: bool = False) -> str:
+    words = " ".join(text.split())
+    return words[-300:] if last else words[:300]

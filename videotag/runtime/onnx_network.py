@@ -1,0 +1,44 @@
+"""Networks in ONNX Runtime, on a CPU, in float32."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from videotag.cores import num_cores
+from videotag.runtime.onnx_export import ExportError, onnx_model
+from videotag.runtime.trained import Arrays, TrainedNetwork
+
+_ERRORS_ONLY = 3  # it warns of every constant that it does not need
+
+
+class OnnxNetwork:
+    """A network in ONNX Runtime; see videotag.runtime.trained.Network.
+
+    Raises:
+        ExportError: it cannot be exported or loaded.
+    """
+
+    def __init__(self, trained: TrainedNetwork) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_cores()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        # Waiting threads would otherwise keep the cores busy that decode the next video.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        model = onnx_model(trained)
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors share no other class
+            raise ExportError(
+                f"{trained.name}: ONNX Runtime cannot load it ({' '.join(str(error).split())[:200]}); "
+                "give --backend=paddle"
+            ) from error
+        self._inputs = trained.inputs
+        self._outputs = trained.outputs
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """The outputs by name."""
+        arrays = {i.name: np.ascontiguousarray(inputs[i.name], dtype=i.dtype) for i in self._inputs}
+        return dict(zip(self._outputs, self._session.run(None, arrays), strict=True))

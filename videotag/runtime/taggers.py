@@ -1,0 +1,81 @@
+"""Taggers as networks of named arrays: features and masks in; logits, and attention where there is any, out.
+
+Names: a modality's features are called as it is, its mask "NAME.mask", its attention "NAME.attention".
+Shapes: N videos, T steps, D feature width, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from paddle import Tensor, nn
+
+from videotag.formats.yt8m_records import DEQUANTIZE_BIAS, DEQUANTIZE_SCALE
+from videotag.runtime.trained import Arrays, Input, TrainedNetwork, network_digest
+
+LOGITS = "logits"
+_MASK, _ATTENTION = ".mask", ".attention"
+
+
+def tagger_network(
+    model: nn.Layer, dims: Mapping[str, int], *, weights: Sequence[str], config: Any, name: str
+) -> TrainedNetwork:
+    """A tagger, ready for any backend.
+
+    Args:
+        model: of features and masks.
+        dims: D of each modality, in the order of the inputs.
+        weights: digests of its weight files.
+        config: of the network, as JSON can hold it.
+        name: of the model, for texts.
+    """
+    features = [Input(m, (None, None, dim)) for m, dim in dims.items()]
+    masks = [Input(m + _MASK, (None, None), "bool") for m in dims]
+    attention = [m + _ATTENTION for m in dims] if hasattr(model, "attend") else []
+    return TrainedNetwork(
+        layer=_FlatTagger(model, list(dims)),
+        inputs=(*features, *masks),
+        outputs=(LOGITS, *attention),
+        digest=network_digest(model, weights=weights, config=[config, list(dims.items())]),
+        name=name,
+    )
+
+
+def tagger_arrays(inputs: tuple[Any, ...]) -> dict[str, np.ndarray]:
+    """The named arrays of a batch's inputs, features and masks; features that are bytes become numbers."""
+    features, masks = inputs
+    arrays = {name: _dequantized(x, masks[name]) for name, x in features.items()}
+    return arrays | {name + _MASK: mask for name, mask in masks.items()}
+
+
+def attention_of(outputs: Arrays) -> dict[str, np.ndarray]:
+    """The weight of every step (N, T) per modality; empty for a tagger without attention."""
+    return {name.removesuffix(_ATTENTION): x for name, x in outputs.items() if name.endswith(_ATTENTION)}
+
+
+def _dequantized(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(N, T, D) float32 of quantised features, zero where masked; others as they are."""
+    if x.dtype != np.uint8:
+        return x
+    return (x * np.float32(DEQUANTIZE_SCALE) + np.float32(DEQUANTIZE_BIAS)) * mask[..., None]
+
+
+class _FlatTagger(nn.Layer):
+    """A tagger on plain tensors: all features, then all masks."""
+
+    def __init__(self, model: nn.Layer, names: list[str]) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+
+    def forward(self, *tensors: Tensor) -> list[Tensor]:
+        """Logits, then the attention of every modality."""
+        # Plain enough for Paddle's tracer, which knows no strict zip.
+        features = {name: tensors[index] for index, name in enumerate(self.names)}
+        masks = {name: tensors[len(self.names) + index] for index, name in enumerate(self.names)}
+        if not hasattr(self.model, "attend"):
+            return [self.model(features, masks)]
+        logits, attention = self.model.attend(features, masks)
+        return [logits] + [attention[name] for name in self.names]
