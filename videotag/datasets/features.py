@@ -19,6 +19,7 @@ from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError, one_error
 from videotag.formats.features import extractor_of, read_modalities, read_shapes_and_stamp
 from videotag.formats.filelist import ListEntry
+from videotag.formats.yt8m_records import dequantize
 from videotag.registry import Task
 
 READER_THREADS = 2  # reading .npy files is waiting for the disk; more threads gain nothing measurable
@@ -173,6 +174,20 @@ def padded_batch(
         masks={name: mask for name, (_, mask) in arrays.items()},
         labels=labels,
     )
+
+
+def as_numbers(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(N, T, D) float32 of a batch's features: bytes dequantised, zero where masked; others as they are.
+
+    Args:
+        x: (N, T, D) uint8 or float32.
+        mask: (N, T) bool.
+    """
+    if x.dtype != np.uint8:
+        return x
+    numbers = dequantize(x)  # by a table: a twentieth of the time that arithmetic takes
+    numbers[~mask] = 0
+    return numbers
 
 
 def _differences(extractor: str, other: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 from typing import Any
@@ -31,9 +32,7 @@ class OpenVinoNetwork:
     """
 
     def __init__(self, trained: TrainedNetwork, *, precision: str = "f32") -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = _core()
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": num_cores(),
@@ -54,6 +53,19 @@ class OpenVinoNetwork:
             name: self._request.get_output_tensor(index).data.copy()  # the next call writes there
             for index, name in enumerate(self._outputs)
         }
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO, once for the whole process.
+
+    Where its CPU plugin meets an alternate signal stack, as Python's faulthandler makes one, it puts its own
+    in its place, and frees that when the last network is gone: the next signal then ends the process. As long
+    as there is a core the plugin stays.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _parts(trained: TrainedNetwork, options: dict[str, Any]) -> dict[str, object]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from paddle import Tensor, nn
 
-from videotag.formats.yt8m_records import DEQUANTIZE_BIAS, DEQUANTIZE_SCALE
+from videotag.datasets.features import as_numbers
 from videotag.runtime.trained import Arrays, Input, TrainedNetwork, network_digest
 
 LOGITS = "logits"
@@ -46,20 +46,13 @@ def tagger_network(
 def tagger_arrays(inputs: tuple[Any, ...]) -> dict[str, np.ndarray]:
     """The named arrays of a batch's inputs, features and masks; features that are bytes become numbers."""
     features, masks = inputs
-    arrays = {name: _dequantized(x, masks[name]) for name, x in features.items()}
+    arrays = {name: as_numbers(x, masks[name]) for name, x in features.items()}
     return arrays | {name + _MASK: mask for name, mask in masks.items()}
 
 
 def attention_of(outputs: Arrays) -> dict[str, np.ndarray]:
     """The weight of every step (N, T) per modality; empty for a tagger without attention."""
     return {name.removesuffix(_ATTENTION): x for name, x in outputs.items() if name.endswith(_ATTENTION)}
-
-
-def _dequantized(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(N, T, D) float32 of quantised features, zero where masked; others as they are."""
-    if x.dtype != np.uint8:
-        return x
-    return (x * np.float32(DEQUANTIZE_SCALE) + np.float32(DEQUANTIZE_BIAS)) * mask[..., None]
 
 
 class _FlatTagger(nn.Layer):

@@ -1,0 +1,29 @@
+"""Networks leave a process's signals as they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CODE = """
+import faulthandler, os, signal, sys
+faulthandler.enable()  # which makes an alternate signal stack
+import numpy as np
+from videotag.engine import paddle
+from videotag.runtime.networks import compile_network
+from videotag.runtime.trained import Input, TrainedNetwork
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+layer = paddle.nn.Linear(3, 2)
+layer.eval()
+trained = TrainedNetwork(layer, (Input("x", (None, 3)),), ("y",), "digest", "Linear")
+network = compile_network(trained, backend="openvino")
+network({"x": np.ones((1, 3), np.float32)})
+del network
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_after_the_last_openvino_network_is_gone_is_python_s():
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stderr[-500:]
