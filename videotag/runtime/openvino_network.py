@@ -60,8 +60,8 @@ def _core() -> Any:
     """OpenVINO, once for the whole process.
 
     Where its CPU plugin meets an alternate signal stack, as Python's faulthandler makes one, it puts its own
-    in its place, and frees that when the last network is gone: the next signal then ends the process. As long
-    as there is a core the plugin stays.
+    in its place, and frees that when the last network is gone. If another thread let go of it, the first one
+    keeps the freed stack, and its next signal ends the process. As long as there is a core the plugin stays.
     """
     import openvino
 
