@@ -62,6 +62,14 @@ def test_batches_hold_like_lengths_in_random_order():
     assert abs(np.corrcoef(longest[:-1], longest[1:])[0, 1]) < 0.25
 
 
+def test_a_small_set_is_not_sorted_whole():
+    sizes = np.repeat([1, 2], 16)  # 8 batches of 4: one at a time is sorted, which changes no batch
+    order = rng().permutation(32)
+    plain = shuffled_groups(order.copy(), 4, rng())
+    by_length = shuffled_groups(order.copy(), 4, rng(), sizes=sizes)
+    assert [set(group.tolist()) for group in plain] == [set(group.tolist()) for group in by_length]
+
+
 def test_the_order_follows_from_the_generator_alone():
     one = shuffled_groups(np.arange(50), 7, rng(5), sizes=np.arange(50))
     same = shuffled_groups(np.arange(50), 7, rng(5), sizes=np.arange(50))

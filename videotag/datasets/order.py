@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-#: So many batches are sorted by length together: long and short videos then seldom share a batch.
+#: So many batches are sorted by length together: long and short videos then seldom share a batch. But no more
+#: than a share of the epoch: in a small set, videos of one length would meet in every epoch, and learn worse.
 BATCHES_SORTED = 16
+_SHARE_SORTED = 8
 
 
 def near_shuffle(count: int, rng: np.random.Generator, *, reach: int) -> np.ndarray:
@@ -49,10 +51,11 @@ def shuffled_groups(
     num_full = len(order) // batch_size * batch_size
     groups = order[:num_full].reshape(-1, batch_size)
     if sizes is not None:
-        for start in range(0, len(groups), BATCHES_SORTED):
-            near = groups[start : start + BATCHES_SORTED].ravel()
+        together = min(BATCHES_SORTED, max(1, len(groups) // _SHARE_SORTED))
+        for start in range(0, len(groups), together):
+            near = groups[start : start + together].ravel()
             by_length = near[np.argsort(sizes[near], kind="stable")].reshape(-1, batch_size)
-            groups[start : start + BATCHES_SORTED] = rng.permutation(by_length)
+            groups[start : start + together] = rng.permutation(by_length)
     rest = [] if drop_last or num_full == len(order) else [order[num_full:]]
     return [*groups, *rest]
 
