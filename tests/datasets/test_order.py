@@ -71,9 +71,9 @@ def test_a_small_set_is_not_sorted_whole():
 
 
 def test_the_order_follows_from_the_generator_alone():
-    one = shuffled_groups(np.arange(50), 7, rng(5), sizes=np.arange(50))
-    same = shuffled_groups(np.arange(50), 7, rng(5), sizes=np.arange(50))
-    other = shuffled_groups(np.arange(50), 7, rng(6), sizes=np.arange(50))
+    one = shuffled_groups(np.arange(500), 7, rng(5), sizes=np.arange(500))
+    same = shuffled_groups(np.arange(500), 7, rng(5), sizes=np.arange(500))
+    other = shuffled_groups(np.arange(500), 7, rng(6), sizes=np.arange(500))
     assert np.array_equal(np.concatenate(one), np.concatenate(same))
     assert not np.array_equal(np.concatenate(one), np.concatenate(other))
 
