@@ -96,6 +96,18 @@ def test_a_damaged_record_is_left_out_and_named(paths, work_dir):
     assert "wrong checksum of the data" in str(error)
 
 
+def test_a_damaged_first_record_is_left_out_like_any_other(paths, work_dir):
+    content = bytearray((work_dir / "0.tfrecord").read_bytes())
+    content[14] ^= 255  # in the data of the first record
+    (work_dir / "0.tfrecord").write_bytes(content)
+    failed = []
+    found = list(
+        dataset(paths).batches(ordered_groups(20, 20), on_error=lambda video, error: failed.append(video))
+    )
+    assert len(found[0].video_ids) == 19
+    assert failed == ["0.tfrecord: record 0"]
+
+
 def test_a_group_of_which_nothing_can_be_read_gives_no_batch(work_dir):
     empty = {"rgb": np.zeros((0, 4), np.uint8), "audio": np.zeros((0, 2), np.uint8)}
     write_yt8m("a.tfrecord", [record(0), record(1, features=empty), record(2)])

@@ -27,6 +27,7 @@ from videotag.formats.yt8m_records import YT8MRecord
 from videotag.registry import Task
 
 _FEWEST_OPEN = 4  # files: some batches are read at once, and each may lie across the end of a file
+_FIRST_TRIED = 10  # records: a mistake in the config or the list shows in all of them
 _MOST_OPEN = 256  # a process may often have 1,024 files open
 
 
@@ -47,8 +48,8 @@ class RecordFiles:
 
     Raises:
         RecordError: files that are missing or damaged as far as that shows now, a line each; no records; or
-            the first one has not the modalities.
-        ConfigError: the first record has a label that the model has not.
+            the first ones have not the modalities.
+        ConfigError: one of these has a label that the model has not.
     """
 
     def __init__(
@@ -75,8 +76,7 @@ class RecordFiles:
         limit = min(_MOST_OPEN, _FEWEST_OPEN + -(-together // per_file))
         self._files = _OpenFiles(self._index, dims, limit=limit)
         self._dtypes: dict[str, np.dtype[Any]] = {}
-        _, first = self._sample(0)
-        self._dtypes = {name: steps.dtype for name, steps in first.items()}
+        self._dtypes = self._first_dtypes()
 
     @cached_property
     def digest(self) -> str:
@@ -118,6 +118,16 @@ class RecordFiles:
             [sample for _, sample in loaded],
             label_array([found.labels.tolist() for found, _ in loaded], self._num_classes, self._task),
         )
+
+    def _first_dtypes(self) -> dict[str, np.dtype[Any]]:
+        """Of the first record that can be read: a damaged one is left out later, wrong ones are all wrong."""
+        errors = []
+        for record in range(min(len(self), _FIRST_TRIED)):
+            try:
+                return {name: steps.dtype for name, steps in self._sample(record)[1].items()}
+            except RecordError as error:
+                errors.append(error)
+        raise errors[0]
 
     def _sample(self, record: int) -> tuple[YT8MRecord, dict[str, np.ndarray]]:
         """A record, and its (T, D) per modality."""

@@ -18,6 +18,7 @@ from paddle.base import core
 
 from videotag.cores import is_launched
 
+_ARRIVALS = "videotag/arrivals"
 Value = TypeVar("Value")
 
 
@@ -48,19 +49,16 @@ def meet() -> None:
     Called before every collective: on CPUs Paddle's gloo gives up on a process that comes 30 seconds later,
     as one may that has read a slow disk or written a checkpoint.
     """
-    global _meetings
     if world_size() == 1 or distributed.get_backend() != "GLOO":
         return
-    _meetings += 1
-    store, key = core.create_or_get_global_tcp_store(), f"videotag/meeting/{_meetings}"
-    here, pause_sec = store.add(key, 1), 0.0005
-    while here < world_size():
+    # One counter for all meetings: nobody can come to the next one before all have come to this one.
+    store = core.create_or_get_global_tcp_store()
+    arrivals, pause_sec = store.add(_ARRIVALS, 1), 0.0005
+    expected = -(-arrivals // world_size()) * world_size()
+    while arrivals < expected:
         time.sleep(pause_sec)
         pause_sec = min(2 * pause_sec, 0.05)
-        here = store.add(key, 0)
-
-
-_meetings = 0  # so far; all processes count the same
+        arrivals = store.add(_ARRIVALS, 0)
 
 
 @contextlib.contextmanager

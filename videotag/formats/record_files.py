@@ -59,7 +59,7 @@ class TFRecordFile:
         try:
             self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - open as long as this object is there
         except OSError as error:
-            raise RecordError(f"{path}: cannot read ({error.strerror or error})") from error
+            raise RecordError(f"{path}: cannot read ({error.strerror or error}); correct the path") from error
         self._sizes = sizes
         self._offsets = record_offsets(sizes)
         self._dims = dims
