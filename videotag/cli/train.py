@@ -105,13 +105,14 @@ def run(args: argparse.Namespace) -> int:
     print(f"best weights: {result.best_path}")
     print(table(result.best))
     if result.failed:
-        failures = FailureList(Path(args.save_dir))
-        for video, why in result.failed.items():
-            failures.add(video, VideotagError(why))
-        logger.warning(
-            "left out: %d videos that cannot be read: %s",
-            len(result.failed),
-            Path(args.save_dir) / FAILURES_FILE,
-        )
+        _list_failures(result.failed, Path(args.save_dir))
         return EXIT_FAILURES
     return EXIT_OK
+
+
+def _list_failures(failed: dict[str, str], save_dir: Path) -> None:
+    """Writes what could not be read, video -> why, into save_dir, and says so."""
+    failures = FailureList(save_dir)
+    for video, why in failed.items():
+        failures.add(video, VideotagError(why))
+    logger.warning("left out: %d videos that cannot be read: %s", len(failed), save_dir / FAILURES_FILE)
