@@ -184,6 +184,9 @@ def test_a_damaged_record_is_listed_and_training_goes_on(records_dir, capsys):
     assert "left out: 1 videos" in text
     (line,) = (records_dir / "ck2" / "failures.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["video_id"] == "train1.tfrecord: record 8"
+    (records_dir / "train.list").write_text("train0.tfrecord\n")
+    assert main(["train", "--config=tagger.yaml", "--save_dir=ck2", "--epoch=1"]) == 0
+    assert not (records_dir / "ck2" / "failures.jsonl").exists()  # those of a run that is no longer there
 
 
 STEPWISE = [("TRAIN.checkpoint_minutes", 1e-9), ("TRAIN.ema_decay", 0.9)]

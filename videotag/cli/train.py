@@ -104,15 +104,14 @@ def run(args: argparse.Namespace) -> int:
     print(f"last weights: {result.last_path}")
     print(f"best weights: {result.best_path}")
     print(table(result.best))
-    if result.failed:
-        _list_failures(result.failed, Path(args.save_dir))
-        return EXIT_FAILURES
-    return EXIT_OK
+    _list_failures(result.failed, Path(args.save_dir))
+    return EXIT_FAILURES if result.failed else EXIT_OK
 
 
 def _list_failures(failed: dict[str, str], save_dir: Path) -> None:
-    """Writes what could not be read, video -> why, into save_dir, and says so."""
+    """Writes what could not be read, video -> why, in place of an earlier run's list, and says so."""
     failures = FailureList(save_dir)
     for video, why in failed.items():
         failures.add(video, VideotagError(why))
-    logger.warning("left out: %d videos that cannot be read: %s", len(failed), save_dir / FAILURES_FILE)
+    if failed:
+        logger.warning("left out: %d videos that cannot be read: %s", len(failed), save_dir / FAILURES_FILE)
