@@ -8,6 +8,7 @@ from PIL import Image
 
 from videotag.datasets.order import ordered_groups
 from videotag.datasets.videos import VideoFiles, read_frames
+from videotag.errors import MediaError
 from videotag.formats.filelist import ListEntry
 from videotag.media.frame_folder import FRAME_NAME
 from videotag.media.writer import write_video
@@ -87,6 +88,16 @@ def test_folders_of_frames_give_the_clips_of_their_video(work_dir):
     folder = read_frames(ListEntry("a", num_frames=8), split)
     assert folder.images.shape == video.images.shape
     np.testing.assert_allclose(folder.images.mean(axis=(1, 2, 3)), video.images.mean(axis=(1, 2, 3)), atol=3)
+
+
+def test_pictures_of_different_sizes_are_an_error_that_names_one(work_dir):
+    (work_dir / "a").mkdir()
+    for index, size in enumerate([(56, 40), (56, 56)]):
+        Image.new("RGB", size).save(work_dir / "a" / FRAME_NAME.format(index + 1))
+    split = VideoSplitSection(**SMALL)
+    assert read_frames(ListEntry("a", num_frames=2), split).images.shape[1:] == (32, 32, 3)
+    with pytest.raises(MediaError, match="^a: picture 2 is 40x40 when scaled, the first 56x40; make the"):
+        read_frames(ListEntry("a", num_frames=2), split, crop=False)
 
 
 def test_a_batch_is_cut_into_parts(entries):

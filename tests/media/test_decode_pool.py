@@ -64,6 +64,21 @@ def test_frames_from_a_child_are_those_of_a_reader(pool, make_noise, options):
     assert (there.info, there.warning) == (here.info, here.warning)
 
 
+@pytest.mark.parametrize("in_child", [False, True])
+def test_images_are_written_where_the_caller_wants_them(pool, make_noise, in_child):
+    path, rows = make_noise("a.mp4", 12), []
+
+    def new_image(shape):
+        rows.append(np.zeros(shape, np.uint8))
+        return rows[-1]
+
+    expected = [frame.image for frame in FrameReader(path, 5)]
+    reader = (pool.reader if in_child else FrameReader)(path, num_frames=5, new_image=new_image)
+    images = [frame.image for frame in reader]
+    assert all(image is row for image, row in zip(images, rows, strict=True))
+    assert np.array_equal(rows, expected)
+
+
 def test_warnings_come_through(pool, make_noise):
     path = make_noise("a.mkv", 60, codec_options={"g": "1"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

@@ -75,6 +75,7 @@ def read_frames(
         MediaError: the file cannot be decoded.
         DecoderLostError: from a pool, no frame came within stall_limit_sec, or the child died.
     """
+    images = _ImageRows(entry.path, split.seg_num)
     options: dict[str, Any] = {
         "num_frames": split.seg_num,
         "offsets": None if offsets is None else list(offsets),
@@ -82,6 +83,7 @@ def read_frames(
         "short_side_px": split.short_size,
         "force_4_by_3": split.resize == "videotag",
         "crop_px": split.target_size if crop else None,
+        "new_image": images.new_image,
     }
     reader: FrameReader | PooledReader | FolderReader
     if entry.num_frames is not None:
@@ -92,15 +94,51 @@ def read_frames(
             reader = FrameReader(entry.path, **options)
         else:
             reader = pool.reader(entry.path, stall_limit_sec=split.stall_limit_sec, stop=stop, **options)
-    images = []
-    for frame in reader:
+    for _ in reader:
         if stop is not None and stop.is_set():
             raise Stopped
-        images.append(frame.image)
-    stacked, rows = np.stack(images), np.array(reader.rows)
+    rows = np.array(reader.rows)
     if isinstance(reader, FolderReader):
-        return Frames(stacked, rows, None, 0.0, None)
-    return Frames(stacked, rows, _covered_sec(reader.info, split), reader.info.duration_sec, reader.warning)
+        return Frames(images.written, rows, None, 0.0, None)
+    info = reader.info
+    return Frames(images.written, rows, _covered_sec(info, split), info.duration_sec, reader.warning)
+
+
+class _ImageRows:
+    """One array for all images of a video, filled row by row as they are decoded.
+
+    Args:
+        path: of the video.
+        limit: images at most.
+    """
+
+    def __init__(self, path: str, limit: int) -> None:
+        self._path = path
+        self._limit = limit
+        self._array: np.ndarray | None = None  # (limit, H, W, 3)
+        self._count = 0
+
+    def new_image(self, shape: tuple[int, int, int]) -> np.ndarray:
+        """The next row.
+
+        Raises:
+            MediaError: it is of another size than the first, as pictures of a folder may be.
+        """
+        if self._array is None:
+            self._array = np.empty((self._limit, *shape), np.uint8)  # memory is taken as it is written
+        elif self._array.shape[1:] != shape:
+            raise MediaError(
+                f"{self._path}: picture {self._count + 1} is {shape[1]}x{shape[0]} when scaled, the first "
+                f"{self._array.shape[2]}x{self._array.shape[1]}; make the folder again with `videotag frames`"
+            )
+        self._count += 1
+        return self._array[self._count - 1]
+
+    @property
+    def written(self) -> np.ndarray:
+        """(K, H, W, 3) of the K images there are."""
+        assert self._array is not None, "a reader without an error yields at least one image"
+        return self._array[: self._count]
 
 
 def _covered_sec(info: VideoInfo, split: VideoSplitSection) -> float | None:

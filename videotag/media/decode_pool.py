@@ -33,7 +33,7 @@ import numpy as np
 
 from videotag.errors import DecoderLostError, MediaError
 from videotag.media.container import AGAIN
-from videotag.media.video import FrameReader, SampledFrame, VideoInfo
+from videotag.media.video import FrameReader, NewImage, SampledFrame, VideoInfo, new_image
 
 #: What a child calls for a video, as "module:name"; tests put a hanging one here.
 READER = f"{FrameReader.__module__}:{FrameReader.__name__}"
@@ -74,6 +74,7 @@ class DecodePool:
         *,
         stall_limit_sec: float = 0.0,
         stop: threading.Event | None = None,
+        new_image: NewImage = new_image,
         **options: Any,
     ) -> PooledReader:
         """What a FrameReader of `path` would be.
@@ -82,9 +83,10 @@ class DecodePool:
             path: a media file.
             stall_limit_sec: seconds to wait for a frame; 0 waits for ever.
             stop: when set, iterating ends with Stopped.
+            new_image: where images are written, straight from the child's pipe.
             **options: of FrameReader.
         """
-        return PooledReader(self, {"path": str(path), **options}, stall_limit_sec, stop)
+        return PooledReader(self, {"path": str(path), **options}, stall_limit_sec, stop, new_image)
 
     def take(self) -> _Child:
         """A living child that nobody else uses."""
@@ -120,12 +122,18 @@ class PooledReader:
     warning: str | None = None
 
     def __init__(
-        self, pool: DecodePool, request: dict[str, Any], limit_sec: float, stop: threading.Event | None
+        self,
+        pool: DecodePool,
+        request: dict[str, Any],
+        limit_sec: float,
+        stop: threading.Event | None,
+        new_image: NewImage,
     ) -> None:
         self._pool = pool
         self._request = request
         self._limit_sec = limit_sec
         self._stop = stop
+        self._new_image = new_image
 
     def __iter__(self) -> Iterator[SampledFrame]:
         try:
@@ -137,7 +145,8 @@ class PooledReader:
             ) from error
         done = False
         try:
-            for answer, image in child.answers(self._request, self._limit_sec, self._stop):
+            answers = child.answers(self._request, self._limit_sec, self._stop, self._new_image)
+            for answer, image in answers:
                 if image is not None:
                     yield SampledFrame(image, **answer)
                     continue
@@ -186,27 +195,33 @@ class _Child:
             self._process.wait(_REAP_SEC)
 
     def answers(
-        self, request: dict[str, Any], limit_sec: float, stop: threading.Event | None
+        self,
+        request: dict[str, Any],
+        limit_sec: float,
+        stop: threading.Event | None,
+        new_image: NewImage,
     ) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
         """The messages that answer a request, those of frames with the image."""
 
-        def read(size: int) -> np.ndarray:
-            return self._read(size, request["path"], limit_sec, stop)
+        def fill(array: np.ndarray) -> np.ndarray:
+            self._fill(array.data.cast("B"), request["path"], limit_sec, stop)
+            return array
+
+        def read(size: int) -> bytes:
+            return fill(np.empty(size, np.uint8)).tobytes()
 
         with contextlib.suppress(BrokenPipeError):  # it has died, which reading will tell
             self._stdin.write(json.dumps(request).encode() + b"\n")
         while True:
-            answer = json.loads(read(_LENGTH.unpack(read(_LENGTH.size).data)[0]).tobytes())
+            answer = json.loads(read(_LENGTH.unpack(read(_LENGTH.size))[0]))
             shape = answer.pop("shape", None)
             if shape is None:
                 yield answer, None
                 return
-            yield answer, read(shape[0] * shape[1] * shape[2]).reshape(shape)  # (H, W, 3)
+            yield answer, fill(new_image(tuple(shape)))
 
-    def _read(self, size: int, path: str, limit_sec: float, stop: threading.Event | None) -> np.ndarray:
-        """The next `size` bytes, (size,) uint8."""
-        data = np.empty(size, np.uint8)
-        rest = data.data
+    def _fill(self, rest: memoryview, path: str, limit_sec: float, stop: threading.Event | None) -> None:
+        """Fills `rest` with the next bytes."""
         while rest:
             if not self._wait(limit_sec, stop):
                 raise DecoderLostError(
@@ -217,7 +232,6 @@ class _Child:
             if not count:
                 raise DecoderLostError(f"{path}: {self._death()}")
             rest = rest[count:]
-        return data
 
     def _wait(self, limit_sec: float, stop: threading.Event | None) -> bool:
         """False if nothing came within the limit."""

@@ -16,7 +16,7 @@ from videotag.errors import MediaError
 from videotag.media.container import AGAIN, check_size
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import center_crop, forced_size, scaled_size
-from videotag.media.video import SampledFrame
+from videotag.media.video import NewImage, SampledFrame, new_image
 
 FRAME_NAME = "img_{:05d}.jpg"  # counted from 1
 
@@ -33,6 +33,7 @@ class FolderReader:
         short_side_px: the pictures are scaled to it, keeping the aspect ratio.
         force_4_by_3: VideoTag's scaling.
         crop_px: side of the square that is cut from the middle; None keeps all.
+        new_image: where images are written.
 
     Attributes:
         rows: the image, counted from 0 as they come, that each sampled frame shows.
@@ -53,6 +54,7 @@ class FolderReader:
         short_side_px: int = 256,
         force_4_by_3: bool = False,
         crop_px: int | None = None,
+        new_image: NewImage = new_image,
     ) -> None:
         self._path = Path(path)
         choose = videotag_indices if by_videotag else even_indices
@@ -63,6 +65,7 @@ class FolderReader:
         self._forced = force_4_by_3
         self._short_side_px = short_side_px
         self._crop_px = crop_px
+        self._new_image = new_image
 
     def __iter__(self) -> Iterator[SampledFrame]:
         for index, repeats in zip(self._indices.tolist(), self._repeats.tolist(), strict=True):
@@ -87,4 +90,7 @@ class FolderReader:
             ) from None
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise MediaError(f"{path}: not a whole JPEG ({' '.join(str(error).split())}); {AGAIN}") from error
-        return np.ascontiguousarray(center_crop(image, self._crop_px) if self._crop_px else image)
+        image = center_crop(image, self._crop_px) if self._crop_px else image
+        written = self._new_image((*image.shape[:2], 3))
+        np.copyto(written, image)
+        return written

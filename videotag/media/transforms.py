@@ -41,11 +41,11 @@ def center_crop(frames: np.ndarray, size_px: int) -> np.ndarray:
     """The middle square of every frame, as a view; an odd margin is one pixel larger at the right and bottom.
 
     Args:
-        frames: (..., H, W, 3), H and W at least size_px.
+        frames: (..., H, W, colours), H and W at least size_px.
         size_px: side of the square.
 
     Returns:
-        (..., size_px, size_px, 3).
+        (..., size_px, size_px, colours).
 
     Raises:
         ShapeError: the frames are smaller than the square.

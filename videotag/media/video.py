@@ -8,11 +8,11 @@ Shapes: H height and W width after scaling; images are uint8 RGB (H, W, 3).
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import av.error
 import numpy as np
@@ -35,6 +35,15 @@ VIDEO_SUFFIXES = frozenset(
 # Bilinear averages all pixels under an output pixel when it shrinks. Without the other two flags swscale is
 # up to 2 of 255 too dark at even widths.
 _SCALING = 0x2 | 0x2000 | 0x40000  # SWS_BILINEAR, FULL_CHR_H_INT, ACCURATE_RND; PyAV 14 has no names for them
+
+
+#: The shape (H, W, 3) of the next image -> the uint8 array that it is to be written into.
+NewImage: TypeAlias = Callable[[tuple[int, int, int]], np.ndarray]
+
+
+def new_image(shape: tuple[int, int, int]) -> np.ndarray:
+    """An image of its own, not yet written."""
+    return np.empty(shape, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,8 @@ class FrameReader:
         short_side_px: the frames are scaled to it, keeping the aspect ratio; None keeps their size.
         force_4_by_3: as VideoTag the long side becomes 4/3 of the short one, unless the short one fits.
         crop_px: side of the square that is cut from the middle; None keeps all.
-        num_threads: for decoding; 0 lets FFmpeg choose.
+        num_threads: for decoding and scaling; 0 lets FFmpeg choose.
+        new_image: where images are written.
 
     Attributes:
         info: of the video.
@@ -137,6 +147,7 @@ class FrameReader:
         force_4_by_3: bool = False,
         crop_px: int | None = None,
         num_threads: int = 0,
+        new_image: NewImage = new_image,
     ) -> None:
         if any(value is not None and value < 1 for value in (num_frames, short_side_px, crop_px)):
             raise ValueError(
@@ -147,6 +158,7 @@ class FrameReader:
         self._num_frames = num_frames
         self._crop_px = crop_px
         self._num_threads = num_threads
+        self._new_image = new_image
         self.rows: list[int] = []
         self.warning: str | None = None
         with opened(path) as container:
@@ -241,17 +253,25 @@ class FrameReader:
         check_size(self._path, frame.width, frame.height)
         width, height = self._orientation.turned_size(*self._size)
         try:
-            scaled = scaler.reformat(frame, width, height, "rgb24", interpolation=_SCALING)
+            # Colour by colour, which takes swscale half as long as pixel by pixel.
+            scaled = scaler.reformat(
+                frame, width, height, "gbrp", interpolation=_SCALING, threads=self._num_threads
+            )
         except av.error.FFmpegError as error:
             raise MediaError(
                 f"{self._path}: cannot read pixels of format {frame.format.name} ({error.strerror}); "
                 "convert it to H.264"
             ) from error
-        image = self._orientation.upright(scaled.to_ndarray())  # (H, W, 3)
-        if self._crop_px is not None:
-            image = center_crop(image, self._crop_px)  # (crop_px, crop_px, 3)
-        image = np.ascontiguousarray(image)
+        green, blue, red = (self._cut(plane) for plane in scaled.planes)  # each (H, W, 1)
+        image = self._new_image((*red.shape[:2], 3))
+        np.concatenate([red, green, blue], axis=2, out=image)
         return SampledFrame(image, repeats, float((time - self._timeline.start) * self._timeline.time_base))
+
+    def _cut(self, plane: Any) -> np.ndarray:
+        """One colour of a scaled frame, upright and cropped, as a view (H, W, 1)."""
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size, 1)
+        upright = self._orientation.upright(rows[: plane.height, : plane.width])
+        return upright if self._crop_px is None else center_crop(upright, self._crop_px)
 
     def _fault(self, decoded: int, damaged: int, interlaced: int) -> str | None:
         """What the counts say is wrong."""
