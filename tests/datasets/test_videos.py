@@ -96,7 +96,7 @@ def test_pictures_of_different_sizes_are_an_error_that_names_one(work_dir):
         Image.new("RGB", size).save(work_dir / "a" / FRAME_NAME.format(index + 1))
     split = VideoSplitSection(**SMALL)
     assert read_frames(ListEntry("a", num_frames=2), split).images.shape[1:] == (32, 32, 3)
-    with pytest.raises(MediaError, match="^a: picture 2 is 40x40 when scaled, the first 56x40; make the"):
+    with pytest.raises(MediaError, match=r"^a: picture 2 is 40x40 when scaled, the first 56x40; make the"):
         read_frames(ListEntry("a", num_frames=2), split, crop=False)
 
 

@@ -13,10 +13,12 @@ import pytest
 
 from videotag.engine.ensemble import Ensemble
 from videotag.errors import ConfigError
+from videotag.media.transforms import normalize
 from videotag.models import load_models, paddle
 from videotag.registry import get_model, list_models
 from videotag.runtime import backends, onnx_export
 from videotag.runtime.agreement import MAX_PROBABILITY_ERROR, relative_error, scores_of
+from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
 from videotag.runtime.backends import NOT_EXPORTABLE
 from videotag.runtime.networks import compile_network
 from videotag.runtime.onnx_export import ExportError
@@ -111,13 +113,19 @@ def test_every_backbone_gives_the_same_features_in_every_backend(name):
     entry = get_model(name)
     paddle.seed(0)
     model = entry.cls(entry.config())
-    network = TrainedNetwork(model, (Input("frames", (None, 3, 32, 32)),), ("features",), name, name)
-    x = {"frames": np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)}
-    expected, one = network.run_layers(x), {"frames": x["frames"][:1]}
+    model.eval()
+    normal = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    network = backbone_network(model, **normal, size_px=32, weights=["seed 0"], name=name)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    x = {FRAMES: frames}
+    with paddle.no_grad():
+        normalized = model(paddle.to_tensor(normalize(frames, **normal))).numpy()
+    assert relative_error({FEATURES: normalized}, network.run_layers(x)) < 1e-5
+    expected, one = network.run_layers(x), {FRAMES: frames[:1]}
     for backend in backends.BACKENDS:
         compiled = compile_network(network, backend=backend)
         assert relative_error(expected, compiled(x)) < 1e-5, backend
-        assert relative_error({"features": expected["features"][:1]}, compiled(one)) < 1e-5, backend
+        assert relative_error({FEATURES: expected[FEATURES][:1]}, compiled(one)) < 1e-5, backend
 
 
 def test_an_ensemble_runs_in_every_backend():

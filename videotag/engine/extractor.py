@@ -15,14 +15,12 @@ from videotag.datasets.videos import Frames
 from videotag.download import file_digest
 from videotag.engine.checkpoint import load_weights
 from videotag.errors import ConfigError
-from videotag.media.transforms import normalize
-from videotag.runtime.agreement import FEATURES
-from videotag.runtime.choice import SAMPLE_ROWS, ChosenNetwork, Wish, spread_rows
+from videotag.runtime import agreement
+from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
+from videotag.runtime.choice import ChosenNetwork, Wish
 from videotag.runtime.device import select_device
-from videotag.runtime.trained import Input, TrainedNetwork, network_digest
 
 FRAMES_PER_STEP = 8  # larger batches fall out of the CPU's caches and are slower
-_FRAMES, _FEATURES = "frames", "features"  # names of the backbone's input and output
 
 
 class FeatureExtractor:
@@ -47,19 +45,16 @@ class FeatureExtractor:
         load_weights(model, weights, config_name=config.entry.name, may_miss=may_miss)
         self._weights_sha256 = file_digest(weights)
         split = config.infer
-        size = split.target_size
-        trained = TrainedNetwork(
-            layer=model.backbone,
-            inputs=(Input(_FRAMES, (None, 3, size, size)),),
-            outputs=(_FEATURES,),
-            digest=network_digest(
-                model.backbone, weights=[self._weights_sha256], config=[config.model.backbone, size]
-            ),
+        self._trained = backbone_network(
+            model.backbone,
+            mean=config.model.image_mean,
+            std=config.model.image_std,
+            size_px=split.target_size,
+            weights=[self._weights_sha256],
             name=config.model.backbone,
         )
-        self._trained = trained
         self._wish = Wish(split.backend, split.precision, device)
-        self.network = ChosenNetwork(trained, self._wish, standard=FEATURES)
+        self.network = ChosenNetwork(self._trained, self._wish, standard=agreement.FEATURES)
         head = getattr(model, model.classifier)
         self._classifier = (head.weight.numpy(), head.bias.numpy())
         self.feature_dim: int = model.feature_dim
@@ -75,8 +70,7 @@ class FeatureExtractor:
 
     def settle(self, images: np.ndarray) -> None:
         """Chooses backend and precision, once, by images (K, H, W, 3) spread over a video."""
-        few = spread_rows({_FRAMES: images}, SAMPLE_ROWS)[_FRAMES]
-        self.network.settle({_FRAMES: self._normalized(few)})
+        self.network.settle({FRAMES: images})
 
     def keep_runtime(self, backend: str, precision: str) -> None:
         """Takes a choice that was made before, where the user asks for nothing else.
@@ -91,17 +85,14 @@ class FeatureExtractor:
         wish = self._wish
         try:
             kept = Wish(backend if wish.backend == "auto" else wish.backend, precision, wish.device)
-            self.network = ChosenNetwork(self._trained, kept, standard=FEATURES)
+            self.network = ChosenNetwork(self._trained, kept, standard=agreement.FEATURES)
         except ConfigError:
             kept = Wish(wish.backend, precision, wish.device)
-            self.network = ChosenNetwork(self._trained, kept, standard=FEATURES)
+            self.network = ChosenNetwork(self._trained, kept, standard=agreement.FEATURES)
 
     def _rows(self, images: np.ndarray) -> np.ndarray:
         """(K, D) of images (K, H, W, 3)."""
-        return self.network({_FRAMES: self._normalized(images)})[_FEATURES]
-
-    def _normalized(self, images: np.ndarray) -> np.ndarray:
-        return normalize(images, self.config.model.image_mean, self.config.model.image_std)
+        return self.network({FRAMES: images})[FEATURES]
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """The classifier's logits of features (T, D): (T, C)."""

@@ -39,7 +39,7 @@ class Input:
 
     name: str
     shape: tuple[int | None, ...]
-    dtype: Literal["float32", "bool"] = "float32"
+    dtype: Literal["float32", "bool", "uint8"] = "float32"
 
 
 @dataclass(frozen=True)
