@@ -186,12 +186,12 @@ class Runtime(Section):
     Attributes:
         backend: "paddle", "openvino" or "onnx"; "auto" takes the fastest that is installed and gives the same
             answers as the network's own layers.
-        precision: "f32" or "bf16"; "auto" takes bf16 where the CPU has instructions for it and the results
-            on the first data are close to those of f32.
+        precision: "f32", "bf16", or "f16" on a GPU; "auto" takes bf16 where the CPU has instructions for it
+            and the results on the first data are close to those of f32.
     """
 
     backend: Literal["auto", "paddle", "openvino", "onnx"] = "auto"
-    precision: Literal["auto", "f32", "bf16"] = "auto"
+    precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
 
 
 class InferSection(SplitSection, Runtime):

@@ -148,7 +148,8 @@ class Tagger:
             use_gpu: True, False or "auto"; the extractor config's value if not given.
             backend: of both stages, "auto", "paddle", "openvino" or "onnx"; INFER.backend of each config if
                 not given.
-            precision: of both stages, "auto", "f32" or "bf16"; INFER.precision of each config if not given.
+            precision: of both stages, "auto", "f32", "bf16" or "f16"; INFER.precision of each config if not
+                given.
             overrides: of the extractor's config, as load_config takes them.
             top_k: tags kept; the config's topk if not given.
             threshold: least probability of a tag.
@@ -189,7 +190,8 @@ class Tagger:
         Raises:
             MediaError: the file cannot be decoded.
         """
-        return self._tag_frames(str(path), read_frames(ListEntry(str(path)), self._extractor.config.infer))
+        frames = read_frames(ListEntry(str(path)), self._extractor.config.infer)
+        return self._tag_features(str(path), frames, self._extractor.features(frames))
 
     def tag_many(self, videos: Iterable[str | ListEntry]) -> Iterator[TagResult | MediaError]:
         """The result of every video in order, or why it has none; the next ones are decoded meanwhile.
@@ -199,22 +201,27 @@ class Tagger:
         split = self._extractor.config.infer
         stop = threading.Event()
 
-        def read(video: str | ListEntry) -> tuple[str, Frames | MediaError]:
+        def read(video: str | ListEntry) -> tuple[tuple[str, Frames | MediaError], Frames | None]:
             entry = video if isinstance(video, ListEntry) else ListEntry(video)
             try:
-                return entry.path, read_frames(entry, split, pool=pool, stop=stop)
+                frames = read_frames(entry, split, pool=pool, stop=stop)
             except MediaError as error:
-                return entry.path, error
+                return (entry.path, error), None
+            return (entry.path, frames), frames
 
         threads, ahead = split.videos_at_once, split.videos_ahead
         with DecodePool() as pool:
             results = prefetch(read, videos, num_threads=threads, ahead=ahead, stop=stop)
             with contextlib.closing(results):
-                for path, frames in results:
-                    yield frames if isinstance(frames, MediaError) else self._tag_frames(path, frames)
+                for (path, frames), features in self._extractor.features_of(results):
+                    if isinstance(frames, MediaError):
+                        yield frames
+                    else:
+                        assert features is not None
+                        yield self._tag_features(path, frames, features)
 
-    def _tag_frames(self, path: str, frames: Frames) -> TagResult:
-        features = self._extractor.features(frames)  # (T, D)
+    def _tag_features(self, path: str, frames: Frames, features: np.ndarray) -> TagResult:
+        """The result of a video with features (T, D)."""
         parts = [] if frames.covered_sec is None else self._parts(frames.covered_sec, len(features))
         pieces = [features] + [features[a:b] for a, b in parts]
         if self._predictor is None:

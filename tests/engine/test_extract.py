@@ -171,15 +171,15 @@ def test_nothing_half_written_is_left_when_a_run_breaks_off(extractor, work_dir,
     for entry in entries:
         make_video(work_dir / entry.path)
     calls = iter(range(9))
-    features = extractor.features
+    rows = extractor._rows
 
-    def fail_second(frames):
-        if next(calls) == 1:
+    def fail_second(images):
+        if next(calls) == 1:  # each video fits into one batch
             raise KeyboardInterrupt
-        return features(frames)
+        return rows(images)
 
     with monkeypatch.context() as patch:
-        patch.setattr(extractor, "features", fail_second)
+        patch.setattr(extractor, "_rows", fail_second)
         with pytest.raises(KeyboardInterrupt):
             run(extractor, entries, work_dir / "out")
     assert sorted(p.name for p in (work_dir / "out").iterdir()) == [LOCK_FILE, "0.npy", RUNTIME_FILE]

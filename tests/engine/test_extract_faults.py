@@ -176,14 +176,14 @@ def test_a_second_run_into_a_folder_is_refused(extract, noise_video, capsys):
 
 def fail_from_second(monkeypatch, prepare):
     """Calls `prepare` before the second video's features are made."""
-    features, calls = FeatureExtractor.features, iter(range(99))
+    rows, calls = FeatureExtractor._rows, iter(range(99))
 
-    def make(self, frames):
-        if next(calls) == 1:
+    def make(self, images):
+        if next(calls) == 1:  # a video of these tests fits into one batch
             prepare()
-        return features(self, frames)
+        return rows(self, images)
 
-    monkeypatch.setattr(FeatureExtractor, "features", make)
+    monkeypatch.setattr(FeatureExtractor, "_rows", make)
 
 
 def test_a_file_that_finds_no_room_ends_the_run_and_the_next_goes_on(

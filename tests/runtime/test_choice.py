@@ -47,6 +47,7 @@ def machine(monkeypatch, tmp_path):
         monkeypatch.setattr(choice, "compile_network", compile_network)
         monkeypatch.setattr(backends, "version", lambda name: "1.0" if name in installed else None)
         monkeypatch.setattr(backends, "bf16_instructions", lambda: bf16)
+        monkeypatch.setattr(backends, "gpu_capability", lambda: (8, 0))
         return compiled
 
     return make
@@ -161,9 +162,11 @@ def test_a_wish_that_cannot_be_had_is_found_at_once(machine):
 
 
 def test_on_a_gpu_paddle_runs_in_f32_unless_asked(machine, caplog):
-    compiled = machine(ALL | {"paddle": 1e-3, "paddle bf16": 0.0})  # an error as of TF32
+    errors = {"paddle": 1e-3, "paddle bf16": 0.0, "paddle f16": 0.0}  # the first as of TF32
+    compiled = machine(ALL | errors)
     assert settled(caplog, device="gpu")[0] == ("paddle", "f32")
     assert settled(caplog, device="gpu", precision="bf16")[0] == ("paddle", "bf16")
+    assert settled(caplog, device="gpu", precision="f16")[0] == ("paddle", "f16")
     assert {backend for backend, _ in compiled} == {"paddle"}
     assert "layer by layer" not in caplog.text
 

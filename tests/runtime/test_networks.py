@@ -16,7 +16,7 @@ from videotag.errors import ConfigError
 from videotag.media.transforms import normalize
 from videotag.models import load_models, paddle
 from videotag.registry import get_model, list_models
-from videotag.runtime import backends, onnx_export
+from videotag.runtime import backends, onnx_export, paddle_inference
 from videotag.runtime.agreement import MAX_PROBABILITY_ERROR, relative_error, scores_of
 from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
 from videotag.runtime.backends import NOT_EXPORTABLE
@@ -126,6 +126,32 @@ def test_every_backbone_gives_the_same_features_in_every_backend(name):
         compiled = compile_network(network, backend=backend)
         assert relative_error(expected, compiled(x)) < 1e-5, backend
         assert relative_error({FEATURES: expected[FEATURES][:1]}, compiled(one)) < 1e-5, backend
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("f32", "Float32"), ("bf16", "Bfloat16"), ("f16", "Half")])
+def test_on_a_gpu_inputs_are_copied_to_it_and_shared(monkeypatch, precision, wanted):
+    """Without a GPU: Paddle's CPU build runs the same calls in the CPU's memory."""
+    copied, asked = [], []
+
+    def to_gpu(array):
+        copied.append((array.dtype.name, array.shape))
+        return paddle.to_tensor(array)
+
+    class Config(paddle.inference.Config):
+        def enable_use_gpu(self, _, device_id, kind):
+            asked.append((device_id, kind.name))
+
+    monkeypatch.setattr(backends, "gpu_capability", lambda: (8, 0))
+    monkeypatch.setattr(paddle_inference, "_on_gpu", to_gpu)
+    monkeypatch.setattr(paddle.inference, "Config", Config)
+    network = trained(make_tagger("AttentionLSTM"), "AttentionLSTM")
+    compiled = compile_network(network, backend="paddle", precision=precision, device="gpu")
+    for lengths in ([5, 3, 1], [2]):
+        arrays = batch(lengths)
+        np.testing.assert_allclose(compiled(arrays)[LOGITS], network.run_layers(arrays)[LOGITS], atol=1e-5)
+    assert asked == [(0, wanted)]
+    expected = [("float32", (3, 5, 6)), ("float32", (3, 5, 3)), ("bool", (3, 5)), ("bool", (3, 5))]
+    assert copied[:4] == expected
 
 
 def test_an_ensemble_runs_in_every_backend():

@@ -99,8 +99,9 @@ def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--precision",
-        choices=("auto", "f32", "bf16"),
-        help="default: INFER.precision, auto: bf16 where this CPU gains by it and results stay close to f32",
+        choices=("auto", "f32", "bf16", "f16"),
+        help="default: INFER.precision, auto: bf16 where this CPU gains by it and results stay close to f32; "
+        "f16: on a GPU",
     )
 
 

@@ -69,18 +69,18 @@ def extract_list(
         settle_folder(extractor, save_dir, outputs.values(), first_images=first_images)
         failures = FailureList(save_dir)
         summary = Summary()
-        with contextlib.closing(_frames_of(once, outputs, extractor, pool)) as results:
-            for index, (entry, stamp, frames) in enumerate(track(results, "extract", len(once)), start=1):
-                if isinstance(frames, MediaError):
-                    summary.failed[entry.path] = str(frames)
-                    failures.add(entry.path, frames)
-                    logger.warning("failed: %s", frames)
+        with contextlib.closing(_frames_of(once, outputs, extractor, pool)) as read:
+            results = extractor.features_of(read)
+            for index, ((entry, stamp), features) in enumerate(track(results, "extract", len(once)), start=1):
+                if isinstance(stamp, MediaError):
+                    summary.failed[entry.path] = str(stamp)
+                    failures.add(entry.path, stamp)
+                    logger.warning("failed: %s", stamp)
                     continue
-                if frames is None:
+                if features is None:
                     summary.kept += 1
                 else:
-                    features = extractor.features(frames)
-                    stamp |= {"warning": frames.warning, "runtime": extractor.network.runtime}
+                    stamp["runtime"] = extractor.network.runtime
                     write_features(outputs[entry.path], features, stamp=stamp)
                     summary.written += 1
                 if stamp.get("warning"):
@@ -95,8 +95,8 @@ def extract_list(
     return summary
 
 
-#: A video, the stamp of its features, and its frames: None where the features are there already.
-_Read: TypeAlias = tuple[ListEntry, dict[str, Any], Frames | MediaError | None]
+#: A video with the stamp of its features, or why there are none; and its frames where they are needed.
+_Read: TypeAlias = tuple[tuple[ListEntry, dict[str, Any] | MediaError], Frames | None]
 
 
 def _frames_of(
@@ -111,10 +111,11 @@ def _frames_of(
             stamp = {**made_by, "input": _identity(entry)}
             found = _found_stamp(outputs[entry.path])
             if found and _made_as(found) == _made_as(stamp):
-                return entry, found, None
-            return entry, stamp, read_frames(entry, split, pool=pool, stop=stop)
+                return (entry, found), None
+            frames = read_frames(entry, split, pool=pool, stop=stop)
+            return (entry, {**stamp, "warning": frames.warning}), frames
         except MediaError as error:
-            return entry, {}, error
+            return (entry, error), None
 
     threads, ahead = split.videos_at_once, split.videos_ahead
     yield from prefetch(read, entries, num_threads=threads, ahead=ahead, stop=stop)

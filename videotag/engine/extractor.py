@@ -1,12 +1,13 @@
-"""One video -> features of its frames, by the backbone of an extractor.
+"""Frames of videos -> their features, by the backbone of an extractor.
 
 Shapes: T = seg_num frames of a video, K <= T of them distinct, D feature width, C classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,13 +15,16 @@ from videotag.config import Config
 from videotag.datasets.videos import Frames
 from videotag.download import file_digest
 from videotag.engine.checkpoint import load_weights
+from videotag.engine.frame_batches import rows_of_videos
 from videotag.errors import ConfigError
 from videotag.runtime import agreement
 from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
 from videotag.runtime.choice import ChosenNetwork, Wish
 from videotag.runtime.device import select_device
 
-FRAMES_PER_STEP = 8  # larger batches fall out of the CPU's caches and are slower
+#: On a CPU larger batches fall out of the caches and are slower; a GPU wants them large.
+FRAMES_PER_STEP = {"cpu": 8, "gpu": 64}
+Item = TypeVar("Item")
 
 
 class FeatureExtractor:
@@ -61,12 +65,35 @@ class FeatureExtractor:
 
     def features(self, frames: Frames) -> np.ndarray:
         """One row per sampled frame: (T, D) float32."""
+        ((_, features),) = self.features_of([(None, frames)])
+        assert features is not None
+        return features
+
+    def features_of(
+        self, videos: Iterable[tuple[Item, Frames | None]]
+    ) -> Iterator[tuple[Item, np.ndarray | None]]:
+        """The features (T, D) float32 of every video, in order; None of one without frames.
+
+        Args:
+            videos: anything, with its frames. On a GPU the frames of several videos share a batch, so that
+                more of them may be taken before a video's features come.
+        """
+        device = self._wish.device
+        rows_of = rows_of_videos(
+            (((item, frames), self._images(frames)) for item, frames in videos),
+            self._rows,
+            batch_size=FRAMES_PER_STEP[device],
+            across_videos=device == "gpu",
+        )
+        for (item, frames), rows in rows_of:
+            yield item, None if frames is None or rows is None else rows[frames.rows]
+
+    def _images(self, frames: Frames | None) -> np.ndarray | None:
+        """What the network is run on; it is settled by the first."""
+        if frames is None:
+            return None
         self.settle(frames.images)
-        rows = [
-            self._rows(frames.images[start : start + FRAMES_PER_STEP])
-            for start in range(0, len(frames.images), FRAMES_PER_STEP)
-        ]
-        return np.concatenate(rows)[frames.rows]
+        return frames.images
 
     def settle(self, images: np.ndarray) -> None:
         """Chooses backend and precision, once, by images (K, H, W, 3) spread over a video."""
@@ -80,7 +107,7 @@ class FeatureExtractor:
             precision: of the earlier choice.
 
         Raises:
-            DeviceError: this CPU cannot compute in that precision.
+            DeviceError: this device cannot compute in that precision.
         """
         wish = self._wish
         try:

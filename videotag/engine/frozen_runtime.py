@@ -21,7 +21,7 @@ from videotag.formats.features import read_stamp
 from videotag.runtime.backends import BACKENDS
 
 RUNTIME_FILE = "runtime.json"
-_PRECISIONS = ("f32", "bf16")
+_PRECISIONS = ("f32", "bf16", "f16")
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def settle_folder(
 
     Raises:
         ConfigError: another precision is asked for, or runtime.json is damaged.
-        DeviceError: the folder's is bf16, which this CPU cannot compute.
+        DeviceError: the folder's is one that this device cannot compute in.
         OutputError: runtime.json cannot be written.
     """
     path = save_dir / RUNTIME_FILE
@@ -69,7 +69,7 @@ def settle_folder(
         extractor.keep_runtime(frozen["backend"], kept)
     except DeviceError as error:
         raise DeviceError(
-            f"{save_dir}: its features are in {kept}, which this CPU has no instructions for; choose another "
+            f"{save_dir}: its features are in {kept}, which this device cannot compute in; choose another "
             "--save_dir"
         ) from error
     logger.info("%s: %s, as in its first run", save_dir, kept)

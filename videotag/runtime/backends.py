@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import paddle
 from paddle import nn
 
 from videotag.errors import ConfigError, DeviceError
@@ -31,21 +32,28 @@ class Backend:
     Attributes:
         packages: that must be installed, its own first.
         extra: of videotag, which brings them; None for what is always there.
-        precisions: that it computes in.
-        on_gpu: whether it can use a GPU.
+        precisions: that it computes in on a CPU.
+        on_gpu: that it computes in on a GPU; none if it cannot use one.
     """
 
     packages: tuple[str, ...]
     extra: str | None
     precisions: tuple[str, ...]
-    on_gpu: bool = False
+    on_gpu: tuple[str, ...] = ()
+
+    def precisions_on(self, device: str) -> tuple[str, ...]:
+        """What it computes in on "cpu" or "gpu"."""
+        return self.on_gpu if device == "gpu" else self.precisions
+
+
+BF16_CAPABILITY = (8, 0)  # compute capability of the first GPUs that multiply in bfloat16
 
 
 #: By name, in the order in which `auto` tries them for float32: the fastest first.
 BACKENDS = {
     "openvino": Backend(("openvino", "paddle2onnx"), "openvino", ("f32", "bf16")),
     "onnx": Backend(("onnxruntime", "paddle2onnx"), "onnx", ("f32",)),
-    "paddle": Backend(("paddlepaddle",), None, ("f32", "bf16"), on_gpu=True),
+    "paddle": Backend(("paddlepaddle",), None, ("f32", "bf16"), on_gpu=("f32", "bf16", "f16")),
 }
 
 #: Layer -> why no network that holds it can leave Paddle; it then runs layer by layer in the backend paddle.
@@ -100,18 +108,14 @@ def check_backend(name: str, precision: str, *, device: str = "cpu") -> None:
 
     Args:
         name: a backend, or "auto".
-        precision: "f32", "bf16" or "auto".
+        precision: "f32", "bf16", "f16" or "auto".
         device: "cpu" or "gpu".
 
     Raises:
         ConfigError: it is not installed, cannot compute so, or not on this device.
-        DeviceError: bf16 on a CPU without instructions for it.
+        DeviceError: bf16 on a device without instructions for it, or f16 on a CPU.
     """
-    if precision == "bf16" and device == "cpu" and bf16_instructions() is None:
-        raise DeviceError(
-            f"--precision=bf16: this CPU has neither {' nor '.join(_BF16_FLAGS)}; give --precision=f32, or "
-            "leave it out"
-        )
+    _check_device(precision, device)
     if name == "auto":
         return
     backend = BACKENDS[name]
@@ -122,19 +126,44 @@ def check_backend(name: str, precision: str, *, device: str = "cpu") -> None:
             f"--backend={name}: {' and '.join(backend.packages)} must be installed; run: {remedy(name)}, "
             "or leave --backend out"
         )
-    if precision != "auto" and precision not in backend.precisions:
-        able = [other for other, its in BACKENDS.items() if precision in its.precisions]
+    able = backend.precisions_on(device)
+    if precision != "auto" and precision not in able:
+        others = [other for other, its in BACKENDS.items() if precision in its.precisions_on(device)]
         raise ConfigError(
-            f"--backend={name} --precision={precision}: it computes in {', '.join(backend.precisions)} only; "
-            f"give --backend={' or '.join(able)}, or another precision"
+            f"--backend={name} --precision={precision}: it computes in {', '.join(able)} only; "
+            f"give --backend={' or '.join(others)}, or another precision"
         )
+
+
+def _check_device(precision: str, device: str) -> None:
+    """Whether a device computes in a precision."""
+    if device == "gpu":
+        found = gpu_capability() if precision == "bf16" else BF16_CAPABILITY
+        if found < BF16_CAPABILITY:
+            raise DeviceError(
+                f"--precision=bf16: this GPU is of compute capability {found[0]}.{found[1]}, bf16 needs "
+                f"{BF16_CAPABILITY[0]}.{BF16_CAPABILITY[1]}; give --precision=f16 or f32"
+            )
+    elif precision == "f16":
+        raise DeviceError("--precision=f16: on a GPU only; give --precision=f32 or bf16, or leave it out")
+    elif precision == "bf16" and bf16_instructions() is None:
+        raise DeviceError(
+            f"--precision=bf16: this CPU has neither {' nor '.join(_BF16_FLAGS)}; give --precision=f32, or "
+            "leave it out"
+        )
+
+
+def gpu_capability() -> tuple[int, int]:
+    """The compute capability of the GPU that Paddle uses."""
+    major, minor = paddle.device.cuda.get_device_capability()
+    return int(major), int(minor)
 
 
 def candidates(name: str, precision: str, *, device: str = "cpu") -> Iterator[str]:
     """The backends to try in turn for a precision: the one that was named, or all that are installed."""
     for other, backend in BACKENDS.items():
-        fits = precision in backend.precisions and (device == "cpu" or backend.on_gpu)
-        if fits and name in ("auto", other) and version(other) is not None:
+        able = precision in backend.precisions_on(device)
+        if able and name in ("auto", other) and version(other) is not None:
             yield other
 
 

@@ -34,7 +34,7 @@ class Wish:
 
     Attributes:
         backend: "paddle", "openvino", "onnx" or "auto".
-        precision: "f32", "bf16" or "auto".
+        precision: "f32", "bf16", "f16" (on a GPU) or "auto".
         device: "cpu" or "gpu".
     """
 
@@ -98,8 +98,9 @@ class ChosenNetwork:
         if self._network is not None:
             return
         sample = spread_rows(sample, SAMPLE_ROWS)
-        if self.wish.precision == "bf16":
-            self._network, why = self._in_bf16(sample)
+        if self.wish.precision in ("bf16", "f16"):
+            self.precision = self.wish.precision
+            self._network, why = self._in_half(sample)
         else:
             self.precision = "f32"
             self._network, why = self._in_f32(sample)
@@ -160,12 +161,12 @@ class ChosenNetwork:
             return f"f32, as bf16 is too far from it ({agreement.text})"
         return "f32, as no backend here is faster in bf16"
 
-    def _in_bf16(self, sample: Arrays) -> tuple[Network, str]:
-        """The network in bfloat16 as the user asked; a warning where it is far from float32."""
+    def _in_half(self, sample: Arrays) -> tuple[Network, str]:
+        """The network in 16 bits as the user asked; a warning where it is far from float32."""
         problems = []
-        for name in backends.candidates(self.wish.backend, "bf16", device=self.wish.device):
+        for name in backends.candidates(self.wish.backend, self.precision, device=self.wish.device):
             try:
-                network = self._compile(name, "bf16")
+                network = self._compile(name, self.precision)
             except ExportError as problem:
                 if self.wish.backend == name:
                     raise
@@ -175,9 +176,11 @@ class ChosenNetwork:
             few = spread_rows(sample, _REFERENCE_ROWS)
             agreement = self._standard.compare_bf16(self._trained.run_layers(few), network(few))
             if not agreement.ok:
-                logger.warning("%s in bf16 is far from f32 (%s)", self._trained.name, agreement.text)
+                logger.warning(
+                    "%s in %s is far from f32 (%s)", self._trained.name, self.precision, agreement.text
+                )
             return network, f"as asked for ({agreement.text})"
-        raise ExportError(f"--precision=bf16: {'; '.join(problems)}")
+        raise ExportError(f"--precision={self.precision}: {'; '.join(problems)}")
 
     def _compile(self, backend: str, precision: str) -> Network:
         return compile_network(self._trained, backend=backend, precision=precision, device=self.wish.device)
