@@ -10,16 +10,13 @@ import contextlib
 import logging
 import threading
 from collections.abc import Generator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
 from videotag.engine.extractor import FeatureExtractor
-from videotag.engine.frozen_runtime import settle_folder
+from videotag.engine.frozen_runtime import FolderRuntime
 from videotag.engine.outputs import Summary, input_identity, plan_outputs
 from videotag.errors import FeatureFileError, MediaError
 from videotag.failures import FailureList
@@ -28,9 +25,6 @@ from videotag.formats.features import read_stamp, write_features
 from videotag.formats.filelist import ListEntry, write_filelist
 from videotag.media.decode_pool import DecodePool
 from videotag.progress import track
-from videotag.runtime.choice import SAMPLE_ROWS
-
-_FIRST_TRIES = 8  # videos that may fail before precision is chosen without any
 
 logger = logging.getLogger(__name__)
 
@@ -65,27 +59,28 @@ def extract_list(
     folders = {entry.path for entry in once if entry.num_frames is not None}
     outputs = plan_outputs([entry.path for entry in once], save_dir, root, folders=folders)
     with folder_lock(save_dir), DecodePool() as pool:
-        first_images = partial(_first_images, once, extractor, pool)
-        settle_folder(extractor, save_dir, outputs.values(), first_images=first_images)
+        runtime = FolderRuntime(save_dir, outputs.values(), extractor)
         failures = FailureList(save_dir)
         summary = Summary()
         with contextlib.closing(_frames_of(once, outputs, extractor, pool)) as read:
             results = extractor.features_of(read)
-            for index, ((entry, stamp), features) in enumerate(track(results, "extract", len(once)), start=1):
-                if isinstance(stamp, MediaError):
-                    summary.failed[entry.path] = str(stamp)
-                    failures.add(entry.path, stamp)
-                    logger.warning("failed: %s", stamp)
+            for index, ((entry, facts), features) in enumerate(track(results, "extract", len(once)), start=1):
+                if isinstance(facts, MediaError):
+                    summary.failed[entry.path] = str(facts)
+                    failures.add(entry.path, facts)
+                    logger.warning("failed: %s", facts)
                     continue
                 if features is None:
                     summary.kept += 1
                 else:
-                    stamp["runtime"] = extractor.network.runtime
+                    runtime.keep(extractor.network)
+                    # The precision may have been chosen only now.
+                    stamp = {**extractor.stamp(), **facts, "runtime": extractor.network.runtime}
                     write_features(outputs[entry.path], features, stamp=stamp)
                     summary.written += 1
-                if stamp.get("warning"):
-                    summary.partial[entry.path] = stamp["warning"]
-                    logger.warning("in part: %s", stamp["warning"])
+                if facts.get("warning"):
+                    summary.partial[entry.path] = facts["warning"]
+                    logger.warning("in part: %s", facts["warning"])
                 if index % log_interval == 0:
                     logger.info("%d of %d: %s", index, len(once), outputs[entry.path])
         done = [ListEntry(str(outputs[e.path]), e.label_ids) for e in entries if e.path not in summary.failed]
@@ -95,7 +90,8 @@ def extract_list(
     return summary
 
 
-#: A video with the stamp of its features, or why there are none; and its frames where they are needed.
+#: A video, and its frames where they are needed, with what the stamp of its features says about it; or with
+#: the whole stamp of features that are there already; or with why there are none.
 _Read: TypeAlias = tuple[tuple[ListEntry, dict[str, Any] | MediaError], Frames | None]
 
 
@@ -108,28 +104,17 @@ def _frames_of(
 
     def read(entry: ListEntry) -> _Read:
         try:
-            stamp = {**made_by, "input": _identity(entry)}
+            facts = {"input": _identity(entry)}
             found = _found_stamp(outputs[entry.path])
-            if found and _made_as(found) == _made_as(stamp):
+            if found and _made_as(found) == _made_as(made_by | facts):
                 return (entry, found), None
             frames = read_frames(entry, split, pool=pool, stop=stop)
-            return (entry, {**stamp, "warning": frames.warning}), frames
+            return (entry, facts | {"warning": frames.warning}), frames
         except MediaError as error:
             return (entry, error), None
 
     threads, ahead = split.videos_at_once, split.videos_ahead
     yield from prefetch(read, entries, num_threads=threads, ahead=ahead, stop=stop)
-
-
-def _first_images(
-    entries: Sequence[ListEntry], extractor: FeatureExtractor, pool: DecodePool
-) -> np.ndarray | None:
-    """A few frames, spread over the first video that can be decoded."""
-    split = extractor.config.infer.model_copy(update={"seg_num": SAMPLE_ROWS})
-    for entry in entries[:_FIRST_TRIES]:
-        with contextlib.suppress(MediaError):
-            return read_frames(entry, split, pool=pool).images
-    return None
 
 
 def _made_as(stamp: dict[str, Any]) -> dict[str, Any]:

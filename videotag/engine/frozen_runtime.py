@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from videotag.atomic import write_text
 from videotag.engine.extractor import FeatureExtractor
 from videotag.errors import ConfigError, DeviceError, FeatureFileError
 from videotag.formats.features import read_stamp
 from videotag.runtime.backends import BACKENDS
+from videotag.runtime.choice import ChosenNetwork
 
 RUNTIME_FILE = "runtime.json"
 _PRECISIONS = ("f32", "bf16", "f16")
@@ -26,53 +25,51 @@ _PRECISIONS = ("f32", "bf16", "f16")
 logger = logging.getLogger(__name__)
 
 
-def settle_folder(
-    extractor: FeatureExtractor,
-    save_dir: Path,
-    outputs: Iterable[Path],
-    *,
-    first_images: Callable[[], np.ndarray | None],
-) -> None:
-    """Takes the precision that a folder's features have; in a new folder, chooses it and writes it down.
+class FolderRuntime:
+    """What a folder's features are made in: kept from its first run, or chosen in this one.
 
     Args:
-        extractor: is settled.
         save_dir: of the features.
         outputs: files of features that may be there from a run of an older version.
-        first_images: (K, H, W, 3) of the first video that can be decoded; None if there is none.
+        extractor: takes the precision that the features there have; if there are none, it chooses by the
+            first frames it sees.
 
     Raises:
         ConfigError: another precision is asked for, or runtime.json is damaged.
         DeviceError: the folder's is one that this device cannot compute in.
-        OutputError: runtime.json cannot be written.
     """
-    path = save_dir / RUNTIME_FILE
-    frozen = _read(path) or _of_stamps(outputs)
-    if frozen is None:
-        images = first_images()
-        if images is None:  # nothing to compare by
-            wished = extractor.network.wish.precision
-            extractor.keep_runtime("auto", "f32" if wished == "auto" else wished)
+
+    def __init__(self, save_dir: Path, outputs: Iterable[Path], extractor: FeatureExtractor) -> None:
+        self._path = save_dir / RUNTIME_FILE
+        frozen = _read(self._path) or _of_stamps(outputs)
+        self._is_kept = frozen is not None
+        if frozen is None:
             return
-        extractor.settle(images)
-        network = extractor.network
-        chosen = {"backend": network.backend, "precision": network.precision}
-        write_text(path, json.dumps(chosen, indent=2) + "\n")
-        return
-    asked, kept = extractor.network.wish, frozen["precision"]
-    if asked.precision not in ("auto", kept):
-        raise ConfigError(
-            f"{save_dir}: its features are in {kept}, and --precision={asked.precision} was asked for; leave "
-            "that out, or choose another --save_dir"
-        )
-    try:
-        extractor.keep_runtime(frozen["backend"], kept)
-    except DeviceError as error:
-        raise DeviceError(
-            f"{save_dir}: its features are in {kept}, which this device cannot compute in; choose another "
-            "--save_dir"
-        ) from error
-    logger.info("%s: %s, as in its first run", save_dir, kept)
+        asked, kept = extractor.network.wish, frozen["precision"]
+        if asked.precision not in ("auto", kept):
+            raise ConfigError(
+                f"{save_dir}: its features are in {kept}, and --precision={asked.precision} was asked for; "
+                "leave that out, or choose another --save_dir"
+            )
+        try:
+            extractor.keep_runtime(frozen["backend"], kept)
+        except DeviceError as error:
+            raise DeviceError(
+                f"{save_dir}: its features are in {kept}, which this device cannot compute in; choose "
+                "another --save_dir"
+            ) from error
+        logger.info("%s: %s, as in its first run", save_dir, kept)
+
+    def keep(self, network: ChosenNetwork) -> None:
+        """Writes down what was chosen, once, before the first features are written.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if not self._is_kept:
+            chosen = {"backend": network.backend, "precision": network.precision}
+            write_text(self._path, json.dumps(chosen, indent=2) + "\n")
+            self._is_kept = True
 
 
 def _read(path: Path) -> dict[str, Any] | None:
