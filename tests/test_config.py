@@ -99,15 +99,20 @@ def test_videotags_own_tsn_file_is_read_with_its_old_spellings(write):
 
 
 @pytest.mark.parametrize(
-    ("infer", "at_once", "ahead"),
+    ("cores", "infer", "at_once", "ahead"),
     [
-        ("{}", 1, 3),  # 1,024 frames hold three videos of 300
-        ("{batch_size: 128}", 3, 3),  # an old batch size does not fill the memory
-        ("{batch_size: 2, seg_num: 16, buf_size: 64}", 2, 4),
-        ("{seg_num: 5000}", 1, 1),
+        (7, "{}", 1, 3),  # 1,024 frames hold three videos of 300
+        (2, "{batch_size: 128}", 3, 3),  # an old batch size does not fill the memory
+        (2, "{batch_size: 2, seg_num: 16, buf_size: 64}", 2, 4),
+        (64, "{seg_num: 5000}", 1, 1),
+        (8, "{}", 2, 3),  # a video for every four cores
+        (8, "{batch_size: 3}", 3, 3),
     ],
 )
-def test_frames_that_wait_are_bounded_whatever_the_batch_size(write, infer, at_once, ahead):
+def test_frames_that_wait_are_bounded_whatever_the_batch_size(
+    write, monkeypatch, cores, infer, at_once, ahead
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
     split = load_config(write(f"MODEL: {{name: TSN}}\nINFER: {infer}\n")).infer
     assert (split.videos_at_once, split.videos_ahead) == (at_once, ahead)
 

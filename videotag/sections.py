@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from videotag.cores import num_cores
 from videotag.errors import ConfigError
 
 DEFAULT_MOMENTUM = 0.9
+_CORES_PER_VIDEO = 4  # one decoder hardly keeps more busy
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
@@ -140,7 +142,8 @@ class VideoSplitSection(SplitSection):
     """VALID, TEST or INFER of an extractor.
 
     Attributes:
-        batch_size: videos decoded at once, as far as buf_size holds their frames.
+        batch_size: videos decoded at once, as far as buf_size holds their frames; where there are more than
+            four cores for each, more.
         seg_num: frames sampled from each video.
         sampling: "uniform" covers the whole video evenly in time; "videotag" is the rule that old weights
             were trained with: it leaves out the end of most videos (up to half) and starts short ones again.
@@ -170,8 +173,8 @@ class VideoSplitSection(SplitSection):
 
     @property
     def videos_at_once(self) -> int:
-        """Videos decoded at the same time."""
-        return min(self.batch_size, self.videos_ahead)
+        """Videos decoded at the same time: batch_size, or more where there are cores for it."""
+        return min(max(self.batch_size, num_cores() // _CORES_PER_VIDEO), self.videos_ahead)
 
     @model_validator(mode="after")
     def _crop_fits(self) -> VideoSplitSection:
