@@ -145,7 +145,7 @@ def test_the_docs_name_what_cannot_be_exported_and_every_bound():
     page = (Path(__file__).resolve().parents[2] / "docs" / "runtimes.md").read_text(encoding="utf-8")
     table = page.split("## What cannot be exported")[1].split("## The cache")[0]
     rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
-    assert set(rows[2:]) == set(backends.NOT_EXPORTABLE), "behind the table's head"
+    assert set(rows[2:]) == set(backends.NOT_TRACEABLE), "behind the table's head"
     for name, backend in backends.BACKENDS.items():
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}`")]
         assert all(precision in row for precision in backend.precisions)

@@ -66,8 +66,8 @@ class AttentionLSTMConfig(TaggerModel):
 
     Attributes:
         variant: "standard"; "videotag", "paddlevideo" or "fluid_yt8m" (Paddle's static-graph samples on
-            YouTube-8M) for weights of these systems. "videotag" and "fluid_yt8m" have peepholes, run several
-            times slower, and scale their dropout while predicting.
+            YouTube-8M) for weights of these systems. "videotag" and "fluid_yt8m" have peepholes, and
+            scale their dropout while predicting.
         drop_rate: dropout on the LSTM's output.
         embedding_size: E.
         lstm_size: H.

@@ -111,7 +111,8 @@ class BiLSTM(nn.Layer):
 class PeepholeLSTM(nn.Layer):
     """LSTM whose gates also see the cell, as Paddle's old dynamic_lstm: x (N, T, D) -> (N, T, H) and the end.
 
-    Several times slower than nn.LSTM, being a loop over steps: it is here for weights that were trained so.
+    A loop over steps, which Paddle cannot trace: it is here for weights that were trained so. By way of ONNX
+    it runs as a Scan (videotag.runtime.peephole_scan).
     Columns of the gates stand in the order candidate, input, forget, output. bias_row (1, 7H) holds their
     biases and the peepholes of input, forget and output; VideoTag decays it, hence not named "bias".
     """

@@ -56,18 +56,26 @@ BACKENDS = {
     "paddle": Backend(("paddlepaddle",), None, ("f32", "bf16"), on_gpu=("f32", "bf16", "f16")),
 }
 
-#: Layer -> why no network that holds it can leave Paddle; it then runs layer by layer in the backend paddle.
-#: Layers of other projects say the same by an attribute `not_exportable`.
-NOT_EXPORTABLE = {
+#: Layer -> why no network that holds it can be traced by Paddle; in the backend paddle it then runs layer by
+#: layer. By way of ONNX these have another form (videotag.runtime.peephole_scan).
+NOT_TRACEABLE = {
     "PeepholeLSTM": "a loop over steps in Python, as old weights need it (MODEL.variant videotag and "
     "fluid_yt8m of AttentionLSTM), has no form for a number of steps that varies; Paddle's tracer aborts",
 }
 
 
-def obstacle(layer: nn.Layer) -> str | None:
-    """Why a network cannot be exported; None if nothing is known against it."""
+def obstacle(layer: nn.Layer, *, in_onnx: bool = False) -> str | None:
+    """Why a network cannot be exported; None if nothing is known against it.
+
+    Layers of other projects say so themselves, by an attribute `not_exportable` with the reason.
+
+    Args:
+        layer: the network.
+        in_onnx: by way of ONNX, which holds some layers that Paddle cannot trace.
+    """
     for part in layer.sublayers(include_self=True):
-        if reason := NOT_EXPORTABLE.get(type(part).__name__) or getattr(part, "not_exportable", None):
+        known = None if in_onnx else NOT_TRACEABLE.get(type(part).__name__)
+        if reason := known or getattr(part, "not_exportable", None):
             return f"{type(part).__name__}: {reason}"
     return None
 

@@ -23,6 +23,7 @@ from paddle.static import InputSpec
 from videotag.errors import ConfigError
 from videotag.runtime.backends import converter_version, obstacle
 from videotag.runtime.network_cache import cached_bytes
+from videotag.runtime.peephole_scan import stand_ins, with_scans
 from videotag.runtime.trained import TrainedNetwork
 
 OPSET = 18  # up to 17, OpenVINO takes ReduceLogSumExp over all axes
@@ -73,7 +74,7 @@ def onnx_model(trained: TrainedNetwork) -> bytes:
     Raises:
         ExportError: it cannot be exported; the text says why.
     """
-    if reason := obstacle(trained.layer):
+    if reason := obstacle(trained.layer, in_onnx=True):
         raise ExportError(f"{trained.name}: cannot be exported: {reason}; give --backend=paddle")
     return cached_bytes(onnx_parts(trained), "network.onnx", lambda: _convert(trained))
 
@@ -86,7 +87,8 @@ def onnx_parts(trained: TrainedNetwork) -> dict[str, object]:
 
 def _convert(trained: TrainedNetwork) -> bytes:
     with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
-        prefix, output = save_program(trained, Path(folder)), Path(folder) / "network.onnx"
+        with stand_ins(trained.layer) as replaced:
+            prefix, output = save_program(trained, Path(folder)), Path(folder) / "network.onnx"
         command = [sys.executable, "-c", _CHILD, _converter_library(), str(prefix), str(output), str(OPSET)]
         try:
             done = subprocess.run(
@@ -107,7 +109,10 @@ def _convert(trained: TrainedNetwork) -> bytes:
             raise ExportError(
                 f"{trained.name}: paddle2onnx cannot convert it ({why}{said}); give --backend=paddle"
             )
-        return output.read_bytes()
+        try:
+            return with_scans(output.read_bytes(), replaced)
+        except LookupError as error:
+            raise ExportError(f"{trained.name}: {error}; give --backend=paddle") from error
 
 
 def _converter_library() -> str:
