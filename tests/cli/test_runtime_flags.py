@@ -1,4 +1,4 @@
-"""--backend and --precision of predict, extract and tag."""
+"""--backend and --precision of predict, extract, eval and tag."""
 
 from __future__ import annotations
 
@@ -44,13 +44,25 @@ def test_predict_says_the_same_in_every_backend(trained, capsys):
     np.testing.assert_allclose(predicted("--backend=auto", "--precision=auto"), expected, atol=1e-3)
 
 
-def test_a_wish_that_cannot_be_had_ends_before_work(trained, capsys, monkeypatch):
-    assert main(["predict", "--weights=ck", "--backend=onnx", "--precision=bf16", "--save_dir=no"]) == 2
-    assert not Path("no/predictions.json").exists()
+def test_eval_measures_the_same_in_every_backend(trained, capsys):
+    def measured(*flags):
+        assert main(["eval", "--weights=ck", "--save_dir=ev", "--json", *flags]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    expected = measured("--backend=paddle")
+    for backend in ("openvino", "onnx"):
+        assert measured(f"--backend={backend}") == pytest.approx(expected, abs=1e-5)
+    assert measured("--backend=auto", "--precision=f32") == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("command", ["predict", "eval"])
+def test_a_wish_that_cannot_be_had_ends_before_work(trained, capsys, monkeypatch, command):
+    assert main([command, "--weights=ck", "--backend=onnx", "--precision=bf16", "--save_dir=no"]) == 2
+    assert not any(Path("no").glob("*.json"))
     real = backends.version
     monkeypatch.setattr(backends, "version", lambda name: None if name == "openvino" else real(name))
     capsys.readouterr()
-    assert main(["predict", "--weights=ck", "--backend=openvino", "--save_dir=no"]) == 2
+    assert main([command, "--weights=ck", "--backend=openvino", "--save_dir=no"]) == 2
     assert "run: pip install 'videotag[openvino]'" in capsys.readouterr().err
 
 

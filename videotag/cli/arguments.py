@@ -90,8 +90,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
-    """--backend and --precision: where and how exactly networks run."""
+def add_runtime_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    auto_precision: str = "bf16 where this CPU gains by it and results stay close to f32",
+) -> None:
+    """--backend and --precision: where and how exactly networks run.
+
+    Args:
+        parser: of the command.
+        auto_precision: what the command takes by itself, for the help.
+    """
     parser.add_argument(
         "--backend",
         choices=("auto", "paddle", "openvino", "onnx"),
@@ -100,8 +109,7 @@ def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=("auto", "f32", "bf16", "f16"),
-        help="default: INFER.precision, auto: bf16 where this CPU gains by it and results stay close to f32; "
-        "f16: on a GPU",
+        help=f"default: INFER.precision, auto: {auto_precision}; f16: on a GPU",
     )
 
 

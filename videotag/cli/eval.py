@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--filelist", help="a labelled list in place of TEST.filelist")
     parser.add_argument("--batch_size", type=arguments.natural)
+    arguments.add_runtime_arguments(parser, auto_precision="f32, as metrics are compared with each other")
     parser.add_argument("--save_dir", default="./data/evaluate_results", help="default: %(default)s")
     parser.add_argument(
         "--log_interval", type=arguments.natural, default=1, help="batches between log lines (default: 1)"
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes metrics.json and per_class.csv to SAVE_DIR, the report if asked for, and prints the metrics."""
     from videotag.atomic import check_writable, write_text
     from videotag.engine.data import evaluation_batches
-    from videotag.engine.ensemble import load_members
+    from videotag.engine.eval_network import load_eval_network
     from videotag.engine.evaluate import evaluate
     from videotag.engine.parallel import gathered, is_main
     from videotag.eval_report import write_eval_report, write_per_class
@@ -90,7 +91,11 @@ def run(args: argparse.Namespace) -> int:
     _check_report_flags(args)
     arguments.join_processes()
     found = arguments.find_checkpoints(args.weights)
-    flags = {"TEST.batch_size": args.batch_size, "TEST.filelist": args.filelist}
+    flags = {
+        "TEST.batch_size": args.batch_size,
+        "TEST.filelist": args.filelist,
+        **arguments.runtime_flags(args),
+    }
     members = arguments.read_members(args, flags, found)
     config, weights = members[0].config, members[0].weights
     dataset = _dataset(config)
@@ -101,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     check_writable(save_dir)
     if args.report:
         check_writable(Path(args.report).parent)
-    model = load_members(members, config_name=args.config)
+    model = load_eval_network(members, config_name=args.config)
     class_names = class_names or _class_names(args, config, weights)
     failed: list[str] = []
     batches = evaluation_batches(dataset, config.test, on_error=lambda _, error: failed.append(str(error)))

@@ -144,16 +144,23 @@ def load_members(
     return model
 
 
-def load_network(members: Sequence[Member], *, config_name: str | None = None) -> ChosenNetwork:
+def load_network(
+    members: Sequence[Member], *, config_name: str | None = None, wish: Wish | None = None
+) -> ChosenNetwork:
     """The network of load_members, to be run where the first member's INFER section says.
+
+    Args:
+        members: one or more that fit, see check_members.
+        config_name: see load_members.
+        wish: in place of the INFER section's.
 
     Raises:
         WeightsError: as load_members.
         ConfigError, DeviceError: backend or precision cannot be had.
     """
     first = members[0].config
-    device = select_device(first.train.use_gpu)
-    wish = Wish(first.infer.backend, first.infer.precision, device)
+    if wish is None:
+        wish = Wish(first.infer.backend, first.infer.precision, select_device(first.train.use_gpu))
     wish.check()
     trained = tagger_network(
         load_members(members, config_name=config_name),

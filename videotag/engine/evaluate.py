@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import paddle
@@ -16,6 +16,9 @@ from videotag.engine.parallel import from_main, gathered, rank
 from videotag.formats.yt8m_records import DEQUANTIZE_BIAS, DEQUANTIZE_SCALE
 from videotag.metrics import SingleLabelMetrics, TaggingMetrics
 from videotag.registry import Task
+
+#: A network that runs elsewhere than in its layers: a batch's inputs -> logits (N, C).
+LogitsOf: TypeAlias = Callable[[tuple[Any, ...]], np.ndarray]
 
 #: What chooses the best epoch of a task.
 BEST_METRIC = {"multi_label": "gap", "single_label": "top1"}
@@ -32,7 +35,7 @@ class Observer(Protocol):
 
 
 def evaluate(
-    model: nn.Layer,
+    model: nn.Layer | LogitsOf,
     batches: Iterable[Batch],
     *,
     task: Task = "multi_label",
@@ -41,7 +44,7 @@ def evaluate(
     """Metrics of a model, exact over all batches; of several processes, over those of all.
 
     Args:
-        model: a batch's inputs -> logits (N, C); it is switched to evaluation.
+        model: a batch's inputs -> logits (N, C); layers are switched to evaluation.
         batches: every video once.
         task: of the model.
         observers: each is given every batch.
@@ -50,12 +53,16 @@ def evaluate(
         hit_at_one, perr, gap, mean_ap, or top1 and top5 of a single-label task, in [0, 1]; loss, the mean
         over videos; num_videos; num_without_labels.
     """
-    model.eval()
+    if isinstance(model, nn.Layer):
+        model.eval()
     metrics: Any = TaggingMetrics() if task == "multi_label" else SingleLabelMetrics()
     loss = 0.0
     with paddle.no_grad():
         for batch in batches:
-            logits = model(*to_tensors(batch.inputs))
+            if isinstance(model, nn.Layer):
+                logits = model(*to_tensors(batch.inputs))
+            else:
+                logits = paddle.to_tensor(model(batch.inputs))
             loss += task_loss(task, logits, paddle.to_tensor(batch.labels), "sum").item()
             scores = task_scores(task, logits).numpy()
             metrics.update(scores, batch.labels)

@@ -1,6 +1,6 @@
-"""Backbones as networks of decoded frames: bytes in, features out, the normalisation being a part of them.
+"""Backbones as networks of frames: of normalised ones, or of decoded bytes that they normalise themselves.
 
-So a frame goes from the decoder to the network as it is, a quarter of the size of its numbers.
+As bytes a frame goes from the decoder to the network as it is, a quarter of the size of its numbers.
 Shapes: B frames, H height, W width, D feature width.
 """
 
@@ -42,6 +42,26 @@ def backbone_network(
         inputs=(Input(FRAMES, (None, size_px, size_px, 3), "uint8"),),
         outputs=(FEATURES,),
         digest=network_digest(backbone, weights=weights, config=[name, size_px, list(mean), list(std)]),
+        name=name,
+    )
+
+
+def normalized_network(
+    backbone: nn.Layer, *, size_px: int, weights: Sequence[str], name: str
+) -> TrainedNetwork:
+    """A backbone as it is, ready for any backend: float32 (B, 3, H, W) -> (B, D).
+
+    Args:
+        backbone: of normalised frames.
+        size_px: H and W.
+        weights: digests of its weight files.
+        name: of the model, for texts.
+    """
+    return TrainedNetwork(
+        layer=backbone,
+        inputs=(Input(FRAMES, (None, 3, size_px, size_px)),),
+        outputs=(FEATURES,),
+        digest=network_digest(backbone, weights=weights, config=[name, size_px]),
         name=name,
     )
 
