@@ -69,7 +69,8 @@ class Layers:
         times: dict[str, list[float]] = defaultdict(list)
         for _ in range(runs):
             self._request.infer([self._frames])
-            counts, spent = by_kind(self._request.get_profiling_info())
+            ran, spent = by_kind(self._request.get_profiling_info())
+            counts |= {kind: max(count, counts.get(kind, 0)) for kind, count in ran.items()}
             for kind, milliseconds in spent.items():
                 times[kind].append(milliseconds / len(self._frames))
         kinds = [(kind, counts[kind], times[kind]) for kind in times]

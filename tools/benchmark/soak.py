@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from process_memory import family
+from process_family import family
 
 from videotag.config import load_config
 from videotag.datasets.records import RecordFiles

@@ -1,7 +1,8 @@
-"""Memory of a process and all below it, as Linux tells it."""
+"""Memory and processor time of a process and all below it, as Linux tells them."""
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -27,6 +28,16 @@ def pss_mb(pid: int) -> float:
         return 0.0
     found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
     return int(found[1]) / 1e3 if found else 0.0
+
+
+def cpu_sec(pid: int) -> float:
+    """Processor time that a process has used, with that of children that have ended; 0 if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0
+    ticks = text.rpartition(")")[2].split()[11:15]  # behind the name, which may hold anything
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_family_mb(pid: int, work: Callable[[], object]) -> float:
