@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -13,10 +14,10 @@ SAMPLE_SEC = 0.1
 
 def family(pid: int) -> list[int]:
     """A process and all below it."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
-    except OSError:
-        return [pid]
+    children: list[str] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):  # of each thread, those that it has started
+        with contextlib.suppress(OSError):  # the thread has ended
+            children += path.read_text(encoding="utf-8").split()
     return [pid, *(each for child in children for each in family(int(child)))]
 
 
