@@ -20,6 +20,7 @@ import bench
 import bench_clips
 import bench_decode
 import bench_extraction
+import bench_functions
 import bench_metrics
 import bench_profile
 import bench_records
@@ -151,7 +152,7 @@ def test_the_driver_writes_a_table_and_numbers_that_agree_with_the_rounds(fakes,
     assert text.endswith(f"{END}\nrest\n")
     assert "| a clip, seconds | the classic way | 7.5 | 1 |  |\n" in text
     assert "|  | videotag | 3 | 2.5 | at least 2: met |\n" in text  # of 3 and 2
-    assert "| memory, MB | videotag | 2,000 |  | at most 1500: missed |\n" in text
+    assert "| memory, MB | videotag | 2,000 | at most 1500: missed |\n" in text
     assert "### Empty\nNothing is installed.\n" in text
     found = json.loads(Path("docs/performance.json").read_text(encoding="utf-8"))
     assert list(found["parts"]) == ["fast", "empty", "last"]
@@ -417,9 +418,40 @@ def test_records_are_read_on_one_core_which_comes_back(tmp_path):
     assert os.sched_getaffinity(0) == cores
 
 
+def test_samples_are_counted_by_the_innermost_function():
+    decoder = (
+        'process 1:"python x";process 2:"python -c from videotag.media.decode_pool import serve; serve()";'
+    )
+    samples = [
+        'process 1:"python x";<module> (bench_child.py:1);infer (openvino/_ov_api.py:202) 6',
+        'process 1:"python x";<module> (bench_child.py:1);infer (openvino/_ov_api.py:9) 1',
+        f"{decoder}serve (videotag/media/decode_pool.py:2);decode (videotag/media/container.py:7) 2",
+        f"{decoder}_find_and_load (<frozen importlib._bootstrap>:1);f (<frozen importlib._bootstrap>:2) 1",
+    ]
+    shares = dict(bench_functions.shares_of("\n".join(samples)))
+    assert shares == {
+        "infer (_ov_api.py), in the process": 70.0,
+        "decode (container.py), in a decoder": 20.0,
+        "importing modules, in a decoder": 10.0,
+    }
+    many = "\n".join(f"f{index} (a.py:1) {1 if index else 11}" for index in range(10))
+    shares = bench_functions.shares_of(many)
+    assert (len(shares), shares[0], shares[-1]) == (9, ("f0 (a.py), in the process", 55.0), ("others", 10.0))
+
+
+def test_a_profile_without_its_tool_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_functions, "py_spy", lambda: None)
+    part = bench_functions.run(Options(tmp_path))
+    assert (part.lines, part.notes) == ([], ["py-spy is not installed; pip install 'videotag[bench]'."])
+    monkeypatch.setattr("videotag.runtime.backends.version", lambda name: None)
+    part = bench_profile.run(Options(tmp_path))
+    assert (part.lines, part.notes) == ([], ["OpenVINO is not installed; pip install 'videotag[openvino]'."])
+
+
 def test_layers_are_summed_by_kind_and_small_kinds_are_put_together():
     def layer(kind, microseconds):
-        return SimpleNamespace(node_type=kind, real_time=timedelta(microseconds=microseconds))
+        time = timedelta(microseconds=microseconds)
+        return SimpleNamespace(node_type=kind, exec_type="jit", real_time=time)
 
     layers = [
         layer("Convolution", 2000),
@@ -428,8 +460,8 @@ def test_layers_are_summed_by_kind_and_small_kinds_are_put_together():
         layer("Parameter", 0),
     ]
     counts, spent = bench_profile.by_kind(layers)
-    assert counts == {"Convolution": 2, "Pooling": 1}
-    assert spent == {"Convolution": pytest.approx(5.0), "Pooling": pytest.approx(0.5)}
+    assert counts == {"Convolution, jit": 2, "Pooling, jit": 1}
+    assert spent == {"Convolution, jit": pytest.approx(5.0), "Pooling, jit": pytest.approx(0.5)}
     kinds = [("Convolution", 2, [5.0, 5.0]), ("Pooling", 1, [0.01, 0.01]), ("Reorder", 3, [0.02, 0.01])]
     assert bench_profile.folded(kinds) == [
         ("Convolution", 2, [5.0, 5.0]),

@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import bench_decode
 import bench_extraction
+import bench_functions
 import bench_metrics
 import bench_profile
 import bench_records
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "extraction": bench_extraction.run,  # first: it empties the cache, which the others then find filled
     "decode": bench_decode.run,
     "stage_one": bench_stage_one.run,
+    "functions": bench_functions.run,
     "profile": bench_profile.run,
     "stage_two": bench_stage_two.run,
     "training": bench_training.run,

@@ -1,4 +1,4 @@
-"""Part of the benchmark: where the slowest part's time goes, ResNet-101 in OpenVINO by kind of layer."""
+"""Part of the benchmark: where ResNet-101's time goes, by kind of layer, as OpenVINO counts it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ def run(options: Options) -> Part:
         with options.child(spec, weights=weights, precision=precision, batch=FRAMES_PER_STEP) as child:
             found = child.measure(runs=runs)
         rounds = {f"{kind} ({count})": times for kind, count, times in found["kinds"]}
-        part.lines.append(Line(f"{precision}: milliseconds of a frame", "by kind (layers)", rounds))
-    part.notes.append("Reorder is copying between memory layouts, or from one number format to the other.")
+        part.lines.append(Line(f"{precision}, by kind (layers)", "ms of a frame", rounds))
+    part.notes.append(
+        "Reorder copies between memory layouts and number formats; 1x1 are convolutions of one pixel."
+    )
     options.say("profile")
     return part
 
@@ -78,14 +80,15 @@ class Layers:
 
 
 def by_kind(layers: Any) -> tuple[dict[str, int], dict[str, float]]:
-    """Number and milliseconds of the layers of each kind that ran."""
+    """Number and milliseconds of the layers that ran, by their type and the kernel that they ran in."""
     counts: dict[str, int] = defaultdict(int)
     spent: dict[str, float] = defaultdict(float)
     for layer in layers:
         milliseconds = layer.real_time.total_seconds() * 1e3
         if milliseconds:
-            counts[layer.node_type] += 1
-            spent[layer.node_type] += milliseconds
+            kind = f"{layer.node_type}, {layer.exec_type}"
+            counts[kind] += 1
+            spent[kind] += milliseconds
     return dict(counts), dict(spent)
 
 

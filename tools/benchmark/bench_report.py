@@ -182,15 +182,23 @@ def markdown(results: dict[str, Any]) -> str:
 def _table(lines: Sequence[dict[str, Any]]) -> list[str]:
     if not lines:
         return []
-    rows = ["| what | by | median | times as fast | goal |", "|---|---|---:|---:|---|"]
+    compared, with_goals = any(line["reference"] for line in lines), any(line["goals"] for line in lines)
+    head = [
+        "what",
+        "by",
+        "median",
+        *(["times as fast"] if compared else []),
+        *(["goal"] if with_goals else []),
+    ]
+    rows = [head, ["---", "---", "---:", *(["---:"] if compared else []), *(["---"] if with_goals else [])]]
     for line in lines:
         what = f"{line['what']}, {line['unit']}"
         for name, median in line["medians"].items():
-            rows.append(
-                f"| {what} | {name} | {shown(median)} | {_compared(line, name)} | {_goal(line, name)} |"
-            )
+            row = [what, name, shown(median)]
+            row += [_compared(line, name)] if compared else []
+            rows.append(row + ([_goal(line, name)] if with_goals else []))
             what = ""
-    return rows
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def _compared(line: dict[str, Any], name: str) -> str:
