@@ -425,6 +425,7 @@ def test_samples_are_counted_by_the_innermost_function():
     samples = [
         'process 1:"python x";<module> (bench_child.py:1);infer (openvino/_ov_api.py:202) 6',
         'process 1:"python x";<module> (bench_child.py:1);infer (openvino/_ov_api.py:9) 1',
+        f"{decoder}_receive (videotag/media/decode_pool.py:264) 40",  # waits
         f"{decoder}serve (videotag/media/decode_pool.py:2);decode (videotag/media/container.py:7) 2",
         f"{decoder}_find_and_load (<frozen importlib._bootstrap>:1);f (<frozen importlib._bootstrap>:2) 1",
     ]

@@ -72,8 +72,8 @@ def run(options: Options) -> Part:
             part.lines += _long_lines(children[AUTO], options)
     part.lines.append(Line("From starting Python to the first video's features", "seconds", starts))
     part.notes += [
-        f"A run takes the clips {_COPIES} times, the classic way once; numbers are per video. The quotient "
-        "is what a run takes by what its parts take alone; below 1 they overlap.",
+        f"A run takes the clips {_COPIES} times, the classic way and f32 once; numbers are per video. The "
+        "quotient is what a run takes by what its parts take alone; below 1 they overlap.",
         "Memory is that of all processes together (PSS). The goals of the ratios are for two cores with AMX.",
     ]
     return part
@@ -105,12 +105,14 @@ def _lines(
         if CLASSIC in children:
             given = {"paths": list(paths), "num_frames": num_frames}
             measures = {CLASSIC: partial(_classic_seconds, children[CLASSIC], folder, given), **measures}
+        few = many[: len(paths)]
+        measures[F32] = measures_of({F32: children[F32]}, "seconds", paths=few)[F32]
         measures[AUTO] = partial(_seconds_and_cpu, children[AUTO], many, spent)
         rounds = take_turns(measures, options.num_rounds(cheap=False))
         options.say(f"extraction {text}")
         memory = {
-            name: [peak_family_mb(children[name].pid, partial(children[name].measure, paths=many))]
-            for name in (AUTO, F32)
+            name: [peak_family_mb(children[name].pid, partial(children[name].measure, paths=taken))]
+            for name, taken in ((AUTO, many), (F32, few))
         }
     whole = {name: rounds[name] for name in (CLASSIC, AUTO, F32, DECODE, NETWORK) if name in rounds}
     return [

@@ -22,6 +22,11 @@ _VIDEOS = 4
 _FLAGS = ("--subprocesses", "--format=raw", "--rate=100", "--duration=3600")
 _SHOWN = 8  # functions; the others are put together
 _DECODER = "videotag.media.decode_pool import serve"  # of a decoder's command line
+#: Functions that do nothing but wait for another thread or process; py-spy takes some of that for work.
+_WAITING = {
+    *("_receive (decode_pool.py)", "serve (decode_pool.py)", "_worker (thread.py)"),
+    *("_Child._wait (decode_pool.py)", "Condition.wait (threading.py)", "_answers (bench_child.py)"),
+}
 _TIMEOUT_SEC = 60
 
 
@@ -80,6 +85,8 @@ def shares_of(samples: str) -> list[tuple[str, float]]:
     counts: Counter[str] = Counter()
     for line in samples.splitlines():
         stack, _, count = line.rpartition(" ")
+        if function_of(stack) in _WAITING:
+            continue
         place = "a decoder" if _DECODER in stack else "the process"
         counts[f"{function_of(stack)}, in {place}"] += int(count)
     total = counts.total() or 1
