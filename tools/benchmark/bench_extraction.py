@@ -30,7 +30,7 @@ COLD, WARM = "first start", "start with what was compiled"
 LEAST_RATIO = {"640x360": 20.0, "1280x720": 16.0}
 MOST_QUOTIENT, MOST_MEMORY_MB = 1.15, 1500.0
 _MAIN, _BELOW = "in its process", "in its decoders"
-_COPIES = 3  # of every clip, so that a run has a middle between its beginning and its end
+_COPIES = 2  # of every clip: a run has a middle, where both of its halves are at work
 _HOUR_SEC = 3600
 
 

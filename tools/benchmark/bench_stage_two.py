@@ -16,7 +16,7 @@ from bench_report import Line, Part, take_turns
 
 CONFIG = "configs/attention_lstm.yaml"
 NUM_STEPS = 300
-VIDEOS, QUICK_VIDEOS = 32, 4
+VIDEOS, QUICK_VIDEOS = 16, 4
 LAYERS = "the layers one by one, f32"
 LEAST_RATIO = 5.0
 
