@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check install clean
+.PHONY: demo test check bench bench-quick install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py
@@ -17,6 +17,14 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
+# 25 minutes on two cores that nothing else uses; writes docs/performance.md and docs/performance.json.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python tools/benchmark/bench.py
+
+# The same in small, under 3 minutes; writes into data/bench.
+bench-quick: $(VENV)/.installed-bench
+	$(BIN)/python tools/benchmark/bench.py --quick
+
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -25,5 +33,9 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e '.[dev,bench]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist data/demo
+	rm -rf $(VENV) build dist data/demo data/bench

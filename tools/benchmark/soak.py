@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from process_family import family
 
 from videotag.config import load_config
 from videotag.datasets.records import RecordFiles
@@ -177,15 +178,6 @@ def anon_mb(pid: int | str) -> float:
     except OSError:
         return 0.0
     return int(found[1]) / 1e3 if found else 0.0
-
-
-def family(pid: int) -> list[int]:
-    """A process and all below it."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
-    except OSError:
-        return [pid]
-    return [pid, *(each for child in children for each in family(int(child)))]
 
 
 if __name__ == "__main__":

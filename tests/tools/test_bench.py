@@ -1,0 +1,470 @@
+"""The benchmark writes what it measured, and its contestants do the same work. No test looks at times."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "benchmark"))
+import bench
+import bench_clips
+import bench_decode
+import bench_extraction
+import bench_functions
+import bench_metrics
+import bench_profile
+import bench_records
+import bench_stage_one
+import bench_stage_two
+import bench_training
+import classic
+import process_family
+from bench_child import BenchError, Child
+from bench_machine import describe_machine, machine_lines
+from bench_options import CLASSIC, Options, clips_of
+from bench_report import BEGIN, END, Line, Part, between_marks, read_results, shown, take_turns
+
+from videotag.errors import ConfigError, VideotagError
+from videotag.media.video import FrameReader, probe
+from videotag.metrics import TaggingMetrics
+
+TINY = bench_clips.ClipKind(64, 48, 1, 100)
+TSN_YAML = """
+MODEL: {name: TSN, num_layers: 18, num_classes: 3}
+INFER: {seg_num: 4, short_size: 40, target_size: 32, backend: paddle}
+"""
+TAGGER_YAML = """
+MODEL: {name: AttentionLSTM, feature_dims: [5], num_classes: 4, embedding_size: 6, lstm_size: 3,
+        fc_sizes: [8, 7]}
+"""
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """A clip of 25 frames."""
+    return bench_clips.clip(TINY, tmp_path_factory.mktemp("clips"))
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_ratios_are_the_medians_of_the_rounds_ratios_by_hand():
+    rounds = {"old": [10.0, 40.0, 12.0], "new": [2.0, 5.0, 4.0]}
+    line = Line("x", "seconds", rounds, reference="old")
+    assert line.medians() == {"old": 12.0, "new": 4.0}
+    assert line.ratios() == {"new": 5.0}  # of 5, 8 and 3
+    line = Line("x", "frames/s", rounds, reference="old", more_is_better=True)
+    assert line.ratios() == {"new": 0.2}  # of 0.2, 0.125 and 1/3
+
+
+@pytest.mark.parametrize(
+    ("line", "met"),
+    [
+        (Line("", "s", {"old": [8.0], "new": [2.0]}, reference="old", goals={"new": 4.0}), True),
+        (Line("", "s", {"old": [8.0], "new": [2.0]}, reference="old", goals={"new": 4.1}), False),
+        (Line("", "s", {"new": [2.0]}, reference="old", goals={"new": 4.0}), None),
+        (Line("", "MB", {"new": [2.0, 9.0, 3.0]}, goals={"new": 3.0}), True),
+        (Line("", "MB", {"new": [2.0, 9.0, 3.0]}, goals={"new": 2.9}), False),
+        (Line("", "MB", {"new": [2.0]}), None),
+    ],
+)
+def test_a_goal_is_met_by_ratio_or_else_by_median(line, met):
+    assert line.is_met("new") is met
+
+
+def test_contestants_take_turns():
+    calls: list[str] = []
+
+    def measure(name):
+        calls.append(name)
+        return float(len(calls))
+
+    rounds = take_turns({name: (lambda name=name: measure(name)) for name in "AB"}, 2)
+    assert calls == ["A", "B", "A", "B"]
+    assert rounds == {"A": [1.0, 3.0], "B": [2.0, 4.0]}
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (1234.5, "1,234"), (12.345, "12.3"), (0.5, "0.5"), (0.00012, "1.2e-04")]
+)
+def test_numbers_are_shown_with_three_digits(number, text):
+    assert shown(number) == text
+
+
+def test_quotients_are_the_whole_by_its_parts_of_the_same_round():
+    rounds = {"videotag": [3.0, 6.0], "its decoding alone": [1.0, 1.0], "its network alone": [2.0, 4.0]}
+    assert bench_extraction.quotients(rounds) == [1.0, 1.2]
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_only_what_stands_between_the_marks_is_replaced():
+    text = f"# Title\nbefore\n{BEGIN}\nold\n{END}\nafter\n"
+    assert between_marks(text, "new\n", Path("p")) == f"# Title\nbefore\n{BEGIN}\nnew\n{END}\nafter\n"
+
+
+@pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{END}", f"{BEGIN}{BEGIN}{END}"])
+def test_a_file_without_its_two_marks_is_refused(text):
+    with pytest.raises(
+        ConfigError, match=r"p\.md: expected one <!-- bench:begin --> and one <!-- bench:end -->"
+    ):
+        between_marks(text, "new\n", Path("p.md"))
+
+
+@pytest.fixture
+def fakes(monkeypatch, work_dir):
+    """Three parts that measure nothing, the last of which fails when FAIL is set."""
+
+    def fast(options):
+        rounds = {CLASSIC: [9.0, 6.0], "videotag": [3.0, 3.0]}
+        line = Line("a clip", "seconds", rounds, reference=CLASSIC, goals={"videotag": 2.0})
+        return Part("Fast", [line], ["A note."])
+
+    def empty(options):
+        return Part("Empty", [], ["Nothing is installed."])
+
+    def last(options):
+        if os.environ.get("FAIL"):
+            raise BenchError("it broke")
+        return Part("Last", [Line("memory", "MB", {"videotag": [2000.0]}, goals={"videotag": 1500.0})])
+
+    monkeypatch.setattr(bench, "PARTS", {"fast": fast, "empty": empty, "last": last})
+    return work_dir
+
+
+def test_the_driver_writes_a_table_and_numbers_that_agree_with_the_rounds(fakes, capsys):
+    Path("docs").mkdir()
+    Path("docs/performance.md").write_text(f"# Mine\n{BEGIN}\nold\n{END}\nrest\n", encoding="utf-8")
+    assert bench.main([]) == 0
+    text = Path("docs/performance.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# Mine\n{BEGIN}\nMeasured on ")
+    assert text.endswith(f"{END}\nrest\n")
+    assert "| a clip, seconds | the classic way | 7.5 | 1 |  |\n" in text
+    assert "|  | videotag | 3 | 2.5 | at least 2: met |\n" in text  # of 3 and 2
+    assert "| memory, MB | videotag | 2,000 | at most 1500: missed |\n" in text
+    assert "### Empty\nNothing is installed.\n" in text
+    found = json.loads(Path("docs/performance.json").read_text(encoding="utf-8"))
+    assert list(found["parts"]) == ["fast", "empty", "last"]
+    line = found["parts"]["fast"]["lines"][0]
+    assert line["rounds"] == {CLASSIC: [9.0, 6.0], "videotag": [3.0, 3.0]}
+    assert (line["medians"]["videotag"], line["ratios"], line["goals_met"]) == (
+        3.0,
+        {"videotag": 2.5},
+        {"videotag": True},
+    )
+    assert found["command"] == "make bench"
+    assert "| a clip, seconds |" in capsys.readouterr().out
+
+
+def test_a_quick_run_writes_beside_the_docs_and_has_no_goals(fakes):
+    assert bench.main(["--quick"]) == 0
+    assert not Path("docs").exists()
+    assert "at least" not in Path("data/bench/performance.md").read_text(encoding="utf-8")
+
+
+def test_a_part_that_fails_is_named_and_the_rest_is_written(fakes, monkeypatch, capsys):
+    monkeypatch.setenv("FAIL", "1")
+    assert bench.main(["--output=out"]) == 1
+    assert "bench: failed: last: it broke" in capsys.readouterr().err
+    assert list(read_results(Path("out"))["parts"]) == ["fast", "empty"]
+
+
+def test_only_some_parts_are_measured_anew_and_the_others_stay(fakes, monkeypatch, capsys):
+    assert bench.main(["--output=out", "--only=last,fast"]) == 0
+    assert list(read_results(Path("out"))["parts"]) == ["fast", "last"]
+    bench.PARTS["empty"] = lambda options: Part("Anew")
+    assert bench.main(["--output=out", "--only=empty"]) == 0
+    assert [part["title"] for part in read_results(Path("out"))["parts"].values()] == ["Fast", "Anew", "Last"]
+    assert bench.main(["--output=out", "--only=empty", "--quick"]) == 2
+    assert "out: its numbers are of another command; measure all parts" in capsys.readouterr().err
+    monkeypatch.setattr(bench, "describe_machine", lambda: {"cpu": "another"})
+    assert bench.main(["--output=out", "--only=empty"]) == 2
+    assert "out: its numbers are of another machine; measure all parts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only=decode2"], "--only: decode2 is no part; there are fast, empty, last"),
+        (["--rounds=0"], "--rounds=0: expected at least 1"),
+        (["--videos=none"], "--videos=none: no video in it"),
+        (["--output=marks"], "performance.md: expected one <!-- bench:begin -->"),
+        (["--output=numbers", "--only=fast"], "performance.json: not the numbers of a benchmark"),
+    ],
+)
+def test_mistakes_are_found_before_work(fakes, capsys, words, message):
+    Path("marks").mkdir()
+    Path("marks/performance.md").write_text("no marks", encoding="utf-8")
+    Path("numbers").mkdir()
+    Path("numbers/performance.json").write_text("{}", encoding="utf-8")
+    assert bench.main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_machine_is_described_without_its_name_or_paths():
+    machine = describe_machine()
+    text = json.dumps(machine) + "\n".join(machine_lines(machine))
+    assert machine["cores"] >= 1
+    assert machine["packages"]["numpy"] == np.__version__
+    assert str(Path.home()) not in text
+    assert not platform.node() or platform.node() not in text
+
+
+def test_the_table_in_the_docs_has_its_marks():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert between_marks(text, "", Path("docs/performance.md"))
+
+
+# ---------------------------------------------------------------- processes
+
+
+def test_a_contestant_in_a_process_of_its_own_is_measured_again_and_again():
+    with Child("bench_metrics:Metrics", is_classic=False) as child:
+        values = [child.measure(count=30, num_classes=25, batch_size=10)["values"] for _ in range(2)]
+        assert values[0] == values[1]
+        assert child.pid in process_family.family(os.getpid())
+        assert process_family.pss_mb(child.pid) > 1
+        assert process_family.cpu_sec(child.pid) >= 0
+    assert process_family.pss_mb(child.pid) == 0
+    assert process_family.cpu_sec(child.pid) == 0
+
+
+def test_a_child_that_another_thread_has_started_is_of_the_family():
+    started, seen = threading.Event(), threading.Event()
+    children = []
+
+    def start():
+        children.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+        started.set()
+        seen.wait()
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    started.wait()
+    try:
+        assert children[0].pid in process_family.family(os.getpid())
+    finally:
+        seen.set()
+        thread.join()
+        children[0].communicate(b"\n")
+
+
+def test_what_goes_wrong_in_a_contestant_is_said():
+    with pytest.raises(BenchError, match=r"bench_metrics:None1: its process ended: AttributeError"):
+        Child("bench_metrics:None1")
+    with (
+        Child("classic:Decode") as child,
+        pytest.raises(BenchError, match=r"classic:Decode: .*(OpenCV|opencv)"),
+    ):
+        child.measure(path="none.mp4", num_frames=2)
+
+
+def test_the_peak_of_memory_is_that_of_the_whole_family():
+    held = []
+    before = process_family.peak_family_mb(os.getpid(), lambda: None)
+    peak = process_family.peak_family_mb(os.getpid(), lambda: held.append(np.ones(20_000_000)))
+    assert peak > before  # sampled once at the start at least, and at the end of the work
+    assert process_family.peak_family_mb(10**9, lambda: None) == 0
+
+
+def test_a_part_without_opencv_says_so_and_leaves_the_classic_way_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(classic, "has_opencv", lambda: False)
+    monkeypatch.setattr(bench_clips, "SMALL", (TINY,))
+    monkeypatch.setattr(bench_clips, "LARGE", (TINY,))
+    monkeypatch.setattr(bench_decode, "NUM_FRAMES", 3)
+    monkeypatch.setattr(classic, "CROP_PX", 32)
+    part = bench_decode.run(Options(tmp_path, quick=True, rounds=2))
+    assert part.notes == [f"{classic.REMEDY}."]
+    for line in part.lines:
+        assert {name: len(numbers) for name, numbers in line.rounds.items()} == {
+            bench_decode.HERE: 2,
+            bench_decode.POOL: 2,
+        }
+    with pytest.raises(VideotagError, match="opencv-python-headless is not installed"):
+        classic.decode("any.mp4", 3)
+
+
+# ---------------------------------------------------------------- contestants
+
+
+def test_generated_film_is_the_same_every_time_and_of_the_size_asked_for(film):
+    frames = [np.stack(list(bench_clips.film_frames(64, 48, 3, seed=1))) for _ in range(2)]
+    assert frames[0].shape == (3, 48, 64, 3)
+    assert (frames[0] == frames[1]).all()
+    info = probe(film)
+    assert (info.width_px, info.height_px, info.num_frames, info.fps) == (64, 48, 25, 25)
+
+
+def test_a_looped_film_shows_its_source_again_and_again(film, tmp_path):
+    bench_clips.write_looped(tmp_path / "long.mp4", film, seconds=3)
+    frames = [frame.image for frame in FrameReader(tmp_path / "long.mp4", None, short_side_px=None)]
+    assert len(frames) == 75
+    assert all((frames[i] == frames[i + 50]).all() for i in range(25))
+
+
+def test_own_videos_are_named_by_number_and_not_by_path(film, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_clips, "SMALL", ())
+    monkeypatch.setattr(bench_clips, "LARGE", ())
+    found = clips_of(Options(tmp_path, videos_dir=film.parent))
+    assert found == [("own video 1, 64x48, 1 s", str(film))]
+
+
+def test_the_classic_way_scales_cuts_and_normalises():
+    frame = np.zeros((100, 200, 3), np.uint8)
+    frame[:, :100] = 255
+    image = classic.prepared(frame)
+    assert image.shape == (224, 224, 3)
+    assert (image[:, :100] == 255).all()
+    assert (image[:, 124:] == 0).all()
+    x = classic.normalized(np.array([[[[255, 0, 0]]]], np.uint8))
+    expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225]
+    np.testing.assert_allclose(x[0, :, 0, 0], expected, rtol=1e-6)
+    assert x.shape == (1, 3, 1, 1)
+
+
+def test_the_classic_way_decodes_the_frames_that_ours_decodes(film):
+    pytest.importorskip("cv2", reason="OpenCV is only there with the extra `bench`")
+    images = classic.decode(film, 25)
+    assert (images.shape, images.dtype) == ((25, 224, 224, 3), np.uint8)
+    ours = [frame.image for frame in FrameReader(film, 25, crop_px=224)]
+    assert np.abs(images.astype(int) - np.stack(ours)).mean() < 4  # other scaling, other colour tables
+    assert classic.decode(film, 30).shape[0] == 30
+    assert (classic.decode(film, 30)[25:] == images[:5]).all()  # starts again
+
+
+def test_the_classic_metrics_are_ours():
+    ours, theirs = TaggingMetrics(), classic.Metrics(40)
+    rng = np.random.default_rng(0)
+    all_scores = rng.permutation(300 * 40).reshape(5, 60, 40) / (300 * 40)  # without ties, which differ
+    all_labels = rng.random(all_scores.shape) < 0.2 * all_scores
+    for scores, labels in zip(all_scores, all_labels, strict=True):
+        labels[::7] = False  # videos without labels
+        ours.update(scores, labels)
+        theirs.update(scores, labels)
+    for name, value in theirs.compute().items():
+        assert value == pytest.approx(ours.compute()[name], abs=1e-12), name
+
+
+def test_metrics_contestants_give_the_same_values():
+    found = [
+        bench_metrics.Metrics(is_classic).measure(count=50, num_classes=30, batch_size=20)
+        for is_classic in (True, False)
+    ]
+    for name, value in found[0]["values"].items():
+        assert value == pytest.approx(found[1]["values"][name], abs=1e-12)
+    assert all(numbers["growth_mb"] >= 0 for numbers in found)
+
+
+@pytest.mark.slow
+def test_extraction_contestants_write_features_of_every_video(film, work_dir):
+    Path("tsn.yaml").write_text(TSN_YAML, encoding="utf-8")
+    bench_stage_one.MakeWeights("tsn.pdparams", config="tsn.yaml")
+    shared = {"weights": "tsn.pdparams", "num_frames": 4, "config": "tsn.yaml"}
+    paths = bench_extraction.copies([str(film)], 2, work_dir)
+    assert [Path(path).name for path in paths] == ["0-0.mp4", "1-0.mp4"]
+    ours = bench_extraction.Extract(precision="f32", first=str(film), **shared)
+    assert ours.measure(paths)["written"] == 2
+    assert ours.facts["runtime"].startswith("paddle ")
+    assert bench_extraction.NetworkAlone(precision="f32", first=str(film), **shared).measure(paths)["seconds"]
+    assert bench_extraction.DecodeAlone(**shared).measure(paths)["seconds"]
+    assert bench_stage_one.Frames("tsn.pdparams", "f32", config="tsn.yaml").measure(count=3)["rate"]
+    images = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    assert classic.Network("tsn.pdparams", config="tsn.yaml").features(images).shape == (3, 512)
+
+
+def test_stage_two_contestants_agree(work_dir):
+    Path("tagger.yaml").write_text(TAGGER_YAML, encoding="utf-8")
+    for backend in (None, "paddle"):
+        tagger = bench_stage_two.Tagger(backend, "f32", f"{backend}.npy", config="tagger.yaml")
+        assert tagger.measure(count=2)["rate"]
+    found = [np.load(f"{backend}.npy") for backend in (None, "paddle")]
+    assert found[0].shape == (2, 4)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
+def test_training_contestants_learn_and_one_is_padded(tmp_path, monkeypatch):
+    for name, value in {"_DIM": 3, "_FILES": 4, "LEAST_STEPS": 2, "MOST_STEPS": 6}.items():
+        monkeypatch.setattr(bench_training, name, value)
+    folder = bench_training.make_features(tmp_path)
+    assert sorted(len(np.load(path)) for path in folder.glob("*.npy")) == [2, 3, 5, 6]
+    for padded in (True, False):
+        contestant = bench_training.Training(str(folder), (4, 3, [5, 4], 3), padded, batches=2)
+        found = contestant.measure()
+        assert found["rate"] > 0
+        assert 0 <= found["waiting_share"] <= 1
+        lengths = {batch.features["rgb"].shape[1] for batch in contestant._epoch()}
+        assert lengths == {6} if padded else lengths <= {2, 3, 5, 6}
+
+
+def test_records_are_read_on_one_core_which_comes_back(tmp_path):
+    cores = os.sched_getaffinity(0)
+    try:
+        reader = bench_records.Reader("videotag")
+        bench_records.write_yt8m(tmp_path / "r.tfrecord", bench_records.records.generated(3, 2))
+        assert reader.measure(str(tmp_path / "r.tfrecord"))["rate"] > 0
+    finally:
+        reader._stack.close()
+    assert os.sched_getaffinity(0) == cores
+
+
+def test_samples_are_counted_by_the_innermost_function():
+    decoder = (
+        'process 1:"python x";process 2:"python -c from videotag.media.decode_pool import serve; serve()";'
+    )
+    samples = [
+        'process 1:"python x";<module> (bench_child.py:1);infer (openvino/_ov_api.py:202) 6',
+        'process 1:"python x";<module> (bench_child.py:1);infer (openvino/_ov_api.py:9) 1',
+        f"{decoder}_receive (videotag/media/decode_pool.py:264) 40",  # waits
+        f"{decoder}serve (videotag/media/decode_pool.py:2);decode (videotag/media/container.py:7) 2",
+        f"{decoder}_find_and_load (<frozen importlib._bootstrap>:1);f (<frozen importlib._bootstrap>:2) 1",
+    ]
+    shares = dict(bench_functions.shares_of("\n".join(samples)))
+    assert shares == {
+        "infer (_ov_api.py), in the process": 70.0,
+        "decode (container.py), in a decoder": 20.0,
+        "importing modules, in a decoder": 10.0,
+    }
+    many = "\n".join(f"f{index} (a.py:1) {1 if index else 11}" for index in range(10))
+    shares = bench_functions.shares_of(many)
+    assert (len(shares), shares[0], shares[-1]) == (9, ("f0 (a.py), in the process", 55.0), ("others", 10.0))
+
+
+def test_a_profile_without_its_tool_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_functions, "py_spy", lambda: None)
+    part = bench_functions.run(Options(tmp_path))
+    assert (part.lines, part.notes) == ([], ["py-spy is not installed; pip install 'videotag[bench]'."])
+    monkeypatch.setattr("videotag.runtime.backends.version", lambda name: None)
+    part = bench_profile.run(Options(tmp_path))
+    assert (part.lines, part.notes) == ([], ["OpenVINO is not installed; pip install 'videotag[openvino]'."])
+
+
+def test_layers_are_summed_by_kind_and_small_kinds_are_put_together():
+    def layer(kind, microseconds):
+        time = timedelta(microseconds=microseconds)
+        return SimpleNamespace(node_type=kind, exec_type="jit", real_time=time)
+
+    layers = [
+        layer("Convolution", 2000),
+        layer("Convolution", 3000),
+        layer("Pooling", 500),
+        layer("Parameter", 0),
+    ]
+    counts, spent = bench_profile.by_kind(layers)
+    assert counts == {"Convolution, jit": 2, "Pooling, jit": 1}
+    assert spent == {"Convolution, jit": pytest.approx(5.0), "Pooling, jit": pytest.approx(0.5)}
+    kinds = [("Convolution", 2, [5.0, 5.0]), ("Pooling", 1, [0.01, 0.01]), ("Reorder", 3, [0.02, 0.01])]
+    assert bench_profile.folded(kinds) == [
+        ("Convolution", 2, [5.0, 5.0]),
+        ("others", 4, [pytest.approx(0.03), pytest.approx(0.02)]),
+    ]

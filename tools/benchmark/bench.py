@@ -1,0 +1,147 @@
+"""`make bench`: every stage against the classic way, on this machine, as a table and as numbers.
+
+    python tools/benchmark/bench.py                      # 25 minutes; writes docs/performance.md and .json
+    python tools/benchmark/bench.py --quick              # 3 minutes, small sizes; writes into data/bench
+    python tools/benchmark/bench.py --only decode,extraction --videos my_videos --output data/bench
+
+The classic way is that of classic.py. Contestants run in processes of their own and take turns, round by
+round; the table has the median of each and the median of the rounds' ratios, the JSON every number. With
+--only, the other parts of an earlier run on the same machine stay. Exit code 1: a part failed, and is named;
+the rest is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import bench_decode
+import bench_extraction
+import bench_functions
+import bench_metrics
+import bench_profile
+import bench_records
+import bench_stage_one
+import bench_stage_two
+import bench_training
+from bench_machine import describe_machine
+from bench_options import Options, own_videos
+from bench_report import Part, check_marks, markdown, read_results, write_results
+from run_tool import run_tool
+
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, VideotagError
+
+#: Name -> measures it, in the order of the table.
+PARTS: dict[str, Callable[[Options], Part]] = {
+    "extraction": bench_extraction.run,  # first: it empties the cache, which the others then find filled
+    "decode": bench_decode.run,
+    "stage_one": bench_stage_one.run,
+    "functions": bench_functions.run,
+    "profile": bench_profile.run,
+    "stage_two": bench_stage_two.run,
+    "training": bench_training.run,
+    "records": bench_records.run,
+    "metrics": bench_metrics.run,
+}
+DOCS_DIR, WORK_DIR = Path("docs"), Path("data/bench")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measures, prints the table and writes it; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, under 3 minutes")
+    parser.add_argument("--only", metavar="PART,...", help=f"of {', '.join(PARTS)}")
+    parser.add_argument(
+        "--rounds", type=int, help="of every part (default: 5, or 2 where a round takes minutes)"
+    )
+    parser.add_argument("--videos", type=Path, metavar="DIR", help="your own videos, measured as well")
+    parser.add_argument("--long", action="store_true", help="also extract a video of one hour")
+    parser.add_argument("--output", type=Path, help="folder (default: docs; with --quick data/bench)")
+    parser.add_argument(
+        "--work_dir", type=Path, default=WORK_DIR, help="for clips and caches (default: %(default)s)"
+    )
+    return run_tool(parser, _work, argv)
+
+
+def _work(args: argparse.Namespace) -> int:
+    names = _selected(args.only)
+    if args.rounds is not None and args.rounds < 1:
+        raise ConfigError(f"--rounds={args.rounds}: expected at least 1")
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    options = Options(args.work_dir, args.quick, args.rounds, args.videos, args.long)
+    if args.videos and not own_videos(options):
+        raise ConfigError(f"--videos={args.videos}: no video in it; name a folder that holds some")
+    folder = args.output or (WORK_DIR if args.quick else DOCS_DIR)
+    check_marks(folder)
+    results = _results(folder, names, quick=args.quick)
+    failed = []
+    for name in names:
+        options.say(f"part {name}")
+        try:
+            part = PARTS[name](options)
+        except VideotagError as error:
+            failed.append(f"{name}: {error}")
+            print(f"bench: {failed[-1]}", file=sys.stderr)
+            continue
+        if args.quick:
+            part = without_goals(part)
+        results["parts"][name] = part.to_dict()
+        results["parts"] = {name: results["parts"][name] for name in PARTS if name in results["parts"]}
+        write_results(folder, results)  # what is measured is kept if a later part is broken off
+    print(markdown(results))
+    for line in failed:
+        print(f"bench: failed: {line}", file=sys.stderr)
+    return EXIT_FAILURES if failed else EXIT_OK
+
+
+def without_goals(part: Part) -> Part:
+    """The part as it is shown when sizes are too small for goals to say anything."""
+    return replace(part, lines=[replace(line, goals={}) for line in part.lines])
+
+
+def _selected(only: str | None) -> list[str]:
+    """The parts to measure, in the table's order."""
+    asked = [name.strip() for name in only.split(",")] if only else list(PARTS)
+    unknown = [name for name in asked if name not in PARTS]
+    if unknown:
+        raise ConfigError(f"--only: {', '.join(unknown)} is no part; there are {', '.join(PARTS)}")
+    return [name for name in PARTS if name in asked]
+
+
+def _results(folder: Path, names: list[str], *, quick: bool) -> dict[str, Any]:
+    """Results to fill: with the other parts of an earlier run, if only some are measured.
+
+    Raises:
+        ConfigError: that run was on another machine, or not of the same kind.
+    """
+    new = {
+        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+        "command": "make bench-quick" if quick else "make bench",
+        "machine": describe_machine(),
+        "parts": {},
+    }
+    old = read_results(folder) if len(names) < len(PARTS) else {}
+    if not old:
+        return new
+    for key in ("machine", "command"):
+        if old[key] != new[key]:
+            raise ConfigError(
+                f"{folder}: its numbers are of another {key}; measure all parts, without --only, or "
+                "give another --output"
+            )
+    return {**new, "parts": old["parts"]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Part of the benchmark: decoding 300 frames of a video."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import classic
+from bench_child import Child
+from bench_options import CLASSIC, Options, clips_of, measures_of
+from bench_report import Line, Part, take_turns
+
+from videotag.cores import num_cores
+from videotag.media.decode_pool import DecodePool
+from videotag.media.video import FrameReader
+
+NUM_FRAMES = 300
+HERE, POOL = "videotag, in the process", "videotag, in a child process"
+
+
+def run(options: Options) -> Part:
+    """Both of our readers against the classic way, for every clip."""
+    part = Part("Decoding: 300 frames of a video, scaled and cut to 224x224, as bytes")
+    specs = {HERE: "bench_decode:InProcess", POOL: "bench_decode:InChild"}
+    if classic.has_opencv():
+        specs = {CLASSIC: "classic:Decode", **specs}
+    else:
+        part.notes.append(f"{classic.REMEDY}.")
+    with options.children(specs) as children:
+        for text, path in clips_of(options):
+            part.lines.append(_line(text, path, children, options))
+    return part
+
+
+def _line(text: str, path: str, children: dict[str, Child], options: Options) -> Line:
+    measures = measures_of(children, "seconds", path=path, num_frames=NUM_FRAMES)
+    take_turns(measures, 1)  # the file and what decodes it are warm
+    rounds = take_turns(measures, options.num_rounds(cheap=True))
+    options.say(f"decode {text}")
+    return Line(text, "seconds", rounds, reference=CLASSIC)
+
+
+class InProcess:
+    """A contestant: FrameReader."""
+
+    def measure(self, path: str, num_frames: int) -> dict[str, Any]:
+        """Seconds for the frames of a video."""
+        started = time.perf_counter()
+        reader = FrameReader(path, num_frames, crop_px=classic.CROP_PX, num_threads=num_cores())
+        count = sum(frame.repeats for frame in reader)
+        return {"seconds": time.perf_counter() - started, "frames": count}
+
+
+class InChild:
+    """A contestant: DecodePool, as extraction has it."""
+
+    def __init__(self) -> None:
+        self._pool = DecodePool()
+
+    def measure(self, path: str, num_frames: int) -> dict[str, Any]:
+        """Seconds for the frames of a video."""
+        started = time.perf_counter()
+        reader = self._pool.reader(
+            path, num_frames=num_frames, crop_px=classic.CROP_PX, num_threads=num_cores()
+        )
+        count = sum(frame.repeats for frame in reader)
+        return {"seconds": time.perf_counter() - started, "frames": count}

@@ -1,0 +1,261 @@
+"""Part of the benchmark: videos -> features on disk, end to end.
+
+Ours is the function behind `videotag extract`, in a process that has started already; starting is reported
+apart. What decoding and the network take by themselves is measured on the same videos, by the same code.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import bench_clips
+import classic
+from bench_child import Child
+from bench_options import CLASSIC, Options, measures_of, own_videos
+from bench_report import Line, Part, take_turns
+from bench_stage_one import make_weights, open_extractor
+from process_family import cpu_sec, peak_family_mb
+
+NUM_FRAMES, QUICK_FRAMES = 300, 16
+AUTO, F32 = "videotag", "videotag, f32"
+DECODE, NETWORK = "its decoding alone", "its network alone"
+COLD, WARM = "first start", "start with what was compiled"
+LEAST_RATIO = {"640x360": 20.0, "1280x720": 16.0}
+MOST_QUOTIENT, MOST_MEMORY_MB = 1.15, 1500.0
+_MAIN, _BELOW = "in its process", "in its decoders"
+_COPIES = 2  # of every clip: a run has a middle, where both of its halves are at work
+_HOUR_SEC = 3600
+
+
+def run(options: Options) -> Part:
+    """Both ways end to end, their parts, starting and memory."""
+    num_frames = QUICK_FRAMES if options.quick else NUM_FRAMES
+    part = Part(f"End to end: videos to .npy, {num_frames} frames each, ResNet-101")
+    shared = {"weights": str(make_weights(options)), "num_frames": num_frames}
+    cache = options.work_dir / "cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    first = str(bench_clips.clip(bench_clips.SMALL[0], options.work_dir / "clips"))
+    with options.child("bench_extraction:Extract", precision="auto", first=first, **shared) as child:
+        starts = {COLD: [child.start_sec]}
+    specs = {AUTO: "bench_extraction:Extract", F32: "bench_extraction:Extract"}
+    specs |= {DECODE: "bench_extraction:DecodeAlone", NETWORK: "bench_extraction:NetworkAlone"}
+    arguments: dict[str, dict[str, Any]] = {
+        AUTO: {**shared, "precision": "auto", "first": first},
+        F32: {**shared, "precision": "f32", "first": first},
+        DECODE: shared,
+        NETWORK: {**shared, "precision": "auto", "first": first},
+    }
+    if classic.has_opencv():
+        specs = {CLASSIC: "classic:Extract", **specs}
+        arguments[CLASSIC] = {"weights": shared["weights"]}
+    else:
+        part.notes.append(f"{classic.REMEDY}.")
+    with options.children(specs, arguments) as children:
+        options.say("extraction: started")
+        starts[WARM] = [children[AUTO].start_sec]
+        part.notes.append(
+            f"{AUTO}: {children[AUTO].facts['runtime']}; {F32}: {children[F32].facts['runtime']}."
+        )
+        for text, paths in video_sets(options):
+            part.lines += _lines(text, paths, children, options, num_frames)
+        for name in (DECODE, NETWORK, CLASSIC):
+            if name in children:
+                children[name].close()
+        if options.long:
+            part.lines += _long_lines(children[AUTO], options)
+    part.lines.append(Line("From starting Python to the first video's features", "seconds", starts))
+    part.notes += [
+        f"A run takes the clips {_COPIES} times, the classic way and f32 once; numbers are per video. The "
+        "quotient is what a run takes by what its parts take alone; below 1 they overlap.",
+        "Memory is that of all processes together (PSS). The goals of the ratios are for two cores with AMX.",
+    ]
+    return part
+
+
+def video_sets(options: Options) -> list[tuple[str, list[str]]]:
+    """Words and clips of each run."""
+    folder = options.work_dir / "clips"
+    found = []
+    for kinds in (bench_clips.SMALL,) if options.quick else (bench_clips.SMALL, bench_clips.LARGE):
+        taken = kinds[:1] if options.quick else kinds
+        seconds = " and ".join(str(kind.seconds) for kind in taken)
+        text = f"{taken[0].width_px}x{taken[0].height_px}, {seconds} s"
+        found.append((text, [str(bench_clips.clip(kind, folder)) for kind in taken]))
+    own = own_videos(options)
+    return [*found, (f"own videos ({len(own)})", list(map(str, own)))] if own else found
+
+
+def _lines(
+    text: str, paths: Sequence[str], children: Mapping[str, Child], options: Options, num_frames: int
+) -> list[Line]:
+    """What was measured of one set of clips."""
+    with tempfile.TemporaryDirectory(dir=options.work_dir) as folder:
+        many = copies(paths, _COPIES, Path(folder))
+        spent: dict[str, list[float]] = {_MAIN: [], _BELOW: []}
+        goal = LEAST_RATIO.get(text.partition(",")[0])
+        ours = {name: child for name, child in children.items() if name != CLASSIC}
+        measures = measures_of(ours, "seconds", paths=many)
+        if CLASSIC in children:
+            given = {"paths": list(paths), "num_frames": num_frames}
+            measures = {CLASSIC: partial(_classic_seconds, children[CLASSIC], folder, given), **measures}
+        few = many[: len(paths)]
+        measures[F32] = measures_of({F32: children[F32]}, "seconds", paths=few)[F32]
+        measures[AUTO] = partial(_seconds_and_cpu, children[AUTO], many, spent)
+        rounds = take_turns(measures, options.num_rounds(cheap=False))
+        options.say(f"extraction {text}")
+        memory = {
+            name: [peak_family_mb(children[name].pid, partial(children[name].measure, paths=taken))]
+            for name, taken in ((AUTO, many), (F32, few))
+        }
+    whole = {name: rounds[name] for name in (CLASSIC, AUTO, F32, DECODE, NETWORK) if name in rounds}
+    return [
+        Line(text, "seconds a video", whole, reference=CLASSIC, goals={AUTO: goal} if goal else {}),
+        Line("the same, processor time of videotag", "seconds a video", spent),
+        Line("the same, quotient", "whole by parts", {AUTO: quotients(rounds)}, goals={AUTO: MOST_QUOTIENT}),
+        Line("the same, peak memory", "MB", memory, goals=dict.fromkeys(memory, MOST_MEMORY_MB)),
+    ]
+
+
+def _seconds_and_cpu(child: Child, paths: list[str], spent: Mapping[str, list[float]]) -> float:
+    """Seconds a video; processor time of the process, and of the decoders below it, goes into `spent`."""
+    before = cpu_sec(child.pid)
+    found = child.measure(paths=paths)
+    # Its decoders have ended with the run, and their time is part of its own.
+    spent[_BELOW].append(found["children_cpu"] / len(paths))
+    spent[_MAIN].append((cpu_sec(child.pid) - before - found["children_cpu"]) / len(paths))
+    return float(found["seconds"])
+
+
+def _classic_seconds(child: Child, folder: str, given: Mapping[str, Any]) -> float:
+    with tempfile.TemporaryDirectory(dir=folder) as save_dir:
+        return float(child.measure(**given, save_dir=f"{save_dir}/features")["seconds"])
+
+
+def quotients(rounds: Mapping[str, Sequence[float]]) -> list[float]:
+    """By round: end to end by the sum of decoding alone and the network alone."""
+    columns = zip(rounds[AUTO], rounds[DECODE], rounds[NETWORK], strict=True)
+    return [whole / (decoding + network) for whole, decoding, network in columns]
+
+
+def copies(paths: Sequence[str], count: int, folder: Path) -> list[str]:
+    """Every file `count` times under names of their own, in turn: a run takes each file once."""
+    made = []
+    for number in range(count):
+        for index, path in enumerate(paths):
+            name = folder / f"{number}-{index}{Path(path).suffix}"
+            name.symlink_to(Path(path).absolute())
+            made.append(str(name))
+    return made
+
+
+def _long_lines(child: Child, options: Options) -> list[Line]:
+    """An hour of film."""
+    path = options.work_dir / "clips" / f"hour-{bench_clips.SMALL[-1].file_name}"
+    if not path.exists():
+        source = bench_clips.clip(bench_clips.SMALL[-1], options.work_dir / "clips")
+        bench_clips.write_looped(path, source, seconds=_HOUR_SEC)
+    seconds: list[float] = []
+    peak = peak_family_mb(
+        child.pid, lambda: seconds.append(float(child.measure(paths=[str(path)])["seconds"]))
+    )
+    options.say("extraction of an hour")
+    return [
+        Line("one hour of 640x360", "seconds a video", {AUTO: seconds}),
+        Line("the same, peak memory", "MB", {AUTO: [peak]}, goals={AUTO: MOST_MEMORY_MB}),
+    ]
+
+
+class Extract:
+    """A contestant: the function behind `videotag extract`.
+
+    Args:
+        weights: of the TSN.
+        precision: "auto" or "f32".
+        num_frames: of a video.
+        first: a video that it extracts before it is ready.
+        config: of the TSN.
+    """
+
+    def __init__(
+        self, weights: str, precision: str, num_frames: int, first: str, config: str = "configs/tsn.yaml"
+    ) -> None:
+        self.extractor = open_extractor(weights, precision, num_frames=num_frames, config=config)
+        self.measure(paths=[first])
+        network = self.extractor.network
+        self.facts = {"runtime": f"{network.runtime}, {network.precision}"}
+
+    def measure(self, paths: list[str]) -> dict[str, Any]:
+        """Seconds a video."""
+        from videotag.engine.extract import extract_list
+        from videotag.formats.filelist import ListEntry
+
+        with tempfile.TemporaryDirectory() as folder:
+            started, before = time.perf_counter(), _children_cpu()
+            summary = extract_list(
+                [ListEntry(path) for path in paths],
+                self.extractor,
+                save_dir=Path(folder) / "features",
+                list_name="bench.list",
+                log_interval=len(paths) + 1,
+            )
+            seconds = time.perf_counter() - started
+        used = _children_cpu() - before
+        return {"seconds": seconds / len(paths), "written": summary.written, "children_cpu": used}
+
+
+def _children_cpu() -> float:
+    """Processor time of the children of this process that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class DecodeAlone:
+    """A contestant: what extraction decodes, as it does it, and nothing else."""
+
+    def __init__(self, weights: str, num_frames: int, config: str = "configs/tsn.yaml") -> None:
+        from videotag.config import load_config
+        from videotag.models import load_models
+
+        load_models()
+        overrides: list[tuple[str, Any]] = [("INFER.seg_num", num_frames)]
+        self._split = load_config(config, overrides=overrides).infer
+
+    def measure(self, paths: list[str]) -> dict[str, Any]:
+        """Seconds a video."""
+        from videotag.datasets.prefetch import prefetch
+        from videotag.datasets.videos import read_frames
+        from videotag.formats.filelist import ListEntry
+        from videotag.media.decode_pool import DecodePool
+
+        split = self._split
+        started = time.perf_counter()
+        with DecodePool() as pool:
+            read = partial(read_frames, split=split, pool=pool)
+            entries = [ListEntry(path) for path in paths]
+            for _ in prefetch(read, entries, num_threads=split.videos_at_once, ahead=split.videos_ahead):
+                pass
+        return {"seconds": (time.perf_counter() - started) / len(paths)}
+
+
+class NetworkAlone(Extract):
+    """A contestant: the extractor on frames that are in memory already."""
+
+    def measure(self, paths: list[str]) -> dict[str, Any]:
+        """Seconds a video."""
+        from videotag.datasets.videos import read_frames
+        from videotag.formats.filelist import ListEntry
+
+        seconds = 0.0
+        for path in paths:
+            frames = read_frames(ListEntry(path), self.extractor.config.infer)
+            started = time.perf_counter()
+            self.extractor.features(frames)
+            seconds += time.perf_counter() - started
+        return {"seconds": seconds / len(paths)}

@@ -1,0 +1,104 @@
+"""Part of the benchmark: in which functions an extraction's processes are found at work, by py-spy."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import bench_clips
+from bench_extraction import NUM_FRAMES, QUICK_FRAMES, copies
+from bench_options import Options
+from bench_report import Line, Part
+from bench_stage_one import make_weights
+
+REMEDY = "py-spy is not installed; pip install 'videotag[bench]'"
+_VIDEOS = 4
+_FLAGS = ("--subprocesses", "--format=raw", "--rate=100", "--duration=3600")
+_SHOWN = 8  # functions; the others are put together
+_DECODER = "videotag.media.decode_pool import serve"  # of a decoder's command line
+#: Functions that do nothing but wait for another thread or process; py-spy takes some of that for work.
+_WAITING = {
+    *("_receive (decode_pool.py)", "serve (decode_pool.py)", "_worker (thread.py)"),
+    *("_Child._wait (decode_pool.py)", "Condition.wait (threading.py)", "_answers (bench_child.py)"),
+}
+_TIMEOUT_SEC = 60
+
+
+def run(options: Options) -> Part:
+    """Percent of the samples by function, of all processes together."""
+    part = Part("Where a run's time goes: 640x360 to .npy, samples of all processes at work, by py-spy")
+    command = py_spy()
+    if command is None:
+        part.notes.append(f"{REMEDY}.")
+        return part
+    num_frames = QUICK_FRAMES if options.quick else NUM_FRAMES
+    first = str(bench_clips.clip(bench_clips.SMALL[0], options.work_dir / "clips"))
+    shared = {"weights": str(make_weights(options)), "num_frames": num_frames, "first": first}
+    with (
+        tempfile.TemporaryDirectory(dir=options.work_dir) as folder,
+        options.child("bench_extraction:Extract", precision="auto", **shared) as child,
+    ):
+        output = Path(folder) / "samples.txt"
+        spy = subprocess.Popen(
+            [command, "record", f"--pid={child.pid}", *_FLAGS, f"--output={output}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            assert spy.stdout
+            line = spy.stdout.readline()  # it is at work, or says why not
+            child.measure(paths=copies([first], _VIDEOS, Path(folder)))
+            spy.send_signal(signal.SIGINT)
+            said = line + spy.communicate(timeout=_TIMEOUT_SEC)[0]
+        finally:
+            spy.kill()
+            spy.wait()
+        if not output.is_file():
+            part.notes.append(f"py-spy could not look into the processes: {' '.join(said.split())[:200]}")
+            return part
+        shares = shares_of(output.read_text(encoding="utf-8", errors="replace"))
+    part.lines.append(Line("where", "percent", {name: [share] for name, share in shares}))
+    part.notes.append(f"{child.facts['runtime']}; {_VIDEOS} clips of {num_frames} frames each.")
+    options.say("functions")
+    return part
+
+
+def py_spy() -> str | None:
+    """The command, beside this Python or on the path; None if it is not there."""
+    beside = Path(sys.executable).with_name("py-spy")
+    return str(beside) if beside.is_file() else shutil.which("py-spy")
+
+
+def shares_of(samples: str) -> list[tuple[str, float]]:
+    """Function -> percent of the samples that found it innermost, the most first, then "others".
+
+    Args:
+        samples: of py-spy's format "raw": a stack and a count a line.
+    """
+    counts: Counter[str] = Counter()
+    for line in samples.splitlines():
+        stack, _, count = line.rpartition(" ")
+        if function_of(stack) in _WAITING:
+            continue
+        place = "a decoder" if _DECODER in stack else "the process"
+        counts[f"{function_of(stack)}, in {place}"] += int(count)
+    total = counts.total() or 1
+    shares = [(name, 100 * count / total) for name, count in counts.most_common(_SHOWN)]
+    rest = 100 - sum(share for _, share in shares)
+    return [*shares, ("others", rest)] if len(counts) > _SHOWN else shares
+
+
+def function_of(stack: str) -> str:
+    """The innermost function of a stack and the name of its file."""
+    if "importlib._bootstrap" in stack:
+        return "importing modules"
+    name, _, place = stack.rpartition(";")[2].partition(" (")
+    file = re.sub(r"(:\d+)?\)$", "", place).rpartition("/")[2]
+    return f"{name} ({file})"

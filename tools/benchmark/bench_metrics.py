@@ -1,0 +1,104 @@
+"""Part of the benchmark: all metrics over YouTube-8M's number of classes, from batches of scores.
+
+Shapes: N videos of a batch, C classes.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import classic
+import numpy as np
+from bench_options import CLASSIC, Options
+from bench_report import Line, Part, take_turns
+
+from videotag.metrics import TaggingMetrics
+
+NUM_CLASSES, BATCH_SIZE = 3862, 1024
+VIDEOS, QUICK_VIDEOS = 1_000_000, 50_000
+CLASSIC_VIDEOS, QUICK_CLASSIC_VIDEOS = 50_000, 5_000
+OURS = "videotag"
+MOST_SEC, MOST_MB = 60.0, 1000.0  # of a million videos
+_MB = 1e3  # of what the system counts in kB
+
+
+def run(options: Options) -> Part:
+    """Seconds and memory of ours, and of the classic way, reckoned for as many videos."""
+    count = QUICK_VIDEOS if options.quick else VIDEOS
+    few = QUICK_CLASSIC_VIDEOS if options.quick else CLASSIC_VIDEOS
+    part = Part(f"Metrics: Hit@1, PERR, GAP and mAP of {count:,} videos x {NUM_CLASSES:,} classes")
+    specs = dict.fromkeys((CLASSIC, OURS), "bench_metrics:Metrics")
+    arguments = {name: {"is_classic": name == CLASSIC} for name in specs}
+    memory: list[float] = []
+    with options.children(specs, arguments) as children:
+
+        def ours() -> float:
+            found = children[OURS].measure(count=count)
+            memory.append(found["growth_mb"])
+            return float(found["seconds"])
+
+        def theirs() -> float:
+            return float(children[CLASSIC].measure(count=few)["seconds"]) * count / few
+
+        rounds = take_turns({CLASSIC: theirs, OURS: ours}, options.num_rounds(cheap=False))
+    part.lines.append(Line("batches of 1,024", "seconds", rounds, reference=CLASSIC))
+    part.lines.append(Line("videotag by itself", "seconds", {OURS: rounds[OURS]}, goals={OURS: MOST_SEC}))
+    # Memory that was used once is used again: only the first round shows how much it takes.
+    part.lines.append(Line("growth of memory at most", "MB", {OURS: memory[:1]}, goals={OURS: MOST_MB}))
+    part.notes.append(
+        f"Making the scores is not counted. The classic way was measured on {few:,} videos and multiplied; "
+        "its sorts grow faster than that."
+    )
+    options.say("metrics")
+    return part
+
+
+class Metrics:
+    """A contestant: takes batches and computes in the end.
+
+    Args:
+        is_classic: whether it is the classic way.
+    """
+
+    def __init__(self, is_classic: bool) -> None:
+        self._is_classic = is_classic
+
+    def measure(
+        self, count: int, num_classes: int = NUM_CLASSES, batch_size: int = BATCH_SIZE
+    ) -> dict[str, Any]:
+        """Seconds, the growth of memory in MB, and the values."""
+        metrics: Any = classic.Metrics(num_classes) if self._is_classic else TaggingMetrics()
+        seconds = 0.0
+        before: float | None = None
+        for scores, labels in score_batches(count, num_classes, batch_size):
+            before = _peak_mb() if before is None else before  # a batch is there
+            started = time.perf_counter()
+            metrics.update(scores, labels)
+            seconds += time.perf_counter() - started
+        started = time.perf_counter()
+        values = metrics.compute()
+        seconds += time.perf_counter() - started
+        return {"seconds": seconds, "growth_mb": _peak_mb() - (before or 0.0), "values": values}
+
+
+def score_batches(
+    count: int, num_classes: int, batch_size: int, seed: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Random scores (N, C) float32 and labels (N, C) bool, three or so a video, of `count` videos."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, count, batch_size):
+        size = min(batch_size, count - start)
+        scores = rng.random((size, num_classes), np.float32)
+        labels = np.zeros((size, num_classes), bool)
+        chosen = rng.integers(0, num_classes, (size, 3))
+        np.put_along_axis(labels, chosen, True, axis=1)
+        np.put_along_axis(scores, chosen[:, :1], 0.999 + 0.001 * scores[:, :1], axis=1)  # some are right
+        yield scores, labels
+
+
+def _peak_mb() -> float:
+    """The most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MB

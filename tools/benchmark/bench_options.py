@@ -1,0 +1,98 @@
+"""What all parts of the benchmark share: how long they may take, where their files are, their children."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import bench_clips
+from bench_child import Child
+from bench_machine import num_machine_cores
+
+from videotag.media.video import list_videos, probe
+
+CLASSIC = "the classic way"
+_CHEAP_ROUNDS, _DEAR_ROUNDS = 5, 2  # a round of the classic ResNet-101 takes minutes
+_QUICK_ROUNDS = 2
+
+
+@dataclass
+class Options:
+    """How the benchmark runs.
+
+    Attributes:
+        work_dir: for clips, weights and caches; what is in it is used again.
+        quick: smaller sizes, fewer rounds.
+        rounds: of every part, in place of each part's own number.
+        videos_dir: holds the user's own videos; None without any.
+        long: also extracts a video of an hour.
+    """
+
+    work_dir: Path
+    quick: bool = False
+    rounds: int | None = None
+    videos_dir: Path | None = None
+    long: bool = False
+    _started: float = field(default_factory=time.monotonic)
+
+    def num_rounds(self, *, cheap: bool) -> int:
+        """Rounds of a part whose measurements are cheap, or dear."""
+        if self.quick:
+            return self.rounds or (_QUICK_ROUNDS if cheap else 1)
+        return self.rounds or (_CHEAP_ROUNDS if cheap else _DEAR_ROUNDS)
+
+    @contextlib.contextmanager
+    def children(
+        self, specs: Mapping[str, str], arguments: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> Iterator[dict[str, Child]]:
+        """Contestants by name in processes of their own, as long as the block lasts."""
+        with contextlib.ExitStack() as stack:
+            yield {
+                name: stack.enter_context(self.child(spec, **(arguments or {}).get(name, {})))
+                for name, spec in specs.items()
+            }
+
+    def child(self, spec: str, **arguments: Any) -> Child:
+        """A contestant with as many threads as there are cores, and the benchmark's own cache."""
+        environment = {
+            "OMP_NUM_THREADS": str(num_machine_cores()),
+            "VIDEOTAG_CACHE": str((self.work_dir / "cache").absolute()),
+        }
+        return Child(spec, environment=environment, **arguments)
+
+    def say(self, text: str) -> None:
+        """Progress, to stderr."""
+        print(f"{time.monotonic() - self._started:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+
+def measures_of(children: Mapping[str, Child], key: str, **arguments: Any) -> dict[str, Callable[[], float]]:
+    """Contestant -> measures once, with these arguments, and gives the number of that name."""
+
+    def measure(child: Child) -> float:
+        return float(child.measure(**arguments)[key])
+
+    return {name: partial(measure, child) for name, child in children.items()}
+
+
+def clips_of(options: Options) -> list[tuple[str, str]]:
+    """What is decoded: words and path of generated clips, and of the user's own videos."""
+    folder = options.work_dir / "clips"
+    kinds = [*bench_clips.SMALL[:1], *bench_clips.LARGE[:1]] if options.quick else [*bench_clips.SMALL]
+    kinds += [] if options.quick else [*bench_clips.LARGE]
+    found = [(kind.text, str(bench_clips.clip(kind, folder))) for kind in kinds]
+    for number, path in enumerate(own_videos(options), start=1):
+        info = probe(path)
+        text = f"own video {number}, {info.width_px}x{info.height_px}, {info.duration_sec:.0f} s"
+        found.append((text, str(path)))
+    return found
+
+
+def own_videos(options: Options) -> list[Path]:
+    """The user's videos."""
+    return list_videos(options.videos_dir) if options.videos_dir else []

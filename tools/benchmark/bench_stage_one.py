@@ -1,0 +1,128 @@
+"""Part of the benchmark: ResNet-101, frames in memory -> features.
+
+The weights are random, with two things of a trained network: batch norm is fitted, to generated film, so that
+values stay in range; and a block adds little to what it gets, so that rounding to bf16 does not grow from
+block to block.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import classic
+import numpy as np
+from bench_clips import film_frames
+from bench_options import CLASSIC, Options, measures_of
+from bench_report import Line, Part, take_turns
+
+CONFIG = "configs/tsn.yaml"
+CLASSIC_FRAMES, QUICK_FRAMES = 300, 16
+F32, BF16 = "videotag, f32", "videotag, bf16"
+_BLOCK_SHARE = 0.2  # standard deviation of what a block adds
+_FITTED = 16  # frames that batch norm is fitted to
+
+
+def run(options: Options) -> Part:
+    """The backend that `auto` takes, in each precision, against the layers one by one."""
+    from videotag.runtime.backends import bf16_instructions
+
+    part = Part("Stage one: ResNet-101, 224x224 frames in memory to features")
+    weights = str(make_weights(options))
+    count = QUICK_FRAMES if options.quick else CLASSIC_FRAMES
+    specs = {CLASSIC: "classic:Frames", F32: "bench_stage_one:Frames"}
+    precisions = {F32: "f32"}
+    if bf16_instructions():
+        specs[BF16], precisions[BF16] = "bench_stage_one:Frames", "bf16"
+    else:
+        part.notes.append("No bf16: this CPU has no instructions for it.")
+    arguments = {name: {"weights": weights, "precision": precision} for name, precision in precisions.items()}
+    with options.children(specs, {CLASSIC: {"weights": weights}, **arguments}) as children:
+        for name in precisions:
+            part.notes.append(f"{name}: {children[name].facts['runtime']}.")
+        measures = measures_of(children, "rate", count=count)
+        rounds = take_turns(measures, options.num_rounds(cheap=False))
+    part.lines.append(Line(f"{count} frames", "frames/s", rounds, reference=CLASSIC, more_is_better=True))
+    part.notes.append(f"The classic way takes the {count} frames as one batch. Weights are random.")
+    options.say("stage one")
+    return part
+
+
+def make_weights(options: Options) -> Path:
+    """The weights that all contestants have, made if they are not there."""
+    path = options.work_dir / "resnet101.pdparams"
+    if not path.is_file():
+        options.say("making weights")
+        with options.child("bench_stage_one:MakeWeights", path=str(path)):
+            pass
+    return path
+
+
+class MakeWeights:
+    """Writes a TSN with random weights.
+
+    Args:
+        path: of the weight file.
+        config: of the TSN.
+    """
+
+    def __init__(self, path: str, config: str = CONFIG) -> None:
+        from videotag.config import load_config
+        from videotag.engine.checkpoint import save_weights
+        from videotag.models import load_models, paddle
+
+        load_models()
+        loaded = load_config(config)
+        paddle.seed(0)
+        model = loaded.entry.cls(loaded.model)
+        norms = [layer for layer in model.sublayers() if isinstance(layer, paddle.nn.BatchNorm2D)]
+        for norm in norms:
+            norm._momentum = 0.0  # the running mean becomes that of the one batch
+        for name, norm in model.named_sublayers():
+            if name.endswith(".bn3"):
+                norm.weight.set_value(paddle.full_like(norm.weight, _BLOCK_SHARE))
+        model.train()
+        size = loaded.infer.target_size
+        images = np.stack([next(film_frames(size, size, 1, seed=seed)) for seed in range(_FITTED)])
+        with paddle.no_grad():
+            model.backbone(paddle.to_tensor(classic.normalized(images)))
+        save_weights(model, Path(path))
+
+
+class Frames:
+    """A contestant: the extractor of `videotag extract`, settled on its first frames.
+
+    Args:
+        weights: of the TSN.
+        precision: "f32", "bf16" or "auto".
+        config: of the TSN.
+    """
+
+    def __init__(self, weights: str, precision: str, config: str = CONFIG) -> None:
+        self.extractor = open_extractor(weights, precision, config=config)
+        self._size = self.extractor.config.infer.target_size
+        self.measure(count=16)
+        network = self.extractor.network
+        self.facts = {"runtime": f"{network.runtime}, {network.precision}"}
+
+    def measure(self, count: int) -> dict[str, Any]:
+        """Frames per second of `count` noise frames."""
+        from videotag.datasets.videos import Frames as VideoFrames
+
+        images = np.random.default_rng(0).integers(0, 256, (count, self._size, self._size, 3), np.uint8)
+        frames = VideoFrames(images, np.arange(count), None, 0.0, None)
+        started = time.perf_counter()
+        self.extractor.features(frames)
+        return {"rate": count / (time.perf_counter() - started)}
+
+
+def open_extractor(weights: str, precision: str, *, num_frames: int = 300, config: str = CONFIG) -> Any:
+    """A FeatureExtractor with these weights, which has not chosen its backend yet."""
+    from videotag.config import load_config
+    from videotag.engine.extractor import FeatureExtractor
+    from videotag.models import load_models
+
+    load_models()
+    overrides: list[tuple[str, Any]] = [("INFER.precision", precision), ("INFER.seg_num", num_frames)]
+    return FeatureExtractor(load_config(config, overrides=overrides), Path(weights))

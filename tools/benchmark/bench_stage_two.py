@@ -1,0 +1,110 @@
+"""Part of the benchmark: AttentionLSTM in its full size, features in memory -> probabilities.
+
+Shapes: N videos, T steps, C classes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench_options import Options, measures_of
+from bench_report import Line, Part, take_turns
+
+CONFIG = "configs/attention_lstm.yaml"
+NUM_STEPS = 300
+VIDEOS, QUICK_VIDEOS = 16, 4
+LAYERS = "the layers one by one, f32"
+LEAST_RATIO = 5.0
+
+
+def run(options: Options) -> Part:
+    """Every installed backend in every precision, against the layers one by one."""
+    from videotag.runtime.backends import BACKENDS, bf16_instructions, version
+
+    part = Part("Stage two, inference: AttentionLSTM (2048 to 512, 1024, 8192, 4096, 3396), 300 steps")
+    chosen: dict[str, tuple[str | None, str]] = {LAYERS: (None, "f32")}
+    for backend, its in BACKENDS.items():
+        for precision in its.precisions:
+            if version(backend) and (precision == "f32" or bf16_instructions()):
+                chosen[f"{backend} {version(backend)}, {precision}"] = (backend, precision)
+    count = QUICK_VIDEOS if options.quick else VIDEOS
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = {
+            name: {"backend": backend, "precision": precision, "output": f"{folder}/{index}.npy"}
+            for index, (name, (backend, precision)) in enumerate(chosen.items())
+        }
+        specs = dict.fromkeys(chosen, "bench_stage_two:Tagger")
+        with options.children(specs, arguments) as children:
+            options.say("stage two: started")
+            measures = measures_of(children, "rate", count=count)
+            rounds = take_turns(measures, options.num_rounds(cheap=True))
+        probabilities = {name: np.load(arguments[name]["output"] or "") for name in chosen}
+    goals = {name: LEAST_RATIO for name, (backend, _) in chosen.items() if backend == "openvino"}
+    part.lines.append(
+        Line(
+            f"{count} videos at once", "videos/s", rounds, reference=LAYERS, more_is_better=True, goals=goals
+        )
+    )
+    errors = {
+        name: [float(np.abs(found - probabilities[LAYERS]).max())]
+        for name, found in probabilities.items()
+        if name != LAYERS
+    }
+    part.lines.append(Line("largest difference of a probability", "from the layers", errors))
+    part.notes.append(
+        "Random weights. `auto` takes bf16 only where no probability differs by more than 0.001."
+    )
+    options.say("stage two, inference")
+    return part
+
+
+class Tagger:
+    """A contestant: the tagger in a backend.
+
+    Args:
+        backend: None calls the layers one by one.
+        precision: of the backend.
+        output: file for the probabilities (2, C) of two fixed videos.
+        config: of the tagger.
+    """
+
+    def __init__(self, backend: str | None, precision: str, output: str, config: str = CONFIG) -> None:
+        from videotag.config import load_config
+        from videotag.models import load_models, paddle
+        from videotag.runtime.agreement import scores_of
+        from videotag.runtime.networks import compile_network
+        from videotag.runtime.taggers import LOGITS, tagger_network
+
+        load_models()
+        loaded = load_config(config)
+        paddle.seed(0)
+        model = loaded.entry.cls(loaded.model)
+        self._dims = loaded.model.dims
+        trained = tagger_network(
+            model, self._dims, weights=["seed 0"], config=loaded.model.model_dump(mode="json"), name="bench"
+        )
+        self._network = (
+            compile_network(trained, backend=backend, precision=precision) if backend else trained.run_layers
+        )
+        found = self._network(self._arrays(2))
+        np.save(Path(output), scores_of("multi_label", found[LOGITS]))
+
+    def measure(self, count: int) -> dict[str, Any]:
+        """Videos per second of one batch of `count`."""
+        arrays = self._arrays(count)
+        started = time.perf_counter()
+        self._network(arrays)
+        return {"rate": count / (time.perf_counter() - started)}
+
+    def _arrays(self, count: int) -> dict[str, np.ndarray]:
+        """Features (N, T, D) as of a rectified network, and masks (N, T)."""
+        rng = np.random.default_rng(0)
+        arrays: dict[str, np.ndarray] = {}
+        for name, dim in self._dims.items():
+            arrays[name] = np.abs(rng.standard_normal((count, NUM_STEPS, dim), np.float32))
+            arrays[f"{name}.mask"] = np.ones((count, NUM_STEPS), bool)
+        return arrays
