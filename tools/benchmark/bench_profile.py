@@ -20,7 +20,7 @@ def run(options: Options) -> Part:
     from videotag.engine.extractor import FRAMES_PER_STEP
     from videotag.runtime.backends import bf16_instructions, version
 
-    part = Part(f"Where the network's time goes: ResNet-101 in OpenVINO, batches of {FRAMES_PER_STEP}")
+    part = Part(f"Where the network's time goes: ResNet-101 in OpenVINO, batches of {FRAMES_PER_STEP['cpu']}")
     if not version("openvino"):
         part.notes.append("OpenVINO is not installed; pip install 'videotag[openvino]'.")
         return part
@@ -28,7 +28,7 @@ def run(options: Options) -> Part:
     runs = options.rounds or (_QUICK_RUNS if options.quick else _RUNS)
     for precision in ("f32", "bf16") if bf16_instructions() else ("f32",):
         spec = "bench_profile:Layers"
-        with options.child(spec, weights=weights, precision=precision, batch=FRAMES_PER_STEP) as child:
+        with options.child(spec, weights=weights, precision=precision, batch=FRAMES_PER_STEP["cpu"]) as child:
             found = child.measure(runs=runs)
         rounds = {f"{kind} ({count})": times for kind, count, times in found["kinds"]}
         part.lines.append(Line(f"{precision}, by kind (layers)", "ms of a frame", rounds))
@@ -62,7 +62,7 @@ class Layers:
         options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": num_cores()}
         options |= {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False, "PERF_COUNT": True}
         self._request = self._core.compile_model(model, "CPU", options).create_infer_request()
-        self._frames = np.random.default_rng(0).standard_normal((batch, 3, size, size), np.float32)
+        self._frames = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
         self._request.infer([self._frames])
 
     def measure(self, runs: int) -> dict[str, Any]:
