@@ -73,7 +73,7 @@ def run(options: Options) -> Part:
             part.lines += _long_lines(children[AUTO], options)
     part.lines.append(Line("From starting Python to the first video's features", "seconds", starts))
     part.notes += [
-        f"A run takes the clips {_COPIES} times, f32 once, the classic way one a round; numbers are a video's. "
+        f"A run has the clips {_COPIES} times, f32 once, the classic way one a round; numbers are per video. "
         "The quotient is what a run takes by what its parts take alone; below 1 they overlap.",
         "Memory is that of all processes together (PSS). The goals of the ratios are for two cores with AMX.",
     ]
