@@ -6,20 +6,22 @@ Shapes: T = seg_num frames of a video, K <= T of them distinct, D feature width,
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from videotag.config import Config
 from videotag.datasets.videos import Frames
 from videotag.download import file_digest
-from videotag.engine.checkpoint import load_weights
 from videotag.errors import ConfigError
 from videotag.media.transforms import normalize
 from videotag.runtime.agreement import FEATURES
 from videotag.runtime.choice import SAMPLE_ROWS, ChosenNetwork, Wish, spread_rows
 from videotag.runtime.device import select_device
 from videotag.runtime.trained import Input, TrainedNetwork, network_digest
+
+if TYPE_CHECKING:
+    from videotag.runtime.exported import ExportedNetwork
 
 FRAMES_PER_STEP = 8  # larger batches fall out of the CPU's caches and are slower
 _FRAMES, _FEATURES = "frames", "features"  # names of the backbone's input and output
@@ -38,7 +40,11 @@ class FeatureExtractor:
         DeviceError: a GPU was asked for and there is none.
     """
 
+    network: ChosenNetwork | ExportedNetwork
+
     def __init__(self, config: Config, weights: Path, *, with_classifier: bool = False) -> None:
+        from videotag.engine.checkpoint import load_weights
+
         self.config = config
         device = select_device(config.train.use_gpu)
         model = config.entry.cls(config.model)
@@ -107,6 +113,16 @@ class FeatureExtractor:
         """The classifier's logits of features (T, D): (T, C)."""
         weight, bias = self._classifier
         return features @ weight + bias
+
+    @property
+    def trained(self) -> TrainedNetwork:
+        """The backbone before a backend has been chosen."""
+        return self._trained
+
+    @property
+    def classifier(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weight (D, C) and bias (C,) of the last layer."""
+        return self._classifier
 
     def stamp(self) -> dict[str, Any]:
         """What, beside the video, decides the features: weights, network, sampling and precision.

@@ -51,7 +51,7 @@ def settle_folder(
     if frozen is None:
         images = first_images()
         if images is None:  # nothing to compare by
-            wished = extractor.network.wish.precision
+            wished = extractor.network.precision
             extractor.keep_runtime("auto", "f32" if wished == "auto" else wished)
             return
         extractor.settle(images)

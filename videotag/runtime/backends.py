@@ -15,10 +15,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from paddle import nn
+from typing import TYPE_CHECKING
 
 from videotag.errors import ConfigError, DeviceError
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 #: Floating-point instructions that make bfloat16 faster than float32.
 _BF16_FLAGS = ("amx_bf16", "avx512_bf16")
@@ -71,6 +73,14 @@ def version(name: str) -> str | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     return versions[0]
+
+
+def runtime_version(name: str) -> str | None:
+    """The version of what runs a backend's networks; None if it is not installed. Exports need no more."""
+    try:
+        return _installed(BACKENDS[name].packages[0])
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def converter_version() -> str:
