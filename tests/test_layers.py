@@ -35,6 +35,8 @@ LAYERS = {
     "runtime": 3,
     "engine": 4,
     "tagger": 5,
+    "export": 5,
+    "model_card": 5,
     "report": 5,
     "figures": 5,
     "eval_report": 5,

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         help=f"default: {arguments.DEFAULT_WEIGHTS}, else {PUBLISHED_WEIGHTS}, which is downloaded; "
-        "A,B,C: the mean of several taggers' probabilities",
+        "or an export; A,B,C: the mean of several taggers' probabilities",
     )
     parser.add_argument("--filelist", help="a list in place of INFER.filelist")
     parser.add_argument(

@@ -31,7 +31,7 @@ from videotag.runtime.choice import Wish
 from videotag.runtime.onnx_export import PROGRAM, ExportError
 from videotag.runtime.trained import Arrays, Input, Network
 from videotag.sections import ExtractorModel, Positive, Section, TaggerModel, UseGpu
-from videotag.weights import CONFIG_FILE, EXPORT_FILE
+from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE
 
 FORMAT_VERSION = 1
 CARD_FILE = "README.md"
@@ -167,6 +167,8 @@ def read_export(path: Path) -> Export:
         ) from error
     later = (*NETWORK_FILES[manifest.backend], CARD_FILE)
     check_files(folder, manifest, [name for name in manifest.files if name not in later])
+    if LABELS_FILE not in manifest.files and (folder / LABELS_FILE).exists():
+        raise WeightsError(f"{folder / LABELS_FILE}: is no part of the export; give it as --label_file")
     return Export(folder, manifest)
 
 
@@ -210,9 +212,7 @@ def export_config(
     export = read_export(path)
     manifest, folder = export.manifest, export.folder
     if config_file is not None:
-        raise ConfigError(
-            f"{config_file}: {folder} is an export with a config of its own; give no config with it"
-        )
+        raise ConfigError(f"{config_file}: {folder} is an export with its own config; give no other with it")
     for dotted, value in overrides or []:
         _check_override(dotted, value, export)
     entry = ModelEntry(manifest.model, None, _MODEL_SECTIONS[manifest.kind], manifest.kind, manifest.task)
