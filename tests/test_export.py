@@ -11,6 +11,7 @@ import yaml
 
 from videotag import export
 from videotag.config import load_config
+from videotag.datasets.videos import Frames
 from videotag.engine.checkpoint import load_weights, save_weights
 from videotag.engine.exported_extractor import ExportedExtractor
 from videotag.engine.extractor import FeatureExtractor
@@ -143,7 +144,8 @@ def test_a_tsn_of_every_backbone_is_exported_to_every_backend_and_gives_the_same
         extractor = ExportedExtractor(config, found.path, with_classifier=True)
         assert extractor.feature_dim == expected.feature_dim
         for images in (frames, frames[:1], inputs):
-            a, b = expected._rows(images), extractor._rows(images)
+            shown = Frames(images, np.arange(len(images)), None, 0.0, None)
+            a, b = expected.features(shown), extractor.features(shown)
             assert np.abs(a - b).max() <= 1e-4 * np.abs(a).max(), backend
             np.testing.assert_allclose(
                 extractor.logits(b), expected.logits(a), atol=1e-3 * np.abs(a).max(), err_msg=backend
@@ -370,7 +372,10 @@ def test_an_export_json_that_is_not_right_is_one_line(damaged, change, message):
         read_export(path)
     assert "\n" not in str(caught.value)
     path.write_bytes(b"\xff{")
-    with pytest.raises(WeightsError, match=r"export\.json: "):
+    with pytest.raises(WeightsError, match=r"export\.json: no export .*Invalid JSON.*; export it again"):
+        read_export(path)
+    path.unlink()
+    with pytest.raises(WeightsError, match=r"export\.json: cannot be read \(No such file.*; export it again"):
         read_export(path)
 
 

@@ -35,7 +35,7 @@ import json, sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if any(name == no or name.startswith(no + ".") for no in json.loads(sys.argv[1])):
-            raise ImportError(f"{name} must not be imported")
+            raise ModuleNotFoundError(f"{name} must not be imported", name=name)
 
 sys.meta_path.insert(0, Blocked())
 from videotag.cli.main import main
@@ -176,6 +176,10 @@ def test_what_is_blocked_would_be_noticed(here, tmp_path):
         ["paddle"], ["predict", "--weights=ck", "--filelist=my.list", f"--save_dir={tmp_path}"]
     )
     assert "paddle must not be imported" in done.stderr
+    assert done.stderr.endswith(
+        "Paddle is not installed; run: pip install paddlepaddle, or name exports for weights\n"
+    )
+    assert done.returncode == 2
 
 
 def test_the_parity_is_printed_and_stored(here, tmp_path, capsys):

@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--predictor_config", help="YAML of the second stage (default: the one beside its weights)"
     )
     parser.add_argument(
-        "--predictor_weights", help="weights or an export of the second stage; without, the first stage tags alone"
+        "--predictor_weights",
+        help="weights or an export of the second stage; without, the first stage tags alone",
     )
     parser.add_argument("--label_file", help="class names (default: those beside the weights)")
     parser.add_argument("--infer_topk", type=arguments.natural, help="tags kept (default: MODEL.topk)")

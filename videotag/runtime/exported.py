@@ -24,7 +24,6 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from videotag.config import Config, load_config
 from videotag.download import file_digest
 from videotag.errors import ConfigError, DeviceError, WeightsError
-from videotag.formats.text import read_text
 from videotag.registry import ModelEntry
 from videotag.runtime import backends
 from videotag.runtime.choice import Wish
@@ -155,9 +154,10 @@ def read_export(path: Path) -> Export:
         WeightsError: damaged, edited, or of a later version.
     """
     folder = path.parent
-    text = read_text(path, error=WeightsError, missing="export it again")
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); export it again") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
