@@ -25,6 +25,7 @@ from videotag.runtime import backends, parity
 from videotag.runtime.backends import BACKENDS, NOT_EXPORTABLE
 from videotag.runtime.exported import NETWORK_FILES, export_config, load_exported, read_export
 from videotag.runtime.onnx_export import ExportError
+from videotag.runtime.openvino_network import save_model
 from videotag.runtime.taggers import LOGITS, attention_of
 from videotag.weights import FoundWeights, find_weights
 
@@ -165,6 +166,22 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(model, cannot, tmp_p
         ):
             export_tagger([member], tmp_path / "out", backend=backend)
         assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_the_converter_does_not_know_is_refused_with_another_way(tmp_path, monkeypatch):
+    def fail(trained):
+        raise ExportError("MeanPool: paddle2onnx cannot convert it (no such op); give --backend=paddle")
+
+    monkeypatch.setattr(export, "onnx_model", fail)
+    message = (
+        r"^MeanPool: cannot be exported to onnx: paddle2onnx cannot convert it \(no such op\); give another "
+        r"--to, or run it from its weights$"
+    )
+    with pytest.raises(ExportError, match=message):
+        export_tagger([tagger(tmp_path / "ck")], tmp_path / "out", backend="onnx")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ExportError, match="OpenVINO cannot read it"):
+        save_model(b"no network", tmp_path / "network.xml")
 
 
 def test_the_documented_list_of_what_cannot_be_exported_is_complete():

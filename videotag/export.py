@@ -238,7 +238,14 @@ class _Draft:
         return Finished(folder, manifest, result)
 
     def _write_files(self, aside: Path) -> None:
-        _write_network(self.trained, aside, self.backend)
+        try:
+            _write_network(self.trained, aside, self.backend)
+        except ExportError as error:
+            why = str(error).removeprefix(f"{self.trained.name}: ").removesuffix("; give --backend=paddle")
+            raise ExportError(
+                f"{self.trained.name}: cannot be exported to {self.backend}: {why}; give another --to, or run "
+                "it from its weights"
+            ) from error
         config = self.members[0].config
         write_text(aside / CONFIG_FILE, portable_yaml(config, backend=self.backend, precision=self.precision))
         if self.labels is not None:

@@ -90,15 +90,18 @@ def test_features_that_turn_are_refused_in_bf16():
 
 
 def test_samples_are_padded_batches_of_mixed_lengths_from_one_step_on():
-    lengths, sizes, steps = [], set(), set()
+    lengths, sizes, steps, shapes = [], set(), set(), []
     for arrays in tagger_samples(INPUTS):
         assert arrays.keys() == {i.name for i in INPUTS}
         assert arrays["rgb"].shape == (*arrays["rgb.mask"].shape, 3)
         assert arrays["audio"].shape == (*arrays["audio.mask"].shape, 2)
         assert not arrays["rgb"][~arrays["rgb.mask"]].any(), "zeros after the end, as in any batch"
+        shapes.append((arrays["rgb"].shape[1], arrays["audio"].shape[1]))
+        assert arrays["audio.mask"].any(axis=1).all()
         sizes.add(len(arrays["rgb"]))
         steps.add(arrays["rgb"].shape[1])
         lengths += arrays["rgb.mask"].sum(axis=1).tolist()
+    assert shapes == [(1, 1), (40, 40), (70, 35)], "modalities may differ in steps"
     assert 1 in sizes
     assert len(sizes) > 1
     assert len(steps) == 3

@@ -93,10 +93,18 @@ def from_file(network: Described, path: Path, *, digests: Sequence[str], precisi
 
 
 def save_model(model: bytes, path: Path) -> None:
-    """Writes a network, given as ONNX, in OpenVINO's own form: an .xml at `path`, a .bin beside it."""
+    """Writes a network, given as ONNX, in OpenVINO's own form: an .xml at `path`, a .bin beside it.
+
+    Raises:
+        ExportError: OpenVINO cannot read it.
+    """
     import openvino
 
-    openvino.save_model(_core().read_model(io.BytesIO(model)), path, compress_to_fp16=False)
+    try:
+        network = _core().read_model(io.BytesIO(model))
+    except RuntimeError as error:
+        raise ExportError(f"OpenVINO cannot read it ({' '.join(str(error).split())[:200]})") from error
+    openvino.save_model(network, path, compress_to_fp16=False)
 
 
 @functools.cache

@@ -62,9 +62,11 @@ def tagger_samples(inputs: Sequence[Input], *, seed: int = 0) -> list[dict[str, 
     half = len(inputs) // 2
     batches = []
     for number, (lengths, steps) in enumerate(_BATCHES):
-        mask = np.arange(steps) < np.array(lengths)[:, None]  # (N, T)
         arrays: dict[str, np.ndarray] = {}
-        for features, its_mask in zip(inputs[:half], inputs[half:], strict=True):
+        for index, (features, its_mask) in enumerate(zip(inputs[:half], inputs[half:], strict=True)):
+            # One modality may have fewer steps than another, and is then padded to fewer.
+            share = 2 if number == len(_BATCHES) - 1 and index % 2 else 1
+            mask = np.arange(steps // share) < np.array(lengths)[:, None] // share  # (N, T)
             x = rng.standard_normal((*mask.shape, features.shape[-1] or 1)).astype(np.float32)
             x = np.abs(x) if number % 2 else x  # as after a ReLU, or of YouTube-8M
             arrays |= {features.name: x * mask[..., None], its_mask.name: mask}
