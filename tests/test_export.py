@@ -339,6 +339,8 @@ def test_what_is_no_export_is_never_overwritten(damaged, tmp_path):
     for place in ("file", "mine"):
         with pytest.raises(OutputError, match=f"{place}: is there and no export; choose another --output"):
             check_output(tmp_path / place)
+    with pytest.raises(OutputError, match="inside: cannot write there; choose another --output"):
+        check_output(tmp_path / "file" / "inside")
     (damaged / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(
         OutputError, match=r"also holds notes\.txt, which is none of its files; move that away"

@@ -91,7 +91,10 @@ def check_output(folder: Path) -> None:
     Raises:
         OutputError: something else is there, or it cannot be written.
     """
-    check_may_write(folder.parent)
+    try:
+        check_may_write(folder.parent)
+    except OutputError as error:
+        raise OutputError(f"{folder}: cannot write there; choose another --output") from error
     if not folder.exists():
         return
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
@@ -243,8 +246,8 @@ class _Draft:
         except ExportError as error:
             why = str(error).removeprefix(f"{self.trained.name}: ").removesuffix("; give --backend=paddle")
             raise ExportError(
-                f"{self.trained.name}: cannot be exported to {self.backend}: {why}; give another --to, or run "
-                "it from its weights"
+                f"{self.trained.name}: cannot be exported to {self.backend}: {why}; give another --to, or "
+                "run it from its weights"
             ) from error
         config = self.members[0].config
         write_text(aside / CONFIG_FILE, portable_yaml(config, backend=self.backend, precision=self.precision))
