@@ -35,6 +35,8 @@ LAYERS = {
     "runtime": 3,
     "engine": 4,
     "tagger": 5,
+    "export": 5,
+    "model_card": 5,
     "report": 5,
     "figures": 5,
     "eval_report": 5,
@@ -93,6 +95,18 @@ def test_no_file_imports_a_layer_above_its_own(path):
 def test_lower_layers_do_not_import_paddle(path):
     if room_of(path) in NO_PADDLE:
         assert not [n for n in imported_modules(path) if n.split(".")[0] in ("paddle", "torch", "cv2", "ray")]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_imports_paddle_at_once_imports_it_quietly(path):
+    """Those of models/ do so by their package."""
+    if room_of(path) in ("models", "quiet_paddle"):
+        return
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    modules = [node.module or "" for node in body if isinstance(node, ast.ImportFrom)]
+    modules += [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
+    of_paddle = [index for index, name in enumerate(modules) if name.split(".")[0] == "paddle"]
+    assert not of_paddle or "videotag.quiet_paddle" in modules
 
 
 def test_there_are_no_star_imports():

@@ -20,7 +20,7 @@ from run_tool import run_tool
 
 from videotag.config import Config, load_config
 from videotag.engine.checkpoint import compare_state, write_card
-from videotag.engine.ensemble import Member, differences
+from videotag.engine.members import Member, differences
 from videotag.errors import EXIT_OK, ConfigError, OutputError, WeightsError, one_error
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.models import load_models

@@ -97,6 +97,39 @@ def link_atomic(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to be filled, which takes the place of `folder` when the block ends without an error.
+
+    What was at `folder` before is removed then, and stays as it was after an error.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{k}{PARTIAL_MARK}") for k in ("new", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        for file in new.iterdir():
+            with file.open("rb") as content:
+                os.fsync(content.fileno())
+        if folder.exists():
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot write ({error.strerror or error}); check the folder's rights and free space"
+        ) from error
+    finally:
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def _aside(path: Path) -> Iterator[Path]:
     """A path beside `path` for unfinished content, renamed to it when the block ends without an error."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{PARTIAL_MARK}")

@@ -63,7 +63,11 @@ class Config:
 
 
 def load_config(
-    path: str | Path, *, model_name: str | None = None, overrides: list[tuple[str, Any]] | None = None
+    path: str | Path,
+    *,
+    model_name: str | None = None,
+    overrides: list[tuple[str, Any]] | None = None,
+    entry: ModelEntry | None = None,
 ) -> Config:
     """The config in the file `path`.
 
@@ -72,6 +76,7 @@ def load_config(
         model_name: must name the file's model, upper and lower case being the same.
         overrides: dotted path and value ("TRAIN.batch_size", 32), later ones win; a text value is
             read as YAML.
+        entry: of the model, where it need not be registered: of an export, which runs without its code.
 
     Raises:
         ConfigError: the file is missing or wrong; all problems, a line each.
@@ -92,7 +97,7 @@ def load_config(
     raw = {section: _old_spellings(values, f"{where}: {section}") for section, values in raw.items()}
     for dotted, value in overrides or []:
         _override(raw, dotted, value)
-    entry = _entry(raw, where, model_name)
+    entry = _entry(raw, where, model_name, entry)
     video = entry.kind == "extractor"
     split: type[Section] = VideoSplitSection if video else SplitSection
     infer: type[Section] = VideoInferSection if video else InferSection
@@ -181,12 +186,18 @@ def _override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> None:
     raw.setdefault(section.upper(), {}).update(_old_spellings({key: value}, "--set"))
 
 
-def _entry(raw: dict[str, dict[str, Any]], where: str, model_name: str | None) -> ModelEntry:
+def _entry(
+    raw: dict[str, dict[str, Any]], where: str, model_name: str | None, known: ModelEntry | None
+) -> ModelEntry:
     name = raw.get("MODEL", {}).get("name") or model_name
     if not isinstance(name, str):
         raise ConfigError(f"{where}: MODEL.name is missing; name a model of `videotag models`")
-    entry = get_model(name)
-    if model_name is not None and get_model(model_name) is not entry:
+    entry = known or get_model(name)
+    if name.lower() != entry.name.lower():
+        raise ConfigError(f"{where}: MODEL.name: {name}, expected {entry.name}; export it again")
+    if model_name is not None and model_name.lower() != entry.name.lower():
+        if known is None:
+            get_model(model_name)  # an unknown name is a mistake of its own
         raise ConfigError(
             f"{where}: is a config of {name}, not of {model_name}; give the one that belongs to it"
         )

@@ -1,7 +1,8 @@
 """Imports Paddle once, without its start-up chatter and its signal handlers.
 
-Every package that uses Paddle imports this module first. Paddle prints advice on OMP_NUM_THREADS (which
-videotag has just set on purpose) and warns of a missing ccache; a user who tags a video needs neither.
+Every module that uses Paddle when it is imported takes it from here, before anything else of Paddle's (ruff's
+section "quiet-paddle"). Paddle prints advice on OMP_NUM_THREADS (which videotag has just set on purpose) and
+warns of a missing ccache; a user who tags a video needs neither.
 """
 
 from __future__ import annotations

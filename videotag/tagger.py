@@ -24,16 +24,17 @@ from videotag.datasets.batches import slices
 from videotag.datasets.features import pad
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
-from videotag.engine.ensemble import Member, load_network
+from videotag.engine.exported_extractor import load_extractor
 from videotag.engine.extractor import FeatureExtractor
+from videotag.engine.members import Member, load_network
 from videotag.engine.predict import Tag, top_tags
 from videotag.errors import ConfigError, MediaError
 from videotag.formats.filelist import ListEntry
 from videotag.media.decode_pool import DecodePool
-from videotag.models import load_models
 from videotag.runtime.agreement import scores_of
-from videotag.runtime.choice import ChosenNetwork
+from videotag.runtime.exported import export_config
 from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays
+from videotag.runtime.trained import Network
 from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
 
 SEGMENT_SEC = 5.0
@@ -106,7 +107,7 @@ class Tagger:
     def __init__(
         self,
         extractor: FeatureExtractor,
-        predictor: tuple[ChosenNetwork, Config] | None,
+        predictor: tuple[Network, Config] | None,
         labels: list[str],
         *,
         top_k: int,
@@ -141,7 +142,7 @@ class Tagger:
         Args:
             extractor_config: of the first stage; the embedded ImageNet classifier if neither it nor its
                 weights are given.
-            extractor_weights: a file, a prefix, a folder or named weights.
+            extractor_weights: a file, a prefix, a folder, an export, or named weights.
             predictor_config: of the second stage; if not given, the config beside its weights.
             predictor_weights: of the second stage; without them the first stage's classifier tags.
             label_file: class names; if not given, labels.txt beside the weights in use.
@@ -158,7 +159,6 @@ class Tagger:
         Raises:
             ConfigError, WeightsError, LabelFileError, DeviceError: what is wrong with an argument.
         """
-        load_models()
         if extractor_weights is None and extractor_config is None:
             extractor_weights = DEFAULT_EXTRACTOR
         flags = {"TRAIN.use_gpu": use_gpu, "INFER.backend": backend, "INFER.precision": precision}
@@ -168,13 +168,13 @@ class Tagger:
         )
         if predictor_weights is None and predictor_config is None:
             labels = weights.labels(label_file, config.model)
-            extractor = FeatureExtractor(config, weights.path, with_classifier=True)
+            extractor = load_extractor(config, weights, with_classifier=True)
             top_k = top_k or config.model.topk
             return cls(extractor, None, labels, top_k=top_k, threshold=threshold, segment_sec=segment_sec)
 
         second, second_weights = _stage("predictor", predictor_config, predictor_weights, both)
         labels = second_weights.labels(label_file, second.model)
-        extractor = FeatureExtractor(config, weights.path)
+        extractor = load_extractor(config, weights)
         if list(second.model.dims.values()) != [extractor.feature_dim]:
             raise ConfigError(
                 f"the extractor makes features of width {extractor.feature_dim}, the predictor wants "
@@ -275,7 +275,13 @@ def _stage(
     path = config_path or found.config
     if path is None:
         raise ConfigError(f"{found.path}: no config.yaml beside the weights; give --{stage}_config")
-    config = load_config(path, overrides=overrides)
+    if found.is_export:
+        config = export_config(found.path, config_file=config_path, overrides=overrides)
+    else:
+        from videotag.models import load_models  # Paddle, which an export may do without
+
+        load_models()
+        config = load_config(path, overrides=overrides)
     if config.entry.kind != _KINDS[stage]:
         raise ConfigError(f"--{stage}_config {path}: {config.entry.name} is no {_KINDS[stage]}")
     return config, found

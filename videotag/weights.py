@@ -29,6 +29,7 @@ from videotag.sections import ModelSection, Section
 DEFAULT_EXTRACTOR = "efficientnet_lite0_imagenet"
 CONFIG_FILE = "config.yaml"
 LABELS_FILE = "labels.txt"
+EXPORT_FILE = "export.json"  # of a folder that `videotag export` wrote, in place of weights
 MODELS_FILE = "weights/models.yaml"
 _SUFFIXES = (".pdparams", ".pth", ".safetensors", ".tar")
 
@@ -219,6 +220,11 @@ class FoundWeights:
     named: NamedWeights | None = None
 
     @property
+    def is_export(self) -> bool:
+        """Whether it is the export.json of an export, see videotag.runtime.exported."""
+        return self.path.name == EXPORT_FILE
+
+    @property
     def config(self) -> str | Path | None:
         """The config that belongs to it: its entry's, or config.yaml beside it; None if there is neither."""
         if self.named:
@@ -261,6 +267,8 @@ class FoundWeights:
 def find_weights(weights: str | Path) -> FoundWeights:
     """The weight file that a user names: a file, a prefix without suffix, a folder, or a named entry.
 
+    Of a folder that `videotag export` wrote it is the export.json.
+
     Raises:
         WeightsError: none of these, or an entry whose file cannot be had.
         OutputError: the cache cannot be written.
@@ -268,6 +276,8 @@ def find_weights(weights: str | Path) -> FoundWeights:
     name, entries = str(weights), named_weights()
     if name in entries and not Path(name).exists():
         return FoundWeights(entries[name].path(), entries[name])
+    if (Path(weights) / EXPORT_FILE).is_file():
+        return FoundWeights(Path(weights) / EXPORT_FILE)
     try:
         return FoundWeights(resolve_weights(weights))
     except WeightsError as error:

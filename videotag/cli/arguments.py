@@ -14,7 +14,7 @@ from videotag.formats.filelist import ListEntry, read_filelist
 
 if TYPE_CHECKING:
     from videotag.config import Config
-    from videotag.engine.ensemble import Member
+    from videotag.engine.members import Member
     from videotag.engine.outputs import Summary
     from videotag.weights import FoundWeights
 
@@ -197,6 +197,8 @@ def read_config(
 ) -> Config:
     """The config of a command line: --config, else the one that belongs to the weights, else `default`.
 
+    That of an export is read without the model's code.
+
     Args:
         args: with the flags of add_model_arguments.
         flags: dotted key -> value of the command's own flags; None for one that was not given.
@@ -207,14 +209,21 @@ def read_config(
         ConfigError: as load_config.
     """
     from videotag.config import load_config, parse_overrides
-    from videotag.models import load_models
 
-    load_models()
     path = args.config or (weights.config if weights else None) or default
     overrides = parse_overrides(args.set)
     overrides += [
         (key, value) for key, value in {"TRAIN.use_gpu": args.use_gpu, **flags}.items() if value is not None
     ]
+    if weights is not None and weights.is_export:
+        from videotag.runtime.exported import export_config
+
+        return export_config(
+            weights.path, config_file=args.config, model_name=args.model_name, overrides=overrides
+        )
+    from videotag.models import load_models
+
+    load_models()
     return load_config(path, model_name=args.model_name, overrides=overrides)
 
 
@@ -347,7 +356,7 @@ def read_members(args: argparse.Namespace, flags: dict[str, Any], found: list[Fo
     Raises:
         ConfigError: several, and --config is given, one has no config, or they do not fit together.
     """
-    from videotag.engine.ensemble import Member, check_members
+    from videotag.engine.members import Member, check_members
 
     if len(found) == 1:
         return [Member(found[0], read_config(args, flags, weights=found[0]))]

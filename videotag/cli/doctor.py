@@ -117,9 +117,11 @@ def _probe_backend(name: str) -> str:
         ArithmeticError: they differ.
         PackageNotFoundError: the backend is not installed.
     """
+    from videotag.quiet_paddle import paddle
+
     import numpy as np
 
-    from videotag.runtime import backends, networks, paddle
+    from videotag.runtime import backends, networks
     from videotag.runtime.agreement import relative_error
     from videotag.runtime.device import select_device
     from videotag.runtime.trained import Input, TrainedNetwork

@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Extracts, and prints what was done; 1 if some videos failed."""
+    from videotag.engine.exported_extractor import load_extractor
     from videotag.engine.extract import extract_list
-    from videotag.engine.extractor import FeatureExtractor
 
     weights = arguments.find_checkpoint(args.weights, default=DEFAULT_WEIGHTS, published=PUBLISHED_WEIGHTS)
     config = arguments.read_config(
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         default_filelist=_default_filelist(args, config),
         counted=config.model.format == "frames",
     )
-    extractor = FeatureExtractor(config, weights.path)
+    extractor = load_extractor(config, weights)
     save_dir = Path(args.save_dir)
     summary = extract_list(
         entries,

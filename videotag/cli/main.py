@@ -128,6 +128,11 @@ def _explained(error: Exception) -> tuple[str, int]:
     """What a command says of the error that has ended it, and its exit code."""
     if isinstance(error, (VideotagError, OSError)):
         return str(error), EXIT_USAGE
+    if isinstance(error, ModuleNotFoundError) and error.name == "paddle":
+        return (
+            "Paddle is not installed; run: pip install paddlepaddle, or name exports for weights",
+            EXIT_USAGE,
+        )
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "ResourceExhausted" in text:
         detail = text[max(0, text.find("ResourceExhausted")) :][:120]  # Paddle begins with a C++ traceback

@@ -26,7 +26,7 @@ from videotag.formats.record_files import is_record_file, list_record_files
 
 if TYPE_CHECKING:
     from videotag.config import Config
-    from videotag.engine.ensemble import Member
+    from videotag.engine.members import Member
     from videotag.weights import FoundWeights
 
 SUMMARY = "predict tags of feature files"
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         help=f"default: {arguments.DEFAULT_WEIGHTS}, else {PUBLISHED_WEIGHTS}, which is downloaded; "
-        "A,B,C: the mean of several taggers' probabilities",
+        "or an export; A,B,C: the mean of several taggers' probabilities",
     )
     parser.add_argument("--filelist", help="a list in place of INFER.filelist")
     parser.add_argument(
@@ -167,7 +167,7 @@ def _predict_features(
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
     from videotag.engine.data import evaluation_batches, open_dataset
-    from videotag.engine.ensemble import load_network
+    from videotag.engine.members import load_network
     from videotag.engine.predict import predict_tagger
 
     config, weights = members[0].config, members[0].weights
@@ -186,12 +186,12 @@ def _predict_videos(
     entries: list[ListEntry],
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
-    from videotag.engine.extractor import FeatureExtractor
+    from videotag.engine.exported_extractor import load_extractor
     from videotag.tagger import Tagger
 
     config, weights = members[0].config, members[0].weights
     labels = _class_names(args, config, weights)
-    extractor = FeatureExtractor(config, weights.path, with_classifier=True)
+    extractor = load_extractor(config, weights, with_classifier=True)
     tagger = Tagger(extractor, None, labels, top_k=config.model.topk, threshold=args.threshold)
     for result in tagger.tag_many(entries):
         if isinstance(result, MediaError):

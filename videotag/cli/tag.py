@@ -28,12 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag tag`."""
     parser.add_argument("paths", nargs="+", metavar="PATH", help="videos, or folders of videos")
     parser.add_argument("--extractor_config", help="YAML of the first stage")
-    parser.add_argument("--extractor_weights", help="weights of the first stage")
+    parser.add_argument("--extractor_weights", help="weights of the first stage, or an export")
     parser.add_argument(
         "--predictor_config", help="YAML of the second stage (default: the one beside its weights)"
     )
     parser.add_argument(
-        "--predictor_weights", help="weights of the second stage; without, the first stage tags alone"
+        "--predictor_weights",
+        help="weights or an export of the second stage; without, the first stage tags alone",
     )
     parser.add_argument("--label_file", help="class names (default: those beside the weights)")
     parser.add_argument("--infer_topk", type=arguments.natural, help="tags kept (default: MODEL.topk)")

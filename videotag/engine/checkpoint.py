@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from paddle import Tensor, nn
 
 from videotag.atomic import write_text
 from videotag.config import Config
@@ -21,7 +20,10 @@ from videotag.formats.weights import read_weights, write_pdparams
 from videotag.labels import write_labels
 from videotag.models.layouts import find_layout
 from videotag.runtime.device import select_device
-from videotag.weights import CONFIG_FILE, LABELS_FILE
+from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE
+
+if TYPE_CHECKING:
+    from paddle import Tensor, nn
 
 
 def write_card(save_dir: Path, config: Config, labels: list[str] | None) -> None:
@@ -92,6 +94,10 @@ def read_adapted(model: nn.Layer, path: Path, *, config_name: str) -> dict[str, 
     Raises:
         WeightsError: damaged, or weights of another network of which the model knows the config.
     """
+    if path.name == EXPORT_FILE:
+        raise WeightsError(
+            f"{path.parent}: an export, which cannot be trained or changed; give the weights it was made from"
+        )
     state = read_weights(path)
     remedy = getattr(model, "remedy", lambda _: None)(state)
     if remedy:

@@ -9,43 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import paddle
+from videotag.quiet_paddle import paddle
+
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from videotag.config import Config, load_config
-from videotag.engine.checkpoint import file_digest, load_model
+from videotag.engine.checkpoint import load_model
+from videotag.engine.members import Member, differences
 from videotag.errors import ConfigError, one_error
-from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import Task
-from videotag.runtime.agreement import tags_standard
-from videotag.runtime.choice import ChosenNetwork, Wish
-from videotag.runtime.device import select_device
-from videotag.runtime.taggers import tagger_network
-from videotag.weights import LABELS_FILE, FoundWeights, find_weights
-
-
-@dataclass(frozen=True)
-class Member:
-    """Weights and the config of their network."""
-
-    weights: FoundWeights
-    config: Config
-
-    def class_names(self) -> list[str] | None:
-        """The C class names that came with the weights; None if none did.
-
-        Raises:
-            LabelFileError: those beside the weights are wrong.
-        """
-        if self.weights.named:
-            return load_imagenet_names() if self.weights.named.labels else None
-        beside = self.weights.path.parent / LABELS_FILE
-        return read_labels(beside, num_classes=self.config.model.num_classes) if beside.is_file() else None
+from videotag.weights import find_weights
 
 
 class Ensemble(nn.Layer):
@@ -71,57 +48,6 @@ class Ensemble(nn.Layer):
         return _log_mean([F.log_sigmoid(x) for x in logits]) - _log_mean([F.log_sigmoid(-x) for x in logits])
 
 
-def check_members(members: Sequence[Member]) -> None:
-    """Compares every network with the first.
-
-    Raises:
-        ConfigError: one that is no tagger, or whose modalities, classes, task or class names differ; all
-            differences, a line each, with the two weight files.
-    """
-    problems = [
-        f"{m.weights.path}: {m.config.entry.name} is no tagger; only taggers are taken together"
-        for m in members
-        if m.config.entry.kind != "tagger"
-    ]
-    if not problems:
-        first, *others = members
-        names = first.class_names()
-        for other in others:
-            pair = f"{first.weights.path} and {other.weights.path}"
-            texts = differences(first.config, names, other.config, other.class_names())
-            problems += [f"{pair}: {text}" for text in texts]
-    if problems:
-        raise one_error(ConfigError, problems)
-
-
-def differences(
-    config: Config, names: Sequence[str] | None, other: Config, other_names: Sequence[str] | None
-) -> list[str]:
-    """What keeps the probabilities of two taggers from being averaged, a text each.
-
-    Args:
-        config: of one tagger.
-        names: its class names; not compared if either is None.
-        other: config of the other one.
-        other_names: its class names.
-    """
-    pairs = [
-        ("modalities", config.model.dims, other.model.dims),
-        ("num_classes", config.model.num_classes, other.model.num_classes),
-        ("task", config.task, other.task),
-    ]
-    texts = [f"{what} {one} and {two}; give weights of the same" for what, one, two in pairs if one != two]
-    if names and other_names and len(names) == len(other_names):
-        unlike = [i for i, (one, two) in enumerate(zip(names, other_names, strict=True)) if one != two]
-        if unlike:
-            i = unlike[0]
-            texts.append(
-                f"{len(unlike)} class names differ, first that of class {i}: {names[i]!r} and "
-                f"{other_names[i]!r}; give weights of the same labels"
-            )
-    return texts
-
-
 def load_members(
     members: Sequence[Member], *, config_name: str | None = None, temperature: float = 1.0
 ) -> nn.Layer:
@@ -144,40 +70,6 @@ def load_members(
     return model
 
 
-def load_network(
-    members: Sequence[Member], *, config_name: str | None = None, wish: Wish | None = None
-) -> ChosenNetwork:
-    """The network of load_members, to be run where the first member's INFER section says.
-
-    Args:
-        members: one or more that fit, see check_members.
-        config_name: see load_members.
-        wish: in place of the INFER section's.
-
-    Raises:
-        WeightsError: as load_members.
-        ConfigError, DeviceError: backend or precision cannot be had.
-    """
-    first = members[0].config
-    if wish is None:
-        wish = Wish(first.infer.backend, first.infer.precision, select_device(first.train.use_gpu))
-    wish.check()
-    trained = tagger_network(
-        load_members(members, config_name=config_name),
-        first.model.dims,
-        weights=[file_digest(m.weights.path) for m in members],
-        config=[_what_it_is(m.config) for m in members],
-        name=first.entry.name if len(members) == 1 else f"{len(members)} taggers",
-    )
-    # Recurrent layers gain nothing by Paddle's bf16.
-    return ChosenNetwork(trained, wish, standard=tags_standard(first.task), fast_in_bf16=("openvino",))
-
-
-def _what_it_is(config: Config) -> list[Any]:
-    """What decides a network besides its weights, as JSON can hold it."""
-    return [config.entry.name, config.task, config.model.model_dump(mode="json")]
-
-
 def load_teachers(config: Config, labels: Sequence[str] | None, *, save_dir: Path) -> nn.Layer | None:
     """The network of TRAIN.distill_from, at TRAIN.distill_temperature; None if the config names no teacher.
 
@@ -198,7 +90,9 @@ def load_teachers(config: Config, labels: Sequence[str] | None, *, save_dir: Pat
     for text in train.distill_from:
         weights = find_weights(text)
         where = f"TRAIN.distill_from: {weights.path}"
-        if weights.path.parent.resolve() == save_dir.resolve():
+        if weights.is_export:
+            problems.append(f"{where}: an export, which cannot teach; name the weights it was made from")
+        elif weights.path.parent.resolve() == save_dir.resolve():
             problems.append(f"{where}: lies in --save_dir, whose weights change; choose another --save_dir")
         elif weights.config is None:
             problems.append(f"{where}: no config belongs to it; put its config.yaml beside it")

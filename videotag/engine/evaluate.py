@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
-import paddle
 from paddle import Tensor, nn
 
 from videotag.datasets.batches import Batch

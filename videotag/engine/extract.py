@@ -73,7 +73,7 @@ def extract_list(
                 if features is None:
                     summary.kept += 1
                 else:
-                    runtime.keep(extractor.network)
+                    runtime.keep(extractor)
                     # The precision may have been chosen only now.
                     stamp = {**extractor.stamp(), **facts, "runtime": extractor.network.runtime}
                     write_features(outputs[entry.path], features, stamp=stamp)

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from videotag.config import Config
 from videotag.datasets.videos import Frames
 from videotag.download import file_digest
-from videotag.engine.checkpoint import load_weights
 from videotag.engine.frame_batches import rows_of_videos
 from videotag.errors import ConfigError
 from videotag.runtime import agreement
 from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
 from videotag.runtime.choice import ChosenNetwork, Wish
 from videotag.runtime.device import select_device
+
+if TYPE_CHECKING:
+    from videotag.runtime.exported import ExportedNetwork
+    from videotag.runtime.trained import TrainedNetwork
 
 #: On a CPU larger batches fall out of the caches and are slower; a GPU wants them large.
 FRAMES_PER_STEP = {"cpu": 8, "gpu": 64}
@@ -40,9 +43,13 @@ class FeatureExtractor:
         DeviceError: a GPU was asked for and there is none.
     """
 
+    network: ChosenNetwork | ExportedNetwork
+
     def __init__(self, config: Config, weights: Path, *, with_classifier: bool = False) -> None:
+        from videotag.engine.checkpoint import load_weights
+
         self.config = config
-        device = select_device(config.train.use_gpu)
+        self._device = select_device(config.train.use_gpu)
         model = config.entry.cls(config.model)
         self.weights_path = weights
         may_miss = () if with_classifier else (f"{model.classifier}.",)
@@ -57,7 +64,7 @@ class FeatureExtractor:
             weights=[self._weights_sha256],
             name=config.model.backbone,
         )
-        self._wish = Wish(split.backend, split.precision, device)
+        self._wish = Wish(split.backend, split.precision, self._device)
         self.network = ChosenNetwork(self._trained, self._wish, standard=agreement.FEATURES)
         head = getattr(model, model.classifier)
         self._classifier = (head.weight.numpy(), head.bias.numpy())
@@ -78,12 +85,11 @@ class FeatureExtractor:
             videos: anything, with its frames. On a GPU the frames of several videos share a batch, so that
                 more of them may be taken before a video's features come.
         """
-        device = self._wish.device
         rows_of = rows_of_videos(
             (((item, frames), self._images(frames)) for item, frames in videos),
             self._rows,
-            batch_size=FRAMES_PER_STEP[device],
-            across_videos=device == "gpu",
+            batch_size=FRAMES_PER_STEP[self._device],
+            across_videos=self._device == "gpu",
         )
         for (item, frames), rows in rows_of:
             yield item, None if frames is None or rows is None else rows[frames.rows]
@@ -125,6 +131,16 @@ class FeatureExtractor:
         """The classifier's logits of features (T, D): (T, C)."""
         weight, bias = self._classifier
         return features @ weight + bias
+
+    @property
+    def trained(self) -> TrainedNetwork:
+        """The backbone before a backend has been chosen."""
+        return self._trained
+
+    @property
+    def classifier(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weight (D, C) and bias (C,) of the last layer."""
+        return self._classifier
 
     def stamp(self) -> dict[str, Any]:
         """What, beside the video, decides the features: weights, network, sampling and precision.

@@ -7,8 +7,9 @@ after a sequence's end; masks {modality: (N, T)} bool, True on real steps, which
 
 from __future__ import annotations
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
-import paddle
 from paddle import Tensor
 
 from videotag.sections import TrainSection

@@ -17,7 +17,6 @@ from videotag.engine.extractor import FeatureExtractor
 from videotag.errors import ConfigError, DeviceError, FeatureFileError
 from videotag.formats.features import read_stamp
 from videotag.runtime.backends import BACKENDS
-from videotag.runtime.choice import ChosenNetwork
 
 RUNTIME_FILE = "runtime.json"
 _PRECISIONS = ("f32", "bf16", "f16")
@@ -60,13 +59,14 @@ class FolderRuntime:
             ) from error
         logger.info("%s: %s, as in its first run", save_dir, kept)
 
-    def keep(self, network: ChosenNetwork) -> None:
+    def keep(self, extractor: FeatureExtractor) -> None:
         """Writes down what was chosen, once, before the first features are written.
 
         Raises:
             OutputError: it cannot be written.
         """
         if not self._is_kept:
+            network = extractor.network
             chosen = {"backend": network.backend, "precision": network.precision}
             write_text(self._path, json.dumps(chosen, indent=2) + "\n")
             self._is_kept = True

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
-import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 

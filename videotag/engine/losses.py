@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import paddle
+from videotag.quiet_paddle import paddle
+
 import paddle.nn.functional as F
 from paddle import Tensor
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from paddle import nn, optimizer
+from videotag.quiet_paddle import paddle
+
+from paddle import optimizer
 from paddle.regularizer import L2Decay
 
 from videotag.sections import TrainSection
@@ -29,7 +31,7 @@ def learning_rate(step: int, train: TrainSection, steps_per_epoch: int) -> float
     return rate * min(1.0, (step + 1) / warmup_steps) if warmup_steps else rate
 
 
-def build_optimizer(model: nn.Layer, train: TrainSection) -> optimizer.Optimizer:
+def build_optimizer(model: paddle.nn.Layer, train: TrainSection) -> optimizer.Optimizer:
     """The optimizer of the TRAIN section over all parameters that train.
 
     L2 leaves out the biases of fully connected layers and norms; those of an LSTM are decayed, as in
@@ -43,7 +45,7 @@ def build_optimizer(model: nn.Layer, train: TrainSection) -> optimizer.Optimizer
         "learning_rate": train.learning_rate,
         "parameters": [p for p in model.parameters() if not p.stop_gradient],
         "weight_decay": L2Decay(train.weight_decay),
-        "grad_clip": nn.ClipGradByGlobalNorm(train.clip_norm) if train.clip_norm else None,
+        "grad_clip": paddle.nn.ClipGradByGlobalNorm(train.clip_norm) if train.clip_norm else None,
     }
     if train.optimizer == "adam":
         return optimizer.Adam(**common)

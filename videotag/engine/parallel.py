@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
-
-import paddle
-from paddle import Tensor, distributed, nn
-from paddle.base import core
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from videotag.cores import is_launched
+
+if TYPE_CHECKING:
+    from paddle import Tensor, nn
 
 _ARRIVALS = "videotag/arrivals"
 Value = TypeVar("Value")
@@ -24,18 +23,18 @@ Value = TypeVar("Value")
 
 def join() -> None:
     """Joins the processes that a launcher started with this one, if one did."""
-    if is_launched() and not distributed.is_initialized():
-        distributed.init_parallel_env()
+    if is_launched() and not _distributed().is_initialized():
+        _distributed().init_parallel_env()
 
 
 def world_size() -> int:
     """How many processes there are."""
-    return int(distributed.get_world_size()) if distributed.is_initialized() else 1
+    return int(_distributed().get_world_size()) if _has_joined() else 1
 
 
 def rank() -> int:
     """The number of this one, from 0."""
-    return int(distributed.get_rank()) if distributed.is_initialized() else 0
+    return int(_distributed().get_rank()) if _has_joined() else 0
 
 
 def is_main() -> bool:
@@ -49,8 +48,10 @@ def meet() -> None:
     Called before every collective: on CPUs Paddle's gloo gives up on a process that comes 30 seconds later,
     as one may that has read a slow disk or written a checkpoint.
     """
-    if world_size() == 1 or distributed.get_backend() != "GLOO":
+    if world_size() == 1 or _distributed().get_backend() != "GLOO":
         return
+    from paddle.base import core
+
     # One counter for all meetings: nobody can come to the next one before all have come to this one.
     store = core.create_or_get_global_tcp_store()
     arrivals, pause_sec = store.add(_ARRIVALS, 1), 0.0005
@@ -76,11 +77,13 @@ def sum_gradients(parameters: Iterable[Tensor], extra: Tensor) -> Tensor:
 
     A gradient that is None on this process counts as zeros.
     """
+    from videotag.quiet_paddle import paddle
+
     trained = [parameter for parameter in parameters if not parameter.stop_gradient]
     flat = [p.grad.flatten() if p.grad is not None else paddle.zeros([p.size]) for p in trained]
     joined = paddle.concat([extra, *flat])
     meet()
-    distributed.all_reduce(joined)
+    _distributed().all_reduce(joined)
     total, *sums = paddle.split(joined, [extra.size, *(parameter.size for parameter in trained)])
     for parameter, gradient in zip(trained, sums, strict=True):
         parameter.grad = gradient.reshape(parameter.shape)
@@ -91,10 +94,12 @@ def average_buffers(model: nn.Layer) -> None:
     """Gives all processes the mean of their buffers, such as batch norm's running means."""
     if world_size() == 1:
         return
+    from videotag.quiet_paddle import paddle
+
     for buffer in model.buffers():
         if buffer.dtype == paddle.float32:
             meet()
-            distributed.all_reduce(buffer)
+            _distributed().all_reduce(buffer)
             buffer.set_value(buffer / world_size())
 
 
@@ -104,7 +109,7 @@ def gathered(value: Value) -> list[Value]:
         return [value]
     values: list[Any] = []
     meet()
-    distributed.all_gather_object(values, value)
+    _distributed().all_gather_object(values, value)
     return values
 
 
@@ -114,7 +119,7 @@ def from_main(value: Value) -> Value:
         return value
     values = [value if is_main() else None]
     meet()
-    distributed.broadcast_object_list(values, src=0)
+    _distributed().broadcast_object_list(values, src=0)
     return values[0]  # type: ignore[return-value]
 
 
@@ -122,12 +127,25 @@ def main_says(flag: bool) -> bool:
     """The flag of the main process, on every one."""
     if world_size() == 1:
         return flag
+    from videotag.quiet_paddle import paddle
+
     said = paddle.to_tensor([float(flag and is_main())])
     meet()
-    distributed.all_reduce(said)
+    _distributed().all_reduce(said)
     return bool(said.item())
 
 
 def on_main(context: contextlib.AbstractContextManager[Any]) -> contextlib.AbstractContextManager[Any]:
     """The context on the main process, none on the others."""
     return context if is_main() else contextlib.nullcontext()
+
+
+def _has_joined() -> bool:
+    return is_launched() and bool(_distributed().is_initialized())
+
+
+def _distributed() -> Any:
+    """Paddle's part for several processes; imported on demand, as one process needs no Paddle for this."""
+    from videotag.quiet_paddle import paddle
+
+    return paddle.distributed

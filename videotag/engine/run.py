@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from paddle import nn
 
 from videotag.atomic import link_atomic
 from videotag.config import Config
@@ -24,6 +24,9 @@ from videotag.engine.run_log import RunLog
 from videotag.engine.run_state import Progress, checkpoint_path, drop_old, save_state
 from videotag.errors import FileListError, MediaError, RecordError, VideotagError
 from videotag.progress import track
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 EXPLODED = 10  # a loss so many times the first one is worth a warning
 logger = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import paddle
+from videotag.quiet_paddle import paddle
+
 from paddle import nn
 
 from videotag.atomic import remove_partial

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
-import paddle
 import yaml
 from paddle import nn
 

@@ -1,3 +1,1 @@
-"""Where a trained network runs."""
-
-from videotag.quiet_paddle import paddle as paddle
+"""Where a trained network runs; Paddle is imported only where a network is in it."""

@@ -68,9 +68,15 @@ def compare_features(reference: Arrays, found: Arrays) -> Agreement:
     if spread < LEAST_SPREAD:
         error = _relative(a, b)
         return Agreement(error <= MAX_ALIKE_ERROR, f"relative error {error:.4f}")
-    a, b = (a - mean).ravel().astype(np.float64), (b - mean).ravel().astype(np.float64)
-    cosine = float(a @ b / max(_norm(a) * _norm(b), 1e-30))
+    cosine = mean_removed_cosine(a, b)
     return Agreement(cosine >= LEAST_COSINE, f"mean-removed cosine {cosine:.4f}")
+
+
+def mean_removed_cosine(reference: np.ndarray, found: np.ndarray) -> float:
+    """The cosine of features (K, D) after the mean of the reference over the frames is taken from both."""
+    mean = reference.mean(axis=0)
+    a, b = ((x - mean).ravel().astype(np.float64) for x in (reference, found))
+    return float(a @ b / max(_norm(a) * _norm(b), 1e-30))
 
 
 #: Of a backbone.

@@ -7,13 +7,12 @@ Shapes: B frames, H height, W width, D feature width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-import paddle
-from paddle import Tensor, nn
+from typing import TYPE_CHECKING
 
 from videotag.runtime.trained import Input, TrainedNetwork, network_digest
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 FRAMES, FEATURES = "frames", "features"
 
@@ -37,8 +36,10 @@ def backbone_network(
         weights: digests of its weight files.
         name: of the model, for texts.
     """
+    from videotag.runtime.flat_layers import OfBytes
+
     return TrainedNetwork(
-        layer=_OfBytes(backbone, mean, std),
+        layer=OfBytes(backbone, mean, std),
         inputs=(Input(FRAMES, (None, size_px, size_px, 3), "uint8"),),
         outputs=(FEATURES,),
         digest=network_digest(backbone, weights=weights, config=[name, size_px, list(mean), list(std)]),
@@ -64,23 +65,3 @@ def normalized_network(
         digest=network_digest(backbone, weights=weights, config=[name, size_px]),
         name=name,
     )
-
-
-class _OfBytes(nn.Layer):
-    """A backbone behind (x / 255 - mean) / std, as videotag.media.transforms.normalize has it."""
-
-    def __init__(self, backbone: nn.Layer, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self._scale = _per_colour(1 / (255 * np.array(std)))
-        self._shift = _per_colour(np.array(mean) / np.array(std))
-
-    def forward(self, frames: Tensor) -> Any:
-        """The backbone's features."""
-        x = frames.astype("float32").transpose([0, 3, 1, 2])  # (B, 3, H, W)
-        return self.backbone(x * self._scale - self._shift)
-
-
-def _per_colour(values: np.ndarray) -> Tensor:
-    """(1, 3, 1, 1) float32."""
-    return paddle.to_tensor(values.astype(np.float32).reshape(1, 3, 1, 1))

@@ -15,11 +15,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import paddle
-from paddle import nn
+from typing import TYPE_CHECKING
 
 from videotag.errors import ConfigError, DeviceError
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 #: Floating-point instructions that make bfloat16 faster than float32.
 _BF16_FLAGS = ("amx_bf16", "avx512_bf16")
@@ -87,6 +88,14 @@ def version(name: str) -> str | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     return versions[0]
+
+
+def runtime_version(name: str) -> str | None:
+    """The version of what runs a backend's networks; None if it is not installed. Exports need no more."""
+    try:
+        return _installed(BACKENDS[name].packages[0])
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def converter_version() -> str:
@@ -163,6 +172,8 @@ def _check_device(precision: str, device: str) -> None:
 
 def gpu_capability() -> tuple[int, int]:
     """The compute capability of the GPU that Paddle uses."""
+    from videotag.quiet_paddle import paddle
+
     major, minor = paddle.device.cuda.get_device_capability()
     return int(major), int(minor)
 

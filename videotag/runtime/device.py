@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import paddle
-
 from videotag.errors import DeviceError
 from videotag.sections import UseGpu
 
 
 def num_gpus() -> int:
     """GPUs that this Paddle build can use; 0 for a CPU build."""
+    from videotag.quiet_paddle import paddle
+
     return int(paddle.device.cuda.device_count()) if paddle.device.is_compiled_with_cuda() else 0
 
 
@@ -22,6 +22,8 @@ def select_device(use_gpu: UseGpu) -> str:
     Raises:
         DeviceError: a GPU was asked for and there is none.
     """
+    from videotag.quiet_paddle import paddle
+
     found = num_gpus()
     if use_gpu is True and not found:
         why = "sees no GPU" if paddle.device.is_compiled_with_cuda() else "is the CPU build"

@@ -25,13 +25,14 @@ def compile_network(
     check_backend(backend, precision, device=device)
     # A backend's own packages are imported where it is used.
     if backend == "openvino":
-        from videotag.runtime.openvino_network import OpenVinoNetwork
+        from videotag.runtime.openvino_network import from_layers
 
-        return OpenVinoNetwork(trained, precision=precision)
+        return from_layers(trained, precision=precision)
     if backend == "onnx":
+        from videotag.runtime.onnx_export import onnx_model
         from videotag.runtime.onnx_network import OnnxNetwork
 
-        return OnnxNetwork(trained)
+        return OnnxNetwork(trained, onnx_model(trained))
     from videotag.runtime.paddle_inference import paddle_network
 
     return paddle_network(trained, precision=precision, device=device)

@@ -17,13 +17,9 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import paddle
-from paddle.static import InputSpec
-
 from videotag.errors import ConfigError
 from videotag.runtime.backends import converter_version, obstacle
 from videotag.runtime.network_cache import cached_bytes
-from videotag.runtime.peephole_scan import stand_ins, with_scans
 from videotag.runtime.trained import TrainedNetwork
 
 OPSET = 18  # up to 17, OpenVINO takes ReduceLogSumExp over all axes
@@ -55,8 +51,10 @@ def save_program(trained: TrainedNetwork, folder: Path) -> Path:
     Raises:
         ExportError: Paddle cannot trace it.
     """
+    from videotag.quiet_paddle import paddle
+
     prefix = folder / PROGRAM
-    specs = [InputSpec(list(i.shape), i.dtype, i.name) for i in trained.inputs]
+    specs = [paddle.static.InputSpec(list(i.shape), i.dtype, i.name) for i in trained.inputs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Paddle's own deprecations while it traces
         try:
@@ -81,11 +79,15 @@ def onnx_model(trained: TrainedNetwork) -> bytes:
 
 def onnx_parts(trained: TrainedNetwork) -> dict[str, object]:
     """All that decides a network's ONNX form."""
+    from videotag.quiet_paddle import paddle
+
     versions = {"paddle": paddle.__version__, "paddle2onnx": converter_version()}
     return {"network": trained.digest, "form": "onnx", "opset": OPSET, **versions}
 
 
 def _convert(trained: TrainedNetwork) -> bytes:
+    from videotag.runtime.peephole_scan import stand_ins, with_scans
+
     with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
         with stand_ins(trained.layer) as replaced:
             prefix, output = save_program(trained, Path(folder)), Path(folder) / "network.onnx"
@@ -127,6 +129,8 @@ def _converter_library() -> str:
 
 def _paddle_libraries() -> str:
     """Where paddle2onnx finds Paddle's compiled part, before the user's own places."""
+    from videotag.quiet_paddle import paddle
+
     root = Path(paddle.__file__).parent
     own = [str(root / "base"), str(root / "libs"), os.environ.get("LD_LIBRARY_PATH", "")]
     return os.pathsep.join(place for place in own if place)

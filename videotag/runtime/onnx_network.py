@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from videotag.cores import num_cores
-from videotag.runtime.onnx_export import ExportError, onnx_model
-from videotag.runtime.trained import Arrays, TrainedNetwork
+from videotag.runtime.onnx_export import ExportError
+from videotag.runtime.trained import Arrays, Described
 
 _ERRORS_ONLY = 3  # it warns of every constant that it does not need
 
@@ -14,11 +14,15 @@ _ERRORS_ONLY = 3  # it warns of every constant that it does not need
 class OnnxNetwork:
     """A network in ONNX Runtime; see videotag.runtime.trained.Network.
 
+    Args:
+        network: its name, inputs and outputs.
+        model: it as ONNX.
+
     Raises:
-        ExportError: it cannot be exported or loaded.
+        ExportError: it cannot be loaded.
     """
 
-    def __init__(self, trained: TrainedNetwork) -> None:
+    def __init__(self, network: Described, model: bytes) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -27,16 +31,15 @@ class OnnxNetwork:
         options.log_severity_level = _ERRORS_ONLY
         # Waiting threads would otherwise keep the cores busy that decode the next video.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        model = onnx_model(trained)
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no other class
             raise ExportError(
-                f"{trained.name}: ONNX Runtime cannot load it ({' '.join(str(error).split())[:200]}); "
+                f"{network.name}: ONNX Runtime cannot load it ({' '.join(str(error).split())[:200]}); "
                 "give --backend=paddle"
             ) from error
-        self._inputs = trained.inputs
-        self._outputs = trained.outputs
+        self._inputs = network.inputs
+        self._outputs = network.outputs
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The outputs by name."""

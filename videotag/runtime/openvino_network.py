@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import io
 import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from videotag.cores import num_cores
-from videotag.runtime.backends import cpu_kind, version
+from videotag.runtime.backends import cpu_kind, runtime_version
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.onnx_export import ExportError, onnx_model, onnx_parts
-from videotag.runtime.trained import Arrays, TrainedNetwork
+from videotag.runtime.trained import Arrays, Described, TrainedNetwork
 
 _BLOB_FILE = "network.blob"
 
@@ -24,14 +26,18 @@ class OpenVinoNetwork:
     """A network compiled by OpenVINO; see videotag.runtime.trained.Network.
 
     Args:
-        trained: the network.
+        network: its name, inputs and outputs.
+        parts: all that decides its content, for the cache.
+        read: gives OpenVINO's model of it.
         precision: "f32" or "bf16".
 
     Raises:
         ExportError: it cannot be exported or compiled.
     """
 
-    def __init__(self, trained: TrainedNetwork, *, precision: str = "f32") -> None:
+    def __init__(
+        self, network: Described, *, parts: Mapping[str, object], read: Callable[[Any], Any], precision: str
+    ) -> None:
         core = _core()
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": precision,
@@ -40,10 +46,12 @@ class OpenVinoNetwork:
             # Two processes of one thread each would be pinned to the same core.
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = _from_cache(core, trained, options) or _compile(core, trained, options)
+        parts = {**parts, "form": "openvino", "openvino": runtime_version("openvino"), "options": options}
+        parts |= {"cpu": cpu_kind()}
+        compiled = _from_cache(core, parts, options) or _compile(core, network.name, parts, options, read)
         self._request = compiled.create_infer_request()
-        self._inputs = trained.inputs
-        self._outputs = trained.outputs
+        self._inputs = network.inputs
+        self._outputs = network.outputs
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The outputs by name."""
@@ -53,6 +61,50 @@ class OpenVinoNetwork:
             name: self._request.get_output_tensor(index).data.copy()  # the next call writes there
             for index, name in enumerate(self._outputs)
         }
+
+
+def from_layers(trained: TrainedNetwork, *, precision: str = "f32") -> OpenVinoNetwork:
+    """A trained network in OpenVINO, by way of ONNX.
+
+    Raises:
+        ExportError: it cannot be exported or compiled.
+    """
+
+    def read(core: Any) -> Any:
+        return core.read_model(io.BytesIO(onnx_model(trained)))
+
+    return OpenVinoNetwork(trained, parts=onnx_parts(trained), read=read, precision=precision)
+
+
+def from_file(network: Described, path: Path, *, digests: Sequence[str], precision: str) -> OpenVinoNetwork:
+    """A network that save_model wrote.
+
+    Args:
+        network: its name, inputs and outputs.
+        path: the .xml, with its .bin beside it.
+        digests: of both files.
+        precision: "f32" or "bf16".
+
+    Raises:
+        ExportError: it cannot be compiled.
+    """
+    parts = {"network": list(digests)}
+    return OpenVinoNetwork(network, parts=parts, read=lambda core: core.read_model(path), precision=precision)
+
+
+def save_model(model: bytes, path: Path) -> None:
+    """Writes a network, given as ONNX, in OpenVINO's own form: an .xml at `path`, a .bin beside it.
+
+    Raises:
+        ExportError: OpenVINO cannot read it.
+    """
+    import openvino
+
+    try:
+        network = _core().read_model(io.BytesIO(model))
+    except RuntimeError as error:
+        raise ExportError(f"OpenVINO cannot read it ({' '.join(str(error).split())[:200]})") from error
+    openvino.save_model(network, path, compress_to_fp16=False)
 
 
 @functools.cache
@@ -68,13 +120,8 @@ def _core() -> Any:
     return openvino.Core()
 
 
-def _parts(trained: TrainedNetwork, options: dict[str, Any]) -> dict[str, object]:
-    own = {"form": "openvino", "openvino": version("openvino"), "options": options, "cpu": cpu_kind()}
-    return {**onnx_parts(trained), **own}
-
-
-def _from_cache(core: Any, trained: TrainedNetwork, options: dict[str, Any]) -> Any:
-    found = load_entry(_parts(trained, options))
+def _from_cache(core: Any, parts: Mapping[str, object], options: dict[str, Any]) -> Any:
+    found = load_entry(parts)
     if found is None or _BLOB_FILE not in found:
         return None
     try:
@@ -84,16 +131,21 @@ def _from_cache(core: Any, trained: TrainedNetwork, options: dict[str, Any]) -> 
         return None
 
 
-def _compile(core: Any, trained: TrainedNetwork, options: dict[str, Any]) -> Any:
-    model = onnx_model(trained)
+def _compile(
+    core: Any,
+    name: str,
+    parts: Mapping[str, object],
+    options: dict[str, Any],
+    read: Callable[[Any], Any],
+) -> Any:
     try:
-        compiled = core.compile_model(core.read_model(io.BytesIO(model)), "CPU", options)
+        compiled = core.compile_model(read(core), "CPU", options)
     except RuntimeError as error:
         raise ExportError(
-            f"{trained.name}: OpenVINO cannot compile it ({' '.join(str(error).split())[:200]}); "
+            f"{name}: OpenVINO cannot compile it ({' '.join(str(error).split())[:200]}); "
             "give --backend=paddle"
         ) from error
     blob = io.BytesIO()
     compiled.export_model(blob)
-    store_entry(_parts(trained, options), {_BLOB_FILE: blob.getvalue()})
+    store_entry(parts, {_BLOB_FILE: blob.getvalue()})
     return compiled

@@ -10,15 +10,16 @@ import logging
 import tempfile
 from pathlib import Path
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
-import paddle
 import paddle.inference
 
 from videotag.cores import num_cores
 from videotag.runtime.backends import obstacle
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.onnx_export import PROGRAM, ExportError, save_program
-from videotag.runtime.trained import Arrays, Network, TrainedNetwork
+from videotag.runtime.trained import Arrays, Described, Network, TrainedNetwork
 
 _FILES = (f"{PROGRAM}.json", f"{PROGRAM}.pdiparams")
 
@@ -63,13 +64,13 @@ class PaddleNetwork:
 
     Args:
         prefix: of the program's two files, which are not needed afterwards.
-        trained: the network.
+        network: its name, inputs and outputs.
         precision: "f32" or "bf16"; on a GPU also "f16".
         device: "cpu" or "gpu".
     """
 
     def __init__(
-        self, prefix: Path, trained: TrainedNetwork, *, precision: str = "f32", device: str = "cpu"
+        self, prefix: Path, network: Described, *, precision: str = "f32", device: str = "cpu"
     ) -> None:
         config = paddle.inference.Config(f"{prefix}.json", f"{prefix}.pdiparams")
         config.disable_glog_info()
@@ -91,10 +92,10 @@ class PaddleNetwork:
         predictor = paddle.inference.create_predictor(config)
         self._predictor = predictor
         self._device = device
-        self._inputs = {i.name: (predictor.get_input_handle(i.name), i.dtype) for i in trained.inputs}
+        self._inputs = {i.name: (predictor.get_input_handle(i.name), i.dtype) for i in network.inputs}
         names = predictor.get_output_names()
         self._outputs = {
-            name: predictor.get_output_handle(own) for name, own in zip(trained.outputs, names, strict=True)
+            name: predictor.get_output_handle(own) for name, own in zip(network.outputs, names, strict=True)
         }
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:

@@ -12,8 +12,9 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
-from paddle import nn
 
 from videotag.models.sequence import PeepholeLSTM
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import onnx
 
 #: What is traced -> what it stands for.
-StandIns: TypeAlias = Mapping[nn.LSTM, PeepholeLSTM]
+StandIns: TypeAlias = Mapping[paddle.nn.LSTM, PeepholeLSTM]
 
 #: One step: the gates' sums of the input (N, 4H), and the state before it -> the state after it, twice.
 _STEP = """
@@ -52,7 +53,7 @@ step (float[N, H] hidden, float[N, H] cell, float[N, G] step_gates)
 
 
 @contextlib.contextmanager
-def stand_ins(layer: nn.Layer) -> Iterator[StandIns]:
+def stand_ins(layer: paddle.nn.Layer) -> Iterator[StandIns]:
     """An ordinary LSTM in the place of every PeepholeLSTM of a layer, while the block lasts."""
     found = [
         (parent, name, child)
@@ -60,7 +61,9 @@ def stand_ins(layer: nn.Layer) -> Iterator[StandIns]:
         for name, child in parent.named_children()
         if isinstance(child, PeepholeLSTM)
     ]
-    made = {child: nn.LSTM(child.projection.weight.shape[0], child.hidden_size) for _, _, child in found}
+    made = {
+        child: paddle.nn.LSTM(child.projection.weight.shape[0], child.hidden_size) for _, _, child in found
+    }
     try:
         for parent, name, child in found:
             parent.add_sublayer(name, made[child])

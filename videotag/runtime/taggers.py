@@ -7,13 +7,15 @@ Shapes: N videos, T steps, D feature width, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from paddle import Tensor, nn
 
 from videotag.datasets.features import as_numbers
 from videotag.runtime.trained import Arrays, Input, TrainedNetwork, network_digest
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 LOGITS = "logits"
 _MASK, _ATTENTION = ".mask", ".attention"
@@ -31,11 +33,13 @@ def tagger_network(
         config: of the network, as JSON can hold it.
         name: of the model, for texts.
     """
+    from videotag.runtime.flat_layers import FlatTagger
+
     features = [Input(m, (None, None, dim)) for m, dim in dims.items()]
     masks = [Input(m + _MASK, (None, None), "bool") for m in dims]
     attention = [m + _ATTENTION for m in dims] if hasattr(model, "attend") else []
     return TrainedNetwork(
-        layer=_FlatTagger(model, list(dims)),
+        layer=FlatTagger(model, list(dims)),
         inputs=(*features, *masks),
         outputs=(LOGITS, *attention),
         digest=network_digest(model, weights=weights, config=[config, list(dims.items())]),
@@ -53,22 +57,3 @@ def tagger_arrays(inputs: tuple[Any, ...]) -> dict[str, np.ndarray]:
 def attention_of(outputs: Arrays) -> dict[str, np.ndarray]:
     """The weight of every step (N, T) per modality; empty for a tagger without attention."""
     return {name.removesuffix(_ATTENTION): x for name, x in outputs.items() if name.endswith(_ATTENTION)}
-
-
-class _FlatTagger(nn.Layer):
-    """A tagger on plain tensors: all features, then all masks."""
-
-    def __init__(self, model: nn.Layer, names: list[str]) -> None:
-        super().__init__()
-        self.model = model
-        self.names = names
-
-    def forward(self, *tensors: Tensor) -> list[Tensor]:
-        """Logits, then the attention of every modality."""
-        # Plain enough for Paddle's tracer, which knows no strict zip.
-        features = {name: tensors[index] for index, name in enumerate(self.names)}
-        masks = {name: tensors[len(self.names) + index] for index, name in enumerate(self.names)}
-        if not hasattr(self.model, "attend"):
-            return [self.model(features, masks)]
-        logits, attention = self.model.attend(features, masks)
-        return [logits] + [attention[name] for name in self.names]

@@ -7,14 +7,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
-import paddle
-from paddle import Tensor, nn
 
 import videotag
 from videotag.runtime.network_cache import digest_of
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 #: Inputs or outputs of a network by name; the first axis of each is the batch.
 Arrays: TypeAlias = Mapping[str, np.ndarray]
@@ -42,6 +43,22 @@ class Input:
     dtype: Literal["float32", "bool", "uint8"] = "float32"
 
 
+class Described(Protocol):
+    """What a backend has to know of a network besides its file."""
+
+    @property
+    def name(self) -> str:
+        """Of the model, for texts."""
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """In the order of its arguments."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names, in the order in which they come."""
+
+
 @dataclass(frozen=True)
 class TrainedNetwork:
     """A network with its weights.
@@ -62,32 +79,22 @@ class TrainedNetwork:
 
     def flat_layer(self) -> nn.Layer:
         """The network as a layer from a list of tensors to a list of tensors, evaluating."""
-        flat = _Flat(self.layer)
+        from videotag.runtime.flat_layers import Flat
+
+        flat = Flat(self.layer)
         flat.eval()
         return flat
 
     def run_layers(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The outputs of the layers called one by one: the reference of every backend."""
+        from videotag.quiet_paddle import paddle
+
+        from videotag.runtime.flat_layers import as_list
+
         self.layer.eval()
         with paddle.no_grad():
-            results = _as_list(self.layer(*(paddle.to_tensor(inputs[i.name]) for i in self.inputs)))
+            results = as_list(self.layer(*(paddle.to_tensor(inputs[i.name]) for i in self.inputs)))
         return {name: tensor.numpy() for name, tensor in zip(self.outputs, results, strict=True)}
-
-
-class _Flat(nn.Layer):
-    """A list of tensors -> a list of tensors, as a traced network needs it."""
-
-    def __init__(self, layer: nn.Layer) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
-        """The layer's outputs."""
-        return _as_list(self.layer(*inputs))
-
-
-def _as_list(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
 def network_digest(layer: nn.Layer, *, weights: Sequence[str], config: Any) -> str:

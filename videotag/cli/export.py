@@ -1,0 +1,108 @@
+"""Writes a folder that predict, tag and extract run from alone, checked against the network it was made of.
+
+    videotag export --weights=data/checkpoints --to openvino
+    videotag predict --weights=data/checkpoints/export_openvino_f32 --filelist=my.list
+
+It holds the network for one backend, config, labels, and a card (README.md). --weights=A,B,C exports several
+taggers as one, the mean of their probabilities. An export whose answers differ from the network's by more
+than the bounds of docs/export.md is refused: exit code 2, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videotag.cli import arguments
+from videotag.errors import EXIT_OK, ConfigError, LabelFileError
+from videotag.formats.filelist import ListEntry, read_filelist
+
+if TYPE_CHECKING:
+    from videotag.engine.members import Member
+
+SUMMARY = "write a folder that runs without the training code: OpenVINO, ONNX or Paddle"
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `videotag export`."""
+    arguments.add_model_arguments(parser)
+    parser.add_argument(
+        "--weights", required=True, help="a checkpoint or named weights; A,B,C: several taggers as one"
+    )
+    parser.add_argument(
+        "--to", required=True, choices=("paddle", "onnx", "openvino"), help="what will run the network"
+    )
+    parser.add_argument(
+        "--precision", choices=("f32", "bf16"), default="f32", help="that it computes in (default: f32)"
+    )
+    parser.add_argument("--output", help="the folder (default: export_<to>_<precision> beside the weights)")
+    parser.add_argument("--label_file", help="class names (default: those beside the weights)")
+    parser.add_argument(
+        "--sample", metavar="LIST", help="features, or videos of a TSN, to be compared besides generated ones"
+    )
+    parser.add_argument("--json", action="store_true", help="print export.json in place of a summary")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the export and prints how far it is from the network."""
+    from videotag.export import check_output, check_target, export_extractor, export_tagger
+
+    if args.use_gpu is True:
+        raise ConfigError("--use_gpu=True: exports are made on a CPU; leave it out")
+    check_target(args.to, args.precision)
+    found = arguments.find_checkpoints(args.weights)
+    for weights in found:
+        if weights.is_export:
+            raise ConfigError(f"{weights.path.parent}: is an export; give the weights it was made from")
+    members = arguments.read_members(args, {}, found)
+    folder = _folder(args, members)
+    check_output(folder)
+    options = {
+        "backend": args.to,
+        "precision": args.precision,
+        "labels": _labels(args, members[0]),
+        "samples": _samples(args, members[0]),
+    }
+    if members[0].config.entry.kind == "extractor":
+        done = export_extractor(members[0], folder, **options)
+    else:
+        done = export_tagger(members, folder, **options)
+    if args.json:
+        arguments.show(done.manifest.model_dump_json(indent=2))
+    else:
+        arguments.show(f"parity: {done.parity.text}\nwritten: {done.folder}")
+    return EXIT_OK
+
+
+def _folder(args: argparse.Namespace, members: list[Member]) -> Path:
+    if args.output:
+        return Path(args.output)
+    weights, name = members[0].weights, f"export_{args.to}_{args.precision}"
+    if weights.named:  # they lie in a cache or a package
+        return Path("data/exports") / f"{weights.named.name}_{args.to}_{args.precision}"
+    return weights.path.parent / name
+
+
+def _labels(args: argparse.Namespace, member: Member) -> list[str] | None:
+    """The class names; none, with a warning, where none are known."""
+    named = arguments.label_file(args)
+    try:
+        return member.weights.labels(named, member.config.model)
+    except LabelFileError as error:
+        if named or member.config.model.label_file:
+            raise
+        logger.warning("no class names in the export: %s", error)
+        return None
+
+
+def _samples(args: argparse.Namespace, member: Member) -> list[ListEntry]:
+    if not args.sample:
+        return []
+    model = member.config.model
+    counted = member.config.entry.kind == "extractor" and model.format == "frames"
+    entries = read_filelist(args.sample, counted=counted)
+    return [replace(entry, label_ids=()) for entry in entries]

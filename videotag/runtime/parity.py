@@ -1,0 +1,168 @@
+"""Whether an exported network gives what the layers give that it was made of, and by how much it differs.
+
+Held to the bounds of videotag.runtime.agreement. Looked at are padded batches of videos of mixed lengths,
+from a single step on, and what the user names beside them.
+Shapes: N videos, T steps, D feature width, C classes, K frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from videotag.media.synthetic import random_specs, render
+from videotag.registry import Task
+from videotag.runtime.agreement import (
+    FEATURES,
+    LEAST_COSINE,
+    MAX_F32_ERROR,
+    MAX_F32_PROBABILITY_ERROR,
+    MAX_PROBABILITY_ERROR,
+    compare_features,
+    mean_removed_cosine,
+    scores_of,
+)
+from videotag.runtime.taggers import LOGITS, attention_of
+from videotag.runtime.trained import Arrays, Input, Network, TrainedNetwork
+
+#: Attention weights may differ by so many times as much as probabilities: they are shown, and decide nothing.
+_ATTENTION_FACTOR = 10
+#: Lengths of videos, batch by batch, and steps that the longest is padded to.
+_BATCHES = (([1], 1), ([3, 40, 17, 1], 40), ([64, 2], 70))
+_FRAME_BATCHES = (8, 1, 3)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an export is from its layers.
+
+    Attributes:
+        ok: whether every number is within its bound.
+        text: the numbers in words.
+        numbers: them and their bounds, by name.
+        shapes: of each output, with None where a size varied from batch to batch.
+    """
+
+    ok: bool
+    text: str
+    numbers: dict[str, float | int]
+    shapes: dict[str, list[int | None]]
+
+
+def tagger_samples(inputs: Sequence[Input], *, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    """Batches of random features and masks for the inputs of a tagger.
+
+    Args:
+        inputs: of videotag.runtime.taggers: all features, then all masks.
+        seed: of the features.
+    """
+    rng = np.random.default_rng(seed)
+    half = len(inputs) // 2
+    batches = []
+    for number, (lengths, steps) in enumerate(_BATCHES):
+        arrays: dict[str, np.ndarray] = {}
+        for index, (features, its_mask) in enumerate(zip(inputs[:half], inputs[half:], strict=True)):
+            # One modality may have fewer steps than another, and is then padded to fewer.
+            share = 2 if number == len(_BATCHES) - 1 and index % 2 else 1
+            mask = np.arange(steps // share) < np.array(lengths)[:, None] // share  # (N, T)
+            x = rng.standard_normal((*mask.shape, features.shape[-1] or 1)).astype(np.float32)
+            x = np.abs(x) if number % 2 else x  # as after a ReLU, or of YouTube-8M
+            arrays |= {features.name: x * mask[..., None], its_mask.name: mask}
+        batches.append(arrays)
+    return batches
+
+
+def frame_samples(size_px: int) -> np.ndarray:
+    """Frames (K, S, S, 3) uint8 of generated clips, whose content varies."""
+    specs = random_specs(8, seed=0)[::2]  # every other one is the same clip in reverse
+    clips = [render(spec, num_frames=2, size_px=size_px) for spec in specs]
+    return np.concatenate(clips)
+
+
+def frame_batches(frames: np.ndarray) -> list[np.ndarray]:
+    """Frames (K, S, S, 3) in batches of several sizes."""
+    return [frames[:count] for count in _FRAME_BATCHES]
+
+
+def tagger_parity(
+    trained: TrainedNetwork, network: Network, samples: Sequence[Arrays], *, task: Task, precision: str
+) -> Parity:
+    """How far a tagger's probabilities and attention are from those of its layers.
+
+    Args:
+        trained: the layers.
+        network: what was made of them.
+        samples: batches of inputs.
+        task: decides how logits become probabilities.
+        precision: that the network computes in, "f32" or "bf16".
+    """
+    probability, attention = 0.0, 0.0
+    runs = [(trained.run_layers(arrays), network(arrays)) for arrays in samples]
+    for expected, found in runs:
+        scores = [scores_of(task, outputs[LOGITS]) for outputs in (expected, found)]
+        probability = max(probability, _difference(*scores))
+        for modality, weights in attention_of(expected).items():
+            attention = max(attention, _difference(weights, attention_of(found)[modality]))
+    bound = MAX_F32_PROBABILITY_ERROR if precision == "f32" else MAX_PROBABILITY_ERROR
+    numbers: dict[str, float | int] = {
+        "max_probability_difference": probability,
+        "max_probability_difference_allowed": bound,
+    }
+    text = f"probabilities differ by up to {probability:.1e}, at most {bound:.0e} is allowed"
+    if len(trained.outputs) > 1:
+        numbers |= {
+            "max_attention_difference": attention,
+            "max_attention_difference_allowed": _ATTENTION_FACTOR * bound,
+        }
+        text += f"; attention by up to {attention:.1e}, at most {_ATTENTION_FACTOR * bound:.0e}"
+    ok = probability <= bound and attention <= _ATTENTION_FACTOR * bound
+    return _parity(ok, text, numbers, runs)
+
+
+def feature_parity(
+    trained: TrainedNetwork, network: Network, samples: Sequence[Arrays], *, precision: str
+) -> Parity:
+    """How far a backbone's features are from those of its layers; in bf16 by their mean-removed cosine.
+
+    Args:
+        trained: the layers.
+        network: what was made of them.
+        samples: batches of frames.
+        precision: that the network computes in, "f32" or "bf16".
+    """
+    runs = [(trained.run_layers(arrays), network(arrays)) for arrays in samples]
+    (name,) = trained.outputs
+    expected, found = (np.concatenate([run[side][name] for run in runs]) for side in (0, 1))
+    error = FEATURES.f32_error({name: expected}, {name: found})
+    cosine = mean_removed_cosine(expected, found)
+    agreement = compare_features({name: expected}, {name: found})
+    numbers: dict[str, float | int] = {"relative_error": error, "mean_removed_cosine": cosine}
+    text = f"features: mean-removed cosine {cosine:.6f}, relative error {error:.1e}"
+    if precision == "f32":
+        numbers["relative_error_allowed"] = MAX_F32_ERROR
+        return _parity(
+            error <= MAX_F32_ERROR, f"{text}, at most {MAX_F32_ERROR:.0e} is allowed", numbers, runs
+        )
+    numbers["least_mean_removed_cosine"] = LEAST_COSINE
+    return _parity(agreement.ok, f"{text}; held to: {agreement.text}", numbers, runs)
+
+
+def _difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """The largest difference; infinite where a value is no number."""
+    worst = float(np.abs(expected - found).max(initial=0.0))
+    return worst if np.isfinite(worst) else float("inf")
+
+
+def _parity(
+    ok: bool, text: str, numbers: dict[str, float | int], runs: Sequence[tuple[Arrays, Arrays]]
+) -> Parity:
+    outputs = [found for _, found in runs]
+    shapes = {}
+    for name in outputs[0]:
+        sizes = zip(*(array[name].shape for array in outputs), strict=True)
+        shapes[name] = [size[0] if len(set(size)) == 1 else None for size in sizes]
+        shapes[name][0] = None
+    rows = sum(len(next(iter(found.values()))) for found in outputs)
+    return Parity(ok, text, {**numbers, "batches": len(runs), "rows": rows}, shapes)
