@@ -17,6 +17,7 @@ LAYERS = {
     "registry": 0,
     "atomic": 0,
     "failures": 0,
+    "kept_memory": 0,
     "folder_lock": 0,
     "progress": 0,
     "cores": 0,

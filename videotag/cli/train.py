@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from videotag.atomic import check_may_write
     from videotag.engine.parallel import is_main
     from videotag.engine.train import train_model
+    from videotag.kept_memory import keep_freed_memory
     from videotag.labels import read_labels
     from videotag.runtime.device import select_device
     from videotag.runtime.launch import launch_on_gpus
@@ -86,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     if args.valid_interval and config.valid.filelist:
         valid_entries = arguments.read_split(config, "VALID", labels="optional")
     launch_on_gpus(config.train.use_gpu, log_dir=Path(args.save_dir) / "launch")
-    select_device(config.train.use_gpu)
+    if select_device(config.train.use_gpu) == "cpu":
+        keep_freed_memory()
     arguments.join_processes()
     result = train_model(
         config,

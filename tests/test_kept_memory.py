@@ -1,0 +1,61 @@
+"""Memory that is freed and taken again: whether the system clears it anew."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from videotag import kept_memory
+from videotag.kept_memory import keep_freed_memory
+
+#: Prints whether it was set, and the pages that the system made for 64 MiB of which as much was freed before.
+CODE = """
+import resource, sys
+import numpy as np
+from videotag.kept_memory import keep_freed_memory
+print(keep_freed_memory() if sys.argv[1] == "keep" else "not asked")
+np.ones(1 << 26, np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+np.ones(1 << 26, np.uint8)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() >> 20)
+"""
+
+
+def pages(wish, **environment):
+    """What CODE prints: the answer, and MiB."""
+    path = [place for place in sys.path if place]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, wish],
+        env={"PYTHONPATH": ":".join(path), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer, mebibytes = done.stdout.split("\n")[:2]
+    return answer, int(mebibytes)
+
+
+def has_mallopt():
+    import ctypes
+
+    return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")
+
+
+@pytest.mark.skipif(not has_mallopt(), reason="no glibc")
+def test_what_was_freed_is_taken_again_without_new_pages():
+    assert pages("keep")[0] == "True"
+    assert pages("keep")[1] <= 1
+    assert pages("keep", MALLOC_MMAP_THRESHOLD_="65536")[0] == "False"
+    assert pages("keep", GLIBC_TUNABLES="glibc.malloc.arena_max=2")[0] == "False"
+
+
+def test_other_systems_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr(kept_memory.sys, "platform", "darwin")
+    assert keep_freed_memory() is False
+    monkeypatch.setattr(kept_memory.sys, "platform", "linux")
+    for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(kept_memory.ctypes, "CDLL", lambda name: object())  # musl has none
+    assert keep_freed_memory() is False

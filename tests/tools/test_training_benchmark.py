@@ -1,0 +1,58 @@
+"""The benchmark of training steps at a small size."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "benchmark"))
+import training
+
+from videotag.datasets.features import FeatureBatch
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Networks and features of a small size, whatever is asked for."""
+    config = training._config
+    monkeypatch.setattr(training, "_config", lambda batch_size, **sizes: config(batch_size, **training.SMALL))
+    monkeypatch.setattr(training, "keep_freed_memory", lambda: None)  # it would last for all tests
+
+
+def test_both_ways_are_measured_and_the_kernels_of_a_step(capsys):
+    assert training.main(["--rounds=1", "--steps=2", "--batch_size=4", "--videos=128", "--epochs=1"]) == 0
+    out = capsys.readouterr().out
+    for way in training.WAYS:
+        assert re.search(rf"^\| {way} \| \d+\.\d\d \| \d+\.\d\d \| \d+\.\d% \| \d+\.\d% \|$", out, re.M)
+    assert re.search(r"^\| ratio \| \d+\.\d\d \| \d+\.\d\d \| \| \|$", out, re.M)
+    for name in ("rnn", "rnn_grad", "matmul", "other"):
+        assert re.search(rf"^\| {name} \| [\d,]+ \|$", out, re.M)
+    assert re.search(r"^\| 0 \| \d+\.\d{4} \| \d+\.\d{4} \|$", out, re.M)
+
+
+def test_padding_is_less_where_batches_are_cut():
+    result = training.measure(2, steps=3, batch_size=4, num_videos=128)
+    cut, padded = (result[way] for way in training.WAYS)
+    assert 0 <= cut["padding_share"] < 0.1 < padded["padding_share"] < 0.6
+    assert len(cut["losses"]) == len(padded["losses"]) == 2 * 3
+    assert result["ratio"] > 0
+    assert result["processor_ratio"] > 0
+    assert 0 <= cut["loader_wait_share"] <= 1
+
+
+def test_both_ways_learn_the_same(monkeypatch):
+    cut, padded = training.loss_curves(4, num_videos=64).values()
+    assert cut[-1] < cut[0]
+    assert cut == pytest.approx(padded, rel=0.03), "they differ by the order of batches"
+
+
+def test_a_padded_batch_has_zeros_and_no_real_steps_behind_its_end():
+    x, mask = np.ones((2, 3, 4), np.float32), np.array([[True, True, True], [True, False, False]])
+    batch = training._padded(FeatureBatch(["a", "b"], {"rgb": x}, {"rgb": mask}, np.zeros((2, 1))))
+    assert batch.features["rgb"].shape == (2, 300, 4)
+    assert batch.features["rgb"].sum() == x.sum()
+    assert batch.masks["rgb"].sum(axis=1).tolist() == [3, 1]

@@ -1,0 +1,311 @@
+"""What a training step on a CPU spends its time on, and what is gained by not computing padding.
+
+    python tools/benchmark/training.py
+    python tools/benchmark/training.py --rounds=1 --steps=2 --batch_size=8
+
+Feature files of 100 to 300 steps are written, and one AttentionLSTM learns them in two ways that take turns:
+  cut     as `videotag train` does: batches of videos of like length, each cut to its longest
+  padded  batches in random order, each padded to 300 steps
+The table says how many videos a second each learns, by the clock and by processor time (which other work on
+the machine changes less), how much of the batches is padding, and which share of the time a step waits for
+the loader. Then come the time of one step by kernel, and the loss curves of both ways for a small network
+over some epochs of the same videos: they differ by the order of batches alone. Numbers: docs/training.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from videotag.config import Config, load_config
+from videotag.datasets.features import FeatureBatch, FeatureFiles
+from videotag.datasets.order import shuffled_groups
+from videotag.engine import paddle
+from videotag.engine.data import open_dataset, training_batches
+from videotag.engine.learner import Learner
+from videotag.errors import VideotagError
+from videotag.formats.filelist import ListEntry
+from videotag.kept_memory import keep_freed_memory
+from videotag.models import load_models
+
+LEAST_STEPS, MOST_STEPS = 100, 300
+WAYS = ("cut", "padded")
+SEED = 1
+_KERNEL = " kernel launch"  # behind a kernel's name in Paddle's profile
+SMALL = {"dim": 64, "num_classes": 20, "embedding_size": 32, "lstm_size": 16, "fc_sizes": (32, 32)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", default=3, type=int)
+    parser.add_argument("--steps", default=4, type=int, help="of each way and round")
+    parser.add_argument("--batch_size", default=16, type=int)
+    parser.add_argument("--videos", default=2048, type=int, help="of the data set (default: %(default)s)")
+    parser.add_argument("--epochs", default=8, type=int, help="of the small network's loss curves")
+    args = parser.parse_args(argv)
+    keep_freed_memory()  # as `videotag train` does
+    print(table(measure(args.rounds, steps=args.steps, batch_size=args.batch_size, num_videos=args.videos)))
+    print("\n| epoch | loss, cut | loss, padded |\n|---|---|---|")
+    for epoch, (cut, padded) in enumerate(zip(*loss_curves(args.epochs).values(), strict=True)):
+        print(f"| {epoch} | {cut:.4f} | {padded:.4f} |")
+    return 0
+
+
+@dataclass
+class Seen:
+    """What was seen of one way's steps.
+
+    Attributes:
+        videos: learned.
+        seconds: of learning, without the loader.
+        wait_sec: for the loader, in `waiting_sec` of steps and waits.
+        processor_sec: of learning, over all threads.
+        real_steps: of the videos.
+        steps: that were computed, padding included.
+        losses: of every step.
+        rates: videos a second, of every round.
+    """
+
+    videos: int = 0
+    seconds: float = 0.0
+    wait_sec: float = 0.0
+    waiting_sec: float = 0.0
+    processor_sec: float = 0.0
+    real_steps: int = 0
+    steps: int = 0
+    losses: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+
+
+def measure(
+    rounds: int = 3, *, steps: int = 4, batch_size: int = 16, num_videos: int = 2048, **sizes: Any
+) -> dict[str, Any]:
+    """Both ways in turn, and the profile of one step.
+
+    Args:
+        rounds: in each, first one way and then the other one learns.
+        steps: of each way and round.
+        batch_size: N.
+        num_videos: of the data set, which decides how alike the lengths of a batch are.
+        sizes: see `_config`; those of configs/attention_lstm.yaml if not given.
+
+    Returns:
+        ratio, processor_ratio: of the videos per second of "cut" to those of "padded", median of rounds and
+        over all; per way, by name: samples_per_sec, samples_per_processor_sec, padding_share,
+        loader_wait_share, losses; and kernels, the milliseconds of a step of "cut" by kernel, and step_ms.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        config, data = _data_set(Path(folder), num_videos, batch_size, sizes)
+        seen = {way: Seen() for way in WAYS}
+        learners = {way: _learner(config) for way in WAYS}
+        batches = {way: _batches(way, config, data, epoch=0) for way in WAYS}
+        for way in WAYS:  # the first step makes the optimizer's state
+            _loss(learners[way], next(batches[way]), step=0)
+        for _ in range(rounds):
+            for way in WAYS:
+                _learn(learners[way], way, batches[way], steps, seen[way])
+        kernels, step_ms = profile(learners["cut"], next(batches["cut"]))
+        batches.clear()  # and with them the threads that read
+    ratios = [cut / padded for cut, padded in zip(*(seen[way].rates for way in WAYS), strict=True)]
+    result: dict[str, Any] = {way: _summary(seen[way]) for way in WAYS}
+    processor = [result[way]["samples_per_processor_sec"] for way in WAYS]
+    return {
+        "ratio": statistics.median(ratios),
+        "processor_ratio": processor[0] / processor[1],
+        **result,
+        "kernels": kernels,
+        "step_ms": step_ms,
+    }
+
+
+def loss_curves(epochs: int, *, num_videos: int = 512, batch_size: int = 16) -> dict[str, list[float]]:
+    """The mean loss of every epoch of a small network, per way: same weights at the start, same videos."""
+    curves: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        config, data = _data_set(Path(folder), num_videos, batch_size, SMALL)
+        for way in WAYS:
+            learner, step = _learner(config), 0
+            curves[way] = []
+            for epoch in range(epochs):
+                losses = []
+                for batch in _batches(way, config, data, epoch=epoch):
+                    losses.append(_loss(learner, _padded(batch) if way == "padded" else batch, step))
+                    step += 1
+                curves[way].append(float(np.mean(losses)))
+    return curves
+
+
+def profile(learner: Learner, batch: FeatureBatch, *, most: int = 12) -> tuple[dict[str, float], float]:
+    """Milliseconds of one step by kernel, longest first and the rest as "other"; and of the whole step."""
+    from paddle import profiler
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step.json"
+        watch = profiler.Profiler(targets=[profiler.ProfilerTarget.CPU])
+        watch.start()
+        start = time.perf_counter()
+        learner.learn(batch, step=1, seed=1)
+        step_ms = 1e3 * (time.perf_counter() - start)
+        watch.stop()
+        watch.export(str(path), "json")
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    times: Counter[str] = Counter()
+    for event in events:
+        name, found, _ = event.get("name", "").partition(_KERNEL)
+        if found and event.get("ph") == "X":
+            times[name] += event["dur"] / 1e3
+    kernels = dict(times.most_common(most))
+    return kernels | {"other": step_ms - sum(kernels.values())}, step_ms
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result of `measure` as Markdown."""
+    lines = [
+        "| way | videos/s | per processor second | padding | waits for the loader |",
+        "|---|---|---|---|---|",
+    ]
+    for way in WAYS:
+        one = result[way]
+        lines.append(
+            f"| {way} | {one['samples_per_sec']:.2f} | {one['samples_per_processor_sec']:.2f} "
+            f"| {one['padding_share']:.1%} | {one['loader_wait_share']:.1%} |"
+        )
+    lines += [
+        f"| ratio | {result['ratio']:.2f} | {result['processor_ratio']:.2f} | | |",
+        "",
+        f"| kernel | ms of a step of {result['step_ms']:,.0f} |",
+        "|---|---|",
+        *(f"| {name} | {ms:,.0f} |" for name, ms in result["kernels"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def _data_set(
+    folder: Path, num_videos: int, batch_size: int, sizes: dict[str, Any]
+) -> tuple[Config, FeatureFiles]:
+    """Features of 100 to 300 steps in .npy files, float32, and the config of a network that learns them.
+
+    Tag c of a video is a spike in feature c. Of a large data set a file serves for several videos.
+    """
+    config = _config(batch_size, **sizes)
+    (dim,), num_classes = config.model.dims.values(), config.model.num_classes
+    rng = np.random.default_rng(SEED)
+    entries = []
+    for number in range(min(num_videos, 512)):
+        label_ids = np.sort(rng.choice(min(dim, num_classes), size=3, replace=False))
+        features = rng.standard_normal((rng.integers(LEAST_STEPS, MOST_STEPS + 1), dim), np.float32)
+        features[rng.integers(len(features), size=(20, 1)), label_ids] += 3.0
+        path = folder / f"{number}.npy"
+        np.save(path, features)
+        entries.append(ListEntry(str(path), tuple(label_ids.tolist())))
+    entries = list(itertools.islice(itertools.cycle(entries), num_videos))
+    data = open_dataset(config, entries, config.train)
+    assert isinstance(data, FeatureFiles)
+    return config, data
+
+
+def _config(
+    batch_size: int,
+    *,
+    dim: int = 2048,
+    num_classes: int = 3396,
+    embedding_size: int = 1024,
+    lstm_size: int = 512,
+    fc_sizes: tuple[int, int] = (8192, 4096),
+) -> Config:
+    """That of configs/attention_lstm.yaml at other sizes."""
+    load_models()
+    model = {"feature_dims": [dim], "num_classes": num_classes, "embedding_size": embedding_size}
+    model |= {"lstm_size": lstm_size, "fc_sizes": list(fc_sizes)}
+    values = [(f"MODEL.{key}", value) for key, value in model.items()]
+    values += [("TRAIN.batch_size", batch_size), ("TRAIN.use_gpu", False), ("TRAIN.drop_last", True)]
+    return load_config("configs/attention_lstm.yaml", overrides=values)
+
+
+def _learner(config: Config) -> Learner:
+    paddle.seed(SEED)
+    learner = Learner(config.entry.cls(config.model), config.train, config.task, steps_per_epoch=1000)
+    learner.start_epoch()
+    return learner
+
+
+def _batches(way: str, config: Config, data: FeatureFiles, *, epoch: int) -> Iterator[FeatureBatch]:
+    """The batches of an epoch in one way."""
+    if way == "cut":
+        yield from training_batches(config, data, epoch=epoch, seed=SEED, on_error=_fail)  # type: ignore[misc]
+        return
+    rng = np.random.default_rng([SEED, epoch])
+    groups = shuffled_groups(data.shuffled(rng), config.train.batch_size, rng, drop_last=True)
+    yield from data.batches(groups, on_error=_fail)  # type: ignore[misc]
+
+
+def _learn(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: int, seen: Seen) -> None:
+    """Some steps of one way; the first batch has waited since the round before: its wait does not count."""
+    videos, seconds = seen.videos, seen.seconds
+    for number in range(steps):
+        start = time.perf_counter()
+        batch = next(batches)
+        wait_sec = time.perf_counter() - start
+        if way == "padded":  # a loader would do it
+            batch = _padded(batch)
+        start, processor_start = time.perf_counter(), time.process_time()
+        seen.losses.append(_loss(learner, batch, step=len(seen.losses) + 1))
+        step_sec = time.perf_counter() - start
+        seen.processor_sec += time.process_time() - processor_start
+        seen.seconds += step_sec
+        if number:
+            seen.wait_sec += wait_sec
+            seen.waiting_sec += wait_sec + step_sec
+        (mask,) = batch.masks.values()
+        seen.videos += len(mask)
+        seen.real_steps += int(mask.sum())
+        seen.steps += mask.size
+    seen.rates.append((seen.videos - videos) / (seen.seconds - seconds))
+
+
+def _loss(learner: Learner, batch: FeatureBatch, step: int) -> float:
+    """Learns a batch; its loss."""
+    learned = learner.learn(batch, step=step, seed=step)
+    assert learned is not None
+    return float(learned[0].item())
+
+
+def _padded(batch: FeatureBatch) -> FeatureBatch:
+    """The batch with 300 steps."""
+    more = [(0, 0), (0, MOST_STEPS - next(iter(batch.masks.values())).shape[1])]
+    features = {name: np.pad(x, [*more, (0, 0)]) for name, x in batch.features.items()}
+    masks = {name: np.pad(mask, more) for name, mask in batch.masks.items()}
+    return FeatureBatch(batch.video_ids, features, masks, batch.labels)
+
+
+def _summary(seen: Seen) -> dict[str, Any]:
+    return {
+        "samples_per_sec": seen.videos / seen.seconds,
+        "samples_per_processor_sec": seen.videos / seen.processor_sec,
+        "padding_share": 1 - seen.real_steps / seen.steps,
+        "loader_wait_share": seen.wait_sec / seen.waiting_sec if seen.waiting_sec else 0.0,
+        "losses": seen.losses,
+    }
+
+
+def _fail(video: str, error: VideotagError) -> NoReturn:
+    raise error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
