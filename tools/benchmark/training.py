@@ -7,9 +7,11 @@ Feature files of 100 to 300 steps are written, and one AttentionLSTM learns them
   cut     as `videotag train` does: batches of videos of like length, each cut to its longest
   padded  batches in random order, each padded to 300 steps
 The table says how many videos a second each learns, by the clock and by processor time (which other work on
-the machine changes less), how much of the batches is padding, and which share of the time a step waits for
-the loader. Then come the time of one step by kernel, and the loss curves of both ways for a small network
-over some epochs of the same videos: they differ by the order of batches alone. Numbers: docs/training.md.
+the machine changes less), how much of an epoch's batches is padding, and which share of the time a step waits
+for the loader. What is timed are steps of time; an epoch's videos a second follow from how many of these it
+computes, so that it makes no difference whether the few batches that were timed are long ones. Then come the
+time of one step by kernel, and the loss curves of both ways for a small network over some epochs of the same
+videos: they differ by the order of batches alone. Numbers: docs/training.md.
 """
 
 from __future__ import annotations
@@ -71,22 +73,18 @@ class Seen:
     """What was seen of one way's steps.
 
     Attributes:
-        videos: learned.
         seconds: of learning, without the loader.
         wait_sec: for the loader, in `waiting_sec` of steps and waits.
         processor_sec: of learning, over all threads.
-        real_steps: of the videos.
-        steps: that were computed, padding included.
+        steps: of time that were computed, padding included.
         losses: of every step.
-        rates: videos a second, of every round.
+        rates: steps a second, of every round.
     """
 
-    videos: int = 0
     seconds: float = 0.0
     wait_sec: float = 0.0
     waiting_sec: float = 0.0
     processor_sec: float = 0.0
-    real_steps: int = 0
     steps: int = 0
     losses: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
@@ -121,8 +119,11 @@ def measure(
                 _learn(learners[way], way, batches[way], steps, seen[way])
         kernels, step_ms = profile(learners["cut"], next(batches["cut"]))
         batches.clear()  # and with them the threads that read
-    ratios = [cut / padded for cut, padded in zip(*(seen[way].rates for way in WAYS), strict=True)]
-    result: dict[str, Any] = {way: _summary(seen[way]) for way in WAYS}
+    per_video = _steps_per_video(config, data)
+    rates = [[rate / per_video[way] for rate in seen[way].rates] for way in WAYS]
+    ratios = [cut / padded for cut, padded in zip(*rates, strict=True)]
+    mean_steps = float(data.sizes.mean())
+    result: dict[str, Any] = {way: _summary(seen[way], per_video[way], mean_steps) for way in WAYS}
     processor = [result[way]["samples_per_processor_sec"] for way in WAYS]
     return {
         "ratio": statistics.median(ratios),
@@ -256,7 +257,7 @@ def _batches(way: str, config: Config, data: FeatureFiles, *, epoch: int) -> Ite
 
 def _learn(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: int, seen: Seen) -> None:
     """Some steps of one way; the first batch has waited since the round before: its wait does not count."""
-    videos, seconds = seen.videos, seen.seconds
+    steps_before, seconds = seen.steps, seen.seconds
     for number in range(steps):
         start = time.perf_counter()
         batch = next(batches)
@@ -272,10 +273,8 @@ def _learn(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: i
             seen.wait_sec += wait_sec
             seen.waiting_sec += wait_sec + step_sec
         (mask,) = batch.masks.values()
-        seen.videos += len(mask)
-        seen.real_steps += int(mask.sum())
         seen.steps += mask.size
-    seen.rates.append((seen.videos - videos) / (seen.seconds - seconds))
+    seen.rates.append((seen.steps - steps_before) / (seen.seconds - seconds))
 
 
 def _loss(learner: Learner, batch: FeatureBatch, step: int) -> float:
@@ -293,14 +292,22 @@ def _padded(batch: FeatureBatch) -> FeatureBatch:
     return FeatureBatch(batch.video_ids, features, masks, batch.labels)
 
 
-def _summary(seen: Seen) -> dict[str, Any]:
+def _summary(seen: Seen, steps_per_video: float, mean_steps: float) -> dict[str, Any]:
     return {
-        "samples_per_sec": seen.videos / seen.seconds,
-        "samples_per_processor_sec": seen.videos / seen.processor_sec,
-        "padding_share": 1 - seen.real_steps / seen.steps,
+        "samples_per_sec": seen.steps / steps_per_video / seen.seconds,
+        "samples_per_processor_sec": seen.steps / steps_per_video / seen.processor_sec,
+        "padding_share": 1 - mean_steps / steps_per_video,
         "loader_wait_share": seen.wait_sec / seen.waiting_sec if seen.waiting_sec else 0.0,
         "losses": seen.losses,
     }
+
+
+def _steps_per_video(config: Config, data: FeatureFiles) -> dict[str, float]:
+    """The steps of time that each way computes for a video, over an epoch."""
+    rng = np.random.default_rng([SEED, 0])
+    groups = shuffled_groups(data.shuffled(rng), config.train.batch_size, rng, sizes=data.sizes)
+    cut = sum(int(data.sizes[group].max()) * len(group) for group in groups) / len(data)
+    return {"cut": cut, "padded": float(MOST_STEPS)}
 
 
 def _fail(video: str, error: VideotagError) -> NoReturn:
