@@ -18,7 +18,7 @@ from videotag.media.transforms import normalize
 from videotag.models import load_models, paddle
 from videotag.models.sequence import PeepholeLSTM
 from videotag.registry import get_model, list_models
-from videotag.runtime import backends, onnx_export, paddle_inference
+from videotag.runtime import backends, onnx_export, paddle_inference, peephole_scan
 from videotag.runtime.agreement import MAX_PROBABILITY_ERROR, relative_error, scores_of
 from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
 from videotag.runtime.backends import NOT_TRACEABLE
@@ -216,7 +216,7 @@ def test_an_export_leaves_the_layers_as_they_were(with_peepholes):
 
 
 def test_an_export_that_loses_an_lstm_is_an_error(monkeypatch):
-    monkeypatch.setattr(onnx_export, "stand_ins", lambda layer: nullcontext(foreign))
+    monkeypatch.setattr(peephole_scan, "stand_ins", lambda layer: nullcontext(foreign))
     foreign = {paddle.nn.LSTM(3, 2): PeepholeLSTM(3, 2)}
     network = TrainedNetwork(
         paddle.nn.Linear(2, 2), (Input("x", (None, 2)),), ("y",), os.urandom(4).hex(), "linear"
