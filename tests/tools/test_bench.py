@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -393,18 +394,28 @@ def test_stage_two_contestants_agree(work_dir):
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
-def test_training_contestants_learn_and_one_is_padded(tmp_path, monkeypatch):
-    for name, value in {"_DIM": 3, "_FILES": 4, "LEAST_STEPS": 2, "MOST_STEPS": 6}.items():
-        monkeypatch.setattr(bench_training, name, value)
-    folder = bench_training.make_features(tmp_path)
-    assert sorted(len(np.load(path)) for path in folder.glob("*.npy")) == [2, 3, 5, 6]
-    for padded in (True, False):
-        contestant = bench_training.Training(str(folder), (4, 3, [5, 4], 3), padded, batches=2)
-        found = contestant.measure()
-        assert found["rate"] > 0
-        assert 0 <= found["waiting_share"] <= 1
-        lengths = {batch.features["rgb"].shape[1] for batch in contestant._epoch()}
-        assert lengths == {6} if padded else lengths <= {2, 3, 5, 6}
+def test_training_is_shown_as_it_was_measured(monkeypatch, tmp_path):
+    ways = {
+        "cut": {"rates": [3.0, 6.0], "padding_share": 0.03, "loader_wait_share": 0.001},
+        "padded": {"rates": [2.0, 3.0], "padding_share": 0.33, "loader_wait_share": 0.0},
+    }
+    kernels = {str(number): float(number) for number in range(8)}
+    asked = []
+
+    class Measured:
+        def measure(self, **size):
+            asked.append(size)
+            return {**ways, "kernels": kernels}
+
+    monkeypatch.setattr(Options, "child", lambda self, spec: nullcontext(Measured()))
+    speed, padding, waits, step = bench_training.run(Options(tmp_path, quick=True, rounds=2)).lines
+    assert asked == [{"rounds": 2, "batch_size": 16, "steps": 2, "num_videos": 2048}]
+    assert speed.rounds == {bench_training.PADDED: [2.0, 3.0], bench_training.OURS: [3.0, 6.0]}
+    assert speed.reference == bench_training.PADDED
+    assert padding.rounds[bench_training.OURS] == [3.0]
+    assert waits.rounds == {bench_training.OURS: [0.1]}
+    assert list(step.rounds) == ["0", "1", "2", "3", "4", "5", "others"]
+    assert step.rounds["others"] == [13.0]
 
 
 def test_records_are_read_on_one_core_which_comes_back(tmp_path):

@@ -104,8 +104,8 @@ def measure(
 
     Returns:
         ratio, processor_ratio: of the videos per second of "cut" to those of "padded", median of rounds and
-        over all; per way, by name: samples_per_sec, samples_per_processor_sec, padding_share,
-        loader_wait_share, losses; and kernels, the milliseconds of a step of "cut" by kernel, and step_ms.
+        over all; per way, by name: samples_per_sec, rates (the same by round), samples_per_processor_sec,
+        padding_share, loader_wait_share, losses; and kernels, the milliseconds of a step of "cut" by kernel, and step_ms.
     """
     with tempfile.TemporaryDirectory() as folder:
         config, data = _data_set(Path(folder), num_videos, batch_size, sizes)
@@ -120,10 +120,9 @@ def measure(
         kernels, step_ms = profile(learners["cut"], next(batches["cut"]))
         batches.clear()  # and with them the threads that read
     per_video = _steps_per_video(config, data)
-    rates = [[rate / per_video[way] for rate in seen[way].rates] for way in WAYS]
-    ratios = [cut / padded for cut, padded in zip(*rates, strict=True)]
     mean_steps = float(data.sizes.mean())
     result: dict[str, Any] = {way: _summary(seen[way], per_video[way], mean_steps) for way in WAYS}
+    ratios = [a / b for a, b in zip(*(result[way]["rates"] for way in WAYS), strict=True)]
     processor = [result[way]["samples_per_processor_sec"] for way in WAYS]
     return {
         "ratio": statistics.median(ratios),
@@ -295,6 +294,7 @@ def _padded(batch: FeatureBatch) -> FeatureBatch:
 def _summary(seen: Seen, steps_per_video: float, mean_steps: float) -> dict[str, Any]:
     return {
         "samples_per_sec": seen.steps / steps_per_video / seen.seconds,
+        "rates": [rate / steps_per_video for rate in seen.rates],
         "samples_per_processor_sec": seen.steps / steps_per_video / seen.processor_sec,
         "padding_share": 1 - mean_steps / steps_per_video,
         "loader_wait_share": seen.wait_sec / seen.waiting_sec if seen.waiting_sec else 0.0,
