@@ -1,4 +1,4 @@
-"""Part of the benchmark: training the full AttentionLSTM on videos of 100 to 300 steps; training.py measures."""
+"""Part of the benchmark: training the full AttentionLSTM, as training.py measures it."""
 
 from __future__ import annotations
 
@@ -47,5 +47,7 @@ class Training:
         """What training.measure gives."""
         import training
 
-        training.keep_freed_memory()
+        from videotag.kept_memory import keep_freed_memory
+
+        keep_freed_memory()
         return training.measure(**size)

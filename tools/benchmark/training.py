@@ -105,7 +105,8 @@ def measure(
     Returns:
         ratio, processor_ratio: of the videos per second of "cut" to those of "padded", median of rounds and
         over all; per way, by name: samples_per_sec, rates (the same by round), samples_per_processor_sec,
-        padding_share, loader_wait_share, losses; and kernels, the milliseconds of a step of "cut" by kernel, and step_ms.
+        padding_share, loader_wait_share, losses; and kernels, the milliseconds of a step of "cut" by kernel,
+        and step_ms.
     """
     with tempfile.TemporaryDirectory() as folder:
         config, data = _data_set(Path(folder), num_videos, batch_size, sizes)
