@@ -157,6 +157,13 @@ def test_on_a_gpu_inputs_are_copied_to_it_and_shared(monkeypatch, precision, wan
     assert copied[:4] == expected
 
 
+@pytest.mark.parametrize("name", ["AttentionCluster", "LatentTransformer"])
+def test_paddle_prints_nothing_between_the_results(name, capfd):
+    network = trained(make_tagger(name), name)
+    compile_network(network, backend="paddle")(batch([5, 3, 1]))
+    assert capfd.readouterr().out == ""
+
+
 def test_an_ensemble_runs_in_every_backend():
     models = [make_tagger("MeanPool"), make_tagger("MaxPool")]
     network = trained(Ensemble(models, "multi_label"), "an ensemble")

@@ -6,8 +6,12 @@ times as fast as the same layers called one by one, at full fp32 precision.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from videotag.quiet_paddle import paddle
@@ -92,6 +96,7 @@ class PaddleNetwork:
         predictor = paddle.inference.create_predictor(config)
         self._predictor = predictor
         self._device = device
+        self._has_run = False
         self._inputs = {i.name: (predictor.get_input_handle(i.name), i.dtype) for i in network.inputs}
         names = predictor.get_output_names()
         self._outputs = {
@@ -108,10 +113,25 @@ class PaddleNetwork:
                 handle.share_external_data(shared[-1])
             else:
                 handle.copy_from_cpu(array)
-        self._predictor.run()
+        with _chatter_to_stderr() if not self._has_run else contextlib.nullcontext():
+            self._predictor.run()
+        self._has_run = True
         return {name: handle.copy_to_cpu() for name, handle in self._outputs.items()}
 
 
 def _on_gpu(array: np.ndarray) -> paddle.Tensor:
     """A copy in the GPU's memory, by way of pinned memory, from which it copies at the bus's full speed."""
     return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace()).cuda()
+
+
+@contextlib.contextmanager
+def _chatter_to_stderr() -> Iterator[None]:
+    """Lets what Paddle's C++ part prints to stdout, in a first run, go to stderr: stdout is for results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
