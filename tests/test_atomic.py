@@ -1,10 +1,12 @@
 """Files that are either whole or not there."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from videotag.atomic import PARTIAL_MARK, open_atomic, replace_folder, write_text
+from videotag import atomic
+from videotag.atomic import PARTIAL_MARK, open_atomic, remove_partial, replace_folder, write_text
 from videotag.errors import OutputError
 
 
@@ -94,21 +96,100 @@ def test_an_error_inside_leaves_the_old_folder_and_nothing_else(tmp_path, error)
     assert names_in(tmp_path) == ["f"]
 
 
-def test_a_folder_that_cannot_be_put_in_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (OSError(5, "Input/output error"), OutputError, r"f: cannot write \(Input/output error\)"),
+        (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
+    ],
+)
+def test_a_folder_that_cannot_be_put_in_its_place_leaves_the_old_one(
+    tmp_path, monkeypatch, error, expected, message
+):
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "old.txt").write_text("old", encoding="utf-8")
     rename = Path.rename
 
     def only_away(self, target):
         if ".new." in self.name:
-            raise OSError(5, "Input/output error")
+            raise error
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", only_away)
-    with (
-        pytest.raises(OutputError, match=r"f: cannot write \(Input/output error\)"),
-        replace_folder(tmp_path / "f"),
-    ):
+    with pytest.raises(expected, match=message), replace_folder(tmp_path / "f"):
         pass
     assert names_in(tmp_path / "f") == ["old.txt"]
+    assert names_in(tmp_path) == ["f"]
+
+
+@pytest.fixture
+def killed(tmp_path, monkeypatch):
+    """A folder in which a process was killed between the two renames of replace_folder(tmp_path / "f.x")."""
+    (tmp_path / "f.x").mkdir()
+    (tmp_path / "f.x" / "old.txt").write_text("old", encoding="utf-8")
+    rename = Path.rename
+
+    def only_once(self, target):
+        if ".new." in self.name:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", only_once)
+        patched.setattr(atomic, "_put_back", lambda folder: None)
+        patched.setattr(atomic, "_remove", lambda path: None)
+        with pytest.raises(KeyboardInterrupt), replace_folder(tmp_path / "f.x") as new:
+            (new / "new.txt").write_text("new", encoding="utf-8")
+    assert not (tmp_path / "f.x").exists()
+    assert all(name.startswith(".") and name.endswith(PARTIAL_MARK) for name in names_in(tmp_path))
+    assert len(names_in(tmp_path)) == 2
+    return tmp_path
+
+
+def test_what_was_replaced_when_its_process_was_killed_is_put_back(killed):
+    remove_partial(killed)
+    assert names_in(killed) == ["f.x"]
+    assert names_in(killed / "f.x") == ["old.txt"]
+
+
+def test_what_was_replaced_when_its_process_was_killed_survives_a_second_failure(killed):
+    with pytest.raises(ValueError, match="no"), replace_folder(killed / "f.x"):
+        raise ValueError("no")
+    assert names_in(killed / "f.x") == ["old.txt"]
+    with replace_folder(killed / "f.x") as new:
+        (new / "newer.txt").touch()
+    assert names_in(killed / "f.x") == ["newer.txt"]
+
+
+def test_an_old_folder_is_removed_where_the_new_one_was_in_its_place(killed):
+    (killed / "f.x").mkdir()
+    (killed / "f.x" / "newer.txt").touch()
+    remove_partial(killed)
+    assert names_in(killed) == ["f.x"]
+    assert names_in(killed / "f.x") == ["newer.txt"]
+
+
+def test_unfinished_folders_and_files_are_removed_and_nothing_else(tmp_path):
+    (tmp_path / f".f.7.new{PARTIAL_MARK}").mkdir()
+    (tmp_path / f".f.7.new{PARTIAL_MARK}" / "a.bin").touch()
+    (tmp_path / f".a.txt.7.7{PARTIAL_MARK}").touch()
+    (tmp_path / "a.txt").touch()
+    remove_partial(tmp_path)
+    assert names_in(tmp_path) == ["a.txt"]
+
+
+def test_a_leftover_of_a_process_of_the_same_number_is_no_hindrance(tmp_path):
+    for kind in ("new", "old"):
+        (tmp_path / f".f.{os.getpid()}.{kind}{PARTIAL_MARK}").mkdir()
+    with replace_folder(tmp_path / "f") as new:
+        (new / "a.txt").touch()
+    assert names_in(tmp_path / "f") == ["a.txt"]
+
+
+def test_the_working_folder_can_be_replaced(tmp_path, monkeypatch):
+    (tmp_path / "f").mkdir()
+    monkeypatch.chdir(tmp_path / "f")
+    with replace_folder(Path()) as new:
+        (new / "a.txt").touch()
+    assert names_in(tmp_path / "f") == ["a.txt"]
     assert names_in(tmp_path) == ["f"]

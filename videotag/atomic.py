@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +15,7 @@ from typing import IO, Any
 from videotag.errors import OutputError
 
 PARTIAL_MARK = ".partial"  # part of the name of every unfinished file
+_OLD_MARK = f".old{PARTIAL_MARK}"  # ends the name of a folder that is being replaced
 
 
 @contextlib.contextmanager
@@ -46,9 +48,14 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Deletes what killed processes left unfinished in `folder`, in which nobody else may be writing."""
+    """Deletes what killed processes left unfinished in `folder`, in which nobody else may be writing.
+
+    A folder that was being replaced when its process was killed is put back first.
+    """
+    for path in folder.glob(f".*{_OLD_MARK}"):
+        _put_back(folder / path.name.removeprefix(".").removesuffix(_OLD_MARK))
     for path in folder.glob(f".*{PARTIAL_MARK}"):
-        path.unlink(missing_ok=True)
+        _remove(path)
 
 
 def check_writable(folder: Path) -> None:
@@ -100,33 +107,57 @@ def link_atomic(source: Path, target: Path) -> None:
 def replace_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to be filled, which takes the place of `folder` when the block ends without an error.
 
-    What was at `folder` before is removed then, and stays as it was after an error.
+    What was at `folder` before is removed then, and stays as it was after an error. A process killed while
+    one takes the place of the other leaves the old one aside, which the next call, or remove_partial, puts
+    back.
 
     Raises:
         OutputError: the place cannot be written.
     """
-    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{k}{PARTIAL_MARK}") for k in ("new", "old"))
+    folder = folder.resolve()
+    # Not named by the process: in containers the next one often has the same number.
+    new = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.new{PARTIAL_MARK}")
     try:
+        _put_back(folder)
         new.mkdir(parents=True)
         yield new
         for file in new.iterdir():
             with file.open("rb") as content:
                 os.fsync(content.fileno())
-        if folder.exists():
-            folder.rename(old)
         try:
+            if folder.exists():
+                folder.rename(_old_of(folder))
             new.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
+        finally:
+            _put_back(folder)
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot write ({error.strerror or error}); check the folder's rights and free space"
         ) from error
     finally:
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _remove(new)
+
+
+def _old_of(folder: Path) -> Path:
+    """Where a folder lies while another takes its place."""
+    return folder.with_name(f".{folder.name}{_OLD_MARK}")
+
+
+def _put_back(folder: Path) -> None:
+    """Lets what lies at _old_of be `folder` again if that is missing; removes it if not."""
+    old = _old_of(folder)
+    if folder.exists():
+        _remove(old)
+    elif old.exists():
+        old.rename(folder)
+
+
+def _remove(path: Path) -> None:
+    """Deletes a file, or a folder as far as it can be."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
