@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from run_tool import run_tool
 
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.cli.main import Parser
 from videotag.datasets.features import mixed_extractors
 from videotag.datasets.prefetch import prefetch
@@ -112,7 +112,7 @@ def build_parser() -> Parser:
         metavar="D|NAME=D,...",
         help="the width expected, of .npz by modality; not given: the one that most files have",
     )
-    parser.add_argument("--threads", type=arguments.natural, default=min(_MAX_THREADS, os.cpu_count() or 1))
+    parser.add_argument("--threads", type=values.natural, default=min(_MAX_THREADS, os.cpu_count() or 1))
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 

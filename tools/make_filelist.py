@@ -22,7 +22,7 @@ from run_tool import run_tool
 from splits import SPLITS, assign_splits
 from video_sources import SUFFIXES, CsvOptions, Video, videos_in_csv, videos_in_folder
 
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.cli.main import Parser
 from videotag.errors import EXIT_OK, ConfigError, FileListError, LabelFileError, OutputError, one_error
 from videotag.formats.filelist import ListEntry, quote_path, write_filelist
@@ -42,11 +42,11 @@ def build_parser() -> Parser:
     parser.add_argument("--label_file", help="its class ids are kept; any other label is an error")
     parser.add_argument(
         "--split",
-        type=arguments.shares,
+        type=values.shares,
         default=(0.8, 0.1, 0.1),
         help="train,val,test (default: 0.8,0.1,0.1)",
     )
-    parser.add_argument("--seed", type=arguments.whole, default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=values.whole, default=0, help="default: %(default)s")
     parser.add_argument(
         "--group_by",
         metavar="folder|REGEX",

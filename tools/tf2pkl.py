@@ -31,7 +31,7 @@ from run_tool import run_tool
 from worker_processes import run_jobs
 
 from videotag.atomic import check_writable, remove_partial
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.cli.main import Parser
 from videotag.cores import num_cores
 from videotag.errors import (
@@ -63,7 +63,7 @@ def build_parser() -> Parser:
     parser.add_argument("--format", choices=("pkl", "npy", "shard"), default="pkl", help="default: pkl")
     arguments.add_switch(parser, "--split", help="pkl: a file per video, BASE_split_INDEX.pkl")
     parser.add_argument("--keys", choices=("str", "bytes"), help="pkl: of the dicts, and ids (default: str)")
-    parser.add_argument("--jobs", type=arguments.natural, help="processes (default: the cores there are)")
+    parser.add_argument("--jobs", type=values.natural, help="processes (default: the cores there are)")
     arguments.add_switch(parser, "--keep_partial", help="keep the records before a damage")
     return parser
 

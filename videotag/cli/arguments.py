@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from videotag.cli import values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, OutputError, WeightsError
 from videotag.formats.filelist import ListEntry, read_filelist
 
@@ -24,54 +25,9 @@ DEFAULT_WEIGHTS = "./data/checkpoints/AttentionLSTM_epoch9"
 DEFAULT_LABEL_FILE = "label_3396.txt"
 
 
-def boolean(text: str) -> bool:
-    """True or False, in the spellings that users of the classic commands write."""
-    value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
-    if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
-    return value
-
-
-def boolean_or_auto(text: str) -> bool | Literal["auto"]:
-    """True, False or auto."""
-    return "auto" if text.lower() == "auto" else boolean(text)
-
-
-def natural(text: str) -> int:
-    """A whole number from 1."""
-    return _whole(text, 1)
-
-
-def whole(text: str) -> int:
-    """A whole number from 0."""
-    return _whole(text, 0)
-
-
-def fraction(text: str) -> float:
-    """A number in 0..1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return value
-
-
-def shares(text: str) -> tuple[float, float, float]:
-    """Three shares for train, val and test, which sum to 1."""
-    try:
-        train, val, test = (float(part) for part in text.split(","))
-    except ValueError:
-        train = val = test = -1.0
-    if not (min(train, val, test) >= 0 and abs(train + val + test - 1) < 1e-6):  # a nan is not
-        raise argparse.ArgumentTypeError(f"{text!r} is not three shares that sum to 1, such as 0.6,0.2,0.2")
-    return train, val, test
-
-
 def add_switch(parser: argparse.ArgumentParser, flag: str, *, help: str) -> None:
     """A flag that is off unless it is given, alone or with True or False behind it."""
-    parser.add_argument(flag, type=boolean, nargs="?", const=True, default=False, help=help)
+    parser.add_argument(flag, type=values.boolean, nargs="?", const=True, default=False, help=help)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +42,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="override a value: TRAIN.batch_size=32",
     )
     parser.add_argument(
-        "--use_gpu", type=boolean_or_auto, nargs="?", const=True, help="True, False or auto (default: auto)"
+        "--use_gpu",
+        type=values.boolean_or_auto,
+        nargs="?",
+        const=True,
+        help="True, False or auto (default: auto)",
     )
 
 
@@ -128,7 +88,7 @@ def add_list_arguments(
     parser.add_argument("--save_dir", default=default_save_dir, help="default: %(default)s")
     parser.add_argument("--root", help="folder that absolute paths are mirrored relative to")
     parser.add_argument(
-        "--log_interval", type=natural, default=1, help="videos between log lines (default: 1)"
+        "--log_interval", type=values.natural, default=1, help="videos between log lines (default: 1)"
     )
 
 
@@ -393,16 +353,6 @@ def _is_one_path(weights: str) -> bool:
         return resolve_weights(weights) is not None
     except WeightsError:
         return False
-
-
-def _whole(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
-    return value
 
 
 def videos_in(path: str) -> list[str]:

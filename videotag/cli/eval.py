@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FileListError, LabelFileError
 
 if TYPE_CHECKING:
@@ -48,16 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"default: {arguments.DEFAULT_WEIGHTS}; A,B,C: the mean of several taggers' probabilities",
     )
     parser.add_argument("--filelist", help="a labelled list in place of TEST.filelist")
-    parser.add_argument("--batch_size", type=arguments.natural)
+    parser.add_argument("--batch_size", type=values.natural)
     arguments.add_runtime_arguments(parser, auto_precision="f32, as metrics are compared with each other")
     parser.add_argument("--save_dir", default="./data/evaluate_results", help="default: %(default)s")
     parser.add_argument(
-        "--log_interval", type=arguments.natural, default=1, help="batches between log lines (default: 1)"
+        "--log_interval", type=values.natural, default=1, help="batches between log lines (default: 1)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
         "--threshold",
-        type=arguments.fraction,
+        type=values.fraction,
         help="least probability of a tag, for precision and recall per class (default: 0.5)",
     )
     parser.add_argument(
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", metavar="HTML", help="also write a page with pictures and mistakes")
     parser.add_argument(
         "--mistakes",
-        type=arguments.whole,
+        type=values.whole,
         help=f"videos of the highest loss in the report (default: {DEFAULT_MISTAKES})",
     )
     parser.add_argument(

@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.errors import ConfigError
 from videotag.resources import find_resource, list_configs
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_list_arguments(
         parser, default_filelist=DEFAULT_FILELIST, default_save_dir="./data/tsn_features"
     )
-    parser.add_argument("--batch_size", type=arguments.natural, help="videos in work at once")
+    parser.add_argument("--batch_size", type=values.natural, help="videos in work at once")
     arguments.add_runtime_arguments(parser)
 
 

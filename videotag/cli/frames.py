@@ -12,7 +12,7 @@ import argparse
 import math
 from pathlib import Path
 
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.cores import num_cores
 from videotag.errors import ConfigError
 
@@ -23,19 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag frames`."""
     arguments.add_list_arguments(parser, default_filelist=None, default_save_dir="./data/frames")
     parser.add_argument(
-        "--batch_size", type=arguments.natural, help="videos in work at once (default: one per core)"
+        "--batch_size", type=values.natural, help="videos in work at once (default: one per core)"
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--num_frames", type=arguments.natural, help="frames per video (default: all)")
+    which.add_argument("--num_frames", type=values.natural, help="frames per video (default: all)")
     which.add_argument("--fps", type=float, help="frames per second; a slower video keeps its own")
     parser.add_argument(
         "--short_size",
-        type=arguments.whole,
+        type=values.whole,
         default=256,
         help="pixels of the short side; 0 keeps the size (default: %(default)s)",
     )
     parser.add_argument(
-        "--quality", type=arguments.natural, default=90, help="of the JPEGs, to 100 (default: %(default)s)"
+        "--quality", type=values.natural, default=90, help="of the JPEGs, to 100 (default: %(default)s)"
     )
     parser.add_argument(
         "--stall_limit_sec",

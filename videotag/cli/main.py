@@ -34,7 +34,7 @@ from videotag.errors import (
 )
 
 EXIT_BUG = 70
-_NOT_COMMANDS = ("main", "arguments")
+_NOT_COMMANDS = ("main", "arguments", "values")
 
 
 class Parser(argparse.ArgumentParser):

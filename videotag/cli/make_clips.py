@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.errors import EXIT_OK, ConfigError
 
 SUMMARY = "generate tagged clips to try things on"
@@ -20,20 +20,20 @@ MAX_FRAMES = 10_000  # a clip is held in memory; and "nan" and "inf" are out of 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag make-clips`."""
     parser.add_argument("out_dir", metavar="OUT_DIR")
-    parser.add_argument("--num_clips", type=arguments.natural, default=60, help="default: %(default)s")
-    parser.add_argument("--seed", type=arguments.whole, default=0, help="default: %(default)s")
+    parser.add_argument("--num_clips", type=values.natural, default=60, help="default: %(default)s")
+    parser.add_argument("--seed", type=values.whole, default=0, help="default: %(default)s")
     parser.add_argument(
         "--duration_sec", type=float, default=2.0, help="of every clip (default: %(default)s)"
     )
-    parser.add_argument("--fps", type=arguments.natural, default=12, help="default: %(default)s")
+    parser.add_argument("--fps", type=values.natural, default=12, help="default: %(default)s")
     parser.add_argument(
-        "--size", type=arguments.natural, default=128, help="pixels a side, even (default: %(default)s)"
+        "--size", type=values.natural, default=128, help="pixels a side, even (default: %(default)s)"
     )
     arguments.add_switch(parser, "--tone", help="with sound")
     arguments.add_switch(parser, "--text", help="with words")
     parser.add_argument(
         "--split",
-        type=arguments.shares,
+        type=values.shares,
         default=(0.6, 0.2, 0.2),
         help="train,val,test (default: 0.6,0.2,0.2)",
     )

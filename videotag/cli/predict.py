@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError, MediaError
 from videotag.formats.features import FEATURE_SUFFIXES, list_features
 from videotag.formats.filelist import ListEntry
@@ -51,17 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="class names, a line each, or YouTube-8M's vocabulary.csv (default: those beside the weights, "
         f"else {arguments.DEFAULT_LABEL_FILE})",
     )
+    parser.add_argument("--infer_topk", type=values.natural, help="tags kept per video (default: MODEL.topk)")
     parser.add_argument(
-        "--infer_topk", type=arguments.natural, help="tags kept per video (default: MODEL.topk)"
+        "--threshold", type=values.fraction, default=0.0, help="least probability of a tag (default: 0)"
     )
-    parser.add_argument(
-        "--threshold", type=arguments.fraction, default=0.0, help="least probability of a tag (default: 0)"
-    )
-    parser.add_argument("--batch_size", type=arguments.natural)
+    parser.add_argument("--batch_size", type=values.natural)
     arguments.add_runtime_arguments(parser)
     parser.add_argument("--save_dir", help="default: ./data/predict_results/<model>")
     parser.add_argument(
-        "--log_interval", type=arguments.natural, default=1, help="print every n-th video's tags (default: 1)"
+        "--log_interval", type=values.natural, default=1, help="print every n-th video's tags (default: 1)"
     )
     parser.add_argument(
         "--format",

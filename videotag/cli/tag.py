@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from videotag.atomic import check_writable
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.cli.predict import table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
 
@@ -37,20 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights or an export of the second stage; without, the first stage tags alone",
     )
     parser.add_argument("--label_file", help="class names (default: those beside the weights)")
-    parser.add_argument("--infer_topk", type=arguments.natural, help="tags kept (default: MODEL.topk)")
+    parser.add_argument("--infer_topk", type=values.natural, help="tags kept (default: MODEL.topk)")
     parser.add_argument(
-        "--threshold", type=arguments.fraction, default=0.0, help="least probability of a tag (default: 0)"
+        "--threshold", type=values.fraction, default=0.0, help="least probability of a tag (default: 0)"
     )
     parser.add_argument(
         "--segment_sec", type=float, default=5.0, help="length of a segment in seconds (default: 5)"
     )
     parser.add_argument(
-        "--seg_num", type=arguments.natural, help="frames sampled per video (default: INFER.seg_num)"
+        "--seg_num", type=values.natural, help="frames sampled per video (default: INFER.seg_num)"
     )
-    parser.add_argument("--batch_size", type=arguments.natural, help="videos decoded at once")
-    parser.add_argument(
-        "--use_gpu", type=arguments.boolean_or_auto, help="True, False or auto (default: auto)"
-    )
+    parser.add_argument("--batch_size", type=values.natural, help="videos decoded at once")
+    parser.add_argument("--use_gpu", type=values.boolean_or_auto, help="True, False or auto (default: auto)")
     arguments.add_runtime_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--quiet", action="store_true", help="print no tags (with --save_dir or --report)")

@@ -9,7 +9,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.cli.eval import table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, VideotagError
 from videotag.failures import FAILURES_FILE, FailureList
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_switch(
         parser, "--resume", help="go on from the newest checkpoint in --save_dir; start anew if there is none"
     )
-    parser.add_argument("--keep", type=arguments.natural, help="checkpoints that stay (default: all weights)")
+    parser.add_argument("--keep", type=values.natural, help="checkpoints that stay (default: all weights)")
     arguments.add_switch(
         parser,
         "--extend_labels",
@@ -37,17 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label_file",
         help="class names to keep beside the checkpoints: a line each, or YouTube-8M's vocabulary.csv",
     )
-    parser.add_argument("--batch_size", type=arguments.natural, help="videos per step, over all devices")
+    parser.add_argument("--batch_size", type=values.natural, help="videos per step, over all devices")
     parser.add_argument("--learning_rate", type=float)
-    parser.add_argument("--epoch", type=arguments.natural, help="number of epochs")
+    parser.add_argument("--epoch", type=values.natural, help="number of epochs")
     parser.add_argument(
         "--valid_interval",
-        type=arguments.whole,
+        type=values.whole,
         default=1,
         help="epochs between validations, 0 for never (default: 1)",
     )
     parser.add_argument(
-        "--log_interval", type=arguments.natural, default=1, help="steps between log lines (default: 1)"
+        "--log_interval", type=values.natural, default=1, help="steps between log lines (default: 1)"
     )
     arguments.add_switch(parser, "--fix_random_seed", help="the same seed in every run")
     parser.add_argument("--visualdl", metavar="DIR", help="also write scalars for VisualDL into this folder")

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", help="names with commas between (default: all taggers)")
     parser.add_argument("--save_dir", default="./data/zoo_bench", help="default: %(default)s")
     parser.add_argument(
-        "--seed", type=arguments.whole, default=0, help="of features and training (default: %(default)s)"
+        "--seed", type=values.whole, default=0, help="of features and training (default: %(default)s)"
     )
     parser.add_argument(
         "--videos",
-        type=arguments.natural,
+        type=values.natural,
         help=f"to train on; a third as many are measured (default: {DEFAULT_VIDEOS})",
     )
-    parser.add_argument("--epoch", type=arguments.natural, help=f"default: {DEFAULT_EPOCHS}")
+    parser.add_argument("--epoch", type=values.natural, help=f"default: {DEFAULT_EPOCHS}")
     arguments.add_switch(
         parser, "--quick", help=f"{QUICK_VIDEOS} videos and {QUICK_EPOCHS} epochs, unless told otherwise"
     )

@@ -1,0 +1,61 @@
+"""Values of flags as argparse reads them: a text in, a value or argparse's own error out."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Literal
+
+
+def boolean(text: str) -> bool:
+    """True or False, in the spellings that users of the classic commands write."""
+    value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return value
+
+
+def boolean_or_auto(text: str) -> bool | Literal["auto"]:
+    """True, False or auto."""
+    return "auto" if text.lower() == "auto" else boolean(text)
+
+
+def natural(text: str) -> int:
+    """A whole number from 1."""
+    return _whole(text, 1)
+
+
+def whole(text: str) -> int:
+    """A whole number from 0."""
+    return _whole(text, 0)
+
+
+def fraction(text: str) -> float:
+    """A number in 0..1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def shares(text: str) -> tuple[float, float, float]:
+    """Three shares for train, val and test, which sum to 1."""
+    try:
+        train, val, test = (float(part) for part in text.split(","))
+    except ValueError:
+        train = val = test = -1.0
+    if not (min(train, val, test) >= 0 and abs(train + val + test - 1) < 1e-6):  # a nan is not
+        raise argparse.ArgumentTypeError(f"{text!r} is not three shares that sum to 1, such as 0.6,0.2,0.2")
+    return train, val, test
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+    return value
