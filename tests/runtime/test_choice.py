@@ -150,9 +150,17 @@ def test_bf16_asked_for_is_taken_with_a_warning_where_it_is_far_off(machine, cap
 
 def test_a_named_backend_that_cannot_run_the_network_is_an_error(machine):
     machine({"openvino": None, "paddle": 0.0, "openvino bf16": None}, bf16="amx_bf16")
+    message = r"^Net: not in openvino: no such layer there; give --backend=paddle$"
     for wish in ({"precision": "f32"}, {"precision": "bf16"}):
-        with pytest.raises(ExportError, match="no such layer there"):
+        with pytest.raises(ExportError, match=message):
             network(backend="openvino", **wish)(X)
+    machine({"paddle": 0.0, "paddle bf16": None}, bf16="amx_bf16")
+    for backend, message in (
+        ("paddle", r"^Net: not in paddle: no such layer there; give --precision=f32$"),
+        ("auto", r"^Net: not in bf16: paddle: no such layer there; give --precision=f32$"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            network(backend=backend, precision="bf16")(X)
 
 
 def test_a_wish_that_cannot_be_had_is_found_at_once(machine):

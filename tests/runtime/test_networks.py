@@ -228,7 +228,7 @@ def test_an_export_that_loses_an_lstm_is_an_error(monkeypatch):
     network = TrainedNetwork(
         paddle.nn.Linear(2, 2), (Input("x", (None, 2)),), ("y",), os.urandom(4).hex(), "linear"
     )
-    with pytest.raises(ExportError, match=r"linear: the LSTM in place of a PeepholeLSTM is not in the ONNX"):
+    with pytest.raises(ExportError, match=r"^the LSTM in place of a PeepholeLSTM is not in the ONNX"):
         onnx_export.onnx_model(network)
 
 
@@ -237,7 +237,7 @@ def test_what_cannot_be_traced_runs_layer_by_layer_in_paddle(with_peepholes):
     found = compile_network(with_peepholes, backend="paddle")(arrays)
     assert relative_error(with_peepholes.run_layers(arrays), found) == 0
     if backends.bf16_instructions():
-        with pytest.raises(ExportError, match=r"it runs in f32 only, give --precision=f32"):
+        with pytest.raises(ExportError, match=r"^PeepholeLSTM: .*; it runs in f32 only$"):
             compile_network(with_peepholes, backend="paddle", precision="bf16")
 
 
@@ -266,7 +266,7 @@ def test_a_layer_may_say_itself_that_it_cannot_be_exported():
         assert found == "Linear: it is mine"
     network = TrainedNetwork(layer, (Input("x", (None, 2)),), ("y",), "mine", "a model of mine")
     for backend in ("openvino", "onnx"):
-        with pytest.raises(ExportError, match=r"cannot be exported: Linear: it is mine; give --backend=pad"):
+        with pytest.raises(ExportError, match=r"^Linear: it is mine$"):
             compile_network(network, backend=backend)
 
 
@@ -282,7 +282,7 @@ def test_a_network_that_cannot_be_traced_runs_layer_by_layer():
     )
     x = {"x": np.ones((3, 2), np.float32)}
     assert compile_network(network, backend="paddle")(x)["y"].tolist() == [[6.0, 6.0]] * 3
-    with pytest.raises(ExportError, match=r"a model of mine: cannot be traced .*not in a graph"):
+    with pytest.raises(ExportError, match=r"^cannot be traced .*not in a graph"):
         compile_network(network, backend="onnx")
 
 

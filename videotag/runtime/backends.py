@@ -120,54 +120,60 @@ def remedy(name: str) -> str:
     return f"pip install 'videotag[{BACKENDS[name].extra}]'"
 
 
-def check_backend(name: str, precision: str, *, device: str = "cpu") -> None:
+def check_backend(name: str, precision: str, *, device: str = "cpu", flag: str = "--backend") -> None:
     """Checks what a user asked for.
 
     Args:
         name: a backend, or "auto".
         precision: "f32", "bf16", "f16" or "auto".
         device: "cpu" or "gpu".
+        flag: that named it, for texts.
 
     Raises:
         ConfigError: it is not installed, cannot compute so, or not on this device.
         DeviceError: bf16 on a device without instructions for it, or f16 on a CPU.
     """
-    _check_device(precision, device)
+    if reason := precision_obstacle(precision, device):
+        able = tuple(p for p in ("f32", "bf16", "f16") if precision_obstacle(p, device) is None)
+        raise DeviceError(
+            f"--precision={precision}: {reason}; give --precision={' or '.join(able)}, or leave it out"
+        )
     if name == "auto":
         return
     backend = BACKENDS[name]
     if device == "gpu" and not backend.on_gpu:
-        raise ConfigError(f"--backend={name}: runs on a CPU only; give --use_gpu=False, or --backend=paddle")
+        raise ConfigError(f"{flag}={name}: runs on a CPU only; give --use_gpu=False, or {flag}=paddle")
     if version(name) is None:
         raise ConfigError(
-            f"--backend={name}: {' and '.join(backend.packages)} must be installed; run: {remedy(name)}, "
-            "or leave --backend out"
+            f"{flag}={name}: {' and '.join(backend.packages)} must be installed; run: {remedy(name)}, "
+            f"or give another {flag}"
         )
     able = backend.precisions_on(device)
     if precision != "auto" and precision not in able:
         others = [other for other, its in BACKENDS.items() if precision in its.precisions_on(device)]
         raise ConfigError(
-            f"--backend={name} --precision={precision}: it computes in {', '.join(able)} only; "
-            f"give --backend={' or '.join(others)}, or another precision"
+            f"{flag}={name} --precision={precision}: it computes in {', '.join(able)} only; "
+            f"give {flag}={' or '.join(others)}, or another precision"
         )
 
 
-def _check_device(precision: str, device: str) -> None:
-    """Whether a device computes in a precision."""
+def precision_obstacle(precision: str, device: str) -> str | None:
+    """Why a device does not compute in a precision; None if it does.
+
+    Args:
+        precision: "f32", "bf16", "f16" or "auto".
+        device: "cpu" or "gpu".
+    """
     if device == "gpu":
         found = gpu_capability() if precision == "bf16" else BF16_CAPABILITY
         if found < BF16_CAPABILITY:
-            raise DeviceError(
-                f"--precision=bf16: this GPU is of compute capability {found[0]}.{found[1]}, bf16 needs "
-                f"{BF16_CAPABILITY[0]}.{BF16_CAPABILITY[1]}; give --precision=f16 or f32"
-            )
+            needed = ".".join(map(str, BF16_CAPABILITY))
+            return f"this GPU is of compute capability {found[0]}.{found[1]}, bf16 needs {needed}"
     elif precision == "f16":
-        raise DeviceError("--precision=f16: on a GPU only; give --precision=f32 or bf16, or leave it out")
+        return "on a GPU only"
     elif precision == "bf16" and bf16_instructions() is None:
-        raise DeviceError(
-            f"--precision=bf16: this CPU has neither {' nor '.join(_BF16_FLAGS)}; give --precision=f32, or "
-            "leave it out"
-        )
+        return f"this CPU has neither {' nor '.join(_BF16_FLAGS)}"
+    return None
 
 
 def gpu_capability() -> tuple[int, int]:

@@ -120,7 +120,7 @@ class ChosenNetwork:
         for name in backends.candidates(self.wish.backend, "f32", device=self.wish.device):
             self.backend = name
             if self.wish.backend == name:
-                network = self._compile(name, "f32")
+                network = self._compile_named(name, "f32")
                 error = self._error_of(name, network, sample)
                 if error > self._max_f32_error:
                     logger.warning(
@@ -166,11 +166,12 @@ class ChosenNetwork:
         problems = []
         for name in backends.candidates(self.wish.backend, self.precision, device=self.wish.device):
             try:
-                network = self._compile(name, self.precision)
+                compile_it = self._compile_named if self.wish.backend == name else self._compile
+                network = compile_it(name, self.precision)
             except ExportError as problem:
                 if self.wish.backend == name:
                     raise
-                problems.append(str(problem))
+                problems.append(f"{name}: {problem}")
                 continue
             self.backend = name
             few = spread_rows(sample, _REFERENCE_ROWS)
@@ -180,10 +181,20 @@ class ChosenNetwork:
                     "%s in %s is far from f32 (%s)", self._trained.name, self.precision, agreement.text
                 )
             return network, f"as asked for ({agreement.text})"
-        raise ExportError(f"--precision={self.precision}: {'; '.join(problems)}")
+        raise ExportError(
+            f"{self._trained.name}: not in {self.precision}: {'; '.join(problems)}; give --precision=f32"
+        )
 
     def _compile(self, backend: str, precision: str) -> Network:
         return compile_network(self._trained, backend=backend, precision=precision, device=self.wish.device)
+
+    def _compile_named(self, backend: str, precision: str) -> Network:
+        """As _compile, in the backend that the user named; an error says what to ask for in its place."""
+        try:
+            return self._compile(backend, precision)
+        except ExportError as error:
+            other = "--precision=f32" if backend == "paddle" else "--backend=paddle"
+            raise ExportError(f"{self._trained.name}: not in {backend}: {error}; give {other}") from error
 
     @property
     def _max_f32_error(self) -> float:

@@ -6,13 +6,16 @@
     config.yaml labels.txt               as beside a checkpoint
     README.md                            the card for people; the only file that may be edited
 
-Nothing is read that export.json does not name by a plain file name with its sha256. Networks in OpenVINO and
-ONNX Runtime run where Paddle is not even installed.
+Nothing is read that export.json does not name by a plain file name with its sha256; a network in ONNX or
+OpenVINO's form that could name other files is refused. A Paddle program may hold operators that read and
+write files, so that an export for Paddle is to be trusted as code is, and sha256s beside the files only tell
+damage, not who made them. Networks in OpenVINO and ONNX Runtime run where Paddle is not even installed.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +46,9 @@ NETWORK_FILES = {
 }
 #: Keys of MODEL that have no part in the network.
 _FREE_KEYS = ("topk", "label_file")
+
+#: The key of every file that an ONNX network names: its length, however many bytes that takes, and the text.
+_EXTERNAL_DATA = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -96,11 +102,11 @@ class Manifest(Section):
     task: Literal["multi_label", "single_label"]
     backend: Literal["openvino", "onnx", "paddle"]
     precision: Literal["f32", "bf16"]
-    inputs: list[ArrayInfo]
-    outputs: list[ArrayInfo]
+    inputs: list[ArrayInfo] = Field(min_length=1)
+    outputs: list[ArrayInfo] = Field(min_length=1)
     feature_dim: Positive | None = None
     files: dict[FileName, Sha256]
-    source_weights: list[SourceWeights]
+    source_weights: list[SourceWeights] = Field(min_length=1)
     thresholds: Thresholds
     parity: dict[str, Any]
     versions: dict[str, str]
@@ -110,6 +116,12 @@ class Manifest(Section):
         missing = [n for n in (CONFIG_FILE, *NETWORK_FILES[self.backend]) if n not in self.files]
         if missing:
             raise ValueError(f"files: {', '.join(missing)} missing")
+        if self.kind == "extractor":
+            shape = self.inputs[0].shape
+            if len(shape) != 4 or shape[1] is None:
+                raise ValueError("inputs: an extractor's is of frames, (null, side, side, 3)")
+            if self.feature_dim is None:
+                raise ValueError("feature_dim: missing, and an extractor has one")
         return self
 
 
@@ -216,11 +228,13 @@ def export_config(
     entry = ModelEntry(manifest.model, None, _MODEL_SECTIONS[manifest.kind], manifest.kind, manifest.task)
     config = load_config(folder / CONFIG_FILE, model_name=model_name, overrides=overrides, entry=entry)
     for dotted, _ in overrides or []:
-        if dotted.lower() == "infer.target_size" and config.infer.target_size not in manifest.inputs[0].shape:
-            sizes = " x ".join(str(size) for size in manifest.inputs[0].shape if size is not None)
+        if dotted.lower() != "infer.target_size" or manifest.kind != "extractor":
+            continue
+        side_px = manifest.inputs[0].shape[1]
+        if config.infer.target_size != side_px:
             raise ConfigError(
-                f"INFER.target_size={config.infer.target_size}: {folder} is an export for frames of {sizes}; "
-                "leave it out, or export again with it"
+                f"INFER.target_size={config.infer.target_size}: {folder} is an export for frames of "
+                f"{side_px} x {side_px}; leave it out, or export again with it"
             )
     return config
 
@@ -249,7 +263,7 @@ class ExportedNetwork:
         use_gpu: as of the config; a GPU in paddle only.
 
     Raises:
-        WeightsError: a file is damaged.
+        WeightsError: a file is damaged, or could make its backend read others.
         ConfigError: what runs it is not installed.
         DeviceError: this machine cannot compute so.
         ExportError: the backend cannot load it.
@@ -283,11 +297,13 @@ class ExportedNetwork:
             if self.backend == "openvino":
                 from videotag.runtime.openvino_network import from_file
 
+                _check_closed(path, self.backend)
                 digests = [export.manifest.files[name] for name in files]
                 return from_file(self, path, digests=digests, precision=self.precision)
             if self.backend == "onnx":
                 from videotag.runtime.onnx_network import OnnxNetwork
 
+                _check_closed(path, self.backend)
                 return OnnxNetwork(self, path.read_bytes())
             from videotag.runtime.paddle_inference import PaddleNetwork
 
@@ -295,10 +311,32 @@ class ExportedNetwork:
         except (ExportError, RuntimeError) as error:  # RuntimeError: of Paddle Inference
             package = backends.BACKENDS[self.backend].packages[0]
             made_with = export.manifest.versions.get(package, "(not known)")
+            reason = str(error)
+            if not isinstance(error, ExportError):
+                reason = f"Paddle Inference cannot load it ({' '.join(reason.split())[:200]})"
             raise ExportError(
-                f"{path}: {self.runtime} cannot load it ({' '.join(str(error).split())[:200]}); install "
-                f"{package} {made_with}, which it was made with, or export it again"
+                f"{path}: {reason}; install {package} {made_with}, which it was made with (here is "
+                f"{backends.runtime_version(self.backend)}), or export it again"
             ) from error
+
+
+def _check_closed(path: Path, backend: str) -> None:
+    """Refuses what could make ONNX Runtime or OpenVINO read files that export.json does not name.
+
+    Both read external data of an ONNX network, also from the working folder, and OpenVINO takes a file for
+    ONNX by its content, whatever its name.
+
+    Raises:
+        WeightsError: it is refused.
+    """
+    content = path.read_bytes()
+    if backend == "onnx" and _EXTERNAL_DATA.search(content):
+        raise WeightsError(
+            f"{path}: holds the text 'location', by which ONNX names files outside of the export; export it "
+            "again, for another backend if something in the network is called so"
+        )
+    if backend == "openvino" and not content.startswith(b"<?xml "):
+        raise WeightsError(f"{path}: not OpenVINO's XML; export it again")
 
 
 def load_exported(path: Path, *, use_gpu: UseGpu = "auto") -> ExportedNetwork:
@@ -329,9 +367,8 @@ def _device(export: Export, use_gpu: UseGpu) -> str:
             f"{export.folder}: an export for {name}, which runs on a CPU only; give --use_gpu=False, or "
             "export with --to paddle"
         )
-    if precision == "bf16" and device == "cpu" and backends.bf16_instructions() is None:
+    if reason := backends.precision_obstacle(precision, device):
         raise DeviceError(
-            f"{export.folder}: an export in bf16, which this CPU has no instructions for; export with "
-            "--precision=f32"
+            f"{export.folder}: an export in {precision}, and {reason}; export with --precision=f32"
         )
     return device

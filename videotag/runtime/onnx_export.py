@@ -42,7 +42,10 @@ pathlib.Path(output).write_bytes(data)
 
 
 class ExportError(ConfigError):
-    """A network cannot be brought into another backend's form."""
+    """A network cannot be brought into a backend's form, or not be loaded there.
+
+    Those that raise it first give the reason alone; who knows what the user asked for adds name and remedy.
+    """
 
 
 def save_program(trained: TrainedNetwork, folder: Path) -> Path:
@@ -60,9 +63,7 @@ def save_program(trained: TrainedNetwork, folder: Path) -> Path:
         try:
             paddle.jit.save(trained.flat_layer(), str(prefix), input_spec=[specs])
         except Exception as error:  # whatever tracing meets in a model's code
-            raise ExportError(
-                f"{trained.name}: cannot be traced ({_one_line(str(error), last=True)})"
-            ) from error
+            raise ExportError(f"cannot be traced ({_one_line(str(error), last=True)})") from error
     return prefix
 
 
@@ -73,7 +74,7 @@ def onnx_model(trained: TrainedNetwork) -> bytes:
         ExportError: it cannot be exported; the text says why.
     """
     if reason := obstacle(trained.layer, in_onnx=True):
-        raise ExportError(f"{trained.name}: cannot be exported: {reason}; give --backend=paddle")
+        raise ExportError(reason)
     return cached_bytes(onnx_parts(trained), "network.onnx", lambda: _convert(trained))
 
 
@@ -103,18 +104,16 @@ def _convert(trained: TrainedNetwork) -> bytes:
                 timeout=_TIMEOUT_SEC,
             )
         except subprocess.TimeoutExpired:
-            raise ExportError(f"{trained.name}: paddle2onnx gave no answer in {_TIMEOUT_SEC} s") from None
+            raise ExportError(f"paddle2onnx gave no answer in {_TIMEOUT_SEC} s") from None
         if done.returncode or not output.is_file() or not output.stat().st_size:
             code = done.returncode
             why = f"ended by {signal.Signals(-code).name}: " if code < 0 else ""
             said = _one_line((done.stderr.strip() or f"exit code {code}").splitlines()[-1])
-            raise ExportError(
-                f"{trained.name}: paddle2onnx cannot convert it ({why}{said}); give --backend=paddle"
-            )
+            raise ExportError(f"paddle2onnx cannot convert it ({why}{said})")
         try:
             return with_scans(output.read_bytes(), replaced)
         except LookupError as error:
-            raise ExportError(f"{trained.name}: {error}; give --backend=paddle") from error
+            raise ExportError(str(error)) from error
 
 
 def _converter_library() -> str:
@@ -124,7 +123,7 @@ def _converter_library() -> str:
     for place in places:
         for found in sorted(Path(place).glob("paddle2onnx_cpp2py_export*.so")):
             return str(found)
-    raise ExportError("paddle2onnx: not installed; run: pip install 'videotag[openvino]'")
+    raise ExportError("paddle2onnx is not installed (pip install 'videotag[openvino]')")
 
 
 def _paddle_libraries() -> str:

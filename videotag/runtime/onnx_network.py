@@ -31,12 +31,13 @@ class OnnxNetwork:
         options.log_severity_level = _ERRORS_ONLY
         # Waiting threads would otherwise keep the cores busy that decode the next video.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Its own format would be told by the bytes, and may name files too.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no other class
             raise ExportError(
-                f"{network.name}: ONNX Runtime cannot load it ({' '.join(str(error).split())[:200]}); "
-                "give --backend=paddle"
+                f"ONNX Runtime cannot load it ({' '.join(str(error).split())[:200]})"
             ) from error
         self._inputs = network.inputs
         self._outputs = network.outputs

@@ -48,7 +48,7 @@ class OpenVinoNetwork:
         }
         parts = {**parts, "form": "openvino", "openvino": runtime_version("openvino"), "options": options}
         parts |= {"cpu": cpu_kind()}
-        compiled = _from_cache(core, parts, options) or _compile(core, network.name, parts, options, read)
+        compiled = _from_cache(core, parts, options) or _compile(core, parts, options, read)
         self._request = compiled.create_infer_request()
         self._inputs = network.inputs
         self._outputs = network.outputs
@@ -133,7 +133,6 @@ def _from_cache(core: Any, parts: Mapping[str, object], options: dict[str, Any])
 
 def _compile(
     core: Any,
-    name: str,
     parts: Mapping[str, object],
     options: dict[str, Any],
     read: Callable[[Any], Any],
@@ -141,10 +140,7 @@ def _compile(
     try:
         compiled = core.compile_model(read(core), "CPU", options)
     except RuntimeError as error:
-        raise ExportError(
-            f"{name}: OpenVINO cannot compile it ({' '.join(str(error).split())[:200]}); "
-            "give --backend=paddle"
-        ) from error
+        raise ExportError(f"OpenVINO cannot compile it ({' '.join(str(error).split())[:200]})") from error
     blob = io.BytesIO()
     compiled.export_model(blob)
     store_entry(parts, {_BLOB_FILE: blob.getvalue()})

@@ -58,7 +58,7 @@ def paddle_network(trained: TrainedNetwork, *, precision: str = "f32", device: s
                 store_entry(parts, {name: Path(folder) / name for name in _FILES})
                 return PaddleNetwork(prefix, trained, precision=precision, device=device)
     if precision != "f32":
-        raise ExportError(f"{trained.name}: {reason}; it runs in f32 only, give --precision=f32")
+        raise ExportError(f"{reason}; it runs in f32 only")
     logger.info("%s runs layer by layer, which is slower: %s", trained.name, reason)
     return trained.run_layers
 
