@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,11 +19,11 @@ from videotag.engine.exported_extractor import ExportedExtractor
 from videotag.engine.extractor import FeatureExtractor
 from videotag.engine.members import MeanNetwork, Member, load_network, trained_network
 from videotag.errors import ConfigError, DeviceError, OutputError, WeightsError
-from videotag.export import check_output, check_target, export_extractor, export_tagger
+from videotag.export import check_output, export_extractor, export_tagger
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.models import load_models, paddle
 from videotag.registry import list_models
-from videotag.runtime import backends, parity
+from videotag.runtime import backends, device, parity
 from videotag.runtime.backends import BACKENDS, NOT_TRACEABLE
 from videotag.runtime.exported import NETWORK_FILES, export_config, load_exported, read_export
 from videotag.runtime.onnx_export import ExportError
@@ -45,6 +47,8 @@ TINY = {
 }
 #: Variants with a layer of NOT_TRACEABLE, and the backends without a form for them; in docs/export.md too.
 CANNOT = {("AttentionLSTM", "videotag"): ("paddle",), ("AttentionLSTM", "fluid_yt8m"): ("paddle",)}
+#: Of the export.json of an extractor.
+FRAMES_INPUT = [{"name": "frames", "shape": [None, 32, 32, 3], "dtype": "uint8"}]
 RUNTIME = {"backend": "paddle", "precision": "f32"}
 #: Deeper ones of the same blocks take long to convert.
 SLOW = {"resnet34", "resnet50", "resnet101"}
@@ -166,7 +170,7 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(model, cannot, tmp_p
 
 def test_a_network_that_the_converter_does_not_know_is_refused_with_another_way(tmp_path, monkeypatch):
     def fail(trained):
-        raise ExportError("MeanPool: paddle2onnx cannot convert it (no such op); give --backend=paddle")
+        raise ExportError("paddle2onnx cannot convert it (no such op)")
 
     monkeypatch.setattr(export, "onnx_model", fail)
     message = (
@@ -200,9 +204,20 @@ def test_bf16_is_checked_by_its_own_bounds(tmp_path):
 
 
 def test_several_taggers_become_one(tmp_path):
-    members = [tagger(tmp_path / "a"), tagger(tmp_path / "b", "MaxPool", seed=2)]
+    first = tagger(tmp_path / "a", dataset="Cooking, 900 videos")
+    named = SimpleNamespace(licence="CC-BY-4.0")
+    members = [
+        Member(FoundWeights(first.weights.path, named), first.config),
+        tagger(tmp_path / "b", "MaxPool", seed=2),
+    ]
     done = export_tagger(members, tmp_path / "out", backend="onnx")
     assert [w.file for w in done.manifest.source_weights] == ["tiny.pdparams"] * 2
+    lines = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").splitlines()
+    weights = [line for line in lines if line.startswith("- `tiny.pdparams`, sha256")]
+    assert [line.split("`; ")[1] for line in weights] == [
+        "trained on Cooking, 900 videos; licence: CC-BY-4.0",
+        "licence: not known to videotag, ask whoever trained them",
+    ]
     arrays = batch([5, 3], 5)
     logits = [trained_network([member]).run_layers(arrays)[LOGITS] for member in members]
     p = np.mean([1 / (1 + np.exp(-x)) for x in logits], axis=0)
@@ -368,6 +383,14 @@ def edited(folder, change):
         (lambda told: told["files"].update({"/etc/passwd": "0" * 64}), "pattern"),
         (lambda told: told["files"].pop("network.onnx"), "network.onnx missing"),
         (lambda told: told.pop("files"), "files: Field required"),
+        (lambda told: told.update(source_weights=[]), "source_weights: List should have at least 1 item"),
+        (lambda told: told.update(inputs=[]), "inputs: List should have at least 1 item"),
+        (lambda told: told.update(outputs=[]), "outputs: List should have at least 1 item"),
+        (lambda told: told.update(kind="extractor"), r"inputs: an extractor's is of frames"),
+        (
+            lambda told: told.update(kind="extractor", inputs=FRAMES_INPUT),
+            "feature_dim: missing, and an extractor has one",
+        ),
         (lambda told: told.update(run="rm"), "run: Extra inputs are not permitted"),
     ],
 )
@@ -413,19 +436,93 @@ def test_a_machine_that_cannot_run_an_export_is_told(mean_pool, damaged, monkeyp
             load_exported(path)
     path = edited(damaged, lambda told: told.update(precision="bf16"))
     monkeypatch.setattr(backends, "bf16_instructions", lambda: None)
-    with pytest.raises(DeviceError, match="an export in bf16, which this CPU has no instructions for"):
+    with pytest.raises(
+        DeviceError, match=r"an export in bf16, and this CPU has neither .*; export with --precision=f32"
+    ):
+        load_exported(path)
+
+
+def test_bf16_of_an_export_needs_a_gpu_that_has_it(tmp_path, monkeypatch):
+    export_tagger([tagger(tmp_path / "ck")], tmp_path / "out", backend="paddle")
+    path = edited(tmp_path / "out", lambda told: told.update(precision="bf16"))
+    monkeypatch.setattr(device, "select_device", lambda use_gpu: "gpu")
+    monkeypatch.setattr(backends, "gpu_capability", lambda: (7, 5))
+    with pytest.raises(
+        DeviceError, match=r"out: an export in bf16, .*7\.5, bf16 needs 8\.0; export with --precision=f32"
+    ):
+        load_exported(path)
+
+
+def message(number, content):
+    """A field of a protobuf message: a number, or bytes of less than 128."""
+    if isinstance(content, int):
+        return bytes([number << 3, content])
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def onnx_of_another_file(key):
+    """An ONNX network, y = x + w of two numbers, whose w lies in the file x.bin.
+
+    Args:
+        key: "location", as a field of protobuf.
+    """
+
+    def array(name):
+        shape = message(1, message(1, 2))
+        return message(1, name) + message(2, message(1, message(1, 1) + message(2, shape)))
+
+    external = message(13, key + message(2, b"x.bin"))
+    w = message(1, 2) + message(2, 1) + message(8, b"w") + external + message(14, 1)
+    node = message(1, b"x") + message(1, b"w") + message(2, b"y") + message(4, b"Add")
+    graph = message(1, node) + message(2, b"g") + message(5, w)
+    graph += message(11, array(b"x")) + message(12, array(b"y"))
+    parts = bytes([7 << 3 | 2, 0x80 | len(graph) % 128, len(graph) // 128]) + graph
+    return message(1, 8) + parts + message(8, message(1, b"") + message(2, 18))
+
+
+KEYS = {"short": b"\x0a\x08location", "long": b"\x0a\x88\x80\x00location"}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+def test_a_network_that_names_files_outside_of_its_export_is_refused(key, damaged, tmp_path, monkeypatch):
+    import openvino
+
+    monkeypatch.chdir(tmp_path)
+    np.array([3, 4], np.float32).tofile(tmp_path / "x.bin")
+    network = onnx_of_another_file(key)
+    read = openvino.Core().compile_model(openvino.Core().read_model(io.BytesIO(network)), "CPU")
+    assert read({"x": np.ones(2, np.float32)})[0].tolist() == [4, 5], "or else there is nothing to refuse"
+    (damaged / "network.onnx").write_bytes(network)
+    digest = export.file_digest(damaged / "network.onnx")
+    path = edited(damaged, lambda told: told["files"].update({"network.onnx": digest}))
+    with pytest.raises(WeightsError, match=r"network\.onnx: holds the text 'location', by which ONNX names"):
+        load_exported(path)
+
+    (damaged / "network.xml").write_bytes(network)
+    (damaged / "network.bin").write_bytes(b"")
+    digests = {name: export.file_digest(damaged / name) for name in NETWORK_FILES["openvino"]}
+
+    def for_openvino(told):
+        told["files"].pop("network.onnx")
+        told["files"].update(digests)
+        told.update(backend="openvino")
+
+    path = edited(damaged, for_openvino)
+    with pytest.raises(WeightsError, match=r"network\.xml: not OpenVINO's XML; export it again"):
         load_exported(path)
 
 
 def test_a_target_that_cannot_be_had_is_told_before_work(monkeypatch):
-    with pytest.raises(ConfigError, match="--to onnx --precision=bf16: it computes in f32 only; give --to"):
-        check_target("onnx", "bf16")
+    monkeypatch.setattr(backends, "bf16_instructions", lambda: "amx_bf16")
+    with pytest.raises(ConfigError, match="--to=onnx --precision=bf16: it computes in f32 only; give --to"):
+        backends.check_backend("onnx", "bf16", flag="--to")
     monkeypatch.setattr(backends, "bf16_instructions", lambda: None)
     with pytest.raises(DeviceError, match="--precision=bf16: this CPU has neither"):
-        check_target("openvino", "bf16")
+        backends.check_backend("openvino", "bf16", flag="--to")
     monkeypatch.setattr(backends, "version", lambda name: None)
-    with pytest.raises(ConfigError, match=r"--to onnx: .* installed; run: pip install 'videotag\[onnx\]'"):
-        check_target("onnx", "f32")
+    with pytest.raises(ConfigError, match=r"--to=onnx: .* installed; run: pip install 'videotag\[onnx\]'"):
+        backends.check_backend("onnx", "f32", flag="--to")
 
 
 def test_an_export_is_no_weights_to_start_from(mean_pool):

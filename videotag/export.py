@@ -5,11 +5,10 @@ videotag.runtime.exported says what stands in it and runs it, videotag.runtime.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -22,11 +21,11 @@ from videotag.download import file_digest
 from videotag.engine.data import evaluation_batches, open_dataset
 from videotag.engine.extractor import FeatureExtractor
 from videotag.engine.members import Member, trained_network
-from videotag.errors import ConfigError, OutputError, VideotagError, WeightsError
+from videotag.errors import OutputError, VideotagError, WeightsError
 from videotag.formats.filelist import ListEntry
 from videotag.formats.weights import write_safetensors
 from videotag.labels import write_labels
-from videotag.model_card import model_card
+from videotag.model_card import Origin, model_card
 from videotag.runtime import backends, parity
 from videotag.runtime.backbones import FRAMES
 from videotag.runtime.exported import (
@@ -61,28 +60,6 @@ class Finished:
     parity: parity.Parity
 
 
-def check_target(backend: str, precision: str) -> None:
-    """Finds before any work a backend that cannot be had.
-
-    Raises:
-        ConfigError: it is not installed, or does not compute so.
-        DeviceError: bf16, which this CPU could not check.
-    """
-    known = backends.BACKENDS[backend]
-    if precision not in known.precisions:
-        able = [name for name, its in backends.BACKENDS.items() if precision in its.precisions]
-        raise ConfigError(
-            f"--to {backend} --precision={precision}: it computes in {', '.join(known.precisions)} only; "
-            f"give --to {' or '.join(able)}, or another precision"
-        )
-    if backends.version(backend) is None:
-        raise ConfigError(
-            f"--to {backend}: {' and '.join(known.packages)} must be installed; run: "
-            f"{backends.remedy(backend)}"
-        )
-    backends.check_backend("auto", precision)
-
-
 def check_output(folder: Path) -> None:
     """Finds before any work a place that is taken; an older export may be replaced, with nothing else in it.
 
@@ -90,7 +67,7 @@ def check_output(folder: Path) -> None:
         OutputError: something else is there, or it cannot be written.
     """
     try:
-        check_may_write(folder.parent)
+        check_may_write(folder.resolve().parent)
     except OutputError as error:
         raise OutputError(f"{folder}: cannot write there; choose another --output") from error
     if not folder.exists():
@@ -207,15 +184,12 @@ class _Draft:
     feature_dim: int | None = None
     arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None
 
-    def write(self, folder: Path, compare: Any) -> Finished:
+    def write(self, folder: Path, compare: Callable[[ExportedNetwork], parity.Parity]) -> Finished:
         """Makes the folder aside, runs what was written, and puts it in its place if that is right."""
         if reason := backends.obstacle(self.trained.layer, in_onnx=self.backend != "paddle"):
-            raise ExportError(
-                f"{self.trained.name}: cannot be exported to {self.backend}: {reason}; run it from its "
-                "weights"
-            )
+            raise self._refusal(reason)
         check_output(folder)
-        config, weights = self.members[0].config, self.members[0].weights
+        config = self.members[0].config
         with replace_folder(folder) as aside:
             self._write_files(aside)
             manifest = self._manifest(aside)
@@ -230,8 +204,8 @@ class _Draft:
                 ArrayInfo(name=name, shape=result.shapes[name], dtype="float32")
                 for name in self.trained.outputs
             ]
-            licence = weights.named.licence if weights.named else None
-            card = model_card(manifest, config, self.labels, parity=result.text, licence=licence)
+            origins = [_origin(member) for member in self.members]
+            card = model_card(manifest, config, self.labels, parity=result.text, origins=origins)
             write_text(aside / CARD_FILE, card)
             manifest.files[CARD_FILE] = file_digest(aside / CARD_FILE)
             write_text(aside / EXPORT_FILE, manifest.model_dump_json(indent=2) + "\n")
@@ -241,17 +215,19 @@ class _Draft:
         try:
             _write_network(self.trained, aside, self.backend)
         except ExportError as error:
-            why = str(error).removeprefix(f"{self.trained.name}: ").removesuffix("; give --backend=paddle")
-            raise ExportError(
-                f"{self.trained.name}: cannot be exported to {self.backend}: {why}; give another --to, or "
-                "run it from its weights"
-            ) from error
+            raise self._refusal(str(error)) from error
         config = self.members[0].config
         write_text(aside / CONFIG_FILE, portable_yaml(config, backend=self.backend, precision=self.precision))
         if self.labels is not None:
             write_labels(aside / LABELS_FILE, self.labels)
         for name, arrays in (self.arrays or {}).items():
             write_safetensors(aside / name, arrays)
+
+    def _refusal(self, reason: str) -> ExportError:
+        return ExportError(
+            f"{self.trained.name}: cannot be exported to {self.backend}: {reason}; give another --to, or run "
+            "it from its weights"
+        )
 
     def _manifest(self, aside: Path) -> Manifest:
         """What export.json will hold, but for outputs' shapes, parity and card."""
@@ -288,6 +264,11 @@ def _on_cpu(member: Member) -> Member:
     config = member.config
     train = config.train.model_copy(update={"use_gpu": False})
     return Member(member.weights, replace(config, train=train))
+
+
+def _origin(member: Member) -> Origin:
+    named = member.weights.named
+    return Origin(member.config.model.dataset, named.licence if named else None)
 
 
 def portable_yaml(config: Config, *, backend: str, precision: str) -> str:

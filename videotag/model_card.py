@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from videotag.config import Config
-from videotag.runtime.exported import CLASSIFIER_FILE, NETWORK_FILES, ArrayInfo, Manifest
+from videotag.runtime.exported import CLASSIFIER_FILE, NETWORK_FILES, ArrayInfo, Manifest, SourceWeights
 
 _INSTALL = {"openvino": "openvino", "onnx": "onnxruntime", "paddle": "paddlepaddle"}
 _TASKS = {
@@ -14,8 +15,26 @@ _TASKS = {
 }
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What is known of weights besides their file.
+
+    Attributes:
+        dataset: that they were trained on.
+        licence: of them.
+    """
+
+    dataset: str | None
+    licence: str | None
+
+
 def model_card(
-    manifest: Manifest, config: Config, labels: Sequence[str] | None, *, parity: str, licence: str | None
+    manifest: Manifest,
+    config: Config,
+    labels: Sequence[str] | None,
+    *,
+    parity: str,
+    origins: Sequence[Origin],
 ) -> str:
     """The card's text; it names no path of the machine that it was made on.
 
@@ -24,16 +43,14 @@ def model_card(
         config: of the network.
         labels: C names, if known.
         parity: its numbers in words.
-        licence: of the weights, if known.
+        origins: of every one of the manifest's source weights.
     """
-    weights = "\n".join(f"- `{w.file}`, sha256 `{w.sha256}`" for w in manifest.source_weights)
+    weights = "\n".join(map(_source, manifest.source_weights, origins))
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     names = "labels.txt" if labels is not None else "none came with the weights"
-    dataset = f"\nTrained on: {config.model.dataset}." if config.model.dataset else ""
     return f"""# {manifest.name}, exported for {manifest.backend} in {manifest.precision}
 {_kind(manifest, config)} Task: {manifest.task}, {_TASKS[manifest.task]}.
-{config.model.num_classes} classes; names: {names}.{dataset}
-Licence of the weights: {licence or "not known to videotag; ask whoever trained them"}.
+{config.model.num_classes} classes; names: {names}.
 
 Made of these weights:
 {weights}
@@ -71,6 +88,13 @@ def _kind(manifest: Manifest, config: Config) -> str:
     if manifest.kind == "extractor":
         return f"First stage, {manifest.model} over {config.model.backbone}: frames of a video to features."
     return f"Second stage, {manifest.model}: features of a video to tags."
+
+
+def _source(weights: SourceWeights, origin: Origin) -> str:
+    """A line of the list of weights."""
+    trained_on = f"; trained on {origin.dataset}" if origin.dataset else ""
+    licence = origin.licence or "not known to videotag, ask whoever trained them"
+    return f"- `{weights.file}`, sha256 `{weights.sha256}`{trained_on}; licence: {licence}"
 
 
 def _commands(manifest: Manifest) -> str:

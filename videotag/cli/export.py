@@ -21,6 +21,7 @@ from videotag.errors import EXIT_OK, ConfigError, LabelFileError
 from videotag.formats.filelist import ListEntry, read_filelist
 
 if TYPE_CHECKING:
+    from videotag.config import Config
     from videotag.engine.members import Member
 
 SUMMARY = "write a folder that runs without the training code: OpenVINO, ONNX or Paddle"
@@ -49,16 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the export and prints how far it is from the network."""
-    from videotag.export import check_output, check_target, export_extractor, export_tagger
+    from videotag.export import check_output, export_extractor, export_tagger
+    from videotag.runtime import backends
 
     if args.use_gpu is True:
         raise ConfigError("--use_gpu=True: exports are made on a CPU; leave it out")
-    check_target(args.to, args.precision)
+    backends.check_backend(args.to, args.precision, flag="--to")
     found = arguments.find_checkpoints(args.weights)
     for weights in found:
         if weights.is_export:
             raise ConfigError(f"{weights.path.parent}: is an export; give the weights it was made from")
     members = arguments.read_members(args, {}, found)
+    _check_settings(args, members[0].config)
     folder = _folder(args, members)
     check_output(folder)
     options = {
@@ -78,6 +81,29 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _check_settings(args: argparse.Namespace, config: Config) -> None:
+    """Compares what --set says of running with what the export will be.
+
+    Raises:
+        ConfigError: they contradict each other.
+    """
+    from videotag.config import parse_overrides
+
+    said = {key.lower() for key, _ in parse_overrides(args.set)}
+    for key, value, fitting, reason in (
+        ("TRAIN.use_gpu", config.train.use_gpu, False, "exports are made on a CPU; leave it out"),
+        ("INFER.backend", config.infer.backend, args.to, f"the export is for {args.to}; leave it out"),
+        (
+            "INFER.precision",
+            config.infer.precision,
+            args.precision,
+            f"the export is in {args.precision}; leave it out, or give --precision={config.infer.precision}",
+        ),
+    ):
+        if key.lower() in said and value not in (fitting, "auto"):
+            raise ConfigError(f"--set {key}={value}: {reason}")
+
+
 def _folder(args: argparse.Namespace, members: list[Member]) -> Path:
     if args.output:
         return Path(args.output)
@@ -93,7 +119,10 @@ def _labels(args: argparse.Namespace, member: Member) -> list[str] | None:
     try:
         return member.weights.labels(named, member.config.model)
     except LabelFileError as error:
-        if named or member.config.model.label_file:
+        from videotag.weights import LABELS_FILE
+
+        beside = member.weights.path.parent / LABELS_FILE
+        if named or member.config.model.label_file or beside.is_file():
             raise
         logger.warning("no class names in the export: %s", error)
         return None
