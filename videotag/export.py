@@ -155,6 +155,7 @@ def export_extractor(
     files: dict[str, Mapping[str, np.ndarray]] = {}
     try:
         extractor = FeatureExtractor(config, path, with_classifier=True)
+        assert extractor.classifier is not None, "as asked for"
         files[CLASSIFIER_FILE] = dict(zip(("weight", "bias"), extractor.classifier, strict=True))
     except WeightsError:
         extractor = FeatureExtractor(config, path)

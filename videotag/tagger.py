@@ -25,7 +25,7 @@ from videotag.datasets.features import pad
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
 from videotag.engine.exported_extractor import load_extractor
-from videotag.engine.extractor import FeatureExtractor
+from videotag.engine.extractor import Extractor
 from videotag.engine.members import Member, load_network
 from videotag.engine.predict import Tag, top_tags
 from videotag.errors import ConfigError, MediaError
@@ -106,7 +106,7 @@ class Tagger:
 
     def __init__(
         self,
-        extractor: FeatureExtractor,
+        extractor: Extractor,
         predictor: tuple[Network, Config] | None,
         labels: list[str],
         *,

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from videotag.config import Config
-from videotag.engine.extractor import FeatureExtractor
+from videotag.engine.extractor import Extractor, FeatureExtractor
 from videotag.errors import ConfigError, WeightsError
 from videotag.formats.weights import read_weights
-from videotag.runtime.backbones import FEATURES, FRAMES
 from videotag.runtime.exported import CLASSIFIER_FILE, ExportedNetwork, read_export
 from videotag.weights import FoundWeights
 
 
-def load_extractor(
-    config: Config, weights: FoundWeights, *, with_classifier: bool = False
-) -> FeatureExtractor:
+def load_extractor(config: Config, weights: FoundWeights, *, with_classifier: bool = False) -> Extractor:
     """The extractor of weights, or of an export.
 
     Args:
@@ -34,7 +29,7 @@ def load_extractor(
     return FeatureExtractor(config, weights.path, with_classifier=with_classifier)
 
 
-class ExportedExtractor(FeatureExtractor):
+class ExportedExtractor(Extractor):
     """The backbone of an export.
 
     Args:
@@ -53,21 +48,22 @@ class ExportedExtractor(FeatureExtractor):
                 f"{export.folder}: an export without classifier, as the weights had none that fits; it makes "
                 "features for a second stage: give --predictor_weights"
             )
-        self.config = config
-        self.weights_path = weights
-        self._weights_sha256 = export.manifest.source_weights[0].sha256
+        manifest = export.manifest
+        assert manifest.feature_dim is not None, "as Manifest requires of an extractor"
         network = ExportedNetwork(export, use_gpu=config.train.use_gpu)
-        self.network = network
-        self._folder = export.folder
-        self._device = network.device
+        classifier = None
         if export.has_classifier:
             arrays = read_weights(export.folder / CLASSIFIER_FILE)
-            self._classifier = (arrays["weight"], arrays["bias"])
-        assert export.manifest.feature_dim is not None
-        self.feature_dim = export.manifest.feature_dim
-
-    def settle(self, images: np.ndarray) -> None:
-        """Nothing is left to choose."""
+            classifier = (arrays["weight"], arrays["bias"])
+        super().__init__(
+            config,
+            network,
+            device=network.device,
+            weights_sha256=manifest.source_weights[0].sha256,
+            feature_dim=manifest.feature_dim,
+            classifier=classifier,
+        )
+        self._folder = export.folder
 
     def keep_runtime(self, backend: str, precision: str) -> None:
         """Checks an earlier choice; the backend may be another.
@@ -80,7 +76,3 @@ class ExportedExtractor(FeatureExtractor):
                 f"{self._folder}: an export in {self.network.precision}, and the folder's features are in "
                 f"{precision}; choose another --save_dir"
             )
-
-    def _rows(self, images: np.ndarray) -> np.ndarray:
-        """(K, D) of images (K, H, W, 3)."""
-        return self.network({FRAMES: images})[FEATURES]

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
-from videotag.engine.extractor import FeatureExtractor
+from videotag.engine.extractor import Extractor
 from videotag.engine.frozen_runtime import FolderRuntime
 from videotag.engine.outputs import Summary, input_identity, plan_outputs
 from videotag.errors import FeatureFileError, MediaError
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 def extract_list(
     entries: Sequence[ListEntry],
-    extractor: FeatureExtractor,
+    extractor: Extractor,
     *,
     save_dir: Path,
     list_name: str,
@@ -96,7 +96,7 @@ _Read: TypeAlias = tuple[tuple[ListEntry, dict[str, Any] | MediaError], Frames |
 
 
 def _frames_of(
-    entries: Sequence[ListEntry], outputs: dict[str, Path], extractor: FeatureExtractor, pool: DecodePool
+    entries: Sequence[ListEntry], outputs: dict[str, Path], extractor: Extractor, pool: DecodePool
 ) -> Generator[_Read, None, None]:
     """The frames of every video in order, or why there are none; the next ones are decoded meanwhile."""
     made_by, split = extractor.stamp(), extractor.config.infer

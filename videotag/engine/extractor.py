@@ -23,52 +23,43 @@ from videotag.runtime.device import select_device
 
 if TYPE_CHECKING:
     from videotag.runtime.exported import ExportedNetwork
-    from videotag.runtime.trained import TrainedNetwork
 
 #: On a CPU larger batches fall out of the caches and are slower; a GPU wants them large.
 FRAMES_PER_STEP = {"cpu": 8, "gpu": 64}
 Item = TypeVar("Item")
 
 
-class FeatureExtractor:
-    """The backbone of an extractor with its weights; compiled when it sees its first frames.
+class Extractor:
+    """A network that makes features of frames, and what is known of it.
 
     Args:
         config: of an extractor.
-        weights: the weight file.
-        with_classifier: also needs the weights of the last layer, for logits().
-
-    Raises:
-        WeightsError: the weights are missing or do not fit.
-        DeviceError: a GPU was asked for and there is none.
+        network: the backbone, uint8 frames (K, H, W, 3) -> (K, D).
+        device: that it runs on, "cpu" or "gpu".
+        weights_sha256: of the weights it was made of.
+        feature_dim: D.
+        classifier: weight (D, C) and bias (C,) of the last layer, if known.
     """
 
-    network: ChosenNetwork | ExportedNetwork
+    #: The precision that the user asked for; "auto" if any will do.
+    asked_precision = "auto"
 
-    def __init__(self, config: Config, weights: Path, *, with_classifier: bool = False) -> None:
-        from videotag.engine.checkpoint import load_weights
-
+    def __init__(
+        self,
+        config: Config,
+        network: ChosenNetwork | ExportedNetwork,
+        *,
+        device: str,
+        weights_sha256: str,
+        feature_dim: int,
+        classifier: tuple[np.ndarray, np.ndarray] | None,
+    ) -> None:
         self.config = config
-        self._device = select_device(config.train.use_gpu)
-        model = config.entry.cls(config.model)
-        self.weights_path = weights
-        may_miss = () if with_classifier else (f"{model.classifier}.",)
-        load_weights(model, weights, config_name=config.entry.name, may_miss=may_miss)
-        self._weights_sha256 = file_digest(weights)
-        split = config.infer
-        self._trained = backbone_network(
-            model.backbone,
-            mean=config.model.image_mean,
-            std=config.model.image_std,
-            size_px=split.target_size,
-            weights=[self._weights_sha256],
-            name=config.model.backbone,
-        )
-        self._wish = Wish(split.backend, split.precision, self._device)
-        self.network = ChosenNetwork(self._trained, self._wish, standard=agreement.FEATURES)
-        head = getattr(model, model.classifier)
-        self._classifier = (head.weight.numpy(), head.bias.numpy())
-        self.feature_dim: int = model.feature_dim
+        self.network = network
+        self.feature_dim = feature_dim
+        self.classifier = classifier
+        self._device = device
+        self._weights_sha256 = weights_sha256
 
     def features(self, frames: Frames) -> np.ndarray:
         """One row per sampled frame: (T, D) float32."""
@@ -109,19 +100,14 @@ class FeatureExtractor:
         """Takes a choice that was made before, where the user asks for nothing else.
 
         Args:
-            backend: of the earlier choice; another one is taken if it cannot be had any more.
+            backend: of the earlier choice; another one may be taken.
             precision: of the earlier choice.
 
         Raises:
+            ConfigError: the network runs in another one only.
             DeviceError: this device cannot compute in that precision.
         """
-        wish = self._wish
-        try:
-            kept = Wish(backend if wish.backend == "auto" else wish.backend, precision, wish.device)
-            self.network = ChosenNetwork(self._trained, kept, standard=agreement.FEATURES)
-        except ConfigError:
-            kept = Wish(wish.backend, precision, wish.device)
-            self.network = ChosenNetwork(self._trained, kept, standard=agreement.FEATURES)
+        raise NotImplementedError
 
     def _rows(self, images: np.ndarray) -> np.ndarray:
         """(K, D) of images (K, H, W, 3)."""
@@ -129,18 +115,9 @@ class FeatureExtractor:
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """The classifier's logits of features (T, D): (T, C)."""
-        weight, bias = self._classifier
+        assert self.classifier is not None, "of an extractor without classifier"
+        weight, bias = self.classifier
         return features @ weight + bias
-
-    @property
-    def trained(self) -> TrainedNetwork:
-        """The backbone before a backend has been chosen."""
-        return self._trained
-
-    @property
-    def classifier(self) -> tuple[np.ndarray, np.ndarray]:
-        """Weight (D, C) and bias (C,) of the last layer."""
-        return self._classifier
 
     def stamp(self) -> dict[str, Any]:
         """What, beside the video, decides the features: weights, network, sampling and precision.
@@ -160,3 +137,57 @@ class FeatureExtractor:
             "target_size": split.target_size,
             "precision": self.network.precision,
         }
+
+
+class FeatureExtractor(Extractor):
+    """The backbone of an extractor with its weights; compiled when it sees its first frames.
+
+    Args:
+        config: of an extractor.
+        weights: the weight file.
+        with_classifier: also needs the weights of the last layer, for logits().
+
+    Raises:
+        WeightsError: the weights are missing or do not fit.
+        DeviceError: a GPU was asked for and there is none.
+    """
+
+    def __init__(self, config: Config, weights: Path, *, with_classifier: bool = False) -> None:
+        from videotag.engine.checkpoint import load_weights
+
+        device = select_device(config.train.use_gpu)
+        model = config.entry.cls(config.model)
+        may_miss = () if with_classifier else (f"{model.classifier}.",)
+        load_weights(model, weights, config_name=config.entry.name, may_miss=may_miss)
+        digest = file_digest(weights)
+        split = config.infer
+        #: The backbone before a backend has been chosen.
+        self.trained = backbone_network(
+            model.backbone,
+            mean=config.model.image_mean,
+            std=config.model.image_std,
+            size_px=split.target_size,
+            weights=[digest],
+            name=config.model.backbone,
+        )
+        self._wish = Wish(split.backend, split.precision, device)
+        self.asked_precision = split.precision
+        head = getattr(model, model.classifier)
+        super().__init__(
+            config,
+            ChosenNetwork(self.trained, self._wish, standard=agreement.FEATURES),
+            device=device,
+            weights_sha256=digest,
+            feature_dim=model.feature_dim,
+            classifier=(head.weight.numpy(), head.bias.numpy()),
+        )
+
+    def keep_runtime(self, backend: str, precision: str) -> None:
+        """See Extractor; a backend that cannot be had any more is none to keep."""
+        wish = self._wish
+        try:
+            kept = Wish(backend if wish.backend == "auto" else wish.backend, precision, wish.device)
+            self.network = ChosenNetwork(self.trained, kept, standard=agreement.FEATURES)
+        except ConfigError:
+            kept = Wish(wish.backend, precision, wish.device)
+            self.network = ChosenNetwork(self.trained, kept, standard=agreement.FEATURES)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from videotag.atomic import write_text
-from videotag.engine.extractor import FeatureExtractor
+from videotag.engine.extractor import Extractor
 from videotag.errors import ConfigError, DeviceError, FeatureFileError
 from videotag.formats.features import read_stamp
 from videotag.runtime.backends import BACKENDS
@@ -38,16 +38,16 @@ class FolderRuntime:
         DeviceError: the folder's is one that this device cannot compute in.
     """
 
-    def __init__(self, save_dir: Path, outputs: Iterable[Path], extractor: FeatureExtractor) -> None:
+    def __init__(self, save_dir: Path, outputs: Iterable[Path], extractor: Extractor) -> None:
         self._path = save_dir / RUNTIME_FILE
         frozen = _read(self._path) or _of_stamps(outputs)
         self._is_kept = frozen is not None
         if frozen is None:
             return
-        asked, kept = extractor.network.wish, frozen["precision"]
-        if asked.precision not in ("auto", kept):
+        asked, kept = extractor.asked_precision, frozen["precision"]
+        if asked not in ("auto", kept):
             raise ConfigError(
-                f"{save_dir}: its features are in {kept}, and --precision={asked.precision} was asked for; "
+                f"{save_dir}: its features are in {kept}, and --precision={asked} was asked for; "
                 "leave that out, or choose another --save_dir"
             )
         try:
@@ -59,7 +59,7 @@ class FolderRuntime:
             ) from error
         logger.info("%s: %s, as in its first run", save_dir, kept)
 
-    def keep(self, extractor: FeatureExtractor) -> None:
+    def keep(self, extractor: Extractor) -> None:
         """Writes down what was chosen, once, before the first features are written.
 
         Raises:

@@ -29,7 +29,6 @@ from videotag.download import file_digest
 from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.registry import ModelEntry
 from videotag.runtime import backends
-from videotag.runtime.choice import Wish
 from videotag.runtime.onnx_export import PROGRAM, ExportError
 from videotag.runtime.trained import Arrays, Input, Network
 from videotag.sections import ExtractorModel, Positive, Section, TaggerModel, UseGpu
@@ -275,7 +274,6 @@ class ExportedNetwork:
         self.name = manifest.name
         self.inputs = tuple(Input(i.name, tuple(i.shape), i.dtype) for i in manifest.inputs)
         self.outputs = tuple(output.name for output in manifest.outputs)
-        self.wish = Wish()
         check_files(export.folder, manifest, NETWORK_FILES[self.backend])
         device = _device(export, use_gpu)
         self.runtime = f"{self.backend} {backends.runtime_version(self.backend)}"
