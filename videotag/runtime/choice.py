@@ -164,12 +164,13 @@ class ChosenNetwork:
     def _in_half(self, sample: Arrays) -> tuple[Network, str]:
         """The network in 16 bits as the user asked; a warning where it is far from float32."""
         problems = []
+        is_named = self.wish.backend != "auto"
         for name in backends.candidates(self.wish.backend, self.precision, device=self.wish.device):
             try:
-                compile_it = self._compile_named if self.wish.backend == name else self._compile
-                network = compile_it(name, self.precision)
+                make = self._compile_named if is_named else self._compile
+                network = make(name, self.precision)
             except ExportError as problem:
-                if self.wish.backend == name:
+                if is_named:
                     raise
                 problems.append(f"{name}: {problem}")
                 continue
