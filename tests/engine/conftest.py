@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
 import pytest
 
 from videotag.config import load_config
-from videotag.engine import paddle
 from videotag.engine.checkpoint import save_weights
 from videotag.media.writer import write_video
 from videotag.models import load_models

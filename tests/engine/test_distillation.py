@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
 import pytest
 
 from videotag.config import load_config
 from videotag.datasets.features import FeatureBatch
-from videotag.engine import paddle
 from videotag.engine.ensemble import Ensemble
 from videotag.engine.learner import Learner
 from videotag.engine.losses import task_scores

@@ -7,13 +7,14 @@ import json
 import threading
 from pathlib import Path
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from videotag.config import load_config
 from videotag.datasets.videos import read_frames
-from videotag.engine import paddle
 from videotag.engine.checkpoint import save_weights
 from videotag.engine.extract import extract_list
 from videotag.engine.extractor import FeatureExtractor

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
 import pytest
 
-from videotag.engine import paddle
 from videotag.engine.losses import asymmetric_loss, task_loss
 
 

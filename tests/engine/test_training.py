@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
 import pytest
 
 from videotag.config import load_config
 from videotag.datasets.features import FeatureFiles
 from videotag.datasets.order import ordered_groups
-from videotag.engine import paddle
 from videotag.engine.checkpoint import load_weights, save_weights
 from videotag.engine.data import evaluation_batches, open_dataset
 from videotag.engine.evaluate import evaluate

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
 import pytest
 
 from videotag.config import load_config
 from videotag.datasets.features import FeatureBatch
-from videotag.engine import paddle
 from videotag.engine.learner import Learner
 from videotag.engine.train import train_model
 from videotag.errors import ConfigError, DeviceError, WeightsError

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from videotag.cli import zoo_bench as command
 from videotag.cli.main import main
 from videotag.datasets.features import FeatureBatch
 from videotag.datasets.synthetic_features import FeatureOptions, FeatureSet
-from videotag.engine import paddle, zoo_bench
+from videotag.engine import zoo_bench
 from videotag.engine.run import DivergedError
 from videotag.engine.zoo_bench import (
     BenchOptions,

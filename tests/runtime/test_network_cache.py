@@ -11,8 +11,10 @@ import pytest
 
 from videotag.models import paddle
 from videotag.runtime import network_cache, onnx_export
+from videotag.runtime.backbones import backbone_network
 from videotag.runtime.network_cache import cached_bytes, compiled_dir, load_entry, remove_oldest, store_entry
 from videotag.runtime.networks import compile_network
+from videotag.runtime.taggers import tagger_network
 from videotag.runtime.trained import Input, TrainedNetwork
 
 PARTS = {"network": "abc", "precision": "f32", "version": "1.0"}
@@ -103,3 +105,21 @@ def test_a_second_start_converts_nothing_and_damage_does_no_harm(backend, monkey
 def test_no_unpickler_is_used():
     for module in (network_cache, onnx_export):
         assert "pickle" not in Path(module.__file__).read_text(encoding="utf-8").replace("unpickled", "")
+
+
+def test_the_digest_of_a_network_holds_the_code_around_it(monkeypatch):
+    """The normalisation of frames and the form of a tagger decide what is compiled, too."""
+    layer = paddle.nn.Linear(2, 2)
+    normal = {"mean": [0.5] * 3, "std": [0.5] * 3, "size_px": 8, "weights": [], "name": "Net"}
+
+    def digests():
+        tagger = tagger_network(layer, {"rgb": 2}, weights=[], config=[], name="Net")
+        return {tagger.digest, backbone_network(layer, **normal).digest}
+
+    before, real = digests(), Path.read_bytes
+
+    def changed(path):
+        return real(path) + (b"# mended" if path.name == "flat_layers.py" else b"")
+
+    monkeypatch.setattr(Path, "read_bytes", changed)
+    assert not before & digests()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import nullcontext
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -137,7 +137,7 @@ def fakes(monkeypatch, work_dir):
 
     def last(options):
         if os.environ.get("FAIL"):
-            raise BenchError("it broke")
+            raise OSError("it broke") if os.environ["FAIL"] == "disk" else BenchError("it broke")
         return Part("Last", [Line("memory", "MB", {"videotag": [2000.0]}, goals={"videotag": 1500.0})])
 
     monkeypatch.setattr(bench, "PARTS", {"fast": fast, "empty": empty, "last": last})
@@ -149,12 +149,13 @@ def test_the_driver_writes_a_table_and_numbers_that_agree_with_the_rounds(fakes,
     Path("docs/performance.md").write_text(f"# Mine\n{BEGIN}\nold\n{END}\nrest\n", encoding="utf-8")
     assert bench.main([]) == 0
     text = Path("docs/performance.md").read_text(encoding="utf-8")
-    assert text.startswith(f"# Mine\n{BEGIN}\nMeasured on ")
+    assert text.startswith(f"# Mine\n{BEGIN}\nMeasured by `make bench`:\n")
     assert text.endswith(f"{END}\nrest\n")
     assert "| a clip, seconds | the classic way | 7.5 | 1 |  |\n" in text
     assert "|  | videotag | 3 | 2.5 | at least 2: met |\n" in text  # of 3 and 2
     assert "| memory, MB | videotag | 2,000 | at most 1500: missed |\n" in text
-    assert "### Empty\nNothing is installed.\n" in text
+    today = datetime.now(tz=timezone.utc).date().isoformat()
+    assert f"### Empty\n\nNothing is installed.\nMeasured on {today}.\n" in text
     found = json.loads(Path("docs/performance.json").read_text(encoding="utf-8"))
     assert list(found["parts"]) == ["fast", "empty", "last"]
     line = found["parts"]["fast"]["lines"][0]
@@ -174,8 +175,9 @@ def test_a_quick_run_writes_beside_the_docs_and_has_no_goals(fakes):
     assert "at least" not in Path("data/bench/performance.md").read_text(encoding="utf-8")
 
 
-def test_a_part_that_fails_is_named_and_the_rest_is_written(fakes, monkeypatch, capsys):
-    monkeypatch.setenv("FAIL", "1")
+@pytest.mark.parametrize("how", ["1", "disk"])
+def test_a_part_that_fails_is_named_and_the_rest_is_written(fakes, monkeypatch, capsys, how):
+    monkeypatch.setenv("FAIL", how)
     assert bench.main(["--output=out"]) == 1
     assert "bench: failed: last: it broke" in capsys.readouterr().err
     assert list(read_results(Path("out"))["parts"]) == ["fast", "empty"]
@@ -187,6 +189,10 @@ def test_only_some_parts_are_measured_anew_and_the_others_stay(fakes, monkeypatc
     bench.PARTS["empty"] = lambda options: Part("Anew")
     assert bench.main(["--output=out", "--only=empty"]) == 0
     assert [part["title"] for part in read_results(Path("out"))["parts"].values()] == ["Fast", "Anew", "Last"]
+    assert bench.main(["--output=out", "--only=empty", "--rounds=3"]) == 0
+    parts = read_results(Path("out"))["parts"]
+    assert {name: part["rounds"] for name, part in parts.items()} == {"fast": None, "empty": 3, "last": None}
+    assert " with --rounds=3.\n" in Path("out/performance.md").read_text(encoding="utf-8")
     assert bench.main(["--output=out", "--only=empty", "--quick"]) == 2
     assert "out: its numbers are of another command; measure all parts" in capsys.readouterr().err
     monkeypatch.setattr(bench, "describe_machine", lambda: {"cpu": "another"})

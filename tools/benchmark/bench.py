@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -90,13 +91,14 @@ def _work(args: argparse.Namespace) -> int:
         options.say(f"part {name}")
         try:
             part = PARTS[name](options)
-        except VideotagError as error:
+        except (VideotagError, OSError, subprocess.SubprocessError) as error:
             failed.append(f"{name}: {error}")
             print(f"bench: {failed[-1]}", file=sys.stderr)
             continue
         if args.quick:
             part = without_goals(part)
-        results["parts"][name] = part.to_dict()
+        today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
+        results["parts"][name] = {**part.to_dict(), "date": today, "rounds": args.rounds}
         results["parts"] = {name: results["parts"][name] for name in PARTS if name in results["parts"]}
         write_results(folder, results)  # what is measured is kept if a later part is broken off
     print(markdown(results))
@@ -126,7 +128,6 @@ def _results(folder: Path, names: list[str], *, quick: bool) -> dict[str, Any]:
         ConfigError: that run was on another machine, or not of the same kind.
     """
     new = {
-        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "command": "make bench-quick" if quick else "make bench",
         "machine": describe_machine(),
         "parts": {},

@@ -10,9 +10,8 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def run(options: Options) -> Part:
     num_frames = QUICK_FRAMES if options.quick else NUM_FRAMES
     part = Part(f"End to end: videos to .npy, {num_frames} frames each, ResNet-101")
     shared = {"weights": str(make_weights(options)), "num_frames": num_frames}
-    cache = options.work_dir / "cache"
+    cache = options.cache_dir
     shutil.rmtree(cache, ignore_errors=True)
     first = str(bench_clips.clip(bench_clips.SMALL[0], options.work_dir / "clips"))
     with options.child("bench_extraction:Extract", precision="auto", first=first, **shared) as child:
@@ -73,7 +72,7 @@ def run(options: Options) -> Part:
             part.lines += _long_lines(children[AUTO], options)
     part.lines.append(Line("From starting Python to the first video's features", "seconds", starts))
     part.notes += [
-        f"A run has the clips {_COPIES} times, f32 once, the classic way one a round; numbers are per video. "
+        f"A run has the clips {_COPIES} times, f32 and the classic way once; numbers are per video. "
         "The quotient is what a run takes by what its parts take alone; below 1 they overlap.",
         "Memory is that of all processes together (PSS). The goals of the ratios are for two cores with AMX.",
     ]
@@ -84,11 +83,8 @@ def video_sets(options: Options) -> list[tuple[str, list[str]]]:
     """Words and clips of each run."""
     folder = options.work_dir / "clips"
     found = []
-    for kinds in (bench_clips.SMALL,) if options.quick else (bench_clips.SMALL, bench_clips.LARGE):
-        taken = kinds[:1] if options.quick else kinds
-        seconds = " and ".join(str(kind.seconds) for kind in taken)
-        text = f"{taken[0].width_px}x{taken[0].height_px}, {seconds} s"
-        found.append((text, [str(bench_clips.clip(kind, folder)) for kind in taken]))
+    for kind in bench_clips.SMALL[:1] if options.quick else (bench_clips.SMALL[-1], bench_clips.LARGE[-1]):
+        found.append((kind.text, [str(bench_clips.clip(kind, folder))]))
     own = own_videos(options)
     return [*found, (f"own videos ({len(own)})", list(map(str, own)))] if own else found
 
@@ -104,9 +100,8 @@ def _lines(
         ours = {name: child for name, child in children.items() if name != CLASSIC}
         measures = measures_of(ours, "seconds", paths=many)
         if CLASSIC in children:
-            one_by_one = cycle(paths)
-            classic_seconds = partial(_classic_seconds, children[CLASSIC], folder, one_by_one, num_frames)
-            measures = {CLASSIC: classic_seconds, **measures}
+            given = {"paths": list(paths), "num_frames": num_frames}
+            measures = {CLASSIC: partial(_classic_seconds, children[CLASSIC], folder, given), **measures}
         few = many[: len(paths)]
         measures[F32] = measures_of({F32: children[F32]}, "seconds", paths=few)[F32]
         measures[AUTO] = partial(_seconds_and_cpu, children[AUTO], many, spent)
@@ -135,11 +130,9 @@ def _seconds_and_cpu(child: Child, paths: list[str], spent: Mapping[str, list[fl
     return float(found["seconds"])
 
 
-def _classic_seconds(child: Child, folder: str, paths: Iterator[str], num_frames: int) -> float:
-    """Of the next clip alone: a video takes minutes."""
+def _classic_seconds(child: Child, folder: str, given: Mapping[str, Any]) -> float:
     with tempfile.TemporaryDirectory(dir=folder) as save_dir:
-        features = f"{save_dir}/features"
-        return float(child.measure(paths=[next(paths)], num_frames=num_frames, save_dir=features)["seconds"])
+        return float(child.measure(**given, save_dir=f"{save_dir}/features")["seconds"])
 
 
 def quotients(rounds: Mapping[str, Sequence[float]]) -> list[float]:

@@ -41,6 +41,11 @@ class Options:
     long: bool = False
     _started: float = field(default_factory=time.monotonic)
 
+    @property
+    def cache_dir(self) -> Path:
+        """Where the contestants keep compiled networks; a name that is nobody else's, as it gets emptied."""
+        return self.work_dir / "bench-cache"
+
     def num_rounds(self, *, cheap: bool) -> int:
         """Rounds of a part whose measurements are cheap, or dear."""
         if self.quick:
@@ -62,7 +67,7 @@ class Options:
         """A contestant with as many threads as there are cores, and the benchmark's own cache."""
         environment = {
             "OMP_NUM_THREADS": str(num_machine_cores()),
-            "VIDEOTAG_CACHE": str((self.work_dir / "cache").absolute()),
+            "VIDEOTAG_CACHE": str(self.cache_dir.absolute()),
         }
         return Child(spec, environment=environment, **arguments)
 

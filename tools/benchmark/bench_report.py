@@ -117,7 +117,7 @@ def write_results(folder: Path, results: dict[str, Any]) -> None:
 
     Args:
         folder: of both files.
-        results: "machine", "date", "mode" and "parts", name -> Part.to_dict().
+        results: "machine", "command" and "parts", name -> Part.to_dict() with its "date" and "rounds".
 
     Raises:
         ConfigError: TABLE_FILE has not both marks.
@@ -139,7 +139,7 @@ def read_results(folder: Path) -> dict[str, Any]:
         return {}
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found if found["parts"] is not None and found["machine"] else {}
+        return found if found["command"] and found["parts"] is not None and found["machine"] else {}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not the numbers of a benchmark ({error!r}); remove it") from error
 
@@ -170,12 +170,12 @@ def between_marks(text: str, table: str, path: Path) -> str:
 
 def markdown(results: dict[str, Any]) -> str:
     """The machine, and a table for every part."""
-    lines = [f"Measured on {results['date']} by `{results['command']}`:", ""]
+    lines = [f"Measured by `{results['command']}`:", ""]
     lines += [*machine_lines(results["machine"]), ""]
     for part in results["parts"].values():
         lines += [f"### {part['title']}", *_table(part["lines"])]
-        lines += ["", *part["notes"]] if part["notes"] and part["lines"] else part["notes"]
-        lines.append("")
+        rounds = f" with --rounds={part['rounds']}" if part["rounds"] else ""
+        lines += ["", *part["notes"], f"Measured on {part['date']}{rounds}.", ""]
     return "\n".join(lines)
 
 

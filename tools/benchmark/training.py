@@ -29,12 +29,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
 
 from videotag.config import Config, load_config
 from videotag.datasets.features import FeatureBatch, FeatureFiles
 from videotag.datasets.order import shuffled_groups
-from videotag.engine import paddle
 from videotag.engine.data import open_dataset, training_batches
 from videotag.engine.learner import Learner
 from videotag.errors import VideotagError

@@ -16,12 +16,11 @@ from videotag.engine.checkpoint import file_digest
 from videotag.engine.ensemble import load_members
 from videotag.engine.evaluate import LogitsOf
 from videotag.engine.extractor import FRAMES_PER_STEP
-from videotag.engine.members import Member, load_network
+from videotag.engine.members import Member, load_network, wish_of
 from videotag.errors import ConfigError
 from videotag.runtime import agreement
 from videotag.runtime.backbones import FEATURES, FRAMES, normalized_network
 from videotag.runtime.choice import SAMPLE_ROWS, ChosenNetwork, Wish, spread_rows
-from videotag.runtime.device import select_device
 from videotag.runtime.taggers import LOGITS, tagger_arrays
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def load_eval_network(members: Sequence[Member], *, config_name: str | None = None) -> nn.Layer | LogitsOf:
-    """The network of load_members as `evaluate` takes it, run where the first member's INFER section says.
+    """The network of load_members as `evaluate` takes it, run where wish_of says.
 
     On a GPU it stays in its layers, unless a backend or 16 bits were asked for. Exports run as made.
 
@@ -38,19 +37,18 @@ def load_eval_network(members: Sequence[Member], *, config_name: str | None = No
         ConfigError, DeviceError: backend or precision cannot be had; an export of an extractor.
     """
     config = members[0].config
-    device = select_device(config.train.use_gpu)
-    precision = "f32" if config.infer.precision == "auto" else config.infer.precision
-    wish = Wish(config.infer.backend, precision, device)
-    wish.check()
     exports = [member.weights.path.parent for member in members if member.weights.is_export]
     if exports and config.entry.kind != "tagger":
         raise ConfigError(
             f"{exports[0]}: an export of {config.entry.name}, which `eval` cannot run; give the weights it "
             "was made from"
         )
-    if not exports and device == "gpu" and wish.backend == "auto" and precision == "f32":
+    wish = wish_of(members, auto_precision="f32")
+    if wish:
+        wish.check()
+    if wish == Wish("auto", "f32", "gpu") and not exports:
         return load_members(members, config_name=config_name)
-    if config.entry.kind == "tagger":
+    if wish is None or config.entry.kind == "tagger":
         network = load_network(members, config_name=config_name, wish=wish)
         return lambda inputs: network(tagger_arrays(inputs))[LOGITS]
     model = load_members(members, config_name=config_name)

@@ -97,21 +97,19 @@ def load_network(
 ) -> Network:
     """The network of one member, or of several the mean of their probabilities.
 
-    Checkpoints run where the first member's INFER section says, exports as they were made.
+    Checkpoints run where the wish says, exports as they were made.
 
     Args:
         members: one or more that fit, see check_members.
         config_name: for an error's text; the model's name if not given.
-        wish: in place of the INFER section's.
+        wish: of wish_of, if not given.
 
     Raises:
         WeightsError: missing, damaged, or not of the config's network.
         ConfigError, DeviceError: backend or precision cannot be had.
     """
-    first = members[0]
-    if not any(member.weights.is_export for member in members):
-        infer = first.config.infer
-        wish = wish or Wish(infer.backend, infer.precision, select_device(first.config.train.use_gpu))
+    first, wish = members[0], wish or wish_of(members)
+    if wish and not any(member.weights.is_export for member in members):
         wish.check()
         trained = trained_network(members, config_name=config_name)
         # Recurrent layers gain nothing by Paddle's bf16.
@@ -121,6 +119,23 @@ def load_network(
         return load_exported(first.weights.path, use_gpu=first.config.train.use_gpu)
     networks = [load_network([member], config_name=config_name, wish=wish) for member in members]
     return MeanNetwork(networks, first.config.task)
+
+
+def wish_of(members: Sequence[Member], *, auto_precision: str = "auto") -> Wish | None:
+    """Where checkpoints are to run, by the INFER section of the first; None if all members are exports.
+
+    Args:
+        members: one or more.
+        auto_precision: what stands for the precision "auto".
+
+    Raises:
+        DeviceError: a GPU was asked for and there is none.
+    """
+    config = next((member.config for member in members if not member.weights.is_export), None)
+    if config is None:
+        return None
+    precision = auto_precision if config.infer.precision == "auto" else config.infer.precision
+    return Wish(config.infer.backend, precision, select_device(config.train.use_gpu))
 
 
 def trained_network(members: Sequence[Member], *, config_name: str | None = None) -> TrainedNetwork:
@@ -158,9 +173,11 @@ class MeanNetwork:
         logits = np.stack([network(inputs)[LOGITS] for network in self._networks]).astype(np.float64)
         if self._task == "single_label":
             logs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-            return {LOGITS: np.logaddexp.reduce(logs) - np.log(len(logs))}
-        present, absent = -np.logaddexp(0, -logits), -np.logaddexp(0, logits)
-        return {LOGITS: np.logaddexp.reduce(present) - np.logaddexp.reduce(absent)}
+            mean = np.logaddexp.reduce(logs) - np.log(len(logs))
+        else:
+            present, absent = -np.logaddexp(0, -logits), -np.logaddexp(0, logits)
+            mean = np.logaddexp.reduce(present) - np.logaddexp.reduce(absent)
+        return {LOGITS: mean.astype(np.float32)}
 
 
 def _what_it_is(config: Config) -> list[Any]:

@@ -38,11 +38,12 @@ def backbone_network(
     """
     from videotag.runtime.flat_layers import OfBytes
 
+    layer = OfBytes(backbone, mean, std)
     return TrainedNetwork(
-        layer=OfBytes(backbone, mean, std),
+        layer=layer,
         inputs=(Input(FRAMES, (None, size_px, size_px, 3), "uint8"),),
         outputs=(FEATURES,),
-        digest=network_digest(backbone, weights=weights, config=[name, size_px, list(mean), list(std)]),
+        digest=network_digest(layer, weights=weights, config=[name, size_px, list(mean), list(std)]),
         name=name,
     )
 

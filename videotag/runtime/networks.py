@@ -14,12 +14,12 @@ def compile_network(
     Args:
         trained: the network.
         backend: "paddle", "openvino" or "onnx".
-        precision: "f32" or "bf16".
+        precision: "f32" or "bf16"; on a GPU also "f16".
         device: "cpu" or "gpu"; a GPU in paddle only.
 
     Raises:
         ConfigError: the backend is not installed, or cannot do that.
-        DeviceError: bf16 on a CPU without instructions for it.
+        DeviceError: a precision that the device does not compute in.
         ExportError: this network cannot be brought into it.
     """
     check_backend(backend, precision, device=device)

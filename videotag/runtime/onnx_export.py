@@ -8,6 +8,7 @@ videotag.models.sequence).
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import signal
@@ -82,8 +83,10 @@ def onnx_parts(trained: TrainedNetwork) -> dict[str, object]:
     """All that decides a network's ONNX form."""
     from videotag.quiet_paddle import paddle
 
+    # Another form of a layer than Paddle's own, so that its code decides the network too.
+    scan = hashlib.sha256(Path(__file__).with_name("peephole_scan.py").read_bytes()).hexdigest()
     versions = {"paddle": paddle.__version__, "paddle2onnx": converter_version()}
-    return {"network": trained.digest, "form": "onnx", "opset": OPSET, **versions}
+    return {"network": trained.digest, "form": "onnx", "opset": OPSET, "scan": scan, **versions}
 
 
 def _convert(trained: TrainedNetwork) -> bytes:

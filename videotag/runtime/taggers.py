@@ -38,11 +38,12 @@ def tagger_network(
     features = [Input(m, (None, None, dim)) for m, dim in dims.items()]
     masks = [Input(m + _MASK, (None, None), "bool") for m in dims]
     attention = [m + _ATTENTION for m in dims] if hasattr(model, "attend") else []
+    layer = FlatTagger(model, list(dims))
     return TrainedNetwork(
-        layer=FlatTagger(model, list(dims)),
+        layer=layer,
         inputs=(*features, *masks),
         outputs=(LOGITS, *attention),
-        digest=network_digest(model, weights=weights, config=[config, list(dims.items())]),
+        digest=network_digest(layer, weights=weights, config=[config, list(dims.items())]),
         name=name,
     )
 
