@@ -391,6 +391,7 @@ def edited(folder, change):
             lambda told: told.update(kind="extractor", inputs=FRAMES_INPUT),
             "feature_dim: missing, and an extractor has one",
         ),
+        (lambda told: told.update(precision="bf16"), "precision: onnx does not compute in bf16"),
         (lambda told: told.update(run="rm"), "run: Extra inputs are not permitted"),
     ],
 )

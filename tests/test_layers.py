@@ -128,6 +128,12 @@ def test_importing_videotag_and_its_lower_layers_loads_no_paddle_ray_or_cv2():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_commands_load_numpy_only_when_they_run():
+    """Its threads have to be started where signals are blocked: see main._import_numpy."""
+    code = "import sys, videotag.cli.main; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_importing_videotag_takes_all_cores_unless_told_otherwise():
     code = "import os, videotag; print(os.environ['OMP_NUM_THREADS'])"
     import os

@@ -62,7 +62,7 @@ by {versions}.
 {_commands(manifest)}
 ```
 This needs `videotag` and `{_INSTALL[manifest.backend]}`{_no_paddle(manifest)}; neither the training code
-nor the weights it was made of. Every file's sha256 stands in `export.json` and is compared before use.
+nor the weights it was made of. The sha256 of every other file is in `export.json` and compared before use.
 
 ## Contract
 The network is `{"`, `".join(NETWORK_FILES[manifest.backend])}`. `?` is a size that may differ by call.

@@ -177,7 +177,8 @@ def test_what_is_blocked_would_be_noticed(here, tmp_path):
     )
     assert "paddle must not be imported" in done.stderr
     assert done.stderr.endswith(
-        "Paddle is not installed; run: pip install paddlepaddle, or name exports for weights\n"
+        "Paddle is not installed, and all but predict, extract and tag from exports for openvino or onnx "
+        "needs it; run: pip install paddlepaddle\n"
     )
     assert done.returncode == 2
 
@@ -262,7 +263,7 @@ def test_eval_takes_an_exported_tagger_and_no_exported_extractor(here, tmp_path,
         assert main(words) == 0
         metrics.append(json.loads((tmp_path / "ev" / "metrics.json").read_text(encoding="utf-8")))
     assert metrics[1] == pytest.approx(metrics[0], abs=1e-4)
-    Path(tmp_path / "v.list").write_text("a.mp4 1\n", encoding="utf-8")
+    Path(tmp_path / "v.list").write_text("a.mp4 1 2 3\n", encoding="utf-8")  # is not looked at any more
     err = fails(capsys, ["eval", "--weights=tsn/export_onnx_f32", f"--filelist={tmp_path}/v.list"])
     assert "tsn/export_onnx_f32: an export of TSN, which `eval` cannot run; give the weights it" in err
 
@@ -307,6 +308,8 @@ def test_mistakes_end_before_work(here, tmp_path, capsys):
     for words, message in (
         ([*to, f"--output={tmp_path}/mine"], "mine: is there and no export; choose another --output"),
         ([*to, "--output=ck"], "ck: is there and no export; choose another --output"),
+        (["export", "--weights=ck,ck", "--to=onnx"], "ck/export_onnx_f32: holds the export of "),
+        (["extract", "--weights=ck", "--video_path=a.mp4"], "AttentionLSTM is no extractor; name one"),
         ([*to, "--precision=bf16"], "--to=onnx --precision=bf16: it computes in f32 only"),
         ([*to, "--use_gpu"], "--use_gpu=True: exports are made on a CPU; leave it out"),
         ([*to, "--set=TRAIN.use_gpu=True"], "--set TRAIN.use_gpu=True: exports are made on a CPU; leave it"),

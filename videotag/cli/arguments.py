@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from videotag.cli import values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, OutputError, WeightsError
-from videotag.formats.filelist import ListEntry, read_filelist
 
 if TYPE_CHECKING:
     from videotag.config import Config
     from videotag.engine.members import Member
     from videotag.engine.outputs import Summary
+    from videotag.formats.filelist import ListEntry
     from videotag.weights import FoundWeights
 
 logger = logging.getLogger(__name__)
@@ -110,6 +110,8 @@ def listed_videos(
             nothing is at --video_path.
         FileListError: as read_filelist.
     """
+    from videotag.formats.filelist import ListEntry, read_filelist
+
     if args.video_path and args.filelist:
         raise ConfigError("--video_path and --filelist: give one of them")
     if args.video_path and counted:
@@ -211,6 +213,8 @@ def read_split(config: Config, split: str, *, labels: Literal["required", "optio
         raise ConfigError(
             f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH"
         )
+    from videotag.formats.filelist import read_filelist
+
     counted = False
     if config.entry.kind == "extractor":
         from videotag.datasets.videos import check_format

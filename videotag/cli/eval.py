@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes metrics.json and per_class.csv to SAVE_DIR, the report if asked for, and prints the metrics."""
     from videotag.atomic import check_writable, write_text
     from videotag.engine.data import evaluation_batches
-    from videotag.engine.eval_network import load_eval_network
+    from videotag.engine.eval_network import check_exports, load_eval_network
     from videotag.engine.evaluate import evaluate
     from videotag.engine.parallel import gathered, is_main
     from videotag.eval_report import write_eval_report, write_per_class
@@ -97,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         **arguments.runtime_flags(args),
     }
     members = arguments.read_members(args, flags, found)
+    check_exports(members)
     config, weights = members[0].config, members[0].weights
     dataset = _dataset(config)
     # A label file that was named is looked at before work, one that is not only where weights fit.

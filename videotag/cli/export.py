@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videotag.cli import arguments
-from videotag.errors import EXIT_OK, ConfigError, LabelFileError
+from videotag.errors import EXIT_OK, ConfigError, LabelFileError, OutputError
 from videotag.formats.filelist import ListEntry, read_filelist
 
 if TYPE_CHECKING:
@@ -40,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("f32", "bf16"), default="f32", help="that it computes in (default: f32)"
     )
-    parser.add_argument("--output", help="the folder (default: export_<to>_<precision> beside the weights)")
+    parser.add_argument(
+        "--output",
+        help="the folder, whose older export is replaced (default: export_<to>_<precision> beside the "
+        "weights; of named ones data/exports/<name>_<to>_<precision>)",
+    )
     parser.add_argument("--label_file", help="class names (default: those beside the weights)")
     parser.add_argument(
         "--sample", metavar="LIST", help="features, or videos of a TSN, to be compared besides generated ones"
@@ -64,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     _check_settings(args, members[0].config)
     folder = _folder(args, members)
     check_output(folder)
+    if not args.output:
+        _check_same_weights(folder, members)
     options = {
         "backend": args.to,
         "precision": args.precision,
@@ -111,6 +117,25 @@ def _folder(args: argparse.Namespace, members: list[Member]) -> Path:
     if weights.named:  # they lie in a cache or a package
         return Path("data/exports") / f"{weights.named.name}_{args.to}_{args.precision}"
     return weights.path.parent / name
+
+
+def _check_same_weights(folder: Path, members: list[Member]) -> None:
+    """Other weights than those of the export that is there do not take its place unasked.
+
+    Raises:
+        OutputError: they would.
+    """
+    from videotag.runtime.exported import read_export
+    from videotag.weights import EXPORT_FILE
+
+    if not (folder / EXPORT_FILE).exists():
+        return
+    there = [weights.file for weights in read_export(folder / EXPORT_FILE).manifest.source_weights]
+    asked = [member.weights.path.name for member in members]
+    if there != asked:
+        raise OutputError(
+            f"{folder}: holds the export of {', '.join(there)}, not of {', '.join(asked)}; give --output"
+        )
 
 
 def _labels(args: argparse.Namespace, member: Member) -> list[str] | None:

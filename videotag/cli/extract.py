@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
         default="configs/tsn.yaml",
     )
     if config.entry.kind != "extractor":
-        raise ConfigError(f"{config.entry.name} is no extractor; name one of `videotag models`")
+        raise ConfigError(
+            f"{weights.path}: {config.entry.name} is no extractor; name one of `videotag models`"
+        )
     entries, list_name = arguments.listed_videos(
         args,
         none_named="features.list",

@@ -130,7 +130,8 @@ def _explained(error: Exception) -> tuple[str, int]:
         return str(error), EXIT_USAGE
     if isinstance(error, ModuleNotFoundError) and error.name == "paddle":
         return (
-            "Paddle is not installed; run: pip install paddlepaddle, or name exports for weights",
+            "Paddle is not installed, and all but predict, extract and tag from exports for openvino or onnx "
+            "needs it; run: pip install paddlepaddle",
             EXIT_USAGE,
         )
     text = " ".join(str(error).split())

@@ -34,25 +34,34 @@ def load_eval_network(members: Sequence[Member], *, config_name: str | None = No
 
     Raises:
         WeightsError: as load_members.
-        ConfigError, DeviceError: backend or precision cannot be had; an export of an extractor.
+        ConfigError, DeviceError: backend or precision cannot be had.
     """
     config = members[0].config
-    exports = [member.weights.path.parent for member in members if member.weights.is_export]
-    if exports and config.entry.kind != "tagger":
-        raise ConfigError(
-            f"{exports[0]}: an export of {config.entry.name}, which `eval` cannot run; give the weights it "
-            "was made from"
-        )
+    has_exports = any(member.weights.is_export for member in members)
     wish = wish_of(members, auto_precision="f32")
     if wish:
         wish.check()
-    if wish == Wish("auto", "f32", "gpu") and not exports:
+    if wish == Wish("auto", "f32", "gpu") and not has_exports:
         return load_members(members, config_name=config_name)
     if wish is None or config.entry.kind == "tagger":
         network = load_network(members, config_name=config_name, wish=wish)
         return lambda inputs: network(tagger_arrays(inputs))[LOGITS]
     model = load_members(members, config_name=config_name)
     return _ClipNetwork(model, config, wish, weights=file_digest(members[0].weights.path))
+
+
+def check_exports(members: Sequence[Member]) -> None:
+    """Only taggers can be measured by an export.
+
+    Raises:
+        ConfigError: an export of an extractor.
+    """
+    for member in members:
+        if member.weights.is_export and member.config.entry.kind != "tagger":
+            raise ConfigError(
+                f"{member.weights.path.parent}: an export of {member.config.entry.name}, which `eval` cannot "
+                "run; give the weights it was made from"
+            )
 
 
 class _ClipNetwork:

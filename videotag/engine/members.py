@@ -152,7 +152,7 @@ def trained_network(members: Sequence[Member], *, config_name: str | None = None
         first.model.dims,
         weights=[file_digest(m.weights.path) for m in members],
         config=[_what_it_is(m.config) for m in members],
-        name=first.entry.name if len(members) == 1 else f"{len(members)} taggers",
+        name=first.entry.name if len(members) == 1 else f"the mean of {len(members)} taggers",
     )
 
 

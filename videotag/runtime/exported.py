@@ -44,7 +44,7 @@ NETWORK_FILES = {
     "paddle": (f"{PROGRAM}.json", f"{PROGRAM}.pdiparams"),
 }
 #: Keys of MODEL that have no part in the network.
-_FREE_KEYS = ("topk", "label_file")
+_FREE_KEYS = ("topk", "label_file", "format")
 
 #: The key of every file that an ONNX network names: its length, however many bytes that takes, and the text.
 _EXTERNAL_DATA = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
@@ -115,6 +115,8 @@ class Manifest(Section):
         missing = [n for n in (CONFIG_FILE, *NETWORK_FILES[self.backend]) if n not in self.files]
         if missing:
             raise ValueError(f"files: {', '.join(missing)} missing")
+        if self.precision not in backends.BACKENDS[self.backend].precisions:
+            raise ValueError(f"precision: {self.backend} does not compute in {self.precision}")
         if self.kind == "extractor":
             shape = self.inputs[0].shape
             if len(shape) != 4 or shape[1] is None:
