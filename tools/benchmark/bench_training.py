@@ -9,7 +9,7 @@ from bench_report import Line, Part
 
 PADDED, OURS = "every batch padded to 300", "videotag"
 LEAST_RATIO = 1.4
-_BATCH_SIZE, _STEPS, _VIDEOS = 64, 3, 16384
+_BATCH_SIZE, _STEPS, _VIDEOS = 32, 4, 8192
 _QUICK_BATCH_SIZE, _QUICK_STEPS, _QUICK_VIDEOS = 16, 2, 2048
 _SHOWN_KERNELS = 6
 
