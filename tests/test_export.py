@@ -364,8 +364,10 @@ def test_a_file_that_was_edited_is_told(damaged, name):
 
 
 def test_the_card_may_be_edited(damaged):
+    arrays = batch([3, 1], 3)
+    before = load_exported(damaged / "export.json")(arrays)
     (damaged / "README.md").write_text("mine", encoding="utf-8")
-    load_exported(damaged / "export.json")
+    assert np.array_equal(load_exported(damaged / "export.json")(arrays)[LOGITS], before[LOGITS])
 
 
 def edited(folder, change):

@@ -24,6 +24,7 @@ def small(monkeypatch):
 
 
 def test_both_ways_are_measured_and_the_kernels_of_a_step(capsys):
+    before = set(Path().iterdir())
     assert training.main(["--rounds=1", "--steps=2", "--batch_size=4", "--videos=128", "--epochs=1"]) == 0
     out = capsys.readouterr().out
     for way in training.WAYS:
@@ -32,6 +33,7 @@ def test_both_ways_are_measured_and_the_kernels_of_a_step(capsys):
     for name in ("rnn", "rnn_grad", "matmul", "other"):
         assert re.search(rf"^\| {name} \| [\d,]+ \|$", out, re.M)
     assert re.search(r"^\| 0 \| \d+\.\d{4} \| \d+\.\d{4} \|$", out, re.M)
+    assert set(Path().iterdir()) == before, "the profiler leaves nothing in the working folder"
 
 
 def test_padding_is_less_where_batches_are_cut():

@@ -159,13 +159,15 @@ def profile(learner: Learner, batch: FeatureBatch, *, most: int = 12) -> tuple[d
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.json"
-        watch = profiler.Profiler(targets=[profiler.ProfilerTarget.CPU])
+        # Without on_trace_ready, it writes into the working folder.
+        watch = profiler.Profiler(
+            targets=[profiler.ProfilerTarget.CPU], on_trace_ready=lambda it: it.export(str(path), "json")
+        )
         watch.start()
         start = time.perf_counter()
         learner.learn(batch, step=1, seed=1)
         step_ms = 1e3 * (time.perf_counter() - start)
         watch.stop()
-        watch.export(str(path), "json")
         events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     times: Counter[str] = Counter()
     for event in events:
