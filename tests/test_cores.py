@@ -1,10 +1,12 @@
-"""How many threads are kept busy."""
+"""How many threads are kept busy, and what the CPU can do."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from videotag.cores import num_cores
+from videotag.cores import cpu_flags, mkl_path, num_cores
 from videotag.errors import ConfigError
 
 
@@ -19,3 +21,34 @@ def test_a_variable_that_is_no_number_is_named(monkeypatch, text):
     monkeypatch.setenv("OMP_NUM_THREADS", text)
     with pytest.raises(ConfigError, match=f"OMP_NUM_THREADS={text}: expected a whole number from 1"):
         num_cores()
+
+
+AVX2 = "fpu sse2 avx avx2 fma bmi1 bmi2"
+AVX512 = f"{AVX2} avx512f avx512dq avx512cd avx512bw avx512vl"
+CPUINFO = "processor\t: 0\nvendor_id\t: {}\nflags\t\t: {}\n\nprocessor\t: 1\nvendor_id\t: X\nflags\t: fpu\n"
+
+
+@pytest.mark.parametrize(
+    ("maker", "flags", "expected"),
+    [
+        ("AuthenticAMD", AVX512, "7"),
+        ("AuthenticAMD", AVX2, "5"),
+        ("AuthenticAMD", f"{AVX2} avx512f", "5"),
+        ("AuthenticAMD", "fpu sse2 avx", None),
+        ("HygonGenuine", AVX2, "5"),
+        ("GenuineIntel", AVX512, None),
+    ],
+)
+def test_mkl_is_told_of_the_instructions_that_it_does_not_look_for(maker, flags, expected):
+    assert mkl_path(CPUINFO.format(maker, flags)) == expected
+
+
+def test_a_system_that_says_nothing_of_its_cpu_is_left_alone():
+    assert mkl_path("") is None
+    assert cpu_flags("") == []
+
+
+def test_this_cpu_is_the_first_that_linux_tells_of():
+    whole = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    assert cpu_flags() == cpu_flags(whole) != []
+    assert mkl_path() == mkl_path(whole)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from videotag.cores import mkl_path
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -134,13 +137,12 @@ def test_the_commands_load_numpy_only_when_they_run():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_importing_videotag_takes_all_cores_unless_told_otherwise():
-    code = "import os, videotag; print(os.environ['OMP_NUM_THREADS'])"
-    import os
-
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+def test_importing_videotag_takes_the_whole_cpu_unless_told_otherwise():
+    names = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")
+    code = f"import os, videotag; print(*[os.environ.get(name) for name in {names}])"
+    environment = {k: v for k, v in os.environ.items() if k not in names}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    for given, expected in ((None, cores), ("3", 3)):
-        env = environment | ({"OMP_NUM_THREADS": given} if given else {})
+    for given, expected in (((), f"{cores} {mkl_path()}"), (("3", "4"), "3 4")):
+        env = environment | dict(zip(names, given, strict=False))
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
-        assert done.stdout.strip() == str(expected)
+        assert done.stdout.strip() == expected

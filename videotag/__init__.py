@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from videotag.cores import use_all_cores
+from videotag.cores import use_whole_cpu
 
 if TYPE_CHECKING:
     from videotag.tagger import Tagger, TagResult
@@ -19,7 +19,7 @@ __all__ = ["TagResult", "Tagger", "__version__"]
 __version__ = "0.1.0"
 
 
-use_all_cores()  # the one piece of work done at import time: it must come before Paddle's import
+use_whole_cpu()  # the one piece of work done at import time: it must come before Paddle's import
 
 
 def __getattr__(name: str) -> Any:

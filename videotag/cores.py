@@ -1,24 +1,38 @@
-"""How many threads a process of videotag may keep busy, and whether it shares the machine with others."""
+"""What a process of videotag may use of the CPU: how many threads, which instructions, and who shares it."""
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+from pathlib import Path
 
 from videotag.errors import ConfigError
 
-_VARIABLE = "OMP_NUM_THREADS"
+_THREADS = "OMP_NUM_THREADS"
+_MKL_PATH = "MKL_DEBUG_CPU_TYPE"
+_CPUINFO = Path("/proc/cpuinfo")
+#: MKL's number of a code path -> what it needs of the CPU, the fastest first.
+_MKL_PATHS = {
+    "7": {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"},
+    "5": {"avx2", "fma", "bmi1", "bmi2"},
+}
 
 
-def use_all_cores() -> None:
-    """Sets OMP_NUM_THREADS to the cores this process may use, unless the user has set it.
+def use_whole_cpu() -> None:
+    """Sets OMP_NUM_THREADS and, if need be, MKL_DEBUG_CPU_TYPE, unless the user has set them.
 
-    Paddle reads the variable while it is imported, and takes a single thread when it is unset. Processes that
-    its launcher starts on one machine share the cores.
+    OMP_NUM_THREADS becomes the cores this process may use: Paddle reads it while it is imported, and takes a
+    single thread when it is unset. Processes that its launcher starts on one machine share the cores.
+    For MKL_DEBUG_CPU_TYPE see `mkl_path`: it is read at the first product of matrices.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     sharers = os.environ.get("PADDLE_LOCAL_SIZE", "1")
     cores = max(1, cores // int(sharers)) if sharers.isdecimal() and int(sharers) else cores
-    os.environ.setdefault(_VARIABLE, str(cores))
+    os.environ.setdefault(_THREADS, str(cores))
+    path = mkl_path()
+    if path is not None:
+        os.environ.setdefault(_MKL_PATH, path)
 
 
 def is_launched() -> bool:
@@ -32,8 +46,43 @@ def num_cores() -> int:
     Raises:
         ConfigError: the variable holds no whole number from 1.
     """
-    text = os.environ.get(_VARIABLE, "1")
+    text = os.environ.get(_THREADS, "1")
     first = text.partition(",")[0].strip()  # OpenMP takes a number for each level of nesting
     if not (first.isdecimal() and int(first)):
-        raise ConfigError(f"{_VARIABLE}={text}: expected a whole number from 1; correct it or unset it")
+        raise ConfigError(f"{_THREADS}={text}: expected a whole number from 1; correct it or unset it")
     return int(first)
+
+
+def mkl_path(cpuinfo: str | None = None) -> str | None:
+    """MKL_DEBUG_CPU_TYPE with which MKL uses what this CPU can do; None if it does so by itself.
+
+    Paddle multiplies matrices by a MKL of 2019, which looks at a CPU's maker before it looks at its
+    instructions: to others than Intel's it gives the code for SSE, a fourth of the speed of AVX-512.
+
+    Args:
+        cpuinfo: what /proc/cpuinfo says; read if not given.
+    """
+    cpuinfo = _first_cpu() if cpuinfo is None else cpuinfo
+    maker = re.search(r"^vendor_id\s*:\s*(\S+)", cpuinfo, re.MULTILINE)
+    if maker is None or maker[1] == "GenuineIntel":
+        return None
+    flags = set(cpu_flags(cpuinfo))
+    return next((path for path, needed in _MKL_PATHS.items() if needed <= flags), None)
+
+
+def cpu_flags(cpuinfo: str | None = None) -> list[str]:
+    """What the first CPU can do, by Linux' names, sorted; empty where that is not told.
+
+    Args:
+        cpuinfo: what /proc/cpuinfo says; read if not given.
+    """
+    found = re.search(r"^flags\s*:(.*)$", _first_cpu() if cpuinfo is None else cpuinfo, re.MULTILINE)
+    return sorted(found[1].split()) if found else []
+
+
+def _first_cpu() -> str:
+    """What Linux says of the first CPU: of hundreds, the rest takes long to be told."""
+    if not _CPUINFO.is_file():
+        return ""
+    with _CPUINFO.open(encoding="utf-8", errors="replace") as lines:
+        return "".join(itertools.takewhile(str.strip, lines))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 
+from videotag.quiet_paddle import paddle
+
 import numpy as np
 import pytest
 
 from videotag.cli.main import main
 from videotag.datasets.batches import label_array
-from videotag.datasets.features import FeatureFiles, check_features, pad
+from videotag.datasets.features import FeatureFiles, check_features, cut_rows, pad
 from videotag.datasets.order import ordered_groups
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError
@@ -51,6 +53,25 @@ def test_no_video_is_dropped_and_each_batch_is_cut_to_its_own_longest(entries):
     assert [b.features["rgb"].shape for b in found] == [(2, 2, 2), (2, 4, 2), (1, 5, 2)]
     assert found[1].masks["rgb"].sum(axis=1).tolist() == [3, 4]
     assert found[2].labels.tolist() == [[0, 1, 0]]
+
+
+def test_each_part_of_a_batch_is_cut_to_its_own_longest(entries):
+    (batch,) = batches(entries, ordered_groups(5, 5))
+    parts = list(batch.parts(2))
+    assert [part.video_ids for part in parts] == [["0.npy", "1.npy"], ["2.npy", "3.npy", "4.npy"]]
+    assert [part.features["rgb"].shape for part in parts] == [(2, 2, 2), (3, 5, 2)]
+    assert [part.masks["rgb"].sum(axis=1).tolist() for part in parts] == [[1, 2], [3, 4, 5]]
+    assert parts[1].labels.tolist() == batch.labels[2:].tolist()
+
+
+@pytest.mark.parametrize("to", [np.asarray, paddle.to_tensor])
+def test_rows_are_cut_modality_by_modality_and_never_to_nothing(to):
+    features = {"rgb": to(np.ones((3, 4, 2), np.float32)), "audio": to(np.ones((3, 2, 1), np.float32))}
+    masks = {"rgb": to(np.arange(4) < np.array([[4], [3], [1]])), "audio": to(np.zeros((3, 2), bool))}
+    features, masks = cut_rows(features, masks, slice(1, 3))
+    assert [tuple(features[name].shape) for name in ("rgb", "audio")] == [(2, 3, 2), (2, 1, 1)]
+    assert masks["rgb"].tolist() == [[True, True, True], [True, False, False]]
+    assert masks["audio"].tolist() == [[False], [False]]
 
 
 def test_batches_come_in_the_order_of_their_groups(entries):

@@ -62,6 +62,12 @@ def test_batches_hold_like_lengths_in_random_order():
     assert abs(np.corrcoef(longest[:-1], longest[1:])[0, 1]) < 0.25
 
 
+def test_the_videos_of_a_batch_come_by_length():
+    sizes = rng(1).integers(1, 301, 45)
+    for group in shuffled_groups(rng().permutation(45), 10, rng(), sizes=sizes):
+        assert np.all(np.diff(sizes[group]) >= 0)
+
+
 def test_a_small_set_is_not_sorted_whole():
     sizes = np.repeat([1, 2], 16)  # 8 batches of 4: one at a time is sorted, which changes no batch
     order = rng().permutation(32)

@@ -17,6 +17,7 @@ from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.models import load_models
+from videotag.models.sequence import masked_mean
 from videotag.sections import TrainSection
 
 load_models()
@@ -32,15 +33,16 @@ class Mean(nn.Layer):
         self.output = nn.Linear(3, 2)
 
     def forward(self, features, masks):
-        return self.output(self.norm(features["rgb"].mean(axis=1)))
+        return self.output(self.norm(masked_mean(features["rgb"], masks["rgb"])))
 
 
-def make_batch(count=6, seed=0):
+def make_batch(count=6, seed=0, lengths=4):
     rng = np.random.default_rng(seed)
+    mask = np.arange(4) < np.broadcast_to(lengths, count)[:, None]
     return FeatureBatch(
         video_ids=[str(i) for i in range(count)],
-        features={"rgb": rng.standard_normal((count, 4, 3)).astype(np.float32)},
-        masks={"rgb": np.ones((count, 4), bool)},
+        features={"rgb": rng.standard_normal((count, 4, 3)).astype(np.float32) * mask[:, :, None]},
+        masks={"rgb": mask},
         labels=rng.integers(0, 2, (count, 2)).astype(np.float32),
     )
 
@@ -57,15 +59,17 @@ def weights_of(learner):
     return {n: p.numpy().copy() for n, p in learner.model.named_parameters() if not p.stop_gradient}
 
 
-def test_a_batch_in_parts_makes_the_same_step():
+@pytest.mark.parametrize("options", [{}, {"sample_steps": 3}])
+@pytest.mark.parametrize("lengths", [4, (1, 1, 2, 2, 4, 3)])
+def test_a_batch_in_parts_makes_the_same_step(options, lengths):
     results = []
     for parts in (1, 2, 4, 99):
         model = Mean()
         model.norm = nn.Identity()  # batch norm would see the parts
         model.output.weight.set_value(paddle.ones([3, 2]))
-        learner = make_learner(model, accumulate_steps=parts)
+        learner = make_learner(model, accumulate_steps=parts, **options)
         learner.start_epoch()
-        loss, rate = learner.learn(make_batch(), step=0, seed=1)
+        loss, rate = learner.learn(make_batch(lengths=lengths), step=0, seed=1)
         results.append((loss.item(), weights_of(learner)))
         assert rate == 0.1
     for loss, weights in results[1:]:

@@ -314,7 +314,9 @@ def _version(av: Any, library: str) -> str:
 
 def _cores() -> str:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{usable} usable of {os.cpu_count()}; OMP_NUM_THREADS is {os.environ.get('OMP_NUM_THREADS')}"
+    text = f"{usable} usable of {os.cpu_count()}; OMP_NUM_THREADS is {os.environ.get('OMP_NUM_THREADS')}"
+    mkl = os.environ.get("MKL_DEBUG_CPU_TYPE")
+    return f"{text}, MKL_DEBUG_CPU_TYPE is {mkl}" if mkl else text
 
 
 def _memory() -> str:

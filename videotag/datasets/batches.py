@@ -36,7 +36,7 @@ class Batch(Protocol):
         """The network's arguments: arrays whose first axis is N, or dicts of them."""
 
     def parts(self, count: int) -> Iterator[Batch]:
-        """The batch in `count` parts of nearly the same size; fewer if it has fewer videos."""
+        """The batch in `count` parts of nearly the same size, in its order; fewer if it has fewer videos."""
 
 
 class Dataset(Protocol):

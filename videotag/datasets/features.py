@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -48,14 +49,10 @@ class FeatureBatch:
         return self.features, self.masks
 
     def parts(self, count: int) -> Iterator[FeatureBatch]:
-        """The batch in `count` parts of nearly the same size; fewer if it has fewer videos."""
+        """The batch in `count` parts of nearly the same size, each cut to its own longest sequence."""
         for rows in slices(len(self.video_ids), count):
-            yield FeatureBatch(
-                self.video_ids[rows],
-                {name: x[rows] for name, x in self.features.items()},
-                {name: x[rows] for name, x in self.masks.items()},
-                self.labels[rows],
-            )
+            features, masks = cut_rows(self.features, self.masks, rows)
+            yield FeatureBatch(self.video_ids[rows], features, masks, self.labels[rows])
 
 
 class FeatureFiles(ListedVideos):
@@ -155,6 +152,22 @@ def pad(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for row, sequence in zip(padded, sequences, strict=True):
         row[: len(sequence)] = sequence
     return padded, np.arange(lengths.max()) < lengths[:, None]
+
+
+def cut_rows(
+    features: Mapping[str, Any], masks: Mapping[str, Any], rows: slice
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Some videos of a batch, each modality cut to the longest sequence among them; one step at least.
+
+    Args:
+        features: per modality (N, T, D), arrays or tensors.
+        masks: per modality (N, T) bool, True on real steps, which come first.
+        rows: of the N.
+    """
+    cuts = {name: (rows, slice(max(1, int(mask[rows].sum(1).max())))) for name, mask in masks.items()}
+    return {name: features[name][cut] for name, cut in cuts.items()}, {
+        name: masks[name][cut] for name, cut in cuts.items()
+    }
 
 
 def padded_batch(

@@ -40,6 +40,8 @@ def shuffled_groups(
 ) -> list[np.ndarray]:
     """The videos of every batch of an epoch, each (batch_size,) int64; the last one may be smaller.
 
+    With `sizes`, those of a batch come by length, so that its parts are of like length, too.
+
     Args:
         order: (n,) int64, the videos in random order.
         batch_size: videos per batch.
@@ -56,8 +58,10 @@ def shuffled_groups(
             near = groups[start : start + together].ravel()
             by_length = near[np.argsort(sizes[near], kind="stable")].reshape(-1, batch_size)
             groups[start : start + together] = rng.permutation(by_length)
-    rest = [] if drop_last or num_full == len(order) else [order[num_full:]]
-    return [*groups, *rest]
+    if drop_last or num_full == len(order):
+        return list(groups)
+    rest = order[num_full:]
+    return [*groups, rest if sizes is None else rest[np.argsort(sizes[rest], kind="stable")]]
 
 
 def ordered_groups(count: int, batch_size: int) -> list[np.ndarray]:

@@ -18,6 +18,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from videotag.datasets.batches import Batch, slices
+from videotag.datasets.features import cut_rows
 from videotag.engine.checkpoint import network_state
 from videotag.engine.evaluate import to_tensors
 from videotag.engine.feature_augment import augment, is_augmented
@@ -193,8 +194,7 @@ class Learner:
             labels = F.one_hot(labels, self._num_classes)
         features, masks, labels = augment(features, masks, labels, train=self._train, rng=rng)
         for rows in slices(len(batch.video_ids), count):
-            inputs = tuple({name: x[rows] for name, x in arrays.items()} for arrays in (features, masks))
-            yield inputs, labels[rows]
+            yield cut_rows(features, masks, rows), labels[rows]
 
     def _loss(self, inputs: Any, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss summed over videos: of the labels and, if there is one, of what the teacher says."""

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from videotag.cores import cpu_flags
 from videotag.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
@@ -200,15 +199,6 @@ def bf16_instructions(cpuinfo: str | None = None) -> str | None:
     """
     flags = cpu_flags(cpuinfo)
     return next((flag for flag in _BF16_FLAGS if flag in flags), None)
-
-
-def cpu_flags(cpuinfo: str | None = None) -> list[str]:
-    """What the first CPU can do, by Linux' names, sorted; empty where that is not told."""
-    if cpuinfo is None:
-        path = Path("/proc/cpuinfo")
-        cpuinfo = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    found = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
-    return sorted(found[1].split()) if found else []
 
 
 def cpu_kind() -> str:
