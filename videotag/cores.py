@@ -10,7 +10,7 @@ from pathlib import Path
 from videotag.errors import ConfigError
 
 _THREADS = "OMP_NUM_THREADS"
-_MKL_PATH = "MKL_DEBUG_CPU_TYPE"
+MKL_VARIABLE = "MKL_DEBUG_CPU_TYPE"
 _CPUINFO = Path("/proc/cpuinfo")
 #: MKL's number of a code path -> what it needs of the CPU, the fastest first.
 _MKL_PATHS = {
@@ -32,7 +32,7 @@ def use_whole_cpu() -> None:
     os.environ.setdefault(_THREADS, str(cores))
     path = mkl_path()
     if path is not None:
-        os.environ.setdefault(_MKL_PATH, path)
+        os.environ.setdefault(MKL_VARIABLE, path)
 
 
 def is_launched() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import platform
 import subprocess
@@ -35,6 +36,7 @@ from bench_machine import describe_machine, machine_lines
 from bench_options import CLASSIC, Options, clips_of
 from bench_report import BEGIN, END, Line, Part, between_marks, read_results, shown, take_turns
 
+from videotag.cores import MKL_VARIABLE, mkl_path
 from videotag.errors import ConfigError, VideotagError
 from videotag.media.video import FrameReader, probe
 from videotag.metrics import TaggingMetrics
@@ -278,10 +280,14 @@ def test_what_goes_wrong_in_a_contestant_is_said():
 
 
 def test_the_peak_of_memory_is_that_of_the_whole_family():
-    held = []
+    taken = mmap.mmap(-1, 400_000_000)  # not an array's memory: this process may have kept some that is free
+
+    def fill():
+        taken.write(bytes(len(taken)))
+
     before = process_family.peak_family_mb(os.getpid(), lambda: None)
-    peak = process_family.peak_family_mb(os.getpid(), lambda: held.append(np.ones(20_000_000)))
-    assert peak > before  # sampled once at the start at least, and at the end of the work
+    peak = process_family.peak_family_mb(os.getpid(), fill)
+    assert peak > before + 300  # sampled at the end of the work at least
     assert process_family.peak_family_mb(10**9, lambda: None) == 0
 
 
@@ -406,22 +412,60 @@ def test_training_is_shown_as_it_was_measured(monkeypatch, tmp_path):
         "padded": {"rates": [2.0, 3.0], "padding_share": 0.33, "loader_wait_share": 0.0},
     }
     kernels = {str(number): float(number) for number in range(8)}
-    asked = []
+    started, asked = [], []
 
     class Measured:
-        def measure(self, **size):
-            asked.append(size)
-            return {**ways, "kernels": kernels}
+        def __init__(self, way):
+            self.way = way
 
-    monkeypatch.setattr(Options, "child", lambda self, spec: nullcontext(Measured()))
+        def measure(self, steps):
+            asked.append((self.way, steps))
+            return ways[self.way] if steps else {"kernels": kernels}
+
+    def child(self, spec, *, is_plain, way, folder, **size):
+        started.append((way, is_plain, size))
+        return nullcontext(Measured(way))
+
+    monkeypatch.setattr(Options, "child", child)
+    monkeypatch.setattr(bench_training, "mkl_path", lambda: "7")
     speed, padding, waits, step = bench_training.run(Options(tmp_path, quick=True, rounds=2)).lines
-    assert asked == [{"rounds": 2, "batch_size": 16, "steps": 2, "num_videos": 2048}]
+    quick = {"batch_size": 16, "num_videos": 2048}
+    assert started == [("padded", False, quick), ("cut", False, quick)]
+    assert asked == [*[("padded", 2), ("cut", 2)] * 2, ("cut", 0)]
     assert speed.rounds == {bench_training.PADDED: [2.0, 3.0], bench_training.OURS: [3.0, 6.0]}
     assert speed.reference == bench_training.PADDED
     assert padding.rounds[bench_training.OURS] == [3.0]
     assert waits.rounds == {bench_training.OURS: [0.1]}
     assert list(step.rounds) == ["0", "1", "2", "3", "4", "5", "others"]
     assert step.rounds["others"] == [13.0]
+
+
+def test_training_is_also_measured_as_a_script_would_find_mkl(monkeypatch, tmp_path):
+    found = {"rates": [1.0], "padding_share": 0.0, "loader_wait_share": 0.0, "kernels": {}}
+    started = []
+
+    def child(self, spec, *, is_plain, way, **_):
+        started.append((way, is_plain))
+        return nullcontext(SimpleNamespace(measure=lambda steps: found))
+
+    monkeypatch.setattr(Options, "child", child)
+    for path, ways in (("5", [("padded", True), ("padded", False), ("cut", False)]), (None, started[:0])):
+        monkeypatch.setattr(bench_training, "mkl_path", lambda path=path: path)
+        started.clear()
+        bench_training.run(Options(tmp_path, quick=False, rounds=1))
+        assert started == (ways or [("padded", False), ("cut", False)])
+
+
+@pytest.mark.skipif(mkl_path() is None, reason="MKL needs not be told of this CPU")
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_a_plain_contestant_finds_mkl_as_a_script_does(tmp_path, monkeypatch, is_plain):
+    monkeypatch.delenv(MKL_VARIABLE)
+    (tmp_path / "told.py").write_text(
+        "import os\nclass Told:\n    def __init__(self):\n"
+        f"        self.facts = {{'mkl': os.environ.get('{MKL_VARIABLE}')}}\n"
+    )
+    with Child("told:Told", environment={"PYTHONPATH": str(tmp_path)}, is_plain=is_plain) as child:
+        assert child.facts == {"mkl": None if is_plain else mkl_path()}
 
 
 def test_records_are_read_on_one_core_which_comes_back(tmp_path):

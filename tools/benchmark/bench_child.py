@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import videotag
+from videotag.cores import MKL_VARIABLE
 from videotag.errors import VideotagError
 
 HERE = Path(__file__).resolve().parent
@@ -36,6 +37,7 @@ class Child:
         spec: "module:Class" of a file beside this one. The class is called with `arguments`; its objects have
             measure(**arguments) -> dict, and may have a dict `facts`.
         environment: variables to set, over those of this process.
+        is_plain: it leaves MKL as a script that knows nothing of videotag finds it (videotag.cores.mkl_path).
         arguments: of the class, as JSON can hold them.
 
     Attributes:
@@ -46,7 +48,14 @@ class Child:
         BenchError: the child failed; its last words.
     """
 
-    def __init__(self, spec: str, *, environment: Mapping[str, str] | None = None, **arguments: Any) -> None:
+    def __init__(
+        self,
+        spec: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        is_plain: bool = False,
+        **arguments: Any,
+    ) -> None:
         self.spec = spec
         started = time.perf_counter()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
@@ -54,7 +63,7 @@ class Child:
             [str(Path(videotag.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         )
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "bench_child.py"), spec, json.dumps(arguments)],
+            [sys.executable, str(HERE / "bench_child.py"), spec, json.dumps(arguments), str(is_plain)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -108,6 +117,8 @@ def serve() -> None:
     """The child's side: makes the contestant and measures as often as it is asked to."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # so that nothing that a library prints is taken for an answer
+    if sys.argv[3] == "True":  # before Paddle's first product
+        os.environ.pop(MKL_VARIABLE, None)  # set when videotag was imported
     module, _, name = sys.argv[1].partition(":")
     try:
         contestant = getattr(importlib.import_module(module), name)(**json.loads(sys.argv[2]))

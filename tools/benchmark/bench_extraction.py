@@ -10,7 +10,7 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from typing import Any
 import bench_clips
 import classic
 from bench_child import Child
-from bench_options import CLASSIC, Options, measures_of, own_videos
+from bench_options import CLASSIC, TOLD, TOLD_NOTE, Options, measures_of, own_videos
 from bench_report import Line, Part, take_turns
 from bench_stage_one import make_weights, open_extractor
 from process_family import cpu_sec, peak_family_mb
+
+from videotag.cores import mkl_path
 
 NUM_FRAMES, QUICK_FRAMES = 300, 16
 AUTO, F32 = "videotag", "videotag, f32"
@@ -38,7 +40,7 @@ def run(options: Options) -> Part:
     """Both ways end to end, their parts, starting and memory."""
     num_frames = QUICK_FRAMES if options.quick else NUM_FRAMES
     part = Part(f"End to end: videos to .npy, {num_frames} frames each, ResNet-101")
-    shared = {"weights": str(make_weights(options)), "num_frames": num_frames}
+    shared: dict[str, Any] = {"weights": str(make_weights(options)), "num_frames": num_frames}
     cache = options.cache_dir
     shutil.rmtree(cache, ignore_errors=True)
     first = str(bench_clips.clip(bench_clips.SMALL[0], options.work_dir / "clips"))
@@ -53,8 +55,10 @@ def run(options: Options) -> Part:
         NETWORK: {**shared, "precision": "auto", "first": first},
     }
     if classic.has_opencv():
-        specs = {CLASSIC: "classic:Extract", **specs}
-        arguments[CLASSIC] = {"weights": shared["weights"]}
+        ways = (CLASSIC, TOLD) if mkl_path() else (CLASSIC,)
+        part.notes += [TOLD_NOTE] * (TOLD in ways)
+        specs = {**dict.fromkeys(ways, "classic:Extract"), **specs}
+        arguments |= {name: {"weights": shared["weights"]} for name in ways}
     else:
         part.notes.append(f"{classic.REMEDY}.")
     with options.children(specs, arguments) as children:
@@ -65,7 +69,7 @@ def run(options: Options) -> Part:
         )
         for text, paths in video_sets(options):
             part.lines += _lines(text, paths, children, options, num_frames)
-        for name in (DECODE, NETWORK, CLASSIC):
+        for name in (DECODE, NETWORK, CLASSIC, TOLD):
             if name in children:
                 children[name].close()
         if options.long:
@@ -97,11 +101,14 @@ def _lines(
         many = copies(paths, _COPIES, Path(folder))
         spent: dict[str, list[float]] = {_MAIN: [], _BELOW: []}
         goal = LEAST_RATIO.get(text.partition(",")[0])
-        ours = {name: child for name, child in children.items() if name != CLASSIC}
-        measures = measures_of(ours, "seconds", paths=many)
-        if CLASSIC in children:
-            given = {"paths": list(paths), "num_frames": num_frames}
-            measures = {CLASSIC: partial(_classic_seconds, children[CLASSIC], folder, given), **measures}
+        given = {"paths": list(paths), "num_frames": num_frames}
+        measures: dict[str, Callable[[], float]] = {
+            name: partial(_classic_seconds, children[name], folder, given)
+            for name in (CLASSIC, TOLD)
+            if name in children
+        }
+        ours = {name: child for name, child in children.items() if name not in measures}
+        measures |= measures_of(ours, "seconds", paths=many)
         few = many[: len(paths)]
         measures[F32] = measures_of({F32: children[F32]}, "seconds", paths=few)[F32]
         measures[AUTO] = partial(_seconds_and_cpu, children[AUTO], many, spent)
@@ -111,7 +118,7 @@ def _lines(
             name: [peak_family_mb(children[name].pid, partial(children[name].measure, paths=taken))]
             for name, taken in ((AUTO, many), (F32, few))
         }
-    whole = {name: rounds[name] for name in (CLASSIC, AUTO, F32, DECODE, NETWORK) if name in rounds}
+    whole = {name: rounds[name] for name in (CLASSIC, TOLD, AUTO, F32, DECODE, NETWORK) if name in rounds}
     return [
         Line(text, "seconds a video", whole, reference=CLASSIC, goals={AUTO: goal} if goal else {}),
         Line("the same, processor time of videotag", "seconds a video", spent),

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import bench_clips
 from bench_extraction import NUM_FRAMES, QUICK_FRAMES, copies
@@ -39,7 +40,7 @@ def run(options: Options) -> Part:
         return part
     num_frames = QUICK_FRAMES if options.quick else NUM_FRAMES
     first = str(bench_clips.clip(bench_clips.SMALL[0], options.work_dir / "clips"))
-    shared = {"weights": str(make_weights(options)), "num_frames": num_frames, "first": first}
+    shared: dict[str, Any] = {"weights": str(make_weights(options)), "num_frames": num_frames, "first": first}
     with (
         tempfile.TemporaryDirectory(dir=options.work_dir) as folder,
         options.child("bench_extraction:Extract", precision="auto", **shared) as child,

@@ -18,6 +18,11 @@ from bench_machine import num_machine_cores
 from videotag.media.video import list_videos, probe
 
 CLASSIC = "the classic way"
+TOLD = "the classic way, MKL told of the CPU"
+TOLD_NOTE = (
+    "MKL told of the CPU: with MKL_DEBUG_CPU_TYPE as videotag sets it, without which Paddle's MKL uses "
+    "little of what a CPU of another maker than Intel can do."
+)
 _CHEAP_ROUNDS, _DEAR_ROUNDS = 5, 2  # a round of the classic ResNet-101 takes minutes
 _QUICK_ROUNDS = 2
 
@@ -56,20 +61,22 @@ class Options:
     def children(
         self, specs: Mapping[str, str], arguments: Mapping[str, Mapping[str, Any]] | None = None
     ) -> Iterator[dict[str, Child]]:
-        """Contestants by name in processes of their own, as long as the block lasts."""
+        """Contestants by name in processes of their own, as long as the block lasts; `CLASSIC` is plain."""
         with contextlib.ExitStack() as stack:
             yield {
-                name: stack.enter_context(self.child(spec, **(arguments or {}).get(name, {})))
+                name: stack.enter_context(
+                    self.child(spec, is_plain=name == CLASSIC, **(arguments or {}).get(name, {}))
+                )
                 for name, spec in specs.items()
             }
 
-    def child(self, spec: str, **arguments: Any) -> Child:
-        """A contestant with as many threads as there are cores, and the benchmark's own cache."""
+    def child(self, spec: str, *, is_plain: bool = False, **arguments: Any) -> Child:
+        """A contestant with as many threads as there are cores, and the benchmark's own cache; see Child."""
         environment = {
             "OMP_NUM_THREADS": str(num_machine_cores()),
             "VIDEOTAG_CACHE": str(self.cache_dir.absolute()),
         }
-        return Child(spec, environment=environment, **arguments)
+        return Child(spec, environment=environment, is_plain=is_plain, **arguments)
 
     def say(self, text: str) -> None:
         """Progress, to stderr."""

@@ -14,8 +14,10 @@ from typing import Any
 import classic
 import numpy as np
 from bench_clips import film_frames
-from bench_options import CLASSIC, Options, measures_of
+from bench_options import CLASSIC, TOLD, TOLD_NOTE, Options, measures_of
 from bench_report import Line, Part, take_turns
+
+from videotag.cores import mkl_path
 
 CONFIG = "configs/tsn.yaml"
 CLASSIC_FRAMES, QUICK_FRAMES = 300, 16
@@ -31,14 +33,19 @@ def run(options: Options) -> Part:
     part = Part("Stage one: ResNet-101, 224x224 frames in memory to features")
     weights = str(make_weights(options))
     count = QUICK_FRAMES if options.quick else CLASSIC_FRAMES
-    specs = {CLASSIC: "classic:Frames", F32: "bench_stage_one:Frames"}
-    precisions = {F32: "f32"}
+    specs = {CLASSIC: "classic:Frames"}
+    if mkl_path():
+        specs[TOLD] = "classic:Frames"
+        part.notes.append(TOLD_NOTE)
+    arguments = {name: {"weights": weights} for name in specs}
+    specs[F32], precisions = "bench_stage_one:Frames", {F32: "f32"}
     if bf16_instructions():
         specs[BF16], precisions[BF16] = "bench_stage_one:Frames", "bf16"
     else:
         part.notes.append("No bf16: this CPU has no instructions for it.")
-    arguments = {name: {"weights": weights, "precision": precision} for name, precision in precisions.items()}
-    with options.children(specs, {CLASSIC: {"weights": weights}, **arguments}) as children:
+    for name, precision in precisions.items():
+        arguments[name] = {"weights": weights, "precision": precision}
+    with options.children(specs, arguments) as children:
         for name in precisions:
             part.notes.append(f"{name}: {children[name].facts['runtime']}.")
         measures = measures_of(children, "rate", count=count)

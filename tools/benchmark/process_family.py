@@ -50,10 +50,10 @@ def peak_family_mb(pid: int, work: Callable[[], object]) -> float:
     seen = [0.0]
 
     def sample() -> None:
-        while True:
+        over = False
+        while not over:
+            over = done.wait(SAMPLE_SEC)
             seen.append(sum(map(pss_mb, family(pid))))
-            if done.wait(SAMPLE_SEC):
-                return
 
     thread = threading.Thread(target=sample)
     thread.start()

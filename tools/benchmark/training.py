@@ -1,7 +1,7 @@
 """What a training step on a CPU spends its time on, and what is gained by not computing padding.
 
     python tools/benchmark/training.py
-    python tools/benchmark/training.py --rounds=1 --steps=2 --batch_size=8
+    python tools/benchmark/training.py --rounds=1 --steps=2 --batch_size=8 --videos=2048
 
 Feature files of 100 to 300 steps are written, and one AttentionLSTM learns them in two ways that take turns:
   cut     as `videotag train` does: batches of videos of like length, each cut to its longest
@@ -58,8 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", default=3, type=int)
     parser.add_argument("--steps", default=4, type=int, help="of each way and round")
-    parser.add_argument("--batch_size", default=16, type=int)
-    parser.add_argument("--videos", default=2048, type=int, help="of the data set (default: %(default)s)")
+    parser.add_argument("--batch_size", default=128, type=int, help="default: %(default)s, in 12 GB")
+    parser.add_argument("--videos", default=16384, type=int, help="of the data set (default: %(default)s)")
     parser.add_argument("--epochs", default=8, type=int, help="of the small network's loss curves")
     args = parser.parse_args(argv)
     keep_freed_memory()  # as `videotag train` does
@@ -92,6 +92,46 @@ class Seen:
     rates: list[float] = field(default_factory=list)
 
 
+class Trial:
+    """One way over one data set; the first steps, which make the optimizer's state, are done when it begins.
+
+    Args:
+        way: of WAYS.
+        folder: for the features; those of an earlier trial are used again.
+        batch_size: N.
+        num_videos: of the data set, which decides how alike the lengths of a batch are.
+        sizes: see `_config`; those of configs/attention_lstm.yaml if not given.
+    """
+
+    def __init__(self, way: str, folder: Path, *, batch_size: int, num_videos: int, **sizes: Any) -> None:
+        self._way = way
+        self._config, self._data = _data_set(folder, num_videos, batch_size, sizes)
+        self._learner = _learner(self._config)
+        self._batches = _batches(way, self._config, self._data, epoch=0)
+        self._seen = Seen()
+        _warm_up(self._learner, way, self._batches)
+
+    def learn(self, steps: int) -> None:
+        """Some steps, a round."""
+        _learn(self._learner, self._way, self._batches, steps, self._seen)
+
+    def found(self) -> dict[str, Any]:
+        """What was seen in all rounds.
+
+        Returns:
+            samples_per_sec, rates (the same by round), samples_per_processor_sec, padding_share,
+            loader_wait_share, losses.
+        """
+        per_video = _steps_per_video(self._config, self._data)[self._way]
+        return _summary(self._seen, per_video, float(self._data.sizes.mean()))
+
+    def profile(self) -> dict[str, Any]:
+        """kernels, the milliseconds of one more step by kernel; and step_ms. Ends the reading of batches."""
+        kernels, step_ms = profile(self._learner, next(self._batches))
+        self._batches = iter(())
+        return {"kernels": kernels, "step_ms": step_ms}
+
+
 def measure(
     rounds: int = 3, *, steps: int = 4, batch_size: int = 16, num_videos: int = 2048, **sizes: Any
 ) -> dict[str, Any]:
@@ -100,39 +140,30 @@ def measure(
     Args:
         rounds: in each, first one way and then the other one learns.
         steps: of each way and round.
-        batch_size: N.
-        num_videos: of the data set, which decides how alike the lengths of a batch are.
-        sizes: see `_config`; those of configs/attention_lstm.yaml if not given.
+        batch_size: as of Trial.
+        num_videos: as of Trial.
+        sizes: as of Trial.
 
     Returns:
         ratio, processor_ratio: of the videos per second of "cut" to those of "padded", median of rounds and
-        over all; per way, by name: samples_per_sec, rates (the same by round), samples_per_processor_sec,
-        padding_share, loader_wait_share, losses; and kernels, the milliseconds of a step of "cut" by kernel,
-        and step_ms.
+        over all; per way, by name, what its trial found; and the profile of a step of "cut".
     """
     with tempfile.TemporaryDirectory() as folder:
-        config, data = _data_set(Path(folder), num_videos, batch_size, sizes)
-        seen = {way: Seen() for way in WAYS}
-        learners = {way: _learner(config) for way in WAYS}
-        batches = {way: _batches(way, config, data, epoch=0) for way in WAYS}
-        for way in WAYS:
-            _warm_up(learners[way], way, batches[way])
+        size = {"batch_size": batch_size, "num_videos": num_videos, **sizes}
+        trials = {way: Trial(way, Path(folder), **size) for way in WAYS}
         for _ in range(rounds):
-            for way in WAYS:
-                _learn(learners[way], way, batches[way], steps, seen[way])
-        kernels, step_ms = profile(learners["cut"], next(batches["cut"]))
-        batches.clear()  # and with them the threads that read
-    per_video = _steps_per_video(config, data)
-    mean_steps = float(data.sizes.mean())
-    result: dict[str, Any] = {way: _summary(seen[way], per_video[way], mean_steps) for way in WAYS}
+            for trial in trials.values():
+                trial.learn(steps)
+        result = {way: trial.found() for way, trial in trials.items()}
+        shown = trials["cut"].profile()
+        trials.clear()  # and with them the threads that read
     ratios = [a / b for a, b in zip(*(result[way]["rates"] for way in WAYS), strict=True)]
     processor = [result[way]["samples_per_processor_sec"] for way in WAYS]
     return {
         "ratio": statistics.median(ratios),
         "processor_ratio": processor[0] / processor[1],
         **result,
-        "kernels": kernels,
-        "step_ms": step_ms,
+        **shown,
     }
 
 
@@ -205,7 +236,8 @@ def _data_set(
 ) -> tuple[Config, FeatureFiles]:
     """Features of 100 to 300 steps in .npy files, float32, and the config of a network that learns them.
 
-    Tag c of a video is a spike in feature c. Of a large data set a file serves for several videos.
+    Tag c of a video is a spike in feature c. Of a large data set a file serves for several videos. Files that
+    are there are taken to be those of an equal data set.
     """
     config = _config(batch_size, **sizes)
     (dim,), num_classes = config.model.dims.values(), config.model.num_classes
@@ -216,7 +248,8 @@ def _data_set(
         features = rng.standard_normal((rng.integers(LEAST_STEPS, MOST_STEPS + 1), dim), np.float32)
         features[rng.integers(len(features), size=(20, 1)), label_ids] += 3.0
         path = folder / f"{number}.npy"
-        np.save(path, features)
+        if not path.exists():
+            np.save(path, features)
         entries.append(ListEntry(str(path), tuple(label_ids.tolist())))
     entries = list(itertools.islice(itertools.cycle(entries), num_videos))
     data = open_dataset(config, entries, config.train)
