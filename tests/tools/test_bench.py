@@ -412,26 +412,16 @@ def test_training_is_shown_as_it_was_measured(monkeypatch, tmp_path):
         "padded": {"rates": [2.0, 3.0], "padding_share": 0.33, "loader_wait_share": 0.0},
     }
     kernels = {str(number): float(number) for number in range(8)}
-    started, asked = [], []
+    asked = []
 
     class Measured:
-        def __init__(self, way):
-            self.way = way
+        def measure(self, **size):
+            asked.append(size)
+            return {**ways, "kernels": kernels}
 
-        def measure(self, steps):
-            asked.append((self.way, steps))
-            return ways[self.way] if steps else {"kernels": kernels}
-
-    def child(self, spec, *, is_plain, way, folder, **size):
-        started.append((way, is_plain, size))
-        return nullcontext(Measured(way))
-
-    monkeypatch.setattr(Options, "child", child)
-    monkeypatch.setattr(bench_training, "mkl_path", lambda: "7")
+    monkeypatch.setattr(Options, "child", lambda self, spec: nullcontext(Measured()))
     speed, padding, waits, step = bench_training.run(Options(tmp_path, quick=True, rounds=2)).lines
-    quick = {"batch_size": 16, "num_videos": 2048}
-    assert started == [("padded", False, quick), ("cut", False, quick)]
-    assert asked == [*[("padded", 2), ("cut", 2)] * 2, ("cut", 0)]
+    assert asked == [{"rounds": 2, "batch_size": 16, "steps": 2, "num_videos": 2048}]
     assert speed.rounds == {bench_training.PADDED: [2.0, 3.0], bench_training.OURS: [3.0, 6.0]}
     assert speed.reference == bench_training.PADDED
     assert padding.rounds[bench_training.OURS] == [3.0]
@@ -440,20 +430,23 @@ def test_training_is_shown_as_it_was_measured(monkeypatch, tmp_path):
     assert step.rounds["others"] == [13.0]
 
 
-def test_training_is_also_measured_as_a_script_would_find_mkl(monkeypatch, tmp_path):
-    found = {"rates": [1.0], "padding_share": 0.0, "loader_wait_share": 0.0, "kernels": {}}
-    started = []
+@pytest.mark.parametrize("path", ["5", None])
+def test_training_is_also_measured_as_a_script_would_find_mkl(monkeypatch, tmp_path, path):
+    way = {"rates": [1.0], "padding_share": 0.0, "loader_wait_share": 0.0}
+    asked = []
 
-    def child(self, spec, *, is_plain, way, **_):
-        started.append((way, is_plain))
-        return nullcontext(SimpleNamespace(measure=lambda steps: found))
+    def child(self, spec, *, is_plain=False):
+        def measure(*, ways=("cut", "padded"), **_):
+            asked.append((is_plain, *ways))
+            return {**dict.fromkeys(ways, way), "kernels": {}}
+
+        return nullcontext(SimpleNamespace(measure=measure))
 
     monkeypatch.setattr(Options, "child", child)
-    for path, ways in (("5", [("padded", True), ("padded", False), ("cut", False)]), (None, started[:0])):
-        monkeypatch.setattr(bench_training, "mkl_path", lambda path=path: path)
-        started.clear()
-        bench_training.run(Options(tmp_path, quick=False, rounds=1))
-        assert started == (ways or [("padded", False), ("cut", False)])
+    monkeypatch.setattr(bench_training, "mkl_path", lambda: path)
+    speed, *_ = bench_training.run(Options(tmp_path, quick=False, rounds=1)).lines
+    assert asked == [(False, "cut", "padded")] + [(True, "padded")] * (path is not None)
+    assert list(speed.rounds) == [bench_training.PLAIN] * (path is not None) + ["padded to 300", "videotag"]
 
 
 @pytest.mark.skipif(mkl_path() is None, reason="MKL needs not be told of this CPU")

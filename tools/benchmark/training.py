@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,7 +46,8 @@ from videotag.models import load_models
 LEAST_STEPS, MOST_STEPS = 100, 300
 WAYS = ("cut", "padded")
 SEED = 1
-_WARM_STEPS = 4
+#: Until all memory is there that later steps use again: sooner where all batches have one size.
+_WARM_STEPS = {"cut": 12, "padded": 4}
 _KERNEL = " kernel launch"  # behind a kernel's name in Paddle's profile
 SMALL = {"dim": 64, "num_classes": 20, "embedding_size": 32, "lstm_size": 16, "fc_sizes": (32, 32)}
 
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", default=3, type=int)
     parser.add_argument("--steps", default=4, type=int, help="of each way and round")
-    parser.add_argument("--batch_size", default=128, type=int, help="default: %(default)s, in 12 GB")
+    parser.add_argument("--batch_size", default=128, type=int, help="default: %(default)s, in 8 GB")
     parser.add_argument("--videos", default=16384, type=int, help="of the data set (default: %(default)s)")
     parser.add_argument("--epochs", default=8, type=int, help="of the small network's loss curves")
     args = parser.parse_args(argv)
@@ -76,7 +77,7 @@ class Seen:
 
     Attributes:
         seconds: of learning, without the loader.
-        wait_sec: for the loader, in `waiting_sec` of steps and waits.
+        wait_sec: for the loader, besides.
         processor_sec: of learning, over all threads.
         steps: of time that were computed, padding included.
         losses: of every step.
@@ -85,7 +86,6 @@ class Seen:
 
     seconds: float = 0.0
     wait_sec: float = 0.0
-    waiting_sec: float = 0.0
     processor_sec: float = 0.0
     steps: int = 0
     losses: list[float] = field(default_factory=list)
@@ -133,38 +133,47 @@ class Trial:
 
 
 def measure(
-    rounds: int = 3, *, steps: int = 4, batch_size: int = 16, num_videos: int = 2048, **sizes: Any
+    rounds: int = 3,
+    *,
+    steps: int = 4,
+    batch_size: int = 16,
+    num_videos: int = 2048,
+    ways: Sequence[str] = WAYS,
+    **sizes: Any,
 ) -> dict[str, Any]:
     """Both ways in turn, and the profile of one step.
+
+    In one process: on a virtual machine, memory that a process holds and does not use for a minute may be slow
+    to come back.
 
     Args:
         rounds: in each, first one way and then the other one learns.
         steps: of each way and round.
+        ways: to measure.
         batch_size: as of Trial.
         num_videos: as of Trial.
         sizes: as of Trial.
 
     Returns:
-        ratio, processor_ratio: of the videos per second of "cut" to those of "padded", median of rounds and
-        over all; per way, by name, what its trial found; and the profile of a step of "cut".
+        Per way, by name, what its trial found; the profile of a step of the first one; and of both, ratio and
+        processor_ratio: of the videos per second of "cut" to those of "padded", median of rounds and over all.
     """
     with tempfile.TemporaryDirectory() as folder:
         size = {"batch_size": batch_size, "num_videos": num_videos, **sizes}
-        trials = {way: Trial(way, Path(folder), **size) for way in WAYS}
+        trials = {way: Trial(way, Path(folder), **size) for way in ways}
         for _ in range(rounds):
             for trial in trials.values():
                 trial.learn(steps)
-        result = {way: trial.found() for way, trial in trials.items()}
-        shown = trials["cut"].profile()
+        result: dict[str, Any] = {way: trial.found() for way, trial in trials.items()}
+        result |= trials[ways[0]].profile()
         trials.clear()  # and with them the threads that read
-    ratios = [a / b for a, b in zip(*(result[way]["rates"] for way in WAYS), strict=True)]
-    processor = [result[way]["samples_per_processor_sec"] for way in WAYS]
-    return {
-        "ratio": statistics.median(ratios),
-        "processor_ratio": processor[0] / processor[1],
-        **result,
-        **shown,
-    }
+    if tuple(ways) == WAYS:
+        rates, processor = (
+            [result[way][key] for way in WAYS] for key in ("rates", "samples_per_processor_sec")
+        )
+        result["ratio"] = statistics.median(a / b for a, b in zip(*rates, strict=True))
+        result["processor_ratio"] = processor[0] / processor[1]
+    return result
 
 
 def loss_curves(epochs: int, *, num_videos: int = 512, batch_size: int = 16) -> dict[str, list[float]]:
@@ -294,15 +303,19 @@ def _batches(way: str, config: Config, data: FeatureFiles, *, epoch: int) -> Ite
 
 def _warm_up(learner: Learner, way: str, batches: Iterator[FeatureBatch]) -> None:
     """The first steps: they make the optimizer's state, and take the memory that later ones use again."""
-    for number, batch in enumerate(itertools.islice(batches, _WARM_STEPS)):
+    for number, batch in enumerate(itertools.islice(batches, _WARM_STEPS[way])):
         longest = number == 0 or way == "padded"  # the memory of an epoch is that of its longest batch
         _loss(learner, _padded(batch) if longest else batch, step=0)
 
 
 def _learn(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: int, seen: Seen) -> None:
-    """Some steps of one way; the first batch has waited since the round before: its wait does not count."""
+    """Some steps of one way, after one that is not counted.
+
+    Its batch has waited since the round before, and it finds the caches as the other way has left them.
+    """
     steps_before, seconds = seen.steps, seen.seconds
-    for number in range(steps):
+    _loss(learner, _padded(next(batches)) if way == "padded" else next(batches), step=0)
+    for _ in range(steps):
         start = time.perf_counter()
         batch = next(batches)
         wait_sec = time.perf_counter() - start
@@ -313,9 +326,7 @@ def _learn(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: i
         step_sec = time.perf_counter() - start
         seen.processor_sec += time.process_time() - processor_start
         seen.seconds += step_sec
-        if number:
-            seen.wait_sec += wait_sec
-            seen.waiting_sec += wait_sec + step_sec
+        seen.wait_sec += wait_sec
         (mask,) = batch.masks.values()
         seen.steps += mask.size
     seen.rates.append((seen.steps - steps_before) / (seen.seconds - seconds))
@@ -342,7 +353,7 @@ def _summary(seen: Seen, steps_per_video: float, mean_steps: float) -> dict[str,
         "rates": [rate / steps_per_video for rate in seen.rates],
         "samples_per_processor_sec": seen.steps / steps_per_video / seen.processor_sec,
         "padding_share": 1 - mean_steps / steps_per_video,
-        "loader_wait_share": seen.wait_sec / seen.waiting_sec if seen.waiting_sec else 0.0,
+        "loader_wait_share": seen.wait_sec / (seen.wait_sec + seen.seconds),
         "losses": seen.losses,
     }
 
