@@ -33,7 +33,7 @@ def run(options: Options) -> Part:
             plain = child.measure(rounds=1, ways=["padded"], **{**size, "steps": _PLAIN_STEPS})
         rates = {PLAIN: plain["padded"]["rates"], **rates}
         part.notes.append(
-            "MKL as it comes: measured afterwards, without the MKL_DEBUG_CPU_TYPE that videotag sets on this CPU."
+            "MKL as it comes: measured afterwards, without what videotag sets on this CPU (docs/runtimes.md)."
         )
     waits = {OURS: [100 * found["cut"]["loader_wait_share"]]}
     padding = {name: [100 * found[way]["padding_share"]] for name, way in ((PADDED, "padded"), (OURS, "cut"))}

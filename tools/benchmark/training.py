@@ -143,8 +143,8 @@ def measure(
 ) -> dict[str, Any]:
     """Both ways in turn, and the profile of one step.
 
-    In one process: on a virtual machine, memory that a process holds and does not use for a minute may be slow
-    to come back.
+    In one process: on a virtual machine, memory that a process holds and does not use for a minute may be
+    slow to come back.
 
     Args:
         rounds: in each, first one way and then the other one learns.
@@ -155,8 +155,9 @@ def measure(
         sizes: as of Trial.
 
     Returns:
-        Per way, by name, what its trial found; the profile of a step of the first one; and of both, ratio and
-        processor_ratio: of the videos per second of "cut" to those of "padded", median of rounds and over all.
+        Per way, by name, what its trial found; the profile of a step of the first one; and of both, ratio
+        and processor_ratio: of the videos per second of "cut" to those of "padded", median of rounds and over
+        all.
     """
     with tempfile.TemporaryDirectory() as folder:
         size = {"batch_size": batch_size, "num_videos": num_videos, **sizes}
@@ -168,11 +169,10 @@ def measure(
         result |= trials[ways[0]].profile()
         trials.clear()  # and with them the threads that read
     if tuple(ways) == WAYS:
-        rates, processor = (
-            [result[way][key] for way in WAYS] for key in ("rates", "samples_per_processor_sec")
-        )
-        result["ratio"] = statistics.median(a / b for a, b in zip(*rates, strict=True))
-        result["processor_ratio"] = processor[0] / processor[1]
+        rounds_of_both = zip(*(result[way]["rates"] for way in WAYS), strict=True)
+        cut, padded = (result[way]["samples_per_processor_sec"] for way in WAYS)
+        result["ratio"] = statistics.median(a / b for a, b in rounds_of_both)
+        result["processor_ratio"] = cut / padded
     return result
 
 
