@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from videotag.cores import cpu_flags, mkl_path, num_cores
+from videotag import cores
+from videotag.cores import cpu_flags, mkl_cpu_type, num_cores
 from videotag.errors import ConfigError
 
 
@@ -25,7 +26,7 @@ def test_a_variable_that_is_no_number_is_named(monkeypatch, text):
 
 AVX2 = "fpu sse2 avx avx2 fma bmi1 bmi2"
 AVX512 = f"{AVX2} avx512f avx512dq avx512cd avx512bw avx512vl"
-CPUINFO = "processor\t: 0\nvendor_id\t: {}\nflags\t\t: {}\n\nprocessor\t: 1\nvendor_id\t: X\nflags\t: fpu\n"
+CPUINFO = "processor\t: 0\nvendor_id\t: {}\nflags\t\t: {}\n\nprocessor\t: 1\nflags\t: fpu\n"
 
 
 @pytest.mark.parametrize(
@@ -37,18 +38,29 @@ CPUINFO = "processor\t: 0\nvendor_id\t: {}\nflags\t\t: {}\n\nprocessor\t: 1\nven
         ("AuthenticAMD", "fpu sse2 avx", None),
         ("HygonGenuine", AVX2, "5"),
         ("GenuineIntel", AVX512, None),
+        ("", AVX512, None),
     ],
 )
 def test_mkl_is_told_of_the_instructions_that_it_does_not_look_for(maker, flags, expected):
-    assert mkl_path(CPUINFO.format(maker, flags)) == expected
+    assert mkl_cpu_type(CPUINFO.format(maker, flags)) == expected
 
 
 def test_a_system_that_says_nothing_of_its_cpu_is_left_alone():
-    assert mkl_path("") is None
+    assert mkl_cpu_type("") is None
     assert cpu_flags("") == []
 
 
+@pytest.mark.parametrize("text", [None, "processor\t: 0\nFeatures\t: fp asimd\n"])
+def test_a_cpu_that_is_hidden_or_of_another_kind_is_left_alone(tmp_path, monkeypatch, text):
+    path = tmp_path / "cpuinfo"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(cores, "_CPUINFO", path)
+    assert (cpu_flags(), mkl_cpu_type()) == ([], None)
+
+
+@pytest.mark.skipif(not cpu_flags(), reason="neither Linux nor an x86")
 def test_this_cpu_is_the_first_that_linux_tells_of():
     whole = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     assert cpu_flags() == cpu_flags(whole) != []
-    assert mkl_path() == mkl_path(whole)
+    assert mkl_cpu_type() == mkl_cpu_type(whole)

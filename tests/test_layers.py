@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from videotag.cores import mkl_path
+from videotag.cores import MKL_VARIABLE, THREADS_VARIABLE, mkl_cpu_type
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -138,11 +138,16 @@ def test_the_commands_load_numpy_only_when_they_run():
 
 
 def test_importing_videotag_takes_the_whole_cpu_unless_told_otherwise():
-    names = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")
+    names = (THREADS_VARIABLE, MKL_VARIABLE)
     code = f"import os, videotag; print(*[os.environ.get(name) for name in {names}])"
     environment = {k: v for k, v in os.environ.items() if k not in names}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    for given, expected in (((), f"{cores} {mkl_path()}"), (("3", "4"), "3 4")):
-        env = environment | dict(zip(names, given, strict=False))
+    cases = [
+        ({}, f"{cores} {mkl_cpu_type()}"),
+        (dict(zip(names, ("3", "4"), strict=True)), "3 4"),
+        ({"MKL_CBWR": "AVX2"}, f"{cores} None"),
+    ]
+    for given, expected in cases:
+        env = environment | given
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
         assert done.stdout.strip() == expected

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from videotag.errors import ConfigError
 
-_THREADS = "OMP_NUM_THREADS"
+THREADS_VARIABLE = "OMP_NUM_THREADS"
 MKL_VARIABLE = "MKL_DEBUG_CPU_TYPE"
 _CPUINFO = Path("/proc/cpuinfo")
-#: MKL's number of a code path -> what it needs of the CPU, the fastest first.
-_MKL_PATHS = {
+_OTHER_MKL_VARIABLES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")  # with which users choose instructions, too
+#: MKL's number of a kind of CPU -> what its code needs, the fastest first.
+_MKL_CPU_TYPES = {
     "7": {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"},
     "5": {"avx2", "fma", "bmi1", "bmi2"},
 }
@@ -24,15 +25,15 @@ def use_whole_cpu() -> None:
 
     OMP_NUM_THREADS becomes the cores this process may use: Paddle reads it while it is imported, and takes a
     single thread when it is unset. Processes that its launcher starts on one machine share the cores.
-    For MKL_DEBUG_CPU_TYPE see `mkl_path`: it is read at the first product of matrices.
+    For MKL_DEBUG_CPU_TYPE see `mkl_cpu_type`: it is read at the first product of matrices.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     sharers = os.environ.get("PADDLE_LOCAL_SIZE", "1")
     cores = max(1, cores // int(sharers)) if sharers.isdecimal() and int(sharers) else cores
-    os.environ.setdefault(_THREADS, str(cores))
-    path = mkl_path()
-    if path is not None:
-        os.environ.setdefault(MKL_VARIABLE, path)
+    os.environ.setdefault(THREADS_VARIABLE, str(cores))
+    cpu_type = mkl_cpu_type()
+    if cpu_type is not None and not any(name in os.environ for name in _OTHER_MKL_VARIABLES):
+        os.environ.setdefault(MKL_VARIABLE, cpu_type)
 
 
 def is_launched() -> bool:
@@ -46,28 +47,30 @@ def num_cores() -> int:
     Raises:
         ConfigError: the variable holds no whole number from 1.
     """
-    text = os.environ.get(_THREADS, "1")
+    text = os.environ.get(THREADS_VARIABLE, "1")
     first = text.partition(",")[0].strip()  # OpenMP takes a number for each level of nesting
     if not (first.isdecimal() and int(first)):
-        raise ConfigError(f"{_THREADS}={text}: expected a whole number from 1; correct it or unset it")
+        raise ConfigError(
+            f"{THREADS_VARIABLE}={text}: expected a whole number from 1; correct it or unset it"
+        )
     return int(first)
 
 
-def mkl_path(cpuinfo: str | None = None) -> str | None:
+def mkl_cpu_type(cpuinfo: str | None = None) -> str | None:
     """MKL_DEBUG_CPU_TYPE with which MKL uses what this CPU can do; None if it does so by itself.
 
-    Paddle multiplies matrices by a MKL of 2019, which looks at a CPU's maker before it looks at its
+    Paddle multiplies matrices by an MKL of 2019, which looks at a CPU's maker before it looks at its
     instructions: to others than Intel's it gives the code for SSE, a fourth of the speed of AVX-512.
 
     Args:
         cpuinfo: what /proc/cpuinfo says; read if not given.
     """
     cpuinfo = _first_cpu() if cpuinfo is None else cpuinfo
-    maker = re.search(r"^vendor_id\s*:\s*(\S+)", cpuinfo, re.MULTILINE)
+    maker = re.search(r"^vendor_id[ \t]*:[ \t]*(\S+)", cpuinfo, re.MULTILINE)
     if maker is None or maker[1] == "GenuineIntel":
         return None
     flags = set(cpu_flags(cpuinfo))
-    return next((path for path, needed in _MKL_PATHS.items() if needed <= flags), None)
+    return next((number for number, needed in _MKL_CPU_TYPES.items() if needed <= flags), None)
 
 
 def cpu_flags(cpuinfo: str | None = None) -> list[str]:
@@ -82,7 +85,8 @@ def cpu_flags(cpuinfo: str | None = None) -> list[str]:
 
 def _first_cpu() -> str:
     """What Linux says of the first CPU: of hundreds, the rest takes long to be told."""
-    if not _CPUINFO.is_file():
+    try:
+        with _CPUINFO.open(encoding="utf-8", errors="replace") as lines:
+            return "".join(itertools.takewhile(str.strip, lines))
+    except OSError:  # not Linux, or a sandbox that hides it
         return ""
-    with _CPUINFO.open(encoding="utf-8", errors="replace") as lines:
-        return "".join(itertools.takewhile(str.strip, lines))

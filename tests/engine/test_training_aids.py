@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
+from videotag.datasets.batches import slices
 from videotag.datasets.features import FeatureBatch
 from videotag.engine.learner import Learner
 from videotag.engine.train import train_model
@@ -25,14 +26,16 @@ nn = paddle.nn
 
 
 class Mean(nn.Layer):
-    """The mean over steps, a norm and one layer: enough to see what training does."""
+    """The mean over steps, a norm and one layer: enough to see what training does; `seen` steps a part."""
 
     def __init__(self):
         super().__init__()
+        self.seen = []
         self.norm = nn.BatchNorm1D(3)
         self.output = nn.Linear(3, 2)
 
     def forward(self, features, masks):
+        self.seen.append(masks["rgb"].shape[1])
         return self.output(self.norm(masked_mean(features["rgb"], masks["rgb"])))
 
 
@@ -62,6 +65,7 @@ def weights_of(learner):
 @pytest.mark.parametrize("options", [{}, {"sample_steps": 3}])
 @pytest.mark.parametrize("lengths", [4, (1, 1, 2, 2, 4, 3)])
 def test_a_batch_in_parts_makes_the_same_step(options, lengths):
+    longest = options.get("sample_steps", 4)
     results = []
     for parts in (1, 2, 4, 99):
         model = Mean()
@@ -72,6 +76,9 @@ def test_a_batch_in_parts_makes_the_same_step(options, lengths):
         loss, rate = learner.learn(make_batch(lengths=lengths), step=0, seed=1)
         results.append((loss.item(), weights_of(learner)))
         assert rate == 0.1
+        whole = [4] * 6 if lengths == 4 else lengths
+        cut = [max(min(n, longest) for n in whole[rows]) for rows in slices(6, parts)]
+        assert model.seen == cut, "each part has as many steps as its longest video"
     for loss, weights in results[1:]:
         assert loss == pytest.approx(results[0][0], rel=1e-5)
         for name, array in weights.items():

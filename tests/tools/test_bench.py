@@ -36,7 +36,7 @@ from bench_machine import describe_machine, machine_lines
 from bench_options import CLASSIC, Options, clips_of
 from bench_report import BEGIN, END, Line, Part, between_marks, read_results, shown, take_turns
 
-from videotag.cores import MKL_VARIABLE, mkl_path
+from videotag.cores import MKL_VARIABLE, mkl_cpu_type
 from videotag.errors import ConfigError, VideotagError
 from videotag.media.video import FrameReader, probe
 from videotag.metrics import TaggingMetrics
@@ -430,8 +430,8 @@ def test_training_is_shown_as_it_was_measured(monkeypatch, tmp_path):
     assert step.rounds["others"] == [13.0]
 
 
-@pytest.mark.parametrize("path", ["5", None])
-def test_training_is_also_measured_as_a_script_would_find_mkl(monkeypatch, tmp_path, path):
+@pytest.mark.parametrize(("cpu_type", "quick"), [("5", False), ("5", True), (None, False)])
+def test_training_is_also_measured_as_a_script_would_find_mkl(monkeypatch, tmp_path, cpu_type, quick):
     way = {"rates": [1.0], "padding_share": 0.0, "loader_wait_share": 0.0}
     asked = []
 
@@ -443,13 +443,14 @@ def test_training_is_also_measured_as_a_script_would_find_mkl(monkeypatch, tmp_p
         return nullcontext(SimpleNamespace(measure=measure))
 
     monkeypatch.setattr(Options, "child", child)
-    monkeypatch.setattr(bench_training, "mkl_path", lambda: path)
-    speed, *_ = bench_training.run(Options(tmp_path, quick=False, rounds=1)).lines
-    assert asked == [(False, "cut", "padded")] + [(True, "padded")] * (path is not None)
-    assert list(speed.rounds) == [bench_training.PLAIN] * (path is not None) + ["padded to 300", "videotag"]
+    monkeypatch.setattr(bench_training, "mkl_cpu_type", lambda: cpu_type)
+    speed, *_ = bench_training.run(Options(tmp_path, quick=quick, rounds=1)).lines
+    also = cpu_type is not None and not quick
+    assert asked == [(False, "cut", "padded")] + [(True, "padded")] * also
+    assert list(speed.rounds) == [bench_training.PLAIN] * also + ["padded to 300", "videotag"]
 
 
-@pytest.mark.skipif(mkl_path() is None, reason="MKL needs not be told of this CPU")
+@pytest.mark.skipif(mkl_cpu_type() is None, reason="MKL needs not be told of this CPU")
 @pytest.mark.parametrize("is_plain", [True, False])
 def test_a_plain_contestant_finds_mkl_as_a_script_does(tmp_path, monkeypatch, is_plain):
     monkeypatch.delenv(MKL_VARIABLE)
@@ -458,7 +459,7 @@ def test_a_plain_contestant_finds_mkl_as_a_script_does(tmp_path, monkeypatch, is
         f"        self.facts = {{'mkl': os.environ.get('{MKL_VARIABLE}')}}\n"
     )
     with Child("told:Told", environment={"PYTHONPATH": str(tmp_path)}, is_plain=is_plain) as child:
-        assert child.facts == {"mkl": None if is_plain else mkl_path()}
+        assert child.facts == {"mkl": None if is_plain else mkl_cpu_type()}
 
 
 def test_records_are_read_on_one_core_which_comes_back(tmp_path):

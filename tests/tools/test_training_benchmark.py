@@ -52,6 +52,33 @@ def test_both_ways_learn_the_same(monkeypatch):
     assert cut == pytest.approx(padded, rel=0.03), "they differ by the order of batches"
 
 
+def test_each_way_computes_the_steps_that_are_counted(monkeypatch):
+    seen = []
+
+    def loss(learner, batch, step):
+        forward = learner.model.forward
+
+        def watched(features, masks):
+            seen[-1].append(features["rgb"].shape[1])
+            return forward(features, masks)
+
+        seen.append([])
+        monkeypatch.setattr(learner.model, "forward", watched)
+        result = real(learner, batch, step)
+        monkeypatch.setattr(learner.model, "forward", forward)
+        return result
+
+    real = training._loss
+    monkeypatch.setattr(training, "_loss", loss)
+    monkeypatch.setattr(training, "_WARM_STEPS", {"cut": 1, "padded": 1})
+    training.measure(1, steps=1, batch_size=4, num_videos=128, ways=["padded"])
+    assert seen == [[300]] * 3
+    seen.clear()
+    training.measure(1, steps=2, batch_size=4, num_videos=128, ways=["cut"])
+    assert seen[0] == [300], "the memory of the longest batch is taken first"
+    assert all(steps < 300 for (steps,) in seen[1:])
+
+
 def test_a_padded_batch_has_zeros_and_no_real_steps_behind_its_end():
     x, mask = np.ones((2, 3, 4), np.float32), np.array([[True, True, True], [True, False, False]])
     batch = training._padded(FeatureBatch(["a", "b"], {"rgb": x}, {"rgb": mask}, np.zeros((2, 1))))

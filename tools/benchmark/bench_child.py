@@ -37,7 +37,7 @@ class Child:
         spec: "module:Class" of a file beside this one. The class is called with `arguments`; its objects have
             measure(**arguments) -> dict, and may have a dict `facts`.
         environment: variables to set, over those of this process.
-        is_plain: it leaves MKL as a script that knows nothing of videotag finds it (videotag.cores.mkl_path).
+        is_plain: it leaves MKL as a script that knows nothing of videotag finds it (cores.mkl_cpu_type).
         arguments: of the class, as JSON can hold them.
 
     Attributes:

@@ -23,7 +23,7 @@ from bench_report import Line, Part, take_turns
 from bench_stage_one import make_weights, open_extractor
 from process_family import cpu_sec, peak_family_mb
 
-from videotag.cores import mkl_path
+from videotag.cores import mkl_cpu_type
 
 NUM_FRAMES, QUICK_FRAMES = 300, 16
 AUTO, F32 = "videotag", "videotag, f32"
@@ -55,7 +55,7 @@ def run(options: Options) -> Part:
         NETWORK: {**shared, "precision": "auto", "first": first},
     }
     if classic.has_opencv():
-        ways = (CLASSIC, TOLD) if mkl_path() else (CLASSIC,)
+        ways = (CLASSIC, TOLD) if mkl_cpu_type() else (CLASSIC,)
         part.notes += [TOLD_NOTE] * (TOLD in ways)
         specs = {**dict.fromkeys(ways, "classic:Extract"), **specs}
         arguments |= {name: {"weights": shared["weights"]} for name in ways}

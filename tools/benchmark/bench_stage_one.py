@@ -17,7 +17,7 @@ from bench_clips import film_frames
 from bench_options import CLASSIC, TOLD, TOLD_NOTE, Options, measures_of
 from bench_report import Line, Part, take_turns
 
-from videotag.cores import mkl_path
+from videotag.cores import mkl_cpu_type
 
 CONFIG = "configs/tsn.yaml"
 CLASSIC_FRAMES, QUICK_FRAMES = 300, 16
@@ -34,7 +34,7 @@ def run(options: Options) -> Part:
     weights = str(make_weights(options))
     count = QUICK_FRAMES if options.quick else CLASSIC_FRAMES
     specs = {CLASSIC: "classic:Frames"}
-    if mkl_path():
+    if mkl_cpu_type():
         specs[TOLD] = "classic:Frames"
         part.notes.append(TOLD_NOTE)
     arguments = {name: {"weights": weights} for name in specs}

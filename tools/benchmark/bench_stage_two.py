@@ -14,7 +14,7 @@ import numpy as np
 from bench_options import CLASSIC, TOLD, TOLD_NOTE, Options, measures_of
 from bench_report import Line, Part, take_turns
 
-from videotag.cores import mkl_path
+from videotag.cores import mkl_cpu_type
 
 CONFIG = "configs/attention_lstm.yaml"
 NUM_STEPS = 300
@@ -28,7 +28,7 @@ def run(options: Options) -> Part:
 
     part = Part("Stage two, inference: AttentionLSTM (2048 to 512, 1024, 8192, 4096, 3396), 300 steps")
     chosen: dict[str, tuple[str | None, str]] = {CLASSIC: (None, "f32")}
-    if mkl_path():
+    if mkl_cpu_type():
         chosen[TOLD] = (None, "f32")
         part.notes.append(TOLD_NOTE)
     for backend, its in BACKENDS.items():

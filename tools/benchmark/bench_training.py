@@ -7,18 +7,18 @@ from typing import Any
 from bench_options import Options
 from bench_report import Line, Part
 
-from videotag.cores import mkl_path
+from videotag.cores import mkl_cpu_type
 
 PLAIN, PADDED, OURS = "padded to 300, MKL as it comes", "padded to 300", "videotag"
 LEAST_RATIO = 1.4
 _BATCH_SIZE, _STEPS, _VIDEOS = 128, 4, 16384
 _QUICK_BATCH_SIZE, _QUICK_STEPS, _QUICK_VIDEOS = 16, 2, 2048
-_PLAIN_STEPS = 2  # of minutes
+_PLAIN_STEPS = 2  # each takes half a minute
 _SHOWN_KERNELS = 6
 
 
 def run(options: Options) -> Part:
-    """Videos per second of both, how long a step waits for its batch, and where a step's time goes."""
+    """Videos per second of every way, how long a step waits for its batch, and where a step's time goes."""
     part = Part("Stage two, training: AttentionLSTM at full size, videos of 100 to 300 steps")
     size = {"batch_size": _BATCH_SIZE, "steps": _STEPS, "num_videos": _VIDEOS}
     if options.quick:
@@ -26,8 +26,8 @@ def run(options: Options) -> Part:
     with options.child("bench_training:Training") as child:
         found = child.measure(rounds=options.num_rounds(cheap=False), **size)
     rates = {PADDED: found["padded"]["rates"], OURS: found["cut"]["rates"]}
-    part.notes.append("Both learn in the same process, in turns, by the engine's own step.")
-    if mkl_path() and not options.quick:
+    part.notes.append("All learn by the engine's own step; both that are compared in one process, in turns.")
+    if mkl_cpu_type() and not options.quick:
         options.say("stage two, training: both ways")
         with options.child("bench_training:Training", is_plain=True) as child:
             plain = child.measure(rounds=1, ways=["padded"], **{**size, "steps": _PLAIN_STEPS})

@@ -93,21 +93,19 @@ class Seen:
 
 
 class Trial:
-    """One way over one data set; the first steps, which make the optimizer's state, are done when it begins.
+    """One way over a data set; the first steps, which make the optimizer's state, are done when it begins.
 
     Args:
         way: of WAYS.
-        folder: for the features; those of an earlier trial are used again.
-        batch_size: N.
-        num_videos: of the data set, which decides how alike the lengths of a batch are.
-        sizes: see `_config`; those of configs/attention_lstm.yaml if not given.
+        config: of the network.
+        data: what it learns, as often as need be.
     """
 
-    def __init__(self, way: str, folder: Path, *, batch_size: int, num_videos: int, **sizes: Any) -> None:
-        self._way = way
-        self._config, self._data = _data_set(folder, num_videos, batch_size, sizes)
-        self._learner = _learner(self._config)
-        self._batches = _batches(way, self._config, self._data, epoch=0)
+    def __init__(self, way: str, config: Config, data: FeatureFiles) -> None:
+        self._way, self._config, self._data = way, config, data
+        self._learner = _learner(config)
+        epochs = (_batches(way, config, data, epoch=epoch) for epoch in itertools.count())
+        self._batches = itertools.chain.from_iterable(epochs)
         self._seen = Seen()
         _warm_up(self._learner, way, self._batches)
 
@@ -126,9 +124,8 @@ class Trial:
         return _summary(self._seen, per_video, float(self._data.sizes.mean()))
 
     def profile(self) -> dict[str, Any]:
-        """kernels, the milliseconds of one more step by kernel; and step_ms. Ends the reading of batches."""
+        """kernels, the milliseconds of one more step of "cut" by kernel; and step_ms."""
         kernels, step_ms = profile(self._learner, next(self._batches))
-        self._batches = iter(())
         return {"kernels": kernels, "step_ms": step_ms}
 
 
@@ -141,32 +138,33 @@ def measure(
     ways: Sequence[str] = WAYS,
     **sizes: Any,
 ) -> dict[str, Any]:
-    """Both ways in turn, and the profile of one step.
+    """Each way in turn, and the profile of one step.
 
     In one process: on a virtual machine, memory that a process holds and does not use for a minute may be
     slow to come back.
 
     Args:
-        rounds: in each, first one way and then the other one learns.
+        rounds: in each, one way learns after the other.
         steps: of each way and round.
-        ways: to measure.
-        batch_size: as of Trial.
-        num_videos: as of Trial.
-        sizes: as of Trial.
+        ways: to measure, of WAYS.
+        batch_size: N.
+        num_videos: of the data set, which decides how alike the lengths of a batch are.
+        sizes: see `_config`; those of configs/attention_lstm.yaml if not given.
 
     Returns:
-        Per way, by name, what its trial found; the profile of a step of the first one; and of both, ratio
-        and processor_ratio: of the videos per second of "cut" to those of "padded", median of rounds and over
-        all.
+        Per way, by name, what its trial found; with "cut", the profile of a step of it; with all of WAYS,
+        ratio and processor_ratio: of the videos per second of "cut" to those of "padded", median of rounds
+        and over all.
     """
     with tempfile.TemporaryDirectory() as folder:
-        size = {"batch_size": batch_size, "num_videos": num_videos, **sizes}
-        trials = {way: Trial(way, Path(folder), **size) for way in ways}
+        config, data = _data_set(Path(folder), num_videos, batch_size, sizes)
+        trials = {way: Trial(way, config, data) for way in ways}
         for _ in range(rounds):
             for trial in trials.values():
                 trial.learn(steps)
         result: dict[str, Any] = {way: trial.found() for way, trial in trials.items()}
-        result |= trials[ways[0]].profile()
+        if "cut" in trials:
+            result |= trials["cut"].profile()
         trials.clear()  # and with them the threads that read
     if tuple(ways) == WAYS:
         rounds_of_both = zip(*(result[way]["rates"] for way in WAYS), strict=True)
@@ -245,8 +243,7 @@ def _data_set(
 ) -> tuple[Config, FeatureFiles]:
     """Features of 100 to 300 steps in .npy files, float32, and the config of a network that learns them.
 
-    Tag c of a video is a spike in feature c. Of a large data set a file serves for several videos. Files that
-    are there are taken to be those of an equal data set.
+    Tag c of a video is a spike in feature c. Of a large data set a file serves for several videos.
     """
     config = _config(batch_size, **sizes)
     (dim,), num_classes = config.model.dims.values(), config.model.num_classes
@@ -257,8 +254,7 @@ def _data_set(
         features = rng.standard_normal((rng.integers(LEAST_STEPS, MOST_STEPS + 1), dim), np.float32)
         features[rng.integers(len(features), size=(20, 1)), label_ids] += 3.0
         path = folder / f"{number}.npy"
-        if not path.exists():
-            np.save(path, features)
+        np.save(path, features)
         entries.append(ListEntry(str(path), tuple(label_ids.tolist())))
     entries = list(itertools.islice(itertools.cycle(entries), num_videos))
     data = open_dataset(config, entries, config.train)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import videotag
 from videotag.cli.arguments import show
-from videotag.cores import MKL_VARIABLE
+from videotag.cores import MKL_VARIABLE, THREADS_VARIABLE
 from videotag.errors import EXIT_FAILURES, EXIT_OK, OutputError
 
 if TYPE_CHECKING:
@@ -315,9 +315,9 @@ def _version(av: Any, library: str) -> str:
 
 def _cores() -> str:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    text = f"{usable} usable of {os.cpu_count()}; OMP_NUM_THREADS is {os.environ.get('OMP_NUM_THREADS')}"
-    mkl = os.environ.get(MKL_VARIABLE)
-    return f"{text}, {MKL_VARIABLE} is {mkl}" if mkl else text
+    names = [name for name in (THREADS_VARIABLE, MKL_VARIABLE) if name in os.environ]
+    told = ", ".join(f"{name} is {os.environ[name]}" for name in names)
+    return f"{usable} usable of {os.cpu_count()}; {told}"
 
 
 def _memory() -> str:

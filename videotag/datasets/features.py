@@ -49,7 +49,10 @@ class FeatureBatch:
         return self.features, self.masks
 
     def parts(self, count: int) -> Iterator[FeatureBatch]:
-        """The batch in `count` parts of nearly the same size, each cut to its own longest sequence."""
+        """The batch in `count` parts of nearly the same size, each cut to its own longest; one part is it."""
+        if count == 1:
+            yield self
+            return
         for rows in slices(len(self.video_ids), count):
             features, masks = cut_rows(self.features, self.masks, rows)
             yield FeatureBatch(self.video_ids[rows], features, masks, self.labels[rows])

@@ -193,6 +193,9 @@ class Learner:
         if self._task == "single_label" and self._train.mixup_alpha:
             labels = F.one_hot(labels, self._num_classes)
         features, masks, labels = augment(features, masks, labels, train=self._train, rng=rng)
+        if count == 1:
+            yield (features, masks), labels
+            return
         for rows in slices(len(batch.video_ids), count):
             yield cut_rows(features, masks, rows), labels[rows]
 
