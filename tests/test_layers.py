@@ -146,6 +146,7 @@ def test_importing_videotag_takes_the_whole_cpu_unless_told_otherwise():
         ({}, f"{cores} {mkl_cpu_type()}"),
         (dict(zip(names, ("3", "4"), strict=True)), "3 4"),
         ({"MKL_CBWR": "AVX2"}, f"{cores} None"),
+        ({MKL_VARIABLE: ""}, f"{cores} {mkl_cpu_type() or ''}".strip()),
     ]
     for given, expected in cases:
         env = environment | given

@@ -12,7 +12,7 @@ from videotag.errors import ConfigError
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 MKL_VARIABLE = "MKL_DEBUG_CPU_TYPE"
 _CPUINFO = Path("/proc/cpuinfo")
-_OTHER_MKL_VARIABLES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")  # with which users choose instructions, too
+MKL_VARIABLES = (MKL_VARIABLE, "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")  # that choose its instructions
 #: MKL's number of a kind of CPU -> what its code needs, the fastest first.
 _MKL_CPU_TYPES = {
     "7": {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"},
@@ -32,8 +32,8 @@ def use_whole_cpu() -> None:
     cores = max(1, cores // int(sharers)) if sharers.isdecimal() and int(sharers) else cores
     os.environ.setdefault(THREADS_VARIABLE, str(cores))
     cpu_type = mkl_cpu_type()
-    if cpu_type is not None and not any(name in os.environ for name in _OTHER_MKL_VARIABLES):
-        os.environ.setdefault(MKL_VARIABLE, cpu_type)
+    if cpu_type is not None and not any(os.environ.get(name) for name in MKL_VARIABLES):
+        os.environ[MKL_VARIABLE] = cpu_type
 
 
 def is_launched() -> bool:

@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", default=3, type=int)
     parser.add_argument("--steps", default=4, type=int, help="of each way and round")
-    parser.add_argument("--batch_size", default=128, type=int, help="default: %(default)s, in 8 GB")
+    parser.add_argument("--batch_size", default=128, type=int, help="default: %(default)s, 8 GB")
     parser.add_argument("--videos", default=16384, type=int, help="of the data set (default: %(default)s)")
     parser.add_argument("--epochs", default=8, type=int, help="of the small network's loss curves")
     args = parser.parse_args(argv)
