@@ -28,7 +28,7 @@ READER_THREADS = 2  # reading .npy files is waiting for the disk; more threads g
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """Some videos as arrays.
+    """Some videos as arrays, or as tensors once they are varied on the device.
 
     Attributes:
         video_ids: the list's paths as written, N of them.

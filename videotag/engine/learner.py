@@ -17,8 +17,8 @@ import numpy as np
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from videotag.datasets.batches import Batch, slices
-from videotag.datasets.features import cut_rows
+from videotag.datasets.batches import Batch
+from videotag.datasets.features import FeatureBatch
 from videotag.engine.checkpoint import network_state
 from videotag.engine.evaluate import to_tensors
 from videotag.engine.feature_augment import augment, is_augmented
@@ -193,11 +193,8 @@ class Learner:
         if self._task == "single_label" and self._train.mixup_alpha:
             labels = F.one_hot(labels, self._num_classes)
         features, masks, labels = augment(features, masks, labels, train=self._train, rng=rng)
-        if count == 1:
-            yield (features, masks), labels
-            return
-        for rows in slices(len(batch.video_ids), count):
-            yield cut_rows(features, masks, rows), labels[rows]
+        for part in FeatureBatch(batch.video_ids, features, masks, labels).parts(count):
+            yield part.inputs, part.labels
 
     def _loss(self, inputs: Any, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss summed over videos: of the labels and, if there is one, of what the teacher says."""
