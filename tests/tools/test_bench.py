@@ -270,13 +270,28 @@ def test_a_child_that_another_thread_has_started_is_of_the_family():
 
 
 def test_what_goes_wrong_in_a_contestant_is_said():
-    with pytest.raises(BenchError, match=r"bench_metrics:None1: its process ended: AttributeError"):
-        Child("bench_metrics:None1")
+    with (
+        pytest.raises(BenchError, match=r"bench_metrics:None1: its process ended: AttributeError"),
+        Child("bench_metrics:None1"),
+    ):
+        pass
     with (
         Child("classic:Decode") as child,
         pytest.raises(BenchError, match=r"classic:Decode: .*(OpenCV|opencv)"),
     ):
         child.measure(path="none.mp4", num_frames=2)
+
+
+def test_no_contestant_stays_when_another_cannot_start(tmp_path):
+    before = set(process_family.family(os.getpid()))
+    specs = {"a": "bench_metrics:Metrics", "b": "bench_metrics:None1", "c": "bench_metrics:Metrics"}
+    arguments = {name: {"is_classic": False} for name in "ac"}
+    with (
+        pytest.raises(BenchError, match="None1: its process ended"),
+        Options(tmp_path).children(specs, arguments),
+    ):
+        pass
+    assert set(process_family.family(os.getpid())) == before
 
 
 def test_the_peak_of_memory_is_that_of_the_whole_family():
@@ -421,7 +436,7 @@ def test_training_is_shown_as_it_was_measured(monkeypatch, tmp_path):
 
     monkeypatch.setattr(Options, "child", lambda self, spec: nullcontext(Measured()))
     speed, padding, waits, step = bench_training.run(Options(tmp_path, quick=True, rounds=2)).lines
-    assert asked == [{"rounds": 2, "batch_size": 16, "steps": 2, "num_videos": 2048}]
+    assert [(its["rounds"], its["batch_size"], its["steps"]) for its in asked] == [(2, 16, 2)]
     assert speed.rounds == {bench_training.PADDED: [2.0, 3.0], bench_training.OURS: [3.0, 6.0]}
     assert speed.reference == bench_training.PADDED
     assert padding.rounds[bench_training.OURS] == [3.0]

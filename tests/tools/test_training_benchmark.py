@@ -36,6 +36,20 @@ def test_both_ways_are_measured_and_the_kernels_of_a_step(capsys):
     assert set(Path().iterdir()) == before, "the profiler leaves nothing in the working folder"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("--rounds=0", "--rounds=0: expected at least 1"),
+        ("--steps=0", "--steps=0: expected at least 1"),
+        ("--epochs=-1", "--epochs=-1: expected at least 1"),
+        ("--videos=3", "--videos=3: expected at least one batch, of 4"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_made(capsys, wrong, said):
+    assert training.main(["--batch_size=4", wrong]) == 2
+    assert capsys.readouterr().err == f"training: {said}\n"
+
+
 def test_padding_is_less_where_batches_are_cut():
     result = training.measure(2, steps=3, batch_size=4, num_videos=128)
     cut, padded = (result[way] for way in training.WAYS)
@@ -70,11 +84,11 @@ def test_each_way_computes_the_steps_that_are_counted(monkeypatch):
 
     real = training._loss
     monkeypatch.setattr(training, "_loss", loss)
-    monkeypatch.setattr(training, "_WARM_STEPS", {"cut": 1, "padded": 1})
-    training.measure(1, steps=1, batch_size=4, num_videos=128, ways=["padded"])
+    size = {"batch_size": 4, "num_videos": 128, "warm_steps": {"cut": 1, "padded": 1}}
+    training.measure(1, steps=1, ways=["padded"], **size)
     assert seen == [[300]] * 3
     seen.clear()
-    training.measure(1, steps=2, batch_size=4, num_videos=128, ways=["cut"])
+    training.measure(1, steps=2, ways=["cut"], **size)
     assert seen[0] == [300], "the memory of the longest batch is taken first"
     assert all(steps < 300 for (steps,) in seen[1:])
 

@@ -31,7 +31,9 @@ class BenchError(VideotagError):
 
 
 class Child:
-    """A contestant in a process of its own; a context manager that ends it.
+    """A contestant in a process of its own; a context manager that waits until it is ready, and ends it.
+
+    The process starts when the object is made, so that several make themselves ready side by side.
 
     Args:
         spec: "module:Class" of a file beside this one. The class is called with `arguments`; its objects have
@@ -42,10 +44,10 @@ class Child:
 
     Attributes:
         facts: what the contestant said when it was ready.
-        start_sec: from the process's start until it was ready.
+        start_sec: from the process's start until it was ready, if nothing else was waited for.
 
     Raises:
-        BenchError: the child failed; its last words.
+        BenchError: on entering or measuring, the child failed; its last words.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Child:
         **arguments: Any,
     ) -> None:
         self.spec = spec
-        started = time.perf_counter()
+        self.facts: dict[str, Any] = {}
+        self.start_sec = 0.0
+        self._started = time.perf_counter()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         packages = os.pathsep.join(
             [str(Path(videotag.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
@@ -70,14 +74,14 @@ class Child:
             env={**os.environ, "PYTHONPATH": packages, **(environment or {})},
         )
         self.pid = self._process.pid
+
+    def __enter__(self) -> Child:
         try:
-            self.facts: dict[str, Any] = self._answer()
+            self.facts = self._answer()
         except BaseException:
             self.close()
             raise
-        self.start_sec = time.perf_counter() - started
-
-    def __enter__(self) -> Child:
+        self.start_sec = time.perf_counter() - self._started
         return self
 
     def __exit__(self, *_: object) -> None:

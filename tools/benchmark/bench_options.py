@@ -61,14 +61,17 @@ class Options:
     def children(
         self, specs: Mapping[str, str], arguments: Mapping[str, Mapping[str, Any]] | None = None
     ) -> Iterator[dict[str, Child]]:
-        """Contestants by name in processes of their own, as long as the block lasts; `CLASSIC` is plain."""
+        """Contestants by name in processes of their own, as long as the block lasts; `CLASSIC` is plain.
+
+        They make themselves ready side by side.
+        """
         with contextlib.ExitStack() as stack:
-            yield {
-                name: stack.enter_context(
-                    self.child(spec, is_plain=name == CLASSIC, **(arguments or {}).get(name, {}))
-                )
-                for name, spec in specs.items()
-            }
+            children = {}
+            for name, spec in specs.items():
+                child = self.child(spec, is_plain=name == CLASSIC, **(arguments or {}).get(name, {}))
+                stack.callback(child.close)
+                children[name] = child
+            yield {name: stack.enter_context(child) for name, child in children.items()}
 
     def child(self, spec: str, *, is_plain: bool = False, **arguments: Any) -> Child:
         """A contestant with as many threads as there are cores, and the benchmark's own cache; see Child."""
@@ -95,8 +98,7 @@ def measures_of(children: Mapping[str, Child], key: str, **arguments: Any) -> di
 def clips_of(options: Options) -> list[tuple[str, str]]:
     """What is decoded: words and path of generated clips, and of the user's own videos."""
     folder = options.work_dir / "clips"
-    kinds = [*bench_clips.SMALL[:1], *bench_clips.LARGE[:1]] if options.quick else [*bench_clips.SMALL]
-    kinds += [] if options.quick else [*bench_clips.LARGE]
+    kinds = bench_clips.SMALL[:1] if options.quick else bench_clips.SMALL + bench_clips.LARGE
     found = [(kind.text, str(bench_clips.clip(kind, folder))) for kind in kinds]
     for number, path in enumerate(own_videos(options), start=1):
         info = probe(path)

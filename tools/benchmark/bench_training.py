@@ -12,7 +12,8 @@ from videotag.cores import mkl_cpu_type
 PLAIN, PADDED, OURS = "padded to 300, MKL as it comes", "padded to 300", "videotag"
 LEAST_RATIO = 1.4
 _BATCH_SIZE, _STEPS, _VIDEOS = 128, 4, 16384
-_QUICK_BATCH_SIZE, _QUICK_STEPS, _QUICK_VIDEOS = 16, 2, 2048
+_QUICK_BATCH_SIZE, _QUICK_STEPS, _QUICK_VIDEOS, _QUICK_FILES = 16, 2, 2048, 128
+_QUICK_WARM_STEPS = {"cut": 2, "padded": 1}
 _PLAIN_STEPS = 2  # each takes half a minute
 _SHOWN_KERNELS = 6
 
@@ -20,9 +21,10 @@ _SHOWN_KERNELS = 6
 def run(options: Options) -> Part:
     """Videos per second of every way, how long a step waits for its batch, and where a step's time goes."""
     part = Part("Stage two, training: AttentionLSTM at full size, videos of 100 to 300 steps")
-    size = {"batch_size": _BATCH_SIZE, "steps": _STEPS, "num_videos": _VIDEOS}
+    size: dict[str, Any] = {"batch_size": _BATCH_SIZE, "steps": _STEPS, "num_videos": _VIDEOS}
     if options.quick:
         size = {"batch_size": _QUICK_BATCH_SIZE, "steps": _QUICK_STEPS, "num_videos": _QUICK_VIDEOS}
+        size |= {"num_files": _QUICK_FILES, "warm_steps": _QUICK_WARM_STEPS}
     with options.child("bench_training:Training") as child:
         found = child.measure(rounds=options.num_rounds(cheap=False), **size)
     rates = {PADDED: found["padded"]["rates"], OURS: found["cut"]["rates"]}

@@ -24,21 +24,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from videotag.quiet_paddle import paddle
 
 import numpy as np
+from run_tool import run_tool
 
 from videotag.config import Config, load_config
 from videotag.datasets.features import FeatureBatch, FeatureFiles
 from videotag.datasets.order import shuffled_groups
 from videotag.engine.data import open_dataset, training_batches
 from videotag.engine.learner import Learner
-from videotag.errors import VideotagError
+from videotag.errors import EXIT_OK, ConfigError, VideotagError
 from videotag.formats.filelist import ListEntry
 from videotag.kept_memory import keep_freed_memory
 from videotag.models import load_models
@@ -47,7 +49,8 @@ LEAST_STEPS, MOST_STEPS = 100, 300
 WAYS = ("cut", "padded")
 SEED = 1
 #: Until all memory is there that later steps use again: sooner where all batches have one size.
-_WARM_STEPS = {"cut": 12, "padded": 4}
+WARM_STEPS: Mapping[str, int] = {"cut": 12, "padded": 4}
+NUM_FILES = 512  # 840 MB at full size
 _KERNEL = " kernel launch"  # behind a kernel's name in Paddle's profile
 SMALL = {"dim": 64, "num_classes": 20, "embedding_size": 32, "lstm_size": 16, "fc_sizes": (32, 32)}
 
@@ -55,20 +58,31 @@ SMALL = {"dim": 64, "num_classes": 20, "embedding_size": 32, "lstm_size": 16, "f
 def main(argv: list[str] | None = None) -> int:
     """Prints the tables."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--rounds", default=3, type=int)
     parser.add_argument("--steps", default=4, type=int, help="of each way and round")
     parser.add_argument("--batch_size", default=128, type=int, help="default: %(default)s, 8 GB")
     parser.add_argument("--videos", default=16384, type=int, help="of the data set (default: %(default)s)")
     parser.add_argument("--epochs", default=8, type=int, help="of the small network's loss curves")
-    args = parser.parse_args(argv)
+    return run_tool(parser, _work, argv)
+
+
+def _work(args: argparse.Namespace) -> int:
+    for name, number in vars(args).items():
+        if number < 1:
+            raise ConfigError(f"--{name}={number}: expected at least 1")
+    if args.videos < args.batch_size:
+        raise ConfigError(f"--videos={args.videos}: expected at least one batch, of {args.batch_size}")
     keep_freed_memory()  # as `videotag train` does
     print(table(measure(args.rounds, steps=args.steps, batch_size=args.batch_size, num_videos=args.videos)))
     print("\n| epoch | loss, cut | loss, padded |\n|---|---|---|")
     for epoch, (cut, padded) in enumerate(zip(*loss_curves(args.epochs).values(), strict=True)):
         print(f"| {epoch} | {cut:.4f} | {padded:.4f} |")
-    return 0
+    return EXIT_OK
 
 
 @dataclass
@@ -99,15 +113,16 @@ class Trial:
         way: of WAYS.
         config: of the network.
         data: what it learns, as often as need be.
+        warm_steps: learned first.
     """
 
-    def __init__(self, way: str, config: Config, data: FeatureFiles) -> None:
+    def __init__(self, way: str, config: Config, data: FeatureFiles, *, warm_steps: int) -> None:
         self._way, self._config, self._data = way, config, data
         self._learner = _learner(config)
         epochs = (_batches(way, config, data, epoch=epoch) for epoch in itertools.count())
         self._batches = itertools.chain.from_iterable(epochs)
         self._seen = Seen()
-        _warm_up(self._learner, way, self._batches)
+        _warm_up(self._learner, way, self._batches, warm_steps)
 
     def learn(self, steps: int) -> None:
         """Some steps, a round."""
@@ -135,7 +150,9 @@ def measure(
     steps: int = 4,
     batch_size: int = 16,
     num_videos: int = 2048,
+    num_files: int = NUM_FILES,
     ways: Sequence[str] = WAYS,
+    warm_steps: Mapping[str, int] = WARM_STEPS,
     **sizes: Any,
 ) -> dict[str, Any]:
     """Each way in turn, and the profile of one step.
@@ -146,9 +163,11 @@ def measure(
     Args:
         rounds: in each, one way learns after the other.
         steps: of each way and round.
-        ways: to measure, of WAYS.
         batch_size: N.
         num_videos: of the data set, which decides how alike the lengths of a batch are.
+        num_files: that are written; if they are fewer than the videos, each serves for several.
+        ways: to measure, of WAYS.
+        warm_steps: that each way learns first.
         sizes: see `_config`; those of configs/attention_lstm.yaml if not given.
 
     Returns:
@@ -157,8 +176,8 @@ def measure(
         and over all.
     """
     with tempfile.TemporaryDirectory() as folder:
-        config, data = _data_set(Path(folder), num_videos, batch_size, sizes)
-        trials = {way: Trial(way, config, data) for way in ways}
+        config, data = _data_set(Path(folder), num_videos, batch_size, sizes, num_files)
+        trials = {way: Trial(way, config, data, warm_steps=warm_steps[way]) for way in ways}
         for _ in range(rounds):
             for trial in trials.values():
                 trial.learn(steps)
@@ -239,17 +258,17 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _data_set(
-    folder: Path, num_videos: int, batch_size: int, sizes: dict[str, Any]
+    folder: Path, num_videos: int, batch_size: int, sizes: dict[str, Any], num_files: int = NUM_FILES
 ) -> tuple[Config, FeatureFiles]:
     """Features of 100 to 300 steps in .npy files, float32, and the config of a network that learns them.
 
-    Tag c of a video is a spike in feature c. Of a large data set a file serves for several videos.
+    Tag c of a video is a spike in feature c.
     """
     config = _config(batch_size, **sizes)
     (dim,), num_classes = config.model.dims.values(), config.model.num_classes
     rng = np.random.default_rng(SEED)
     entries = []
-    for number in range(min(num_videos, 512)):
+    for number in range(min(num_videos, num_files)):
         label_ids = np.sort(rng.choice(min(dim, num_classes), size=3, replace=False))
         features = rng.standard_normal((rng.integers(LEAST_STEPS, MOST_STEPS + 1), dim), np.float32)
         features[rng.integers(len(features), size=(20, 1)), label_ids] += 3.0
@@ -297,9 +316,9 @@ def _batches(way: str, config: Config, data: FeatureFiles, *, epoch: int) -> Ite
     yield from data.batches(groups, on_error=_fail)  # type: ignore[misc]
 
 
-def _warm_up(learner: Learner, way: str, batches: Iterator[FeatureBatch]) -> None:
+def _warm_up(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: int) -> None:
     """The first steps: they make the optimizer's state, and take the memory that later ones use again."""
-    for number, batch in enumerate(itertools.islice(batches, _WARM_STEPS[way])):
+    for number, batch in enumerate(itertools.islice(batches, steps)):
         longest = number == 0 or way == "padded"  # the memory of an epoch is that of its longest batch
         _loss(learner, _padded(batch) if longest else batch, step=0)
 
