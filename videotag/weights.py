@@ -281,6 +281,14 @@ def find_weights(weights: str | Path) -> FoundWeights:
     try:
         return FoundWeights(resolve_weights(weights))
     except WeightsError as error:
+        if Path(name).is_dir() and any(Path(name).glob("network.*")):
+            raise WeightsError(
+                f"{name}: an export without its {EXPORT_FILE}; copy the whole folder, or export again"
+            ) from error
         if Path(name).exists():
             raise
+        if "," in name:
+            raise WeightsError(
+                f"{name}: no weights, and several are not taken here; of taggers `videotag export` makes one"
+            ) from error
         raise WeightsError(f"{error}, or one of the named weights: {', '.join(entries)}") from error

@@ -167,3 +167,10 @@ def test_wrong_answers_of_the_backends_are_noticed(work_dir, monkeypatch):
     monkeypatch.setattr(video, "FrameReader", lambda path, count: [black] * count)
     with pytest.raises(ArithmeticError, match="decoded frames of brightness"):
         doctor.probe_video()
+
+
+@pytest.mark.parametrize(("told", "best", "hint"), [("5", "7", True), ("7", "7", False), ("5", None, False)])
+def test_a_slower_choice_of_mkls_instructions_is_pointed_out(monkeypatch, told, best, hint):
+    monkeypatch.setenv("MKL_DEBUG_CPU_TYPE", told)
+    monkeypatch.setattr(doctor, "mkl_cpu_type", lambda: best)
+    assert ("on this CPU 7 is the fastest" in doctor._cores()) == hint

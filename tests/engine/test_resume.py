@@ -164,6 +164,19 @@ def test_a_resumed_run_may_not_change_what_decides_the_weights(tagger_dir):
         train(tagger_dir / "ck", resume=True)
 
 
+def test_a_resumed_run_has_the_class_names_it_began_with_wherever_their_file_stands(tagger_dir):
+    names = ["a", "b", "c", "d"]
+    train(tagger_dir / "ck", overrides=[("MODEL.label_file", "a.txt"), ("TRAIN.epoch", 1)], labels=names)
+    train(tagger_dir / "ck", overrides=[("MODEL.label_file", "b.txt")], labels=names, resume=True)
+    with pytest.raises(
+        ConfigError, match=r"MODEL.label_file: other class names; .* has those of .*labels.txt"
+    ):
+        train(tagger_dir / "ck", labels=names[::-1], resume=True)
+    train(tagger_dir / "unnamed", overrides=[("TRAIN.epoch", 1)])
+    with pytest.raises(ConfigError, match=r"MODEL.label_file: other class names; the run to resume has none"):
+        train(tagger_dir / "unnamed", labels=names, resume=True)
+
+
 def test_a_resumed_run_may_change_what_does_not_decide_the_weights(tagger_dir, caplog):
     train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 2)])
     changed = [("VALID.filelist", "features/test.list"), ("MODEL.topk", 2), ("TRAIN.keep", 9)]

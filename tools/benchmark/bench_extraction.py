@@ -43,7 +43,7 @@ def run(options: Options) -> Part:
     shared: dict[str, Any] = {"weights": str(make_weights(options)), "num_frames": num_frames}
     cache = options.cache_dir
     shutil.rmtree(cache, ignore_errors=True)
-    first = str(bench_clips.clip(bench_clips.SMALL[0], options.work_dir / "clips"))
+    first = options.clip(bench_clips.SMALL[0])
     specs = {F32: "bench_extraction:Extract", DECODE: "bench_extraction:DecodeAlone"}
     specs[NETWORK] = "bench_extraction:NetworkAlone"
     auto: dict[str, Any] = {**shared, "precision": "auto", "first": first}
@@ -87,10 +87,9 @@ def run(options: Options) -> Part:
 
 def video_sets(options: Options) -> list[tuple[str, list[str]]]:
     """Words and clips of each run."""
-    folder = options.work_dir / "clips"
     found = []
     for kind in bench_clips.SMALL[:1] if options.quick else (bench_clips.SMALL[-1], bench_clips.LARGE[-1]):
-        found.append((kind.text, [str(bench_clips.clip(kind, folder))]))
+        found.append((kind.text, [options.clip(kind)]))
     own = own_videos(options)
     return [*found, (f"own videos ({len(own)})", list(map(str, own)))] if own else found
 
@@ -163,9 +162,9 @@ def copies(paths: Sequence[str], count: int, folder: Path) -> list[str]:
 
 def _long_lines(child: Child, options: Options) -> list[Line]:
     """An hour of film."""
-    path = options.work_dir / "clips" / f"hour-{bench_clips.SMALL[-1].file_name}"
+    path = options.clips_dir / f"hour-{bench_clips.SMALL[-1].file_name}"
     if not path.exists():
-        source = bench_clips.clip(bench_clips.SMALL[-1], options.work_dir / "clips")
+        source = Path(options.clip(bench_clips.SMALL[-1]))
         bench_clips.write_looped(path, source, seconds=_HOUR_SEC)
     seconds: list[float] = []
     peak = peak_family_mb(

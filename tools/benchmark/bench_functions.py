@@ -39,7 +39,7 @@ def run(options: Options) -> Part:
         part.notes.append(f"{REMEDY}.")
         return part
     num_frames = QUICK_FRAMES if options.quick else NUM_FRAMES
-    first = str(bench_clips.clip(bench_clips.SMALL[0], options.work_dir / "clips"))
+    first = options.clip(bench_clips.SMALL[0])
     shared: dict[str, Any] = {"weights": str(make_weights(options)), "num_frames": num_frames, "first": first}
     with (
         tempfile.TemporaryDirectory(dir=options.work_dir) as folder,

@@ -51,6 +51,17 @@ class Options:
         """Where the contestants keep compiled networks; a name that is nobody else's, as it gets emptied."""
         return self.work_dir / "bench-cache"
 
+    @property
+    def clips_dir(self) -> Path:
+        """Where generated clips are."""
+        return self.work_dir / "clips"
+
+    def clip(self, kind: bench_clips.ClipKind) -> str:
+        """The path of the clip of a kind, made if it is not there."""
+        if not (self.clips_dir / kind.file_name).exists():
+            self.say(f"making a clip, {kind.text}")
+        return str(bench_clips.clip(kind, self.clips_dir))
+
     def num_rounds(self, *, cheap: bool) -> int:
         """Rounds of a part whose measurements are cheap, or dear."""
         if self.quick:
@@ -97,9 +108,8 @@ def measures_of(children: Mapping[str, Child], key: str, **arguments: Any) -> di
 
 def clips_of(options: Options) -> list[tuple[str, str]]:
     """What is decoded: words and path of generated clips, and of the user's own videos."""
-    folder = options.work_dir / "clips"
     kinds = bench_clips.SMALL[:1] if options.quick else bench_clips.SMALL + bench_clips.LARGE
-    found = [(kind.text, str(bench_clips.clip(kind, folder))) for kind in kinds]
+    found = [(kind.text, options.clip(kind)) for kind in kinds]
     for number, path in enumerate(own_videos(options), start=1):
         info = probe(path)
         text = f"own video {number}, {info.width_px}x{info.height_px}, {info.duration_sec:.0f} s"

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import videotag
 from videotag.cli.arguments import show
-from videotag.cores import MKL_VARIABLES, THREADS_VARIABLE
+from videotag.cores import MKL_VARIABLE, MKL_VARIABLES, THREADS_VARIABLE, mkl_cpu_type
 from videotag.errors import EXIT_FAILURES, EXIT_OK, OutputError
 
 if TYPE_CHECKING:
@@ -317,6 +317,9 @@ def _cores() -> str:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     names = [name for name in (THREADS_VARIABLE, *MKL_VARIABLES) if os.environ.get(name)]
     told = ", ".join(f"{name} is {os.environ[name]}" for name in names)
+    best = mkl_cpu_type()
+    if best is not None and os.environ.get(MKL_VARIABLE, best) != best:
+        told += f", on this CPU {best} is the fastest"
     return f"{usable} usable of {os.cpu_count()}; {told}"
 
 

@@ -60,7 +60,7 @@ from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weight
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
 #: Keys that a resumed run may change, as they do not decide the weights.
 _FREE_KEYS = {
-    "MODEL": {"dataset", "topk"},
+    "MODEL": {"dataset", "topk", "label_file"},  # the names are compared, not where they stand
     "TRAIN": {
         *("epoch", "use_gpu", "num_gpus", "num_samples", "keep", "early_stop", "filelist", "pretrain"),
         *("extend_labels", "old_label_file", "num_reader_threads", "buf_size", "stall_limit_sec"),
@@ -108,7 +108,7 @@ def train_model(
         valid_entries: what chooses the best epoch; may be empty.
         save_dir: for checkpoints, config.yaml, labels.txt and train_log.jsonl; an earlier run there is moved
             into a folder earlier-N in it.
-        labels: class names, copied beside the weights.
+        labels: class names, copied beside the weights; those of the run to resume if not given.
         resume: goes on from the newest whole checkpoint in save_dir; starts anew if there is none.
         valid_interval: epochs between validations; the last epoch is always validated; 0 for never.
         log_interval: steps between log lines.
@@ -233,7 +233,7 @@ def _begin(
     """Where a run stands at its begin, and its network: resumed, pretrained or new."""
     train, name = config.train, config.entry.name
     if found:
-        _check_same_run(save_dir, config, lists["videos"] == found.progress.videos)
+        _check_same_run(save_dir, config, labels, lists["videos"] == found.progress.videos)
         progress = found.progress
         if progress.valid != lists["valid"]:
             logger.warning("VALID is not the list that the run began with: the best epoch is chosen anew")
@@ -289,7 +289,7 @@ def _old_labels(weights: FoundWeights, train: TrainSection) -> list[str]:
     return read_labels(beside)
 
 
-def _check_same_run(save_dir: Path, config: Config, same_videos: bool) -> None:
+def _check_same_run(save_dir: Path, config: Config, labels: list[str] | None, same_videos: bool) -> None:
     """What a resumed run may not change: the model, how it is trained, and on what."""
     old = load_config(save_dir / CONFIG_FILE)
     problems = []
@@ -301,6 +301,11 @@ def _check_same_run(save_dir: Path, config: Config, same_videos: bool) -> None:
             before = old_values.get(key)
             if value != before and key not in _FREE_KEYS[section]:
                 problems.append(f"{section}.{key}: {value!r}, but the run to resume has {before!r}")
+    beside = save_dir / LABELS_FILE
+    before = read_labels(beside) if beside.is_file() else None
+    if labels is not None and labels != before:
+        names = f"those of {beside}" if before else "none"
+        problems.append(f"MODEL.label_file: other class names; the run to resume has {names}")
     if problems:
         problems[-1] += f"; take {save_dir / CONFIG_FILE} as --config, or train anew without --resume"
         raise one_error(ConfigError, problems)
