@@ -47,7 +47,7 @@ TINY = {
 #: Variants with a layer of NOT_TRACEABLE, and the backends without a form for them; in docs/export.md too.
 CANNOT = {("AttentionLSTM", "videotag"): ("paddle",), ("AttentionLSTM", "fluid_yt8m"): ("paddle",)}
 RUNTIME = {"backend": "paddle", "precision": "f32"}
-#: Deeper ones of the same blocks take long to convert: one backend is enough.
+#: They take long to convert.
 SLOW = {"resnet34", "resnet50", "resnet101"}
 needs_bf16 = pytest.mark.skipif(backends.bf16_instructions() is None, reason="the CPU has no bf16")
 
@@ -136,7 +136,7 @@ def test_a_tsn_of_every_backbone_is_exported_to_every_backend_and_gives_the_same
     expected = FeatureExtractor(member.config, member.weights.path, with_classifier=True)
     frames = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), dtype=np.uint8)
     inputs = parity.frame_samples(32)
-    for backend in ("onnx",) if name in SLOW else BACKENDS:
+    for backend in BACKENDS:
         done = export_extractor(member, tmp_path / backend, backend=backend)
         found = find_weights(done.folder)
         config = export_config(found.path)

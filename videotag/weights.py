@@ -31,6 +31,7 @@ CONFIG_FILE = "config.yaml"
 LABELS_FILE = "labels.txt"
 EXPORT_FILE = "export.json"  # of a folder that `videotag export` wrote, in place of weights
 MODELS_FILE = "weights/models.yaml"
+_EXPORTED = (".onnx", ".xml", ".pdiparams")  # networks, which only an export.json makes an export
 _SUFFIXES = (".pdparams", ".pth", ".safetensors", ".tar")
 
 logger = logging.getLogger(__name__)
@@ -281,7 +282,7 @@ def find_weights(weights: str | Path) -> FoundWeights:
     try:
         return FoundWeights(resolve_weights(weights))
     except WeightsError as error:
-        if Path(name).is_dir() and any(Path(name).glob("network.*")):
+        if Path(name).is_dir() and any(file.suffix in _EXPORTED for file in Path(name).glob("network.*")):
             raise WeightsError(
                 f"{name}: an export without its {EXPORT_FILE}; copy the whole folder, or export again"
             ) from error

@@ -10,6 +10,7 @@ import pytest
 
 from videotag.cli import doctor
 from videotag.cli.main import main
+from videotag.cores import MKL_VARIABLES
 
 REQUIRED = {"Python", "videotag", "paddlepaddle", "numpy", "av", "CPU cores", "GPUs", "Paddle Inference",
             "video files", "weights efficientnet_lite0_imagenet", "cache folder"}  # fmt: skip
@@ -169,8 +170,19 @@ def test_wrong_answers_of_the_backends_are_noticed(work_dir, monkeypatch):
         doctor.probe_video()
 
 
-@pytest.mark.parametrize(("told", "best", "hint"), [("5", "7", True), ("7", "7", False), ("5", None, False)])
-def test_a_slower_choice_of_mkls_instructions_is_pointed_out(monkeypatch, told, best, hint):
-    monkeypatch.setenv("MKL_DEBUG_CPU_TYPE", told)
+@pytest.mark.parametrize(
+    ("told", "mode", "best", "hint"),
+    [
+        ("5", "", "7", True),
+        ("7", "", "7", False),
+        ("", "COMPATIBLE", "7", True),
+        ("7", "COMPATIBLE", "7", True),
+        ("5", "", None, False),
+    ],
+)
+def test_a_slower_choice_of_mkls_instructions_is_pointed_out(monkeypatch, told, mode, best, hint):
+    for name, value in zip(MKL_VARIABLES, (told, mode, ""), strict=True):
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(doctor, "mkl_cpu_type", lambda: best)
-    assert ("on this CPU 7 is the fastest" in doctor._cores()) == hint
+    said = doctor._cores()
+    assert said.endswith("; MKL is the fastest here by MKL_DEBUG_CPU_TYPE=7 alone") == hint

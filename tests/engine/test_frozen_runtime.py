@@ -106,6 +106,28 @@ def test_features_without_a_precision_in_their_stamp_count_as_f32(extract, noise
         extract("a.mp4", precision="bf16")
 
 
+@needs_bf16
+def test_features_of_another_list_decide_too(extract, noise_video):
+    extract(noise_video("a.mp4"), precision="f32")
+    (Path("out") / RUNTIME_FILE).unlink()
+    with pytest.raises(ConfigError, match="out: its features are in f32"):
+        extract(noise_video("b.mp4", seed=1), precision="bf16")
+    extract("b.mp4", precision="auto")
+    assert frozen()["precision"] == "f32", "later runs need not look for it"
+
+
+def test_a_folder_in_it_with_a_choice_of_its_own_does_not_count(extract, noise_video):
+    extract(noise_video("a.mp4"), precision="f32", save_dir="out/inner")
+    stamp = read_stamp("out/inner/a.npy")
+    write_features("out/inner/a.npy", read_features("out/inner/a.npy"), stamp={**stamp, "precision": "f8"})
+    extract("a.mp4", precision="f32")
+    (Path("out") / RUNTIME_FILE).unlink()
+    write_features("out/b.npy", read_features("out/a.npy"), stamp={**stamp, "precision": "f8"})
+    Path("out/a.npy").unlink()
+    with pytest.raises(ConfigError, match=r"out/b\.npy: made in 'f8', which is none of .*; choose another"):
+        extract("a.mp4", precision="auto")
+
+
 def test_a_folder_in_bf16_on_a_cpu_without_it_is_an_error(extract, noise_video, monkeypatch):
     Path("out").mkdir()
     Path(f"out/{RUNTIME_FILE}").write_text('{"backend": "paddle", "precision": "bf16"}', encoding="utf-8")

@@ -169,11 +169,13 @@ def test_a_resumed_run_has_the_class_names_it_began_with_wherever_their_file_sta
     train(tagger_dir / "ck", overrides=[("MODEL.label_file", "a.txt"), ("TRAIN.epoch", 1)], labels=names)
     train(tagger_dir / "ck", overrides=[("MODEL.label_file", "b.txt")], labels=names, resume=True)
     with pytest.raises(
-        ConfigError, match=r"MODEL.label_file: other class names; .* has those of .*labels.txt"
+        ConfigError, match=r"MODEL.label_file: other class names, .* has those of .*labels.txt; give that"
     ):
         train(tagger_dir / "ck", labels=names[::-1], resume=True)
     train(tagger_dir / "unnamed", overrides=[("TRAIN.epoch", 1)])
-    with pytest.raises(ConfigError, match=r"MODEL.label_file: other class names; the run to resume has none"):
+    with pytest.raises(
+        ConfigError, match="other class names, the run to resume has none; give none, or train anew"
+    ):
         train(tagger_dir / "unnamed", labels=names, resume=True)
 
 

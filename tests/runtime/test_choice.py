@@ -10,7 +10,7 @@ import pytest
 from videotag.errors import DeviceError
 from videotag.models import paddle
 from videotag.runtime import backends, choice
-from videotag.runtime.agreement import FEATURES
+from videotag.runtime.agreement import FEATURES, MAX_PROBABILITY_ERROR, tags_standard
 from videotag.runtime.choice import ChosenNetwork, Wish, spread_rows
 from videotag.runtime.onnx_export import ExportError
 from videotag.runtime.trained import Input, TrainedNetwork
@@ -22,8 +22,8 @@ X = {"x": np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)}
 def machine(monkeypatch, tmp_path):
     """machine({"openvino": 0.0, ...}): error of each backend in f32; of "openvino bf16" in bf16.
 
-    An error of None cannot be exported. The backends are stood in for: what they say is the layers' output
-    times 1 + error.
+    An error of None cannot be exported, an exception is raised while it runs. The backends are stood in for:
+    what they say is the layers' output times 1 + error.
     """
     monkeypatch.setenv("VIDEOTAG_CACHE", str(tmp_path))
 
@@ -37,6 +37,8 @@ def machine(monkeypatch, tmp_path):
                 raise ExportError("no such layer there")
 
             def run(inputs):
+                if isinstance(error, Exception):
+                    raise error
                 y = trained.run_layers(inputs)["y"]
                 noise = np.resize([1.0, -1.0], y.shape)
                 return {"y": y + error * np.abs(y).max() * noise.astype(np.float32)}
@@ -89,6 +91,40 @@ def test_auto_leaves_out_a_backend_that_answers_otherwise_and_says_so(machine, c
     chosen, line = settled(caplog)
     assert chosen == ("paddle", "f32")
     assert "not in openvino: error 2e-02; not in onnx: no such layer there" in line
+
+
+def test_auto_leaves_out_a_backend_that_fails_while_it_runs_whatever_it_raises(machine, caplog):
+    machine({"openvino": OSError("(External) no\nkernel"), "onnx": MemoryError(), "paddle": 0.0}, bf16=None)
+    chosen, line = settled(caplog)
+    assert chosen == ("paddle", "f32")
+    assert "not in openvino: OSError: (External) no kernel; not in onnx: MemoryError;" in line
+    machine(ALL | {"openvino bf16": ValueError("no kernel"), "paddle bf16": 0.0})
+    assert settled(caplog)[0] == ("paddle", "bf16")
+    assert "not in bf16 in openvino: ValueError: no kernel" in caplog.text
+    assert settled(caplog, precision="bf16")[0] == ("paddle", "bf16")
+
+
+def test_the_preferred_backend_goes_first_but_not_if_it_answers_otherwise(machine, caplog):
+    machine(ALL, bf16=None)
+    chosen, line = settled(caplog, precision="f32", preferred="paddle")
+    assert chosen == ("paddle", "f32")
+    assert line == "Net runs in paddle 1.0, f32: as before (error 0e+00)"
+    assert settled(caplog, precision="f32", preferred="onnx", backend="paddle")[0] == ("paddle", "f32")
+    assert settled(caplog, precision="f32", preferred="gone")[0] == ("openvino", "f32")
+
+
+def test_a_preferred_backend_that_answers_otherwise_is_passed_over(machine, caplog):
+    machine(ALL | {"onnx": 0.5}, bf16=None)
+    chosen, line = settled(caplog, precision="f32", preferred="onnx")
+    assert chosen == ("openvino", "f32")
+    assert "not in onnx: error" in line
+
+
+def test_layers_that_ran_one_by_one_are_no_backend_to_prefer(machine, caplog):
+    machine({"openvino": 0.5, "paddle": 0.5}, bf16=None)
+    chosen, line = settled(caplog, precision="f32", preferred="paddle")
+    assert chosen == ("paddle", "f32")
+    assert "layer by layer; not in paddle: error" in line
 
 
 def test_where_every_backend_is_wrong_the_layers_run_one_by_one(machine, caplog):
@@ -154,6 +190,9 @@ def test_a_named_backend_that_cannot_run_the_network_is_an_error(machine):
     for wish in ({"precision": "f32"}, {"precision": "bf16"}):
         with pytest.raises(ExportError, match=message):
             network(backend="openvino", **wish)(X)
+    machine({"onnx": RuntimeError("no kernel"), "paddle": 0.0})
+    with pytest.raises(ExportError, match=r"^Net: not in onnx: RuntimeError: no kernel; give --back"):
+        network(backend="onnx", precision="f32")(X)
     machine({"paddle": 0.0, "paddle bf16": None}, bf16="amx_bf16")
     for backend, message in (
         ("paddle", r"^Net: not in paddle: no such layer there; give --precision=f32$"),
@@ -177,6 +216,7 @@ def test_on_a_gpu_paddle_runs_in_f32_unless_asked(machine, caplog):
     assert settled(caplog, device="gpu", precision="f16")[0] == ("paddle", "f16")
     assert {backend for backend, _ in compiled} == {"paddle"}
     assert "layer by layer" not in caplog.text
+    assert tags_standard("multi_label").max_gpu_error == MAX_PROBABILITY_ERROR < FEATURES.max_gpu_error
 
 
 def test_the_error_is_measured_once_for_a_network(machine, caplog, monkeypatch):

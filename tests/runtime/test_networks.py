@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,9 +132,9 @@ def test_every_backbone_gives_the_same_features_in_every_backend(name):
         assert relative_error({FEATURES: expected[FEATURES][:1]}, compiled(one)) < 1e-5, backend
 
 
-@pytest.mark.parametrize(("precision", "wanted"), [("f32", "Float32"), ("bf16", "Bfloat16"), ("f16", "Half")])
-def test_on_a_gpu_inputs_are_copied_to_it_and_shared(monkeypatch, precision, wanted):
-    """Without a GPU: Paddle's CPU build runs the same calls in the CPU's memory."""
+@pytest.fixture
+def gpu(monkeypatch):
+    """What is copied to the GPU, and what is asked of it; Paddle's CPU build runs the same calls."""
     copied, asked = [], []
 
     def to_gpu(array):
@@ -147,14 +148,41 @@ def test_on_a_gpu_inputs_are_copied_to_it_and_shared(monkeypatch, precision, wan
     monkeypatch.setattr(backends, "gpu_capability", lambda: (8, 0))
     monkeypatch.setattr(paddle_inference, "_on_gpu", to_gpu)
     monkeypatch.setattr(paddle.inference, "Config", Config)
+    monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:3")
+    return copied, asked
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("f32", "Float32"), ("bf16", "Bfloat16"), ("f16", "Half")])
+def test_on_a_gpu_inputs_are_copied_to_it_and_shared(gpu, precision, wanted):
+    copied, asked = gpu
     network = trained(make_tagger("AttentionLSTM"), "AttentionLSTM")
     compiled = compile_network(network, backend="paddle", precision=precision, device="gpu")
     for lengths in ([5, 3, 1], [2]):
         arrays = batch(lengths)
         np.testing.assert_allclose(compiled(arrays)[LOGITS], network.run_layers(arrays)[LOGITS], atol=1e-5)
-    assert asked == [(0, wanted)]
+    assert asked == [(3, wanted)], "the GPU that its tensors are on"
     expected = [("float32", (3, 5, 6)), ("float32", (3, 5, 3)), ("bool", (3, 5)), ("bool", (3, 5))]
     assert copied[:4] == expected
+
+
+def test_frames_go_to_a_gpu_as_bytes(gpu):
+    copied, _ = gpu
+    entry = get_model("resnet18")
+    model = entry.cls(entry.config())
+    model.eval()
+    options = {"mean": [0.5] * 3, "std": [0.2] * 3, "size_px": 32, "weights": ["any"], "name": "resnet18"}
+    network = backbone_network(model, **options)
+    x = {FRAMES: np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)}
+    compiled = compile_network(network, backend="paddle", device="gpu")
+    assert relative_error(network.run_layers(x), compiled(x)) < 1e-5
+    assert copied == [("uint8", (3, 32, 32, 3))]
+
+
+def test_what_goes_to_a_gpu_goes_there_from_pinned_memory(monkeypatch):
+    monkeypatch.setattr(paddle, "CUDAPinnedPlace", lambda: "pinned")
+    tensors = {"pinned": SimpleNamespace(cuda=lambda: "on the GPU")}
+    monkeypatch.setattr(paddle, "to_tensor", lambda array, place: tensors[place])
+    assert paddle_inference._on_gpu(np.zeros(2)) == "on the GPU"
 
 
 @pytest.mark.parametrize("name", ["AttentionCluster", "LatentTransformer"])

@@ -34,7 +34,7 @@ import process_family
 from bench_child import BenchError, Child
 from bench_machine import describe_machine, machine_lines
 from bench_options import CLASSIC, Options, clips_of
-from bench_report import BEGIN, END, Line, Part, between_marks, read_results, shown, take_turns
+from bench_report import BEGIN, END, Line, Part, between_marks, markdown, read_results, shown, take_turns
 
 from videotag.cores import MKL_VARIABLE, MKL_VARIABLES, mkl_cpu_type
 from videotag.errors import ConfigError, VideotagError
@@ -230,9 +230,10 @@ def test_the_machine_is_described_without_its_name_or_paths():
     assert not platform.node() or platform.node() not in text
 
 
-def test_the_table_in_the_docs_has_its_marks():
-    text = (Path(__file__).resolve().parents[2] / "docs" / "performance.md").read_text(encoding="utf-8")
-    assert between_marks(text, "", Path("docs/performance.md"))
+def test_the_table_in_the_docs_is_that_of_the_numbers_beside_it():
+    folder = Path(__file__).resolve().parents[2] / "docs"
+    text = (folder / "performance.md").read_text(encoding="utf-8")
+    assert between_marks(text, markdown(read_results(folder)), Path("docs/performance.md")) == text
 
 
 # ---------------------------------------------------------------- processes
@@ -414,7 +415,7 @@ def test_extraction_contestants_write_features_of_every_video(film, work_dir):
 def test_stage_two_contestants_agree(work_dir):
     Path("tagger.yaml").write_text(TAGGER_YAML, encoding="utf-8")
     for backend in (None, "paddle"):
-        tagger = bench_stage_two.Tagger(backend, "f32", f"{backend}.npy", config="tagger.yaml")
+        tagger = bench_stage_two.Tagger(backend, "f32", f"{backend}.npy", count=2, config="tagger.yaml")
         assert tagger.measure(count=2)["rate"]
     found = [np.load(f"{backend}.npy") for backend in (None, "paddle")]
     assert found[0].shape == (2, 4)
@@ -423,8 +424,8 @@ def test_stage_two_contestants_agree(work_dir):
 
 def test_training_is_shown_as_it_was_measured(monkeypatch, tmp_path):
     ways = {
-        "cut": {"rates": [3.0, 6.0], "padding_share": 0.03, "loader_wait_share": 0.001},
-        "padded": {"rates": [2.0, 3.0], "padding_share": 0.33, "loader_wait_share": 0.0},
+        "cut": {"rates": [3.0, 6.0], "padding_share": 0.03},
+        "padded": {"rates": [2.0, 3.0], "padding_share": 0.33},
     }
     kernels = {str(number): float(number) for number in range(8)}
     asked = []
@@ -432,11 +433,14 @@ def test_training_is_shown_as_it_was_measured(monkeypatch, tmp_path):
     class Measured:
         def measure(self, **size):
             asked.append(size)
-            return {**ways, "kernels": kernels}
+            return {**ways, "kernels": kernels, "loader_wait_share": 0.001}
 
     monkeypatch.setattr(Options, "child", lambda self, spec: nullcontext(Measured()))
     speed, padding, waits, step = bench_training.run(Options(tmp_path, quick=True, rounds=2)).lines
-    assert [(its["rounds"], its["batch_size"], its["steps"]) for its in asked] == [(2, 16, 2)]
+    (size,) = asked
+    assert (size["rounds"], size["batch_size"], size["steps"], size["num_videos"]) == (2, 16, 2, 2048)
+    assert size["num_files"] < size["num_videos"]
+    assert size["warm_steps"].keys() == ways.keys()
     assert speed.rounds == {bench_training.PADDED: [2.0, 3.0], bench_training.OURS: [3.0, 6.0]}
     assert speed.reference == bench_training.PADDED
     assert padding.rounds[bench_training.OURS] == [3.0]
@@ -447,13 +451,13 @@ def test_training_is_shown_as_it_was_measured(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("cpu_type", "quick"), [("5", False), ("5", True), (None, False)])
 def test_training_is_also_measured_as_a_script_would_find_mkl(monkeypatch, tmp_path, cpu_type, quick):
-    way = {"rates": [1.0], "padding_share": 0.0, "loader_wait_share": 0.0}
+    way = {"rates": [1.0], "padding_share": 0.0}
     asked = []
 
     def child(self, spec, *, is_plain=False):
         def measure(*, ways=("cut", "padded"), **_):
             asked.append((is_plain, *ways))
-            return {**dict.fromkeys(ways, way), "kernels": {}}
+            return {**dict.fromkeys(ways, way), "kernels": {}, "loader_wait_share": 0.0}
 
         return nullcontext(SimpleNamespace(measure=measure))
 

@@ -76,16 +76,20 @@ class Child:
         self.pid = self._process.pid
 
     def __enter__(self) -> Child:
+        self.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait(self) -> None:
+        """Until it is ready; entering does it too."""
         try:
             self.facts = self._answer()
         except BaseException:
             self.close()
             raise
         self.start_sec = time.perf_counter() - self._started
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def measure(self, **arguments: Any) -> dict[str, Any]:
         """What the contestant measures, once."""

@@ -31,7 +31,7 @@ def run(options: Options) -> Part:
         take_turns(measures, 1)  # the file is in memory
         rounds = take_turns(measures, options.num_rounds(cheap=True))
     part.lines.append(Line(f"{count} records", "records/s", rounds, reference=PROTOBUF, more_is_better=True))
-    part.notes.append("The package tfrecord compares no checksums, the others do. More: docs/scale.md.")
+    part.notes.append("More readers: docs/scale.md.")
     options.say("TFRecords")
     return part
 

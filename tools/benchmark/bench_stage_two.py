@@ -24,6 +24,7 @@ LEAST_RATIO = 5.0
 
 def run(options: Options) -> Part:
     """Every installed backend in every precision, against the layers one by one."""
+    from videotag.runtime.agreement import MAX_PROBABILITY_ERROR
     from videotag.runtime.backends import BACKENDS, bf16_instructions, version
 
     part = Part("Stage two, inference: AttentionLSTM (2048 to 512, 1024, 8192, 4096, 3396), 300 steps")
@@ -37,8 +38,13 @@ def run(options: Options) -> Part:
                 chosen[f"{backend} {version(backend)}, {precision}"] = (backend, precision)
     count = QUICK_VIDEOS if options.quick else VIDEOS
     with tempfile.TemporaryDirectory() as folder:
-        arguments = {
-            name: {"backend": backend, "precision": precision, "output": f"{folder}/{index}.npy"}
+        arguments: dict[str, dict[str, Any]] = {
+            name: {
+                "backend": backend,
+                "precision": precision,
+                "output": f"{folder}/{index}.npy",
+                "count": count,
+            }
             for index, (name, (backend, precision)) in enumerate(chosen.items())
         }
         specs = dict.fromkeys(chosen, "bench_stage_two:Tagger")
@@ -46,19 +52,20 @@ def run(options: Options) -> Part:
             options.say("stage two: started")
             measures = measures_of(children, "rate", count=count)
             rounds = take_turns(measures, options.num_rounds(cheap=True))
-        probabilities = {name: np.load(arguments[name]["output"] or "") for name in chosen}
-    goals = {name: LEAST_RATIO for name, (backend, _) in chosen.items() if backend == "openvino"}
-    part.lines.append(
-        Line(
-            f"{count} videos at once", "videos/s", rounds, reference=CLASSIC, more_is_better=True, goals=goals
-        )
-    )
+        probabilities = {name: np.load(arguments[name]["output"]) for name in chosen}
     errors = {
         name: [float(np.abs(found - probabilities[CLASSIC]).max())]
         for name, found in probabilities.items()
         if name != CLASSIC
     }
-    part.lines.append(Line("largest difference of a probability", "from the classic way", errors))
+    ours = [name for name, (backend, _) in chosen.items() if backend == "openvino"]
+    speed = Line(f"{count} videos at once", "videos/s", rounds, reference=CLASSIC, more_is_better=True)
+    speed.goals.update({name: LEAST_RATIO for name in ours if errors[name][0] <= MAX_PROBABILITY_ERROR})
+    part.lines.append(speed)
+    bounds = dict.fromkeys(ours, MAX_PROBABILITY_ERROR)
+    part.lines.append(
+        Line("largest difference of a probability", "from the classic way", errors, goals=bounds)
+    )
     part.notes.append(
         "The classic way calls the layers one by one, in f32. Random weights. "
         "`auto` takes bf16 only where no probability differs by more than 0.001."
@@ -73,11 +80,14 @@ class Tagger:
     Args:
         backend: None calls the layers one by one.
         precision: of the backend.
-        output: file for the probabilities (2, C) of two fixed videos.
+        output: file for the probabilities (N, C).
+        count: N, of fixed videos.
         config: of the tagger.
     """
 
-    def __init__(self, backend: str | None, precision: str, output: str, config: str = CONFIG) -> None:
+    def __init__(
+        self, backend: str | None, precision: str, output: str, count: int, config: str = CONFIG
+    ) -> None:
         from videotag.config import load_config
         from videotag.models import load_models, paddle
         from videotag.runtime.agreement import scores_of
@@ -95,7 +105,7 @@ class Tagger:
         self._network = (
             compile_network(trained, backend=backend, precision=precision) if backend else trained.run_layers
         )
-        found = self._network(self._arrays(2))
+        found = self._network(self._arrays(count))
         np.save(Path(output), scores_of("multi_label", found[LOGITS]))
 
     def measure(self, count: int) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def run(options: Options) -> Part:
         part.notes.append(
             "MKL as it comes: measured afterwards, without what videotag sets on this CPU (docs/runtimes.md)."
         )
-    waits = {OURS: [100 * found["cut"]["loader_wait_share"]]}
+    waits = {OURS: [100 * found["loader_wait_share"]]}
     padding = {name: [100 * found[way]["padding_share"]] for name, way in ((PADDED, "padded"), (OURS, "cut"))}
     kernels = list(found["kernels"].items())
     shown = {name: [ms] for name, ms in kernels[:_SHOWN_KERNELS]}

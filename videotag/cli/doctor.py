@@ -318,8 +318,8 @@ def _cores() -> str:
     names = [name for name in (THREADS_VARIABLE, *MKL_VARIABLES) if os.environ.get(name)]
     told = ", ".join(f"{name} is {os.environ[name]}" for name in names)
     best = mkl_cpu_type()
-    if best is not None and os.environ.get(MKL_VARIABLE, best) != best:
-        told += f", on this CPU {best} is the fastest"
+    if best is not None and [os.environ.get(name, "") for name in MKL_VARIABLES] != [best, "", ""]:
+        told += f"; MKL is the fastest here by {MKL_VARIABLE}={best} alone"
     return f"{usable} usable of {os.cpu_count()}; {told}"
 
 

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from videotag.labels import read_labels
     from videotag.runtime.device import select_device
     from videotag.runtime.launch import launch_on_gpus
-    from videotag.weights import CONFIG_FILE
+    from videotag.weights import CONFIG_FILE, LABELS_FILE
 
     flags = {
         "TRAIN.batch_size": args.batch_size,
@@ -73,9 +73,13 @@ def run(args: argparse.Namespace) -> int:
         "TRAIN.extend_labels": args.extend_labels or None,
         "MODEL.label_file": args.label_file,
     }
-    own = Path(args.save_dir) / CONFIG_FILE
-    resumed = str(own) if args.resume and own.is_file() else arguments.DEFAULT_CONFIG
-    config = arguments.read_config(args, flags, default=resumed)
+    own, own_labels = (Path(args.save_dir) / name for name in (CONFIG_FILE, LABELS_FILE))
+    default = arguments.DEFAULT_CONFIG
+    if args.resume and own.is_file():
+        default = str(own)
+        if not (args.config or args.label_file) and own_labels.is_file():
+            flags["MODEL.label_file"] = str(own_labels)  # the file that it was copied from may be gone
+    config = arguments.read_config(args, flags, default=default)
     if args.fix_random_seed and config.train.seed is None:
         config.train.seed = 0
     num_classes = config.model.num_classes

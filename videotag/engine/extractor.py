@@ -6,6 +6,7 @@ Shapes: T = seg_num frames of a video, K <= T of them distinct, D feature width,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +16,6 @@ from videotag.config import Config
 from videotag.datasets.videos import Frames
 from videotag.download import file_digest
 from videotag.engine.frame_batches import rows_of_videos
-from videotag.errors import ConfigError
 from videotag.runtime import agreement
 from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
 from videotag.runtime.choice import ChosenNetwork, Wish
@@ -184,10 +184,5 @@ class FeatureExtractor(Extractor):
 
     def keep_runtime(self, backend: str, precision: str) -> None:
         """See Extractor; a backend that cannot be had any more is none to keep."""
-        wish = self._wish
-        try:
-            kept = Wish(backend if wish.backend == "auto" else wish.backend, precision, wish.device)
-            self.network = ChosenNetwork(self.trained, kept, standard=agreement.FEATURES)
-        except ConfigError:
-            kept = Wish(wish.backend, precision, wish.device)
-            self.network = ChosenNetwork(self.trained, kept, standard=agreement.FEATURES)
+        kept = replace(self._wish, precision=precision, preferred=backend)
+        self.network = ChosenNetwork(self.trained, kept, standard=agreement.FEATURES)

@@ -6,9 +6,11 @@ each other, so another one may be asked for at any time.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from videotag.runtime.backends import BACKENDS
 
 RUNTIME_FILE = "runtime.json"
 _PRECISIONS = ("f32", "bf16", "f16")
+_LOOKED_AT = 1000  # files of a folder without a choice, which may hold anything
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +32,23 @@ class FolderRuntime:
 
     Args:
         save_dir: of the features.
-        outputs: files of features that may be there from a run of an older version.
+        outputs: that this run will write; they and others may be there from a run of an older version.
         extractor: takes the precision that the features there have; if there are none, it chooses by the
             first frames it sees.
 
     Raises:
-        ConfigError: another precision is asked for, or runtime.json is damaged.
+        ConfigError: another precision is asked for, runtime.json is damaged, or the features there are in a
+            precision that this version does not know.
         DeviceError: the folder's is one that this device cannot compute in.
     """
 
     def __init__(self, save_dir: Path, outputs: Iterable[Path], extractor: Extractor) -> None:
         self._path = save_dir / RUNTIME_FILE
-        frozen = _read(self._path) or _of_stamps(outputs)
+        frozen = _read(self._path)
         self._is_kept = frozen is not None
+        if frozen is None:
+            others = itertools.islice(_features_in(save_dir), _LOOKED_AT)
+            frozen = _of_stamps(itertools.chain(outputs, others))
         if frozen is None:
             return
         asked, kept = extractor.asked_precision, frozen["precision"]
@@ -85,13 +92,26 @@ def _read(path: Path) -> dict[str, Any] | None:
     return {"backend": backend if backend in BACKENDS else "auto", "precision": frozen["precision"]}
 
 
-def _of_stamps(outputs: Iterable[Path]) -> dict[str, Any] | None:
+def _features_in(save_dir: Path) -> Iterator[Path]:
+    """The .npy files of a folder, but for folders in it that have a choice of their own."""
+    for folder, inner, names in os.walk(save_dir):
+        inner[:] = [name for name in inner if not Path(folder, name, RUNTIME_FILE).exists()]
+        yield from (Path(folder, name) for name in names if name.endswith(".npy"))
+
+
+def _of_stamps(features: Iterable[Path]) -> dict[str, Any] | None:
     """The precision of features that are there, f32 where their stamp says none; None without features."""
-    for output in outputs:
+    for path in features:
         try:
-            stamp = read_stamp(output)
+            stamp = read_stamp(path)
         except FeatureFileError:
             continue
         if stamp is not None:
-            return {"backend": "auto", "precision": stamp.get("precision", "f32")}
+            precision = stamp.get("precision", "f32")
+            if precision not in _PRECISIONS:
+                raise ConfigError(
+                    f"{path}: made in {precision!r}, which is none of {', '.join(_PRECISIONS)}; choose "
+                    "another --save_dir"
+                )
+            return {"backend": "auto", "precision": precision}
     return None

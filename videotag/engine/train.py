@@ -108,7 +108,7 @@ def train_model(
         valid_entries: what chooses the best epoch; may be empty.
         save_dir: for checkpoints, config.yaml, labels.txt and train_log.jsonl; an earlier run there is moved
             into a folder earlier-N in it.
-        labels: class names, copied beside the weights; those of the run to resume if not given.
+        labels: class names, copied beside the weights; a run to resume keeps those it began with.
         resume: goes on from the newest whole checkpoint in save_dir; starts anew if there is none.
         valid_interval: epochs between validations; the last epoch is always validated; 0 for never.
         log_interval: steps between log lines.
@@ -301,14 +301,16 @@ def _check_same_run(save_dir: Path, config: Config, labels: list[str] | None, sa
             before = old_values.get(key)
             if value != before and key not in _FREE_KEYS[section]:
                 problems.append(f"{section}.{key}: {value!r}, but the run to resume has {before!r}")
-    beside = save_dir / LABELS_FILE
-    before = read_labels(beside) if beside.is_file() else None
-    if labels is not None and labels != before:
-        names = f"those of {beside}" if before else "none"
-        problems.append(f"MODEL.label_file: other class names; the run to resume has {names}")
     if problems:
         problems[-1] += f"; take {save_dir / CONFIG_FILE} as --config, or train anew without --resume"
         raise one_error(ConfigError, problems)
+    beside = save_dir / LABELS_FILE
+    if labels is not None and labels != (read_labels(beside) if beside.is_file() else None):
+        names = f"those of {beside}; give that" if beside.is_file() else "none; give none"
+        raise ConfigError(
+            f"MODEL.label_file: other class names, the run to resume has {names}, or train anew without "
+            "--resume"
+        )
     if not same_videos:
         raise FileListError(
             f"{config.train.filelist}: not the list that the run in {save_dir} began with; "

@@ -6,13 +6,15 @@ bfloat16: where the CPU has instructions for it, if what comes out on the user's
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from videotag.errors import VideotagError
 from videotag.runtime import backends
 from videotag.runtime.agreement import Standard
 from videotag.runtime.network_cache import load_entry, store_entry
@@ -23,7 +25,6 @@ from videotag.runtime.trained import Arrays, Network, TrainedNetwork
 SAMPLE_ROWS = 16  # of the user's data, for bf16 against f32
 _REFERENCE_ROWS = 2  # layer by layer is slow
 _ERROR_FILE = "error.json"
-_MAX_GPU_ERROR = 1e-2  # a GPU may compute convolutions in TF32, of 10 bits
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,13 @@ class Wish:
         backend: "paddle", "openvino", "onnx" or "auto".
         precision: "f32", "bf16", "f16" (on a GPU) or "auto".
         device: "cpu" or "gpu".
+        preferred: the backend that is tried first if any will do; "auto": the fastest.
     """
 
     backend: str = "auto"
     precision: str = "auto"
     device: str = "cpu"
+    preferred: str = "auto"
 
     def check(self) -> None:
         """Finds before any work what cannot be had.
@@ -117,28 +120,33 @@ class ChosenNetwork:
     def _in_f32(self, sample: Arrays) -> tuple[Network, str]:
         """The network in float32, and why there."""
         passed_over = []
-        for name in backends.candidates(self.wish.backend, "f32", device=self.wish.device):
-            self.backend = name
-            if self.wish.backend == name:
-                network = self._compile_named(name, "f32")
-                error = self._error_of(name, network, sample)
-                if error > self._max_f32_error:
-                    logger.warning(
-                        "%s in %s is far from its layers (error %.0e)", self._trained.name, name, error
-                    )
-                return network, f"as asked for (error {error:.0e})"
+        is_named = self.wish.backend != "auto"
+        for name in self._candidates("f32"):
             try:
                 network = self._compile(name, "f32")
                 error = self._error_of(name, network, sample)
-            except (ExportError, RuntimeError) as problem:  # RuntimeError: of a backend, while it runs
-                passed_over.append(f"{name}: {' '.join(str(problem).split())[:200]}")
+            except ExportError as problem:
+                if is_named:
+                    raise self._refusal(name, problem) from problem
+                passed_over.append(f"{name}: {problem}")
                 continue
-            if error <= self._max_f32_error:
-                why = f"the fastest that is installed and agrees (error {error:.0e})"
-                return network, "; not in ".join([why, *passed_over])
+            agrees = error <= self._max_f32_error
+            if is_named or agrees:
+                self.backend = name
+                if not agrees:
+                    logger.warning(
+                        "%s in %s is far from its layers (error %.0e)", self._trained.name, name, error
+                    )
+                return network, "; not in ".join([f"{self._why(name)} (error {error:.0e})", *passed_over])
             passed_over.append(f"{name}: error {error:.0e}")
         self.backend = "paddle"
         return self._trained.run_layers, "layer by layer; not in " + "; not in ".join(passed_over)
+
+    def _why(self, backend: str) -> str:
+        """Why this backend is taken."""
+        if self.wish.backend != "auto":
+            return "as asked for"
+        return "as before" if backend == self.wish.preferred else "the fastest that is installed and agrees"
 
     def _try_bf16(self, sample: Arrays) -> str:
         """Goes over to bfloat16 if that is faster and right; returns why, or why not."""
@@ -147,14 +155,15 @@ class ChosenNetwork:
             return "f32, as nothing else was asked for"
         if backends.bf16_instructions() is None:
             return "f32, as this CPU has no instructions for bf16"
-        able = [n for n in backends.candidates(self.wish.backend, "bf16") if n in self._fast_in_bf16]
+        able = [name for name in self._candidates("bf16") if name in self._fast_in_bf16]
         for name in able:
             try:
                 network = self._compile(name, "bf16")
-                agreement = self._standard.compare_bf16(self._network(sample), network(sample))
-            except (ExportError, RuntimeError) as problem:
-                logger.info("not in bf16 in %s: %s", name, " ".join(str(problem).split())[:200])
+                found = _outputs(network, sample)
+            except ExportError as problem:
+                logger.info("not in bf16 in %s: %s", name, problem)
                 continue
+            agreement = self._standard.compare_bf16(self._network(sample), found)
             if agreement.ok:
                 self.backend, self.precision, self._network = name, "bf16", network
                 return f"bf16, as it agrees with f32 ({agreement.text})"
@@ -164,19 +173,18 @@ class ChosenNetwork:
     def _in_half(self, sample: Arrays) -> tuple[Network, str]:
         """The network in 16 bits as the user asked; a warning where it is far from float32."""
         problems = []
-        is_named = self.wish.backend != "auto"
-        for name in backends.candidates(self.wish.backend, self.precision, device=self.wish.device):
+        few = spread_rows(sample, _REFERENCE_ROWS)
+        for name in self._candidates(self.precision):
             try:
-                make = self._compile_named if is_named else self._compile
-                network = make(name, self.precision)
+                network = self._compile(name, self.precision)
+                found = _outputs(network, few)
             except ExportError as problem:
-                if is_named:
-                    raise
+                if self.wish.backend != "auto":
+                    raise self._refusal(name, problem) from problem
                 problems.append(f"{name}: {problem}")
                 continue
             self.backend = name
-            few = spread_rows(sample, _REFERENCE_ROWS)
-            agreement = self._standard.compare_bf16(self._trained.run_layers(few), network(few))
+            agreement = self._standard.compare_bf16(self._trained.run_layers(few), found)
             if not agreement.ok:
                 logger.warning(
                     "%s in %s is far from f32 (%s)", self._trained.name, self.precision, agreement.text
@@ -186,20 +194,26 @@ class ChosenNetwork:
             f"{self._trained.name}: not in {self.precision}: {'; '.join(problems)}; give --precision=f32"
         )
 
-    def _compile(self, backend: str, precision: str) -> Network:
-        return compile_network(self._trained, backend=backend, precision=precision, device=self.wish.device)
+    def _candidates(self, precision: str) -> list[str]:
+        """The backends to try in turn."""
+        names = backends.candidates(self.wish.backend, precision, device=self.wish.device)
+        return sorted(names, key=lambda name: name != self.wish.preferred)  # else as they come
 
-    def _compile_named(self, backend: str, precision: str) -> Network:
-        """As _compile, in the backend that the user named; an error says what to ask for in its place."""
-        try:
-            return self._compile(backend, precision)
-        except ExportError as error:
-            other = "--precision=f32" if backend == "paddle" else "--backend=paddle"
-            raise ExportError(f"{self._trained.name}: not in {backend}: {error}; give {other}") from error
+    def _compile(self, backend: str, precision: str) -> Network:
+        with _told_as_export_error():
+            return compile_network(
+                self._trained, backend=backend, precision=precision, device=self.wish.device
+            )
+
+    def _refusal(self, backend: str, problem: ExportError) -> ExportError:
+        """Of a backend that the user named: says what to ask for in its place."""
+        other = "--precision=f32" if backend == "paddle" else "--backend=paddle"
+        return ExportError(f"{self._trained.name}: not in {backend}: {problem}; give {other}")
 
     @property
     def _max_f32_error(self) -> float:
-        return self._standard.max_f32_error if self.wish.device == "cpu" else _MAX_GPU_ERROR
+        standard = self._standard
+        return standard.max_f32_error if self.wish.device == "cpu" else standard.max_gpu_error
 
     def _error_of(self, backend: str, network: Network, sample: Arrays) -> float:
         """The error of a backend in float32; measured once for each network and version."""
@@ -213,7 +227,7 @@ class ChosenNetwork:
         if found is not None and _ERROR_FILE in found:
             return float(json.loads(found[_ERROR_FILE].read_text(encoding="utf-8")))
         few = spread_rows(sample, _REFERENCE_ROWS)
-        error = self._standard.f32_error(self._trained.run_layers(few), network(few))
+        error = self._standard.f32_error(self._trained.run_layers(few), _outputs(network, few))
         store_entry(parts, {_ERROR_FILE: json.dumps(error).encode()})
         return error
 
@@ -223,3 +237,25 @@ def spread_rows(arrays: Arrays, count: int) -> dict[str, np.ndarray]:
     size = len(next(iter(arrays.values())))
     rows = np.unique(np.linspace(0, max(0, size - 1), min(count, size)).round().astype(int))
     return {name: array[rows] for name, array in arrays.items()}
+
+
+def _outputs(network: Network, inputs: Arrays) -> dict[str, np.ndarray]:
+    """The outputs of a network in a backend.
+
+    Raises:
+        ExportError: it failed.
+    """
+    with _told_as_export_error():
+        return network(inputs)
+
+
+@contextlib.contextmanager
+def _told_as_export_error() -> Iterator[None]:
+    """Makes an ExportError of whatever a backend raises: their errors share no class."""
+    try:
+        yield
+    except VideotagError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        raise ExportError(f"{type(error).__name__}{': ' if text else ''}{text}") from error

@@ -13,6 +13,13 @@ def num_gpus() -> int:
     return int(paddle.device.cuda.device_count()) if paddle.device.is_compiled_with_cuda() else 0
 
 
+def gpu_index() -> int:
+    """The GPU that Paddle computes on: 0, or of several processes that its launcher started, each its own."""
+    from videotag.quiet_paddle import paddle
+
+    return int(paddle.device.get_device().partition(":")[2] or 0)
+
+
 def select_device(use_gpu: UseGpu) -> str:
     """Makes Paddle compute on "gpu" or "cpu", and returns which.
 

@@ -308,7 +308,9 @@ class ExportedNetwork:
             from videotag.runtime.paddle_inference import PaddleNetwork
 
             return PaddleNetwork(path.with_suffix(""), self, precision=self.precision, device=device)
-        except (ExportError, RuntimeError) as error:  # RuntimeError: of Paddle Inference
+        except WeightsError:
+            raise
+        except Exception as error:  # Paddle Inference's errors share no class
             package = backends.BACKENDS[self.backend].packages[0]
             made_with = export.manifest.versions.get(package, "(not known)")
             reason = str(error)

@@ -142,6 +142,10 @@ def _compile(
     except RuntimeError as error:
         raise ExportError(f"OpenVINO cannot compile it ({' '.join(str(error).split())[:200]})") from error
     blob = io.BytesIO()
-    compiled.export_model(blob)
-    store_entry(parts, {_BLOB_FILE: blob.getvalue()})
+    try:
+        compiled.export_model(blob)
+    except RuntimeError as error:
+        logger.info("cache of compiled networks: not kept (%s)", " ".join(str(error).split())[:200])
+    else:
+        store_entry(parts, {_BLOB_FILE: blob.getvalue()})
     return compiled

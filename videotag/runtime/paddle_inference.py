@@ -21,6 +21,7 @@ import paddle.inference
 
 from videotag.cores import num_cores
 from videotag.runtime.backends import obstacle
+from videotag.runtime.device import gpu_index
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.onnx_export import PROGRAM, ExportError, save_program
 from videotag.runtime.trained import Arrays, Described, Network, TrainedNetwork
@@ -84,9 +85,9 @@ class PaddleNetwork:
         if device == "gpu":
             kind = paddle.inference.PrecisionType
             wanted = {"f32": kind.Float32, "bf16": kind.Bfloat16, "f16": kind.Half}[precision]
-            # 256 MiB to start with, on the first device. In 16 bits, Paddle's passes put the convolutions'
-            # channels last, where that pays.
-            config.enable_use_gpu(256, 0, wanted)
+            # 256 MiB to start with. In 16 bits, Paddle's passes put the convolutions' channels last, where
+            # that pays.
+            config.enable_use_gpu(256, gpu_index(), wanted)
         else:
             config.disable_gpu()
             config.enable_mkldnn()
