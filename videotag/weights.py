@@ -31,7 +31,7 @@ CONFIG_FILE = "config.yaml"
 LABELS_FILE = "labels.txt"
 EXPORT_FILE = "export.json"  # of a folder that `videotag export` wrote, in place of weights
 MODELS_FILE = "weights/models.yaml"
-_EXPORTED = (".onnx", ".xml", ".pdiparams")  # networks, which only an export.json makes an export
+_EXPORTED = {".onnx", ".xml", ".pdiparams"}  # networks, which only an export.json makes an export
 _SUFFIXES = (".pdparams", ".pth", ".safetensors", ".tar")
 
 logger = logging.getLogger(__name__)
@@ -282,14 +282,15 @@ def find_weights(weights: str | Path) -> FoundWeights:
     try:
         return FoundWeights(resolve_weights(weights))
     except WeightsError as error:
-        if Path(name).is_dir() and any(file.suffix in _EXPORTED for file in Path(name).glob("network.*")):
+        kinds = {file.suffix for file in Path(name).glob("*")} if Path(name).is_dir() else set()
+        if kinds & _EXPORTED and not kinds.intersection(_SUFFIXES):
             raise WeightsError(
                 f"{name}: an export without its {EXPORT_FILE}; copy the whole folder, or export again"
             ) from error
         if Path(name).exists():
             raise
-        if "," in name:
+        if "," in name and all(part in entries or Path(part).exists() for part in name.split(",")):
             raise WeightsError(
-                f"{name}: no weights, and several are not taken here; of taggers `videotag export` makes one"
+                f"{name}: one is expected here, not several; of taggers `videotag export` makes one"
             ) from error
         raise WeightsError(f"{error}, or one of the named weights: {', '.join(entries)}") from error

@@ -116,16 +116,31 @@ def test_features_of_another_list_decide_too(extract, noise_video):
     assert frozen()["precision"] == "f32", "later runs need not look for it"
 
 
+def of_precision(path, precision):
+    write_features(path, read_features(path), stamp={**read_stamp(path), "precision": precision})
+
+
 def test_a_folder_in_it_with_a_choice_of_its_own_does_not_count(extract, noise_video):
     extract(noise_video("a.mp4"), precision="f32", save_dir="out/inner")
-    stamp = read_stamp("out/inner/a.npy")
-    write_features("out/inner/a.npy", read_features("out/inner/a.npy"), stamp={**stamp, "precision": "f8"})
+    of_precision("out/inner/a.npy", "bf16")
     extract("a.mp4", precision="f32")
+    assert frozen()["precision"] == "f32"
+
+
+def test_features_in_a_precision_of_another_version_are_told(extract, noise_video):
+    extract(noise_video("a.mp4"), precision="f32")
+    of_precision("out/a.npy", "f8")
     (Path("out") / RUNTIME_FILE).unlink()
-    write_features("out/b.npy", read_features("out/a.npy"), stamp={**stamp, "precision": "f8"})
-    Path("out/a.npy").unlink()
-    with pytest.raises(ConfigError, match=r"out/b\.npy: made in 'f8', which is none of .*; choose another"):
-        extract("a.mp4", precision="auto")
+    with pytest.raises(ConfigError, match=r"out/a\.npy: made in 'f8', which is none of .*; choose another"):
+        extract(noise_video("b.mp4", seed=1), precision="auto")
+
+
+@needs_bf16
+def test_a_backend_that_cannot_keep_a_folders_precision_is_told(extract, noise_video):
+    extract(noise_video("a.mp4"), precision="bf16", backend="paddle")
+    message = "--backend=onnx: cannot compute in bf16, as the folder's features are; leave it out, or choose"
+    with pytest.raises(ConfigError, match=message):
+        extract("a.mp4", precision="auto", backend="onnx")
 
 
 def test_a_folder_in_bf16_on_a_cpu_without_it_is_an_error(extract, noise_video, monkeypatch):

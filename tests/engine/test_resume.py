@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from videotag.cli.main import main
 from videotag.config import load_config
 from videotag.engine.run import DivergedError
 from videotag.engine.run_state import load_newest, set_aside
@@ -21,6 +22,7 @@ from videotag.errors import ConfigError, FileListError, OutputError
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weights import read_weights
+from videotag.labels import read_labels
 from videotag.models import load_models
 
 load_models()
@@ -168,15 +170,24 @@ def test_a_resumed_run_has_the_class_names_it_began_with_wherever_their_file_sta
     names = ["a", "b", "c", "d"]
     train(tagger_dir / "ck", overrides=[("MODEL.label_file", "a.txt"), ("TRAIN.epoch", 1)], labels=names)
     train(tagger_dir / "ck", overrides=[("MODEL.label_file", "b.txt")], labels=names, resume=True)
-    with pytest.raises(
-        ConfigError, match=r"MODEL.label_file: other class names, .* has those of .*labels.txt; give that"
-    ):
+    with pytest.raises(ConfigError, match=r"MODEL.label_file: other class names .* give .*ck/labels.txt, or"):
         train(tagger_dir / "ck", labels=names[::-1], resume=True)
     train(tagger_dir / "unnamed", overrides=[("TRAIN.epoch", 1)])
-    with pytest.raises(
-        ConfigError, match="other class names, the run to resume has none; give none, or train anew"
-    ):
-        train(tagger_dir / "unnamed", labels=names, resume=True)
+    train(tagger_dir / "unnamed", labels=names, resume=True)
+    assert read_labels(tagger_dir / "unnamed" / "labels.txt") == names
+
+
+def test_a_resumed_run_needs_not_the_file_of_its_class_names(tagger_dir, capsys):
+    Path("mine.txt").write_text("a\nb\nc\nd\n", encoding="utf-8")
+    command = ["train", "--save_dir=ck"]
+    assert main([*command, "--config=tagger.yaml", "--epoch=1", "--label_file=mine.txt"]) == 0
+    Path("mine.txt").unlink()
+    assert main([*command, "--resume", "--epoch=2"]) == 0
+    assert main([*command, "--resume", "--epoch=2", "--config=ck/config.yaml"]) == 0
+    Path("other.txt").write_text("d\nb\nc\na\n", encoding="utf-8")
+    capsys.readouterr()
+    assert main([*command, "--resume", "--set", "MODEL.label_file=other.txt"]) == 2
+    assert "MODEL.label_file: other class names than" in capsys.readouterr().err
 
 
 def test_a_resumed_run_may_change_what_does_not_decide_the_weights(tagger_dir, caplog):

@@ -94,14 +94,27 @@ def test_auto_leaves_out_a_backend_that_answers_otherwise_and_says_so(machine, c
 
 
 def test_auto_leaves_out_a_backend_that_fails_while_it_runs_whatever_it_raises(machine, caplog):
-    machine({"openvino": OSError("(External) no\nkernel"), "onnx": MemoryError(), "paddle": 0.0}, bf16=None)
+    long = "C++ Traceback " + 300 * "0x1 " + "Error Message Summary: ---- (External) no\nkernel"
+    machine({"openvino": OSError(long), "onnx": AssertionError(), "paddle": 0.0}, bf16=None)
     chosen, line = settled(caplog)
     assert chosen == ("paddle", "f32")
-    assert "not in openvino: OSError: (External) no kernel; not in onnx: MemoryError;" in line
+    assert "not in openvino: OSError: (External) no kernel; not in onnx: AssertionError;" in line
     machine(ALL | {"openvino bf16": ValueError("no kernel"), "paddle bf16": 0.0})
     assert settled(caplog)[0] == ("paddle", "bf16")
     assert "not in bf16 in openvino: ValueError: no kernel" in caplog.text
-    assert settled(caplog, precision="bf16")[0] == ("paddle", "bf16")
+    chosen, line = settled(caplog, precision="bf16")
+    assert chosen == ("paddle", "bf16")
+    assert line.endswith("; not in openvino: ValueError: no kernel")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), ImportError("a signal"), RuntimeError("(ResourceExhausted) no memory")]
+)
+def test_a_want_of_memory_and_a_broken_import_are_told_as_they_are(machine, error):
+    machine({"openvino": error, "paddle": 0.0}, bf16=None)
+    for backend in ("auto", "openvino"):
+        with pytest.raises(type(error)):
+            network(backend=backend)(X)
 
 
 def test_the_preferred_backend_goes_first_but_not_if_it_answers_otherwise(machine, caplog):
@@ -120,11 +133,17 @@ def test_a_preferred_backend_that_answers_otherwise_is_passed_over(machine, capl
     assert "not in onnx: error" in line
 
 
-def test_layers_that_ran_one_by_one_are_no_backend_to_prefer(machine, caplog):
-    machine({"openvino": 0.5, "paddle": 0.5}, bf16=None)
-    chosen, line = settled(caplog, precision="f32", preferred="paddle")
-    assert chosen == ("paddle", "f32")
-    assert "layer by layer; not in paddle: error" in line
+def test_16_bits_of_a_folders_first_run_are_not_told_as_asked_for(machine, caplog):
+    machine({"onnx": 0.0, "paddle": 0.0, "paddle bf16": 0.0})
+    wish = {"precision": "bf16", "is_kept": True}
+    assert ", bf16: as before (" in settled(caplog, **wish)[1]
+    machine({"paddle": 0.0, "paddle bf16": None})
+    with pytest.raises(
+        ExportError, match="not in bf16: paddle: no such layer there; choose another --save_dir"
+    ):
+        network(**wish)(X)
+    with pytest.raises(ExportError, match="not in paddle: no such layer there; leave --backend out"):
+        network(backend="paddle", **wish)(X)
 
 
 def test_where_every_backend_is_wrong_the_layers_run_one_by_one(machine, caplog):
@@ -193,6 +212,9 @@ def test_a_named_backend_that_cannot_run_the_network_is_an_error(machine):
     machine({"onnx": RuntimeError("no kernel"), "paddle": 0.0})
     with pytest.raises(ExportError, match=r"^Net: not in onnx: RuntimeError: no kernel; give --back"):
         network(backend="onnx", precision="f32")(X)
+    machine({"paddle": None})
+    with pytest.raises(ExportError, match=r"^Net: not in paddle: no such layer there; leave --backend out$"):
+        network(backend="paddle", precision="f32")(X)
     machine({"paddle": 0.0, "paddle bf16": None}, bf16="amx_bf16")
     for backend, message in (
         ("paddle", r"^Net: not in paddle: no such layer there; give --precision=f32$"),

@@ -118,7 +118,7 @@ def test_an_export_without_its_export_json_is_told(damaged):
 
 def test_several_weights_where_one_is_taken_are_told(exports):
     several = f"{exports / 'onnx'},{exports / 'paddle'}"
-    with pytest.raises(WeightsError, match="several are not taken here; of taggers `videotag export`"):
+    with pytest.raises(WeightsError, match="one is expected here, not several; of taggers `videotag export`"):
         find_weights(several)
 
 

@@ -90,10 +90,9 @@ def test_each_way_computes_the_steps_that_are_counted(monkeypatch):
         forward = learner.model.forward
 
         def watched(features, masks):
-            seen[-1].append(features["rgb"].shape[1])
+            seen.append((features["rgb"].shape[1], int(batch.masks["rgb"].sum(axis=1).max())))
             return forward(features, masks)
 
-        seen.append([])
         monkeypatch.setattr(learner.model, "forward", watched)
         result = real(learner, batch, step)
         monkeypatch.setattr(learner.model, "forward", forward)
@@ -103,11 +102,27 @@ def test_each_way_computes_the_steps_that_are_counted(monkeypatch):
     monkeypatch.setattr(training, "_loss", loss)
     size = {"batch_size": 4, "num_videos": 128, "warm_steps": {"cut": 1, "padded": 1}}
     training.measure(1, steps=1, ways=["padded"], **size)
-    assert seen == [[300]] * 3
+    assert [steps for steps, _ in seen] == [300] * 3
     seen.clear()
     training.measure(1, steps=2, ways=["cut"], **size)
-    assert seen[0] == [300], "the memory of the longest batch is taken first"
-    assert min(seen[1:]) < [300], "the others are as long as they are"
+    assert seen[0][0] == 300, "the memory of the longest batch is taken first"
+    assert all(steps == longest for steps, longest in seen[1:])
+
+
+def test_waiting_is_measured_apart_after_what_was_read_meanwhile(monkeypatch, tmp_path):
+    config, data = training._data_set(tmp_path, 16, 4, {})
+    trial = training.Trial("cut", config, data, warm_steps=1)
+    trial.learn(1)
+    before, asked = trial.found(), []
+
+    def learn(learner, way, batches, steps, seen):
+        asked.append(steps)
+        seen.seconds, seen.wait_sec = (9.0, 9.0) if len(asked) == 1 else (4.0, 1.0)
+
+    monkeypatch.setattr(training, "_learn", learn)
+    assert trial.wait_share(5) == 0.25
+    assert asked == [3, 5]
+    assert trial.found() == before
 
 
 def test_a_padded_batch_has_zeros_and_no_real_steps_behind_its_end():

@@ -25,6 +25,7 @@ TOLD_NOTE = (
 )
 _CHEAP_ROUNDS, _DEAR_ROUNDS = 5, 2  # a round of the classic ResNet-101 takes minutes
 _QUICK_ROUNDS = 2
+_READY_AT_ONCE = 2  # what is compiled at once needs memory at once
 
 
 @dataclass
@@ -74,15 +75,21 @@ class Options:
     ) -> Iterator[dict[str, Child]]:
         """Contestants by name in processes of their own, as long as the block lasts; `CLASSIC` is plain.
 
-        They make themselves ready side by side.
+        They make themselves ready two at a time.
         """
         with contextlib.ExitStack() as stack:
-            children = {}
+            children: dict[str, Child] = {}
+            started: list[Child] = []
             for name, spec in specs.items():
                 child = self.child(spec, is_plain=name == CLASSIC, **(arguments or {}).get(name, {}))
                 stack.callback(child.close)
                 children[name] = child
-            yield {name: stack.enter_context(child) for name, child in children.items()}
+                started.append(child)
+                if len(started) == _READY_AT_ONCE:
+                    started.pop(0).wait()
+            for child in started:
+                child.wait()
+            yield children
 
     def child(self, spec: str, *, is_plain: bool = False, **arguments: Any) -> Child:
         """A contestant with as many threads as there are cores, and the benchmark's own cache; see Child."""

@@ -10,9 +10,9 @@ The table says how many videos a second each learns, by the clock and by process
 the machine changes less), and how much of an epoch's batches is padding. What is timed are steps of time; an
 epoch's videos a second follow from how many of these it computes, so that it makes no difference whether the
 few batches that were timed are long ones. Then come the share of the time in which steps of the first way
-wait for the loader, while nothing else is done, the time of one step by kernel, and the loss curves of both
-ways for a small network over some epochs of the same videos: they differ by the order of batches alone.
-Numbers: docs/training.md.
+wait for the loader, measured apart, with only this way learning; the time of one step by kernel; and the loss
+curves of both ways for a small network over some epochs of the same videos: they differ by the order of
+batches alone. Numbers: docs/training.md.
 """
 
 from __future__ import annotations

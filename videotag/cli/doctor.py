@@ -316,11 +316,11 @@ def _version(av: Any, library: str) -> str:
 def _cores() -> str:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     names = [name for name in (THREADS_VARIABLE, *MKL_VARIABLES) if os.environ.get(name)]
-    told = ", ".join(f"{name} is {os.environ[name]}" for name in names)
+    told = [f"{name} is {os.environ[name]}" for name in names]
     best = mkl_cpu_type()
     if best is not None and [os.environ.get(name, "") for name in MKL_VARIABLES] != [best, "", ""]:
-        told += f"; MKL is the fastest here by {MKL_VARIABLE}={best} alone"
-    return f"{usable} usable of {os.cpu_count()}; {told}"
+        told.append(f"MKL is the fastest here by {MKL_VARIABLE}={best} alone")
+    return "; ".join([f"{usable} usable of {os.cpu_count()}", *told])
 
 
 def _memory() -> str:

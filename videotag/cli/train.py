@@ -74,11 +74,10 @@ def run(args: argparse.Namespace) -> int:
         "MODEL.label_file": args.label_file,
     }
     own, own_labels = (Path(args.save_dir) / name for name in (CONFIG_FILE, LABELS_FILE))
-    default = arguments.DEFAULT_CONFIG
-    if args.resume and own.is_file():
-        default = str(own)
-        if not (args.config or args.label_file) and own_labels.is_file():
-            flags["MODEL.label_file"] = str(own_labels)  # the file that it was copied from may be gone
+    default = str(own) if args.resume and own.is_file() else arguments.DEFAULT_CONFIG
+    is_own = args.resume and args.config in (None, str(own))
+    if is_own and own_labels.is_file() and arguments.label_file(args) is None:
+        flags["MODEL.label_file"] = str(own_labels)  # the file that it was copied from may be gone
     config = arguments.read_config(args, flags, default=default)
     if args.fix_random_seed and config.train.seed is None:
         config.train.seed = 0

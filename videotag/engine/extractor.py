@@ -16,6 +16,7 @@ from videotag.config import Config
 from videotag.datasets.videos import Frames
 from videotag.download import file_digest
 from videotag.engine.frame_batches import rows_of_videos
+from videotag.errors import ConfigError
 from videotag.runtime import agreement
 from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
 from videotag.runtime.choice import ChosenNetwork, Wish
@@ -184,5 +185,11 @@ class FeatureExtractor(Extractor):
 
     def keep_runtime(self, backend: str, precision: str) -> None:
         """See Extractor; a backend that cannot be had any more is none to keep."""
-        kept = replace(self._wish, precision=precision, preferred=backend)
-        self.network = ChosenNetwork(self.trained, kept, standard=agreement.FEATURES)
+        kept = replace(self._wish, precision=precision, preferred=backend, is_kept=True)
+        try:
+            self.network = ChosenNetwork(self.trained, kept, standard=agreement.FEATURES)
+        except ConfigError as error:
+            raise ConfigError(
+                f"--backend={kept.backend}: cannot compute in {precision}, as the folder's features are; "
+                "leave it out, or choose another --save_dir"
+            ) from error

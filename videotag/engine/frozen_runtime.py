@@ -22,7 +22,7 @@ from videotag.runtime.backends import BACKENDS
 
 RUNTIME_FILE = "runtime.json"
 _PRECISIONS = ("f32", "bf16", "f16")
-_LOOKED_AT = 1000  # files of a folder without a choice, which may hold anything
+_LOOKED_AT = 10_000  # files of a folder without a choice, which may hold anything
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class FolderRuntime:
         frozen = _read(self._path)
         self._is_kept = frozen is not None
         if frozen is None:
-            others = itertools.islice(_features_in(save_dir), _LOOKED_AT)
+            others = itertools.islice(_files_in(save_dir), _LOOKED_AT)
             frozen = _of_stamps(itertools.chain(outputs, others))
         if frozen is None:
             return
@@ -92,16 +92,20 @@ def _read(path: Path) -> dict[str, Any] | None:
     return {"backend": backend if backend in BACKENDS else "auto", "precision": frozen["precision"]}
 
 
-def _features_in(save_dir: Path) -> Iterator[Path]:
-    """The .npy files of a folder, but for folders in it that have a choice of their own."""
+def _files_in(save_dir: Path) -> Iterator[Path]:
+    """The files of a folder without a choice, but for folders in it that have one."""
     for folder, inner, names in os.walk(save_dir):
-        inner[:] = [name for name in inner if not Path(folder, name, RUNTIME_FILE).exists()]
-        yield from (Path(folder, name) for name in names if name.endswith(".npy"))
+        if RUNTIME_FILE in names:
+            inner.clear()
+        else:
+            yield from (Path(folder, name) for name in names)
 
 
-def _of_stamps(features: Iterable[Path]) -> dict[str, Any] | None:
+def _of_stamps(files: Iterable[Path]) -> dict[str, Any] | None:
     """The precision of features that are there, f32 where their stamp says none; None without features."""
-    for path in features:
+    for path in files:
+        if path.suffix != ".npy":
+            continue
         try:
             stamp = read_stamp(path)
         except FeatureFileError:

@@ -53,7 +53,7 @@ from videotag.errors import (
 )
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry
-from videotag.labels import load_imagenet_names, read_labels
+from videotag.labels import load_imagenet_names, read_labels, write_labels
 from videotag.sections import TrainSection
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
 
@@ -139,6 +139,8 @@ def train_model(
         learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch, **options)
         if found:
             _go_on(config, found, learner, steps_per_epoch)
+            if labels is not None and is_main():  # the same, or the first that are given
+                write_labels(save_dir / LABELS_FILE, labels)
         else:  # only now is there nothing left that could be the user's mistake
             _make_room(config, save_dir, labels, resume=resume)
         with RunLog(save_dir if is_main() else None, scalars) as log:
@@ -305,11 +307,10 @@ def _check_same_run(save_dir: Path, config: Config, labels: list[str] | None, sa
         problems[-1] += f"; take {save_dir / CONFIG_FILE} as --config, or train anew without --resume"
         raise one_error(ConfigError, problems)
     beside = save_dir / LABELS_FILE
-    if labels is not None and labels != (read_labels(beside) if beside.is_file() else None):
-        names = f"those of {beside}; give that" if beside.is_file() else "none; give none"
+    if labels is not None and beside.is_file() and labels != read_labels(beside):
         raise ConfigError(
-            f"MODEL.label_file: other class names, the run to resume has {names}, or train anew without "
-            "--resume"
+            f"MODEL.label_file: other class names than those of the run to resume; give {beside}, or train "
+            "anew without --resume"
         )
     if not same_videos:
         raise FileListError(

@@ -6,20 +6,18 @@ bfloat16: where the CPU has instructions for it, if what comes out on the user's
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from videotag.errors import VideotagError
 from videotag.runtime import backends
 from videotag.runtime.agreement import Standard
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.networks import compile_network
-from videotag.runtime.onnx_export import ExportError, onnx_parts
+from videotag.runtime.onnx_export import ExportError, onnx_parts, told_as_export_error
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork
 
 SAMPLE_ROWS = 16  # of the user's data, for bf16 against f32
@@ -38,12 +36,14 @@ class Wish:
         precision: "f32", "bf16", "f16" (on a GPU) or "auto".
         device: "cpu" or "gpu".
         preferred: the backend that is tried first if any will do; "auto": the fastest.
+        is_kept: precision and preferred are those of a folder's first run.
     """
 
     backend: str = "auto"
     precision: str = "auto"
     device: str = "cpu"
     preferred: str = "auto"
+    is_kept: bool = False
 
     def check(self) -> None:
         """Finds before any work what cannot be had.
@@ -127,7 +127,7 @@ class ChosenNetwork:
                 error = self._error_of(name, network, sample)
             except ExportError as problem:
                 if is_named:
-                    raise self._refusal(name, problem) from problem
+                    raise self._refusal(name, "f32", problem) from problem
                 passed_over.append(f"{name}: {problem}")
                 continue
             agrees = error <= self._max_f32_error
@@ -180,7 +180,7 @@ class ChosenNetwork:
                 found = _outputs(network, few)
             except ExportError as problem:
                 if self.wish.backend != "auto":
-                    raise self._refusal(name, problem) from problem
+                    raise self._refusal(name, self.precision, problem) from problem
                 problems.append(f"{name}: {problem}")
                 continue
             self.backend = name
@@ -189,10 +189,10 @@ class ChosenNetwork:
                 logger.warning(
                     "%s in %s is far from f32 (%s)", self._trained.name, self.precision, agreement.text
                 )
-            return network, f"as asked for ({agreement.text})"
-        raise ExportError(
-            f"{self._trained.name}: not in {self.precision}: {'; '.join(problems)}; give --precision=f32"
-        )
+            why = f"as {'before' if self.wish.is_kept else 'asked for'} ({agreement.text})"
+            return network, "; not in ".join([why, *problems])
+        remedy = "choose another --save_dir" if self.wish.is_kept else "give --precision=f32"
+        raise ExportError(f"{self._trained.name}: not in {self.precision}: {'; '.join(problems)}; {remedy}")
 
     def _candidates(self, precision: str) -> list[str]:
         """The backends to try in turn."""
@@ -200,15 +200,18 @@ class ChosenNetwork:
         return sorted(names, key=lambda name: name != self.wish.preferred)  # else as they come
 
     def _compile(self, backend: str, precision: str) -> Network:
-        with _told_as_export_error():
+        with told_as_export_error():
             return compile_network(
                 self._trained, backend=backend, precision=precision, device=self.wish.device
             )
 
-    def _refusal(self, backend: str, problem: ExportError) -> ExportError:
+    def _refusal(self, backend: str, precision: str, problem: ExportError) -> ExportError:
         """Of a backend that the user named: says what to ask for in its place."""
-        other = "--precision=f32" if backend == "paddle" else "--backend=paddle"
-        return ExportError(f"{self._trained.name}: not in {backend}: {problem}; give {other}")
+        remedy = "give --backend=paddle"
+        if backend == "paddle":
+            may_be_f32 = precision != "f32" and not self.wish.is_kept
+            remedy = "give --precision=f32" if may_be_f32 else "leave --backend out"
+        return ExportError(f"{self._trained.name}: not in {backend}: {problem}; {remedy}")
 
     @property
     def _max_f32_error(self) -> float:
@@ -245,17 +248,5 @@ def _outputs(network: Network, inputs: Arrays) -> dict[str, np.ndarray]:
     Raises:
         ExportError: it failed.
     """
-    with _told_as_export_error():
+    with told_as_export_error():
         return network(inputs)
-
-
-@contextlib.contextmanager
-def _told_as_export_error() -> Iterator[None]:
-    """Makes an ExportError of whatever a backend raises: their errors share no class."""
-    try:
-        yield
-    except VideotagError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())[:200]
-        raise ExportError(f"{type(error).__name__}{': ' if text else ''}{text}") from error

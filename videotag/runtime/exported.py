@@ -29,7 +29,7 @@ from videotag.download import file_digest
 from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.registry import ModelEntry
 from videotag.runtime import backends
-from videotag.runtime.onnx_export import PROGRAM, ExportError
+from videotag.runtime.onnx_export import PROGRAM, ExportError, told_as_export_error
 from videotag.runtime.trained import Arrays, Input, Network
 from videotag.sections import ExtractorModel, Positive, Section, TaggerModel, UseGpu
 from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE
@@ -293,31 +293,26 @@ class ExportedNetwork:
     def _load(self, export: Export, device: str) -> Network:
         files = NETWORK_FILES[self.backend]
         path = export.folder / files[0]
+        _check_closed(path, self.backend)
         try:
             if self.backend == "openvino":
                 from videotag.runtime.openvino_network import from_file
 
-                _check_closed(path, self.backend)
                 digests = [export.manifest.files[name] for name in files]
                 return from_file(self, path, digests=digests, precision=self.precision)
             if self.backend == "onnx":
                 from videotag.runtime.onnx_network import OnnxNetwork
 
-                _check_closed(path, self.backend)
                 return OnnxNetwork(self, path.read_bytes())
             from videotag.runtime.paddle_inference import PaddleNetwork
 
-            return PaddleNetwork(path.with_suffix(""), self, precision=self.precision, device=device)
-        except WeightsError:
-            raise
-        except Exception as error:  # Paddle Inference's errors share no class
+            with told_as_export_error():
+                return PaddleNetwork(path.with_suffix(""), self, precision=self.precision, device=device)
+        except ExportError as error:
             package = backends.BACKENDS[self.backend].packages[0]
             made_with = export.manifest.versions.get(package, "(not known)")
-            reason = str(error)
-            if not isinstance(error, ExportError):
-                reason = f"Paddle Inference cannot load it ({' '.join(reason.split())[:200]})"
             raise ExportError(
-                f"{path}: {reason}; install {package} {made_with}, which it was made with (here is "
+                f"{path}: {error}; install {package} {made_with}, which it was made with (here is "
                 f"{backends.runtime_version(self.backend)}), or export it again"
             ) from error
 

@@ -8,17 +8,20 @@ videotag.models.sequence).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
-from videotag.errors import ConfigError
+from videotag.errors import ConfigError, VideotagError
 from videotag.runtime.backends import converter_version, obstacle
 from videotag.runtime.network_cache import cached_bytes
 from videotag.runtime.trained import TrainedNetwork
@@ -42,11 +45,34 @@ pathlib.Path(output).write_bytes(data)
 """
 
 
+logger = logging.getLogger(__name__)
+
+
 class ExportError(ConfigError):
     """A network cannot be brought into a backend's form, or not be loaded there.
 
     Those that raise it first give the reason alone; who knows what the user asked for adds name and remedy.
     """
+
+
+@contextlib.contextmanager
+def told_as_export_error() -> Iterator[None]:
+    """Makes an ExportError of whatever a backend raises: their errors share no class.
+
+    Not of a want of memory, which another backend has too, and not of a failed import, as which a signal may
+    come out.
+    """
+    try:
+        yield
+    except (VideotagError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if "ResourceExhausted" in text:  # Paddle's MemoryError
+            raise
+        logger.debug("a backend failed", exc_info=True)
+        text = text.rpartition("Error Message Summary:")[2].strip(" -")[:200]  # behind Paddle's C++ traceback
+        raise ExportError(f"{type(error).__name__}{': ' if text else ''}{text}") from error
 
 
 def save_program(trained: TrainedNetwork, folder: Path) -> Path:
