@@ -17,7 +17,7 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-# 35 minutes on two cores that nothing else uses; writes docs/performance.md and docs/performance.json.
+# 45 minutes on two cores that nothing else uses; writes docs/performance.md and docs/performance.json.
 bench: $(VENV)/.installed-bench
 	$(BIN)/python tools/benchmark/bench.py
 

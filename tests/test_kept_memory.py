@@ -23,17 +23,37 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.g
 """
 
 
-def pages(wish, **environment):
-    """What CODE prints: the answer, and MiB."""
+#: Prints whether the heap is as large after 3 GiB in it, which nobody has touched, are freed.
+LARGE_CODE = """
+import ctypes
+import numpy as np
+from videotag.kept_memory import keep_freed_memory
+keep_freed_memory()
+sbrk = ctypes.CDLL(None).sbrk
+sbrk.restype = ctypes.c_void_p
+start, block = sbrk(0), np.empty(3 << 30, np.uint8)
+end = sbrk(0)
+del block
+print(end - start >= 3 << 30, sbrk(0) == end)
+"""
+
+
+def run(code, *arguments, **environment):
+    """What it prints, by line."""
     path = [place for place in sys.path if place]
     done = subprocess.run(
-        [sys.executable, "-c", CODE, wish],
+        [sys.executable, "-c", code, *arguments],
         env={"PYTHONPATH": ":".join(path), **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    answer, mebibytes = done.stdout.split("\n")[:2]
+    return done.stdout.splitlines()
+
+
+def pages(wish, **environment):
+    """What CODE prints: the answer, and MiB."""
+    answer, mebibytes = run(CODE, wish, **environment)
     return answer, int(mebibytes)
 
 
@@ -49,6 +69,11 @@ def test_what_was_freed_is_taken_again_without_new_pages():
     assert pages("keep")[1] <= 1
     assert pages("keep", MALLOC_MMAP_THRESHOLD_="65536")[0] == "False"
     assert pages("keep", GLIBC_TUNABLES="glibc.malloc.arena_max=2")[0] == "False"
+
+
+@pytest.mark.skipif(not has_mallopt(), reason="no glibc")
+def test_more_than_two_gib_are_kept_too():
+    assert run(LARGE_CODE) == ["True True"]
 
 
 def test_other_systems_stay_as_they_are(monkeypatch):

@@ -11,7 +11,7 @@ import os
 import sys
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
-_NEVER = 2**31 - 1
+_NEVER = -1  # the largest positive number would mean 2 GiB, and what is free beyond goes back
 
 
 def keep_freed_memory() -> bool:

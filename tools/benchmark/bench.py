@@ -1,6 +1,6 @@
 """`make bench`: every stage against the classic way, on this machine, as a table and as numbers.
 
-    python tools/benchmark/bench.py                      # 35 minutes; writes docs/performance.md and .json
+    python tools/benchmark/bench.py                      # 45 minutes; writes docs/performance.md and .json
     python tools/benchmark/bench.py --quick              # 3 minutes, small sizes; writes into data/bench
     python tools/benchmark/bench.py --only decode,extraction --videos my_videos --output data/bench
 
