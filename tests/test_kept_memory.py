@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from videotag import kept_memory
-from videotag.kept_memory import keep_freed_memory
+from videotag.kept_memory import give_back_freed_memory, keep_freed_memory
 
 #: Prints whether it was set, and the pages that the system made for 64 MiB of which as much was freed before.
 CODE = """
@@ -35,6 +35,21 @@ start, block = sbrk(0), np.empty(3 << 30, np.uint8)
 end = sbrk(0)
 del block
 print(end - start > 2 << 30, sbrk(0) == end)
+"""
+
+
+#: Prints the MiB that the process holds less after 64 MiB, kept when they were freed, are given back.
+BACK_CODE = """
+from pathlib import Path
+import numpy as np
+from videotag.kept_memory import give_back_freed_memory, keep_freed_memory
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+keep_freed_memory()
+np.ones(1 << 26, np.uint8)
+before = held()
+give_back_freed_memory()
+print(before - held())
 """
 
 
@@ -76,9 +91,15 @@ def test_more_than_two_gib_are_kept_too():
     assert run(LARGE_CODE) == ["True True"]
 
 
+@pytest.mark.skipif(not has_mallopt(), reason="no glibc")
+def test_what_was_kept_is_given_back():
+    assert int(run(BACK_CODE)[0]) >= 60
+
+
 def test_other_systems_stay_as_they_are(monkeypatch):
     monkeypatch.setattr(kept_memory.sys, "platform", "darwin")
     assert keep_freed_memory() is False
+    give_back_freed_memory()
     monkeypatch.setattr(kept_memory.sys, "platform", "linux")
     for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
         monkeypatch.delenv(name, raising=False)

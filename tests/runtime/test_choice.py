@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -249,6 +250,32 @@ def test_the_error_is_measured_once_for_a_network(machine, caplog, monkeypatch):
     chosen = network(precision="f32")
     chosen.settle(X)
     assert chosen.backend == "openvino"
+
+
+def test_what_takes_memory_is_done_before_there_are_data_and_once(machine, monkeypatch):
+    converted = []
+    monkeypatch.setattr(choice, "onnx_file", lambda trained: nullcontext(converted.append(trained.name)))
+    machine({"paddle": 0.0}, bf16=None)
+    network().prepare()
+    assert not converted, "paddle needs no ONNX"
+    machine(ALL, bf16=None)
+    network().prepare()
+    assert converted == ["Net"]
+    network()(X)
+    network().prepare()
+    assert converted == ["Net"], "it has run here"
+
+
+def test_a_network_that_cannot_be_converted_is_told_when_it_runs(machine, monkeypatch):
+    def fail(trained):
+        raise ExportError("no such layer there")
+
+    monkeypatch.setattr(choice, "onnx_file", fail)
+    machine({"openvino": None, "paddle": 0.0}, bf16=None)
+    chosen = network()
+    chosen.prepare()
+    chosen(X)
+    assert chosen.backend == "paddle"
 
 
 def test_rows_are_spread_from_the_first_to_the_last():

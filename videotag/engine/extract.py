@@ -60,6 +60,7 @@ def extract_list(
     outputs = plan_outputs([entry.path for entry in once], save_dir, root, folders=folders)
     with folder_lock(save_dir), DecodePool() as pool:
         runtime = FolderRuntime(save_dir, outputs.values(), extractor)
+        extractor.prepare()
         failures = FailureList(save_dir)
         summary = Summary()
         with contextlib.closing(_frames_of(once, outputs, extractor, pool)) as read:

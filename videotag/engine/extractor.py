@@ -97,6 +97,9 @@ class Extractor:
         """Chooses backend and precision, once, by images (K, H, W, 3) spread over a video."""
         self.network.settle({FRAMES: images})
 
+    def prepare(self) -> None:
+        """Does what takes much memory and needs no frames."""
+
     def keep_runtime(self, backend: str, precision: str) -> None:
         """Takes a choice that was made before, where the user asks for nothing else.
 
@@ -153,6 +156,8 @@ class FeatureExtractor(Extractor):
         DeviceError: a GPU was asked for and there is none.
     """
 
+    network: ChosenNetwork
+
     def __init__(self, config: Config, weights: Path, *, with_classifier: bool = False) -> None:
         from videotag.engine.checkpoint import load_weights
 
@@ -182,6 +187,10 @@ class FeatureExtractor(Extractor):
             feature_dim=model.feature_dim,
             classifier=(head.weight.numpy(), head.bias.numpy()),
         )
+
+    def prepare(self) -> None:
+        """Converts the network, where that was never done here."""
+        self.network.prepare()
 
     def keep_runtime(self, backend: str, precision: str) -> None:
         """See Extractor; a backend that cannot be had any more is none to keep."""

@@ -6,6 +6,7 @@ bfloat16: where the CPU has instructions for it, if what comes out on the user's
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from videotag.runtime import backends
 from videotag.runtime.agreement import Standard
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.networks import compile_network
-from videotag.runtime.onnx_export import ExportError, onnx_parts, told_as_export_error
+from videotag.runtime.onnx_export import ExportError, onnx_file, onnx_parts, told_as_export_error
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork
 
 SAMPLE_ROWS = 16  # of the user's data, for bf16 against f32
@@ -89,6 +90,13 @@ class ChosenNetwork:
         """The backend that was chosen, with its version."""
         return f"{self.backend} {backends.version(self.backend)}"
 
+    def prepare(self) -> None:
+        """Converts the network if it never ran here: that takes memory, and there are no data yet."""
+        name = next(iter(self._candidates("f32")), "paddle")
+        if self._network is None and name != "paddle" and load_entry(self._error_parts(name)) is None:
+            with contextlib.suppress(ExportError), onnx_file(self._trained):  # settling tells it
+                pass
+
     def settle(self, sample: Arrays) -> None:
         """Chooses, once; says in a line of the log what and why.
 
@@ -156,19 +164,26 @@ class ChosenNetwork:
         if backends.bf16_instructions() is None:
             return "f32, as this CPU has no instructions for bf16"
         able = [name for name in self._candidates("bf16") if name in self._fast_in_bf16]
+        if not able:
+            return "f32, as no backend here is faster in bf16"
+        expected = self._network(sample)
+        self._network = None  # both at once would take the memory of both
+        why = "f32, as bf16 failed"
         for name in able:
             try:
                 network = self._compile(name, "bf16")
-                found = _outputs(network, sample)
+                agreement = self._standard.compare_bf16(expected, _outputs(network, sample))
             except ExportError as problem:
                 logger.info("not in bf16 in %s: %s", name, problem)
                 continue
-            agreement = self._standard.compare_bf16(self._network(sample), found)
             if agreement.ok:
                 self.backend, self.precision, self._network = name, "bf16", network
                 return f"bf16, as it agrees with f32 ({agreement.text})"
-            return f"f32, as bf16 is too far from it ({agreement.text})"
-        return "f32, as no backend here is faster in bf16"
+            del network
+            why = f"f32, as bf16 is too far from it ({agreement.text})"
+            break
+        self._network, _ = self._in_f32(sample)  # out of the cache
+        return why
 
     def _in_half(self, sample: Arrays) -> tuple[Network, str]:
         """The network in 16 bits as the user asked; a warning where it is far from float32."""
@@ -220,12 +235,7 @@ class ChosenNetwork:
 
     def _error_of(self, backend: str, network: Network, sample: Arrays) -> float:
         """The error of a backend in float32; measured once for each network and version."""
-        parts = {
-            **onnx_parts(self._trained),
-            "form": f"error of {backend} on {self.wish.device}",
-            "version": backends.version(backend),
-            "cpu": backends.cpu_kind(),
-        }
+        parts = self._error_parts(backend)
         found = load_entry(parts)
         if found is not None and _ERROR_FILE in found:
             return float(json.loads(found[_ERROR_FILE].read_text(encoding="utf-8")))
@@ -233,6 +243,15 @@ class ChosenNetwork:
         error = self._standard.f32_error(self._trained.run_layers(few), _outputs(network, few))
         store_entry(parts, {_ERROR_FILE: json.dumps(error).encode()})
         return error
+
+    def _error_parts(self, backend: str) -> dict[str, object]:
+        """What decides the error of a backend."""
+        return {
+            **onnx_parts(self._trained),
+            "form": f"error of {backend} on {self.wish.device}",
+            "version": backends.version(backend),
+            "cpu": backends.cpu_kind(),
+        }
 
 
 def spread_rows(arrays: Arrays, count: int) -> dict[str, np.ndarray]:

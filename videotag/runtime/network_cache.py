@@ -14,7 +14,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from videotag.atomic import open_atomic, write_text
@@ -60,7 +61,7 @@ def load_entry(parts: Mapping[str, object]) -> dict[str, Path] | None:
     return files
 
 
-def store_entry(parts: Mapping[str, object], files: Mapping[str, bytes | Path]) -> None:
+def store_entry(parts: Mapping[str, object], files: Mapping[str, bytes | memoryview | Path]) -> None:
     """Writes an entry; where that is not possible (read-only, a full disk) it only costs the next start.
 
     Args:
@@ -91,21 +92,29 @@ def remove_oldest(*, keep: str, max_bytes: int = MAX_BYTES) -> None:
             del sizes[entry]
 
 
-def cached_bytes(parts: Mapping[str, object], name: str, make: Callable[[], bytes]) -> bytes:
-    """The one file of an entry, made and stored if it is not there."""
-    found = load_entry(parts)
-    if found is not None and name in found:
-        with contextlib.suppress(OSError):
-            return found[name].read_bytes()
-    content = make()
-    store_entry(parts, {name: content})
-    return content
+@contextlib.contextmanager
+def cached_file(parts: Mapping[str, object], name: str, make: Callable[[], bytes]) -> Iterator[Path]:
+    """The one file of an entry, made if it is not there; a passing one where the cache cannot be used."""
+    found = load_entry(parts) or {}
+    if name not in found:
+        content = make()
+        store_entry(parts, {name: content})
+        found = load_entry(parts) or {}
+        if name not in found:
+            with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
+                path = Path(folder) / name
+                path.write_bytes(content)
+                del content  # which is large
+                yield path
+            return
+        del content
+    yield found[name]
 
 
-def _write(path: Path, content: bytes | Path) -> None:
+def _write(path: Path, content: bytes | memoryview | Path) -> None:
     with open_atomic(path) as file:
-        if isinstance(content, bytes):
-            file.write(content)
-        else:
+        if isinstance(content, Path):
             with content.open("rb") as source:
                 shutil.copyfileobj(source, file, 1 << 20)
+        else:
+            file.write(content)

@@ -22,8 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from videotag.errors import ConfigError, VideotagError
+from videotag.kept_memory import give_back_freed_memory
 from videotag.runtime.backends import converter_version, obstacle
-from videotag.runtime.network_cache import cached_bytes
+from videotag.runtime.network_cache import cached_file
 from videotag.runtime.trained import TrainedNetwork
 
 OPSET = 18  # up to 17, OpenVINO takes ReduceLogSumExp over all axes
@@ -95,14 +96,22 @@ def save_program(trained: TrainedNetwork, folder: Path) -> Path:
 
 
 def onnx_model(trained: TrainedNetwork) -> bytes:
-    """The network as ONNX, of the cache if it is there.
+    """The network as ONNX; see onnx_file."""
+    with onnx_file(trained) as path:
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def onnx_file(trained: TrainedNetwork) -> Iterator[Path]:
+    """A file that holds the network as ONNX, of the cache if it is there.
 
     Raises:
         ExportError: it cannot be exported; the text says why.
     """
     if reason := obstacle(trained.layer, in_onnx=True):
         raise ExportError(reason)
-    return cached_bytes(onnx_parts(trained), "network.onnx", lambda: _convert(trained))
+    with cached_file(onnx_parts(trained), "network.onnx", lambda: _convert(trained)) as path:
+        yield path
 
 
 def onnx_parts(trained: TrainedNetwork) -> dict[str, object]:
@@ -121,6 +130,7 @@ def _convert(trained: TrainedNetwork) -> bytes:
     with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
         with stand_ins(trained.layer) as replaced:
             prefix, output = save_program(trained, Path(folder)), Path(folder) / "network.onnx"
+        give_back_freed_memory()  # the converter takes five times what the network does
         command = [sys.executable, "-c", _CHILD, _converter_library(), str(prefix), str(output), str(OPSET)]
         try:
             done = subprocess.run(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from videotag.cores import num_cores
 from videotag.runtime.backends import cpu_kind, runtime_version
 from videotag.runtime.network_cache import load_entry, store_entry
-from videotag.runtime.onnx_export import ExportError, onnx_model, onnx_parts
+from videotag.runtime.onnx_export import ExportError, onnx_file, onnx_parts
 from videotag.runtime.trained import Arrays, Described, TrainedNetwork
 
 _BLOB_FILE = "network.blob"
@@ -71,7 +72,8 @@ def from_layers(trained: TrainedNetwork, *, precision: str = "f32") -> OpenVinoN
     """
 
     def read(core: Any) -> Any:
-        return core.read_model(io.BytesIO(onnx_model(trained)))
+        with onnx_file(trained) as path:
+            return core.read_model(path)
 
     return OpenVinoNetwork(trained, parts=onnx_parts(trained), read=read, precision=precision)
 
@@ -141,11 +143,25 @@ def _compile(
         compiled = core.compile_model(read(core), "CPU", options)
     except RuntimeError as error:
         raise ExportError(f"OpenVINO cannot compile it ({' '.join(str(error).split())[:200]})") from error
-    blob = io.BytesIO()
-    try:
-        compiled.export_model(blob)
-    except RuntimeError as error:
-        logger.info("cache of compiled networks: not kept (%s)", " ".join(str(error).split())[:200])
-    else:
-        store_entry(parts, {_BLOB_FILE: blob.getvalue()})
+    with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
+        path = Path(folder) / _BLOB_FILE
+        try:
+            with path.open("wb") as file:
+                compiled.export_model(_FileStream(file))
+        except (RuntimeError, OSError) as error:
+            logger.info("cache of compiled networks: not kept (%s)", " ".join(str(error).split())[:200])
+        else:
+            store_entry(parts, {_BLOB_FILE: path})
     return compiled
+
+
+class _FileStream(io.BytesIO):
+    """What OpenVINO takes to write to, which must be of this class: writes into a file and holds nothing."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        """Into the file."""
+        return self._file.write(data)
