@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from videotag.models import paddle
-from videotag.runtime import network_cache, onnx_export
+from videotag.runtime import network_cache, onnx_export, openvino_network
 from videotag.runtime.backbones import backbone_network
 from videotag.runtime.network_cache import cached_file, compiled_dir, load_entry, remove_oldest, store_entry
 from videotag.runtime.networks import compile_network
@@ -105,6 +105,15 @@ def test_a_second_start_converts_nothing_and_damage_does_no_harm(backend, monkey
         file.write_bytes(file.read_bytes()[:-7] + b"garbage")
     np.testing.assert_allclose(compile_network(network, backend=backend)(x)["y"], expected, atol=1e-6)
     assert len(traced) == 2
+
+
+def test_a_second_start_in_openvino_compiles_nothing_either(monkeypatch):
+    network = TrainedNetwork(paddle.nn.Linear(3, 2), (Input("x", (None, 3)),), ("y",), "linear", "Net")
+    x = {"x": np.ones((2, 3), np.float32)}
+    found = [compile_network(network, backend="openvino")(x)["y"]]
+    monkeypatch.setattr(openvino_network, "_compile", None)
+    found.append(compile_network(network, backend="openvino")(x)["y"])
+    assert np.array_equal(*found)
 
 
 def test_no_unpickler_is_used():

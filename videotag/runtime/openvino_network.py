@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import io
 import logging
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -143,25 +142,11 @@ def _compile(
         compiled = core.compile_model(read(core), "CPU", options)
     except RuntimeError as error:
         raise ExportError(f"OpenVINO cannot compile it ({' '.join(str(error).split())[:200]})") from error
-    with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
-        path = Path(folder) / _BLOB_FILE
-        try:
-            with path.open("wb") as file:
-                compiled.export_model(_FileStream(file))
-        except (RuntimeError, OSError) as error:
-            logger.info("cache of compiled networks: not kept (%s)", " ".join(str(error).split())[:200])
-        else:
-            store_entry(parts, {_BLOB_FILE: path})
+    blob = io.BytesIO()
+    try:
+        compiled.export_model(blob)
+    except RuntimeError as error:
+        logger.info("cache of compiled networks: not kept (%s)", " ".join(str(error).split())[:200])
+    else:
+        store_entry(parts, {_BLOB_FILE: blob.getbuffer()})
     return compiled
-
-
-class _FileStream(io.BytesIO):
-    """What OpenVINO takes to write to, which must be of this class: writes into a file and holds nothing."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self._file = file
-
-    def write(self, data: Any) -> int:
-        """Into the file."""
-        return self._file.write(data)
