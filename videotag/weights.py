@@ -268,7 +268,7 @@ class FoundWeights:
 def find_weights(weights: str | Path) -> FoundWeights:
     """The weight file that a user names: a file, a prefix without suffix, a folder, or a named entry.
 
-    Of a folder that `videotag export` wrote it is the export.json.
+    Of a folder that `videotag export` wrote, or of the network in it, it is the export.json.
 
     Raises:
         WeightsError: none of these, or an entry whose file cannot be had.
@@ -277,15 +277,16 @@ def find_weights(weights: str | Path) -> FoundWeights:
     name, entries = str(weights), named_weights()
     if name in entries and not Path(name).exists():
         return FoundWeights(entries[name].path(), entries[name])
-    if (Path(weights) / EXPORT_FILE).is_file():
-        return FoundWeights(Path(weights) / EXPORT_FILE)
+    folder = Path(weights).parent if Path(weights).suffix in _EXPORTED else Path(weights)
+    if (folder / EXPORT_FILE).is_file():
+        return FoundWeights(folder / EXPORT_FILE)
     try:
         return FoundWeights(resolve_weights(weights))
     except WeightsError as error:
         kinds = {file.suffix for file in Path(name).glob("*")} if Path(name).is_dir() else set()
         if kinds & _EXPORTED and not kinds.intersection(_SUFFIXES):
             raise WeightsError(
-                f"{name}: an export without its {EXPORT_FILE}; copy the whole folder, or export again"
+                f"{name}: an export without its {EXPORT_FILE}; copy the whole folder, or remove it and export again"
             ) from error
         if Path(name).exists():
             raise

@@ -170,6 +170,15 @@ def test_wrong_answers_of_the_backends_are_noticed(work_dir, monkeypatch):
         doctor.probe_video()
 
 
+def test_threads_that_are_no_number_are_told(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "0")
+    (check,) = [check for check in doctor._machine() if check.name == "CPU cores"]
+    finding = doctor._finding(check)
+    assert not finding["works"]
+    assert "OMP_NUM_THREADS=0: expected a whole number from 1" in finding["detail"]
+    assert finding["remedy"] == "unset OMP_NUM_THREADS"
+
+
 @pytest.mark.parametrize(
     ("told", "mode", "best", "hint"),
     [
@@ -185,4 +194,4 @@ def test_a_slower_choice_of_mkls_instructions_is_pointed_out(monkeypatch, told, 
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(doctor, "mkl_cpu_type", lambda: best)
     said = doctor._cores()
-    assert said.endswith("; MKL is the fastest here by MKL_DEBUG_CPU_TYPE=7 alone") == hint
+    assert said.endswith("; unset, videotag would set MKL_DEBUG_CPU_TYPE=7, which is faster here") == hint

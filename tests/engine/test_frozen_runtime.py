@@ -120,11 +120,11 @@ def of_precision(path, precision):
     write_features(path, read_features(path), stamp={**read_stamp(path), "precision": precision})
 
 
-def test_a_folder_in_it_with_a_choice_of_its_own_does_not_count(extract, noise_video):
+def test_features_of_a_run_into_a_folder_in_it_count(extract, noise_video):
     extract(noise_video("a.mp4"), precision="f32", save_dir="out/inner")
     of_precision("out/inner/a.npy", "bf16")
-    extract("a.mp4", precision="f32")
-    assert frozen()["precision"] == "f32"
+    with pytest.raises(ConfigError, match="out: its features are in bf16"):
+        extract("a.mp4", precision="f32")
 
 
 def test_features_in_a_precision_of_another_version_are_told(extract, noise_video):

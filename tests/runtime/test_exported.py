@@ -116,6 +116,15 @@ def test_an_export_without_its_export_json_is_told(damaged):
         find_weights(damaged)
 
 
+def test_the_network_of_an_export_stands_for_it(exports):
+    for place in (
+        exports / "onnx",
+        exports / "onnx" / "network.onnx",
+        exports / "paddle" / "network.pdiparams",
+    ):
+        assert find_weights(place).path.name == "export.json"
+
+
 def test_several_weights_where_one_is_taken_are_told(exports):
     several = f"{exports / 'onnx'},{exports / 'paddle'}"
     with pytest.raises(WeightsError, match="one is expected here, not several; of taggers `videotag export`"):

@@ -84,6 +84,8 @@ def _work(args: argparse.Namespace) -> int:
     if args.videos and not own_videos(options):
         raise ConfigError(f"--videos={args.videos}: no video in it; name a folder that holds some")
     folder = args.output or (WORK_DIR if args.quick else DOCS_DIR)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output={folder}: is no folder; name one")
     check_marks(folder)
     results = _results(folder, names, quick=args.quick)
     failed = []
@@ -114,10 +116,12 @@ def without_goals(part: Part) -> Part:
 
 def _selected(only: str | None) -> list[str]:
     """The parts to measure, in the table's order."""
-    asked = [name.strip() for name in only.split(",")] if only else list(PARTS)
+    asked = list(PARTS) if only is None else [name.strip() for name in only.split(",")]
     unknown = [name for name in asked if name not in PARTS]
     if unknown:
-        raise ConfigError(f"--only: {', '.join(unknown)} is no part; there are {', '.join(PARTS)}")
+        raise ConfigError(
+            f"--only={only}: {', '.join(map(repr, unknown))} is no part; there are {', '.join(PARTS)}"
+        )
     return [name for name in PARTS if name in asked]
 
 

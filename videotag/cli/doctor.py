@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import videotag
 from videotag.cli.arguments import show
-from videotag.cores import MKL_VARIABLE, MKL_VARIABLES, THREADS_VARIABLE, mkl_cpu_type
+from videotag.cores import MKL_VARIABLE, MKL_VARIABLES, THREADS_VARIABLE, mkl_cpu_type, num_cores
 from videotag.errors import EXIT_FAILURES, EXIT_OK, OutputError
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _installed() -> Iterator[Check]:
 
 
 def _machine() -> Iterator[Check]:
-    yield Check("CPU cores", _cores, "")
+    yield Check("CPU cores", _cores, f"unset {THREADS_VARIABLE}")
     yield Check("memory", _memory, "Linux alone tells it", needed=False)
     remedy = f"{_reinstall('paddlepaddle')} (with a GPU: the first lines of requirements-gpu.txt)"
     yield Check("GPUs", partial(_apart, "probe_gpus"), remedy)
@@ -314,12 +314,13 @@ def _version(av: Any, library: str) -> str:
 
 
 def _cores() -> str:
+    num_cores()  # raises where the variable is no number
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     names = [name for name in (THREADS_VARIABLE, *MKL_VARIABLES) if os.environ.get(name)]
     told = [f"{name} is {os.environ[name]}" for name in names]
     best = mkl_cpu_type()
     if best is not None and [os.environ.get(name, "") for name in MKL_VARIABLES] != [best, "", ""]:
-        told.append(f"MKL is the fastest here by {MKL_VARIABLE}={best} alone")
+        told.append(f"unset, videotag would set {MKL_VARIABLE}={best}, which is faster here")
     return "; ".join([f"{usable} usable of {os.cpu_count()}", *told])
 
 

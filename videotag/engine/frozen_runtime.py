@@ -93,12 +93,9 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _files_in(save_dir: Path) -> Iterator[Path]:
-    """The files of a folder without a choice, but for folders in it that have one."""
-    for folder, inner, names in os.walk(save_dir):
-        if RUNTIME_FILE in names:
-            inner.clear()
-        else:
-            yield from (Path(folder, name) for name in names)
+    """The files of a folder, and of those in it."""
+    for folder, _, names in os.walk(save_dir):
+        yield from (Path(folder, name) for name in names)
 
 
 def _of_stamps(files: Iterable[Path]) -> dict[str, Any] | None:
