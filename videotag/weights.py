@@ -286,7 +286,8 @@ def find_weights(weights: str | Path) -> FoundWeights:
         kinds = {file.suffix for file in Path(name).glob("*")} if Path(name).is_dir() else set()
         if kinds & _EXPORTED and not kinds.intersection(_SUFFIXES):
             raise WeightsError(
-                f"{name}: an export without its {EXPORT_FILE}; copy the whole folder, or remove it and export again"
+                f"{name}: an export without its {EXPORT_FILE}; copy the whole folder, or remove it and "
+                "export again"
             ) from error
         if Path(name).exists():
             raise

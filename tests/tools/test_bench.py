@@ -205,7 +205,9 @@ def test_only_some_parts_are_measured_anew_and_the_others_stay(fakes, monkeypatc
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--only=decode2"], "--only: decode2 is no part; there are fast, empty, last"),
+        (["--only=decode2"], "--only=decode2: 'decode2' is no part; there are fast, empty, last"),
+        (["--output=numbers/performance.json"], "--output=numbers/performance.json: is no folder; name one"),
+        (["--only="], "--only=: '' is no part; there are fast, empty, last"),
         (["--rounds=0"], "--rounds=0: expected at least 1"),
         (["--videos=none"], "--videos=none: no video in it"),
         (["--output=marks"], "performance.md: expected one <!-- bench:begin -->"),
