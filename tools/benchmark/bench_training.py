@@ -26,7 +26,7 @@ def run(options: Options) -> Part:
         size = {"batch_size": _QUICK_BATCH_SIZE, "steps": _QUICK_STEPS, "num_videos": _QUICK_VIDEOS}
         size |= {"num_files": _QUICK_FILES, "warm_steps": _QUICK_WARM_STEPS}
     with options.child("bench_training:Training") as child:
-        found = child.measure(rounds=options.num_rounds(cheap=True), **size)
+        found = child.measure(rounds=options.num_rounds(cheap=not options.quick), **size)
     rates = {PADDED: found["padded"]["rates"], OURS: found["cut"]["rates"]}
     part.notes.append("All learn by the engine's own step; both that are compared in one process, in turns.")
     if mkl_cpu_type() and not options.quick:
