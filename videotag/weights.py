@@ -277,7 +277,8 @@ def find_weights(weights: str | Path) -> FoundWeights:
     name, entries = str(weights), named_weights()
     if name in entries and not Path(name).exists():
         return FoundWeights(entries[name].path(), entries[name])
-    folder = Path(weights).parent if Path(weights).suffix in _EXPORTED else Path(weights)
+    is_network = Path(weights).suffix in _EXPORTED and Path(weights).is_file()
+    folder = Path(weights).parent if is_network else Path(weights)
     if (folder / EXPORT_FILE).is_file():
         return FoundWeights(folder / EXPORT_FILE)
     try:

@@ -266,9 +266,10 @@ def test_what_takes_memory_is_done_before_there_are_data_and_once(machine, monke
     assert converted == ["Net"], "it has run here"
 
 
-def test_a_network_that_cannot_be_converted_is_told_when_it_runs(machine, monkeypatch):
+@pytest.mark.parametrize("error", [ExportError("no such layer there"), OSError("no space left")])
+def test_a_network_that_cannot_be_converted_is_told_when_it_runs(machine, monkeypatch, error):
     def fail(trained):
-        raise ExportError("no such layer there")
+        raise error
 
     monkeypatch.setattr(choice, "onnx_file", fail)
     machine({"openvino": None, "paddle": 0.0}, bf16=None)

@@ -123,6 +123,13 @@ def test_the_network_of_an_export_stands_for_it(exports):
         exports / "paddle" / "network.pdiparams",
     ):
         assert find_weights(place).path.name == "export.json"
+    with pytest.raises(WeightsError, match=r"none\.onnx: no weights"):
+        find_weights(exports / "onnx" / "none.onnx")
+
+
+def test_an_export_in_a_folder_that_is_named_as_a_file_is_found(exports, tmp_path):
+    folder = shutil.copytree(exports / "onnx", tmp_path / "tagger.onnx")
+    assert find_weights(folder).path == Path(folder) / "export.json"
 
 
 def test_several_weights_where_one_is_taken_are_told(exports):

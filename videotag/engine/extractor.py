@@ -98,7 +98,7 @@ class Extractor:
         self.network.settle({FRAMES: images})
 
     def prepare(self) -> None:
-        """Does what takes much memory and needs no frames."""
+        """Does what takes much memory and needs no frames: nothing where the network is an export."""
 
     def keep_runtime(self, backend: str, precision: str) -> None:
         """Takes a choice that was made before, where the user asks for nothing else.

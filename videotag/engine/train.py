@@ -138,9 +138,7 @@ def train_model(
         options = {"num_classes": config.model.num_classes, "teacher": teacher}
         learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch, **options)
         if found:
-            _go_on(config, found, learner, steps_per_epoch)
-            if labels is not None and is_main():  # the same, or the first that are given
-                write_labels(save_dir / LABELS_FILE, labels)
+            _go_on(config, found, learner, steps_per_epoch, labels=labels)
         else:  # only now is there nothing left that could be the user's mistake
             _make_room(config, save_dir, labels, resume=resume)
         with RunLog(save_dir if is_main() else None, scalars) as log:
@@ -166,9 +164,13 @@ def train_model(
         return TrainResult(best_path or last_path, last_path, progress.best or {}, failed)
 
 
-def _go_on(config: Config, found: Checkpoint, learner: Learner, steps_per_epoch: int) -> None:
+def _go_on(
+    config: Config, found: Checkpoint, learner: Learner, steps_per_epoch: int, *, labels: list[str] | None
+) -> None:
     """Brings the learner to where the checkpoint is, and says so."""
     learner.restore(found.arrays)
+    if labels is not None and is_main():  # the same, or the first that are given
+        write_labels(found.weights_path.with_name(LABELS_FILE), labels)
     progress = found.progress
     done = f"{progress.epoch} of {config.train.epoch} epochs"
     done += f" and {progress.step} of {steps_per_epoch} steps" if progress.step else ""

@@ -94,7 +94,8 @@ class ChosenNetwork:
         """Converts the network if it never ran here: that takes memory, and there are no data yet."""
         name = next(iter(self._candidates("f32")), "paddle")
         if self._network is None and name != "paddle" and load_entry(self._error_parts(name)) is None:
-            with contextlib.suppress(ExportError), onnx_file(self._trained):  # settling tells it
+            # What goes wrong is told when the network is settled.
+            with contextlib.suppress(ExportError), told_as_export_error(), onnx_file(self._trained):
                 pass
 
     def settle(self, sample: Arrays) -> None:
