@@ -150,6 +150,8 @@ def test_a_finished_run_resumes_to_itself_and_more_epochs_go_on(tagger_dir):
     assert same_weights(
         train(tagger_dir / "ck", resume=True).last_path, train(tagger_dir / "whole").last_path
     )
+    configs = [(tagger_dir / run / "config.yaml").read_text(encoding="utf-8") for run in ("ck", "whole")]
+    assert configs[0] == configs[1]
 
 
 def test_a_resumed_run_may_not_change_what_decides_the_weights(tagger_dir):

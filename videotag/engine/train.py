@@ -18,7 +18,7 @@ from videotag.quiet_paddle import paddle
 
 from paddle import nn
 
-from videotag.atomic import remove_partial
+from videotag.atomic import remove_partial, write_text
 from videotag.config import Config, load_config
 from videotag.datasets.batches import Dataset, check_single_labels
 from videotag.datasets.features import FeatureFiles
@@ -169,8 +169,10 @@ def _go_on(
 ) -> None:
     """Brings the learner to where the checkpoint is, and says so."""
     learner.restore(found.arrays)
-    if labels is not None and is_main():  # the same, or the first that are given
-        write_labels(found.weights_path.with_name(LABELS_FILE), labels)
+    if is_main():
+        write_text(found.weights_path.with_name(CONFIG_FILE), config.to_yaml())  # may ask for more epochs
+        if labels is not None:  # the same, or the first that are given
+            write_labels(found.weights_path.with_name(LABELS_FILE), labels)
     progress = found.progress
     done = f"{progress.epoch} of {config.train.epoch} epochs"
     done += f" and {progress.step} of {steps_per_epoch} steps" if progress.step else ""
