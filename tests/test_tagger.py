@@ -108,8 +108,9 @@ def test_tag_many_answers_in_order_and_gives_errors_in_place(default_tagger, vid
         (
             {"extractor_config": "configs/attention_lstm.yaml", "extractor_weights": "CK"},
             ConfigError,
-            "is no extractor",
+            "--extractor_config configs/attention_lstm.yaml: AttentionLSTM is no extractor",
         ),
+        ({"extractor_weights": "CK"}, ConfigError, "--extractor_weights /"),
         ({"predictor_weights": "CK", "predictor_config": "configs/tsn.yaml"}, ConfigError, "is no tagger"),
         ({"predictor_weights": "CK", "predictor_config": "WIDE"}, ConfigError, "features of width 1280"),
         ({"predictor_weights": "CK", "label_file": "SHORT"}, LabelFileError, "3"),

@@ -283,5 +283,6 @@ def _stage(
         load_models()
         config = load_config(path, overrides=overrides)
     if config.entry.kind != _KINDS[stage]:
-        raise ConfigError(f"--{stage}_config {path}: {config.entry.name} is no {_KINDS[stage]}")
+        named = f"--{stage}_config {config_path}" if config_path else f"--{stage}_weights {weights}"
+        raise ConfigError(f"{named}: {config.entry.name} is no {_KINDS[stage]}")
     return config, found
