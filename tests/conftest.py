@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# A busy machine is no bug.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# A busy machine is no bug, and a commit is judged by its own examples.
+settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+settings.load_profile("repeatable")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, and so in all processes of
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests, which are to hear Ctrl-C
 
 NUM_CLASSES = 4
 FEATURE_DIM = 6
@@ -35,9 +39,9 @@ INFER: {batch_size: 2, filelist: features/test.list, backend: paddle, precision:
 """
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Only this machine answers, and nothing is taken from or put into the user's cache."""
+@pytest.fixture(scope="session", autouse=True)
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The environment: only this machine answers, no cache of the user's, no colours wished for."""
     connect = socket.create_connection
 
     def local_only(address: tuple[str, int], *args: Any, **options: Any) -> socket.socket:
@@ -45,8 +49,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
             raise OSError(f"a test asks for {address[0]}")
         return connect(address, *args, **options)
 
-    monkeypatch.setattr(socket, "create_connection", local_only)
-    monkeypatch.setenv("VIDEOTAG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "create_connection", local_only)
+        patch.setenv("VIDEOTAG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture

@@ -278,7 +278,7 @@ def test_a_length_that_nobody_knows_is_refused(server, tmp_path):
 def test_a_silent_server_is_given_up(server, tmp_path):
     server.answers = [whole(cut=1000, wait=True)]
     with pytest.raises(WeightsError, match=r"timed out.*, 1 times; fetch it yourself"):
-        download(server.url, tmp_path / "f", waits_sec=(), timeout_sec=0.05)
+        download(server.url, tmp_path / "f", waits_sec=(), timeout_sec=2.0)
     assert (tmp_path / "f.partial").stat().st_size == 1000
 
 
@@ -532,11 +532,13 @@ def test_a_killed_download_is_completed_by_the_next_run(entry, server, work_dir)
     server.answers = [whole(cut=len(BODY) // 2, wait=True), ranged()]
     command = [sys.executable, "-m", "videotag", "download", "net"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     partial = work_dir / "cache" / "net.pdparams.partial"
-    wait_until(lambda: partial.exists() and partial.stat().st_size == len(BODY) // 2)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: partial.exists() and partial.stat().st_size == len(BODY) // 2)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert not (work_dir / "cache" / "net.pdparams").exists()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -545,7 +547,7 @@ def test_a_killed_download_is_completed_by_the_next_run(entry, server, work_dir)
 
 
 def wait_until(true):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not true():
         assert time.monotonic() < deadline
         threading.Event().wait(0.002)

@@ -17,6 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from faulty_reader import use_faulty_reader
 
 from videotag.atomic import PARTIAL_MARK
 from videotag.cli.main import main
@@ -34,8 +35,7 @@ BOMB_SIDE_PX = 20_000
 @pytest.fixture
 def extract(tsn_dir, work_dir, monkeypatch):
     """extract(names, ...): the exit code of the command over a list of these videos into out/."""
-    monkeypatch.syspath_prepend(str(DOUBLES))
-    monkeypatch.setattr(decode_pool, "READER", "faulty_reader:FaultyReader")
+    use_faulty_reader(monkeypatch)
 
     def run(names, *flags):
         Path("videos.list").write_text("".join(f"{name} 1\n" for name in names), encoding="utf-8")
@@ -96,8 +96,7 @@ def test_hostile_files_are_listed_and_the_others_extracted(extract, noise_video,
     refused = ["truncated.mp4", "disguised.mp4", "bomb.mp4", "pipe.mp4", "missing.mp4"]
     names = [good[0], *faulty, good[1], *refused, good[2]]
 
-    # The limit is longer than a child takes to start on a busy machine.
-    assert extract(names, "--set=INFER.stall_limit_sec=4") == 1
+    assert extract(names, "--set=INFER.stall_limit_sec=1") == 1
     out, err = capsys.readouterr()
     assert "extracted 3 (in part 0), kept 0, failed 9" in out
     assert "Traceback" not in err
@@ -106,7 +105,7 @@ def test_hostile_files_are_listed_and_the_others_extracted(extract, noise_video,
     assert list(failures) == [*faulty, *refused], "in the list's order"
     assert [name for name, record in failures.items() if record["retriable"]] == faulty
     for name, text in {
-        "hangs.mp4": "no frame for 4 s, decoding was ended; raise stall_limit_sec",
+        "hangs.mp4": "no frame for 1 s, decoding was ended; raise stall_limit_sec",
         "segfaults.mp4": "crashed (signal SIGSEGV)",
         "killed.mp4": "was killed, probably for want of memory",
         "greedy.mp4": "not enough memory",
@@ -156,11 +155,11 @@ def test_ctrl_c_and_kill_end_a_hanging_decode(tsn_dir, noise_video, how, code):
         text=True,
         start_new_session=True,
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not Path("out/good.npy").exists() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)
         os.killpg(process.pid, how)  # as the terminal does: to all processes of the group
-        _, err = process.communicate(timeout=60)  # ends only when the children, too, have let go of stderr
+        _, err = process.communicate(timeout=300)  # ends only when the children, too, have let go of stderr
     assert process.returncode == code, err
     assert "Traceback" not in err
     assert Path("out/good.npy").exists()

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faulty_reader import use_faulty_reader
 from PIL import Image
 
 from videotag.atomic import PARTIAL_MARK
 from videotag.cli.main import main
 from videotag.engine import frames as module
 from videotag.folder_lock import LOCK_FILE, folder_lock
-from videotag.media import decode_pool
 from videotag.media.writer import write_video
 
-DOUBLES = Path(__file__).resolve().parents[1] / "media"  # faulty_reader.py
 GREY_STEP = 25
 
 
@@ -138,10 +137,9 @@ def test_a_run_broken_off_leaves_no_folder_and_the_next_goes_on(grey_video, monk
 
 
 def test_failures_are_listed_and_the_others_written(grey_video, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(DOUBLES))
-    monkeypatch.setattr(decode_pool, "READER", "faulty_reader:FaultyReader")
+    use_faulty_reader(monkeypatch)
     names = [grey_video("hangs.mp4"), grey_video("good.mp4"), grey_video("segfaults.mp4"), "missing.mp4"]
-    frames(names, "--stall_limit_sec=4", code=1)
+    frames(names, "--stall_limit_sec=1", code=1)
     out, err = capsys.readouterr()
     assert "written 1 (in part 0), kept 0, failed 3" in out
     assert "failures: out/failures.jsonl" in out

@@ -58,7 +58,7 @@ def records_dir(work_dir):
 def launched(script, *flags):
     """Runs a script in two processes; its exit code and what the first one printed."""
     argv = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", "logs"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PORT_RANGE": "20000:32000"}  # not the system's own
     environment.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(
         [*argv, str(script), "--config=tagger.yaml", *flags],

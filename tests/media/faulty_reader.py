@@ -6,7 +6,19 @@ import os
 import signal
 import threading
 
+from videotag.media import decode_pool
 from videotag.media.video import FrameReader
+
+
+def use_faulty_reader(monkeypatch):
+    """Lets decoding children read with it. Only what hangs is under a limit, however slow the machine is."""
+    reader = decode_pool.DecodePool.reader
+
+    def limited(pool, path, *, stall_limit_sec=0.0, **options):
+        return reader(pool, path, stall_limit_sec=stall_limit_sec if "hangs" in str(path) else 0.0, **options)
+
+    monkeypatch.setattr(decode_pool.DecodePool, "reader", limited)
+    monkeypatch.setattr(decode_pool, "READER", "faulty_reader:FaultyReader")
 
 
 class FaultyReader(FrameReader):

@@ -19,7 +19,6 @@ from videotag.media.decode_pool import DecodePool, Stopped
 from videotag.media.video import FrameReader
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_SEC = 3.0  # longer than a child takes to start on a busy machine
 
 
 @pytest.fixture
@@ -31,7 +30,6 @@ def pool():
 @pytest.fixture
 def faulty(monkeypatch, make_video):
     """faulty("hangs"): a video whose decoding does that."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.setattr(decode_pool, "READER", "faulty_reader:FaultyReader")
     return lambda what: make_video(f"{what}.mp4")
 
@@ -107,11 +105,11 @@ def test_names_that_are_not_unicode_are_read(pool, make_video):
 
 def test_a_hanging_decode_is_ended_and_the_next_video_is_read(pool, faulty, make_video):
     with pytest.raises(
-        DecoderLostError, match=r"hangs.mp4: no frame for 3 s.*raise stall_limit_sec"
+        DecoderLostError, match=r"hangs.mp4: no frame for 1 s.*raise stall_limit_sec"
     ) as caught:
-        list(pool.reader(faulty("hangs"), num_frames=4, stall_limit_sec=LIMIT_SEC))
+        list(pool.reader(faulty("hangs"), num_frames=4, stall_limit_sec=1.0))
     assert caught.value.retriable
-    assert len(list(pool.reader(make_video("a.mp4"), num_frames=4, stall_limit_sec=LIMIT_SEC))) == 4
+    assert len(list(pool.reader(make_video("a.mp4"), num_frames=4, stall_limit_sec=300.0))) == 4
 
 
 @pytest.mark.parametrize(
@@ -203,7 +201,7 @@ def test_children_end_when_the_parent_is_killed(faulty, what):
             parent.stdout.readline()
         assert not has_ended(pid)
         parent.kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not has_ended(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert has_ended(pid)

@@ -441,19 +441,20 @@ def test_whatever_ends_a_run_nothing_is_half_and_the_next_one_goes_on(work_dir, 
     for index in range(3):
         source(f"in/train{index}.tfrecord")
     Path("stuck.py").write_text(STUCK.format(root=str(ROOT), tools=str(ROOT / "tools")))
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "stuck.py", "in", "out", *MODES[mode], "--jobs=2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    assert [process.stdout.readline(), process.stdout.readline()] == ["stuck\n", "stuck\n"]
-    if end == signal.SIGINT:
-        os.killpg(process.pid, end)  # as a terminal does
-    else:
-        process.send_signal(end)
-    _, err = process.communicate()  # returns when no worker holds the pipes any more
+    ) as process:
+        said = [process.stdout.readline(), process.stdout.readline()]
+        if end == signal.SIGINT:
+            os.killpg(process.pid, end)  # as a terminal does
+        else:
+            process.send_signal(end)
+        _, err = process.communicate()  # returns when no worker holds the pipes any more
+    assert said == ["stuck\n", "stuck\n"], err
     if end == signal.SIGINT:
         assert (process.returncode, err) == (130, "tf2pkl.py: interrupted\n")
         assert not [path for path in Path("out").rglob("*") if ".partial" in path.name]

@@ -23,7 +23,7 @@ def small(monkeypatch):
     monkeypatch.setattr(training, "keep_freed_memory", lambda: None)  # it would last for all tests
 
 
-def test_both_ways_are_measured_and_the_kernels_of_a_step(capsys):
+def test_both_ways_are_measured_and_the_kernels_of_a_step(work_dir, capsys):
     before = set(Path().iterdir())
     assert training.main(["--rounds=1", "--steps=2", "--batch_size=4", "--videos=128", "--epochs=1"]) == 0
     out = capsys.readouterr().out
