@@ -159,7 +159,11 @@ def test_ctrl_c_and_kill_end_a_hanging_decode(tsn_dir, noise_video, how, code):
         while not Path("out/good.npy").exists() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)
         os.killpg(process.pid, how)  # as the terminal does: to all processes of the group
-        _, err = process.communicate(timeout=300)  # ends only when the children, too, have let go of stderr
+        try:
+            _, err = process.communicate(timeout=300)  # ends when the children, too, have let go of stderr
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     assert process.returncode == code, err
     assert "Traceback" not in err
     assert Path("out/good.npy").exists()

@@ -147,11 +147,15 @@ def test_a_finished_run_resumes_to_itself_and_more_epochs_go_on(tagger_dir):
     first = train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 2)])
     again = train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 2)], resume=True)
     assert (again.last_path, again.best) == (first.last_path, first.best)
+    other = [("TRAIN.pretrain", "nowhere"), ("MODEL.label_file", "other.txt")]
     assert same_weights(
-        train(tagger_dir / "ck", resume=True).last_path, train(tagger_dir / "whole").last_path
+        train(tagger_dir / "ck", overrides=other, resume=True).last_path,
+        train(tagger_dir / "whole").last_path,
     )
-    configs = [(tagger_dir / run / "config.yaml").read_text(encoding="utf-8") for run in ("ck", "whole")]
-    assert configs[0] == configs[1]
+    own, whole = ((tagger_dir / run / "config.yaml").read_text(encoding="utf-8") for run in ("ck", "whole"))
+    assert own == whole, "more epochs, and all else as the run began"
+    train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1)], resume=True)
+    assert (tagger_dir / "ck" / "config.yaml").read_text(encoding="utf-8") == whole
 
 
 def test_a_resumed_run_may_not_change_what_decides_the_weights(tagger_dir):

@@ -11,11 +11,12 @@ from videotag.media.video import FrameReader
 
 
 def use_faulty_reader(monkeypatch):
-    """Lets decoding children read with it. Only what hangs is under a limit, however slow the machine is."""
+    """Lets decoding children read with it. Only what hangs is under the limit, however slow the machine."""
     reader = decode_pool.DecodePool.reader
 
     def limited(pool, path, *, stall_limit_sec=0.0, **options):
-        return reader(pool, path, stall_limit_sec=stall_limit_sec if "hangs" in str(path) else 0.0, **options)
+        limit_sec = stall_limit_sec if "hangs" in str(path) else 300.0
+        return reader(pool, path, stall_limit_sec=limit_sec, **options)
 
     monkeypatch.setattr(decode_pool.DecodePool, "reader", limited)
     monkeypatch.setattr(decode_pool, "READER", "faulty_reader:FaultyReader")

@@ -93,6 +93,15 @@ def test_the_nearest_earlier_frame_stands_for_a_lost_one_else_the_first(make_vid
     assert counts(reader.warning) == (8 - len(damaged), 8)
 
 
+@pytest.mark.parametrize("num_threads", [2, 16])
+def test_several_threads_lose_no_other_frames(make_noise, num_threads):
+    path = make_noise("a.mov", 64, codec="png", pix_fmt="rgb24")
+    damage_packets(path, [3, 30])
+    reader, frames = read(path, None, num_threads=num_threads)
+    assert counts(reader.warning) == (62, 64)
+    assert len(frames) == 62
+
+
 def test_bytes_destroyed_in_the_middle_are_told(make_noise):
     path = make_noise("a.mp4", 40, codec_options=INTRA, container_options=FASTSTART)
     data = bytearray(path.read_bytes())

@@ -180,11 +180,12 @@ def test_children_end_when_the_parent_is_killed(faulty, what):
     code = (
         "import sys\n"
         "from videotag.media import decode_pool\n"
+        "from videotag.media.video import new_image as new\n"
         "decode_pool.READER = 'faulty_reader:FaultyReader'\n"
         "pool = decode_pool.DecodePool()\n"
         "child = pool.take()\n"
         "print(child._process.pid, flush=True)\n"
-        "for a, i in child.answers({'path': sys.argv[1], 'num_frames': 4}, 0.0, None):\n"
+        "for a, i in child.answers({'path': sys.argv[1], 'num_frames': 4}, 0.0, None, new):\n"
         "    print(i is None, flush=True)\n"
         "input()\n"
     )
@@ -197,8 +198,8 @@ def test_children_end_when_the_parent_is_killed(faulty, what):
     )
     with parent:
         pid = int(parent.stdout.readline())
-        for _ in range(1 if what == "hangs" else 5):  # until it hangs, or has nothing to do
-            parent.stdout.readline()
+        ends = ["False"] if what == "hangs" else [*["False"] * 4, "True"]  # it hangs, or has nothing to do
+        assert [parent.stdout.readline().decode().strip() for _ in ends] == ends
         assert not has_ended(pid)
         parent.kill()
     deadline = time.monotonic() + 300

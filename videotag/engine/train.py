@@ -170,7 +170,7 @@ def _go_on(
     """Brings the learner to where the checkpoint is, and says so."""
     learner.restore(found.arrays)
     if is_main():
-        write_text(found.weights_path.with_name(CONFIG_FILE), config.to_yaml())  # may ask for more epochs
+        _keep_more_epochs(found.weights_path.with_name(CONFIG_FILE), config.train.epoch)
         if labels is not None:  # the same, or the first that are given
             write_labels(found.weights_path.with_name(LABELS_FILE), labels)
     progress = found.progress
@@ -179,6 +179,14 @@ def _go_on(
     logger.info("going on after %s, from %s", done, found.weights_path)
     if config.train.pretrain:
         logger.info("TRAIN.pretrain is not looked at: the run has weights of its own")
+
+
+def _keep_more_epochs(path: Path, epoch: int) -> None:
+    """Lets a run's config, which else stays as it began, ask for the epochs that the next --resume needs."""
+    old = load_config(path)
+    if epoch > old.train.epoch:
+        more = replace(old, train=old.train.model_copy(update={"epoch": epoch}))
+        write_text(path, more.to_yaml())
 
 
 def _make_room(config: Config, save_dir: Path, labels: list[str] | None, *, resume: bool) -> None:

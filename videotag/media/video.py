@@ -123,8 +123,8 @@ class FrameReader:
         short_side_px: the frames are scaled to it, keeping the aspect ratio; None keeps their size.
         force_4_by_3: as VideoTag the long side becomes 4/3 of the short one, unless the short one fits.
         crop_px: side of the square that is cut from the middle; None keeps all.
-        num_threads: for decoding and scaling; 0 lets FFmpeg choose. Where one of the last num_threads
-            packets is damaged, several threads give up the frames behind it, too.
+        num_threads: for decoding and scaling; 0 lets FFmpeg choose. Of several threads, a damaged packet
+            among the last (threads - 1) also costs the frames behind it.
         new_image: where images are written.
 
     Attributes:
