@@ -88,6 +88,7 @@ def damage_packets(path, indices):
 def test_the_nearest_earlier_frame_stands_for_a_lost_one_else_the_first(make_video, rows, damaged, expected):
     path = make_video("a.mov", codec="png", pix_fmt="rgb24")
     damage_packets(path, damaged)
+    # Several threads would give up what is behind damage so near the end.
     assert rows(path, 8, num_threads=1) == expected
     reader, _ = read(path, 8, num_threads=1)
     assert counts(reader.warning) == (8 - len(damaged), 8)

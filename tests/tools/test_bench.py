@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import platform
+import socket
 import subprocess
 import sys
 import threading
@@ -224,13 +225,15 @@ def test_mistakes_are_found_before_work(fakes, capsys, words, message):
 
 
 def test_the_machine_is_described_without_its_name_or_paths(monkeypatch):
-    monkeypatch.setattr(platform, "node", lambda: "the-name-of-it")
+    for module, function in ((platform, "node"), (socket, "gethostname")):
+        monkeypatch.setattr(module, function, lambda: "the-name-of-it")
     monkeypatch.setenv("HOME", "/home/the-user-of-it")
     machine = describe_machine()
     text = json.dumps(machine) + "\n".join(machine_lines(machine))
     assert machine["cores"] >= 1
     assert machine["packages"]["numpy"] == np.__version__
-    assert "of-it" not in text
+    for private in ("of-it", str(Path(__file__).resolve().parents[2])):
+        assert private not in text
 
 
 def test_the_table_in_the_docs_is_that_of_the_numbers_beside_it():
