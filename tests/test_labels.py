@@ -168,6 +168,92 @@ def test_no_names_are_not_written(tmp_path):
         write_labels(tmp_path / "labels.txt", [])
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["0 basketball", "1 bow tie", "2 3 point shot"],
+        ["0\tbasketball", "1\tbow tie", "2\t3 point shot"],
+        ["0: basketball", "1: bow tie", "2: 3 point shot"],
+        ["0,basketball", "1,bow tie", "2,3 point shot"],
+        ["000. basketball", "001. bow tie", "002. 3 point shot"],
+        ["0 - basketball", "1 - bow tie", "2 - 3 point shot"],
+        ["0) basketball", " 1)bow tie", "2  )  3 point shot\r"],
+    ],
+)
+def test_class_ids_at_the_beginning_of_all_lines_are_no_part_of_the_names(tmp_path, lines):
+    (tmp_path / "labels.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert read_labels(tmp_path / "labels.txt") == ["basketball", "bow tie", "3 point shot"]
+
+
+def test_one_line_may_begin_with_its_class_id(tmp_path):
+    (tmp_path / "labels.txt").write_text("0 basketball\n", encoding="utf-8")
+    assert read_labels(tmp_path / "labels.txt") == ["basketball"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["3 point shot", "basketball", "100 metres"],
+        ["0 basketball", "bow tie"],
+        ["100 metres", "200 metres", "400 metres"],
+        ["2 point shot", "3 point shot"],
+        ["2 point shot", "2 handed catch"],
+        ["1 on 1"],
+        ["0", "1", "2"],
+        ["0D printing", "1D printing"],
+        ["0.5 l", "1.5 l"],
+        ["0 a", "1 " + "9" * 5000, "9" * 5000 + " b"],
+    ],
+)
+def test_numbers_that_are_part_of_names_stay(tmp_path, names):
+    (tmp_path / "labels.txt").write_text("\n".join(names), encoding="utf-8")
+    assert read_labels(tmp_path / "labels.txt") == names
+
+
+REMEDY = "; if the numbers are part of the names, put the class ids before them"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ["1 cat", "2 dog", "3 emu"],
+            "labels.txt:1: every line begins with a number, counted from 1, but class ids count from 0; "
+            "renumber the lines from 0",
+        ),
+        (
+            ["0 cat", "2 dog", "1 emu"],
+            "labels.txt:2: every line begins with a number, here with 2, expected the class id 1; "
+            "sort the lines, and renumber them from 0 without gaps",
+        ),
+        (["0 cat", "1 dog", "3 emu"], "labels.txt:3: every line begins with a number, here with 3, expected"),
+        (["2 cat", "1 dog", "3 emu"], "labels.txt:1: every line begins with a number, here with 2, expected"),
+        (["0 cat", "1 dog", "1 emu"], "labels.txt:3: every line begins with a number, here with 1, expected"),
+    ],
+)
+def test_numbers_that_are_not_the_class_ids_of_their_lines_are_an_error(tmp_path, lines, message):
+    (tmp_path / "labels.txt").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(LabelFileError, match=re.escape(message)) as caught:
+        read_labels(tmp_path / "labels.txt")
+    assert str(caught.value).endswith(REMEDY)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [["1 on 1", "2 on 2"], ["0 degrees"], ["1 b", "0 a"], ["0 0 a", "1 0 b"]])
+def test_names_that_read_as_numbered_lines_are_written_behind_their_class_ids(tmp_path, names):
+    write_labels(tmp_path / "labels.txt", names)
+    expected = [f"{class_id} {name}" for class_id, name in enumerate(names)]
+    assert (tmp_path / "labels.txt").read_text(encoding="utf-8").splitlines() == expected
+    assert read_labels(tmp_path / "labels.txt", num_classes=len(names)) == names
+
+
+@given(names=st.lists(st.from_regex(r"[0-3][ :.-]{1,2}[0-3a ]{0,2}[a0]", fullmatch=True), min_size=1))
+def test_names_that_begin_with_numbers_read_back_as_they_were(tmp_path_factory, names):
+    path = tmp_path_factory.getbasetemp() / "numbers.txt"
+    write_labels(path, names)
+    assert read_labels(path) == names
+
+
 def test_imagenet_names_stand_at_their_class_ids():
     names = load_imagenet_names()
     assert len(names) == 1000

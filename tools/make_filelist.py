@@ -27,6 +27,7 @@ from videotag.cli.main import Parser
 from videotag.errors import EXIT_OK, ConfigError, FileListError, LabelFileError, OutputError, one_error
 from videotag.formats.filelist import ListEntry, quote_path, write_filelist
 from videotag.labels import read_labels, write_labels
+from videotag.media.suffixes import folder_text
 
 _CSV_FLAGS = ("path_column", "label_column", "separator", "group_column", "root")
 
@@ -66,11 +67,12 @@ def build_parser() -> Parser:
 def run(args: argparse.Namespace) -> int:
     """Writes the lists and prints what is in them."""
     source, out_dir = arguments.check_readable(args.source), Path(args.out_dir)
+    left_out: Counter[str] = Counter()
     if source.is_dir():
         given = [f"--{name}" for name in _CSV_FLAGS if getattr(args, name) is not None]
         if given:
             raise ConfigError(f"{', '.join(given)}: for a CSV, but {source} is a folder; leave it out")
-        videos, problems = videos_in_folder(source, group_by=args.group_by)
+        videos, left_out, problems = videos_in_folder(source, group_by=args.group_by)
     elif source.suffix.lower() in SUFFIXES:
         raise ConfigError(
             f"{source}: a single file; give a CSV, or the folder that holds the classes' folders"
@@ -88,6 +90,9 @@ def run(args: argparse.Namespace) -> int:
     write_lists(out_dir, lists, names, may_replace_labels=args.label_file is not None)
     for line in summary(lists, names, out_dir):
         arguments.show(line)
+    if left_out:
+        noun = "feature file" if videos[0].is_features else "video"
+        arguments.show(folder_text(source, len(videos), left_out, noun=noun))
     return EXIT_OK
 
 

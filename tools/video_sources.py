@@ -13,15 +13,17 @@ import csv
 import io
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from videotag.errors import ConfigError, FileListError, one_error
 from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.text import read_text
-from videotag.media.video import VIDEO_SUFFIXES
+from videotag.media.suffixes import VIDEO_SUFFIXES, left_out_text, scan_folder
 
 SUFFIXES = VIDEO_SUFFIXES | {*FEATURE_SUFFIXES}
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}  # of programs that write CSV
 
 
 @dataclass(frozen=True)
@@ -58,26 +60,38 @@ class CsvOptions:
     root: str | None = None
 
 
-def videos_in_folder(folder: Path, *, group_by: str | None = None) -> tuple[list[Video], list[str]]:
-    """The videos or features below the folders of the classes, by path, and what is wrong with them.
+def videos_in_folder(
+    folder: Path, *, group_by: str | None = None
+) -> tuple[list[Video], Counter[str], list[str]]:
+    """The videos or features below the folders of the classes, by path.
 
     Hidden files and folders are left out, and so is what is neither a video nor a feature file.
 
     Args:
         folder: holds a folder per class, each of any depth.
         group_by: "folder", a regular expression for paths relative to `folder`, or None: each its own group.
+
+    Returns:
+        The videos, the number of other files by suffix as in FolderContent, and what is wrong.
     """
     videos: list[Video] = []
+    left_out: Counter[str] = Counter()
     problems: list[str] = []
     for top in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-        if top.is_file() and top.suffix.lower() in SUFFIXES:
-            problems.append(f"{top}: lies in no class's folder; move it into the folder of its class")
         if not top.is_dir():
+            if top.suffix.lower() in SUFFIXES:
+                problems.append(f"{top}: lies in no class's folder; move it into the folder of its class")
+            else:
+                left_out[top.suffix.lower()] += 1
             continue
-        paths = [path for path in sorted(top.rglob("*")) if _is_listed(path, top)]
-        if not paths:
-            problems.append(f"{top}: no videos or features of this class; add some, or move the folder away")
-        for path in paths:
+        content = scan_folder(top, SUFFIXES)
+        left_out += content.left_out
+        if not content.taken:
+            others = left_out_text(content.left_out) or "no files"
+            problems.append(
+                f"{top}: no videos or features of this class, {others}; add some, or move the folder away"
+            )
+        for path in content.taken:
             inside = path.relative_to(folder)
             try:
                 group = _group(inside.as_posix(), group_by, inside.relative_to(top.name).parent)
@@ -86,8 +100,9 @@ def videos_in_folder(folder: Path, *, group_by: str | None = None) -> tuple[list
             else:
                 videos.append(Video(str(path), (top.name,), group, str(path)))
     if not videos and not problems:
-        problems.append(f"{folder}: no videos or features; expected {folder}/CLASS/NAME.mp4")
-    return videos, problems
+        others = left_out_text(left_out) or "no files"
+        problems.append(f"{folder}: no videos or features, {others}; expected {folder}/CLASS/NAME.mp4")
+    return videos, left_out, problems
 
 
 def videos_in_csv(
@@ -104,6 +119,12 @@ def videos_in_csv(
         FileListError: not UTF-8, not a CSV, or a column is missing.
     """
     text = read_text(path, error=FileListError, missing="give a CSV with a header and a row per video")
+    header_line = text.partition("\n")[0].strip("\r")
+    separator = _other_separator(header_line)
+    if separator:
+        raise FileListError(
+            f"{path}:1: {separator} between the columns in {header_line[:80]!r}; save the CSV with commas"
+        )
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     videos, problems = [], []
     try:
@@ -124,12 +145,6 @@ def videos_in_csv(
     if not videos and not problems:
         problems.append(f"{path}: no rows below the header; write a row per video")
     return videos, problems
-
-
-def _is_listed(path: Path, top: Path) -> bool:
-    """Whether it is a video or a feature file, neither hidden nor below a hidden folder."""
-    hidden = any(part.startswith(".") for part in path.relative_to(top).parts)
-    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
 
 
 def _find_columns(path: Path, header: list[str], options: CsvOptions) -> dict[str, list[int]]:
@@ -162,6 +177,9 @@ def _video_of_row(
     place: str,
 ) -> Video:
     """The video of a row that has `width` cells; ValueError says what is wrong."""
+    separator = _other_separator(row[0]) if len(row) == 1 < width else None
+    if separator:
+        raise ValueError(f"{separator} between the cells in {row[0][:80]!r}; save the CSV with commas")
     if len(row) != width:
         raise ValueError(
             f"{len(row)} cells, expected {width} as in the header; quote cells that hold a comma"
@@ -187,6 +205,13 @@ def _video_of_row(
     if not group:
         raise ValueError(f"column {options.group_column!r} is empty; name what the video was cut from")
     return Video(path, tuple(labels), unicodedata.normalize("NFC", group), place)
+
+
+def _other_separator(text: str) -> str | None:
+    """What separates cells in a text without commas; None if nothing does, or if there is a comma."""
+    if "," in text:
+        return None
+    return next((name for separator, name in _OTHER_SEPARATORS.items() if separator in text), None)
 
 
 def _group(path: str, group_by: str | None, folder: PurePath) -> str:

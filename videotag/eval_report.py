@@ -17,7 +17,7 @@ import numpy as np
 
 from videotag.atomic import open_atomic, write_text
 from videotag.figures import LINES, MISSING, can_draw, curves_figure, drawable, matrix_figure
-from videotag.media.video import VIDEO_SUFFIXES
+from videotag.media.suffixes import VIDEO_SUFFIXES
 from videotag.metrics import (
     Confusion,
     Mistakes,

@@ -1,7 +1,8 @@
 """Class names: a UTF-8 text file with one name per line, the line's index (from 0) being the class id.
 
 VideoTag's label_3396.txt is such a file. A name may occur more than once: the class id tells them apart.
-YouTube-8M's vocabulary.csv is read too, and known by its header; what is written is always the plain form.
+Every line may begin with its class id, `0 basketball`; where only some begin with a number, it is part of the
+name. YouTube-8M's vocabulary.csv is read too, and known by its header; what is written is the plain form.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from videotag.errors import LabelFileError, one_error
 from videotag.formats.text import read_text
 
 NUM_IMAGENET_CLASSES = 1000
+# A number, then blanks or a sign such as a comma or colon, then a name; not "3D printing" or "0.5 l".
+_NUMBERED_LINE = re.compile(r"([0-9]{1,9})(?:\s*[,:;=|)]\s*|\s*[.-]\s+|\s+)(\S.*)")
+_PART_OF_NAME = "; if the numbers are part of the names, put the class ids before them"
 VOCABULARY_COLUMNS = ("Index", "KnowledgeGraphId", "Name")  # of vocabulary.csv, those that are read
 
 
@@ -27,7 +31,8 @@ def read_labels(path: str | Path, *, num_classes: int | None = None) -> list[str
     """The class names, by class id; blanks around a name and blank lines at the end are dropped.
 
     A file whose first line is a CSV header with VOCABULARY_COLUMNS is a vocabulary: Index is the class id, in
-    any order; Name is the name, and KnowledgeGraphId that of a class without one.
+    any order; Name is the name, and KnowledgeGraphId that of a class without one. If every line begins with
+    its class id and a separator, that is no part of the name.
 
     Args:
         path: the label file.
@@ -35,7 +40,8 @@ def read_labels(path: str | Path, *, num_classes: int | None = None) -> list[str
 
     Raises:
         LabelFileError: no file, not UTF-8, no name, a blank line between names, or another number of names;
-            of a vocabulary also no CSV, or an Index that is missing, there twice or no number.
+            every line begins with a class id, but not that of the line; of a vocabulary also no CSV, or an
+            Index that is missing, there twice or no number.
     """
     missing = "write one class name per line, the first line for class id 0"
     text = read_text(path, error=LabelFileError, missing=missing)
@@ -60,7 +66,37 @@ def _plain_names(path: str | Path, text: str) -> list[str]:
     ]
     if blank:
         raise one_error(LabelFileError, blank)
-    return names
+    numbered = _numbered(names)
+    if numbered is None:
+        return names
+    ids = [class_id for class_id, _ in numbered]
+    if ids == list(range(1, len(ids) + 1)):
+        raise LabelFileError(
+            f"{path}:1: every line begins with a number, counted from 1, but class ids count from 0; "
+            f"renumber the lines from 0{_PART_OF_NAME}"
+        )
+    for line, class_id in enumerate(ids):
+        if class_id != line:
+            raise LabelFileError(
+                f"{path}:{line + 1}: every line begins with a number, here with {class_id}, expected the "
+                f"class id {line}; sort the lines, and renumber them from 0 without gaps{_PART_OF_NAME}"
+            )
+    return [name for _, name in numbered]
+
+
+def _numbered(names: Sequence[str]) -> list[tuple[int, str]] | None:
+    """The number and the rest of every line, if the numbers are class ids; None if they are parts of names.
+
+    They are class ids, right or wrong, if every line has one and they are dense: the different ones are more
+    than half of the lines, and of the numbers up to the highest. "100 metres" and "200 metres" are names.
+    """
+    lines = [_NUMBERED_LINE.fullmatch(name) for name in names]
+    found = [(int(line[1]), line[2]) for line in lines if line]
+    if not found or len(found) < len(names):
+        return None
+    different = {number for number, _ in found}
+    is_dense = 2 * len(different) > max(len(names), max(different) + 1)
+    return found if is_dense else None
 
 
 def _is_vocabulary(text: str) -> bool:
@@ -115,6 +151,8 @@ def _vocabulary_rows(path: str | Path, text: str) -> Iterator[tuple[int, str, st
 def write_labels(path: str | Path, names: Sequence[str]) -> None:
     """Writes a label file that `read_labels` reads back.
 
+    If all names begin with numbers that would be taken for class ids, the class ids are written before them.
+
     Raises:
         LabelFileError: no names, a name that a line cannot hold (empty, blanks around it, a line break), or a
             first one that reads as the header of a vocabulary.
@@ -129,6 +167,8 @@ def write_labels(path: str | Path, names: Sequence[str]) -> None:
             raise LabelFileError(
                 f"{path}: class {class_id} is named {name!r}; a name is one line without outer blanks"
             )
+    if _numbered(names) is not None:
+        names = [f"{class_id} {name}" for class_id, name in enumerate(names)]
     write_text(path, "".join(f"{name}\n" for name in names))
 
 

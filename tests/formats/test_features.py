@@ -4,6 +4,7 @@ import re
 import tracemalloc
 import zipfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +52,45 @@ def test_file_of_python_2_or_another_writer_is_read(tmp_path):
     content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + RAMP.tobytes()
     (tmp_path / "a.npy").write_bytes(content)
     np.testing.assert_array_equal(read_features(tmp_path / "a.npy"), RAMP)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize("stamp", [b"", b'\nvideotag stamp: {"seg_num": 3}'])
+def test_every_version_of_the_format_is_read(tmp_path, version, stamp):
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array(file, np.asfortranarray(RAMP), version=version)
+        file.write(stamp)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.write(tmp_path / "a.npy", "rgb.npy")
+    np.testing.assert_array_equal(read_features(tmp_path / "a.npy", dim=2), RAMP)
+    np.testing.assert_array_equal(read_modalities(tmp_path / "a.npz", {"rgb": 2})["rgb"], RAMP)
+    assert shape_of(tmp_path / "a.npy", dim=2) == (3, 2)
+    assert read_stamp(tmp_path / "a.npy") == ({"seg_num": 3} if stamp else None)
+
+
+def test_a_version_2_file_of_another_writer_is_read():
+    path = Path(__file__).parent / "cases" / "npy_version2.npy"
+    assert path.read_bytes()[6:8] == b"\x02\x00"
+    array = read_features(path, dim=8)
+    assert (array.shape, array.dtype) == ((12, 8), np.float32)
+    np.testing.assert_array_equal(array, np.load(path))
+
+
+@pytest.mark.parametrize(
+    ("version", "array", "message"),
+    [
+        ((2, 0), np.array([[{}, 1]]), "pickled; not read because pickles can run code"),
+        ((3, 0), np.array([[{}, 1]]), "pickled; not read because pickles can run code"),
+        ((2, 0), np.zeros(3, [("x", "<f4")]), "its header declares no array of numbers"),
+        ((3, 0), np.zeros(3, [("宽", "<f4")]), "its header declares no array of numbers"),
+        ((3, 0), np.zeros((3, 2), complex), "dtype '<c16', expected numbers"),
+    ],
+)
+def test_later_versions_are_held_to_the_same_types(tmp_path, version, array, message):
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array(file, array, version=version)
+    with pytest.raises(FeatureFileError, match=message):
+        read_features(tmp_path / "a.npy")
 
 
 def test_one_row_is_enough_and_any_width_without_dim(tmp_path):
@@ -109,7 +149,14 @@ def test_rows_with_nan_or_infinite_values_are_counted(tmp_path):
             "damaged or truncated; extract it again: 21 bytes of values, expected 24 for shape",
         ),
         (npy_bytes(RAMP)[:40], "damaged or truncated"),
-        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "version [2, 0], expected [1, 0]"),
+        (b"\x93NUMPY\x04\x00\x76\x00", "version [4, 0], expected [1, 0], [2, 0] or [3, 0]; save it"),
+        (b"\x93NUMPY\x02\x01\x76\x00\x00\x00", "version [2, 1], expected [1, 0], [2, 0] or [3, 0]"),
+        (
+            b"\x93NUMPY\x02\x00\xff\xff\xff\xff",
+            "a header of 4294967295 bytes, expected less than 65536; save an array of numbers",
+        ),
+        (b"\x93NUMPY\x03\x00\x00\x00\x01\x00", "a header of 65536 bytes, expected less than 65536"),
+        (b"\x93NUMPY\x02\x00\xff", "damaged or truncated; extract it again: its header declares no array"),
         (
             npy_bytes(RAMP).replace(b"(3, 2)", b"(-3, -2)"),
             "damaged or truncated; extract it again: its header declares no array",
@@ -287,7 +334,14 @@ def zip_bytes(save):
     return file.getvalue()
 
 
-REAL_FILES = [npy_bytes(RAMP), zip_bytes(np.savez), zip_bytes(np.savez_compressed)]
+def version_bytes(version):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, RAMP, version=version)
+    return file.getvalue()
+
+
+REAL_FILES = [npy_bytes(RAMP), version_bytes((2, 0)), version_bytes((3, 0))]
+REAL_FILES += [zip_bytes(np.savez), zip_bytes(np.savez_compressed)]
 
 
 @given(data=st.data())
@@ -299,7 +353,8 @@ def test_damage_raises_nothing_but_feature_file_errors(tmp_path_factory, data):
         content[position] = value
     content = bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
     path = tmp_path_factory.getbasetemp() / "damaged.npy"
-    path.write_bytes(data.draw(st.just(content) | st.binary().map(lambda tail: b"\x93NUMPY\x01\x00" + tail)))
+    heads = st.sampled_from([b"\x93NUMPY\x01\x00", b"\x93NUMPY\x02\x00", b"\x93NUMPY\x03\x00"])
+    path.write_bytes(data.draw(st.just(content) | st.builds(bytes.__add__, heads, st.binary())))
     readers = [read_features, read_stamp, list_modalities]
     readers += [partial(read, dims={"rgb": 2}) for read in (read_modalities, read_shapes_and_stamp)]
     for read in readers:

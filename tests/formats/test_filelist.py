@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,13 @@ def written(tmp_path, content, **options):
         ('"#1.mp4" 7', ("#1.mp4", (7,))),
         ("视频　一.mp4 8", ("视频　一.mp4", (8,))),
         ("a.npy 007", ("a.npy", (7,))),
+        ("a,b.mp4 3", ("a,b.mp4", (3,))),
+        ("a,b;c.mp4", ("a,b;c.mp4", ())),
+        ("1,2.mp4 3", ("1,2.mp4", (3,))),
+        ("clips,2019/a.mp4 3", ("clips,2019/a.mp4", (3,))),
+        ("take,3 4", ("take,3", (4,))),
+        ('"a.mp4,1" 2', ("a.mp4,1", (2,))),
+        (r"C:\a.mp4 1", (r"C:\a.mp4", (1,))),
     ],
 )
 def test_line_is_read(tmp_path, line, entry):
@@ -49,7 +58,28 @@ def test_comments_blank_lines_crlf_and_bom_are_skipped_and_lines_counted(tmp_pat
             r"label 'clip.mp4' is not an integer; a path with blanks must be quoted, such as \"my",
         ),
         ("a.mp4 1 # cat", r"label '#' is not an integer; a comment needs a line of its own"),
-        ("a.mp4 1.5", "label '1.5' is not an integer"),
+        ("a.mp4 1.5", "label '1.5' is not an integer; write a whole number"),
+        ("a.mp4 1.0", "label '1.0' is not an integer; write 1$"),
+        ("a.mp4 3 12.", "label '12.' is not an integer; write 12$"),
+        ("a.mp4,1,2", "'a.mp4,1,2': no such file or folder; separate path and numbers by blanks, not commas"),
+        ("a.mp4;3", "'a.mp4;3': no such file or folder; separate path and numbers by blanks, not semicolons"),
+        ("a.npy|3", "'a.npy|3': no such file .* not vertical bars"),
+        ("a.npz:3", "'a.npz:3': no such file .* not colons"),
+        ("a.MP4，3", "'a.MP4，3': no such file .* not full-width commas"),
+        ("a.mp4；3", "'a.mp4；3': no such file .* not full-width semicolons"),
+        ("a.mp4, 1", "'a.mp4,': no such file .* not commas"),
+        ("a.mp4,1 2", "'a.mp4,1': no such file .* not commas"),
+        ("a.mp4,1.0", "'a.mp4,1.0': no such file .* not commas"),
+        ("a,b.mp4,3", "'a,b.mp4,3': no such file .* not commas"),
+        ("a.264,1", "'a.264,1': no such file .* not commas"),
+        ("r.tfrecord,1", "'r.tfrecord,1': no such file .* not commas"),
+        ("a.mp4 1,2", "label '1,2' is not an integer; separate by blanks, not commas"),
+        ("a.mp4 1, 2", "label '1,' is not an integer; separate by blanks, not commas"),
+        ("a.mp4 , 1", "label ',' is not an integer; separate by blanks, not commas"),
+        ("a.mp4 1;2", "label '1;2' is not an integer; separate by blanks, not semicolons"),
+        ("my cat,dog.mp4 1", r"label 'cat,dog.mp4' is not an integer; a path with blanks must be quoted"),
+        ("cat, dog.mp4 1", r"label 'dog.mp4' is not an integer; a path with blanks must be quoted"),
+        ('"a.mp4",1', "',1' follows the closing quote; separate by blanks, not commas"),
         ("a.mp4 1_0", "label '1_0' is not an integer"),
         ("a.mp4 ٣", "label '٣' is not an integer"),
         ("a.mp4 " + "9" * 5000, "label '9{40}' is not an integer"),
@@ -73,6 +103,57 @@ def test_all_bad_lines_are_reported_together(tmp_path):
     lines = str(caught.value).splitlines()
     assert [line.split(": ")[0].rsplit(":", 1)[1] for line in lines] == ["1", "2", "4", "4"]
     assert lines[1].endswith("a.list:2: no label; write the class ids after the path")
+
+
+@pytest.mark.parametrize("name", ["list_comma.list", "list_comma_labels.list"])
+@pytest.mark.parametrize("must_exist", [False, True])
+def test_lists_with_commas_are_refused_line_by_line(work_dir, name, must_exist):
+    for number in (0, 1):
+        Path(f"ok{number}.npy").touch()
+    with pytest.raises(FileListError) as caught:
+        read_filelist(Path(__file__).parent / "cases" / name, must_exist=must_exist)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == (2 if name == "list_comma.list" else 1)
+    assert all(line.endswith("by blanks, not commas") for line in lines)
+
+
+@pytest.mark.parametrize("must_exist", [False, True])
+def test_a_path_that_ends_like_class_ids_is_one_where_it_is_there(work_dir, must_exist):
+    for name in ("a.mp4", "a.mp4,1", "take;2"):
+        Path(name).touch()
+    content = "a.mp4,1 2\ntake;2\n"
+    entries = written(work_dir, content, must_exist=must_exist)
+    assert entries == [("a.mp4,1", (2,), 1), ("take;2", (), 2)]
+
+
+def test_what_stands_before_a_comma_is_a_path_if_it_is_there(work_dir):
+    Path("frames").mkdir()
+    with pytest.raises(FileListError, match=r"a\.list:1: 'frames,3': no such file .* not commas"):
+        written(work_dir, "frames,3\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "frames,10,1",
+            "'frames,10,1': no such file or folder; separate path and numbers by blanks, not com",
+        ),
+        ("frames 10,1", "'10,1' is not a number of frames; separate by blanks, not commas"),
+        ("frames 10.0 1", "'10.0' is not a number of frames; write 10"),
+        ("frames x 1", "'x' is not a number of frames; a line is: folder num_frames label"),
+        ("frames", "nothing is not a number of frames; a line is: folder num_frames label"),
+    ],
+)
+def test_a_folder_of_frames_is_separated_by_blanks_too(tmp_path, line, message):
+    with pytest.raises(FileListError, match=rf"a\.list:1: {message}"):
+        written(tmp_path, line, counted=True)
+
+
+def test_a_long_line_of_separators_is_read_in_linear_time(tmp_path):
+    """A quadratic search would take hours here."""
+    for line in ("," * 10**6 + "x", "1," * 10**6 + "x", "x" + "1," * 10**6):
+        assert written(tmp_path, line) == [(line, (), 1)]
 
 
 @pytest.mark.parametrize("counted", [False, True])
@@ -150,7 +231,7 @@ PATHS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\
 LABELS = st.lists(st.integers(0, 10**17), unique=True).map(tuple)
 
 
-@given(items=st.lists(st.tuples(PATHS | st.text("\"' #\ufeff\r\t\va", min_size=1), LABELS), min_size=1))
+@given(items=st.lists(st.tuples(PATHS | st.text("\"' #\ufeff\r\t\va,1", min_size=1), LABELS), min_size=1))
 def test_written_list_reads_back_as_it_was(tmp_path_factory, items):
     items = [(path, () if is_record_file(path) else labels) for path, labels in items]
     path = tmp_path_factory.getbasetemp() / "round_trip.list"

@@ -210,7 +210,8 @@ def test_only_some_parts_are_measured_anew_and_the_others_stay(fakes, monkeypatc
         (["--output=numbers/performance.json"], "--output=numbers/performance.json: is no folder; name one"),
         (["--only="], "--only=: '' is no part; there are fast, empty, last"),
         (["--rounds=0"], "--rounds=0: expected at least 1"),
-        (["--videos=none"], "--videos=none: no video in it"),
+        (["--videos=none"], "--videos=none: no video in it, no files; name a folder that holds some"),
+        (["--videos=marks"], "--videos=marks: no video in it, 1 file left out (.md 1); name a folder"),
         (["--output=marks"], "performance.md: expected one <!-- bench:begin -->"),
         (["--output=numbers", "--only=fast"], "performance.json: not the numbers of a benchmark"),
     ],
@@ -346,6 +347,14 @@ def test_a_looped_film_shows_its_source_again_and_again(film, tmp_path):
     frames = [frame.image for frame in FrameReader(tmp_path / "long.mp4", None, short_side_px=None)]
     assert len(frames) == 75
     assert all((frames[i] == frames[i + 50]).all() for i in range(25))
+
+
+def test_files_of_the_own_folder_that_are_no_videos_are_counted(fakes, film, capsys):
+    Path("own").mkdir()
+    Path("own/a.mp4").write_bytes(film.read_bytes())
+    Path("own/notes.txt").touch()
+    assert bench.main(["--videos=own", "--output=out", "--only=empty"]) == 0
+    assert "own: 1 video; 1 file left out (.txt 1)" in capsys.readouterr().err
 
 
 def test_own_videos_are_named_by_number_and_not_by_path(film, tmp_path, monkeypatch):

@@ -166,7 +166,7 @@ def test_group_by_folder_keeps_a_film_in_one_split(clips, capsys):
 
 def test_a_films_folder_is_one_group_in_all_classes_and_a_video_without_one_is_its_own(work_dir):
     touch("clips/cat/film1/a.mp4", "clips/dog/film1/b.mp4", "clips/dog/c.mp4", "clips/dog/d.mp4")
-    videos, problems = make_filelist.videos_in_folder(Path("clips"), group_by="folder")
+    videos, _, problems = make_filelist.videos_in_folder(Path("clips"), group_by="folder")
     assert [video.group for video in videos] == ["film1", "dog/c", "dog/d", "film1"]
     assert problems == []
 
@@ -174,7 +174,7 @@ def test_a_films_folder_is_one_group_in_all_classes_and_a_video_without_one_is_i
 def test_group_by_expression_takes_its_first_parentheses_or_all_of_it(work_dir):
     touch("clips/cat/f1_a.mp4", "clips/dog/f1_b.mp4", "clips/dog/f22_b.mp4")
     for pattern, groups in ((r"/(f\d+)_", ["f1", "f1", "f22"]), (r"f\d", ["f1", "f1", "f2"])):
-        videos, _ = make_filelist.videos_in_folder(Path("clips"), group_by=pattern)
+        videos, _, _ = make_filelist.videos_in_folder(Path("clips"), group_by=pattern)
         assert [video.group for video in videos] == groups
 
 
@@ -191,11 +191,38 @@ def test_features_come_into_the_split_of_the_video_of_their_name(clips, capsys):
     assert of_videos == of_features
 
 
-def test_hidden_and_other_files_are_left_out(work_dir):
+def test_hidden_and_other_files_are_left_out_and_the_others_counted(work_dir):
     touch("clips/cat/a.MP4", "clips/cat/._a.mp4", "clips/cat/.x/b.mp4", "clips/.git/c.mp4", "clips/cat/a.txt")
-    videos, problems = make_filelist.videos_in_folder(Path("clips"))
-    assert [video.path for video in videos] == ["clips/cat/a.MP4"]
+    touch("clips/README", "clips/.hidden", "clips/cat/x/b.TXT", "clips/cat/x/b.rmvb")
+    videos, left_out, problems = make_filelist.videos_in_folder(Path("clips"))
+    assert [video.path for video in videos] == ["clips/cat/a.MP4", "clips/cat/x/b.rmvb"]
+    assert left_out == {".txt": 2, "": 1}
     assert problems == []
+
+
+@pytest.mark.parametrize(("suffix", "noun"), [("mp4", "videos"), ("npy", "feature files")])
+def test_the_summary_says_which_files_of_the_folder_were_left_out(work_dir, capsys, suffix, noun):
+    touch(
+        "clips/cat/a.srt", "clips/cat/a.txt", "clips/notes.txt", *(f"clips/cat/{i}.{suffix}" for i in "abc")
+    )
+    code, out, _ = run(capsys, "clips/", "out", "--split=1,0,0")
+    assert code == 0
+    assert out.splitlines()[-1] == f"clips: 3 {noun}; 3 files left out (.txt 2, .srt 1)"
+
+
+def test_nothing_is_said_where_no_file_is_left_out(clips, capsys):
+    assert "left out" not in run(capsys, "clips", "out")[1]
+
+
+def test_a_folder_without_videos_says_what_is_in_it(work_dir, capsys):
+    touch("clips/a.txt", "clips/b.txt", "clips/.c.mp4")
+    assert refused(capsys, "clips", "out") == [
+        "clips: no videos or features, 2 files left out (.txt 2); expected clips/CLASS/NAME.mp4"
+    ]
+    Path("empty/cat").mkdir(parents=True)
+    assert refused(capsys, "empty", "out") == [
+        "empty/cat: no videos or features of this class, no files; add some, or move the folder away"
+    ]
 
 
 def test_all_problems_of_a_folder_are_reported_together(work_dir, capsys):
@@ -203,7 +230,8 @@ def test_all_problems_of_a_folder_are_reported_together(work_dir, capsys):
     assert refused(capsys, "clips", "out", "--group_by", "cat/([a-b])") == [
         "clips/cat/x",  # the line break in the name
         "y.mp4: --group_by 'cat/([a-b])' finds nothing in 'cat/x\\ny.mp4'; correct the expression",
-        "clips/dog: no videos or features of this class; add some, or move the folder away",
+        "clips/dog: no videos or features of this class, 1 file left out (.txt 1); add some, or move the "
+        "folder away",
         "clips/top.mp4: lies in no class's folder; move it into the folder of its class",
         "clips/cat/b.npy: features, but clips/cat/a.mp4 is a video; make a list of each kind",
     ]
@@ -242,6 +270,14 @@ def test_a_cell_holds_several_labels(work_dir, encoding):
         ("b, c.mp4", ("dog",)),
     ]
     assert [video.place for video in videos] == ["videos.csv:2", "videos.csv:4"]
+
+
+def test_semicolons_and_tabs_in_cells_separate_nothing(work_dir):
+    touch("a;b.mp4")
+    (video,) = read_csv("path,labels\na;b.mp4,big;dog\tx\n")
+    assert (video.path, video.labels) == ("a;b.mp4", ("big;dog\tx",))
+    (video,) = read_csv("path,a;b\na;b.mp4,cat\n", label_columns=("a;b",))
+    assert video.labels == ("cat",)
 
 
 def test_labels_may_stand_in_several_columns_of_different_or_the_same_name(work_dir):
@@ -283,6 +319,23 @@ def test_all_problems_of_a_csv_are_reported_together(work_dir, capsys):
         ("path,path,labels\n", (), "videos.csv:1: 2 columns 'path'; rename all but one of them"),
         ("path,labels\n", ("--group_column=film",), "videos.csv:1: no column 'film'; the header is"),
         ('path,labels\n"a"b,c\n', (), "videos.csv:2: not a CSV ("),
+        (
+            "path;labels\na.mp4;cat\n",
+            (),
+            "videos.csv:1: semicolons between the columns in 'path;labels'; save the CSV with commas",
+        ),
+        (
+            '"path";"labels"\r\n"a.mp4";"cat"\r\n',
+            (),
+            "videos.csv:1: semicolons between the columns in '\"path",
+        ),
+        ("path\tlabels\na.mp4\tcat\n", (), "videos.csv:1: tabs between the columns in 'path\\tlabels'; save"),
+        ("path|labels\na.mp4|cat\n", (), "videos.csv:1: vertical bars between the columns in 'path|labels'"),
+        (
+            "path,labels\na.mp4;cat\n",
+            (),
+            "videos.csv:2: semicolons between the cells in 'a.mp4;cat'; save the CSV with commas",
+        ),
         ("path,labels\n", ("--separator=",), "--separator: empty; give what stands between two labels"),
         ("path,labels\n", ("--group_by=x", "--group_column=y"), "--group_by and --group_column: both say"),
         ("path,labels\na.mp4,x\n", ("--group_by=(",), "--group_by '(': not a regular expression ("),

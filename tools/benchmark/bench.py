@@ -32,11 +32,12 @@ import bench_stage_one
 import bench_stage_two
 import bench_training
 from bench_machine import describe_machine
-from bench_options import Options, own_videos
+from bench_options import Options
 from bench_report import Part, check_marks, markdown, read_results, write_results
 from run_tool import run_tool
 
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, VideotagError
+from videotag.media.suffixes import folder_text, left_out_text, scan_folder
 
 #: Name -> measures it, in the order of the table.
 PARTS: dict[str, Callable[[Options], Part]] = {
@@ -81,8 +82,8 @@ def _work(args: argparse.Namespace) -> int:
         raise ConfigError(f"--rounds={args.rounds}: expected at least 1")
     args.work_dir.mkdir(parents=True, exist_ok=True)
     options = Options(args.work_dir, args.quick, args.rounds, args.videos, args.long)
-    if args.videos and not own_videos(options):
-        raise ConfigError(f"--videos={args.videos}: no video in it; name a folder that holds some")
+    if args.videos:
+        _check_videos(args.videos, options)
     folder = args.output or (WORK_DIR if args.quick else DOCS_DIR)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output={folder}: is no folder; name one")
@@ -107,6 +108,16 @@ def _work(args: argparse.Namespace) -> int:
     for line in failed:
         print(f"bench: failed: {line}", file=sys.stderr)
     return EXIT_FAILURES if failed else EXIT_OK
+
+
+def _check_videos(folder: Path, options: Options) -> None:
+    """Says which files of the user's folder are left out; ConfigError: all of them."""
+    content = scan_folder(folder)
+    if not content.taken:
+        others = left_out_text(content.left_out) or "no files"
+        raise ConfigError(f"--videos={folder}: no video in it, {others}; name a folder that holds some")
+    if content.left_out:
+        options.say(folder_text(folder, len(content.taken), content.left_out))
 
 
 def without_goals(part: Part) -> Part:

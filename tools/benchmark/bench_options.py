@@ -15,7 +15,8 @@ import bench_clips
 from bench_child import Child
 from bench_machine import num_machine_cores
 
-from videotag.media.video import list_videos, probe
+from videotag.media.suffixes import list_videos
+from videotag.media.video import probe
 
 CLASSIC = "the classic way"
 TOLD = "the classic way, MKL told of the CPU"

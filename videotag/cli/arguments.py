@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,21 @@ logger = logging.getLogger(__name__)
 DEFAULT_CONFIG = "configs/attention_lstm.yaml"
 DEFAULT_WEIGHTS = "./data/checkpoints/AttentionLSTM_epoch9"
 DEFAULT_LABEL_FILE = "label_3396.txt"
+
+
+@dataclass(frozen=True)
+class ListedVideos:
+    """The videos of a command that works through a list.
+
+    Attributes:
+        entries: Videos, in the order of the list or by name.
+        list_name: File name for the list of results.
+        left_out: Line about files of a folder that are not among the videos; None if there are none.
+    """
+
+    entries: list[ListEntry]
+    list_name: str
+    left_out: str | None = None
 
 
 def add_switch(parser: argparse.ArgumentParser, flag: str, *, help: str) -> None:
@@ -94,8 +110,8 @@ def add_list_arguments(
 
 def listed_videos(
     args: argparse.Namespace, *, none_named: str, default_filelist: str | None = None, counted: bool = False
-) -> tuple[list[ListEntry], str]:
-    """The videos that the flags of add_list_arguments name, and a file name for the list of results.
+) -> ListedVideos:
+    """The videos that the flags of add_list_arguments name.
 
     A file that the list names but that is not there is a failure of that video, not of the list.
 
@@ -120,18 +136,21 @@ def listed_videos(
             "`videotag frames` writes, or --set MODEL.format=video"
         )
     if args.video_path:
-        return [ListEntry(path) for path in videos_in(args.video_path)], none_named
+        paths, left_out = videos_in(args.video_path)
+        return ListedVideos([ListEntry(path) for path in paths], none_named, left_out)
     filelist = args.filelist or default_filelist
     if not filelist:
         raise ConfigError("no videos; give --filelist with a list of them, or --video_path")
-    return read_filelist(filelist, must_exist=False, counted=counted), f"{Path(filelist).stem}.list"
+    entries = read_filelist(filelist, must_exist=False, counted=counted)
+    return ListedVideos(entries, f"{Path(filelist).stem}.list")
 
 
-def print_summary(summary: Summary, save_dir: Path, *, done: str, listed: str) -> int:
+def print_summary(summary: Summary, videos: ListedVideos, save_dir: Path, *, done: str, listed: str) -> int:
     """Prints what became of a list of videos, and returns the exit code.
 
     Args:
         summary: of the run.
+        videos: Videos that the run was given.
         save_dir: of the run.
         done: what was done to a video.
         listed: what the list of results is called.
@@ -142,6 +161,8 @@ def print_summary(summary: Summary, save_dir: Path, *, done: str, listed: str) -
         f"{done} {summary.written} (in part {len(summary.partial)}), kept {summary.kept}, "
         f"failed {len(summary.failed)}"
     )
+    if videos.left_out:
+        show(videos.left_out)
     if summary.list_path:
         show(f"{listed}: {summary.list_path}")
     if summary.failed:
@@ -359,17 +380,29 @@ def _is_one_path(weights: str) -> bool:
         return False
 
 
-def videos_in(path: str) -> list[str]:
-    """The video at `path`, or all videos below a folder, by name.
+def videos_in(path: str) -> tuple[list[str], str | None]:
+    """The video at `path`, or all videos below a folder, by name; and a line about files left out of it.
+
+    The line is logged at once; commands show it again at their end. It is None if nothing was left out.
 
     Raises:
         ConfigError: nothing is there, or no video is in the folder.
     """
-    from videotag.media.video import list_videos
+    from videotag.media.suffixes import folder_text, left_out_text, scan_folder
 
     if not check_readable(path).is_dir():
-        return [path]
-    videos = [str(video) for video in list_videos(path)]
-    if not videos:
-        raise ConfigError(f"{path}: no videos in this folder or below it")
-    return videos
+        return [path], None
+    content = scan_folder(path)
+    if not content.taken and not content.left_out:
+        raise ConfigError(f"{path}: no videos in this folder or below it, nor other files; check the path")
+    if not content.taken:
+        raise ConfigError(
+            f"{path}: no videos in this folder or below it, {left_out_text(content.left_out)}; "
+            "if one of them is a video, give its own path"
+        )
+    videos = [str(video) for video in content.taken]
+    if not content.left_out:
+        return videos, None
+    line = folder_text(path, len(videos), content.left_out)
+    logger.info("%s", line)
+    return videos, line

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"{weights.path}: {config.entry.name} is no extractor; name one of `videotag models`"
         )
-    entries, list_name = arguments.listed_videos(
+    videos = arguments.listed_videos(
         args,
         none_named="features.list",
         default_filelist=_default_filelist(args, config),
@@ -67,14 +67,14 @@ def run(args: argparse.Namespace) -> int:
     extractor = load_extractor(config, weights)
     save_dir = Path(args.save_dir)
     summary = extract_list(
-        entries,
+        videos.entries,
         extractor,
         save_dir=save_dir,
-        list_name=list_name,
+        list_name=videos.list_name,
         root=Path(args.root) if args.root else None,
         log_interval=args.log_interval,
     )
-    return arguments.print_summary(summary, save_dir, done="extracted", listed="feature list")
+    return arguments.print_summary(summary, videos, save_dir, done="extracted", listed="feature list")
 
 
 def _default_filelist(args: argparse.Namespace, config: Config) -> str:

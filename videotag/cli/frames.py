@@ -57,15 +57,15 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"--stall_limit_sec {args.stall_limit_sec}: expected seconds from 0, which waits on"
         )
-    entries, list_name = arguments.listed_videos(args, none_named="frames.list")
+    videos = arguments.listed_videos(args, none_named="frames.list")
     summary = write_frame_folders(
-        entries,
+        videos.entries,
         FrameOptions(args.num_frames, args.fps, args.short_size, args.quality),
         save_dir=Path(args.save_dir),
-        list_name=list_name,
+        list_name=videos.list_name,
         root=Path(args.root) if args.root else None,
-        videos_at_once=min(args.batch_size or num_cores(), len(entries)),
+        videos_at_once=min(args.batch_size or num_cores(), len(videos.entries)),
         stall_limit_sec=args.stall_limit_sec,
         log_interval=args.log_interval,
     )
-    return arguments.print_summary(summary, Path(args.save_dir), done="written", listed="frame list")
+    return arguments.print_summary(summary, videos, Path(args.save_dir), done="written", listed="frame list")

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     }
     members = arguments.read_members(args, flags, found)
     config = members[0].config
-    entries = _entries(args.video_path, config)
+    entries, left_out = _entries(args.video_path, config)
     failed: list[str] = []
     predict = _predict_features if config.entry.kind == "tagger" else _predict_videos
     predictions = predict(args, members, entries, failed)
@@ -102,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
                 text = json.dumps(prediction, ensure_ascii=False) if args.json else table(prediction)
                 arguments.show(text)
     logger.info("written: %s", path)
+    if left_out:
+        logger.info("%s", left_out)
     if failed:
         logger.warning("failed: %d of %d\n%s", len(failed), len(failed) + count, "\n".join(failed))
         return EXIT_FAILURES
@@ -117,16 +119,17 @@ def table(prediction: dict[str, Any]) -> str:
     return "\n".join(lines if prediction["tags"] else [*lines, "  no tag reaches the threshold"])
 
 
-def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
-    """What to predict; a file of the other stage's kind is an error."""
+def _entries(video_path: str | None, config: Config) -> tuple[list[ListEntry], str | None]:
+    """What to predict, and the line of videos_in; a file of the other stage's kind is an error."""
     tagger = config.entry.kind == "tagger"
     if video_path is None:
         # Labels may stand in the list, of whatever label file: predicting does not look at them.
         listed = arguments.read_split(config, "INFER", labels="optional")
-        return [replace(entry, label_ids=()) for entry in listed]
+        return [replace(entry, label_ids=()) for entry in listed], None
     found = arguments.check_readable(video_path)
     config.infer.filelist = None  # which is not looked at, nor is an index kept beside it
     is_features = found.suffix.lower() in FEATURE_SUFFIXES or is_record_file(found)
+    left_out = None
     if tagger and found.is_dir():
         paths = list_features(found) + [str(path) for path in list_record_files(found)]
         if not paths:
@@ -140,9 +143,11 @@ def _entries(video_path: str | None, config: Config) -> list[ListEntry]:
             f"{video_path}: {config.entry.name} reads videos; for features name a tagger, "
             "for both stages use `videotag tag`"
         )
+    elif tagger:
+        paths = [video_path]
     else:
-        paths = [video_path] if tagger else arguments.videos_in(video_path)
-    return [ListEntry(path) for path in paths]
+        paths, left_out = arguments.videos_in(video_path)
+    return [ListEntry(path) for path in paths], left_out
 
 
 def _class_names(args: argparse.Namespace, config: Config, weights: FoundWeights) -> list[str]:
@@ -196,5 +201,5 @@ def _predict_videos(
             failed.append(str(result))
             continue
         if result.warning:
-            logger.warning("in part: %s", result.warning)
+            logger.warning("%s", result.warning)
         yield {"video_id": result.path, "tags": [tag.to_dict() for tag in result.tags]}

@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     from videotag.tagger import Tagger
 
     _check_flags(args)
-    paths = [video for path in args.paths for video in arguments.videos_in(path)]
+    found = [arguments.videos_in(path) for path in args.paths]
+    paths = [video for videos, _ in found for video in videos]
     overrides = [("INFER.seg_num", args.seg_num), ("INFER.batch_size", args.batch_size)]
     _check_places(args)
     tagger = Tagger.load(
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             logger.warning("failed: %s", result)
             continue
         if result.warning:
-            logger.warning("in part: %s", result.warning)
+            logger.warning("%s", result.warning)
         results.append(result.to_dict())
         if not (args.json or args.quiet):
             arguments.show(table(results[-1]) + _segment_lines(results[-1]))
@@ -109,6 +110,9 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         write_report(args.report, results)
         logger.info("report: %s", args.report)
+    for _, left_out in found:
+        if left_out:
+            logger.info("%s", left_out)
     return EXIT_FAILURES if failed else EXIT_OK
 
 

@@ -81,7 +81,7 @@ def extract_list(
                     summary.written += 1
                 if facts.get("warning"):
                     summary.partial[entry.path] = facts["warning"]
-                    logger.warning("in part: %s", facts["warning"])
+                    logger.warning("%s", facts["warning"])
                 if index % log_interval == 0:
                     logger.info("%d of %d: %s", index, len(once), outputs[entry.path])
         done = [ListEntry(str(outputs[e.path]), e.label_ids) for e in entries if e.path not in summary.failed]

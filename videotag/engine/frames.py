@@ -111,7 +111,7 @@ def write_frame_folders(
                 summary.kept += not folder.is_new
                 if folder.warning:
                     summary.partial[path] = folder.warning
-                    logger.warning("in part: %s", folder.warning)
+                    logger.warning("%s", folder.warning)
                 if index % log_interval == 0:
                     logger.info("%d of %d: %s", index, len(outputs), outputs[path])
         # The number of frames stands where other lists have the first label, so it is written as one.

@@ -28,6 +28,8 @@ from videotag.errors import FeatureFileError, ShapeError
 INDEX_SUFFIX = ".index.npz"
 FEATURE_SUFFIXES = (".npy", ".npz")
 _NPY_MAGIC = b"\x93NUMPY"
+_HEADER_SIZE_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}  # by version, of the header's length
+_MAX_HEADER = 2**16  # bytes; NumPy pads that of an array of numbers to 118
 _ZIP_MAGIC = b"PK"
 _NOT_OF_EXTRACTOR = ("input", "warning", "runtime")  # keys of a stamp that may differ between alike features
 _STAMP_MARK = b"\nvideotag stamp: "
@@ -299,11 +301,20 @@ def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
     if start[: len(_NPY_MAGIC)] != _NPY_MAGIC:
         what = "empty" if not start else "not a .npy file"
         raise FeatureFileError(f"{place}: {what}; extract the features with tsn_extractor.py or numpy.save")
-    if start[-2:] != b"\x01\x00":  # later ones are for structured types, and declare headers of up to 4 GiB
+    size_bytes = _HEADER_SIZE_BYTES.get(start[-2:])
+    if size_bytes is None:
         raise FeatureFileError(
-            f"{place}: .npy version {list(start[-2:])}, expected [1, 0]; save it with numpy.save"
+            f"{place}: .npy version {list(start[-2:])}, expected [1, 0], [2, 0] or [3, 0]; save it with"
+            " numpy.save"
         )
-    header = _parse_header(file.read(int.from_bytes(file.read(2), "little")).decode("latin1"), place)
+    header_size = int.from_bytes(file.read(size_bytes), "little")
+    if header_size >= _MAX_HEADER:
+        raise FeatureFileError(
+            f"{place}: a header of {header_size} bytes, expected less than {_MAX_HEADER}; save an array of"
+            " numbers with numpy.save"
+        )
+    # Version 3 is UTF-8, which differs in names of structured types alone; they are refused.
+    header = _parse_header(file.read(header_size).decode("latin1"), place)
     expected = math.prod(header.shape) * header.dtype.itemsize
     found = size - file.tell()
     if found < expected:  # more is a stamp

@@ -5,6 +5,7 @@ and all bad lines are reported together.
 
 A line, exactly:
 - Fields are separated by ASCII blanks. An ideographic space (U+3000) is part of a name.
+- A path that ends like `a.mp4,1` is one if such a file is there or it stands in quotes; otherwise a mistake.
 - A line whose first non-blank character is # is a comment. A # further on is not one: names may hold it.
 - A path that starts with " or ' ends at the same character; that character doubled stands for itself.
   There is no backslash escape, so that Windows paths stay as they are.
@@ -13,20 +14,34 @@ A line, exactly:
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from videotag.atomic import write_text
 from videotag.errors import FileListError, one_error
+from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.record_files import is_record_file
 from videotag.formats.text import read_text
+from videotag.media.suffixes import VIDEO_SUFFIXES
 
 _EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
 _BINARY = "a list is text; one video is given by --video_path"
 _BLANKS = " \t\r\x0b\x0c"  # those of bytes.split, and no others
 _MAX_DIGITS = 18  # of a class id; int() of thousands of digits is slow
+#: What people write between fields in place of blanks -> what messages call it.
+_SEPARATORS = {
+    ",": "commas",
+    ";": "semicolons",
+    "|": "vertical bars",
+    ":": "colons",
+    "，": "full-width commas",
+    "；": "full-width semicolons",
+}
+_SEPARATOR = re.compile(f"[{''.join(_SEPARATORS)}]")
+_IDS = "0123456789." + "".join(_SEPARATORS)  # characters of class ids that are separated by one of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +83,11 @@ def read_filelist(
         if not fields or fields[0].startswith(b"#"):
             continue
         try:
-            name, label_fields = (
-                _split_quoted(line) if fields[0][0] in b"\"'" else (fields[0].decode(), fields[1:])
-            )
+            if fields[0][0] in b"\"'":
+                name, label_fields = _split_quoted(line)
+            else:
+                name, label_fields = fields[0].decode(), fields[1:]
+                _check_separator(name, any_path=counted and not label_fields)
         except ValueError as problem:
             problems.append(f"{path}:{number}: {problem}")
             continue
@@ -117,7 +134,7 @@ def quote_path(name: str) -> str:
         )
     if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
         raise FileListError(f"{name!r}: the name is not Unicode, and a list is UTF-8; rename the file")
-    if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff":
+    if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff" or _split_ids(name):
         quote = "'" if '"' in name else '"'
         return quote + name.replace(quote, quote * 2) + quote
     return name
@@ -136,6 +153,10 @@ def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
             break
         end += 2
     rest = text[end + 1 :]
+    if rest and rest[0] in _SEPARATORS:
+        raise ValueError(
+            f"{rest[:20]!r} follows the closing quote; separate by blanks, not {_SEPARATORS[rest[0]]}"
+        )
     if rest and rest[0] not in _BLANKS:
         raise ValueError(
             f"{rest[:20]!r} follows the closing quote; put a blank between, or the quote at the end"
@@ -147,8 +168,10 @@ def _parse_count(fields: list[bytes]) -> tuple[int | None, list[str]]:
     """The number of frames, and what is wrong with it."""
     if fields and fields[0].isdigit() and len(fields[0]) <= _MAX_DIGITS and int(fields[0]):
         return int(fields[0]), []
-    seen = repr(fields[0].decode()[:40]) if fields else "nothing"
-    return None, [f"{seen} is not a number of frames; a line is: folder num_frames label label ..."]
+    seen = fields[0].decode() if fields else ""
+    shown = repr(seen[:40]) if fields else "nothing"
+    remedy = _number_remedy(seen) or "a line is: folder num_frames label label ..."
+    return None, [f"{shown} is not a number of frames; {remedy}"]
 
 
 def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[int, ...], list[str]]:
@@ -173,9 +196,52 @@ def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[i
 
 
 def _not_an_integer(field: str) -> str:
+    remedy = _number_remedy(field)
     if field.startswith("#"):
-        return f"label {field[:40]!r} is not an integer; a comment needs a line of its own"
-    return f'label {field[:40]!r} is not an integer; a path with blanks must be quoted, such as "my clip.mp4"'
+        remedy = "a comment needs a line of its own"
+    elif remedy is None:
+        remedy = 'a path with blanks must be quoted, such as "my clip.mp4"'
+    return f"label {field[:40]!r} is not an integer; {remedy}"
+
+
+def _number_remedy(field: str) -> str | None:
+    """What to write in place of `1.0` or `1,2`; None if the field holds no numbers."""
+    separator = _SEPARATOR.search(field)
+    if separator and not field.strip(_IDS):
+        return f"separate by blanks, not {_SEPARATORS[separator[0]]}"
+    number = re.fullmatch(r"([0-9]{1,18})\.([0-9]*)", field)
+    if number is None:
+        return None
+    return "write a whole number" if number[2].strip("0") else f"write {int(number[1])}"
+
+
+def _check_separator(name: str, *, any_path: bool) -> None:
+    """Raises a ValueError if class ids are part of the path because no blank is between them.
+
+    Args:
+        name: First field of a line.
+        any_path: Whether what stands before the separator need be neither there nor of a known suffix.
+    """
+    parts = _split_ids(name)
+    if parts is None or os.path.lexists(name):
+        return
+    path, separator = parts
+    suffix = PurePath(path).suffix.lower()
+    is_known = suffix in VIDEO_SUFFIXES or suffix in FEATURE_SUFFIXES or is_record_file(path)
+    if any_path or is_known or os.path.lexists(path):
+        raise ValueError(
+            f"{name[:80]!r}: no such file or folder; separate path and numbers by blanks, not "
+            f"{_SEPARATORS[separator]}"
+        )
+
+
+def _split_ids(name: str) -> tuple[str, str] | None:
+    """The path and the separator of a name such as `a.mp4,1,2` or `a.mp4,`; None if it does not end so."""
+    if not _SEPARATOR.search(name):
+        return None
+    end = len(name.rstrip(_IDS))  # in a.mp4,1 the 4 belongs to the path
+    separator = _SEPARATOR.search(name, end)
+    return (name[: separator.start()], separator[0]) if separator and separator.start() else None
 
 
 def _check_path(name: str, must_exist: bool) -> list[str]:

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,24 @@ import av.error
 from av.stream import Disposition
 
 from videotag.errors import MediaError
+from videotag.media.suffixes import FORMATS
 
 MAX_FRAME_PX = 8192 * 8192  # larger ones are decompression bombs rather than videos
 AGAIN = "copy or download it again"
+ENCRYPTED = "encrypted; name a copy without copy protection"
 
-# What a file may be, told by its content. Playlists and scripts (concat, hls, dash, image2 ...) are left out,
-# as they open other files. Sound is in, so that a song is called one.
-_FORMATS = (
-    "mov,matroska,avi,flv,asf,mpeg,mpegts,mpegvideo,m4v,h263,h264,hevc,vvc,av1,obu,ivf,ogg,mxf,nut,dv,rm,gif,"
-    "yuv4mpegpipe,mp3,wav,flac,aac,aiff"
-)
-_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+_TS_HEAD = 188 * 192 * 8  # bytes: whole packets of either size
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
 @contextlib.contextmanager
-def opened(path: str | Path) -> Iterator[Any]:
+def opened(path: str | Path, *, ignore_edit_list: bool = False) -> Iterator[Any]:
     """The av.InputContainer of a local media file.
+
+    Args:
+        path: A local file.
+        ignore_edit_list: Whether all frames of an MP4 or MOV are shown, also those that its edit list hides.
 
     Raises:
         MediaError: no such file, not a regular one, empty, or not media.
@@ -45,7 +46,8 @@ def opened(path: str | Path) -> Iterator[Any]:
         # "file:" makes the name a name: FFmpeg takes "concat:a|b" for an order. container_options, since
         # `options` makes PyAV before 18 free memory that is not its own where streams appear late (FLV, TS).
         name = f"file:{os.path.abspath(path)}"  # noqa: PTH100
-        container = av.open(name, container_options=_OPTIONS, metadata_errors="replace")
+        options = _OPTIONS | ({"ignore_editlist": "1"} if ignore_edit_list else {})
+        container = av.open(name, container_options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise MediaError(
             f"{path}: cannot be read as video ({error.strerror}); if a player shows it, convert it to H.264, "
@@ -90,9 +92,9 @@ def packets(container: Any, *streams: Any) -> Iterator[Any]:
                 yield packet
 
 
-def decode(container: Any, stream: Any) -> Iterator[Any]:
-    """The av.VideoFrames of a stream in display order, without what cannot be decoded."""
-    for packet in itertools.chain(packets(container, stream), [None]):
+def decode(packets: Iterable[Any], stream: Any) -> Iterator[Any]:
+    """The av.VideoFrames of a stream's packets in display order, without what cannot be decoded."""
+    for packet in itertools.chain(packets, [None]):
         yield from decode_packet(stream, packet)
 
 
@@ -109,6 +111,22 @@ def is_shown(packet: Any, stream: Any) -> bool:
     # The bit show_frame of VP8's frame header, RFC 6386 section 9.1.
     hidden = stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10
     return not packet.is_discard and not hidden
+
+
+def is_scrambled(path: str | Path) -> bool:
+    """Whether most packets of an MPEG transport stream are scrambled, as of pay TV (ISO 13818-1, 2.4.3.3)."""
+    with Path(path).open("rb") as file:
+        head = file.read(_TS_HEAD)
+    for stride in (188, 192):  # .m2ts has four bytes more
+        starts = range(stride - 188, len(head) - 4, stride)
+        if len(starts) and all(head[start] == 0x47 for start in starts):
+            return 2 * sum(head[start + 3] >= 0x80 for start in starts) > len(starts)
+    return False
+
+
+def is_encrypted(packet: Any, stream: Any) -> bool:
+    """Whether a packet is scrambled by common encryption (MP4), or its track by a key (Matroska)."""
+    return packet.has_sidedata("encryption_info") or "enc_key_id" in stream.metadata
 
 
 def _check_file(path: str | Path) -> None:

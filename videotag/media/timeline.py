@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
-from videotag.media.container import decode_packet, is_shown, packets
+import numpy as np
+
+from videotag.errors import MediaError
+from videotag.media.avi import read_layout
+from videotag.media.container import ENCRYPTED, decode_packet, is_encrypted, is_shown, packets
+from videotag.media.packet_times import Fault, PacketTimes, ShownTimes
 
 _DEFAULT_FPS = Fraction(25)  # of raw streams that do not tell; FFmpeg's habit
 # Their header has one duration for picture and sound together, and no number of frames.
 _DURATION_OF_ALL_STREAMS = {"matroska,webm", "flv"}
-_DURATION_SLACK_SEC = 0.5  # how far such a header may be off in a whole file
+# FFmpeg takes their durations from the time stamps, so that they promise nothing.
+_NO_DURATION = {"mpegts", "mpeg"}
+# They have decoding times; those of other containers are made up by FFmpeg from the display times.
+_STORES_DTS = {"mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mpeg", "flv", "avi", "mxf"}
+_DURATION_SLACK_SEC = 0.5  # how far a header for all streams may be off in a whole file
 
 
 @dataclass(frozen=True)
@@ -23,9 +33,15 @@ class Timeline:
         start: when the first frame appears, in units of time_base.
         end: when the last frame ends.
         time_base: seconds per unit.
-        by_order: the unit is a frame, as the file holds no usable times.
+        by_order: Whether frames are timed in display order, as their packets have no display times.
         num_frames: frames to show that are in the file.
         num_expected: with those that the header promises and the file lacks.
+        times: (n,) int64, when a frame appears: by_order, the frame shown as that number; else the frame in
+            the packet of that number. None: its number, or the packet's own time.
+        uncertain: (n,) bool, packets whose frames are put between their neighbours; None if there are none.
+        step: usual spacing of frames, in units of time_base.
+        by_duration: num_expected follows from a duration alone, which may be wrong.
+        times_faults: what was wrong with the packets' times.
     """
 
     start: int
@@ -34,6 +50,11 @@ class Timeline:
     by_order: bool
     num_frames: int
     num_expected: int
+    times: np.ndarray | None = None
+    uncertain: np.ndarray | None = None
+    step: int = 1
+    by_duration: bool = False
+    times_faults: list[Fault] = field(default_factory=list)
 
     @property
     def duration_sec(self) -> float:
@@ -53,93 +74,182 @@ class Timeline:
         """Where `time` lies in the span: 0 at its start, 1 at its end."""
         return (time - self.start) / (self.end - self.start)
 
-    def timed(self, frames: Iterable[Any]) -> Iterator[tuple[Any, int]]:
-        """Every decoded av.VideoFrame with the time when it appears; times never fall."""
+    def numbered(self, packets: Iterable[Any], stream: Any) -> Iterator[Any]:
+        """The packets to decode. Where their times were repaired, each has its number in place of a time.
+
+        A decoder hands that on to the frame, which so tells its packet.
+        """
+        if self.by_order or self.times is None:
+            yield from packets
+            return
+        number = 0
+        for packet in packets:
+            shown = is_shown(packet, stream)
+            packet.pts = packet.dts = number if shown else None
+            number += shown
+            yield packet
+
+    def timed(self, frames: Iterable[Any], seen: np.ndarray) -> Iterator[tuple[Any, int]]:
+        """Every decoded av.VideoFrame of `numbered` packets with the time when it appears; it never falls.
+
+        Args:
+            frames: Frames in the order of display.
+            seen: (n,) bool, where the packets whose frames came are marked.
+        """
         time = self.start
+        certain = None
+        if self.times is not None and self.uncertain is not None:
+            certain = np.sort(self.times[~self.uncertain])
         for order, frame in enumerate(frames):
-            if self.by_order:
-                time = order
-            elif frame.pts is not None:  # damage may leave a frame without time, or with a wrong one
-                time = max(time, frame.pts)
+            number = order if self.by_order else frame.pts
+            if number is None:  # damage may leave a frame without time, or with a wrong one
+                shown = time
+            elif self.times is None:
+                shown = number
+            else:
+                number = min(number, len(self.times) - 1)
+                seen[number] = True
+                shown = int(self.times[number])
+                if certain is not None and self.uncertain is not None and self.uncertain[number] and order:
+                    shown = time + self._room(certain, time)
+            time = max(time, shown)
             yield frame, time
 
+    def _room(self, certain: np.ndarray, time: int) -> int:
+        """How long after `time` a frame without a time begins: the usual step, or half of the room."""
+        place = int(np.searchsorted(certain, time, side="right"))
+        return min(self.step, (int(certain[place]) - time) // 2) if place < len(certain) else self.step
 
-def survey(container: Any, stream: Any) -> tuple[Timeline, Any] | None:
+    def faults(self, seen: np.ndarray) -> list[str]:
+        """What was wrong with the times of the frames that came: what, how many, from what second.
+
+        Args:
+            seen: (n,) bool, the packets whose frames came.
+        """
+        return [
+            self._in_words(fault.kind, fault.frames & seen)
+            for fault in self.times_faults
+            if (fault.frames & seen).any()
+        ]
+
+    def _in_words(self, kind: str, frames: np.ndarray) -> str:
+        assert self.times is not None
+        num, first = int(frames.sum()), int(frames.argmax())
+        first_sec = float((int(self.times[first]) - self.start) * self.time_base)
+        often = "" if num == 1 else f" {num} times, first"
+        counted = f"{num} frame{'s' if num > 1 else ''}"
+        if kind == "break":
+            moved = len(frames) - first
+            return f"time stamps jump{often} at {first_sec:.1f} s; {moved} frames moved to follow on"
+        if kind == "pause":
+            return f"time stamps pause{often} until {first_sec:.1f} s, as the file says"
+        if kind == "wrong":
+            return f"{counted} with wrong time stamps, from {first_sec:.1f} s, interpolated"
+        return f"{counted} without a time stamp, from {first_sec:.1f} s, interpolated"
+
+
+def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any] | None:
     """The timeline of an av.VideoStream and its first frame, from one pass over all packets.
 
     None if no frame can be decoded.
+
+    Raises:
+        MediaError: the stream is encrypted.
     """
     seconds = {s.index: float(s.time_base or 0) for s in container.streams}
-    times = _Times()
+    times = PacketTimes()
     first_frames: list[Any] = []
     last_sec = 0.0  # of all streams
     for packet in packets(container):
         if packet.pts is not None:
             last_sec = max(last_sec, (packet.pts + (packet.duration or 0)) * seconds[packet.stream_index])
         if packet.stream_index == stream.index:
+            if is_encrypted(packet, stream):
+                raise MediaError(f"{path}: {ENCRYPTED}")
             first_frames = first_frames or decode_packet(stream, packet)
             times.add(packet, shown=is_shown(packet, stream))
     first_frames = first_frames or decode_packet(stream, None)
     if not first_frames or not times.num_shown:
         return None
-    # AVI has no display times, and those that FFmpeg makes up are wrong if frames are reordered.
-    if times.are_usable and container.format.name != "avi":
-        return _by_time(container, stream, times, last_sec), first_frames[0]
-    return _by_order(stream, times), first_frames[0]
+    is_avi = container.format.name == "avi"
+    shown = times.shown_times(
+        units_per_sec=float(1 / stream.time_base),
+        declared=_declared(container, stream),
+        stores_dts=container.format.name in _STORES_DTS,
+        reorder_depth=int(stream.codec_context.has_b_frames),
+        is_slotted=is_avi,
+    )
+    if shown is None:
+        return _by_order(stream, times), first_frames[0]
+    if is_avi:
+        return _by_slots(stream, times, shown, path), first_frames[0]
+    return _by_time(container, stream, times, shown, last_sec), first_frames[0]
 
 
-class _Times:
-    """What the packets of a stream say about time, taken in one after the other."""
-
-    def __init__(self) -> None:
-        self.num_shown = 0
-        self.num_hidden = 0
-        self.are_usable = True
-        self.start: int | None = None
-        self.last: int | None = None  # when the last frame appears
-        self.last_duration = 0
-        self._dts: int | None = None
-
-    def add(self, packet: Any, *, shown: bool) -> None:
-        """Takes in the next packet of the file."""
-        if packet.dts is not None:
-            # Times that jump back come from files that were put together; a frame may then have any time.
-            self.are_usable &= self._dts is None or packet.dts >= self._dts
-            self._dts = packet.dts
-        if not shown:
-            self.num_hidden += 1
-            return
-        self.num_shown += 1
-        if packet.pts is None:
-            self.are_usable = False
-            return
-        self.start = packet.pts if self.start is None else min(self.start, packet.pts)
-        if self.last is None or packet.pts >= self.last:
-            self.last, self.last_duration = packet.pts, packet.duration or 0
-
-
-def _by_time(container: Any, stream: Any, times: _Times, last_sec: float) -> Timeline:
-    """The timeline of a stream whose every frame has a time."""
-    assert times.start is not None
-    assert times.last is not None
-    count = times.num_shown
-    last_duration = times.last_duration or (times.last - times.start) // max(count - 1, 1) or 1
-    end = times.last + last_duration
-    duration_sec = float((end - times.start) * stream.time_base)
+def _declared(container: Any, stream: Any) -> float | None:
+    """The duration that the header tells, in units of the stream's time_base; None if it does not."""
+    if container.format.name in _NO_DURATION:
+        return None
     if stream.duration:
+        return float(stream.duration)
+    return container.duration / 1e6 / float(stream.time_base) if container.duration else None
+
+
+def _by_time(container: Any, stream: Any, times: PacketTimes, shown: ShownTimes, last_sec: float) -> Timeline:
+    """The timeline of a stream whose packets have times."""
+    start, count = shown.start, times.num_shown - shown.num_leading
+    duration_sec = float((shown.end - start) * stream.time_base)
+    missing_sec = slack_sec = 0.0
+    if container.format.name in _NO_DURATION or any(fault.kind == "break" for fault in shown.faults):
+        pass  # durations, if any, span the jumps
+    elif stream.duration:
         missing_sec = float(stream.duration * stream.time_base) - duration_sec
-        slack_sec = 0.0
     elif container.format.name in _DURATION_OF_ALL_STREAMS and container.duration:
         missing_sec = container.duration / 1e6 - last_sec
         slack_sec = _DURATION_SLACK_SEC
-    else:
-        missing_sec = slack_sec = 0.0
     frame_sec = duration_sec / count
     num_missing = round(missing_sec / frame_sec) if missing_sec > max(2 * frame_sec, slack_sec) else 0
-    return Timeline(times.start, end, stream.time_base, False, count, count + num_missing)
+    if stream.frames:  # counted in the header, which may tell a wrong duration
+        num_missing = min(num_missing, max(stream.frames - times.num_hidden - count, 0))
+    return Timeline(
+        start=start,
+        end=shown.end,
+        time_base=stream.time_base,
+        by_order=shown.by_rank,
+        num_frames=count,
+        num_expected=count + num_missing,
+        times=shown.times if shown.by_rank or shown.faults else None,
+        uncertain=shown.uncertain,
+        step=shown.step,
+        by_duration=not stream.frames,
+        times_faults=shown.faults,
+    )
 
 
-def _by_order(stream: Any, times: _Times) -> Timeline:
+def _by_slots(stream: Any, times: PacketTimes, shown: ShownTimes, path: str | Path) -> Timeline:
+    """The timeline of an AVI: an empty chunk takes its time, and nothing is missing because of it."""
+    start, count = shown.start, times.num_shown
+    layout = read_layout(path, stream.index)
+    num_slots = layout.num_slots or stream.frames
+    num_missing = max(len(stream.index_entries) - times.num_hidden - count, 0)
+    end = shown.end
+    if layout.is_cut:
+        num_missing = max(num_missing, round((num_slots + start - end) * count / (end - start)))
+    elif not num_missing:
+        end = max(end, start + num_slots)
+    return Timeline(
+        start=start,
+        end=end,
+        time_base=stream.time_base,
+        by_order=True,
+        num_frames=count,
+        num_expected=count + num_missing,
+        times=shown.times,
+        times_faults=shown.faults,
+    )
+
+
+def _by_order(stream: Any, times: PacketTimes) -> Timeline:
     """The timeline of a stream whose frames follow each other at a steady rate."""
     rate = stream.average_rate or stream.guessed_rate or _DEFAULT_FPS
     count = times.num_shown

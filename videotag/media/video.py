@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,22 +20,30 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from videotag.errors import MediaError
-from videotag.media.container import AGAIN, MAX_FRAME_PX, check_size, decode, opened, video_stream
+from videotag.media.container import (
+    AGAIN,
+    ENCRYPTED,
+    MAX_FRAME_PX,
+    check_size,
+    decode,
+    is_scrambled,
+    opened,
+    packets,
+    video_stream,
+)
 from videotag.media.orientation import Orientation
 from videotag.media.sampling import rows_of, videotag_indices
+from videotag.media.suffixes import list_videos as list_videos
 from videotag.media.timeline import survey
 from videotag.media.transforms import center_crop, forced_size, scaled_size
 
-VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("3g2", "3gp", "asf", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts"),
-        *("mxf", "ogv", "ts", "vob", "webm", "wmv"),
-    )
-)
 # Bilinear averages all pixels under an output pixel when it shrinks. Without the other two flags swscale is
 # up to 2 of 255 too dark at even widths.
 _SCALING = 0x2 | 0x2000 | 0x40000  # SWS_BILINEAR, FULL_CHR_H_INT, ACCURATE_RND; PyAV 14 has no names for them
+# Matrices from YCbCr to RGB that swscale has, of those in ITU-T H.273, table 4; 2 is "unspecified". In the
+# others the first component is close to luma: a near matrix shows the picture with its colours slightly off.
+_MATRICES = frozenset([0, 1, 2, 4, 5, 6, 7, 9])
+_BT709, _BT2020 = 1, 9
 
 
 #: The shape (H, W, 3) of the next image -> the uint8 array that it is to be written into.
@@ -95,15 +104,6 @@ def probe(path: str | Path) -> VideoInfo:
     return FrameReader(path, 1).info
 
 
-def list_videos(folder: str | Path) -> list[Path]:
-    """Files below `folder` whose suffix is a video's, sorted; hidden ones are left out."""
-    return sorted(
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-
-
 class FrameReader:
     """The frames shown at the midpoints of num_frames equal parts of a video's duration, or all frames.
 
@@ -162,16 +162,9 @@ class FrameReader:
         self._new_image = new_image
         self.rows: list[int] = []
         self.warning: str | None = None
-        with opened(path) as container:
-            stream = video_stream(container, path)
-            found = survey(container, stream)
-            if found is None:
-                # FFmpeg forgets the size of frames that it refuses.
-                why = "" if stream.width else f", or its frames have more than {MAX_FRAME_PX} pixels"
-                raise MediaError(f"{path}: no frame can be decoded{why}; {AGAIN}")
-            self._timeline, first = found
-            self._orientation = Orientation.of_frame(first)
-            self.info = self._describe(container, stream, first)
+        self._ignore_edit_list = False
+        self._unknown_matrix: int | None = None
+        self._survey()
         if fps is not None:
             self._num_frames = min(max(round(self.info.duration_sec * fps), 1), self.info.num_frames)
         self._plan(offsets, by_videotag=by_videotag)
@@ -179,6 +172,30 @@ class FrameReader:
         scaled = forced_size if force_4_by_3 else scaled_size
         self._size = scaled(self.info.width_px, self.info.height_px, short_side_px)
         check_size(path, *self._size)
+
+    def _survey(self) -> None:
+        """Learns when which frames are shown, and what they look like."""
+        with self._opened() as container:
+            stream = video_stream(container, self._path)
+            found = survey(container, stream, self._path)
+            if found is not None:
+                self._timeline, first = found
+                self._orientation = Orientation.of_frame(first)
+                self.info = self._describe(container, stream, first)
+                return
+            hides_all = container.format.name.startswith("mov,") and not self._ignore_edit_list
+        if hides_all:  # players show all of a file whose edit list has the duration 0
+            self._ignore_edit_list = True
+            self._survey()
+            return
+        if is_scrambled(self._path):
+            raise MediaError(f"{self._path}: {ENCRYPTED}")
+        # FFmpeg forgets the size of frames that it refuses.
+        why = "" if stream.width else f", or its frames have more than {MAX_FRAME_PX} pixels"
+        raise MediaError(f"{self._path}: no frame can be decoded{why}; {AGAIN}")
+
+    def _opened(self) -> AbstractContextManager[Any]:
+        return opened(self._path, ignore_edit_list=self._ignore_edit_list)
 
     def __iter__(self) -> Iterator[SampledFrame]:
         repeats = []
@@ -189,13 +206,15 @@ class FrameReader:
 
     def _frames(self) -> Iterator[SampledFrame]:
         answered = decoded = damaged = interlaced = 0
+        self._seen = np.zeros(0 if self._timeline.times is None else len(self._timeline.times), bool)
         shown: tuple[Any, int] | None = None  # the newest frame, and when it appears
         scaler = VideoReformatter()  # keeps its tables from frame to frame
-        with opened(self._path) as container:
+        with self._opened() as container:
             stream = video_stream(container, self._path)
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "AUTO"
-            for frame, time in self._timeline.timed(decode(container, stream)):
+            coded = self._timeline.numbered(packets(container, stream), stream)
+            for frame, time in self._timeline.timed(decode(coded, stream), self._seen):
                 due = self._num_due(time, decoded)
                 if shown is not None and due > answered:
                     yield self._sampled(scaler, *shown, due - answered)
@@ -209,7 +228,7 @@ class FrameReader:
             total = decoded if self._num_frames is None else self._num_frames
             if answered < total:
                 yield self._sampled(scaler, *shown, total - answered)
-        self.warning = self._fault(decoded, damaged, interlaced)
+        self.warning = self._faults(decoded, damaged, interlaced)
 
     def _plan(self, offsets: Sequence[float] | None, *, by_videotag: bool) -> None:
         """Settles which frames are wanted, if not those at the midpoints."""
@@ -253,6 +272,9 @@ class FrameReader:
         """Scales one frame and turns it upright."""
         check_size(self._path, frame.width, frame.height)
         width, height = self._orientation.turned_size(*self._size)
+        if frame.colorspace not in _MATRICES:
+            self._unknown_matrix = frame.colorspace
+            frame.colorspace = _BT2020 if frame.color_primaries == _BT2020 else _BT709
         try:
             # Colour by colour, which takes swscale half as long as pixel by pixel.
             scaled = scaler.reformat(
@@ -274,12 +296,19 @@ class FrameReader:
         upright = self._orientation.upright(rows[: plane.height, : plane.width])
         return upright if self._crop_px is None else center_crop(upright, self._crop_px)
 
-    def _fault(self, decoded: int, damaged: int, interlaced: int) -> str | None:
-        """What the counts say is wrong."""
+    def _faults(self, decoded: int, damaged: int, interlaced: int) -> str | None:
+        """What is wrong with the file, in one line; None if nothing."""
+        faults = self._timeline.faults(self._seen)
+        if self._ignore_edit_list:
+            faults.append("its edit list shows no frame; all are taken")
+        if self._unknown_matrix is not None:
+            faults.append(f"colour matrix {self._unknown_matrix} has no converter; a near one was taken")
         # A packet of interlaced video may hold half a frame.
         lost = decoded + interlaced < self._timeline.num_frames
         expected = self._timeline.num_expected
-        if not lost and not damaged and expected == self._timeline.num_frames:
-            return None
-        suffix = f", {damaged} of them damaged" if damaged else ""
-        return f"{self._path}: {decoded} of {expected} frames could be decoded{suffix}; {AGAIN}"
+        if lost or damaged or expected != self._timeline.num_frames:
+            suffix = f", {damaged} of them damaged" if damaged else ""
+            in_doubt = self._timeline.by_duration and not lost and not damaged
+            doubt = "if players show no more, its header is wrong, else " if in_doubt else ""
+            faults.append(f"{decoded} of {expected} frames could be decoded{suffix}; {doubt}{AGAIN}")
+        return f"{self._path}: {'; '.join(faults)}" if faults else None

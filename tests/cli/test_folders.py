@@ -1,0 +1,99 @@
+"""Folders in place of lists: all their videos are taken, and what else is in them is counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videotag.cli.main import main
+from videotag.media.writer import write_video
+
+WEIGHTS = "efficientnet_lite0_imagenet"
+LEFT_OUT = "clips: 2 videos; 3 files left out (.txt 2, .srt 1)"
+
+
+@pytest.fixture
+def clips(work_dir):
+    """A folder of two videos, three other files and a hidden one; and a folder of a video alone."""
+    for path in ("clips/a.mp4", "clips/deep/b.MOV", "more/c.m4v"):
+        frames = np.random.default_rng(0).integers(0, 255, (8, 64, 80, 3), dtype=np.uint8)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_video(Path(path).with_suffix(".mp4"), frames, fps=8)
+        Path(path).with_suffix(".mp4").rename(path)
+    for path in ("clips/a.txt", "clips/deep/b.TXT", "clips/a.srt", "clips/.a.mp4"):
+        Path(path).touch()
+    return work_dir
+
+
+def test_tag_counts_what_it_leaves_out_on_stderr_and_prints_json_alone(clips, capsys):
+    assert main(["tag", "clips/", "more", "--seg_num=2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    tagged = [result["video_id"] for result in json.loads(out)]
+    assert tagged == ["clips/a.mp4", "clips/deep/b.MOV", "more/c.m4v"]
+    lines = err.splitlines()
+    assert [line for line in lines if "left out" in line] == [LEFT_OUT, LEFT_OUT]  # first and last
+    assert (lines[0], lines[-1]) == (LEFT_OUT, LEFT_OUT)
+
+
+def test_predict_counts_what_it_leaves_out(clips, capsys):
+    words = ["predict", f"--weights={WEIGHTS}", "--video_path=clips", "--set=INFER.seg_num=2", "--json"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["video_id"] for line in out.splitlines()] == ["clips/a.mp4", "clips/deep/b.MOV"]
+    assert err.splitlines().count(LEFT_OUT) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "done"),
+    [
+        (["extract", f"--weights={WEIGHTS}", "--set=INFER.seg_num=2"], "extracted 2 (in part 0), kept 0"),
+        (["frames", "--num_frames=1"], "written 2 (in part 0), kept 0"),
+    ],
+)
+def test_summaries_count_what_was_left_out(clips, capsys, words, done):
+    assert main([*words, "--video_path=clips", "--save_dir=out"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[:2] == [f"{done}, failed 0", LEFT_OUT]
+    assert err.splitlines().count(LEFT_OUT) == 1
+    assert main([*words, "--video_path=more", "--save_dir=out"]) == 0
+    assert "left out" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ((), "no videos in this folder or below it, nor other files; check the path"),
+        ((".a.mp4",), "no videos in this folder or below it, nor other files; check the path"),
+        (
+            ("a.dat", "b/a.dat", "b/c.npy"),
+            "no videos in this folder or below it, 3 files left out (.dat 2, .npy 1); if one of them is a "
+            "video, give its own path",
+        ),
+    ],
+)
+@pytest.mark.parametrize("words", [["tag", "x"], ["frames", "--video_path=x"]])
+def test_a_folder_without_videos_says_what_is_in_it(work_dir, capsys, words, files, message):
+    Path("x/b").mkdir(parents=True)
+    for name in files:
+        Path("x", name).touch()
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"videotag {words[0]}: x: {message}\n"
+
+
+def test_a_file_that_is_named_itself_is_read_whatever_its_suffix(clips, capsys):
+    Path("clips/a.mp4").rename("clips/a.dat")
+    assert main(["frames", "--video_path=clips/a.dat", "--num_frames=1", "--save_dir=out"]) == 0
+    assert "written 1" in capsys.readouterr().out
+
+
+def test_control_characters_in_a_suffix_do_not_reach_the_terminal(clips, capsys):
+    Path("clips/x.\x1b[2J\n").touch()
+    assert main(["frames", "--video_path=clips", "--num_frames=1", "--save_dir=out"]) == 0
+    out, err = capsys.readouterr()
+    line = "clips: 2 videos; 4 files left out (.txt 2, .srt 1, other 1)"
+    assert line in out
+    assert line in err
+    assert "\x1b[2j" not in (out + err).lower()

@@ -1,0 +1,274 @@
+"""Files whose time stamps are wrong, or whose container says odd things: frames and warnings.
+
+The films of cases/timeline show frame n of 75 as a barcode of ten bars across the middle third of the
+picture: bar b, from the left, is bright if bit b of n is set. They have 25 frames a second.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from videotag.errors import MediaError
+from videotag.media.video import FrameReader
+
+CASES = Path(__file__).parent / "cases" / "timeline"
+ALL_75 = [3, 11, 18, 26, 33, 41, 48, 56, 63, 71]  # at 3.75, 11.25, 18.75 ... of 75 frames
+TWICE_75 = [7, 22, 37, 52, 67] * 2  # at 7.5, 22.5 ... of 150
+#: File -> seconds, ten samples, number of pictures at 5 a second, what the warning says.
+RIGHT = {
+    "ts_forward_jump.ts": (6.0, TWICE_75, 30, r"time stamps jump at 3\.0 s; 75 frames moved to follow on"),
+    "ts_back_jump.ts": (6.0, TWICE_75, 30, r"time stamps jump at 3\.0 s; 75 frames moved to follow on"),
+    "mp4_pts_outlier.mp4": (3.0, ALL_75, 15, r"2 frames with wrong time stamps, from 1\.2 s, interpolated"),
+    "flv_forward_jump.flv": (3.0, ALL_75, 15, r"time stamps jump at 2\.0 s; 25 frames moved to follow on"),
+    "avi_dropped_frames.avi": (3.0, [3, 11, 18, 26, 29, 29, 29, 56, 63, 71], 15, None),
+    "avi_copied_from_mp4.avi": (3.0, ALL_75, 15, None),
+    "vfr_back3ms.webm": (6.8, [8, 20, 20, 21, 22, 22, 23, 24, 24, 59], 34, r"1 frame with wrong time stamps"),
+    "gap_nopts1.ts": (3.0, [3, 11, 18, 26, 29, 29, 29, 56, 63, 71], 15, r"1 frame without a time stamp"),
+    "elst_zero_duration.mp4": (3.0, ALL_75, 15, r"its edit list shows no frame; all are taken"),
+    "h264_bt2020cl.mp4": (0.8, [1, 3, 5, 7, 9, 11, 13, 15, 17, 19], 4, r"colour matrix 10 has no converter"),
+}
+
+
+def barcode(image):
+    """The frame number that a picture of (120, 160, 3) shows."""
+    row = image[44:76].mean(axis=(0, 2))
+    return sum(1 << bar for bar in range(10) if row[bar * 16 + 7 : bar * 16 + 10].mean() > 127)
+
+
+def picture(number):
+    image = np.full((120, 160, 3), 96, np.uint8)
+    for bar in range(10):
+        image[40:80, bar * 16 : bar * 16 + 16] = 230 if number >> bar & 1 else 20
+    return image
+
+
+def numbers(path, num_frames=10, **how):
+    """The reader, and the frame number at each sampling time."""
+    reader = FrameReader(path, num_frames, short_side_px=None, **how)
+    return reader, [number for f in reader for number in [barcode(f.image)] * f.repeats]
+
+
+def test_every_case_file_has_a_right_answer():
+    assert {p.name for p in CASES.iterdir()} == {*RIGHT, "cenc_encrypted.mp4"}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_right_frames_at_the_right_times(name):
+    duration_sec, frames, num_at_5_fps, warning = RIGHT[name]
+    reader, found = numbers(CASES / name)
+    assert reader.info.duration_sec == pytest.approx(duration_sec, abs=0.001)
+    assert found == frames
+    assert len(numbers(CASES / name, None, fps=5)[1]) == num_at_5_fps
+    if warning is None:
+        assert reader.warning is None
+    else:
+        assert re.search(warning, reader.warning)
+        assert "copy or download" not in reader.warning
+
+
+def test_encryption_is_named_and_no_new_copy_is_asked_for():
+    with pytest.raises(MediaError, match=r"encrypted; name a copy without copy protection") as caught:
+        FrameReader(CASES / "cenc_encrypted.mp4", 3)
+    assert "download" not in str(caught.value)
+
+
+def encode(path, *, codec="libx264", num_frames=75, options=None, size_of_group=25):
+    with av.open(str(path), "w") as file:
+        how = {"g": str(size_of_group), "sc_threshold": "0", **(options or {})}
+        stream = file.add_stream(codec, rate=25, options=how if codec == "libx264" else options or {})
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(picture(number))
+            frame.pts = number
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def copy_with_times(source, target, new_times, **how):
+    """A stream copy; new_times(index, pts, dts, per_sec) are the pts and dts of the packets."""
+    with av.open(str(source)) as read, av.open(str(target), "w", **how) as written:
+        stream = read.streams.video[0]
+        copied = written.add_stream_from_template(stream)
+        for index, packet in enumerate(p for p in read.demux(stream) if p.size):
+            per_sec = int(1 / packet.time_base)
+            packet.pts, packet.dts = new_times(index, packet.pts, packet.dts, per_sec)
+            packet.stream = copied
+            written.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.flv", "a.nut"])
+@pytest.mark.parametrize("options", [{}, {"bf": "0"}], ids=["reordered", "in order"])
+def test_breaks_and_outliers_in_every_container(tmp_path, name, options):
+    film = encode(tmp_path / "film.mkv", options=options)
+
+    def times_moved(offset_sec):
+        def moved(index, pts, dts, per_sec):
+            later = offset_sec(index) * per_sec
+            return pts + later, None if dts is None else dts + later
+
+        return moved
+
+    once = copy_with_times(film, tmp_path / f"1{name}", times_moved(lambda index: 60 * (index >= 50)))
+    reader, found = numbers(once)
+    assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
+    assert "time stamps jump at 2.0 s; 25 frames moved to follow on" in reader.warning
+
+    often = copy_with_times(film, tmp_path / f"2{name}", times_moved(lambda index: 5000 * (index // 25)))
+    reader, found = numbers(often)
+    assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
+    assert "time stamps jump 2 times, first at 1.0 s; 50 frames moved to follow on" in reader.warning
+
+    single = copy_with_times(
+        film,
+        tmp_path / f"3{name}",
+        lambda index, pts, dts, per_sec: (pts + 300 * per_sec * (index == 30), dts),
+    )
+    reader, found = numbers(single)
+    assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
+    assert "1 frame with wrong time stamps, from 1.2 s, interpolated" in reader.warning
+
+
+def test_a_break_between_fragments_of_an_mp4_is_closed(tmp_path):
+    film = encode(tmp_path / "film.mkv")
+    movflags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    path = copy_with_times(film, tmp_path / "a.mp4", lambda i, pts, dts, _: (pts, dts), options=movflags)
+    data = bytearray(path.read_bytes())
+    places = [match.start() for match in re.finditer(b"tfdt", data)]  # version 1, flags, 64 bits of time
+    assert len(places) == 3
+    (time,) = struct.unpack_from(">Q", data, places[2] + 8)
+    struct.pack_into(">Q", data, places[2] + 8, time + 16_000 * 60)
+    path.write_bytes(data)
+    reader, found = numbers(path)
+    assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
+    assert "time stamps jump at 2.0 s" in reader.warning
+
+
+def test_a_pause_that_the_samples_durations_vouch_for_stays_and_is_told_in_an_even_stream(tmp_path):
+    film = encode(tmp_path / "film.mkv", options={"bf": "0"})
+    path = copy_with_times(
+        film, tmp_path / "a.mp4", lambda i, pts, dts, per_sec: (pts + 60 * per_sec * (i >= 50),) * 2
+    )
+    reader, found = numbers(path, 21)
+    assert reader.info.duration_sec == pytest.approx(63.0)
+    assert found == [37] + [49] * 20  # 1.5 s, 4.5 s, 7.5 s ... 61.5 s; frame 49 is shown from 1.96 s to 62 s
+    assert "time stamps pause until 62.0 s, as the file says" in reader.warning
+
+
+def test_long_pauses_of_a_screen_recording_stay_without_a_word(tmp_path):
+    film = encode(tmp_path / "film.mkv", options={"bf": "0"})
+    # Every tenth frame stays for 20 s, which the samples' durations of an MP4 say.
+    path = copy_with_times(
+        film, tmp_path / "a.mp4", lambda i, pts, dts, per_sec: (pts + 20 * per_sec * (i // 10),) * 2
+    )
+    reader, found = numbers(path, 8)
+    assert reader.info.duration_sec == pytest.approx(143.0)
+    # Midpoints 8.9 s, 26.8, 44.7 ...: frame 10 k + 9 is shown from 20.4 k + 0.36 s to 20.4 k + 20.4 s.
+    assert found == [9, 19, 29, 39, 39, 49, 59, 69]
+    assert reader.warning is None
+
+
+def test_empty_chunks_at_the_end_of_an_avi_take_their_time(tmp_path):
+    data = bytearray((CASES / "avi_dropped_frames.avi").read_bytes())
+    # Empties the last ten picture chunks in the classic index and in place: size 0, the rest of each is junk.
+    index = data.index(b"idx1")
+    entries = (struct.unpack_from("<I", data, index + 4)[0]) // 16
+    movi = data.index(b"movi")
+    for entry in range(entries - 10, entries):
+        place = index + 8 + 16 * entry
+        offset, size = struct.unpack_from("<II", data, place + 8)
+        chunk = movi + offset if data[movi + offset : movi + offset + 4] == b"00dc" else offset
+        padded = size + size % 2
+        struct.pack_into("<I", data, place + 12, 0)
+        struct.pack_into("<I", data, chunk + 4, 0)
+        data[chunk + 8 : chunk + 8 + padded] = b"JUNK" + struct.pack("<I", padded - 8) + bytes(padded - 8)
+    path = tmp_path / "a.avi"
+    path.write_bytes(data)
+    reader, found = numbers(path)
+    assert reader.info.duration_sec == pytest.approx(3.0)
+    assert reader.info.num_frames == 40
+    assert found == [3, 11, 18, 26, 29, 29, 29, 56, 63, 64]
+    assert reader.warning is None
+
+
+@pytest.mark.parametrize("matrix", [8, 10, 11, 12, 13, 14, 15])
+def test_matrices_without_a_converter_are_decoded_with_a_near_one(tmp_path, matrix):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        stream.codec_context.colorspace = matrix
+        for number in range(8):
+            frame = av.VideoFrame.from_ndarray(picture(number)).reformat(format="yuv420p")
+            frame.colorspace, frame.pts = matrix, number
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    reader, found = numbers(path, 8)
+    assert found == list(range(8))
+    assert f"colour matrix {matrix} has no converter; a near one was taken" in reader.warning
+
+
+def test_a_scrambled_transport_stream_is_called_encrypted(tmp_path):
+    path = encode(tmp_path / "a.ts")
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(0)
+    for start in range(0, len(data), 188):
+        if (data[start + 1] & 0x1F) << 8 | data[start + 2] == 0x100:  # the picture's
+            data[start + 3] |= 0x80
+            payload = start + 4 + (1 + data[start + 4] if data[start + 3] & 0x20 else 0)
+            data[payload : start + 188] = rng.bytes(start + 188 - payload)
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match="encrypted; name a copy without copy protection"):
+        FrameReader(path, 3)
+
+
+def test_leading_pictures_that_a_cut_left_behind_are_no_damage(tmp_path):
+    options = {"x265-params": "open-gop=1:keyint=25:bframes=4:log-level=none"}
+    film = encode(tmp_path / "film.mkv", codec="libx265", options=options)
+    with av.open(str(film)) as read, av.open(str(tmp_path / "cut.ts"), "w") as written:
+        stream = read.streams.video[0]
+        copied = written.add_stream_from_template(stream)
+        started = False
+        for packet in read.demux(stream):
+            started |= bool(packet.is_keyframe and packet.pts and packet.pts > 0)
+            if started and packet.size:
+                packet.stream = copied
+                written.mux(packet)
+    reader, found = numbers(tmp_path / "cut.ts")
+    # The keyframe is frame 25; the frames before it that follow it in the file cannot be decoded.
+    assert found == [25 + number for number in (2, 7, 12, 17, 22, 27, 32, 37, 42, 47)]
+    assert reader.info.duration_sec == pytest.approx(2.0)
+    assert reader.warning is None
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_header_durations_twice_too_long_do_not_move_frames(tmp_path, name):
+    path = encode(tmp_path / name)
+    data = bytearray(path.read_bytes())
+    if name == "a.mkv":
+        place = data.index(b"\x44\x89\x88") + 3  # Duration, eight bytes
+        struct.pack_into(">d", data, place, 2 * struct.unpack_from(">d", data, place)[0])
+    else:
+        for box, offset in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
+            place = data.index(box) + offset
+            struct.pack_into(">I", data, place, 2 * struct.unpack_from(">I", data, place)[0])
+    path.write_bytes(data)
+    reader, found = numbers(path)
+    assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
+    if name == "a.mkv":  # which does not count its frames
+        assert "if players show no more, its header is wrong, else copy" in reader.warning
+    else:
+        assert reader.warning is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_few_frames_fill_three_hundred_rows_evenly(tmp_path, count):
+    path = encode(tmp_path / "a.mp4", num_frames=count)
+    assert [f.repeats for f in FrameReader(path, 300)] == [300 // count] * count

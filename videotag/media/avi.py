@@ -1,0 +1,81 @@
+"""What FFmpeg does not tell of an AVI: its empty chunks, and whether it was cut off.
+
+Every picture chunk takes one slot of time; an empty one shows the picture before it again, as in captures
+with dropped frames. FFmpeg skips empty chunks silently, also those at the end.
+Source: AVI RIFF File Reference; OpenDML AVI 1.02 (several RIFF chunks in a row).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+_HEADER = 8  # bytes: four letters, the size of what follows
+_INDEX_ENTRY = np.dtype([("id", "S4"), ("flags", "<u4"), ("offset", "<u4"), ("size", "<u4")])
+_PICTURE = (b"db", b"dc")  # an uncompressed or a compressed picture, behind the stream's two digits
+_MAX_CHUNKS = 10_000  # of the outer levels; a file has few
+_ENTRIES_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True)
+class AviLayout:
+    """The outer shape of an AVI.
+
+    Attributes:
+        is_cut: Whether the file ends before its chunks do.
+        num_slots: Chunks of the stream in the index, empty ones too; None if there is no classic index.
+    """
+
+    is_cut: bool
+    num_slots: int | None
+
+
+def read_layout(path: str | Path, stream_index: int) -> AviLayout:
+    """The layout of an AVI, by its outer chunk headers and its index alone."""
+    wanted = [f"{stream_index:02d}".encode() + kind for kind in _PICTURE]
+    is_cut, num_slots = False, None
+    with Path(path).open("rb") as file:
+        file_size = os.fstat(file.fileno()).st_size
+        for name, start, size in _outer_chunks(file, file_size):
+            is_cut |= start + size > file_size
+            if name == b"idx1" and num_slots is None:
+                num_slots = _count_entries(file, start, min(size, file_size - start), wanted)
+            elif name == b"AVIX":
+                num_slots = None  # the classic index covers the first RIFF chunk only
+                break
+    return AviLayout(is_cut, num_slots)
+
+
+def _outer_chunks(file: BinaryIO, file_size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place of the content and its size, of the RIFF chunks and of what lies directly in them."""
+    place = 0
+    for _ in range(_MAX_CHUNKS):
+        if place + _HEADER > file_size:
+            return
+        file.seek(place)
+        header = file.read(_HEADER + 4)
+        name, size = header[:4], int.from_bytes(header[4:8], "little")
+        if name == b"RIFF":
+            yield header[8:], place + _HEADER, size
+            place += _HEADER + 4
+        else:
+            yield name, place + _HEADER, size
+            place += _HEADER + size + size % 2
+
+
+def _count_entries(file: BinaryIO, start: int, size: int, wanted: list[bytes]) -> int:
+    """Index entries whose chunk has one of the wanted names."""
+    file.seek(start)
+    count, left = 0, size // _INDEX_ENTRY.itemsize
+    while left > 0:
+        entries = np.frombuffer(file.read(min(left, _ENTRIES_AT_ONCE) * _INDEX_ENTRY.itemsize), _INDEX_ENTRY)
+        if not len(entries):
+            break
+        count += int(np.isin(entries["id"], wanted).sum())
+        left -= len(entries)
+    return count

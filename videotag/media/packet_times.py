@@ -1,0 +1,287 @@
+"""The times on a stream's packets -> when its frames are shown, with what is wrong in them repaired.
+
+Times jump where recordings were joined, single ones are wrong or missing, and some containers have no
+display times. Every time that agrees with its neighbours stays in use; the others are interpolated, and
+recordings are moved so that each begins where the one before it ends, as players do for MPEG-TS.
+
+Legend: dts is the decoding time of a packet, which rises from packet to packet; pts is the display time of
+its frame, which need not. Times are int64 in units of the stream's time_base. Arrays (n,) run over the
+packets of shown frames in file order, which is decoding order.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from videotag.media.packet_clock import NO_TIME, PAUSE_SEC, PacketClock
+
+_MAX_TIME = 2**60  # larger numbers are no times, and their sums would overflow
+_REORDER = 17  # packets; H.264 and HEVC reorder over 16 at most
+_LAST_GROUP = 4  # packets; the last one shown is usually among the last four, a P frame and three B frames
+_BLOCK = 65_536  # packets that are checked at once
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A kind of fault in the times of a stream.
+
+    Attributes:
+        kind: "break": recordings were joined here; "wrong" and "missing": single times; "pause": the frame
+            before is held for very long in an otherwise even stream. Pauses are kept, since the duration of
+            that frame vouches for them.
+        frames: (n,) bool, the packets concerned; of a break or a pause, the first packet behind it.
+    """
+
+    kind: Literal["break", "pause", "wrong", "missing"]
+    frames: np.ndarray
+
+
+@dataclass(frozen=True)
+class ShownTimes:
+    """When the frames of a stream are shown.
+
+    Attributes:
+        times: (n,) int64, the time of the frame in each packet; if by_rank, of each frame in display order.
+        by_rank: Whether the packets have no display times, so that frames take `times` in display order.
+        uncertain: (n,) bool, reordered frames without a good time, which belong between their neighbours in
+            display order; None if there are none.
+        end: When the last frame ends.
+        step: Usual spacing of frames, at least 1.
+        num_leading: Number of frames that follow the first keyframe in the file and are shown before it. They
+            need frames from before the file's beginning, as in a cut out of a film, and cannot be decoded.
+        faults: What was wrong; empty if `times` are those of the packets.
+    """
+
+    times: np.ndarray
+    by_rank: bool
+    uncertain: np.ndarray | None
+    end: int
+    step: int
+    num_leading: int
+    faults: list[Fault]
+
+    @property
+    def start(self) -> int:
+        """When the first frame appears."""
+        return int(np.delete(self.times, np.s_[1 : 1 + self.num_leading]).min())
+
+
+class PacketTimes:
+    """Collects the times of packets, 24 bytes each.
+
+    Attributes:
+        num_shown: Number of packets whose frames are shown.
+        num_hidden: Number of packets whose frames are not shown.
+    """
+
+    def __init__(self) -> None:
+        self.num_shown = 0
+        self.num_hidden = 0
+        self._pts, self._dts, self._durations = array("q"), array("q"), array("q")
+
+    def add(self, packet: Any, *, shown: bool) -> None:
+        """Adds the next av.Packet of the file."""
+        if not shown:
+            self.num_hidden += 1
+            return
+        self.num_shown += 1
+        self._pts.append(NO_TIME if packet.pts is None else packet.pts)
+        self._dts.append(NO_TIME if packet.dts is None else packet.dts)
+        self._durations.append(packet.duration or 0)
+
+    def shown_times(self, **options: Any) -> ShownTimes | None:
+        """When the frames are shown; takes the keyword arguments of the function shown_times."""
+        pts, dts, durations = (np.frombuffer(x, np.int64) for x in (self._pts, self._dts, self._durations))
+        return shown_times(pts, dts, durations, **options)
+
+
+def shown_times(
+    pts: np.ndarray,
+    dts: np.ndarray,
+    durations: np.ndarray,
+    *,
+    units_per_sec: float,
+    declared: float | None = None,
+    stores_dts: bool = True,
+    reorder_depth: int = _REORDER,
+    is_slotted: bool = False,
+) -> ShownTimes | None:
+    """When the frames of a stream are shown; None if the packets have fewer than two different times.
+
+    Args:
+        pts: (n,) int64 display times, NO_TIME where there is none.
+        dts: (n,) int64 decoding times, NO_TIME where there is none.
+        durations: (n,) int64 durations of frames, 0 where unknown.
+        units_per_sec: 1 / time_base.
+        declared: Duration that the container's header states, in units; None if it states none.
+        stores_dts: Whether the container holds decoding times. FFmpeg makes up those of Matroska.
+        reorder_depth: Number of frames by which the decoder delays output to reorder it; 0 if it does not.
+        is_slotted: Whether decoding times count equal slots, as in AVI, where an empty slot repeats a frame.
+    """
+    if not is_slotted and _is_plain(pts, reorder_depth, PAUSE_SEC * units_per_sec):
+        return _unchanged(pts, durations, reorder_depth)
+    pts, dts = (np.where((x > -_MAX_TIME) & (x < _MAX_TIME), x, NO_TIME) for x in (pts, dts))
+    has_pts, has_dts = pts != NO_TIME, dts != NO_TIME
+    by_rank = is_slotted or 4 * int(has_pts.sum()) < len(pts)
+    orderly = not by_rank and not _num_disorderly(pts[has_pts], reorder_depth)
+    if by_rank:
+        times = np.where(has_dts, dts, pts)
+    elif orderly:
+        times = pts.copy()
+        times[has_pts] = np.sort(pts[has_pts])
+    elif stores_dts and 2 * int(has_dts.sum()) >= len(dts):
+        times = dts
+    else:
+        times = _sorted_times(pts, durations, units_per_sec, reorder_depth)
+    clock = PacketClock(times, durations, units_per_sec, declared=declared, is_slotted=is_slotted)
+    if not clock.is_usable:
+        return None
+    if by_rank:
+        shown, good, certain = clock.joined(clock.times), ~clock.wrong & (times != NO_TIME), True
+    else:
+        is_sound = orderly and not clock.wrong.any() and not clock.breaks.any()
+        good = has_pts if is_sound else _agreeing(pts, clock)
+        shown, certain = _completed(pts, good, clock)
+    missing = (times if by_rank else pts) == NO_TIME
+    faults = [
+        Fault("break", clock.breaks),
+        Fault("pause", clock.pauses),
+        Fault("wrong", ~good & ~missing),
+        Fault("missing", missing),
+    ]
+    last = int(shown.argmax())
+    return ShownTimes(
+        times=np.maximum.accumulate(shown) if by_rank else shown,
+        by_rank=by_rank,
+        uncertain=None if certain else ~good,
+        end=int(shown[last]) + clock.last_duration(last),
+        step=clock.step,
+        num_leading=0 if by_rank else _num_leading(pts, reorder_depth),
+        faults=[fault for fault in faults if fault.frames.any()],
+    )
+
+
+def _is_plain(pts: np.ndarray, reorder_depth: int, pause: float) -> bool:
+    """Whether all display times are there, orderly and without jumps, as in most files. Copies nothing."""
+    for start in range(0, len(pts), _BLOCK):
+        block = pts[max(start - _REORDER, 0) : start + _BLOCK + _REORDER]
+        if block.min() <= -_MAX_TIME or block.max() >= _MAX_TIME or _num_disorderly(block, reorder_depth):
+            return False
+        if len(block) > 1 and not 0 < np.diff(np.sort(block)).max() <= pause:
+            return False
+    return True
+
+
+def _unchanged(pts: np.ndarray, durations: np.ndarray, reorder_depth: int) -> ShownTimes:
+    """The times of a stream without faults."""
+    last = int(pts.argmax())
+    step = max((int(pts[last]) - int(pts.min())) // max(len(pts) - 1, 1), 1)
+    end = int(pts[last]) + (int(durations[last]) if durations[last] > 0 else step)
+    return ShownTimes(pts, False, None, end, step, _num_leading(pts, reorder_depth), [])
+
+
+def _num_leading(pts: np.ndarray, reorder_depth: int) -> int:
+    """Number of frames that directly follow the first one in decoding order and are shown before it."""
+    head = pts[1 : _REORDER + 1]
+    is_leading = (head == NO_TIME) | (head < pts[0])
+    count = int(np.append(is_leading, False).argmin())
+    return count if pts[0] != NO_TIME and reorder_depth and count < len(head) else 0
+
+
+def _num_disorderly(pts: np.ndarray, reorder_depth: int) -> int:
+    """Number of display times that are further out of order than frames are reordered."""
+    order = np.arange(len(pts))
+    late = np.empty(len(pts), np.int64)
+    sorted_order = np.argsort(pts, kind="stable")
+    late[sorted_order] = sorted_order - order
+    return int(((late > reorder_depth) | (late < -_REORDER)).sum())
+
+
+def _sorted_times(
+    pts: np.ndarray, durations: np.ndarray, units_per_sec: float, reorder_depth: int
+) -> np.ndarray:
+    """(n,) int64 rising times of a stream without decoding times: its display times, sorted per recording.
+
+    Times further off than frames can be reordered become NO_TIME.
+    """
+    known = pts != NO_TIME
+    rises = np.diff(pts[known])
+    falls = -rises[rises < 0]
+    if not reorder_depth and len(falls) <= 0.02 * len(rises):  # some streams do not tell that they reorder
+        return pts
+    # Frames may be reordered across any pause, or no further than usual: whichever explains more times.
+    spacing = float(np.median(np.diff(np.sort(pts[known]))))
+    usual = min(2.0 * float(np.median(falls)), _REORDER * spacing) if len(falls) else 0.0
+    candidates = []
+    for slack in (PAUSE_SEC * units_per_sec, usual):
+        clock = PacketClock(pts, durations, units_per_sec, slack=slack)
+        if not clock.is_usable:
+            return pts
+        kept = known & ~clock.wrong
+        parts = [part.start + np.flatnonzero(kept[part]) for part in clock.recordings()]
+        disorder = sum(_num_disorderly(pts[part], reorder_depth) for part in parts)
+        candidates.append((disorder + int(clock.wrong.sum()), kept, parts))
+    _, kept, parts = min(candidates, key=lambda candidate: candidate[0])
+    times = np.where(kept, pts, NO_TIME)
+    for part in parts:
+        times[part] = np.sort(times[part])
+    return times
+
+
+def _agreeing(pts: np.ndarray, clock: PacketClock) -> np.ndarray:
+    """(n,) bool: display times that agree with the clock around them.
+
+    They lie no further off than frames can be reordered. Those that are not as far ahead of the clock as is
+    usual in this stream also keep their distance from other frames.
+    """
+    has_pts = pts != NO_TIME
+    delays = np.where(has_pts, pts - clock.times, 0)
+    usual = int(np.median(delays[has_pts]))
+    low, high = clock.bounds(_REORDER)
+    inside = (pts - usual >= low) & (pts - usual <= high)
+    few, many = np.quantile(delays[has_pts], [0.05, 0.95])
+    is_usual = (delays >= few - clock.step) & (delays <= many + clock.step)
+    crowding = _crowding(pts, has_pts & ~is_usual, 0.6 * clock.step)
+    is_clocks = clock.wrong & (pts == clock.given + usual)  # the clock's own wrong time
+    return has_pts & inside & ~crowding & ~is_clocks
+
+
+def _crowding(times: np.ndarray, suspects: np.ndarray, least: float) -> np.ndarray:
+    """(n,) bool: the suspects that lie closer than `least` to another time; of two suspects the later one."""
+    order = np.argsort(times, kind="stable")
+    close = np.diff(times[order]) < least
+    first, second = order[:-1], order[1:]
+    crowding = np.zeros(len(times), bool)
+    crowding[second] = close & suspects[second]
+    crowding[first] |= close & suspects[first] & ~suspects[second]
+    return crowding
+
+
+def _completed(pts: np.ndarray, good: np.ndarray, clock: PacketClock) -> tuple[np.ndarray, bool]:
+    """(n,) int64 display times with recordings joined and gaps filled; whether the filled ones are certain.
+
+    Where frames are shown in file order, the clock tells the times that are not good. Reordered ones
+    are known only once their frames are decoded; here they just widen the span of the good times.
+    """
+    delays = (pts - clock.times)[good]
+    usual = int(np.median(delays)) if len(delays) else 0
+    times = np.where(good, pts, clock.times + usual)
+    if good.all() or not good.any() or np.mean(delays == usual) > 0.9:
+        return clock.joined(times), True
+    joined = clock.joined(times, good)
+    first, last = int(joined[good].min()), int(joined[good].max())
+    widened = np.where(good, joined, np.clip(joined, first, last))
+    num_leading, num_trailing = int(good.argmax()), int(good[::-1].argmax())
+    if num_leading:
+        widened[0] = first - num_leading * clock.step
+    # Of the last group, frames that find no hole between the good times lie beyond them.
+    num_last = max(num_trailing, _LAST_GROUP)
+    holes = np.diff(np.sort(joined[good])[-num_last - 1 :]) > 1.2 * clock.step
+    num_beyond = max(int((~good[-num_last:]).sum() - holes.sum()), num_trailing - 1, 0)
+    if num_beyond:
+        widened[np.flatnonzero(~good)[-1]] = last + num_beyond * clock.step
+    return widened, False
