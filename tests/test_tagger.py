@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 import videotag
 from videotag.config import load_config
 from videotag.engine.checkpoint import save_weights, write_card
-from videotag.errors import ConfigError, LabelFileError, MediaError
+from videotag.errors import ConfigError, LabelFileError, MediaError, ShapeError
 from videotag.media.writer import write_video
 from videotag.models import load_models, paddle
 from videotag.tagger import Tagger, TagResult
@@ -98,6 +100,72 @@ def test_tag_many_answers_in_order_and_gives_errors_in_place(default_tagger, vid
     first, second, third = default_tagger.tag_many([str(video), str(tmp_path / "no.mp4"), str(video)])
     assert isinstance(second, MediaError)
     assert first.to_dict() == third.to_dict()
+
+
+def test_bytes_and_open_files_are_tagged_like_the_file_itself(default_tagger, video, tmp_path):
+    expected = default_tagger.tag(video).to_dict()
+    content = video.read_bytes()
+    for source in (content, bytearray(content), memoryview(content), io.BytesIO(content)):
+        found = default_tagger.tag(source, name=str(video)).to_dict()
+        assert found == expected
+    with video.open("rb") as file:
+        assert default_tagger.tag(file).to_dict() == expected  # an open file has the file's name
+    (tmp_path / "behind.bin").write_bytes(b"header" + content)
+    with (tmp_path / "behind.bin").open("rb") as file:
+        file.seek(6)
+        assert default_tagger.tag(file, name=str(video)).to_dict() == expected
+    assert default_tagger.tag(content).path == "bytes"
+
+
+def test_an_array_of_frames_is_tagged_like_a_lossless_video_of_them(default_tagger, tmp_path):
+    frames = np.random.default_rng(2).integers(0, 255, (30, 64, 80, 3), dtype=np.uint8)
+    with av.open(str(tmp_path / "a.mkv"), "w") as file:
+        stream = file.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 80, 64, "bgr0"
+        for image in frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        file.mux(stream.encode(None))
+    of_file, of_array = default_tagger.tag(tmp_path / "a.mkv"), default_tagger.tag(frames, fps=10)
+    assert of_array.path == "frames"
+    assert of_array.duration_sec == pytest.approx(of_file.duration_sec)
+    assert [s.to_dict() for s in of_array.segments] == [s.to_dict() for s in of_file.segments]
+    assert [t.class_id for t in of_array.tags] == [t.class_id for t in of_file.tags]
+    # Frames of another layout in memory are the same frames.
+    turned = np.asfortranarray(frames)
+    assert default_tagger.tag(turned, fps=10).to_dict() == of_array.to_dict()
+
+
+def test_features_are_those_that_extraction_writes(default_tagger, video):
+    features = default_tagger.features(video)
+    assert (features.shape, features.dtype) == ((12, 1280), np.float32)
+    assert np.array_equal(default_tagger.features(video.read_bytes()), features)
+    (frame,) = np.unique(default_tagger.features(np.zeros((1, 32, 32, 3), np.uint8), fps=25), axis=0)
+    assert frame.shape == (1280,)
+
+
+@pytest.mark.parametrize(
+    ("source", "how", "error", "message"),
+    [
+        (np.zeros((3, 8, 8, 3), np.uint8), {}, ShapeError, "frames: fps missing"),
+        (
+            np.zeros((3, 8, 8, 3), np.uint8),
+            {"fps": 0},
+            ShapeError,
+            "frames: fps 0, expected frames per second",
+        ),
+        (np.zeros((3, 8, 8, 3)), {"fps": 5}, ShapeError, r"frames: float64 \(3, 8, 8, 3\), expected uint8"),
+        (np.zeros((0, 8, 8, 3), np.uint8), {"fps": 5}, ShapeError, "not 0"),
+        ("a.mp4", {"fps": 5}, ConfigError, "a.mp4: fps 5 is for arrays of frames"),
+        (b"no video", {}, MediaError, r"^bytes: cannot be read as video"),
+        (b"no video", {"name": "upload 7"}, MediaError, r"^upload 7: cannot be read as video"),
+        (b"", {}, MediaError, r"^bytes: empty"),
+        (io.StringIO("text"), {}, MediaError, "file: expected bytes or a file opened with mode 'rb'"),
+        ([1, 2], {}, MediaError, "file: expected bytes or a file opened with mode 'rb'"),
+    ],
+)
+def test_sources_of_other_kinds_are_refused_by_name(default_tagger, source, how, error, message):
+    with pytest.raises(error, match=message):
+        default_tagger.tag(source, **how)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,20 +23,23 @@ from videotag.config import Config, load_config
 from videotag.datasets.batches import slices
 from videotag.datasets.features import pad
 from videotag.datasets.prefetch import prefetch
-from videotag.datasets.videos import Frames, read_frames
+from videotag.datasets.videos import Frames, frames_of_array, read_frames
 from videotag.engine.exported_extractor import load_extractor
 from videotag.engine.extractor import Extractor
 from videotag.engine.members import Member, load_network
 from videotag.engine.predict import Tag, top_tags
-from videotag.errors import ConfigError, MediaError
+from videotag.errors import ConfigError, MediaError, ShapeError
 from videotag.formats.filelist import ListEntry
 from videotag.media.decode_pool import DecodePool
+from videotag.media.spooled import MediaBytes, copied_to_file
 from videotag.runtime.agreement import scores_of
 from videotag.runtime.exported import export_config
 from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays
 from videotag.runtime.trained import Network
 from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
 
+#: What Tagger.tag takes.
+Source: TypeAlias = str | Path | np.ndarray | MediaBytes
 SEGMENT_SEC = 5.0
 LEAST_FRAMES_PER_SEGMENT = 4
 
@@ -184,14 +187,52 @@ class Tagger:
         top_k = top_k or second.model.topk
         return cls(extractor, predictor, labels, top_k=top_k, threshold=threshold, segment_sec=segment_sec)
 
-    def tag(self, path: str | Path) -> TagResult:
-        """The tags of one media file.
+    def tag(self, source: Source, *, fps: float | None = None, name: str | None = None) -> TagResult:
+        """The tags of one video.
+
+        Args:
+            source: Path of a media file; or its bytes, or a binary file open for reading, which is read from
+                where it stands; or frames (T, height, width, 3) uint8 RGB.
+            fps: Frames per second of an array of frames.
+            name: TagResult.path; if not given, the path, the open file's name, "bytes" or "frames".
 
         Raises:
-            MediaError: the file cannot be decoded.
+            MediaError: The video cannot be decoded.
+            ShapeError: An array is not as said above, or fps is missing.
+            ConfigError: fps is given for a media file, which tells its own.
         """
-        frames = read_frames(ListEntry(str(path)), self._extractor.config.infer)
-        return self._tag_features(str(path), frames, self._extractor.features(frames))
+        name = name or _source_name(source)
+        frames = self._frames(source, fps, name)
+        return self._tag_features(name, frames, self._extractor.features(frames))
+
+    def features(self, source: Source, *, fps: float | None = None) -> np.ndarray:
+        """The features of one video, as `videotag extract` writes them: (T, D) float32, T = seg_num.
+
+        Args:
+            source: As of tag.
+            fps: As of tag.
+
+        Raises:
+            MediaError, ShapeError, ConfigError: As of tag.
+        """
+        return self._extractor.features(self._frames(source, fps, _source_name(source)))
+
+    def _frames(self, source: Source, fps: float | None, name: str) -> Frames:
+        split = self._extractor.config.infer
+        if isinstance(source, np.ndarray):
+            if fps is None:
+                raise ShapeError(f"{name}: fps missing; frames do not tell how fast they follow each other")
+            return frames_of_array(source, fps, split, name=name)
+        if fps is not None:
+            raise ConfigError(f"{name}: fps {fps} is for arrays of frames; a media file tells its own")
+        if isinstance(source, str | Path):
+            return read_frames(ListEntry(str(source)), split)
+        with copied_to_file(source, name) as path:
+            try:
+                frames = read_frames(ListEntry(str(path)), split)
+            except MediaError as error:
+                raise type(error)(str(error).replace(str(path), name)) from error
+        return replace(frames, warning=frames.warning and frames.warning.replace(str(path), name))
 
     def tag_many(self, videos: Iterable[str | ListEntry]) -> Iterator[TagResult | MediaError]:
         """The result of every video in order, or why it has none; the next ones are decoded meanwhile.
@@ -259,6 +300,18 @@ class Tagger:
         outputs = network(tagger_arrays(({name: padded}, {name: mask})))
         attention = {modality: weights[0] for modality, weights in attention_of(outputs).items()}
         return scores_of(config.task, outputs[LOGITS]), attention
+
+
+def _source_name(source: Source) -> str:
+    if isinstance(source, np.ndarray):
+        return "frames"
+    if isinstance(source, str | Path):
+        return str(source)
+    return (
+        "bytes"
+        if isinstance(source, bytes | bytearray | memoryview)
+        else str(getattr(source, "name", "file"))
+    )
 
 
 #: Stage -> the kind of model that it is.

@@ -22,6 +22,7 @@ from videotag.datasets.prefetch import prefetch
 from videotag.errors import FileListError, MediaError, one_error
 from videotag.formats.filelist import ListEntry
 from videotag.media.decode_pool import DecodePool, PooledReader, Stopped
+from videotag.media.frame_array import ArrayReader
 from videotag.media.frame_folder import FolderReader
 from videotag.media.transforms import normalize
 from videotag.media.video import FrameReader, VideoInfo
@@ -76,7 +77,46 @@ def read_frames(
         DecoderLostError: from a pool, no frame came within stall_limit_sec, or the child died.
     """
     images = _ImageRows(entry.path, split.seg_num)
-    options: dict[str, Any] = {
+    options = _reader_options(split, images, offsets=offsets, crop=crop)
+    reader: FrameReader | PooledReader | FolderReader
+    if entry.num_frames is not None:
+        reader = FolderReader(entry.path, entry.num_frames, **options)
+    else:
+        options["num_threads"] = _threads_of_one(split)
+        if pool is None:
+            reader = FrameReader(entry.path, **options)
+        else:
+            reader = pool.reader(entry.path, stall_limit_sec=split.stall_limit_sec, stop=stop, **options)
+    return _read(reader, images, split, stop)
+
+
+def frames_of_array(array: np.ndarray, fps: float, split: VideoSplitSection, *, name: str) -> Frames:
+    """seg_num frames of an array, spread over all of it, scaled and cut as the section says.
+
+    Args:
+        array: (N, height, width, 3) uint8 RGB.
+        fps: Frames per second.
+        split: Sampling and size.
+        name: What messages call the array.
+
+    Raises:
+        ShapeError: The array or fps is of another kind.
+        MediaError: The frames are too large.
+    """
+    images = _ImageRows(name, split.seg_num)
+    options = _reader_options(split, images) | {"num_threads": _threads_of_one(split), "name": name}
+    return _read(ArrayReader(array, fps, **options), images, split, None)
+
+
+def _reader_options(
+    split: VideoSplitSection,
+    images: _ImageRows,
+    *,
+    offsets: Sequence[float] | None = None,
+    crop: bool = True,
+) -> dict[str, Any]:
+    """What every reader takes."""
+    return {
         "num_frames": split.seg_num,
         "offsets": None if offsets is None else list(offsets),
         "by_videotag": split.sampling == "videotag",
@@ -85,15 +125,20 @@ def read_frames(
         "crop_px": split.target_size if crop else None,
         "new_image": images.new_image,
     }
-    reader: FrameReader | PooledReader | FolderReader
-    if entry.num_frames is not None:
-        reader = FolderReader(entry.path, entry.num_frames, **options)
-    else:
-        options["num_threads"] = max(1, (split.num_reader_threads or num_cores()) // split.videos_at_once)
-        if pool is None:
-            reader = FrameReader(entry.path, **options)
-        else:
-            reader = pool.reader(entry.path, stall_limit_sec=split.stall_limit_sec, stop=stop, **options)
+
+
+def _threads_of_one(split: VideoSplitSection) -> int:
+    """Threads for one of the videos that are decoded at the same time."""
+    return max(1, (split.num_reader_threads or num_cores()) // split.videos_at_once)
+
+
+def _read(
+    reader: FrameReader | PooledReader | FolderReader | ArrayReader,
+    images: _ImageRows,
+    split: VideoSplitSection,
+    stop: threading.Event | None,
+) -> Frames:
+    """All frames of a reader that writes into `images`."""
     for _ in reader:
         if stop is not None and stop.is_set():
             raise Stopped

@@ -124,9 +124,14 @@ def is_scrambled(path: str | Path) -> bool:
     return False
 
 
-def is_encrypted(packet: Any, stream: Any) -> bool:
-    """Whether a packet is scrambled by common encryption (MP4), or its track by a key (Matroska)."""
-    return packet.has_sidedata("encryption_info") or "enc_key_id" in stream.metadata
+def has_encryption_key(stream: Any) -> bool:
+    """Whether the header says that a stream is encrypted, as of Matroska."""
+    return "enc_key_id" in stream.metadata
+
+
+def is_encrypted(packet: Any) -> bool:
+    """Whether a packet is scrambled by common encryption, as of MP4 (ISO 23001-7)."""
+    return packet.has_sidedata("encryption_info")
 
 
 def _check_file(path: str | Path) -> None:

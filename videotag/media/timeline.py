@@ -12,7 +12,14 @@ import numpy as np
 
 from videotag.errors import MediaError
 from videotag.media.avi import read_layout
-from videotag.media.container import ENCRYPTED, decode_packet, is_encrypted, is_shown, packets
+from videotag.media.container import (
+    ENCRYPTED,
+    decode_packet,
+    has_encryption_key,
+    is_encrypted,
+    is_shown,
+    packets,
+)
 from videotag.media.packet_times import Fault, PacketTimes, ShownTimes
 
 _DEFAULT_FPS = Fraction(25)  # of raw streams that do not tell; FFmpeg's habit
@@ -160,14 +167,16 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
     times = PacketTimes()
     first_frames: list[Any] = []
     last_sec = 0.0  # of all streams
+    encrypted = has_encryption_key(stream)
     for packet in packets(container):
         if packet.pts is not None:
             last_sec = max(last_sec, (packet.pts + (packet.duration or 0)) * seconds[packet.stream_index])
         if packet.stream_index == stream.index:
-            if is_encrypted(packet, stream):
-                raise MediaError(f"{path}: {ENCRYPTED}")
+            encrypted |= is_encrypted(packet)
             first_frames = first_frames or decode_packet(stream, packet)
             times.add(packet, shown=is_shown(packet, stream))
+    if encrypted:
+        raise MediaError(f"{path}: {ENCRYPTED}")
     first_frames = first_frames or decode_packet(stream, None)
     if not first_frames or not times.num_shown:
         return None

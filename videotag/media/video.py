@@ -163,7 +163,6 @@ class FrameReader:
         self.rows: list[int] = []
         self.warning: str | None = None
         self._ignore_edit_list = False
-        self._unknown_matrix: int | None = None
         self._survey()
         if fps is not None:
             self._num_frames = min(max(round(self.info.duration_sec * fps), 1), self.info.num_frames)
@@ -208,7 +207,14 @@ class FrameReader:
         answered = decoded = damaged = interlaced = 0
         self._seen = np.zeros(0 if self._timeline.times is None else len(self._timeline.times), bool)
         shown: tuple[Any, int] | None = None  # the newest frame, and when it appears
-        scaler = VideoReformatter()  # keeps its tables from frame to frame
+        scaler = FrameScaler(
+            self._path,
+            self._size,
+            orientation=self._orientation,
+            crop_px=self._crop_px,
+            num_threads=self._num_threads,
+            new_image=self._new_image,
+        )
         with self._opened() as container:
             stream = video_stream(container, self._path)
             stream.codec_context.thread_count = self._num_threads
@@ -228,7 +234,7 @@ class FrameReader:
             total = decoded if self._num_frames is None else self._num_frames
             if answered < total:
                 yield self._sampled(scaler, *shown, total - answered)
-        self.warning = self._faults(decoded, damaged, interlaced)
+        self.warning = self._faults(scaler, decoded, damaged, interlaced)
 
     def _plan(self, offsets: Sequence[float] | None, *, by_videotag: bool) -> None:
         """Settles which frames are wanted, if not those at the midpoints."""
@@ -268,41 +274,18 @@ class FrameReader:
             has_audio=bool(container.streams.audio),
         )
 
-    def _sampled(self, scaler: Any, frame: Any, time: int, repeats: int) -> SampledFrame:
-        """Scales one frame and turns it upright."""
-        check_size(self._path, frame.width, frame.height)
-        width, height = self._orientation.turned_size(*self._size)
-        if frame.colorspace not in _MATRICES:
-            self._unknown_matrix = frame.colorspace
-            frame.colorspace = _BT2020 if frame.color_primaries == _BT2020 else _BT709
-        try:
-            # Colour by colour, which takes swscale half as long as pixel by pixel.
-            scaled = scaler.reformat(
-                frame, width, height, "gbrp", interpolation=_SCALING, threads=self._num_threads
-            )
-        except av.error.FFmpegError as error:
-            raise MediaError(
-                f"{self._path}: cannot read pixels of format {frame.format.name} ({error.strerror}); "
-                "convert it to H.264"
-            ) from error
-        green, blue, red = (self._cut(plane) for plane in scaled.planes)  # each (H, W, 1)
-        image = self._new_image((*red.shape[:2], 3))
-        np.concatenate([red, green, blue], axis=2, out=image)
+    def _sampled(self, scaler: FrameScaler, frame: Any, time: int, repeats: int) -> SampledFrame:
+        """A wanted frame, scaled and upright."""
+        image = scaler.image(frame)
         return SampledFrame(image, repeats, float((time - self._timeline.start) * self._timeline.time_base))
 
-    def _cut(self, plane: Any) -> np.ndarray:
-        """One colour of a scaled frame, upright and cropped, as a view (H, W, 1)."""
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size, 1)
-        upright = self._orientation.upright(rows[: plane.height, : plane.width])
-        return upright if self._crop_px is None else center_crop(upright, self._crop_px)
-
-    def _faults(self, decoded: int, damaged: int, interlaced: int) -> str | None:
+    def _faults(self, scaler: FrameScaler, decoded: int, damaged: int, interlaced: int) -> str | None:
         """What is wrong with the file, in one line; None if nothing."""
         faults = self._timeline.faults(self._seen)
         if self._ignore_edit_list:
             faults.append("its edit list shows no frame; all are taken")
-        if self._unknown_matrix is not None:
-            faults.append(f"colour matrix {self._unknown_matrix} has no converter; a near one was taken")
+        if scaler.unknown_matrix is not None:
+            faults.append(f"colour matrix {scaler.unknown_matrix} has no converter; a near one was taken")
         # A packet of interlaced video may hold half a frame.
         lost = decoded + interlaced < self._timeline.num_frames
         expected = self._timeline.num_expected
@@ -312,3 +295,68 @@ class FrameReader:
             doubt = "if players show no more, its header is wrong, else " if in_doubt else ""
             faults.append(f"{decoded} of {expected} frames could be decoded{suffix}; {doubt}{AGAIN}")
         return f"{self._path}: {'; '.join(faults)}" if faults else None
+
+
+class FrameScaler:
+    """Decoded frames -> images: scaled, upright, RGB, cropped.
+
+    Args:
+        place: Name of the video, for messages.
+        size: (width, height) of the scaled, upright picture.
+        orientation: How stored pictures are turned for display.
+        crop_px: Side of the square that is cut from the middle; None keeps all.
+        num_threads: Threads of swscale; 0 lets FFmpeg choose.
+        new_image: Where images are written.
+
+    Attributes:
+        unknown_matrix: Colour matrix for which a near one was taken; None if there was no such frame.
+    """
+
+    def __init__(
+        self,
+        place: str | Path,
+        size: tuple[int, int],
+        *,
+        orientation: Orientation,
+        crop_px: int | None,
+        num_threads: int = 0,
+        new_image: NewImage = new_image,
+    ) -> None:
+        self._place = place
+        self._size = orientation.turned_size(*size)
+        self._orientation = orientation
+        self._crop_px = crop_px
+        self._num_threads = num_threads
+        self._new_image = new_image
+        self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
+        self.unknown_matrix: int | None = None
+
+    def image(self, frame: Any) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of an av.VideoFrame.
+
+        Raises:
+            MediaError: The frame is too large, or of a pixel format that swscale cannot read.
+        """
+        check_size(self._place, frame.width, frame.height)
+        if frame.colorspace not in _MATRICES:
+            self.unknown_matrix = frame.colorspace
+            frame.colorspace = _BT2020 if frame.color_primaries == _BT2020 else _BT709
+        try:
+            # Colour by colour, which takes swscale half as long as pixel by pixel.
+            scaled = self._reformatter.reformat(
+                frame, *self._size, "gbrp", interpolation=_SCALING, threads=self._num_threads
+            )
+        except av.error.FFmpegError as error:
+            raise MediaError(
+                f"{self._place}: cannot read pixels of format {frame.format.name} ({error.strerror}); "
+                "convert it to H.264"
+            ) from error
+        green, blue, red = (self._cut(plane) for plane in scaled.planes)  # each (H, W, 1)
+        image = self._new_image((*red.shape[:2], 3))
+        return np.concatenate([red, green, blue], axis=2, out=image)
+
+    def _cut(self, plane: Any) -> np.ndarray:
+        """One colour of a scaled frame, upright and cropped, as a view (H, W, 1)."""
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size, 1)
+        upright = self._orientation.upright(rows[: plane.height, : plane.width])
+        return upright if self._crop_px is None else center_crop(upright, self._crop_px)

@@ -1,0 +1,93 @@
+"""Frames in memory -> sampled frames, as of a video file.
+
+Shapes: N frames in memory, H height and W width after scaling; images are uint8 RGB (H, W, 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import av
+import numpy as np
+
+from videotag.errors import ShapeError
+from videotag.media.container import check_size
+from videotag.media.orientation import Orientation
+from videotag.media.sampling import even_indices, videotag_indices
+from videotag.media.transforms import forced_size, scaled_size
+from videotag.media.video import FrameScaler, NewImage, SampledFrame, VideoInfo, new_image
+
+
+class ArrayReader:
+    """Some frames of an array, by FrameReader's rules; frame i appears at i / fps seconds.
+
+    Args:
+        frames: (N, height, width, 3) uint8 RGB, upright, N at least 1.
+        fps: Frames per second, above 0.
+        num_frames: Number of sampling times, at least 1; the frames of a shorter video are repeated evenly.
+        name: What messages call the frames.
+        offsets: Where in each part the sampling time lies, from 0 to below 1; in the middle if not given.
+        by_videotag: Whether frames are chosen by VideoTag's rule, each once.
+        short_side_px: Short side to which frames are scaled, keeping the aspect ratio.
+        force_4_by_3: Whether frames are scaled to 4:3 as VideoTag does.
+        crop_px: Side of the square that is cut from the middle; None keeps all.
+        num_threads: Threads of scaling; 0 lets FFmpeg choose.
+        new_image: Where images are written.
+
+    Attributes:
+        info: Facts about the video.
+        rows: Image, counted from 0 as they come, that each sampled frame shows.
+        warning: None.
+
+    Raises:
+        ShapeError: The array or fps is not as said above.
+        MediaError: The frames are too large.
+    """
+
+    def __init__(
+        self,
+        frames: np.ndarray,
+        fps: float,
+        num_frames: int,
+        *,
+        name: str = "frames",
+        offsets: Sequence[float] | None = None,
+        by_videotag: bool = False,
+        short_side_px: int = 256,
+        force_4_by_3: bool = False,
+        crop_px: int | None = None,
+        num_threads: int = 0,
+        new_image: NewImage = new_image,
+    ) -> None:
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+            raise ShapeError(
+                f"{name}: {frames.dtype} {frames.shape}, expected uint8 (frames, height, width, 3), not 0"
+            )
+        if not 0 < fps < math.inf:
+            raise ShapeError(f"{name}: fps {fps}, expected frames per second above 0")
+        count, height, width = frames.shape[:3]
+        size = (forced_size if force_4_by_3 else scaled_size)(width, height, short_side_px)
+        check_size(name, width, height)
+        check_size(name, *size)
+        choose = videotag_indices if by_videotag else even_indices
+        chosen = np.unique(choose(count, num_frames, offsets), return_inverse=True, return_counts=True)
+        self._indices, rows, self._repeats = chosen
+        self._frames = frames
+        self._fps = fps
+        self._scaler = FrameScaler(
+            name,
+            size,
+            orientation=Orientation(),
+            crop_px=crop_px,
+            num_threads=num_threads,
+            new_image=new_image,
+        )
+        self.info = VideoInfo(width, height, count / fps, count, None, fps, 0, False)
+        self.rows: list[int] = rows.tolist()
+        self.warning: str | None = None
+
+    def __iter__(self) -> Iterator[SampledFrame]:
+        for index, repeats in zip(self._indices.tolist(), self._repeats.tolist(), strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(self._frames[index]), format="rgb24")
+            yield SampledFrame(self._scaler.image(frame), repeats, index / self._fps)

@@ -1,0 +1,42 @@
+"""Media in memory or in an open file -> a file with a name, which FFmpeg can seek in and open again."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from videotag.errors import MediaError
+
+#: The content of a media file, or a binary file open for reading.
+MediaBytes: TypeAlias = bytes | bytearray | memoryview | IO[bytes]
+
+
+@contextlib.contextmanager
+def copied_to_file(source: MediaBytes, name: str) -> Iterator[Path]:
+    """Path of a temporary copy, in the system's temporary folder, which ends with the block.
+
+    Args:
+        source: Content; an open file is read from where it stands to its end.
+        name: What messages call the source.
+
+    Raises:
+        MediaError: The file is not binary or cannot be read, or the copy cannot be written.
+    """
+    with tempfile.NamedTemporaryFile(prefix="videotag-") as copy:
+        try:
+            if isinstance(source, bytes | bytearray | memoryview):
+                copy.write(source)
+            else:
+                shutil.copyfileobj(source, copy, 2**20)
+            copy.flush()
+        except (OSError, ValueError) as error:
+            raise MediaError(
+                f"{name}: cannot be copied to {copy.name} ({error}); give a path instead"
+            ) from error
+        except (TypeError, AttributeError) as error:
+            raise MediaError(f"{name}: expected bytes or a file opened with mode 'rb' ({error})") from error
+        yield Path(copy.name)
