@@ -172,7 +172,7 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
         if packet.pts is not None:
             last_sec = max(last_sec, (packet.pts + (packet.duration or 0)) * seconds[packet.stream_index])
         if packet.stream_index == stream.index:
-            encrypted |= is_encrypted(packet)
+            encrypted = encrypted or is_encrypted(packet)
             first_frames = first_frames or decode_packet(stream, packet)
             times.add(packet, shown=is_shown(packet, stream))
     if encrypted:
@@ -185,7 +185,7 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
         units_per_sec=float(1 / stream.time_base),
         declared=_declared(container, stream),
         stores_dts=container.format.name in _STORES_DTS,
-        reorder_depth=int(stream.codec_context.has_b_frames),
+        reorder_depth=stream.codec_context.reorder_depth,
         is_slotted=is_avi,
     )
     if shown is None:
