@@ -22,7 +22,7 @@ class Summary:
         written: videos turned into files now.
         kept: videos whose files were there already.
         failed: video -> why it could not be decoded.
-        partial: video -> warning of a file that could be decoded only in part.
+        partial: video -> what is wrong with a file that could be read all the same, such as lost frames.
         list_path: the list of all outputs, with the labels of the video list; None if there are none.
     """
 

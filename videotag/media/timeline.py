@@ -172,7 +172,7 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
         if packet.pts is not None:
             last_sec = max(last_sec, (packet.pts + (packet.duration or 0)) * seconds[packet.stream_index])
         if packet.stream_index == stream.index:
-            encrypted = encrypted or is_encrypted(packet)
+            encrypted = encrypted or (packet.is_keyframe and is_encrypted(packet))
             first_frames = first_frames or decode_packet(stream, packet)
             times.add(packet, shown=is_shown(packet, stream))
     if encrypted:
