@@ -1,0 +1,63 @@
+"""What messages show of values from files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from videotag.shown import MAX_TEXT, plain, shown
+
+
+def nested_aliases(depth, width):
+    value: list = ["laugh"]
+    for _ in range(depth):
+        value = [value] * width
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a", "'a'"),
+        (1.5, "1.5"),
+        (None, "None"),
+        ([1, 2], "[1, 2]"),
+        ({"a": [1]}, "{'a': [1]}"),
+        (list(range(9)), "[0, 1, 2, 3, ...]"),
+        ([[[[1]]]], "[[[[...]]]]"),
+        (10**5000, "an integer of 16610 bits"),
+        (-(10**60), "an integer of 200 bits"),
+        ("\x1b[31m\n\u202e", r"'\x1b[31m\n\u202e'"),
+        (b"\x00" * 3, r"b'\x00\x00\x00'"),
+    ],
+    ids=lambda value: type(value).__name__,  # pytest cannot format the large integer either
+)
+def test_short_values_are_shown_as_they_are_and_others_in_part(value, expected):
+    assert shown(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 10**6, b"x" * 10**6, nested_aliases(40, 10), {"a" * 10**6: 1}, np.zeros((100, 100, 100))]
+)
+def test_no_value_is_longer_than_the_limit(value):
+    assert len(shown(value)) <= 80
+    assert len(shown(value, limit=20)) <= 20
+
+
+def test_a_value_whose_repr_fails_is_named_by_its_type():
+    class Broken:
+        def __repr__(self):
+            raise ValueError
+
+    assert "Broken" in shown(Broken())
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shown(deep) == "[[[[...]]]]"
+
+
+def test_text_keeps_its_letters_and_loses_control_characters():
+    assert plain("猫 und Käse") == "猫 und Käse"
+    assert plain("a\x1b[2Jb\nc\td") == r"a\x1b[2Jb\nc\td"
+    assert plain("\ud800") == r"\ud800"
+    assert len(plain("y" * 10**6)) == MAX_TEXT

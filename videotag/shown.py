@@ -1,0 +1,61 @@
+"""Values that come from files, as messages, tables and pages show them: short and without control characters.
+
+The cost is bounded too: a value of nested aliases is not formatted beyond what is shown.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
+MAX_VALUE = 80  # characters; a message is one line
+MAX_TEXT = 300  # characters of a name, such as a path or a class name
+_DIGITS = 40  # of an integer; Python refuses to format those of thousands of digits
+_CUT = "..."
+
+
+def shown(value: object, *, limit: int = MAX_VALUE) -> str:
+    """The repr of a value, cut to `limit` characters; never raises.
+
+    Args:
+        value: Anything; of containers a few elements are shown, three levels deep.
+        limit: Number of characters kept, at least 10.
+    """
+    text = _REPR.repr(value)
+    return text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
+
+
+def plain(text: str, *, limit: int = MAX_TEXT) -> str:
+    """Text without quotes around it, control characters escaped, cut to `limit` characters.
+
+    Args:
+        text: Such as a path, a class name or a line of a file.
+        limit: Number of characters kept, at least 10.
+    """
+    cut = text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+
+
+class _Repr(reprlib.Repr):
+    """Python's own abbreviating repr, with limits on numbers and without values whose repr fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 4
+        self.maxstring = self.maxother = MAX_TEXT
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if abs(x) < 10**_DIGITS else f"an integer of {x.bit_length()} bits"
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return repr(x[: self.maxstring]) + (_CUT if len(x) > self.maxstring else "")
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        try:
+            return super().repr_instance(x, level)
+        except (ValueError, RecursionError, TypeError):
+            return f"<{type(x).__name__}>"
+
+
+_REPR = _Repr()
