@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ LAYERS = {
     "progress": 0,
     "cores": 0,
     "quiet_paddle": 0,
+    "quiet_runtimes": 0,
     "resources": 0,
     "sections": 1,
     "config": 1,
@@ -57,6 +59,7 @@ NO_PADDLE = {
     "folder_lock",
     "progress",
     "cores",
+    "quiet_runtimes",
     "download",
     "resources",
     "sections",
@@ -113,6 +116,42 @@ def test_what_imports_paddle_at_once_imports_it_quietly(path):
     modules += [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
     of_paddle = [index for index, name in enumerate(modules) if name.split(".")[0] == "paddle"]
     assert not of_paddle or "videotag.quiet_paddle" in modules
+
+
+RUNTIMES = {"openvino", "onnxruntime"}  # which send telemetry unless they are silenced before
+#: An import of them in the text of a program or a document.
+RUNTIME_IMPORT = re.compile(
+    r"""\b(?:import|from)\s+(?:[\w.]+\s*,\s*)*(?:openvino|onnxruntime)\b(?!_)"""
+    r"""|(?:import_module|__import__)\(\s*["'](?:openvino|onnxruntime)\b"""
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import openvino",
+        "import os, onnxruntime as ort",
+        "from openvino.runtime import Core",
+        "from onnxruntime import InferenceSession",
+        "python -c 'import time; import onnxruntime'",
+        'importlib.import_module("openvino")',
+    ],
+)
+def test_an_import_of_a_runtime_is_found(text):
+    assert RUNTIME_IMPORT.search(text)
+
+
+def test_openvino_and_onnx_runtime_are_imported_by_the_module_that_silences_them_alone():
+    allowed = {ROOT / "videotag/quiet_runtimes.py", Path(__file__).resolve()}
+    places = [ROOT / "videotag", ROOT / "tools", ROOT / "tests", ROOT / "docs"]
+    files = [path for place in places for kind in ("*.py", "*.md", "*.j2") for path in place.rglob(kind)]
+    files += [*ROOT.glob("*.py"), *ROOT.glob("*.md")]
+    assert len(files) > len(SOURCES)
+    for path in {*files} - allowed:
+        found = RUNTIME_IMPORT.search(path.read_text(encoding="utf-8"))
+        assert not found, f"{path}: {found[0]!r}; use videotag.quiet_runtimes"
+        if path.suffix == ".py":
+            assert not RUNTIMES & {name.split(".")[0] for name in imported_modules(path)}, path
 
 
 def test_there_are_no_star_imports():

@@ -13,7 +13,7 @@ from videotag.cli.main import main
 from videotag.cores import MKL_VARIABLES
 
 REQUIRED = {"Python", "videotag", "paddlepaddle", "numpy", "av", "CPU cores", "GPUs", "Paddle Inference",
-            "video files", "weights efficientnet_lite0_imagenet", "cache folder"}  # fmt: skip
+            "telemetry", "video files", "weights efficientnet_lite0_imagenet", "cache folder"}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,7 @@ def test_where_all_is_well_it_says_so_and_leaves_nothing_behind(work_dir, capsys
     assert all(findings[name]["works"] for name in REQUIRED)
     assert findings["paddlepaddle"]["detail"] == importlib.metadata.version("paddlepaddle")
     assert "on cpu" in findings["Paddle Inference"]["detail"]
+    assert findings["telemetry"]["detail"].startswith("nothing is sent; off in openvino ")
     assert "8 frames" in findings["video files"]["detail"]
     assert list(work_dir.iterdir()) == []
 
@@ -168,6 +169,24 @@ def test_wrong_answers_of_the_backends_are_noticed(work_dir, monkeypatch):
     monkeypatch.setattr(video, "FrameReader", lambda path, count: [black] * count)
     with pytest.raises(ArithmeticError, match="decoded frames of brightness"):
         doctor.probe_video()
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_telemetry_that_is_on_is_told(name, work_dir, monkeypatch):
+    """A runtime that found another way: it writes an id."""
+    text = "import pathlib; (pathlib.Path.home() / 'id').touch(); disable_telemetry_events = int"
+    put_module(work_dir, name, text, monkeypatch)
+    (check,) = [check for check in doctor._backends() if check.name == "telemetry"]
+    finding = doctor._finding(check)
+    assert not finding["works"]
+    assert "written into the home folder: ['id']" in finding["detail"]
+    assert finding["remedy"] == "pip uninstall openvino-telemetry; export ORT_DISABLE_TELEMETRY=1"
+
+
+def test_runtimes_that_are_not_installed_send_nothing(work_dir, monkeypatch):
+    for name in ("openvino", "onnxruntime"):
+        put_module(work_dir, name, "raise ModuleNotFoundError", monkeypatch)
+    assert doctor._apart("probe_telemetry") == "nothing is sent"
 
 
 def test_threads_that_are_no_number_are_told(monkeypatch):

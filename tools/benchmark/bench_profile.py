@@ -50,14 +50,13 @@ class Layers:
     """
 
     def __init__(self, weights: str, precision: str, batch: int, config: str = "configs/tsn.yaml") -> None:
-        import openvino
-
         from videotag.cores import num_cores
+        from videotag.quiet_runtimes import import_openvino
         from videotag.runtime.onnx_export import onnx_model
 
         extractor = open_extractor(weights, "f32", config=config)
         size = extractor.config.infer.target_size
-        self._core = openvino.Core()
+        self._core = import_openvino().Core()
         model = self._core.read_model(io.BytesIO(onnx_model(extractor.trained)))
         options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": num_cores()}
         options |= {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False, "PERF_COUNT": True}

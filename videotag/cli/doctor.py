@@ -28,6 +28,7 @@ import videotag
 from videotag.cli.arguments import show
 from videotag.cores import MKL_VARIABLE, MKL_VARIABLES, THREADS_VARIABLE, mkl_cpu_type, num_cores
 from videotag.errors import EXIT_FAILURES, EXIT_OK, OutputError
+from videotag.quiet_runtimes import ONNXRUNTIME_VARIABLE
 
 if TYPE_CHECKING:
     from videotag.weights import NamedWeights
@@ -97,6 +98,34 @@ def probe_openvino() -> str:
 def probe_onnx() -> str:
     """Compiles and runs a tiny network in ONNX Runtime."""
     return _probe_backend("onnx")
+
+
+def probe_telemetry() -> str:
+    """Imports OpenVINO and ONNX Runtime as videotag does, in a process of its own with an empty home folder.
+
+    Raises:
+        RuntimeError: One of them has written into that folder, as telemetry writes the id that it sends, or
+            the code that sends OpenVINO's telemetry is loaded.
+    """
+    from videotag.quiet_runtimes import import_onnxruntime, import_openvino
+    from videotag.runtime.backends import runtime_version
+
+    imported = []
+    with tempfile.TemporaryDirectory(prefix="videotag-") as home:
+        os.environ["HOME"] = home
+        os.environ.pop("XDG_CACHE_HOME", None)
+        for name, package, import_quietly in (
+            ("openvino", "openvino", import_openvino),
+            ("onnx", "onnxruntime", import_onnxruntime),
+        ):
+            with contextlib.suppress(ImportError):  # what is not imported sends nothing
+                import_quietly()
+                imported.append(f"{package} {runtime_version(name)}")
+        written = sorted(path.name for path in Path(home).rglob("*"))
+    names = " and ".join(imported)
+    if written or sys.modules.get("openvino_telemetry"):
+        raise RuntimeError(f"not off in {names}; written into the home folder: {written or 'nothing'}")
+    return f"nothing is sent; off in {names}" if names else "nothing is sent"
 
 
 def probe_choice() -> str:
@@ -213,6 +242,8 @@ def _backends() -> Iterator[Check]:
         remedy = f"pip install 'videotag[{name}]'"  # said here, as asking the runtime would load Paddle
         yield Check(f"backend {name}", partial(_apart, probe), remedy, needed=False)
     yield Check("backend auto takes", partial(_apart, "probe_choice"), _reinstall("paddlepaddle"))
+    remedy = f"pip uninstall openvino-telemetry; export {ONNXRUNTIME_VARIABLE}=1"
+    yield Check("telemetry", partial(_apart, "probe_telemetry"), remedy)
     yield Check("video files", partial(_apart, "probe_video"), _reinstall("av"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from videotag.cores import num_cores
+from videotag.quiet_runtimes import import_onnxruntime
 from videotag.runtime.onnx_export import ExportError
 from videotag.runtime.trained import Arrays, Described
 
@@ -23,8 +24,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, network: Described, model: bytes) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_cores()
         options.inter_op_num_threads = 1

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from videotag.cores import num_cores
+from videotag.quiet_runtimes import import_openvino
 from videotag.runtime.backends import cpu_kind, runtime_version
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.onnx_export import ExportError, onnx_file, onnx_parts
@@ -99,8 +100,7 @@ def save_model(model: bytes, path: Path) -> None:
     Raises:
         ExportError: OpenVINO cannot read it.
     """
-    import openvino
-
+    openvino = import_openvino()
     try:
         network = _core().read_model(io.BytesIO(model))
     except RuntimeError as error:
@@ -116,9 +116,7 @@ def _core() -> Any:
     in its place, and frees that when the last network is gone. If another thread let go of it, the first one
     keeps the freed stack, and its next signal ends the process. As long as there is a core the plugin stays.
     """
-    import openvino
-
-    return openvino.Core()
+    return import_openvino().Core()
 
 
 def _from_cache(core: Any, parts: Mapping[str, object], options: dict[str, Any]) -> Any:

@@ -1,0 +1,45 @@
+"""Imports OpenVINO and ONNX Runtime with their telemetry switched off.
+
+Nothing else imports them (tests/test_layers.py). What they would do otherwise, on Linux:
+
+    openvino      By the package openvino_telemetry, `import openvino` writes an id below ~/intel and sends an
+                  event to Google Analytics. Its documented switch, `opt_in_out --opt_out`, writes there too
+                  and reports the choice. Without that package OpenVINO uses a stub that does nothing.
+    onnxruntime   From 1.29 on, `import onnxruntime` writes an id below ~/.cache/Microsoft, and a process that
+                  goes on for some seconds sends it to Microsoft. ORT_DISABLE_TELEMETRY=1, set before the
+                  import, prevents both (Privacy.md in that package).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, cast
+
+ONNXRUNTIME_VARIABLE = "ORT_DISABLE_TELEMETRY"
+_OPENVINO_TELEMETRY = "openvino_telemetry"
+
+
+def import_openvino() -> Any:
+    """The package openvino, which does not find openvino_telemetry.
+
+    That package stays hidden for the rest of the process, as OpenVINO's tools look for it again when they are
+    used. An openvino that the caller's own program has imported earlier stays as it is.
+    """
+    if "openvino" not in sys.modules:
+        cast("dict[str, Any]", sys.modules)[_OPENVINO_TELEMETRY] = None  # an import of it is an ImportError
+    import openvino
+
+    return openvino
+
+
+def import_onnxruntime() -> Any:
+    """The package onnxruntime, which collects nothing.
+
+    One that the caller's own program has imported earlier collects nothing more, but keeps its first event.
+    """
+    os.environ[ONNXRUNTIME_VARIABLE] = "1"
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
