@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 
@@ -60,4 +62,11 @@ def test_text_keeps_its_letters_and_loses_control_characters():
     assert plain("猫 und Käse") == "猫 und Käse"
     assert plain("a\x1b[2Jb\nc\td") == r"a\x1b[2Jb\nc\td"
     assert plain("\ud800") == r"\ud800"
-    assert len(plain("y" * 10**6)) == MAX_TEXT
+    assert len(plain("y" * 10**6)) == len(plain("\0" * 10**6)) == MAX_TEXT
+
+
+def test_subclasses_of_containers_are_not_formatted_whole():
+    value: object = "laugh"
+    for _ in range(60):
+        value = OrderedDict(a=value, b=value)
+    assert shown(value).startswith("{'a': {'a': {'a': ")

@@ -146,7 +146,7 @@ def test_features_are_those_that_extraction_writes(default_tagger, video):
 @pytest.mark.parametrize(
     ("source", "how", "error", "message"),
     [
-        (np.zeros((3, 8, 8, 3), np.uint8), {}, ShapeError, "frames: fps missing"),
+        (np.zeros((3, 8, 8, 3), np.uint8), {}, ShapeError, "frames: fps is missing"),
         (
             np.zeros((3, 8, 8, 3), np.uint8),
             {"fps": 0},
@@ -155,12 +155,22 @@ def test_features_are_those_that_extraction_writes(default_tagger, video):
         ),
         (np.zeros((3, 8, 8, 3)), {"fps": 5}, ShapeError, r"frames: float64 \(3, 8, 8, 3\), expected uint8"),
         (np.zeros((0, 8, 8, 3), np.uint8), {"fps": 5}, ShapeError, "not 0"),
-        ("a.mp4", {"fps": 5}, ConfigError, "a.mp4: fps 5 is for arrays of frames"),
+        ("a.mp4", {"fps": 5}, ConfigError, "a.mp4: fps 5 applies only to arrays"),
         (b"no video", {}, MediaError, r"^bytes: cannot be read as video"),
         (b"no video", {"name": "upload 7"}, MediaError, r"^upload 7: cannot be read as video"),
         (b"", {}, MediaError, r"^bytes: empty"),
-        (io.StringIO("text"), {}, MediaError, "file: expected bytes or a file opened with mode 'rb'"),
-        ([1, 2], {}, MediaError, "file: expected bytes or a file opened with mode 'rb'"),
+        (
+            io.StringIO("text"),
+            {},
+            MediaError,
+            "file: expected a path, an array of frames, bytes, or a file opened as 'rb'",
+        ),
+        (
+            [1, 2],
+            {},
+            MediaError,
+            "file: expected a path, an array of frames, bytes, or a file opened as 'rb'",
+        ),
     ],
 )
 def test_sources_of_other_kinds_are_refused_by_name(default_tagger, source, how, error, message):

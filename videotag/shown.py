@@ -6,6 +6,7 @@ The cost is bounded too: a value of nested aliases is not formatted beyond what 
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from typing import Any
 
 MAX_VALUE = 80  # characters; a message is one line
@@ -32,30 +33,39 @@ def plain(text: str, *, limit: int = MAX_TEXT) -> str:
         text: Such as a path, a class name or a line of a file.
         limit: Number of characters kept, at least 10.
     """
-    cut = text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    escaped = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: limit + 1]
+    )
+    return escaped if len(escaped) <= limit else escaped[: limit - len(_CUT)] + _CUT
 
 
 class _Repr(reprlib.Repr):
-    """Python's own abbreviating repr, with limits on numbers and without values whose repr fails."""
+    """Python's own abbreviating repr, for subclasses of containers too, and with a limit on integers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel = 3
         self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 4
         self.maxstring = self.maxother = MAX_TEXT
+        self._containers: list[tuple[type, Callable[[Any, int], str]]] = [
+            (dict, self.repr_dict),
+            (list, self.repr_list),
+            (tuple, self.repr_tuple),
+            (set, self.repr_set),
+            (frozenset, self.repr_frozenset),
+        ]
+
+    def repr1(self, x: Any, level: int) -> str:
+        for kind, method in self._containers:
+            if isinstance(x, kind):  # the repr of an OrderedDict would format all that is in it
+                return method(x, level)
+        return super().repr1(x, level)
 
     def repr_int(self, x: int, level: int) -> str:
         return repr(x) if abs(x) < 10**_DIGITS else f"an integer of {x.bit_length()} bits"
 
     def repr_bytes(self, x: bytes, level: int) -> str:
         return repr(x[: self.maxstring]) + (_CUT if len(x) > self.maxstring else "")
-
-    def repr_instance(self, x: Any, level: int) -> str:
-        try:
-            return super().repr_instance(x, level)
-        except (ValueError, RecursionError, TypeError):
-            return f"<{type(x).__name__}>"
 
 
 _REPR = _Repr()

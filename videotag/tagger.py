@@ -31,7 +31,7 @@ from videotag.engine.predict import Tag, top_tags
 from videotag.errors import ConfigError, MediaError, ShapeError
 from videotag.formats.filelist import ListEntry
 from videotag.media.decode_pool import DecodePool
-from videotag.media.spooled import MediaBytes, copied_to_file
+from videotag.media.temporary_copy import MediaBytes, copied_to_file
 from videotag.runtime.agreement import scores_of
 from videotag.runtime.exported import export_config
 from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays
@@ -66,7 +66,7 @@ class TagResult:
     """What a Tagger says of one video.
 
     Attributes:
-        path: as it was given.
+        path: Path of the video, or the name given to it or taken from its source.
         tags: of the whole video, the likeliest first.
         segments: equal parts of the video in order, each with its own tags; none where VideoTag's sampling
             started a short video again.
@@ -221,10 +221,12 @@ class Tagger:
         split = self._extractor.config.infer
         if isinstance(source, np.ndarray):
             if fps is None:
-                raise ShapeError(f"{name}: fps missing; frames do not tell how fast they follow each other")
+                raise ShapeError(f"{name}: fps is missing; pass the frame rate of the array")
             return frames_of_array(source, fps, split, name=name)
         if fps is not None:
-            raise ConfigError(f"{name}: fps {fps} is for arrays of frames; a media file tells its own")
+            raise ConfigError(
+                f"{name}: fps {fps} applies only to arrays; a media file has its own frame rate"
+            )
         if isinstance(source, str | Path):
             return read_frames(ListEntry(str(source)), split)
         with copied_to_file(source, name) as path:
@@ -307,11 +309,10 @@ def _source_name(source: Source) -> str:
         return "frames"
     if isinstance(source, str | Path):
         return str(source)
-    return (
-        "bytes"
-        if isinstance(source, bytes | bytearray | memoryview)
-        else str(getattr(source, "name", "file"))
-    )
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "bytes"
+    name = getattr(source, "name", None)  # a temporary file's is a number
+    return name if isinstance(name, str) else "file"
 
 
 #: Stage -> the kind of model that it is.

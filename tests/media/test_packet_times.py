@@ -84,7 +84,7 @@ def sampled(made, num_samples):
         start=shown.start,
         end=shown.end,
         time_base=Fraction(1, UNITS_PER_SEC),
-        by_order=shown.by_rank,
+        by_order=shown.by_order,
         num_frames=len(made.pts),
         num_expected=len(made.pts),
         times=shown.times,
@@ -216,22 +216,31 @@ def test_variable_rates_and_a_fault(spacings, num_b, data, kind, stored):
 
 
 anything = st.lists(
-    st.one_of(st.just(NO_TIME), st.integers(-(2**63) + 1, 2**63 - 1), st.integers(-500, 5000)), min_size=1
+    st.one_of(
+        st.just(NO_TIME),
+        st.integers(-(2**63) + 1, 2**63 - 1),
+        st.integers(-(2**60), 2**60),
+        st.sampled_from([2**59, 2**60 - 1, -(2**60) + 1]),
+        st.integers(-500, 5000),
+    ),
+    min_size=1,
 )
 
 
-@given(anything, anything, st.booleans(), st.booleans(), st.integers(0, 4))
-@settings(max_examples=500)
-def test_whatever_the_times_a_span_comes_out_and_nothing_raises(pts, dts, stores_dts, is_slotted, depth):
-    count = min(len(pts), len(dts))
+@given(anything, anything, anything, st.booleans(), st.booleans(), st.integers(0, 4), st.floats(0, 1e18))
+@settings(max_examples=1000)
+def test_any_timestamps_give_a_valid_span(pts, dts, durations, stores_dts, is_slotted, depth, declared):
+    count = min(len(pts), len(dts), len(durations))
     shown = shown_times(
         np.array(pts[:count]),
         np.array(dts[:count]),
-        np.zeros(count, np.int64),
+        np.array(durations[:count]),
         units_per_sec=UNITS_PER_SEC,
+        declared=declared,
         stores_dts=stores_dts,
         is_slotted=is_slotted,
         reorder_depth=depth,
     )
     if shown is not None:
-        assert shown.end > shown.times.max() >= shown.times.min()
+        assert shown.end > shown.times.max()
+        assert shown.times.max() >= shown.start >= shown.times.min()

@@ -23,7 +23,7 @@ from videotag.media.suffixes import FORMATS
 
 MAX_FRAME_PX = 8192 * 8192  # larger ones are decompression bombs rather than videos
 AGAIN = "copy or download it again"
-ENCRYPTED = "encrypted; name a copy without copy protection"
+ENCRYPTED = "encrypted; use a copy without copy protection"
 
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 _TS_HEAD = 188 * 192 * 8  # bytes: whole packets of either size
@@ -114,7 +114,7 @@ def is_shown(packet: Any, stream: Any) -> bool:
 
 
 def is_scrambled(path: str | Path) -> bool:
-    """Whether most packets of an MPEG transport stream are scrambled, as of pay TV (ISO 13818-1, 2.4.3.3)."""
+    """Whether most packets of an MPEG transport stream are scrambled, as in pay TV (ISO 13818-1, 2.4.3.3)."""
     with Path(path).open("rb") as file:
         head = file.read(_TS_HEAD)
     for stride in (188, 192):  # .m2ts has four bytes more
@@ -125,12 +125,12 @@ def is_scrambled(path: str | Path) -> bool:
 
 
 def has_encryption_key(stream: Any) -> bool:
-    """Whether the header says that a stream is encrypted, as of Matroska."""
+    """Whether the header says that a stream is encrypted, as in Matroska."""
     return "enc_key_id" in stream.metadata
 
 
 def is_encrypted(packet: Any) -> bool:
-    """Whether a packet is scrambled by common encryption, as of MP4 (ISO 23001-7)."""
+    """Whether a packet is scrambled by common encryption, as in MP4 (ISO 23001-7)."""
     return packet.has_sidedata("encryption_info")
 
 

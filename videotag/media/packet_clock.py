@@ -1,4 +1,4 @@
-"""A clock that rises from packet to packet, as far as its times can be trusted.
+"""A clock that rises from packet to packet, fitted to timestamps of which some may be wrong.
 
 It is cut into recordings where it breaks, and its wrong and missing times are interpolated. Times are int64
 in units of the stream's time_base; arrays (n,) run over packets in file order.
@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 NO_TIME = -(2**63)  # FFmpeg's own value for "none"; PyAV says None
-PAUSE_SEC = (
-    10.0  # longer forward jumps are breaks, unless the file vouches for them; FFmpeg's dts_delta_threshold
-)
+# Longer forward jumps are breaks, unless the file vouches for them; FFmpeg's dts_delta_threshold for MPEG-TS.
+PAUSE_SEC = 10.0
 
 _PAUSE_STEPS = 10  # a pause is longer than so many of the stream's longer spacings; for slide shows
 _OUTLIERS = 6  # more wrong times in a row than this are a recording of their own
@@ -31,10 +30,9 @@ class PacketClock:
         units_per_sec: 1 / time_base.
         declared: Duration that the header states, in units; None if it states none.
         is_slotted: Whether every forward jump is a pause.
-        slack: How far the clock may fall without a break.
+        slack: Largest fall that is not a break, in units.
 
     Attributes:
-        is_usable: Whether there are two different times, or one packet with one; if not, nothing else is set.
         given: As passed in.
         times: (n,) int64, `given` with its wrong and missing times interpolated; recordings are not joined.
         wrong: (n,) bool, times that disagree with their neighbours.
@@ -53,21 +51,17 @@ class PacketClock:
         is_slotted: bool = False,
         slack: float = 0.0,
     ) -> None:
-        num = len(given)
         known = np.flatnonzero(given != NO_TIME)
-        self.is_usable = (num == 1 and len(known) == 1) or (len(known) > 1 and bool(np.ptp(given[known])))
-        if not self.is_usable:
-            return
+        values = given[known]
         self.given = given
         self._slack = slack
-        self._durations = durations
-        self._ahead = np.concatenate([[0], np.cumsum(durations)])  # sums of durations
-        values = given[known]
+        self._elapsed = np.concatenate([[0], np.cumsum(durations)])  # by the durations alone
         spacings = np.diff(values) / np.maximum(np.diff(known), 1)
         pause = np.inf if is_slotted else PAUSE_SEC * units_per_sec
         self.step = _usual_step(spacings, durations, pause)
+        pause = max(pause, _PAUSE_STEPS * self.step)
         uneven = 0.0
-        sane = spacings[(spacings > 0) & (spacings <= max(pause, _PAUSE_STEPS * self.step))]
+        sane = spacings[(spacings > 0) & (spacings <= pause)]
         if len(sane):
             pause = max(pause, _PAUSE_STEPS * float(np.quantile(sane, 0.9)))
             uneven = float(np.mean(np.abs(sane - self.step) > _UNUSUAL * self.step))
@@ -76,13 +70,14 @@ class PacketClock:
                 pause = np.inf
         self._pause = pause
         kept, breaks = self._chain(known, values)
-        long = kept[1:] & kept[:-1] & ~breaks[1:] & (np.diff(values) - np.diff(known) * self.step > pause)
-        self.pauses = np.zeros(num, bool)
-        self.pauses[known[1:][long]] = uneven <= _UNEVEN and 2 * long.sum() <= _UNEVEN * len(long)
+        num = len(given)
         self.breaks = np.zeros(num, bool)
         self.breaks[known[breaks]] = True
         self.wrong = np.zeros(num, bool)
         self.wrong[known[~kept]] = True
+        long = kept[1:] & kept[:-1] & ~breaks[1:] & (np.diff(values) - np.diff(known) * self.step > pause)
+        self.pauses = np.zeros(num, bool)
+        self.pauses[known[1:][long]] = uneven <= _UNEVEN and 2 * long.sum() <= _UNEVEN * len(long)
         self._parts = np.cumsum(self.breaks)  # number of the recording that a packet belongs to
         self.times = self._interpolated(known[kept], values[kept])
 
@@ -120,35 +115,30 @@ class PacketClock:
         before = self.times[low] - (reach - (order - low)) * self.step
         return before, self.times[high] + (reach - (high - order)) * self.step
 
-    def last_duration(self, index: int) -> int:
-        """How long the frame of a packet is shown if none follows it."""
-        duration = int(self._durations[index])
-        return duration if 0 < duration <= self._pause else self.step
-
     def _fits(self, first: int, second: int, elapsed: float) -> bool:
         """Whether the clock may rise by `elapsed` from one packet to a later one."""
         if elapsed < -self._slack:
             return False
         expected = (second - first) * self.step
-        # A pause that the frames' own durations tell is one.
-        return elapsed - expected <= self._pause or elapsed <= 2 * (self._ahead[second] - self._ahead[first])
+        # A pause is one if the frames' own durations cover at least half of it.
+        return elapsed - expected <= self._pause or elapsed <= 2 * (
+            self._elapsed[second] - self._elapsed[first]
+        )
 
     def _chain(self, known: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(k,), (k,) bool: which of the k known times are kept, and which of them begin a recording."""
         kept, breaks = np.ones(len(known), bool), np.zeros(len(known), bool)
         rises = np.diff(values)
-        told = 2 * (self._ahead[known[1:]] - self._ahead[known[:-1]])
+        covered = 2 * (self._elapsed[known[1:]] - self._elapsed[known[:-1]])
         with np.errstate(invalid="ignore"):
             paused = rises - np.diff(known) * self.step > self._pause
-        odd = np.flatnonzero((rises < -self._slack) | (paused & (rises > told)))
-        while len(odd):
-            start = max(int(odd[0]) - _OUTLIERS, 0)
-            # All places closer than two reaches are decided together.
-            apart = np.flatnonzero(np.diff(odd) > 2 * _OUTLIERS + 2)
-            count = int(apart[0]) + 1 if len(apart) else len(odd)
-            stop = min(int(odd[count - 1]) + _OUTLIERS + 2, len(known))
-            self._decide(known, values, start, stop, kept, breaks)
-            odd = odd[count:]
+        odd = np.flatnonzero((rises < -self._slack) | (paused & (rises > covered)))
+        # All places closer than two reaches are decided together.
+        for group in np.split(odd, np.flatnonzero(np.diff(odd) > 2 * _OUTLIERS + 2) + 1):
+            if len(group):
+                start = max(int(group[0]) - _OUTLIERS, 0)
+                stop = min(int(group[-1]) + _OUTLIERS + 2, len(known))
+                self._decide(known, values, start, stop, kept, breaks)
         return kept, breaks
 
     def _decide(
@@ -162,7 +152,7 @@ class PacketClock:
     ) -> None:
         """Sets `kept` and `breaks` from start to stop by the cheapest chain of times that are kept.
 
-        A time left out costs 1, a break more; uneven spacing decides between equal ones.
+        Dropping a time costs 1, a break more; uneven spacing breaks ties.
         """
         places, times = known[start:stop].tolist(), values[start:stop].tolist()
         count = len(places)
@@ -208,8 +198,16 @@ class PacketClock:
 
 def _usual_step(spacings: np.ndarray, durations: np.ndarray, pause: float) -> int:
     """The median spacing of neighbours, at least 1; by the durations where most spacings make no sense."""
-    sane = spacings[(spacings > 0) & (spacings <= pause)]
+    rising = spacings[spacings > 0]
+    sane = rising[rising <= pause]
     if 2 * len(sane) < len(spacings) or not len(sane):
-        told = durations[durations > 0]
-        sane = told if len(told) else np.abs(spacings[spacings != 0])
+        known = durations[durations > 0]
+        is_steady = 2 * len(rising) > len(spacings) and np.ptp(np.quantile(rising, [0.1, 0.9])) < 0.1 * pause
+        sane = rising if is_steady or not len(known) else known  # a frame every 20 s, as of a slide show
     return max(round(float(np.median(sane))), 1) if len(sane) else 1
+
+
+def has_span(times: np.ndarray) -> bool:
+    """Whether a clock can be made of (n,) times: two of them differ, or the only packet has one."""
+    known = times[times != NO_TIME]
+    return len(times) == len(known) == 1 or (len(known) > 1 and bool(np.ptp(known)))

@@ -1,8 +1,8 @@
-"""The times on a stream's packets -> when its frames are shown, with what is wrong in them repaired.
+"""When frames are shown, from the timestamps of packets, with faulty ones repaired.
 
-Times jump where recordings were joined, single ones are wrong or missing, and some containers have no
-display times. Every time that agrees with its neighbours stays in use; the others are interpolated, and
-recordings are moved so that each begins where the one before it ends, as players do for MPEG-TS.
+Timestamps jump where recordings were joined, and single ones may be wrong or missing; some containers have
+none for display. Those that agree with their neighbours are kept, the others are interpolated. Behind a break
+the stream is shifted to continue where it stopped, as players do for MPEG-TS.
 
 Legend: dts is the decoding time of a packet, which rises from packet to packet; pts is the display time of
 its frame, which need not. Times are int64 in units of the stream's time_base. Arrays (n,) run over the
@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from videotag.media.packet_clock import NO_TIME, PAUSE_SEC, PacketClock
+from videotag.media.packet_clock import NO_TIME, PAUSE_SEC, PacketClock, has_span
 
-_MAX_TIME = 2**60  # larger numbers are no times, and their sums would overflow
+_MAX_TIME = 2**60  # larger numbers are not timestamps
+_MAX_SPAN = 2**60  # units; sums beyond it would overflow
 _REORDER = 17  # packets; H.264 and HEVC reorder over 16 at most
 _LAST_GROUP = 4  # packets; the last one shown is usually among the last four, a P frame and three B frames
 _BLOCK = 65_536  # packets that are checked at once
@@ -45,19 +46,19 @@ class ShownTimes:
     """When the frames of a stream are shown.
 
     Attributes:
-        times: (n,) int64, the time of the frame in each packet; if by_rank, of each frame in display order.
-        by_rank: Whether the packets have no display times, so that frames take `times` in display order.
+        times: (n,) int64, the time of the frame in each packet; if by_order, of each frame in display order.
+        by_order: Whether the packets have no display times, so that frames take `times` in display order.
         uncertain: (n,) bool, reordered frames without a good time, which belong between their neighbours in
             display order; None if there are none.
         end: When the last frame ends.
         step: Usual spacing of frames, at least 1.
-        num_leading: Number of frames that follow the first keyframe in the file and are shown before it. They
-            need frames from before the file's beginning, as in a cut out of a film, and cannot be decoded.
+        num_leading: Number of frames that follow the first keyframe in the file and are shown before it. In a
+            cut out of a film they mostly need frames from before the cut, and cannot be decoded.
         faults: What was wrong; empty if `times` are those of the packets.
     """
 
     times: np.ndarray
-    by_rank: bool
+    by_order: bool
     uncertain: np.ndarray | None
     end: int
     step: int
@@ -83,8 +84,17 @@ class PacketTimes:
         self.num_hidden = 0
         self._pts, self._dts, self._durations = array("q"), array("q"), array("q")
 
-    def add(self, packet: Any, *, shown: bool) -> None:
-        """Adds the next av.Packet of the file."""
+    def add(self, packet: Any, *, shown: bool, heard: int = 0) -> None:
+        """Adds the next av.Packet of the file.
+
+        Args:
+            packet: Packet of the stream.
+            shown: Whether its frame is shown.
+            heard: Duration of the sound that lies before it in the file and behind the packet before it, in
+                units. The frame before lasts at least as long: sound goes on in a pause, not in a break.
+        """
+        if self._durations and heard > self._durations[-1]:
+            self._durations[-1] = heard
         if not shown:
             self.num_hidden += 1
             return
@@ -93,10 +103,10 @@ class PacketTimes:
         self._dts.append(NO_TIME if packet.dts is None else packet.dts)
         self._durations.append(packet.duration or 0)
 
-    def shown_times(self, **options: Any) -> ShownTimes | None:
-        """When the frames are shown; takes the keyword arguments of the function shown_times."""
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(n,), (n,), (n,) int64: pts, dts and durations, as shown_times takes them."""
         pts, dts, durations = (np.frombuffer(x, np.int64) for x in (self._pts, self._dts, self._durations))
-        return shown_times(pts, dts, durations, **options)
+        return pts, dts, durations
 
 
 def shown_times(
@@ -110,7 +120,7 @@ def shown_times(
     reorder_depth: int = _REORDER,
     is_slotted: bool = False,
 ) -> ShownTimes | None:
-    """When the frames of a stream are shown; None if the packets have fewer than two different times.
+    """When the frames of a stream are shown; None if the times of its packets span nothing.
 
     Args:
         pts: (n,) int64 display times, NO_TIME where there is none.
@@ -123,50 +133,73 @@ def shown_times(
         is_slotted: Whether decoding times count equal slots, as in AVI, where an empty slot repeats a frame.
     """
     if not is_slotted and _is_plain(pts, reorder_depth, PAUSE_SEC * units_per_sec):
-        return _unchanged(pts, durations, reorder_depth)
-    pts, dts = (np.where((x > -_MAX_TIME) & (x < _MAX_TIME), x, NO_TIME) for x in (pts, dts))
+        return _unchanged(pts, durations, reorder_depth, PAUSE_SEC * units_per_sec, declared)
+    pts, dts, durations = _bounded(pts), _bounded(dts), np.clip(durations, 0, _MAX_SPAN // len(pts))
     has_pts, has_dts = pts != NO_TIME, dts != NO_TIME
-    by_rank = is_slotted or 4 * int(has_pts.sum()) < len(pts)
-    orderly = not by_rank and not _num_disorderly(pts[has_pts], reorder_depth)
-    if by_rank:
+    by_order = is_slotted or 4 * int(has_pts.sum()) < len(pts)
+    is_orderly = not by_order and not _num_disorderly(pts[has_pts], reorder_depth)
+    if by_order:
         times = np.where(has_dts, dts, pts)
-    elif orderly:
+        if 2 * int((times != NO_TIME).sum()) < len(
+            times
+        ):  # of an elementary stream, or one time per PES packet
+            return None
+    elif is_orderly:
         times = pts.copy()
         times[has_pts] = np.sort(pts[has_pts])
     elif stores_dts and 2 * int(has_dts.sum()) >= len(dts):
         times = dts
     else:
         times = _sorted_times(pts, durations, units_per_sec, reorder_depth)
-    clock = PacketClock(times, durations, units_per_sec, declared=declared, is_slotted=is_slotted)
-    if not clock.is_usable:
+    if not has_span(times):
         return None
-    if by_rank:
+    clock = PacketClock(times, durations, units_per_sec, declared=declared, is_slotted=is_slotted)
+    if (
+        clock.step * len(times) + sum(int(np.ptp(clock.times[part])) for part in clock.recordings())
+        > _MAX_SPAN
+    ):
+        return None
+    if by_order:
         shown, good, certain = clock.joined(clock.times), ~clock.wrong & (times != NO_TIME), True
     else:
-        is_sound = orderly and not clock.wrong.any() and not clock.breaks.any()
+        is_sound = is_orderly and not clock.wrong.any() and not clock.breaks.any()
         good = has_pts if is_sound else _agreeing(pts, clock)
         shown, certain = _completed(pts, good, clock)
-    missing = (times if by_rank else pts) == NO_TIME
+    missing = (times if by_order else pts) == NO_TIME
     faults = [
         Fault("break", clock.breaks),
         Fault("pause", clock.pauses),
         Fault("wrong", ~good & ~missing),
         Fault("missing", missing),
     ]
-    last = int(shown.argmax())
     return ShownTimes(
-        times=np.maximum.accumulate(shown) if by_rank else shown,
-        by_rank=by_rank,
+        times=np.maximum.accumulate(shown) if by_order else shown,
+        by_order=by_order,
         uncertain=None if certain else ~good,
-        end=int(shown[last]) + clock.last_duration(last),
+        end=_end(shown, durations, clock.step, PAUSE_SEC * units_per_sec, declared),
         step=clock.step,
-        num_leading=0 if by_rank else _num_leading(pts, reorder_depth),
+        num_leading=0 if by_order else _num_leading(pts, reorder_depth),
         faults=[fault for fault in faults if fault.frames.any()],
     )
 
 
+def _bounded(times: np.ndarray) -> np.ndarray:
+    """(n,) int64 `times`, those that are too large to be any replaced by NO_TIME."""
+    return np.where((times > -_MAX_TIME) & (times < _MAX_TIME), times, NO_TIME)
+
+
+def _end(times: np.ndarray, durations: np.ndarray, step: int, pause: float, declared: float | None) -> int:
+    """When the frame shown last ends. Very long durations are believed if the header agrees."""
+    last = int(times.argmax())
+    duration = int(durations[last])
+    span = int(times[last]) + duration - int(times.min())
+    if duration > pause and not (declared and declared >= 0.9 * span):
+        duration = step
+    return int(times[last]) + (duration if duration > 0 else step)
+
+
 def _is_plain(pts: np.ndarray, reorder_depth: int, pause: float) -> bool:
-    """Whether all display times are there, orderly and without jumps, as in most files. Copies nothing."""
+    """Whether every packet has a display time and none jumps, as in most files; checked block by block."""
     for start in range(0, len(pts), _BLOCK):
         block = pts[max(start - _REORDER, 0) : start + _BLOCK + _REORDER]
         if block.min() <= -_MAX_TIME or block.max() >= _MAX_TIME or _num_disorderly(block, reorder_depth):
@@ -176,11 +209,12 @@ def _is_plain(pts: np.ndarray, reorder_depth: int, pause: float) -> bool:
     return True
 
 
-def _unchanged(pts: np.ndarray, durations: np.ndarray, reorder_depth: int) -> ShownTimes:
+def _unchanged(
+    pts: np.ndarray, durations: np.ndarray, reorder_depth: int, pause: float, declared: float | None
+) -> ShownTimes:
     """The times of a stream without faults."""
-    last = int(pts.argmax())
-    step = max((int(pts[last]) - int(pts.min())) // max(len(pts) - 1, 1), 1)
-    end = int(pts[last]) + (int(durations[last]) if durations[last] > 0 else step)
+    step = max((int(pts.max()) - int(pts.min())) // max(len(pts) - 1, 1), 1)
+    end = _end(pts, durations, step, pause, declared)
     return ShownTimes(pts, False, None, end, step, _num_leading(pts, reorder_depth), [])
 
 
@@ -211,16 +245,16 @@ def _sorted_times(
     known = pts != NO_TIME
     rises = np.diff(pts[known])
     falls = -rises[rises < 0]
-    if not reorder_depth and len(falls) <= 0.02 * len(rises):  # some streams do not tell that they reorder
+    if not reorder_depth and len(falls) <= 0.02 * len(rises):  # some streams reorder without declaring it
         return pts
-    # Frames may be reordered across any pause, or no further than usual: whichever explains more times.
+    if not has_span(pts):
+        return pts
+    # Reordering may span any pause or only the usual distance: whichever explains more timestamps is taken.
     spacing = float(np.median(np.diff(np.sort(pts[known]))))
     usual = min(2.0 * float(np.median(falls)), _REORDER * spacing) if len(falls) else 0.0
     candidates = []
     for slack in (PAUSE_SEC * units_per_sec, usual):
         clock = PacketClock(pts, durations, units_per_sec, slack=slack)
-        if not clock.is_usable:
-            return pts
         kept = known & ~clock.wrong
         parts = [part.start + np.flatnonzero(kept[part]) for part in clock.recordings()]
         disorder = sum(_num_disorderly(pts[part], reorder_depth) for part in parts)

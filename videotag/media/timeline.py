@@ -20,7 +20,8 @@ from videotag.media.container import (
     is_shown,
     packets,
 )
-from videotag.media.packet_times import Fault, PacketTimes, ShownTimes
+from videotag.media.packet_clock import PAUSE_SEC
+from videotag.media.packet_times import Fault, PacketTimes, ShownTimes, shown_times
 
 _DEFAULT_FPS = Fraction(25)  # of raw streams that do not tell; FFmpeg's habit
 # Their header has one duration for picture and sound together, and no number of frames.
@@ -28,7 +29,7 @@ _DURATION_OF_ALL_STREAMS = {"matroska,webm", "flv"}
 # FFmpeg takes their durations from the time stamps, so that they promise nothing.
 _NO_DURATION = {"mpegts", "mpeg"}
 # They have decoding times; those of other containers are made up by FFmpeg from the display times.
-_STORES_DTS = {"mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mpeg", "flv", "avi", "mxf"}
+_STORES_DTS = {"mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mpeg", "flv", "mxf"}
 _DURATION_SLACK_SEC = 0.5  # how far a header for all streams may be off in a whole file
 
 
@@ -82,9 +83,9 @@ class Timeline:
         return (time - self.start) / (self.end - self.start)
 
     def numbered(self, packets: Iterable[Any], stream: Any) -> Iterator[Any]:
-        """The packets to decode. Where their times were repaired, each has its number in place of a time.
+        """Yields the packets to decode; after a repair each carries its number in place of a time.
 
-        A decoder hands that on to the frame, which so tells its packet.
+        The decoder passes it on to the frame.
         """
         if self.by_order or self.times is None:
             yield from packets
@@ -147,12 +148,13 @@ class Timeline:
         counted = f"{num} frame{'s' if num > 1 else ''}"
         if kind == "break":
             moved = len(frames) - first
-            return f"time stamps jump{often} at {first_sec:.1f} s; {moved} frames moved to follow on"
+            follow = "the frame after it was" if moved == 1 else f"the {moved} frames after it were"
+            return f"timestamps jump{often} at {first_sec:.1f} s, a break; {follow} shifted to follow on"
         if kind == "pause":
-            return f"time stamps pause{often} until {first_sec:.1f} s, as the file says"
+            return f"timestamps pause{often} until {first_sec:.1f} s, as the file says"
         if kind == "wrong":
-            return f"{counted} with wrong time stamps, from {first_sec:.1f} s, interpolated"
-        return f"{counted} without a time stamp, from {first_sec:.1f} s, interpolated"
+            return f"{counted} with wrong timestamps, from {first_sec:.1f} s, interpolated"
+        return f"{counted} without a timestamp, from {first_sec:.1f} s, interpolated"
 
 
 def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any] | None:
@@ -168,20 +170,29 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
     first_frames: list[Any] = []
     last_sec = 0.0  # of all streams
     encrypted = has_encryption_key(stream)
+    sound = container.streams.audio[0].index if container.streams.audio else None
+    heard_sec = 0.0  # sound since the last packet of the stream
     for packet in packets(container):
+        duration_sec = (packet.duration or 0) * seconds[packet.stream_index]
         if packet.pts is not None:
-            last_sec = max(last_sec, (packet.pts + (packet.duration or 0)) * seconds[packet.stream_index])
-        if packet.stream_index == stream.index:
+            last_sec = max(last_sec, packet.pts * seconds[packet.stream_index] + duration_sec)
+        if packet.stream_index == sound:
+            heard_sec += duration_sec
+        elif packet.stream_index == stream.index:
             encrypted = encrypted or (packet.is_keyframe and is_encrypted(packet))
             first_frames = first_frames or decode_packet(stream, packet)
-            times.add(packet, shown=is_shown(packet, stream))
+            # Shorter stretches of sound are just how it is interleaved.
+            heard = round(heard_sec / stream.time_base) if heard_sec > PAUSE_SEC / 2 else 0
+            times.add(packet, shown=is_shown(packet, stream), heard=heard)
+            heard_sec = 0.0
     if encrypted:
         raise MediaError(f"{path}: {ENCRYPTED}")
     first_frames = first_frames or decode_packet(stream, None)
     if not first_frames or not times.num_shown:
         return None
     is_avi = container.format.name == "avi"
-    shown = times.shown_times(
+    shown = shown_times(
+        *times.arrays(),
         units_per_sec=float(1 / stream.time_base),
         declared=_declared(container, stream),
         stores_dts=container.format.name in _STORES_DTS,
@@ -224,10 +235,10 @@ def _by_time(container: Any, stream: Any, times: PacketTimes, shown: ShownTimes,
         start=start,
         end=shown.end,
         time_base=stream.time_base,
-        by_order=shown.by_rank,
+        by_order=shown.by_order,
         num_frames=count,
         num_expected=count + num_missing,
-        times=shown.times if shown.by_rank or shown.faults else None,
+        times=shown.times if shown.by_order or shown.faults else None,
         uncertain=shown.uncertain,
         step=shown.step,
         by_duration=not stream.frames,
@@ -244,8 +255,8 @@ def _by_slots(stream: Any, times: PacketTimes, shown: ShownTimes, path: str | Pa
     end = shown.end
     if layout.is_cut:
         num_missing = max(num_missing, round((num_slots + start - end) * count / (end - start)))
-    elif not num_missing:
-        end = max(end, start + num_slots)
+    elif not num_missing and layout.num_slots:  # the header alone may count too many
+        end = max(end, start + layout.num_slots)
     return Timeline(
         start=start,
         end=end,

@@ -40,9 +40,12 @@ from videotag.media.transforms import center_crop, forced_size, scaled_size
 # Bilinear averages all pixels under an output pixel when it shrinks. Without the other two flags swscale is
 # up to 2 of 255 too dark at even widths.
 _SCALING = 0x2 | 0x2000 | 0x40000  # SWS_BILINEAR, FULL_CHR_H_INT, ACCURATE_RND; PyAV 14 has no names for them
-# Matrices from YCbCr to RGB that swscale has, of those in ITU-T H.273, table 4; 2 is "unspecified". In the
-# others the first component is close to luma: a near matrix shows the picture with its colours slightly off.
+# Matrices from YCbCr to RGB that swscale has, of those in ITU-T H.273, table 4; 2 is "unspecified". The next
+# have a near one there. The rest are no YCbCr, such as YCgCo (8) and ICtCp (14).
 _MATRICES = frozenset([0, 1, 2, 4, 5, 6, 7, 9])
+_NEAR_MATRICES = frozenset(
+    [3, 10, 12, 13]
+)  # reserved; constant luminance; by the primaries, with and without
 _BT709, _BT2020 = 1, 9
 
 
@@ -162,7 +165,6 @@ class FrameReader:
         self._new_image = new_image
         self.rows: list[int] = []
         self.warning: str | None = None
-        self._ignore_edit_list = False
         self._survey()
         if fps is not None:
             self._num_frames = min(max(round(self.info.duration_sec * fps), 1), self.info.num_frames)
@@ -174,19 +176,21 @@ class FrameReader:
 
     def _survey(self) -> None:
         """Learns when which frames are shown, and what they look like."""
-        with self._opened() as container:
-            stream = video_stream(container, self._path)
-            found = survey(container, stream, self._path)
-            if found is not None:
-                self._timeline, first = found
-                self._orientation = Orientation.of_frame(first)
-                self.info = self._describe(container, stream, first)
-                return
-            hides_all = container.format.name.startswith("mov,") and not self._ignore_edit_list
-        if hides_all:  # players show all of a file whose edit list has the duration 0
-            self._ignore_edit_list = True
-            self._survey()
-            return
+        for ignore_edit_list in (
+            False,
+            True,
+        ):  # players show all of a file whose edit list has the duration 0
+            self._ignore_edit_list = ignore_edit_list
+            with self._opened() as container:
+                stream = video_stream(container, self._path)
+                found = survey(container, stream, self._path)
+                if found is not None:
+                    self._timeline, first = found
+                    self._orientation = Orientation.of_frame(first)
+                    self.info = self._describe(container, stream, first)
+                    return
+                if not container.format.name.startswith("mov,"):
+                    break
         if is_scrambled(self._path):
             raise MediaError(f"{self._path}: {ENCRYPTED}")
         # FFmpeg forgets the size of frames that it refuses.
@@ -283,16 +287,16 @@ class FrameReader:
         """What is wrong with the file, in one line; None if nothing."""
         faults = self._timeline.faults(self._seen)
         if self._ignore_edit_list:
-            faults.append("its edit list shows no frame; all are taken")
+            faults.append("its edit list hides every frame; ignored")
         if scaler.unknown_matrix is not None:
-            faults.append(f"colour matrix {scaler.unknown_matrix} has no converter; a near one was taken")
+            faults.append(f"colour matrix {scaler.unknown_matrix} is not supported; converted by a near one")
         # A packet of interlaced video may hold half a frame.
         lost = decoded + interlaced < self._timeline.num_frames
         expected = self._timeline.num_expected
         if lost or damaged or expected != self._timeline.num_frames:
             suffix = f", {damaged} of them damaged" if damaged else ""
             in_doubt = self._timeline.by_duration and not lost and not damaged
-            doubt = "if players show no more, its header is wrong, else " if in_doubt else ""
+            doubt = "if players show no more frames, its header is wrong; otherwise " if in_doubt else ""
             faults.append(f"{decoded} of {expected} frames could be decoded{suffix}; {doubt}{AGAIN}")
         return f"{self._path}: {'; '.join(faults)}" if faults else None
 
@@ -338,9 +342,14 @@ class FrameScaler:
             MediaError: The frame is too large, or of a pixel format that swscale cannot read.
         """
         check_size(self._place, frame.width, frame.height)
-        if frame.colorspace not in _MATRICES:
+        if frame.colorspace in _NEAR_MATRICES:
             self.unknown_matrix = frame.colorspace
             frame.colorspace = _BT2020 if frame.color_primaries == _BT2020 else _BT709
+        elif frame.colorspace not in _MATRICES:
+            raise MediaError(
+                f"{self._place}: colour matrix {frame.colorspace} (ITU-T H.273) is not supported; convert it "
+                "to BT.709"
+            )
         try:
             # Colour by colour, which takes swscale half as long as pixel by pixel.
             scaled = self._reformatter.reformat(

@@ -17,7 +17,7 @@ MediaBytes: TypeAlias = bytes | bytearray | memoryview | IO[bytes]
 
 @contextlib.contextmanager
 def copied_to_file(source: MediaBytes, name: str) -> Iterator[Path]:
-    """Path of a temporary copy, in the system's temporary folder, which ends with the block.
+    """Path of a temporary copy, which is deleted when the block ends.
 
     Args:
         source: Content; an open file is read from where it stands to its end.
@@ -26,17 +26,20 @@ def copied_to_file(source: MediaBytes, name: str) -> Iterator[Path]:
     Raises:
         MediaError: The file is not binary or cannot be read, or the copy cannot be written.
     """
-    with tempfile.NamedTemporaryFile(prefix="videotag-") as copy:
+    with contextlib.ExitStack() as stack:
         try:
+            copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="videotag-"))
             if isinstance(source, bytes | bytearray | memoryview):
                 copy.write(source)
             else:
                 shutil.copyfileobj(source, copy, 2**20)
             copy.flush()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, BufferError) as error:
             raise MediaError(
-                f"{name}: cannot be copied to {copy.name} ({error}); give a path instead"
+                f"{name}: cannot be copied to the temporary folder ({error}); give a path, or set TMPDIR"
             ) from error
         except (TypeError, AttributeError) as error:
-            raise MediaError(f"{name}: expected bytes or a file opened with mode 'rb' ({error})") from error
+            raise MediaError(
+                f"{name}: expected a path, an array of frames, bytes, or a file opened as 'rb' ({error})"
+            ) from error
         yield Path(copy.name)
