@@ -76,7 +76,7 @@ def numbers(path, num_frames=10, **how):
 
 
 def test_every_case_file_has_a_right_answer():
-    assert {p.name for p in CASES.iterdir()} == {*RIGHT, "cenc_encrypted.mp4"}
+    assert {path.name for path in CASES.iterdir()} == {*RIGHT, "cenc_encrypted.mp4"}
 
 
 @pytest.mark.parametrize("name", RIGHT)

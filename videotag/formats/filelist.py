@@ -31,7 +31,7 @@ _EXAMPLE = "write one video or feature file per line, then its class ids, such a
 _BINARY = "a list is text; one video is given by --video_path"
 _BLANKS = " \t\r\x0b\x0c"  # those of bytes.split, and no others
 _MAX_DIGITS = 18  # of a class id; int() of thousands of digits is slow
-#: What people write between fields in place of blanks -> what messages call it.
+#: Separators that users write instead of blanks -> their names in messages.
 _SEPARATORS = {
     ",": "commas",
     ";": "semicolons",

@@ -1,4 +1,4 @@
-"""What FFmpeg does not tell of an AVI: its empty chunks, and whether it was cut off.
+"""What FFmpeg does not expose of an AVI: empty chunks, and whether it was truncated.
 
 Every picture chunk takes one slot of time; an empty one shows the picture before it again, as in captures
 with dropped frames. FFmpeg skips empty chunks silently, also those at the end.
@@ -52,7 +52,7 @@ def read_layout(path: str | Path, stream_index: int) -> AviLayout:
 
 
 def _outer_chunks(file: BinaryIO, file_size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place of the content and its size, of the RIFF chunks and of what lies directly in them."""
+    """Yields (name, content offset, size) of each RIFF chunk and of its children."""
     place = 0
     for _ in range(_MAX_CHUNKS):
         if place + _HEADER > file_size:
