@@ -61,3 +61,8 @@ def test_text_keeps_its_letters_and_loses_control_characters():
     assert plain("a\x1b[2Jb\nc\td") == r"a\x1b[2Jb\nc\td"
     assert plain("\ud800") == r"\ud800"
     assert len(plain("y" * 10**6)) == MAX_TEXT
+
+
+def test_blanks_and_joiners_are_letters_and_changes_of_direction_are_not():
+    assert plain("a\u3000b\xa0c می\u200cخواهم 👩\u200d🚀") == "a\u3000b\xa0c می\u200cخواهم 👩\u200d🚀"
+    assert plain("a\u2028b\u202ec\x9bd") == r"a\u2028b\u202ec\x9bd"
