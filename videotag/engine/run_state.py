@@ -29,7 +29,7 @@ from videotag.shown import plain
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 _STEM = re.compile(r"(?P<name>.*)_epoch(?P<epoch>\d+)(_step(?P<step>\d+))?", re.DOTALL)
-_Natural = Annotated[int, Field(ge=0)]
+_Natural = Annotated[int, Field(ge=0, strict=True)]
 STATES_KEPT = 2  # if the last one is damaged, the one before is there
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Progress:
         without_gain: validations since then.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     epoch: _Natural
     seed: _Natural
@@ -136,7 +136,7 @@ def _progress(card: dict[str, Any], path: Path) -> Progress:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise WeightsError(f"{path}: {plain(where)}: {plain(first['msg'])}") from None
+        raise WeightsError(f"{path}: {plain(where)}: {first['msg']}") from None
     stem = _STEM.fullmatch(path.stem)
     step = int(stem["step"] or 0) if stem else 0
     if stem is None or (progress.epoch, progress.step) != (int(stem["epoch"]) + (step == 0), step):
