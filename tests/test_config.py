@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from videotag.config import load_config, parse_overrides
-from videotag.errors import ConfigError, UnknownNameError
+from videotag.errors import ConfigError, UnknownNameError, error_text
 from videotag.models import load_models
 
 load_models()
@@ -187,6 +187,75 @@ def test_a_wrong_file_is_one_error_that_says_what(write, text, message):
     with pytest.raises(ConfigError, match=r"c\.yaml.*") as caught:
         load_config(write(text))
     assert message in str(caught.value)
+
+
+LAUGHS = "x0: &x0 [lol]\n" + "".join(f"x{i}: &x{i} [{','.join([f'*x{i - 1}'] * 10)}]\n" for i in range(1, 10))
+HUGE = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS + "MODEL: *x9\n", "line 5: more than 10000 keys and values, those of aliases too"),
+        ("l: &l [[a, a], [a, a]]\nMODEL: [*l, *l, *l]", "l: unknown section"),
+        ("MODEL: &l [[[[[a]]]]]", "MODEL: [[[[...]]]] is not a section"),
+        ("MODEL: " + "x" * 10**5, "xxx... is not a section"),
+        ("MODEL: {name: !!bool maybe}", "line 1: 'maybe' is no bool"),
+        ("MODEL: {name: 2001-99-99}", "2001-99-99: unknown model"),
+        (f"MODEL: {{name: AttentionLSTM, num_classes: {HUGE}}}", "line 1: a number of 5000 characters"),
+        (f"MODEL: {{name: AttentionLSTM, num_classes: '{HUGE}'}}", "MODEL.num_classes: '999"),
+        ("MODEL: {name: AttentionLSTM, num_classes: 1e400}", "MODEL.num_classes: '1e400'"),
+        ("MODEL: {name: AttentionLSTM, num_classes: .inf}", "MODEL.num_classes: inf"),
+        ('MODEL: {name: "a\\e[2J\\nb"}', r"a\x1b[2J\nb: unknown model"),
+        ('"a\\e[2J\\nb": {}', r"a\x1b[2J\nb: unknown section"),
+        ('MODEL: {name: TSN, "a\\e[2J\\nb": 1}', r"MODEL.a\x1b[2J\nb: unknown key"),
+        ('MODEL: {name: TSN, backbone: "a\\e[2J\\nb"}', r"MODEL: a\x1b[2J\nb is not a backbone"),
+        ("MODEL: {name: TSN, backbone: " + "x" * 10**5 + "}", "... is not a backbone"),
+        ("MODEL: {name: TSN, 1: 2, ~: 3}", "MODEL.1: unknown key"),
+        ("MODEL: {name: [TSN]}", "MODEL.name is missing"),
+        ("MODEL: {name: AttentionLSTM, num_classes: 3, feature_names: [" + "x, " * 3000 + "]}", "disagree"),
+        ("MODEL: {name: TSN}\nTRAIN: {freeze: [" + "[" * 40, "more than 32 sections or lists"),
+        ("MODEL: {name: TSN}\nTRAIN: {lr_factors: {a: {b: {c: {d: {e: 1}}}}}}", "TRAIN.lr_factors"),
+        ("MODEL: {name: TSN}\nTRAIN: {total_videos: 3, num_samples: 4}", "the same as num_samples"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_a_hostile_file_is_one_short_line_per_problem(write, text, message):
+    with pytest.raises((ConfigError, UnknownNameError)) as caught:
+        load_config(write(text))
+    lines = error_text(caught.value).split("\n")
+    assert message in "".join(lines)
+    assert len(lines) <= 3
+    assert all(len(line) <= 1500 and line.isprintable() for line in lines)
+
+
+def test_a_section_may_take_keys_from_another(write):
+    text = (
+        "MODEL: {name: TSN}\nVALID: &v {seg_num: 7, batch_size: 2}\nTEST: {<<: *v, batch_size: 3}\nINFER: *v"
+    )
+    config = load_config(write(text), overrides=[("INFER.seg_num", 9)])
+    assert (config.valid.seg_num, config.test.seg_num, config.infer.seg_num) == (7, 7, 9)
+    assert (config.valid.batch_size, config.test.batch_size, config.infer.batch_size) == (2, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[", "cannot read the value '[' as YAML"),
+        ("!!bool maybe", "cannot read the value '!!bool maybe' as YAML: line 1: 'maybe' is no bool"),
+        (HUGE, "as YAML: line 1: a number of 5000 characters"),
+        ("[" * 10**5, "more than 32 sections or lists"),
+        ("1:59:59", "TRAIN.epoch: '1:59:59': input should be a valid integer"),
+        ("2020-99-99", "TRAIN.epoch: '2020-99-99': input should be a valid integer"),
+        ('"\\e[2J"', r"TRAIN.epoch: '\x1b[2J': input should be a valid integer"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_hostile_override_is_one_short_line(write, value, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(OLD_TSN), overrides=parse_overrides([f"TRAIN.epoch={value}"]))
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_missing_file_names_the_shipped_ones():

@@ -3,7 +3,7 @@ import inspect
 import pytest
 
 from videotag import errors
-from videotag.errors import FileListError, ShapeError, VideotagError, one_error
+from videotag.errors import FileListError, ShapeError, VideotagError, error_text, one_error, problems_of
 
 CLASSES = [value for value in vars(errors).values() if inspect.isclass(value)]
 
@@ -38,3 +38,17 @@ def test_one_error_shows_fifty_problems_and_counts_the_rest():
         "... and 2 more problems",
     ]
     assert len(problems) == 50  # the caller's list is not changed
+
+
+def test_what_an_error_quotes_makes_no_line_of_its_own():
+    fake = "a\x1b[2J\nvideotag: all is well"
+    shown = r"a\x1b[2J\nvideotag: all is well"
+    assert error_text(FileListError(fake)) == shown
+    assert error_text(one_error(FileListError, [fake, "b"])) == f"{shown}\nb"
+    assert problems_of(one_error(FileListError, [fake, "b"])) == [shown, "b"]
+    assert error_text(OSError(fake)) == shown
+
+
+def test_a_problem_is_cut():
+    assert len(error_text(FileListError("x" * 10**6))) == 2000
+    assert len(str(one_error(FileListError, ["x" * 10**6]))) == 2000

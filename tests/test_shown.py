@@ -70,3 +70,8 @@ def test_subclasses_of_containers_are_not_formatted_whole():
     for _ in range(60):
         value = OrderedDict(a=value, b=value)
     assert shown(value).startswith("{'a': {'a': {'a': ")
+
+
+def test_blanks_and_joiners_are_letters_and_changes_of_direction_are_not():
+    assert plain("a\u3000b\xa0c می\u200cخواهم 👩\u200d🚀") == "a\u3000b\xa0c می\u200cخواهم 👩\u200d🚀"
+    assert plain("a\u2028b\u202ec\x9bd") == r"a\u2028b\u202ec\x9bd"

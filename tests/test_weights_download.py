@@ -163,8 +163,13 @@ def test_a_whole_partial_file_is_not_fetched_again(server, tmp_path):
 
 @pytest.mark.parametrize(
     "notes",
-    [None, "", "[]", "{", '{"url": "http://other/f", "total": 256000, "validator": "\\"a\\""}'],
-    ids=["none", "empty", "list", "half", "other url"],
+    [
+        *(None, "", "[]", "{", "[" * 100_000),
+        '{"url": "http://other/f", "total": 256000, "validator": "\\"a\\""}',
+        '{"total": 256000, "validator": "\\"a\\""}',
+        '{"url": "http://other/f", "total": [], "validator": "\\"a\\""}',
+    ],
+    ids=["none", "empty", "list", "half", "deep", "other url", "no url", "no number"],
 )
 def test_a_partial_file_of_unknown_origin_is_not_used(server, tmp_path, notes):
     (tmp_path / "f.partial").write_bytes(b"x" * 10)

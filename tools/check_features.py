@@ -42,6 +42,7 @@ from videotag.formats.features import (
 )
 from videotag.formats.filelist import read_filelist
 from videotag.progress import track
+from videotag.shown import plain, shown
 
 #: Every kind of problem, in the order of the report.
 KINDS = (
@@ -125,9 +126,9 @@ def run(args: argparse.Namespace) -> int:
     reports = dict(zip(files.paths, track(found, "check", len(files.paths)), strict=True))
     problems = find_problems(files, reports, find_widths=args.dim is None)
     result = summarize(list(reports.values()), problems)
-    lines = [json.dumps(result, indent=2, ensure_ascii=False)] if args.json else table(result)
+    lines = [arguments.json_text(result, indent=2)] if args.json else table(result)
     for line in lines:
-        arguments.show(line)
+        arguments.show(line if args.json else plain(line, limit=2000))
     return EXIT_FAILURES if problems else EXIT_OK
 
 
@@ -274,7 +275,7 @@ def parse_dims(text: str) -> dict[str, int]:
     except ValueError:
         dims = {}
     if not dims or min(dims.values()) < 1 or len(dims) < len(pairs) or ("" in dims and len(dims) > 1):
-        raise argparse.ArgumentTypeError(f"{text!r} is no width, such as 2048 or rgb=2048,audio=128")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no width, such as 2048 or rgb=2048,audio=128")
     return dims
 
 

@@ -28,6 +28,7 @@ from videotag.errors import EXIT_OK, ConfigError, FileListError, LabelFileError,
 from videotag.formats.filelist import ListEntry, quote_path, write_filelist
 from videotag.labels import read_labels, write_labels
 from videotag.media.suffixes import folder_text
+from videotag.shown import plain, shown
 
 _CSV_FLAGS = ("path_column", "label_column", "separator", "group_column", "root")
 
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     lists = split_videos(videos, args.split, seed=args.seed)
     write_lists(out_dir, lists, names, may_replace_labels=args.label_file is not None)
     for line in summary(lists, names, out_dir):
-        arguments.show(line)
+        arguments.show(plain(line, limit=2000))
     if left_out:
         noun = "feature file" if videos[0].is_features else "video"
         arguments.show(folder_text(source, len(videos), left_out, noun=noun))
@@ -128,14 +129,14 @@ def unknown_labels(videos: Sequence[Video], names: list[str] | None, label_file:
     problems = []
     unknown = sorted(used.keys() - set(names))
     if unknown:
-        shown = [f"{label!r} ({used[label]}{_nearest(label, names)})" for label in unknown]
+        listed = [f"{shown(label)} ({used[label]}{_nearest(label, names)})" for label in unknown]
         problems.append(
-            f"{label_file}: {len(unknown)} labels are not in it: {', '.join(shown)};"
+            f"{label_file}: {len(unknown)} labels are not in it: {', '.join(listed)};"
             " correct them, or add them at its end"
         )
     for name, count in Counter(names).items():
         if count > 1 and name in used:
-            problems.append(f"{label_file}: {name!r} names {count} classes; rename all but one of them")
+            problems.append(f"{label_file}: {shown(name)} names {count} classes; rename all but one of them")
     return problems
 
 
@@ -237,7 +238,7 @@ def _csv_options(args: argparse.Namespace) -> CsvOptions:
 
 def _nearest(label: str, names: list[str]) -> str:
     near = difflib.get_close_matches(label, names, n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
+    return f", did you mean {shown(near[0])}?" if near else ""
 
 
 def _count_and_names(names: Sequence[str]) -> str:

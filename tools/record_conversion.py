@@ -20,10 +20,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from pydantic import TypeAdapter, ValidationError
+
 from videotag.atomic import write_text
 from videotag.errors import OutputError, RecordError, VideotagError
 from videotag.formats.features import write_modalities
 from videotag.formats.filelist import ListEntry
+from videotag.formats.json_text import read_json
 from videotag.formats.shards import write_shard
 from videotag.formats.yt8m_pickles import Keys, write_yt8m_pickle
 from videotag.formats.yt8m_records import YT8MRecord, dequantize, read_yt8m
@@ -91,6 +94,9 @@ class Note:
         return [ListEntry(str(Path(folder, name)), tuple(labels)) for name, labels in self.outputs]
 
 
+_NOTE = TypeAdapter(Note)
+
+
 class Outcome(NamedTuple):
     """What a conversion reports."""
 
@@ -102,9 +108,10 @@ class Outcome(NamedTuple):
 def read_note(path: Path) -> Note | None:
     """The note in a file; None if there is none, or it is damaged."""
     try:
-        return Note(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        note: Note = _NOTE.validate_python(read_json(path, error=RecordError, remedy="made anew"))
+    except (RecordError, ValidationError):
         return None
+    return note
 
 
 def is_done(job: Job) -> bool:

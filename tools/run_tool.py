@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from videotag.errors import EXIT_INTERRUPTED, EXIT_USAGE, VideotagError
+from videotag.errors import EXIT_INTERRUPTED, EXIT_USAGE, VideotagError, error_text
 
 
 def run_tool(
@@ -27,5 +27,5 @@ def run_tool(
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (VideotagError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {error_text(error)}", file=sys.stderr)
         return EXIT_USAGE

@@ -47,6 +47,7 @@ from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, quote_path, write_filelist
 from videotag.formats.record_files import TFRECORD_SUFFIXES
 from videotag.progress import track_records
+from videotag.shown import plain
 
 LISTS = ("train", "val", "test", "infer", "all")
 _PARTS = ("train", "validate", "test")  # of YouTube-8M; file names begin so
@@ -168,7 +169,7 @@ def convert_all(
             if outcome.failure is not None:
                 failures.add(job.source, RecordError(outcome.failure))
                 kept = f"; its first {outcome.num_records} records are kept" if outcome.num_records else ""
-                print(f"tf2pkl.py: {outcome.failure}{kept}", file=sys.stderr)
+                print(f"tf2pkl.py: {plain(outcome.failure)}{kept}", file=sys.stderr)
     return outcomes
 
 

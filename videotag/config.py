@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from videotag.errors import ConfigError, one_error
+from videotag.formats.yaml_text import parse_yaml, read_yaml
 from videotag.registry import ModelEntry, Task, get_model, unknown
 from videotag.resources import find_resource, list_configs
 from videotag.sections import (
@@ -26,9 +27,11 @@ from videotag.sections import (
     VideoSplitSection,
     VideoTrainSection,
 )
+from videotag.shown import plain, shown
 
 SECTIONS = ("MODEL", "TRAIN", "VALID", "TEST", "INFER")
 
+_MAX_MESSAGE = 1000  # characters; the longest lists the backbones
 #: Old spelling -> today's, in any section.
 _ALIASES = {
     "bone_nework": "bone_network",
@@ -84,14 +87,14 @@ def load_config(
     """
     raw, where = _read_yaml(path), str(path)
     problems = [
-        f"{where}: {key}: unknown section; there are: {', '.join(SECTIONS)}"
+        f"{where}: {plain(key)}: unknown section; there are: {', '.join(SECTIONS)}"
         for key in raw
         if key not in SECTIONS
     ]
     raw = {key: value for key, value in raw.items() if key in SECTIONS}
     for key, value in raw.items():
         if not isinstance(value, dict):
-            problems.append(f"{where}: {key}: {value!r} is not a section of key: value lines")
+            problems.append(f"{where}: {key}: {shown(value)} is not a section of key: value lines")
     if problems:
         raise one_error(ConfigError, problems)
     raw = {section: _old_spellings(values, f"{where}: {section}") for section, values in raw.items()}
@@ -122,7 +125,7 @@ def _disagreements(entry: ModelEntry, *, model: Any, train: Any, **_: Section) -
     if train.modality_dropout and len(model.feature_names) == 1:
         texts.append(
             f"TRAIN.modality_dropout: {train.modality_dropout}, but MODEL.feature_names "
-            f"{model.feature_names} is one modality, which always stays; leave it out"
+            f"{shown(model.feature_names)} is one modality, which always stays; leave it out"
         )
     if train.loss == "asymmetric" and (model.task or entry.task) == "single_label":
         texts.append(
@@ -142,7 +145,7 @@ def parse_overrides(texts: list[str]) -> list[tuple[str, Any]]:
     for text in texts:
         key, sign, value = text.partition("=")
         if not sign or "." not in key:
-            raise ConfigError(f"--set {text}: expected SECTION.key=value, such as TRAIN.batch_size=32")
+            raise ConfigError(f"--set {plain(text)}: expected SECTION.key=value, such as TRAIN.batch_size=32")
         pairs.append((key.strip(), value))
     return pairs
 
@@ -154,10 +157,7 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: a folder, expected a config file; name a YAML file in it")
         names = ", ".join(f"configs/{p.name}" for p in list_configs())
         raise ConfigError(f"{path}: no such config file; write one or take a shipped one: {names}")
-    try:
-        raw = yaml.safe_load(found.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    raw = read_yaml(found, error=ConfigError, remedy="give a config such as configs/attention_lstm.yaml")
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: no sections; expected MODEL:, TRAIN: ... with key: value lines below")
     return raw
@@ -169,7 +169,9 @@ def _old_spellings(values: dict[str, Any], where: str) -> dict[str, Any]:
     for key, value in values.items():
         name = _ALIASES.get(key, key)
         if name in result:
-            raise ConfigError(f"{where}.{key}: the same as {name}, which is given too; keep one of them")
+            raise ConfigError(
+                f"{where}.{plain(key)}: the same as {plain(name)}, which is given too; keep one of them"
+            )
         result[name] = None if value == "None" else value
     return result
 
@@ -177,12 +179,14 @@ def _old_spellings(values: dict[str, Any], where: str) -> dict[str, Any]:
 def _override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> None:
     section, _, key = dotted.partition(".")
     if section.upper() not in SECTIONS:
-        raise ConfigError(f"--set {dotted}: {unknown(section, SECTIONS, 'section')}")
+        raise ConfigError(f"--set {plain(dotted)}: {unknown(section, SECTIONS, 'section')}")
     if isinstance(value, str):
         try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {dotted}: cannot read the value {value!r} as YAML") from error
+            value = parse_yaml(value)
+        except ValueError as error:
+            raise ConfigError(
+                f"--set {plain(dotted)}: cannot read the value {shown(value)} as YAML: {error}"
+            ) from error
     raw.setdefault(section.upper(), {}).update(_old_spellings({key: value}, "--set"))
 
 
@@ -194,7 +198,7 @@ def _entry(
         raise ConfigError(f"{where}: MODEL.name is missing; name a model of `videotag models`")
     entry = known or get_model(name)
     if name.lower() != entry.name.lower():
-        raise ConfigError(f"{where}: MODEL.name: {name}, expected {entry.name}; export it again")
+        raise ConfigError(f"{where}: MODEL.name: {plain(name)}, expected {entry.name}; export it again")
     if model_name is not None and model_name.lower() != entry.name.lower():
         if known is None:
             get_model(model_name)  # an unknown name is a mistake of its own
@@ -213,13 +217,13 @@ def _describe(error: ValidationError, section: str, cls: type[BaseModel]) -> lis
     for problem in error.errors():
         # The names of union members in a location mean nothing to a user: keep keys and list indices.
         path = [p for i, p in enumerate(problem["loc"]) if i == 0 or isinstance(p, int)]
-        dotted = ".".join([section, *map(str, path)])
+        dotted = ".".join([section, *(plain(str(part)) for part in path)])
         if problem["type"] == "extra_forbidden":
             lines.append(f"{section}.{unknown(str(path[0]), cls.model_fields, 'key')}")
         elif problem["type"] == "missing":
             lines.append(f"{dotted}: missing; it has no default")
         else:
-            text = problem["msg"].removeprefix("Value error, ")
-            seen = "" if isinstance(problem["input"], dict) else f"{problem['input']!r}: "
+            text = plain(problem["msg"].removeprefix("Value error, "), limit=_MAX_MESSAGE)
+            seen = "" if isinstance(problem["input"], dict) else f"{shown(problem['input'])}: "
             lines.append(f"{dotted}: {seen}{text[0].lower()}{text[1:]}")
     return list(dict.fromkeys(lines))

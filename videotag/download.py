@@ -25,7 +25,9 @@ from typing import Any
 from videotag.atomic import PARTIAL_MARK, write_text
 from videotag.errors import OutputError, WeightsError
 from videotag.folder_lock import lock
+from videotag.formats.json_text import read_json
 from videotag.progress import track_bytes
+from videotag.shown import plain
 
 WAITS_SEC = (1.0, 2.0, 4.0)  # one wait before each further try
 TIMEOUT_SEC = 30.0
@@ -131,7 +133,7 @@ def check_address(url: str) -> None:
     except ValueError:  # a host in half a pair of brackets
         allowed = False
     if not allowed:
-        raise WeightsError(f"{url}: not fetched; expected an address that begins with https://")
+        raise WeightsError(f"{plain(url)}: not fetched; expected an address that begins with https://")
 
 
 def _try_again_and_again(fetch: _Fetch, waits_sec: tuple[float, ...]) -> None:
@@ -211,12 +213,13 @@ class _Fetch:
     def _arrived(self) -> tuple[int, int, str]:
         """Bytes of an earlier try, of how many, and their file's validator; zeros if they are of no use."""
         try:
-            notes = json.loads(self.notes.read_text(encoding="utf-8"))
+            notes = read_json(self.notes, error=WeightsError, remedy="fetched anew")
             done, total, validator = self.partial.stat().st_size, notes["total"], notes["validator"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            is_typed = type(total) is int and isinstance(validator, str)
+            fits = is_typed and notes["url"] == self.url and total == (self.size or total) and done <= total
+        except (FileNotFoundError, WeightsError, KeyError, TypeError):
             return 0, 0, ""
-        fits = notes["url"] == self.url and total == (self.size or total) and done <= total and validator
-        return (done, total, validator) if fits else (0, 0, "")
+        return (done, total, validator) if fits and validator else (0, 0, "")
 
     def _start(self, answer: Any) -> int:
         """Makes an empty partial file for a whole answer, and returns the bytes to come."""

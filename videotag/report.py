@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import base64
 import io
+import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, Undefined
 from PIL import Image
 
 from videotag.atomic import write_text
 from videotag.errors import MediaError
 from videotag.media.video import FrameReader
+from videotag.shown import plain, shown
 
 NUM_THUMBNAILS = 8
 THUMBNAIL_PX = 96  # short side
@@ -56,14 +58,25 @@ def write_report(
 
 
 def template(name: str) -> Template:
-    """A page's template of this folder; what it is given is escaped, what it is not given is an error."""
+    """A page's template of this folder; what it is given is escaped, what it is not given is an error.
+
+    Texts are cut as in messages are, but those marked as safe, which this program made: pictures and curves.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_as_shown,
         trim_blocks=True,
     )
     return environment.get_template(name)
+
+
+def _as_shown(value: Any) -> Any:
+    """What a page shows of a value."""
+    if isinstance(value, numbers.Number | Undefined) or hasattr(value, "__html__"):
+        return value
+    return plain(value) if isinstance(value, str) else shown(value)
 
 
 def thumbnails(path: str) -> list[str]:
@@ -94,6 +107,7 @@ def _video(result: Mapping[str, Any], truth: Sequence[str] | None) -> dict[str, 
     curves = [
         {"name": name, "points": curve_points(weights), "steps": len(weights), "top": max(weights)}
         for name, weights in result.get("attention", {}).items()
+        if len(weights)
     ]
     return {
         "id": result["video_id"],

@@ -6,6 +6,7 @@ The cost is bounded too: a value of nested aliases is not formatted beyond what 
 from __future__ import annotations
 
 import reprlib
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,9 @@ MAX_VALUE = 80  # characters; a message is one line
 MAX_TEXT = 300  # characters of a name, such as a path or a class name
 _DIGITS = 40  # of an integer; Python refuses to format those of thousands of digits
 _CUT = "..."
+_JOINERS = (
+    "\u200c\u200d"  # signs without a width that words of Persian and Hindi, and many emoji, are made with
+)
 
 
 def shown(value: object, *, limit: int = MAX_VALUE) -> str:
@@ -33,10 +37,15 @@ def plain(text: str, *, limit: int = MAX_TEXT) -> str:
         text: Such as a path, a class name or a line of a file.
         limit: Number of characters kept, at least 10.
     """
-    escaped = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: limit + 1]
-    )
-    return escaped if len(escaped) <= limit else escaped[: limit - len(_CUT)] + _CUT
+    cut = text[: limit + 1]
+    if not cut.isprintable():
+        cut = "".join(c if is_plain(c) else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return cut if len(cut) <= limit else cut[: limit - len(_CUT)] + _CUT
+
+
+def is_plain(character: str) -> bool:
+    """Whether a character may be shown as it is: no control, no change of direction, no half of a pair."""
+    return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
 
 
 class _Repr(reprlib.Repr):

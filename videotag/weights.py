@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from videotag.atomic import write_text
 from videotag.download import Checksum, check_address, download, file_digest
 from videotag.errors import LabelFileError, WeightsError, one_error
 from videotag.formats.weights import resolve_weights
+from videotag.formats.yaml_text import read_yaml
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import unknown
 from videotag.resources import find_resource
 from videotag.sections import ModelSection, Section
+from videotag.shown import plain, shown
 
 DEFAULT_EXTRACTOR = "efficientnet_lite0_imagenet"
 CONFIG_FILE = "config.yaml"
@@ -44,7 +45,7 @@ class NamedWeights(Section):
 
     # It becomes a file's name in the cache, which must stay there, and apart from .lock and .partial.
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
-    package: str | None = None
+    package: Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")] | None = None  # a dot would import it
     file: str | None = None
     url: str | None = None
     size: Annotated[int, Field(ge=1)] | None = None
@@ -176,11 +177,12 @@ def named_weights() -> dict[str, NamedWeights]:
     path = find_resource(MODELS_FILE)
     if path is None:
         raise WeightsError(f"{MODELS_FILE}: not found; the installation is damaged, install videotag again")
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path}: not YAML ({' '.join(str(error).split())}); correct it") from error
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+    entries = read_yaml(path, error=WeightsError, remedy="correct it, or install videotag again")
+    if (
+        not entries
+        or not isinstance(entries, dict)
+        or not all(isinstance(entry, dict) for entry in entries.values())
+    ):
         raise WeightsError(f"{path}: expected a name and its fields for every entry; see the shipped file")
     return {name: _entry(path, name, fields) for name, fields in entries.items()}
 
@@ -190,7 +192,8 @@ def _entry(path: Path, name: str, fields: dict[str, object]) -> NamedWeights:
         return NamedWeights.model_validate({**fields, "name": name})
     except ValidationError as error:
         problems = [
-            f"{path}: {': '.join([repr(name), *map(str, problem['loc'])])}: {problem['msg']}"
+            f"{path}: {': '.join([shown(name), *(plain(str(key)) for key in problem['loc'])])}: "
+            f"{plain(problem['msg'])}"
             for problem in error.errors()
         ]
         raise one_error(WeightsError, problems) from error

@@ -71,7 +71,7 @@ def test_broken_parts_are_told_apart_and_stop_nothing(work_dir, capsys, monkeypa
     assert "pip install --force-reinstall 'paddlepaddle" in failed["Paddle Inference"]["remedy"]
     assert "libavcodec.so.62" in failed["video files"]["detail"]
     assert "pip install --force-reinstall 'av" in failed["video files"]["remedy"]
-    assert "weights/models.yaml: not YAML" in failed["named weights"]["detail"]
+    assert "weights/models.yaml: not a YAML file" in failed["named weights"]["detail"]
     assert "Not a directory" in failed["cache folder"]["detail"]
     assert "VIDEOTAG_CACHE" in failed["cache folder"]["remedy"]
 

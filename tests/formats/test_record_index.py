@@ -163,7 +163,7 @@ def test_the_index_is_kept_and_only_changed_files_are_looked_into_again(files, w
     assert looked == ["b.tfrecord", "a.tfrecord"]
 
 
-@pytest.mark.parametrize("damage", ["text", "pickle", "counts"])
+@pytest.mark.parametrize("damage", ["text", "pickle", "counts", "deep", "list of lists"])
 def test_a_damaged_index_is_made_anew(files, work_dir, caplog, damage):
     cache = work_dir / "my.list.index.npz"
     index_records(files, cache=cache)
@@ -171,6 +171,12 @@ def test_a_damaged_index_is_made_anew(files, work_dir, caplog, damage):
         cache.write_text("nonsense")
     elif damage == "pickle":
         np.savez(cache, marks=np.array([{}]), counts=np.array([1]), sizes=np.array([1]))
+    elif damage == "deep":
+        marks = np.frombuffer(b"[" * 100_000, np.uint8)
+        np.savez(cache, marks=marks, counts=np.array([1]), sizes=np.array([1]))
+    elif damage == "list of lists":
+        marks = np.frombuffer(b"[[1]]", np.uint8)
+        np.savez(cache, marks=marks, counts=np.array([1]), sizes=np.array([1]))
     else:
         with np.load(cache) as arrays:
             np.savez(cache, marks=arrays["marks"], counts=arrays["counts"] + 1, sizes=arrays["sizes"])

@@ -39,7 +39,9 @@ def test_an_entry_comes_back_and_any_other_part_is_another_entry():
         assert load_entry(PARTS | {key: "other"}) is None
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "no manifest", "bad manifest", "no file", "outside"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "changed", "no manifest", "bad manifest", "deep", "list", "no file", "outside"]
+)
 def test_a_damaged_entry_is_made_anew(damage, cache):
     calls = []
 
@@ -58,6 +60,10 @@ def test_a_damaged_entry_is_made_anew(damage, cache):
         (folder / "manifest.json").unlink()
     elif damage == "bad manifest":
         (folder / "manifest.json").write_bytes(pickle.dumps(os.getcwd))
+    elif damage == "deep":
+        (folder / "manifest.json").write_text("[" * 100_000, encoding="utf-8")
+    elif damage == "list":
+        (folder / "manifest.json").write_text('["a"]', encoding="utf-8")
     elif damage == "no file":
         (folder / "a").unlink()
     else:

@@ -228,8 +228,8 @@ def test_a_folder_without_videos_says_what_is_in_it(work_dir, capsys):
 def test_all_problems_of_a_folder_are_reported_together(work_dir, capsys):
     touch("clips/top.mp4", "clips/cat/a.mp4", "clips/cat/b.npy", "clips/dog/readme.txt", "clips/cat/x\ny.mp4")
     assert refused(capsys, "clips", "out", "--group_by", "cat/([a-b])") == [
-        "clips/cat/x",  # the line break in the name
-        "y.mp4: --group_by 'cat/([a-b])' finds nothing in 'cat/x\\ny.mp4'; correct the expression",
+        r"clips/cat/x\ny.mp4: --group_by 'cat/([a-b])' finds nothing in 'cat/x\ny.mp4'; correct the "
+        "expression",
         "clips/dog: no videos or features of this class, 1 file left out (.txt 1); add some, or move the "
         "folder away",
         "clips/top.mp4: lies in no class's folder; move it into the folder of its class",

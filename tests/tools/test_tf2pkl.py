@@ -264,7 +264,7 @@ def test_other_keys_are_made_anew_and_a_damaged_note_does_not_count(work_dir, ca
     converted(capsys, "in", "out")
     assert converted(capsys, "in", "out", "--keys=bytes").startswith("converted 1 files")
     assert converted(capsys, "in", "out", "--keys=bytes").startswith("converted 0 files")
-    for content in ("{", "[]", '{"other": 1}'):
+    for content in ("{", "[]", "[" * 100_000, '{"other": 1}', '{"outputs": 3}'):
         Path("out/.tf2pkl/pkl/train1.json").write_text(content)
         assert converted(capsys, "in", "out", "--keys=bytes").startswith("converted 1 files")
 

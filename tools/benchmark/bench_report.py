@@ -13,6 +13,8 @@ from bench_machine import machine_lines
 
 from videotag.atomic import write_text
 from videotag.errors import ConfigError
+from videotag.formats.json_text import read_json
+from videotag.shown import shown as repr_of
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 TABLE_FILE, NUMBERS_FILE = "performance.md", "performance.json"
@@ -138,10 +140,10 @@ def read_results(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(path, error=ConfigError, remedy="remove it")
         return found if found["command"] and found["parts"] is not None and found["machine"] else {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not the numbers of a benchmark ({error!r}); remove it") from error
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not the numbers of a benchmark ({repr_of(error)}); remove it") from error
 
 
 def check_marks(folder: Path) -> None:

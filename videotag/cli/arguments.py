@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from videotag.cli import values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, OutputError, WeightsError
+from videotag.shown import is_plain, plain
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -162,7 +164,7 @@ def print_summary(summary: Summary, videos: ListedVideos, save_dir: Path, *, don
         f"failed {len(summary.failed)}"
     )
     if videos.left_out:
-        show(videos.left_out)
+        show(plain(videos.left_out))
     if summary.list_path:
         show(f"{listed}: {summary.list_path}")
     if summary.failed:
@@ -275,6 +277,14 @@ def show(text: str, *, end: str = "\n") -> None:
         raise OutputError(
             f"standard output: cannot write ({error.strerror}); free space there, or send it elsewhere"
         ) from error
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON for stdout: letters as they are, escapes for all characters that may steer a terminal."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if text.isprintable():
+        return text
+    return "".join(c if c == "\n" or is_plain(c) else json.dumps(c)[1:-1] for c in text)
 
 
 def mute_stdout() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -25,10 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import videotag
-from videotag.cli.arguments import show
+from videotag.cli.arguments import json_text, show
 from videotag.cores import MKL_VARIABLE, MKL_VARIABLES, THREADS_VARIABLE, mkl_cpu_type, num_cores
 from videotag.errors import EXIT_FAILURES, EXIT_OK, OutputError
 from videotag.quiet_runtimes import ONNXRUNTIME_VARIABLE
+from videotag.shown import plain
 
 if TYPE_CHECKING:
     from videotag.weights import NamedWeights
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
                 show(_line(findings[-1]))
     healthy = all(finding["works"] for finding in findings if finding["needed"])
     if args.json:
-        show(json.dumps({"healthy": healthy, "checks": findings}, indent=2, ensure_ascii=False))
+        show(json_text({"healthy": healthy, "checks": findings}, indent=2))
     else:
         show("everything needed works" if healthy else "something needed does not work, see FAILED above")
     return EXIT_OK if healthy else EXIT_FAILURES
@@ -280,7 +280,7 @@ def _finding(check: Check) -> dict[str, Any]:
     except importlib.metadata.PackageNotFoundError:
         detail, works = "not installed", False
     except Exception as error:
-        detail, works = " ".join(str(error).split())[:300] or type(error).__name__, False
+        detail, works = plain(" ".join(str(error).split())) or type(error).__name__, False
     remedy = None if works else check.remedy
     return {"name": check.name, "works": works, "needed": check.needed, "detail": detail, "remedy": remedy}
 

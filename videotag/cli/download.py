@@ -10,11 +10,11 @@ other commands downloads by itself.
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
-from videotag.cli.arguments import show
+from videotag.cli.arguments import json_text, show
 from videotag.errors import EXIT_OK
+from videotag.shown import plain
 
 if TYPE_CHECKING:
     from videotag.weights import NamedWeights
@@ -34,11 +34,11 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.names:
         rows = [_row(weights) for weights in named_weights().values()]
-        show(json.dumps(rows, indent=2, ensure_ascii=False) if args.json else _table(rows))
+        show(json_text(rows, indent=2) if args.json else _table(rows))
         return EXIT_OK
     chosen = [get_named_weights(name) for name in args.names]  # a misspelt name ends it before any transfer
     paths = {weights.name: str(weights.path()) for weights in chosen}
-    show(json.dumps(paths, indent=2, ensure_ascii=False) if args.json else "\n".join(paths.values()))
+    show(json_text(paths, indent=2) if args.json else "\n".join(paths.values()))
     return EXIT_OK
 
 
@@ -60,7 +60,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         (
             row["name"],
             f"{row['size'] / 1e6:,.1f} MB" if row["size"] else "size unknown",
-            row["licence"],
+            plain(row["licence"]),
             "verified" if row["verified"] else "not verified",
             "present" if row["path"] else row["command"],
         )

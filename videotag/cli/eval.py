@@ -143,7 +143,9 @@ def run(args: argparse.Namespace) -> int:
     written = [save_dir / METRICS_FILE, save_dir / PER_CLASS_FILE, *([args.report] if args.report else [])]
     logger.info("written: %s", ", ".join(map(str, written)))
     if failed:
-        logger.warning("failed: %d of %d\n%s", len(failed), len(dataset), "\n".join(failed))
+        logger.warning("failed: %d of %d", len(failed), len(dataset))
+        for text in failed:
+            logger.warning("%s", text)
         return EXIT_FAILURES
     return EXIT_OK
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import codecs
 import contextlib
+import copy
 import difflib
 import importlib
 import io
 import itertools
 import json
 import logging
+import numbers
 import pkgutil
 import signal
 import sys
@@ -31,9 +33,12 @@ from videotag.errors import (
     EXIT_USAGE,
     ConfigError,
     VideotagError,
+    error_text,
 )
+from videotag.shown import plain
 
 EXIT_BUG = 70
+_MAX_WORDS = 1000  # characters of what an error says of the command line, or of an argument of a log line
 _NOT_COMMANDS = ("main", "arguments", "values")
 
 
@@ -53,7 +58,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line on stderr, then exit code 2."""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}{self._hint()}; see {self.prog} --help\n")
+        text = plain(message, limit=_MAX_WORDS)
+        self.exit(EXIT_USAGE, f"{self.prog}: {text}{self._hint()}; see {self.prog} --help\n")
 
     def _hint(self) -> str:
         """What the first unknown flag may have been meant for."""
@@ -127,7 +133,7 @@ def _ended(name: str, received: list[int]) -> int:
 def _explained(error: Exception) -> tuple[str, int]:
     """What a command says of the error that has ended it, and its exit code."""
     if isinstance(error, (VideotagError, OSError)):
-        return str(error), EXIT_USAGE
+        return error_text(error), EXIT_USAGE
     if isinstance(error, ModuleNotFoundError) and error.name == "paddle":
         return (
             "Paddle is not installed, and all but predict, extract and tag from exports for openvino or onnx "
@@ -137,8 +143,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or "ResourceExhausted" in text:
         detail = text[max(0, text.find("ResourceExhausted")) :][:120]  # Paddle begins with a C++ traceback
-        return f"not enough memory; lower batch_size, or the sizes in MODEL ({detail})", EXIT_USAGE
-    text = f"{type(error).__name__}: {text[:500]}"
+        return f"not enough memory; lower batch_size, or the sizes in MODEL ({plain(detail)})", EXIT_USAGE
+    text = f"{type(error).__name__}: {plain(text, limit=500)}"
     return f"a bug in videotag: {text}; run again with --debug and report it", EXIT_BUG
 
 
@@ -185,10 +191,24 @@ def _signals_raise(received: list[int]) -> Iterator[None]:
 
 
 class _StderrHandler(logging.Handler):
-    """Looks sys.stderr up for every line, so that a progress bar can print the line above itself."""
+    """Looks sys.stderr up for every line, so that a progress bar can print the line above itself.
+
+    What a line quotes, such as a path or an error, is shown without line breaks and control characters.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
+        record = copy.copy(record)
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_quoted, record.args))
         print(self.format(record), file=sys.stderr)
+
+
+def _quoted(value: object) -> object:
+    if isinstance(value, numbers.Number):  # NumPy's, too
+        return value
+    if isinstance(value, VideotagError):
+        return error_text(value)
+    return plain(str(value), limit=_MAX_WORDS)
 
 
 def _log_to_stderr() -> None:

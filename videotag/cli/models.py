@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from videotag.cli import arguments
 from videotag.errors import EXIT_OK
+from videotag.shown import plain
 
 SUMMARY = "list models, named weights and configs"
 
@@ -36,14 +36,14 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.json:
         arguments.show(
-            json.dumps(
-                {"models": models, "weights": weights, "configs": configs}, indent=2, ensure_ascii=False
-            )
+            arguments.json_text({"models": models, "weights": weights, "configs": configs}, indent=2)
         )
         return EXIT_OK
     for title, rows in (("models", models), ("named weights", weights), ("configs", configs)):
         arguments.show(title)
-        widths = {key: max(len(row[key] or "-") for row in rows) for key in rows[0]}
-        for row in rows:
-            arguments.show("  " + "  ".join((row[key] or "-").ljust(widths[key]) for key in row).rstrip())
+        cells = [[plain(value or "-") for value in row.values()] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for row in cells:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            arguments.show(f"  {line}".rstrip())
     return EXIT_OK

@@ -10,7 +10,6 @@ probabilities. For tags of a video by both stages in one go there is `videotag t
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError,
 from videotag.formats.features import FEATURE_SUFFIXES, list_features
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file, list_record_files
+from videotag.shown import plain
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -99,22 +99,25 @@ def run(args: argparse.Namespace) -> int:
             write(prediction)
             count += 1
             if is_shown and index % args.log_interval == 0:
-                text = json.dumps(prediction, ensure_ascii=False) if args.json else table(prediction)
+                text = arguments.json_text(prediction) if args.json else table(prediction)
                 arguments.show(text)
     logger.info("written: %s", path)
     if left_out:
         logger.info("%s", left_out)
     if failed:
-        logger.warning("failed: %d of %d\n%s", len(failed), len(failed) + count, "\n".join(failed))
+        logger.warning("failed: %d of %d", len(failed), len(failed) + count)
+        for text in failed:
+            logger.warning("%s", text)
         return EXIT_FAILURES
     return EXIT_OK
 
 
 def table(prediction: dict[str, Any]) -> str:
     """One video's tags as lines of probability, name and class id."""
-    lines = [prediction["video_id"]]
+    lines = [plain(prediction["video_id"])]
     lines += [
-        f"  {tag['probability']:.4f}  {tag['class_name']}  ({tag['class_id']})" for tag in prediction["tags"]
+        f"  {tag['probability']:.4f}  {plain(tag['class_name'])}  ({tag['class_id']})"
+        for tag in prediction["tags"]
     ]
     return "\n".join(lines if prediction["tags"] else [*lines, "  no tag reaches the threshold"])
 

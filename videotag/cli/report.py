@@ -7,9 +7,6 @@ videotag report predictions.json --out report.html --filelist clips/test.list --
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
-from typing import Any
 
 from videotag.cli import arguments
 from videotag.errors import EXIT_OK, ConfigError
@@ -32,27 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page and prints where."""
+    from videotag.formats.json_text import read_json
+    from videotag.formats.predictions import read_predictions
     from videotag.report import write_report
 
-    results = _read_json(args.predictions)
-    if not isinstance(results, list) or not all(map(_is_prediction, results)):
-        raise ConfigError(
-            f"{args.predictions}: not predictions; give the JSON that `videotag tag --json` prints"
-        )
-    metrics = _read_json(args.metrics) if args.metrics else None
+    results = read_predictions(args.predictions)
+    remedy = "give the metrics.json of `videotag eval`"
+    metrics = read_json(args.metrics, error=ConfigError, remedy=remedy) if args.metrics else None
     if metrics is not None and not isinstance(metrics, dict):
         raise ConfigError(f"{args.metrics}: not metrics; give the metrics.json of `videotag eval`")
     write_report(args.out, results, title=args.title, note=args.note, metrics=metrics, truth=_truth(args))
     arguments.show(f"report: {args.out}")
     return EXIT_OK
-
-
-def _is_prediction(result: Any) -> bool:
-    """Whether a piece of JSON has what the page needs of a video."""
-    if not isinstance(result, dict) or not isinstance(result.get("tags"), list) or "video_id" not in result:
-        return False
-    keys = {"class_name", "probability"}
-    return all(isinstance(tag, dict) and keys <= tag.keys() for tag in result["tags"])
 
 
 def _truth(args: argparse.Namespace) -> dict[str, list[str]] | None:
@@ -67,12 +55,3 @@ def _truth(args: argparse.Namespace) -> dict[str, list[str]] | None:
     labels = read_labels(args.label_file)
     entries = read_filelist(args.filelist, num_classes=len(labels), must_exist=False)
     return {entry.path: [labels[i] for i in entry.label_ids] for entry in entries}
-
-
-def _read_json(path: str) -> Any:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; make it with `videotag tag --json`") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from error

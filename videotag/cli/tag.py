@@ -10,7 +10,6 @@ Without a model it names ImageNet's 1,000 things, right after the install and of
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from videotag.atomic import check_writable
 from videotag.cli import arguments, values
 from videotag.cli.predict import table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
+from videotag.shown import plain
 
 SUMMARY = "tag videos: both stages in one go"
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         if not (args.json or args.quiet):
             arguments.show(table(results[-1]) + _segment_lines(results[-1]))
     if args.json:
-        arguments.show(json.dumps(results, indent=2, ensure_ascii=False))
+        arguments.show(arguments.json_text(results, indent=2))
     if args.save_dir:
         file_format: Format = args.format or "json"
         path = Path(args.save_dir) / predictions_file(file_format)
@@ -141,6 +141,6 @@ def _segment_lines(result: dict[str, Any]) -> str:
         return ""
     lines = []
     for segment in result["segments"]:
-        tags = ", ".join(f"{tag['class_name']} {tag['probability']:.2f}" for tag in segment["tags"])
+        tags = ", ".join(f"{plain(tag['class_name'])} {tag['probability']:.2f}" for tag in segment["tags"])
         lines.append(f"\n  {segment['start_sec']:8.2f} - {segment['end_sec']:.2f} s  {tags}")
     return "".join(lines)

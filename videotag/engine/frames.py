@@ -30,6 +30,7 @@ from videotag.errors import MediaError, OutputError
 from videotag.failures import FailureList
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, write_filelist
+from videotag.formats.json_text import read_json
 from videotag.media.decode_pool import DecodePool, PooledReader
 from videotag.media.frame_folder import FRAME_NAME
 from videotag.progress import track
@@ -178,10 +179,14 @@ class _Maker:
 def _read_info(folder: Path) -> dict[str, Any]:
     """What INFO_FILE says; empty if it is not there or not ours."""
     try:
-        info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        info = read_json(folder / INFO_FILE, error=OutputError, remedy="made anew")
+    except OutputError:
         return {}
-    is_ours = isinstance(info, dict) and isinstance(info.get("num_frames"), int) and "warning" in info
+    is_ours = (
+        isinstance(info, dict)
+        and type(info.get("num_frames")) is int
+        and isinstance(info.get("warning", 0), str | None)
+    )
     return info if is_ours else {}
 
 

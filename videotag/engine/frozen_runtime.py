@@ -18,7 +18,9 @@ from videotag.atomic import write_text
 from videotag.engine.extractor import Extractor
 from videotag.errors import ConfigError, DeviceError, FeatureFileError
 from videotag.formats.features import read_stamp
+from videotag.formats.json_text import read_json
 from videotag.runtime.backends import BACKENDS
+from videotag.shown import shown
 
 RUNTIME_FILE = "runtime.json"
 _PRECISIONS = ("f32", "bf16", "f16")
@@ -80,16 +82,14 @@ class FolderRuntime:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        frozen = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); remove it") from error
+    frozen = read_json(path, error=ConfigError, remedy="remove it")
     if not isinstance(frozen, dict) or frozen.get("precision") not in _PRECISIONS:
         raise ConfigError(f"{path}: names no precision of {', '.join(_PRECISIONS)}; remove it")
     backend = frozen.get("backend")
-    return {"backend": backend if backend in BACKENDS else "auto", "precision": frozen["precision"]}
+    is_known = isinstance(backend, str) and backend in BACKENDS
+    return {"backend": backend if is_known else "auto", "precision": frozen["precision"]}
 
 
 def _files_in(save_dir: Path) -> Iterator[Path]:
@@ -111,7 +111,7 @@ def _of_stamps(files: Iterable[Path]) -> dict[str, Any] | None:
             precision = stamp.get("precision", "f32")
             if precision not in _PRECISIONS:
                 raise ConfigError(
-                    f"{path}: made in {precision!r}, which is none of {', '.join(_PRECISIONS)}; choose "
+                    f"{path}: made in {shown(precision)}, which is none of {', '.join(_PRECISIONS)}; choose "
                     "another --save_dir"
                 )
             return {"backend": "auto", "precision": precision}

@@ -19,6 +19,7 @@ from videotag.runtime.device import select_device
 from videotag.runtime.exported import load_exported
 from videotag.runtime.taggers import LOGITS, tagger_network
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork
+from videotag.shown import shown
 from videotag.weights import LABELS_FILE, FoundWeights
 
 
@@ -86,8 +87,8 @@ def differences(
         if unlike:
             i = unlike[0]
             texts.append(
-                f"{len(unlike)} class names differ, first that of class {i}: {names[i]!r} and "
-                f"{other_names[i]!r}; give weights of the same labels"
+                f"{len(unlike)} class names differ, first that of class {i}: {shown(names[i])} and "
+                f"{shown(other_names[i])}; give weights of the same labels"
             )
     return texts
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from videotag.errors import MediaError, OutputError, one_error
+from videotag.shown import shown
 
 
 @dataclass
@@ -65,7 +66,7 @@ def plan_outputs(
     problems = []
     for path in dict.fromkeys(paths):
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
-            problems.append(f"{path!r}: a list cannot hold control characters; rename the file")
+            problems.append(f"{shown(path)}: a list cannot hold control characters; rename the file")
             continue
         inside = PurePath(os.path.normpath(path))
         if not inside.name:

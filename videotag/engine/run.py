@@ -148,7 +148,7 @@ class Run:
         metrics = evaluate(model, batches, task=config.task)
         self.log.write("valid", step=progress.epoch * self.steps_per_epoch, epoch=epoch, **metrics)
         metric = BEST_METRIC[config.task]
-        if progress.best is None or metrics[metric] > progress.best[metric]:
+        if progress.best is None or metrics[metric] > progress.best.get(metric, -np.inf):
             return replace(progress, best_epoch=epoch, best=metrics, without_gain=0)
         return replace(progress, without_gain=progress.without_gain + 1)
 

@@ -14,18 +14,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from videotag.atomic import write_text
 from videotag.engine.checkpoint import file_digest
 from videotag.engine.run_log import LOG_FILE
 from videotag.errors import OutputError, WeightsError
+from videotag.formats.json_text import read_json
 from videotag.formats.weights import read_weights, write_pdparams
+from videotag.shown import plain
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 _STEM = re.compile(r"(?P<name>.*)_epoch(?P<epoch>\d+)(_step(?P<step>\d+))?", re.DOTALL)
+_Natural = Annotated[int, Field(ge=0, strict=True)]
 STATES_KEPT = 2  # if the last one is damaged, the one before is there
 logger = logging.getLogger(__name__)
 
@@ -45,14 +49,19 @@ class Progress:
         without_gain: validations since then.
     """
 
-    epoch: int
-    seed: int
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    epoch: _Natural
+    seed: _Natural
     videos: str
     valid: str
-    best_epoch: int | None = None
-    best: dict[str, Any] | None = None
-    without_gain: int = 0
-    step: int = 0
+    best_epoch: _Natural | None = None
+    best: dict[str, float | int | None] | None = None
+    without_gain: _Natural = 0
+    step: _Natural = 0
+
+
+_PROGRESS = TypeAdapter(Progress)
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def load_newest(save_dir: Path, name: str) -> Checkpoint | None:
     for weights_path in _checkpoints(save_dir, name):
         try:
             return load_checkpoint(weights_path)
-        except (WeightsError, ValueError, KeyError, TypeError, OSError) as error:
+        except (WeightsError, OSError) as error:
             text = " ".join(str(error).split())
             logger.warning("%s: damaged (%s); going back to the one before", weights_path, text)
     if save_dir.is_dir() and _weights(save_dir, name):
@@ -109,15 +118,32 @@ def load_checkpoint(weights_path: Path) -> Checkpoint:
     """The checkpoint of these weights.
 
     Raises:
-        WeightsError, ValueError, KeyError, TypeError, OSError: it is damaged.
+        WeightsError, OSError: it is damaged.
     """
     state_path, card_path = _companions(weights_path)
-    card = json.loads(card_path.read_text(encoding="utf-8"))
-    digests = card.pop("sha256")
+    card = read_json(card_path, error=WeightsError, remedy="resume from the checkpoint before")
+    digests = card.pop("sha256", None) if isinstance(card, dict) else None
     for path in (weights_path, state_path):
-        if file_digest(path) != digests[path.name]:
+        if not isinstance(digests, dict) or file_digest(path) != digests.get(path.name):
             raise WeightsError(f"{path}: its content is not what was written")
-    return Checkpoint(weights_path, read_weights(state_path), Progress(**card))
+    return Checkpoint(weights_path, read_weights(state_path), _progress(card, card_path))
+
+
+def _progress(card: dict[str, Any], path: Path) -> Progress:
+    """What a card says; its own text has no digest."""
+    try:
+        progress: Progress = _PROGRESS.validate_python(card)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise WeightsError(f"{path}: {plain(where)}: {first['msg']}") from None
+    stem = _STEM.fullmatch(path.stem)
+    step = int(stem["step"] or 0) if stem else 0
+    if stem is None or (progress.epoch, progress.step) != (int(stem["epoch"]) + (step == 0), step):
+        raise WeightsError(f"{path}: epoch {progress.epoch}, step {progress.step}: not those of its name")
+    if progress.best_epoch is not None and progress.best_epoch >= progress.epoch:
+        raise WeightsError(f"{path}: best_epoch {progress.best_epoch} of {progress.epoch} epochs")
+    return progress
 
 
 def drop_old(save_dir: Path, name: str, *, keep: int | None, best: Path | None) -> None:

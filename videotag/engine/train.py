@@ -50,11 +50,13 @@ from videotag.errors import (
     RecordError,
     VideotagError,
     one_error,
+    problems_of,
 )
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry
 from videotag.labels import load_imagenet_names, read_labels, write_labels
 from videotag.sections import TrainSection
+from videotag.shown import shown
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
 
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
@@ -224,7 +226,7 @@ def _open_data(
         except (FeatureFileError, RecordError) as error:
             errors.append(error)
     if errors:
-        raise type(errors[0])("\n".join(map(str, errors)))
+        raise one_error(type(errors[0]), [text for error in errors for text in problems_of(error)])
     data, valid_data = opened
     assert data is not None
     if isinstance(data, FeatureFiles) and isinstance(valid_data, FeatureFiles):
@@ -314,7 +316,7 @@ def _check_same_run(save_dir: Path, config: Config, labels: list[str] | None, sa
         for key, value in new_values.items():
             before = old_values.get(key)
             if value != before and key not in _FREE_KEYS[section]:
-                problems.append(f"{section}.{key}: {value!r}, but the run to resume has {before!r}")
+                problems.append(f"{section}.{key}: {shown(value)}, but the run to resume has {shown(before)}")
     if problems:
         problems[-1] += f"; take {save_dir / CONFIG_FILE} as --config, or train anew without --resume"
         raise one_error(ConfigError, problems)

@@ -26,6 +26,7 @@ from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.record_files import is_record_file
 from videotag.formats.text import read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES
+from videotag.shown import plain, shown
 
 _EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
 _BINARY = "a list is text; one video is given by --video_path"
@@ -130,10 +131,10 @@ def quote_path(name: str) -> str:
     """
     if not name or "\n" in name or "\0" in name:
         raise FileListError(
-            f"{name!r}: a list cannot hold an empty path, a line break or NUL; rename the file"
+            f"{shown(name)}: a list cannot hold an empty path, a line break or NUL; rename the file"
         )
     if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
-        raise FileListError(f"{name!r}: the name is not Unicode, and a list is UTF-8; rename the file")
+        raise FileListError(f"{shown(name)}: the name is not Unicode, and a list is UTF-8; rename the file")
     if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff" or _split_ids(name):
         quote = "'" if '"' in name else '"'
         return quote + name.replace(quote, quote * 2) + quote
@@ -230,7 +231,7 @@ def _check_separator(name: str, *, any_path: bool) -> None:
     is_known = suffix in VIDEO_SUFFIXES or suffix in FEATURE_SUFFIXES or is_record_file(path)
     if any_path or is_known or os.path.lexists(path):
         raise ValueError(
-            f"{name[:80]!r}: no such file or folder; separate path and numbers by blanks, not "
+            f"{shown(name)}: no such file or folder; separate path and numbers by blanks, not "
             f"{_SEPARATORS[separator]}"
         )
 
@@ -250,5 +251,7 @@ def _check_path(name: str, must_exist: bool) -> list[str]:
     if "\0" in name:
         return ["a NUL character in the path; is this a text file?"]
     if must_exist and not os.path.exists(name):  # noqa: PTH110 - a third of Path.exists' time over long lists
-        return [f"{name}: no such file or folder; relative paths start at the working folder {Path.cwd()}"]
+        return [
+            f"{plain(name)}: no such file or folder; relative paths start at the working folder {Path.cwd()}"
+        ]
     return []

@@ -13,13 +13,70 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
 from videotag.atomic import open_atomic
+from videotag.errors import ConfigError
+from videotag.formats.json_text import read_json
+from videotag.shown import plain
 
 Format = Literal["json", "jsonl", "csv", "kaggle"]
 CSV_COLUMNS = ("video_id", "rank", "class_id", "class_name", "probability")
 KAGGLE_COLUMNS = ("VideoId", "LabelConfidencePairs")
+
+_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Tag(BaseModel):
+    class_name: str
+    probability: Annotated[float, Field(ge=0, le=1)]
+
+
+class _Segment(BaseModel):
+    start_sec: _NotNegative
+    end_sec: _NotNegative
+    tags: list[_Tag]
+
+
+class _Prediction(BaseModel):
+    """What a page shows of a video; other keys are left out."""
+
+    video_id: str
+    tags: list[_Tag]
+    duration_sec: _NotNegative | None = None
+    segments: list[_Segment] = []
+    attention: dict[str, list[_NotNegative]] = {}
+    warning: str | None = None
+
+    @model_validator(mode="after")
+    def _time_is_known(self) -> _Prediction:
+        if self.attention and "duration_sec" not in self.model_fields_set:
+            raise ValueError("attention over time without duration_sec; null stands for one not known")
+        return self
+
+
+_PREDICTIONS = TypeAdapter(list[_Prediction])
+
+
+def read_predictions(path: str | Path) -> list[dict[str, Any]]:
+    """The predictions in a JSON file, with the keys that pages show; those that were left out are empty.
+
+    Raises:
+        ConfigError: The file is missing, not JSON, or its values are not predictions.
+    """
+    found = read_json(path, error=ConfigError, remedy="make it with `videotag tag --json`")
+    try:
+        predictions = _PREDICTIONS.validate_python(found, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = plain(".".join(map(str, first["loc"])) or "the file")
+        raise ConfigError(
+            f"{path}: not predictions; give the JSON that `videotag tag --json` prints "
+            f"({where}: {plain(first['msg'])})"
+        ) from None
+    return [prediction.model_dump() for prediction in predictions]
 
 
 def predictions_file(file_format: Format) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from videotag.atomic import open_atomic
 from videotag.errors import OutputError, RecordError, one_error
+from videotag.formats.json_text import parse_json
 from videotag.formats.record_files import read_sizes
 from videotag.progress import track
 
@@ -120,7 +121,7 @@ def _read_cache(cache: str | Path | None) -> dict[str, np.ndarray]:
         return {}
     try:
         with np.load(cache, allow_pickle=False) as arrays:
-            marks = json.loads(arrays["marks"].tobytes())
+            marks = parse_json(arrays["marks"].tobytes())
             counts, sizes = arrays["counts"], arrays["sizes"].astype(np.int64)
         if counts.sum() != len(sizes) or len(counts) != len(marks) or (counts < 0).any():
             raise ValueError("counts do not fit together")

@@ -11,8 +11,10 @@ from typing import Any
 from videotag.atomic import write_text
 from videotag.errors import OutputError
 from videotag.formats.filelist import quote_path
+from videotag.formats.json_text import read_json
 from videotag.media.synthetic import TAGS, ClipSpec, random_specs, render, sound
 from videotag.media.writer import write_video
+from videotag.shown import shown
 
 PARAMETERS_FILE = "clips.json"
 SPLITS = ("train", "val", "test")
@@ -93,12 +95,12 @@ def _claim(out_dir: Path, options: ClipSetOptions) -> None:
     wanted: dict[str, Any] = json.loads(json.dumps(options.__dict__))
     if path.exists():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+            found = read_json(path, error=OutputError, remedy="choose another folder")
+        except OutputError:
             found = None
         if found != wanted:
             raise OutputError(
-                f"{out_dir}: holds clips made with other options ({found}); choose another folder"
+                f"{out_dir}: holds clips made with other options ({shown(found)}); choose another folder"
             )
         return
     write_text(path, json.dumps(wanted, indent=2) + "\n")

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from videotag.errors import WeightsError
+from videotag.formats.json_text import read_json
 from videotag.runtime import backends
 from videotag.runtime.agreement import Standard
 from videotag.runtime.network_cache import load_entry, store_entry
@@ -239,7 +241,10 @@ class ChosenNetwork:
         parts = self._error_parts(backend)
         found = load_entry(parts)
         if found is not None and _ERROR_FILE in found:
-            return float(json.loads(found[_ERROR_FILE].read_text(encoding="utf-8")))
+            with contextlib.suppress(WeightsError):  # a file of something else is measured anew
+                known = read_json(found[_ERROR_FILE], error=WeightsError, remedy="measured anew")
+                if isinstance(known, float):
+                    return known
         few = spread_rows(sample, _REFERENCE_ROWS)
         error = self._standard.f32_error(self._trained.run_layers(few), _outputs(network, few))
         store_entry(parts, {_ERROR_FILE: json.dumps(error).encode()})

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from videotag.atomic import open_atomic, write_text
 from videotag.download import file_digest
-from videotag.errors import VideotagError
+from videotag.errors import VideotagError, WeightsError
+from videotag.formats.json_text import read_json
 from videotag.weights import cache_dir
 
 MANIFEST_FILE = "manifest.json"
@@ -47,7 +48,9 @@ def load_entry(parts: Mapping[str, object]) -> dict[str, Path] | None:
     """The files of an entry by name, each as it was written; None if there is none that is whole."""
     try:
         folder = compiled_dir() / digest_of(parts)
-        digests = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        if not (folder / MANIFEST_FILE).exists():
+            return None
+        digests = read_json(folder / MANIFEST_FILE, error=WeightsError, remedy="made anew")
         files = {name: folder / Path(name).name for name in digests}
         if not all(file_digest(file) == digests[name] for name, file in files.items()):
             logger.info("%s: damaged, made anew", folder)
@@ -55,7 +58,7 @@ def load_entry(parts: Mapping[str, object]) -> dict[str, Path] | None:
         os.utime(folder)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, AttributeError, VideotagError) as error:
+    except (OSError, ValueError, TypeError, VideotagError) as error:  # also of JSON that is no dict of texts
         logger.info("cache of compiled networks: not used (%s)", " ".join(str(error).split()))
         return None
     return files

@@ -1,0 +1,82 @@
+"""JSON files, read within stated bounds; NaN and infinities are read as Python writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from videotag.errors import VideotagError
+from videotag.formats.text import read_text
+from videotag.shown import plain
+
+MAX_BYTES = 32 << 20  # predictions of 15,000 videos; a text takes up to 4 bytes a character in memory
+MAX_VALUES = 2_000_000  # of about 80 bytes in memory each
+MAX_DEPTH = 64  # Python's own reader ends with a RecursionError at about 1,000
+_MAX_DIGITS = 40  # of an integer; Python refuses to print thousands of them, and a float holds 308
+
+
+def read_json(path: str | Path, *, error: type[VideotagError], remedy: str) -> Any:
+    """The value in a JSON file.
+
+    Args:
+        path: The file.
+        error: Class of every error raised.
+        remedy: What to do about a file that is not there or no JSON; ends the message.
+
+    Raises:
+        error: The file is missing, too large, not UTF-8, not JSON, or beyond a bound of this module.
+    """
+    try:
+        size = Path(path).stat().st_size
+    except OSError:
+        size = 0  # read_text says what is wrong
+    if size > MAX_BYTES:
+        raise error(f"{plain(str(path))}: {size} bytes, expected JSON of at most {MAX_BYTES}; {remedy}")
+    try:
+        return parse_json(read_text(path, error=error, missing=remedy, binary=remedy))
+    except ValueError as problem:
+        raise error(f"{plain(str(path))}: not JSON: {problem}; {remedy}") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; of a name that is there twice the last value.
+
+    Raises:
+        ValueError: Not JSON, or beyond a bound of this module; the text says what.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{len(text)} bytes, expected at most {MAX_BYTES}")
+    content = text if isinstance(text, str) else text.decode()
+    if sum(map(content.count, ",[{")) > MAX_VALUES:  # signs in texts count too
+        raise ValueError(f"more than {MAX_VALUES} values")
+    try:
+        value = json.loads(content, parse_int=_integer)
+    except RecursionError:
+        raise _too_deep() from None
+    _check_depth(value)
+    return value
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits, expected at most {_MAX_DIGITS}")
+    return int(digits)
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"more than {MAX_DEPTH} lists and objects inside each other")

@@ -1,0 +1,234 @@
+"""YAML that people write: sections, lists, numbers and text, within stated bounds.
+
+PyYAML splits the text into events, and the values are built here: its constructor expands aliases without a
+bound, and fails with errors of many kinds on dates, numbers and tags. Differs from it: keys are always text,
+dates and numbers of base 60 (1:59:59) stay text, and a tag must name one of JSON's types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from videotag.errors import VideotagError
+from videotag.formats.text import read_text
+from videotag.shown import plain, shown
+
+MAX_BYTES = 256 << 10  # the largest file that comes with videotag has 4 KB
+MAX_NODES = 10_000  # keys and values; an alias counts as all that it stands for
+MAX_DEPTH = 32  # sections and lists inside each other; aliases add less than 150, given MAX_NODES
+MAX_NUMBER = 64  # characters; a float64 needs 24
+_MAX_REASON = 160  # characters of what PyYAML says
+_CORE = "tag:yaml.org,2002:"
+_TEXT = ("str", "timestamp", "value", "merge")  # kinds of untagged scalars that stay text
+_BOOLEANS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+_NULLS = ("", "~", "null", "Null", "NULL")
+_RESOLVER: Any = yaml.resolver.Resolver()
+
+
+def read_yaml(path: str | Path, *, error: type[VideotagError], remedy: str) -> Any:
+    """The one document of a YAML file; None if the file is empty.
+
+    Args:
+        path: The file.
+        error: Class of every error raised.
+        remedy: What to do about a file that is not there or no text; ends the message.
+
+    Raises:
+        error: The file is missing, too large, not UTF-8, not YAML, or beyond a bound of this module.
+    """
+    try:
+        size = Path(path).stat().st_size
+    except OSError:
+        size = 0  # read_text says what is wrong
+    if size > MAX_BYTES:
+        raise error(
+            f"{plain(str(path))}: {size} bytes, expected a YAML file of at most {MAX_BYTES}; {remedy}"
+        )
+    try:
+        return parse_yaml(read_text(path, error=error, missing=remedy))
+    except ValueError as problem:
+        raise error(f"{plain(str(path))}: {problem}") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """The one document of a YAML text: dict with keys of text, list, str, int, float, bool or None.
+
+    Raises:
+        ValueError: Not YAML, or beyond a bound of this module; the text says what, with the line.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{len(text)} characters, expected at most {MAX_BYTES} of YAML")
+    try:
+        return _Builder(text).document()
+    except _BadValueError:
+        raise
+    except yaml.MarkedYAMLError as error:
+        mark, reason = error.problem_mark or error.context_mark, error.problem or error.context
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise ValueError(f"not a YAML file: {line}{plain(str(reason), limit=_MAX_REASON)}") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter of "\UFFFFFFFF" and %YAML 9...9
+        reason = plain(" ".join(str(error).split()), limit=_MAX_REASON)
+        raise ValueError(f"not a YAML file: {reason}") from None
+
+
+class _BadValueError(ValueError):
+    """A value that is YAML, but is not read."""
+
+
+class _Builder:
+    """Values from the events of one document."""
+
+    def __init__(self, text: str) -> None:
+        self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
+        self._anchors: dict[str, tuple[Any, int]] = {}  # name -> value, and its number of nodes
+        self._num_nodes = 0
+
+    def document(self) -> Any:
+        """The value of the one document; None if there is none."""
+        next(self._events)  # the start of the stream
+        if isinstance(next(self._events), yaml.StreamEndEvent):
+            return None
+        value = self._value(next(self._events), 0)
+        next(self._events)  # the end of the document
+        if not isinstance(following := next(self._events), yaml.StreamEndEvent):
+            _refuse(following, "a second document; write one")
+        return value
+
+    def _value(self, event: Any, depth: int) -> Any:
+        """The value that begins with an event, inside `depth` sections and lists."""
+        before = self._num_nodes
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        self._count(event, 1)
+        if isinstance(event, yaml.ScalarEvent):
+            value = _scalar(event)
+        else:
+            if depth == MAX_DEPTH:
+                _refuse(event, f"more than {MAX_DEPTH} sections or lists inside each other; write fewer")
+            is_list = isinstance(event, yaml.SequenceStartEvent)
+            kind = "seq" if is_list else "map"
+            if event.tag not in (None, "!", _CORE + kind):
+                _refuse_tag(event)
+            value = self._list(depth + 1) if is_list else self._section(depth + 1)
+        if event.anchor is not None:  # known from here on, so that no value holds itself
+            self._anchors[event.anchor] = value, self._num_nodes - before
+        return value
+
+    def _alias(self, event: Any) -> Any:
+        if event.anchor not in self._anchors:
+            _refuse(event, f"*{plain(event.anchor, limit=40)} stands for nothing before it; correct the name")
+        value, num_nodes = self._anchors[event.anchor]
+        self._count(event, num_nodes)
+        return value
+
+    def _list(self, depth: int) -> list[Any]:
+        values = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            values.append(self._value(event, depth))
+        return values
+
+    def _section(self, depth: int) -> dict[str, Any]:
+        """Keys and values; of a key that is there twice the last one, as PyYAML has it."""
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._key(event)
+            value = self._value(next(self._events), depth)
+            if not _is_merge(event):
+                own[key] = value
+                continue
+            sections = value if isinstance(value, list) else [value]
+            if not all(isinstance(section, dict) for section in sections):
+                _refuse(event, f"<<: {shown(value)}, expected a section to take keys from")
+            for section in sections:  # the first one wins
+                merged |= {name: v for name, v in section.items() if name not in merged}
+        return merged | own
+
+    def _key(self, event: Any) -> str:
+        value = self._value(event, 0) if isinstance(event, yaml.AliasEvent | yaml.ScalarEvent) else None
+        if isinstance(event, yaml.ScalarEvent):
+            if event.tag not in (None, "!", f"{_CORE}str"):
+                _refuse_tag(event)
+            return str(event.value)
+        if not isinstance(value, str):
+            _refuse(event, "a key that is no text; write it as a word")
+        return value
+
+    def _count(self, event: Any, num_nodes: int) -> None:
+        self._num_nodes += num_nodes
+        if self._num_nodes > MAX_NODES:
+            _refuse(event, f"more than {MAX_NODES} keys and values, those of aliases too; write fewer")
+
+
+def _is_merge(key: Any) -> bool:
+    return isinstance(key, yaml.ScalarEvent) and key.value == "<<" and key.implicit[0]
+
+
+def _scalar(event: Any) -> Any:
+    """The value of a scalar: by its tag, else by how it is written."""
+    text: str = event.value
+    if "\0" in text or not _is_unicode(text):
+        _refuse(event, f"{shown(text)} holds a character that no text may have; remove it")
+    is_tagged = event.tag not in (None, "!")
+    tag = event.tag if is_tagged else _RESOLVER.resolve(yaml.ScalarNode, text, event.implicit)
+    kind = tag.removeprefix(_CORE)
+    if kind == "str" or (kind in _TEXT and not is_tagged):
+        return text
+    if kind in ("int", "float") and ":" in text and not is_tagged:
+        return text
+    if kind == "null" and text in _NULLS:
+        return None
+    if kind == "bool" and text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
+    if kind not in ("null", "bool", "int", "float"):
+        _refuse_tag(event)
+    if len(text) > MAX_NUMBER:
+        _refuse(
+            event,
+            f"a number of {len(text)} characters, expected at most {MAX_NUMBER}; if it is text, quote it",
+        )
+    try:
+        if kind in ("int", "float"):
+            return _integer(text) if kind == "int" else _fraction(text)
+    except ValueError:
+        pass
+    _refuse(event, f"{shown(text)} is no {kind}; correct it, or quote it if it is text")
+
+
+def _integer(text: str) -> int:
+    """YAML 1.1's integer: 0b and 0x before the digits, 0 before octal ones, _ anywhere."""
+    digits = text.replace("_", "")
+    sign = -1 if digits.startswith("-") else 1
+    digits = digits.removeprefix("-").removeprefix("+")
+    for prefix, base in (("0b", 2), ("0x", 16), ("0", 8)):
+        if digits.startswith(prefix) and digits != "0":
+            return sign * int(digits.removeprefix(prefix), base)
+    return sign * int(digits)
+
+
+def _fraction(text: str) -> float:
+    """YAML 1.1's float: _ anywhere, .inf and .nan."""
+    digits = text.replace("_", "").lower()
+    return float(digits.replace(".", "") if digits.endswith((".inf", ".nan")) else digits)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair, which cannot be written to a file."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refuse_tag(event: Any) -> NoReturn:
+    tag = shown(event.tag.replace(_CORE, "!!"))
+    _refuse(event, f"not a YAML file of plain values: the tag {tag}; remove it")
+
+
+def _refuse(event: Any, problem: str) -> NoReturn:
+    raise _BadValueError(f"line {event.start_mark.line + 1}: {problem}")
