@@ -37,7 +37,9 @@ def test_a_pipe_a_folder_a_socket_and_a_device_are_refused_by_name(tmp_path, mon
         listening.bind("socket")
         cases = {"pipe": "a pipe", "link": "a pipe", "folder": "a folder", "socket": "a socket"}
         for name, kind in {**cases, "/dev/zero": "a device", "/dev/null": "a device"}.items():
-            with pytest.raises(FeatureFileError, match=f"^{name}: {kind}, expected a regular file; give"):
+            with pytest.raises(
+                FeatureFileError, match=f"^{name}: cannot read: {kind}, expected a regular file; give"
+            ):
                 opened(name)
 
 

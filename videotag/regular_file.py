@@ -80,4 +80,6 @@ def other_kind(status: os.stat_result) -> str | None:
 
 def _check(status: os.stat_result, path: str | Path, error: type[VideotagError]) -> None:
     if kind := other_kind(status):
-        raise error(f"{plain(str(path))}: {kind}, expected a regular file; give the path of a file")
+        raise error(
+            f"{plain(str(path))}: cannot read: {kind}, expected a regular file; give the path of a file"
+        )
