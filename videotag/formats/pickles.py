@@ -27,8 +27,8 @@ from videotag.shown import plain, shown
 Names: TypeAlias = Mapping[str, Callable[..., object] | None]
 _Encode: TypeAlias = Callable[[str], bytes]
 
-# Steps of a pickle. A step makes at most one object, of up to 300 bytes with its place in the memo: 300 MB.
-_FREE_STEPS = 2**20  # whatever the size, such as of 10,000 records or 25,000 arrays ...
+# Steps of a pickle. A step makes at most one object, of up to 300 bytes with its place in the memo: 150 MB.
+_FREE_STEPS = 2**19  # whatever the size, such as of 5,000 records or 12,000 arrays ...
 _STEP_BYTES = 32  # ... and one more for so many bytes of the file: features of a video have thousands
 _MAX_ARGUMENTS = 16  # of a call; the longest real one has 8
 _MAX_DIMS = 32  # of an array, in NumPy before 2.0

@@ -36,7 +36,7 @@ from videotag.shown import plain, shown
 Keys: TypeAlias = Literal["str", "bytes"]
 
 MAX_STEPS = 300  # that `nframes` counts
-_MAX_ID = 2**10  # characters; a hostile file has one long id for each of 200,000 records
+_MAX_ID = 2**10  # characters; a hostile file gives one to each of 100,000 records
 _OWN_NAMES = {"rgb": "feature"}  # modality -> its key
 _PLAIN_KEYS = ("video", "label", "nframes")
 _Value = TypeVar("_Value")
