@@ -1,4 +1,4 @@
-"""Only regular files are opened, and no more of them is read than is allowed."""
+"""Only regular files are opened, by every reader, and no more of them is read than is allowed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from videotag.errors import FeatureFileError
+from videotag.errors import FeatureFileError, VideotagError
+from videotag.formats.features import list_modalities, read_features
+from videotag.formats.filelist import read_filelist
+from videotag.formats.record_files import read_sizes
+from videotag.formats.weights import read_weights
+from videotag.labels import read_labels
+from videotag.media.frame_folder import FolderReader
+from videotag.media.video import probe
 from videotag.regular_file import open_regular, read_regular
+from videotag.weights import find_weights
 
 
 def opened(path):
@@ -82,3 +90,46 @@ def test_a_huge_file_is_refused_unread(tmp_path):
 def test_a_file_that_does_not_tell_its_size_is_bounded_too():
     with pytest.raises(FeatureFileError, match="expected at most 4"):
         read_regular("/proc/self/status", error=FeatureFileError, max_bytes=4)
+
+
+READERS = {
+    "a.npy": read_features,
+    "a.npz": list_modalities,
+    "a.list": read_filelist,
+    "labels.txt": read_labels,
+    "a.pdparams": read_weights,
+    "a.tar": find_weights,
+    "a.pkl": read_sizes,
+    "a.tfrecord": read_sizes,
+    "a.safetensors": read_sizes,
+    "a.mp4": probe,
+    "img_00001.jpg": lambda path: list(FolderReader(Path(path).parent, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket", "folder", "broken link"])
+def test_every_reader_refuses_at_once_what_is_no_regular_file(tmp_path, monkeypatch, name, kind):
+    monkeypatch.chdir(tmp_path)
+    if name == "a.tar" and kind == "folder":
+        pytest.skip("a folder of weights")
+    if kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(name)
+    {
+        "pipe": os.mkfifo,
+        "device": lambda path: Path(path).symlink_to("/dev/zero"),
+        "socket": lambda path: None,
+        "folder": lambda path: Path(path).mkdir(),
+        "broken link": lambda path: Path(path).symlink_to("nowhere"),
+    }[kind](name)
+    what = (
+        "no weights|no such"
+        if kind == "broken link"
+        else "pipe"
+        if name == "a.mp4" and kind != "folder"
+        else kind
+    )
+    with pytest.raises(VideotagError, match=what) as caught:
+        READERS[name](name)
+    assert "\n" not in str(caught.value)
