@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "errors": 0,
     "shown": 0,
+    "regular_file": 0,
     "registry": 0,
     "atomic": 0,
     "failures": 0,
@@ -53,6 +54,7 @@ LAYERS = {
 NO_PADDLE = {
     "errors",
     "shown",
+    "regular_file",
     "registry",
     "atomic",
     "failures",

@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 
 from videotag.errors import ConfigError, FileListError, one_error
 from videotag.formats.features import FEATURE_SUFFIXES
-from videotag.formats.text import read_text
+from videotag.formats.text import MAX_LIST_BYTES, read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES, left_out_text, scan_folder
 from videotag.shown import shown
 
@@ -119,7 +119,8 @@ def videos_in_csv(
     Raises:
         FileListError: not UTF-8, not a CSV, or a column is missing.
     """
-    text = read_text(path, error=FileListError, missing="give a CSV with a header and a row per video")
+    missing = "give a CSV with a header and a row per video"
+    text = read_text(path, error=FileListError, missing=missing, max_bytes=MAX_LIST_BYTES)
     header_line = text.partition("\n")[0].strip("\r")
     separator = _other_separator(header_line)
     if separator:

@@ -42,6 +42,15 @@ _ALIASES = {
 }
 
 
+#: Keys of any section that name files other than a list, or that mean nothing without one that does.
+FILE_KEYS = frozenset(
+    [
+        *("label_file", "pretrain", "extend_labels", "old_label_file"),
+        *("distill_from", "distill_weight", "distill_temperature"),
+    ]
+)
+
+
 @dataclass(frozen=True)
 class Config:
     """A config file, read and checked."""
@@ -71,6 +80,7 @@ def load_config(
     model_name: str | None = None,
     overrides: list[tuple[str, Any]] | None = None,
     entry: ModelEntry | None = None,
+    beside_weights: bool = False,
 ) -> Config:
     """The config in the file `path`.
 
@@ -80,6 +90,8 @@ def load_config(
         overrides: dotted path and value ("TRAIN.batch_size", 32), later ones win; a text value is
             read as YAML.
         entry: of the model, where it need not be registered: of an export, which runs without its code.
+        beside_weights: Whether the file was not named by the user, but found beside weights, which may be
+            anyone's. Other files that it names are not read, but for lists inside of the working folder.
 
     Raises:
         ConfigError: the file is missing or wrong; all problems, a line each.
@@ -98,6 +110,8 @@ def load_config(
     if problems:
         raise one_error(ConfigError, problems)
     raw = {section: _old_spellings(values, f"{where}: {section}") for section, values in raw.items()}
+    if beside_weights:
+        raw = {section: _without_files(values) for section, values in raw.items()}
     for dotted, value in overrides or []:
         _override(raw, dotted, value)
     entry = _entry(raw, where, model_name, entry)
@@ -174,6 +188,18 @@ def _old_spellings(values: dict[str, Any], where: str) -> dict[str, Any]:
             )
         result[name] = None if value == "None" else value
     return result
+
+
+def _without_files(values: dict[str, Any]) -> dict[str, Any]:
+    """The section without FILE_KEYS, and without a list outside of the working folder."""
+    kept = {key: value for key, value in values.items() if key not in FILE_KEYS}
+    filelist = kept.get("filelist")
+    if isinstance(filelist, str):
+        here = Path.cwd().resolve()
+        # `eval --weights=CHECKPOINT` goes over the list that its training left out, data/test.list.
+        if Path(filelist).is_absolute() or not (here / filelist).resolve().is_relative_to(here):
+            del kept["filelist"]
+    return kept
 
 
 def _override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> None:

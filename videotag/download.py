@@ -27,6 +27,7 @@ from videotag.errors import OutputError, WeightsError
 from videotag.folder_lock import lock
 from videotag.formats.json_text import read_json
 from videotag.progress import track_bytes
+from videotag.regular_file import open_regular
 from videotag.shown import plain
 
 WAITS_SEC = (1.0, 2.0, 4.0)  # one wait before each further try
@@ -74,7 +75,7 @@ class _Interrupted(Exception):  # noqa: N818 - no error of the user's; it leads 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
     """The digest of a file's content as hex digits, 64 of sha256."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
+    with open_regular(path, error=WeightsError) as file:
         while block := file.read(_CHUNK):
             digest.update(block)
     return digest.hexdigest()

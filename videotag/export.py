@@ -15,7 +15,7 @@ import yaml
 
 import videotag
 from videotag.atomic import check_may_write, open_atomic, replace_folder, write_text
-from videotag.config import SECTIONS, Config
+from videotag.config import FILE_KEYS, SECTIONS, Config
 from videotag.datasets.videos import check_format, read_frames
 from videotag.download import file_digest
 from videotag.engine.data import evaluation_batches, open_dataset
@@ -44,10 +44,7 @@ from videotag.runtime.trained import TrainedNetwork
 from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE
 
 #: Keys of any section that name files of this machine, or that mean nothing without one that does.
-_LOCAL_KEYS = {
-    *("filelist", "label_file", "pretrain", "extend_labels", "old_label_file"),
-    *("distill_from", "distill_weight", "distill_temperature", "use_gpu", "num_gpus"),
-}
+_LOCAL_KEYS = FILE_KEYS | {"filelist", "use_gpu", "num_gpus"}
 _SAMPLE_ROWS = 16  # of the user's data, videos or frames
 
 

@@ -335,7 +335,8 @@ def _stage(
         from videotag.models import load_models  # Paddle, which an export may do without
 
         load_models()
-        config = load_config(path, overrides=overrides)
+        is_beside = not config_path and found.config_is_beside
+        config = load_config(path, overrides=overrides, beside_weights=is_beside)
     if config.entry.kind != _KINDS[stage]:
         named = f"--{stage}_config {config_path}" if config_path else f"--{stage}_weights {weights}"
         raise ConfigError(f"{named}: {config.entry.name} is no {_KINDS[stage]}")

@@ -236,6 +236,22 @@ class FoundWeights:
         beside = self.path.parent / CONFIG_FILE
         return beside if beside.is_file() else None
 
+    @property
+    def config_is_beside(self) -> bool:
+        """Whether `config` lies beside the weights: it may be anyone's, see load_config's beside_weights."""
+        return self.named is None and self.config is not None
+
+    @property
+    def labels_beside(self) -> Path | None:
+        """The labels.txt of the weights' own folder; None if there is none, or a link to another folder."""
+        beside = self.path.parent / LABELS_FILE
+        if not beside.is_file():
+            return None
+        if beside.resolve().parent != self.path.parent.resolve():
+            logger.warning("%s: a link that leaves its folder, not read; give --label_file", beside)
+            return None
+        return beside
+
     def labels(
         self, label_file: str | Path | None, model: ModelSection, *, default: str | None = None
     ) -> list[str]:
@@ -243,13 +259,12 @@ class FoundWeights:
 
         Args:
             label_file: as the user named it.
-            model: tells the number of classes.
+            model: tells the number of classes. Its label_file is one that the user named, see load_config.
             default: a last place to look.
 
         Raises:
             LabelFileError: there are none, or they are wrong.
         """
-        beside = self.path.parent / LABELS_FILE
         if label_file is None and self.named and self.named.labels:
             names = load_imagenet_names()
             if len(names) != model.num_classes:
@@ -258,7 +273,7 @@ class FoundWeights:
                     f"{model.num_classes}; give --label_file"
                 )
             return names
-        chosen = label_file or (beside if beside.is_file() else None) or model.label_file or default
+        chosen = label_file or self.labels_beside or model.label_file or default
         if chosen is None or (chosen == default and not Path(chosen).is_file()):
             where = f"{default}: no such label file, and none" if default else "no labels.txt"
             raise LabelFileError(

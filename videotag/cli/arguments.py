@@ -209,7 +209,8 @@ def read_config(
     from videotag.models import load_models
 
     load_models()
-    return load_config(path, model_name=args.model_name, overrides=overrides)
+    is_beside = not args.config and weights is not None and weights.config_is_beside
+    return load_config(path, model_name=args.model_name, overrides=overrides, beside_weights=is_beside)
 
 
 def label_file(args: argparse.Namespace) -> str | None:
@@ -234,7 +235,8 @@ def read_split(config: Config, split: str, *, labels: Literal["required", "optio
     filelist = getattr(config, split.lower()).filelist
     if not filelist:
         raise ConfigError(
-            f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH"
+            f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH "
+            "(a config beside weights may name lists inside of the working folder alone)"
         )
     from videotag.formats.filelist import read_filelist
 

@@ -144,10 +144,7 @@ def _labels(args: argparse.Namespace, member: Member) -> list[str] | None:
     try:
         return member.weights.labels(named, member.config.model)
     except LabelFileError as error:
-        from videotag.weights import LABELS_FILE
-
-        beside = member.weights.path.parent / LABELS_FILE
-        if named or member.config.model.label_file or beside.is_file():
+        if named or member.config.model.label_file or member.weights.labels_beside:
             raise
         logger.warning("no class names in the export: %s", error)
         return None

@@ -20,7 +20,7 @@ from videotag.runtime.exported import load_exported
 from videotag.runtime.taggers import LOGITS, tagger_network
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork
 from videotag.shown import shown
-from videotag.weights import LABELS_FILE, FoundWeights
+from videotag.weights import FoundWeights
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Member:
         """
         if self.weights.named:
             return load_imagenet_names() if self.weights.named.labels else None
-        beside = self.weights.path.parent / LABELS_FILE
-        return read_labels(beside, num_classes=self.config.model.num_classes) if beside.is_file() else None
+        beside = self.weights.labels_beside
+        return read_labels(beside, num_classes=self.config.model.num_classes) if beside else None
 
 
 def check_members(members: Sequence[Member]) -> None:

@@ -296,8 +296,8 @@ def _old_labels(weights: FoundWeights, train: TrainSection) -> list[str]:
         return read_labels(train.old_label_file)
     if weights.named and weights.named.labels:
         return load_imagenet_names()
-    beside = weights.path.parent / LABELS_FILE
-    if weights.named or not beside.is_file():  # a cache folder holds weights of several networks
+    beside = weights.labels_beside
+    if weights.named or beside is None:  # a cache folder holds weights of several networks
         raise ConfigError(
             f"TRAIN.extend_labels: the class names of {weights.path} are not known; give its label file with "
             "--set TRAIN.old_label_file=PATH"

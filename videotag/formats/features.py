@@ -10,11 +10,12 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias, TypeVar
@@ -23,6 +24,9 @@ import numpy as np
 
 from videotag.atomic import open_atomic
 from videotag.errors import FeatureFileError, ShapeError
+from videotag.formats.archives import open_zip
+from videotag.regular_file import open_regular
+from videotag.shown import plain, shown
 
 #: A list's name and this is the name of the index of its records, which is no feature file.
 INDEX_SUFFIX = ".index.npz"
@@ -34,8 +38,10 @@ _ZIP_MAGIC = b"PK"
 _NOT_OF_EXTRACTOR = ("input", "warning", "runtime")  # keys of a stamp that may differ between alike features
 _STAMP_MARK = b"\nvideotag stamp: "
 _MAX_STAMP = 2**16  # bytes
-_FREE_BYTES = 2**30  # a compressed array may unpack to this many bytes whatever its size in the file ...
-_MAX_RATIO = 20  # ... and to this multiple of its size there
+# A compressed array may unpack to this many bytes whatever its size in the file: 8,192 steps of 2,048 values.
+# Read as float32, they are up to 256 MB. More may be had by the ratio, or uncompressed.
+_FREE_BYTES = 2**26
+_MAX_RATIO = 20  # of unpacked bytes to those in the file, beyond _FREE_BYTES
 _DAMAGED = "damaged or truncated; extract it again"
 # The header is a Python literal. Only its three values are looked for: ast.literal_eval, as NumPy uses it,
 # can run out of stack on a header made for that.
@@ -120,6 +126,22 @@ def read_shapes_and_stamp(
     return shapes, next((stamp for _, stamp in found.values() if stamp is not None), None)
 
 
+def read_vectors(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """(n,) arrays of an uncompressed .npz by name, of their own dtypes, which are numbers; read-only.
+
+    Raises:
+        FeatureFileError: As `read_modalities`, or an array is not 1-D.
+    """
+
+    def read(file: IO[bytes], size: int, place: str, _: int | None) -> np.ndarray:
+        header = _read_header(file, size, place)
+        if len(header.shape) != 1:
+            raise FeatureFileError(f"{place}: shape {shown(header.shape)}, expected one dimension")
+        return np.frombuffer(file.read(math.prod(header.shape) * header.dtype.itemsize), header.dtype)
+
+    return _for_modalities(path, dict.fromkeys(names), read)
+
+
 def list_modalities(path: str | Path) -> list[str]:
     """Names of the arrays of an .npz, in its order; none for a .npy, whose one array has no name.
 
@@ -129,7 +151,7 @@ def list_modalities(path: str | Path) -> list[str]:
     with _open(path) as (file, _):
         if file.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
             return []
-        with zipfile.ZipFile(file) as archive:
+        with open_zip(file) as archive:
             return [info.filename.removesuffix(".npy") for info in archive.infolist()]
 
 
@@ -210,8 +232,8 @@ def extractor_of(stamp: Mapping[str, Any]) -> str:
 def _open(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
     """The file and its size in bytes; what a damaged one makes the block raise becomes a FeatureFileError."""
     try:
-        with Path(path).open("rb") as file:
-            yield file, Path(path).stat().st_size
+        with open_regular(path, error=FeatureFileError) as file:
+            yield file, os.fstat(file.fileno()).st_size
     except FileNotFoundError:
         raise FeatureFileError(
             f"{path}: no such file; extract the features first, or correct the path"
@@ -243,8 +265,8 @@ def _for_modalities(
         is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
         file.seek(0)
         if is_zip:
-            with zipfile.ZipFile(file) as archive:
-                return _for_members(archive, str(path), dims, read)
+            with open_zip(file) as archive:
+                return _for_members(archive, size, str(path), dims, read)
         if len(dims) != 1:
             wanted = ", ".join(dims)
             raise FeatureFileError(
@@ -254,12 +276,16 @@ def _for_modalities(
 
 
 def _for_members(
-    archive: zipfile.ZipFile, path: str, dims: Mapping[str, int | None], read: _Reader[_Result]
+    archive: zipfile.ZipFile,
+    size: int,
+    path: str,
+    dims: Mapping[str, int | None],
+    read: _Reader[_Result],
 ) -> dict[str, _Result]:
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     missing = [name for name in dims if name not in members]
     if missing:
-        there = ", ".join(members)[:200] or "nothing"
+        there = plain(", ".join(members), limit=200) or "nothing"
         raise FeatureFileError(
             f"{path}: no array {', '.join(missing)}; there is {there};"
             " extract it, or correct the model's feature_names"
@@ -269,10 +295,14 @@ def _for_members(
         info = members[name]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise FeatureFileError(f"{path}[{name}]: packed in an unusual way; save it with numpy.savez")
+        if info.compress_size > size:
+            raise FeatureFileError(
+                f"{path}[{name}]: {_DAMAGED}: {info.compress_size} bytes in a file of {size}"
+            )
         if info.file_size > max(_FREE_BYTES, _MAX_RATIO * info.compress_size):
             raise FeatureFileError(
                 f"{path}[{name}]: unpacks from {info.compress_size} to {info.file_size} bytes,"
-                " as features never do; extract it again"
+                " as features never do; extract it again, or save it uncompressed with numpy.savez"
             )
         with archive.open(info) as member:
             results[name] = read(member, info.file_size, f"{path}[{name}]", dim)
@@ -319,7 +349,8 @@ def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
     found = size - file.tell()
     if found < expected:  # more is a stamp
         raise FeatureFileError(
-            f"{place}: {_DAMAGED}: {found} bytes of values, expected {expected} for shape {header.shape}"
+            f"{place}: {_DAMAGED}: {found} bytes of values, expected {shown(expected)} for shape"
+            f" {shown(header.shape)}"
         )
     return header
 
@@ -354,7 +385,7 @@ def _parse_header(text: str, place: str) -> _Header:
         )
     if descr and not _NUMBER_TYPE.fullmatch(descr[1]):
         raise FeatureFileError(
-            f"{place}: dtype {descr[1][:40]!r}, expected numbers such as '<f4'; extract it again"
+            f"{place}: dtype {shown(descr[1][:40])}, expected numbers such as '<f4'; extract it again"
         )
     if not descr or not fortran_order or not shape:
         raise FeatureFileError(f"{place}: {_DAMAGED}: its header declares no array of numbers")
@@ -367,18 +398,18 @@ def _checked_shape(header: _Header, place: str, dim: int | None) -> tuple[int, i
     shape, expected = header.shape, f"(T, {'D' if dim is None else dim})"
     if len(shape) != 2:
         raise FeatureFileError(
-            f"{place}: shape {shape}, expected {expected}; one row per frame, one file per video"
+            f"{place}: shape {shown(shape)}, expected {expected}; one row per frame, one file per video"
         )
     if shape[0] < 1 or shape[1] < 1:
         raise FeatureFileError(
-            f"{place}: shape {shape}, expected {expected} with a row or more; extract it again"
+            f"{place}: shape {shown(shape)}, expected {expected} with a row or more; extract it again"
         )
     if dim is not None and shape[1] != dim:
         raise FeatureFileError(
-            f"{place}: shape {shape}, expected {expected}; was it extracted with another backbone?"
+            f"{place}: shape {shown(shape)}, expected {expected}; was it extracted with another backbone?"
         )
     return shape[0], shape[1]
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(f"{error}".split())[:120] or type(error).__name__
+    return plain(" ".join(f"{error}".split()), limit=120) or type(error).__name__

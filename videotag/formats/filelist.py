@@ -24,12 +24,16 @@ from videotag.atomic import write_text
 from videotag.errors import FileListError, one_error
 from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.record_files import is_record_file
-from videotag.formats.text import read_text
+from videotag.formats.text import MAX_LIST_BYTES, read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES
 from videotag.shown import plain, shown
 
 _EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
 _BINARY = "a list is text; one video is given by --video_path"
+# Bytes of a line: a path has up to 4,096, and 4,000 class ids 20,000. As fields, it takes 50 times as much.
+_MAX_LINE = 2**22
+_MAX_LABEL_PROBLEMS = 50  # of a line; no more are shown
+_MAX_PROBLEMS = 1000  # bad lines after which a list is not read on; the first 50 are shown
 _BLANKS = " \t\r\x0b\x0c"  # those of bytes.split, and no others
 _MAX_DIGITS = 18  # of a class id; int() of thousands of digits is slow
 #: Separators that users write instead of blanks -> their names in messages.
@@ -75,11 +79,19 @@ def read_filelist(
     Raises:
         FileListError: no list, not UTF-8, no entry, or bad lines (a line of the message for each).
     """
-    text = read_text(path, error=FileListError, missing=_EXAMPLE, binary=_BINARY)
+    text = read_text(path, error=FileListError, missing=_EXAMPLE, binary=_BINARY, max_bytes=MAX_LIST_BYTES)
     content = text.encode()  # bytes.split knows ASCII blanks only
     entries: list[ListEntry] = []
     problems: list[str] = []
     for number, line in enumerate(content.split(b"\n"), start=1):
+        if len(problems) >= _MAX_PROBLEMS:
+            problems.append(f"{path}:{number}: not read on after so many; is it a list?")
+            break
+        if len(line) > _MAX_LINE:
+            problems.append(
+                f"{path}:{number}: a line of {len(line)} bytes, expected at most {_MAX_LINE}; {_EXAMPLE}"
+            )
+            continue
         fields = line.split()
         if not fields or fields[0].startswith(b"#"):
             continue
@@ -156,11 +168,11 @@ def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
     rest = text[end + 1 :]
     if rest and rest[0] in _SEPARATORS:
         raise ValueError(
-            f"{rest[:20]!r} follows the closing quote; separate by blanks, not {_SEPARATORS[rest[0]]}"
+            f"{shown(rest[:20])} follows the closing quote; separate by blanks, not {_SEPARATORS[rest[0]]}"
         )
     if rest and rest[0] not in _BLANKS:
         raise ValueError(
-            f"{rest[:20]!r} follows the closing quote; put a blank between, or the quote at the end"
+            f"{shown(rest[:20])} follows the closing quote; put a blank between, or the quote at the end"
         )
     return text[1:end].replace(quote * 2, quote), rest.encode().split()
 
@@ -170,9 +182,9 @@ def _parse_count(fields: list[bytes]) -> tuple[int | None, list[str]]:
     if fields and fields[0].isdigit() and len(fields[0]) <= _MAX_DIGITS and int(fields[0]):
         return int(fields[0]), []
     seen = fields[0].decode() if fields else ""
-    shown = repr(seen[:40]) if fields else "nothing"
+    found = shown(seen[:40]) if fields else "nothing"
     remedy = _number_remedy(seen) or "a line is: folder num_frames label label ..."
-    return None, [f"{shown} is not a number of frames; {remedy}"]
+    return None, [f"{found} is not a number of frames; {remedy}"]
 
 
 def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[int, ...], list[str]]:
@@ -193,6 +205,8 @@ def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[i
         elif label_id in label_ids:
             problems.append(f"label {label_id} is there twice; remove one")
         label_ids[label_id] = None
+        if len(problems) >= _MAX_LABEL_PROBLEMS:
+            break
     return tuple(label_ids), problems
 
 
@@ -202,7 +216,7 @@ def _not_an_integer(field: str) -> str:
         remedy = "a comment needs a line of its own"
     elif remedy is None:
         remedy = 'a path with blanks must be quoted, such as "my clip.mp4"'
-    return f"label {field[:40]!r} is not an integer; {remedy}"
+    return f"label {shown(field[:40])} is not an integer; {remedy}"
 
 
 def _number_remedy(field: str) -> str | None:

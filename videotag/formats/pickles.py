@@ -21,14 +21,23 @@ from typing import IO, Any, Literal, TypeAlias, cast
 
 import numpy as np
 
+from videotag.shown import plain, shown
+
 #: Name of a global -> our function for it, or None if it only occurs as an argument.
 Names: TypeAlias = Mapping[str, Callable[..., object] | None]
 _Encode: TypeAlias = Callable[[str], bytes]
 
+# Steps of a pickle. A step makes at most one object, of up to 300 bytes with its place in the memo: 150 MB.
+_FREE_STEPS = 2**19  # whatever the size, such as of 5,000 records or 12,000 arrays ...
+_STEP_BYTES = 32  # ... and one more for so many bytes of the file: features of a video have thousands
+_MAX_ARGUMENTS = 16  # of a call; the longest real one has 8
 _MAX_DIMS = 32  # of an array, in NumPy before 2.0
 _NUMBER_TYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 # What malformed opcodes lead to in `_Machine` and pickletools, which may warn (and warnings may be errors).
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, Warning, struct.error)
+_DAMAGE = (
+    *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, Warning),
+    struct.error,
+)
 
 
 class BoundedReader:
@@ -36,6 +45,7 @@ class BoundedReader:
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
+        self.size = size
         self.remaining = size
 
     def read(self, size: int) -> bytes:
@@ -45,7 +55,7 @@ class BoundedReader:
         return self._file.read(size)
 
     def readline(self) -> bytes:
-        line = self._file.readline()
+        line = self._file.readline(self.remaining)
         self.remaining -= len(line)
         return line
 
@@ -64,15 +74,16 @@ def load(
         The object. Arrays are read-only views on the bytes read. Text of Python 2 is decoded as Latin-1.
 
     Raises:
-        pickle.UnpicklingError: truncated, damaged, or with anything but the plain values described above.
+        pickle.UnpicklingError: truncated, damaged, with anything but the plain values described above, or of
+            more objects than files of arrays have.
     """
-    machine = _Machine(names or {}, persistent)
+    machine = _Machine(names or {}, persistent, _FREE_STEPS + reader.size // _STEP_BYTES)
     try:
         for opcode, argument, _ in pickletools.genops(cast(IO[bytes], reader)):
             machine.step(opcode.name, argument)
         return machine.stack.pop()
     except _DAMAGE as error:
-        detail = " ".join(str(error).split())[:120]
+        detail = plain(" ".join(str(error).split()), limit=120)
         raise pickle.UnpicklingError(f"damaged pickle ({detail}); copy or download the file again") from error
 
 
@@ -134,6 +145,8 @@ def _dtype_fragment(dtype: np.dtype[Any]) -> bytes:
 class _Global:
     """A name out of the table."""
 
+    __slots__ = ("build", "name")
+
     def __init__(self, name: str, build: Callable[..., object] | None) -> None:
         self.name = name
         self.build = build
@@ -141,6 +154,8 @@ class _Global:
 
 class _Unbuilt:
     """An object between REDUCE and BUILD. The memo may hold it, so that it remembers what became of it."""
+
+    __slots__ = ("finish", "value")
 
     def __init__(self, finish: Callable[[Any], object]) -> None:
         self.finish = finish
@@ -150,7 +165,8 @@ class _Unbuilt:
 class _Machine:
     """Stack, marks and memo of a pickle; `step` runs one opcode."""
 
-    def __init__(self, names: Names, persistent: Callable[[object], object] | None) -> None:
+    def __init__(self, names: Names, persistent: Callable[[object], object] | None, max_steps: int) -> None:
+        self._steps_left = self._max_steps = max_steps
         self.stack: list[Any] = []
         self._below: list[list[Any]] = []  # the stacks under each open MARK
         self._memo: dict[int, object] = {}
@@ -160,6 +176,7 @@ class _Machine:
         self._persistent = persistent
 
     def step(self, name: str, argument: Any) -> None:
+        self._spend(1)
         if name in _LITERALS:
             self.stack.append(argument)
         elif name in _CONSTANTS:
@@ -169,6 +186,14 @@ class _Machine:
         elif name not in ("PROTO", "FRAME", "STOP"):
             raise pickle.UnpicklingError(
                 f"opcode {name} in the pickle, which files of arrays never have; not read"
+            )
+
+    def _spend(self, steps: int) -> None:
+        self._steps_left -= steps
+        if self._steps_left < 0:
+            raise pickle.UnpicklingError(
+                f"a pickle of more than {self._max_steps} steps, as arrays never need; split the file into"
+                " smaller ones, or download it again"
             )
 
     def _mark(self, _: object) -> None:
@@ -237,13 +262,15 @@ class _Machine:
         name, module = self.stack.pop(), self.stack.pop()
         self._push_global(module, name)
 
-    def _push_global(self, module: str, name: str) -> None:
+    def _push_global(self, module: object, name: object) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("a name that is no text")
         # NumPy 2 renamed its core; Python 3 its builtins.
         module = module.replace("numpy.core.", "numpy._core.", 1).replace("__builtin__", "builtins", 1)
         full = f"{module}.{name}"
         if full not in self._names:
             raise pickle.UnpicklingError(
-                f"refers to {full[:80]!r}; not read because pickles can run code;"
+                f"refers to {shown(full)}; not read because pickles can run code;"
                 " have it saved as a plain dict of arrays"
             )
         self.stack.append(_Global(full, self._names[full]))
@@ -252,6 +279,10 @@ class _Machine:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, _Global) or function.build is None or not isinstance(arguments, tuple):
             raise ValueError("a call of what is no function")
+        if len(arguments) > _MAX_ARGUMENTS:
+            raise ValueError(f"a call with {len(arguments)} arguments")
+        for argument in arguments:  # that a function may go through
+            self._spend(len(argument) if type(argument) in (list, tuple, dict) else 0)
         self.stack.append(function.build(*arguments))
 
     def _build(self, _: object) -> None:
@@ -355,7 +386,7 @@ def _empty_bytes() -> bytes:
 def _dtype(code: str, *_: object) -> _Unbuilt:
     """numpy.dtype; its state holds the byte order."""
     if not isinstance(code, str) or not _NUMBER_TYPE.fullmatch(code):
-        what = "Python objects" if code == "O8" else f"dtype {str(code)[:40]!r}"
+        what = "Python objects" if code == "O8" else f"dtype {shown(code, limit=40)}"
         raise pickle.UnpicklingError(
             f"an array of {what}, expected numbers; not read because pickles can run code"
         )
@@ -379,7 +410,7 @@ def _array(
     if len(shape) > _MAX_DIMS or any(type(size) is not int or not 0 <= size < 2**63 for size in shape):
         raise ValueError("an impossible shape")
     if math.prod(shape) * dtype.itemsize != len(raw):
-        raise ValueError(f"{len(raw)} bytes of values for shape {shape}")
+        raise ValueError(f"{len(raw)} bytes of values for shape {shown(shape)}")
     array = np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
     array.flags.writeable = False
     return array

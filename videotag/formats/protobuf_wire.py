@@ -18,15 +18,42 @@ class WireError(ValueError):
     """Not a message; the text says why."""
 
 
-def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+class Budget:
+    """How many fields and numbers a message may still have, with those inside of it."""
+
+    def __init__(self, count: int) -> None:
+        self._count = self._left = count
+
+    def spend(self, count: int = 1) -> None:
+        """Takes `count` of them.
+
+        Raises:
+            WireError: So many are not left.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise WireError(f"more than {self._count} fields and numbers")
+
+
+def fields(
+    data: bytes, start: int, end: int, budget: Budget | None = None
+) -> Iterator[tuple[int, int, int, int]]:
     """(field number, wire type, start, end) of every field's value in data[start:end], in its order.
 
     Of bytes, the value is what stands behind their length; of a varint, its bytes.
 
+    Args:
+        data: Holds the message.
+        start: Position of its first byte.
+        end: Position behind its last byte.
+        budget: Each field takes one of it; None: any number of fields.
+
     Raises:
-        WireError: a value reaches beyond `end`, or is of no known type.
+        WireError: a value reaches beyond `end`, is of no known type, or the budget is spent.
     """
     while start < end:
+        if budget is not None:
+            budget.spend()
         tag, first = read_varint(data, start, end)
         number, wire_type = tag >> 3, tag & 7
         if wire_type == BYTES:

@@ -24,6 +24,9 @@ from videotag.formats.tfrecord import (
 )
 from videotag.formats.yt8m_pickles import read_yt8m_pickle
 from videotag.formats.yt8m_records import YT8MRecord, parse_yt8m
+from videotag.regular_file import open_regular
+
+_RECORD_BYTES = 300  # that a record takes beside its data, such as the text of its place
 
 #: Width of every modality that is wanted, None for any; as of `parse_yt8m`.
 Dims: TypeAlias = Mapping[str, int | None] | None
@@ -57,7 +60,7 @@ class TFRecordFile:
 
     def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
         try:
-            self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - open as long as this object is there
+            self._file = open_regular(path, error=RecordError, buffering=0)
         except OSError as error:
             raise RecordError(f"{path}: cannot read ({error.strerror or error}); correct the path") from error
         self._sizes = sizes
@@ -86,7 +89,8 @@ class PackedTFRecordFile:
 
     def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
         most = most_unpacked(Path(path).stat().st_size)
-        if sizes.sum() > most:
+        held = int(sizes.sum()) + _RECORD_BYTES * len(sizes)
+        if held > most:
             raise RecordError(
                 f"{path}: unpacks to {sizes.sum()} bytes, more than the {most} that are held in memory;"
                 " unpack it on disk first"

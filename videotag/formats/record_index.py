@@ -17,10 +17,14 @@ import numpy as np
 
 from videotag.atomic import open_atomic
 from videotag.errors import OutputError, RecordError, one_error
+from videotag.formats.features import read_vectors
 from videotag.formats.json_text import parse_json
 from videotag.formats.record_files import read_sizes
 from videotag.progress import track
+from videotag.shown import plain
 
+# JSON of the files' names, 100 bytes each; read, it takes up to 24 times as much. A larger one is made anew.
+_MAX_MARKS = 2**24
 _THREADS = 4  # looking into files is waiting for the disk; a pickle is held meanwhile
 logger = logging.getLogger(__name__)
 
@@ -120,14 +124,17 @@ def _read_cache(cache: str | Path | None) -> dict[str, np.ndarray]:
     if cache is None or not Path(cache).is_file():
         return {}
     try:
-        with np.load(cache, allow_pickle=False) as arrays:
-            marks = parse_json(arrays["marks"].tobytes())
-            counts, sizes = arrays["counts"], arrays["sizes"].astype(np.int64)
+        arrays = read_vectors(cache, ("marks", "counts", "sizes"))
+        if len(arrays["marks"]) > _MAX_MARKS:
+            raise ValueError(f"its names have more than {_MAX_MARKS} bytes")
+        marks = parse_json(arrays["marks"].tobytes())
+        counts, sizes = arrays["counts"], arrays["sizes"].astype(np.int64)
         if counts.sum() != len(sizes) or len(counts) != len(marks) or (counts < 0).any():
             raise ValueError("counts do not fit together")
         return dict(zip(marks, np.split(sizes, np.cumsum(counts)[:-1]), strict=True))
     except Exception as error:  # a damaged index costs time, no more
-        logger.warning("%s: not an index of records (%s); made anew", cache, " ".join(str(error).split()))
+        why = plain(" ".join(str(error).split()))
+        logger.warning("%s: not an index of records (%s); made anew", cache, why)
         return {}
 
 

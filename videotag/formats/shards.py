@@ -40,12 +40,16 @@ from videotag.formats.yt8m_records import (
     encode_id,
     segment_fields,
 )
+from videotag.regular_file import open_regular
+from videotag.shown import plain, shown
 
 FORMAT = {"format": "videotag.yt8m_shard", "version": "1"}
 _TYPES: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "U8": np.dtype("u1")}
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _SEGMENT_TYPES = ("I64", "I64", "F32")  # of SEGMENT_FIELDS
-_MAX_HEADER = 10**8  # bytes, as of the safetensors library
+_MAX_HEADER = (
+    2**20
+)  # bytes; ours have 100 for each of a dozen arrays. As JSON it takes up to 24 times as much
 _MAX_SIZE = 2**48  # NumPy refuses larger sizes even of empty arrays
 _AGAIN = "convert its source again, or copy the file again"
 
@@ -132,7 +136,7 @@ class Shard:
             self._means[name] = means
             width = means.shape[1]
         else:
-            there = ", ".join(tensors.modalities())[:200] or "nothing"
+            there = plain(", ".join(tensors.modalities()), limit=200) or "nothing"
             raise RecordError(
                 f"{self._path}: no features {name}; there is {there}; correct the model's feature_names"
             )
@@ -250,10 +254,11 @@ class _Tensors:
     def __init__(self, path: str | Path) -> None:
         self._path = path
         try:
-            with Path(path).open("rb") as file:
+            with open_regular(path, error=RecordError) as file:
                 size = os.fstat(file.fileno()).st_size
                 self._entries, start = self._read_header(file, size)
                 self._start, self._size = start, size - start
+                self._check_overlap()
                 self._data: bytes | mmap.mmap = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise RecordError(f"{path}: no such file; correct the path") from None
@@ -262,6 +267,13 @@ class _Tensors:
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
+
+    def _check_overlap(self) -> None:
+        """Refuses arrays that share bytes: some are copied, all of them together never more than the file."""
+        spans = [entry.get("data_offsets") for entry in self._entries.values() if isinstance(entry, dict)]
+        total = sum(max(span[1] - span[0], 0) for span in spans if isinstance(span, list) and _whole(span, 2))
+        if total > self._size:
+            raise self.damaged(f"arrays of {total} bytes in {self._size}: they overlap, or it is truncated")
 
     def modalities(self) -> list[str]:
         """Names of the modalities, in the order of the file."""
@@ -282,7 +294,7 @@ class _Tensors:
         if not start <= end <= self._size:  # before the system finds out, by ending the process
             raise self.damaged(f"{name} reaches to byte {end} of {self._size}: truncated")
         if end - start != count * dtype.itemsize:
-            raise self.damaged(f"{name} has {end - start} bytes for shape {shape}")
+            raise self.damaged(f"{name} has {end - start} bytes for shape {shown(shape)}")
         if not count:
             return np.empty(shape, dtype)
         return np.frombuffer(self._data, dtype, count, self._start + start).reshape(shape)
@@ -304,8 +316,10 @@ class _Tensors:
         length = int.from_bytes(head[:8], "little")
         if head[8:] != b"{":
             raise RecordError(f"{self._path}: no .safetensors file; give a shard that tools/tf2pkl.py wrote")
-        if not 0 < length <= min(size - 8, _MAX_HEADER):
+        if not 0 < length <= size - 8:
             raise self.damaged(f"a header of {length} bytes in a file of {size}: truncated")
+        if length > _MAX_HEADER:
+            raise self.damaged(f"a header of {length} bytes, expected at most {_MAX_HEADER}")
         try:
             header = json.loads(b"{" + file.read(length - 1))
         except (ValueError, RecursionError):
@@ -314,7 +328,8 @@ class _Tensors:
         if not isinstance(about, dict) or about.get("format") != FORMAT["format"]:
             raise RecordError(f"{self._path}: a .safetensors file of something else; give a shard of records")
         if about.get("version") != FORMAT["version"]:
-            seen = str(about.get("version"))[:20] if isinstance(about.get("version"), str) else "none"
+            version = about.get("version")
+            seen = plain(version, limit=20) if isinstance(version, str) else "none"
             raise RecordError(
                 f"{self._path}: version {seen} of the format, expected {FORMAT['version']}; update videotag,"
                 " or convert its source again"
@@ -323,7 +338,7 @@ class _Tensors:
 
     def damaged(self, what: str) -> RecordError:
         """The error for what cannot be."""
-        return RecordError(f"{self._path}: damaged shard: {what}; {_AGAIN}")
+        return RecordError(f"{self._path}: damaged shard: {plain(what)}; {_AGAIN}")
 
 
 def _segment_arrays(tensors: _Tensors, count: int) -> dict[str, np.ndarray]:

@@ -7,10 +7,22 @@ import shlex
 from pathlib import Path
 
 from videotag.errors import VideotagError
+from videotag.regular_file import read_regular
+
+#: Largest file of class names or the like: a million short lines, or YouTube-8M's vocabulary.csv twice.
+#: A line of few characters takes 100 times as much memory where each is an object: 400 MB.
+MAX_TEXT_BYTES = 2**22
+#: Largest list of videos or features: 6 million, as of YouTube-8M, have 400 MB.
+MAX_LIST_BYTES = 2**29
 
 
 def read_text(
-    path: str | Path, *, error: type[VideotagError], missing: str, binary: str = "give a text file"
+    path: str | Path,
+    *,
+    error: type[VideotagError],
+    missing: str,
+    binary: str = "give a text file",
+    max_bytes: int = MAX_TEXT_BYTES,
 ) -> str:
     """The text of a UTF-8 file, without a byte order mark; line ends stay as they are.
 
@@ -19,12 +31,14 @@ def read_text(
         error: class of every error raised.
         missing: what to do if there is no such file; ends the message.
         binary: what to do if the file is no text at all, such as a video; ends the message.
+        max_bytes: Size of the largest file of this kind.
 
     Raises:
-        error: no such file, not readable, or not UTF-8 (with the command that converts it).
+        error: no such file, no regular one, not readable, larger than max_bytes, or not UTF-8 (with the
+            command that converts it).
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_regular(path, error=error, max_bytes=max_bytes, remedy=binary)
     except FileNotFoundError:
         raise error(f"{path}: no such file; {missing}") from None
     except OSError as problem:

@@ -19,6 +19,7 @@ from videotag.formats.protobuf_wire import (
     BYTES,
     FIXED32,
     VARINT,
+    Budget,
     WireError,
     field,
     field_head,
@@ -33,6 +34,9 @@ Feature: TypeAlias = "tuple[bytes, ...] | np.ndarray"
 #: numbers, (0, 0) uint8 without steps; otherwise the steps.
 FeatureList: TypeAlias = "np.ndarray | list[Feature]"
 
+# Fields and numbers of a record that are parsed one by one, in 2 s and 200 MB at most: a video of 300 steps
+# of 3,000 numbers each. Steps of equal length are not parsed so.
+_MAX_VALUES = 2**20
 _FLOAT = np.dtype("<f4")
 _FLOAT_TAG = 0x12  # of a float list in a Feature
 _NO_FLOATS, _NO_INTS = np.empty(0, np.float32), np.empty(0, np.int64)
@@ -55,15 +59,15 @@ def parse_example(data: bytes, *, place: str = "record") -> Example:
         place: begins the error's text.
 
     Raises:
-        RecordError: not such a message.
+        RecordError: not such a message, or of more values than records of videos have.
     """
-    example = Example({}, {})
+    example, budget = Example({}, {}), Budget(_MAX_VALUES)
     try:
-        for number, wire_type, start, end in fields(data, 0, len(data)):
+        for number, wire_type, start, end in fields(data, 0, len(data), budget):
             if wire_type == BYTES and number == 1:
-                example.context.update(_parse_map(data, start, end, _parse_feature))
+                example.context.update(_parse_map(data, start, end, _parse_feature, budget))
             elif wire_type == BYTES and number == 2:
-                example.feature_lists.update(_parse_map(data, start, end, _parse_feature_list))
+                example.feature_lists.update(_parse_map(data, start, end, _parse_feature_list, budget))
     except WireError as error:
         raise RecordError(
             f"{place}: no tf.Example or SequenceExample ({error}); is it a file of other records?"
@@ -85,35 +89,35 @@ def encode_example(example: Example) -> bytes:
 
 
 def _parse_map(
-    data: bytes, start: int, end: int, parse: Callable[[bytes, int, int], _Value]
+    data: bytes, start: int, end: int, parse: Callable[[bytes, int, int, Budget], _Value], budget: Budget
 ) -> dict[str, _Value]:
     """{name: value} of a message of map entries; of equal names the last counts."""
     values = {}
-    for number, wire_type, first, last in fields(data, start, end):
+    for number, wire_type, first, last in fields(data, start, end, budget):
         if number == 1 and wire_type == BYTES:
-            name, value = _split_entry(data, first, last)
-            values[name.decode("utf-8", "surrogateescape")] = parse(*value)
+            name, value = _split_entry(data, first, last, budget)
+            values[name.decode("utf-8", "surrogateescape")] = parse(*value, budget)
     return values
 
 
-def _split_entry(data: bytes, start: int, end: int) -> tuple[bytes, tuple[bytes, int, int]]:
+def _split_entry(data: bytes, start: int, end: int, budget: Budget) -> tuple[bytes, tuple[bytes, int, int]]:
     """The name of a map entry, and where its value stands."""
     name, value, num_values = b"", (data, start, start), 0
-    for number, wire_type, first, last in fields(data, start, end):
+    for number, wire_type, first, last in fields(data, start, end, budget):
         if number == 1 and wire_type == BYTES:
             name = data[first:last]
         elif number == 2 and wire_type == BYTES:
             value = data, first, last
             num_values += 1
     if num_values > 1:  # messages in parts are the message of the parts together
-        whole = _joined(_values(data, start, end, number=2))
+        whole = _joined(_values(data, start, end, budget, number=2))
         value = whole, 0, len(whole)
     return name, value
 
 
-def _values(data: bytes, start: int, end: int, *, number: int) -> Iterator[bytes]:
+def _values(data: bytes, start: int, end: int, budget: Budget, *, number: int) -> Iterator[bytes]:
     """The values of every field `number` that is of wire type BYTES."""
-    for found, wire_type, first, last in fields(data, start, end):
+    for found, wire_type, first, last in fields(data, start, end, budget):
         if found == number and wire_type == BYTES:
             yield data[first:last]
 
@@ -126,11 +130,12 @@ def _joined(parts: Iterable[bytes]) -> bytes:
     return bytes(whole)
 
 
-def _parse_feature_list(data: bytes, start: int, end: int) -> FeatureList:
+def _parse_feature_list(data: bytes, start: int, end: int, budget: Budget) -> FeatureList:
     steps = _strided_steps(data, start, end)
     if steps is not None:
         return steps
-    features = [_parse_feature(step, 0, len(step)) for step in _values(data, start, end, number=1)]
+    found = _values(data, start, end, budget, number=1)
+    features = [_parse_feature(step, 0, len(step), budget) for step in found]
     return _stacked(features)
 
 
@@ -175,25 +180,25 @@ def _strings(step: tuple[bytes, ...]) -> int | None:
     return len(step[0]) if len(step) == 1 else None
 
 
-def _parse_feature(data: bytes, start: int, end: int) -> Feature:
+def _parse_feature(data: bytes, start: int, end: int, budget: Budget) -> Feature:
     kind, content = 0, bytearray()
-    for number, wire_type, first, last in fields(data, start, end):
+    for number, wire_type, first, last in fields(data, start, end, budget):
         if number in _PARSERS and wire_type == BYTES:
             if number != kind:  # of several kinds the last counts
                 kind, content = number, bytearray()
             content += data[first:last]
-    return _PARSERS[kind](bytes(content)) if kind else ()
+    return _PARSERS[kind](bytes(content), budget) if kind else ()
 
 
-def _parse_strings(data: bytes) -> tuple[bytes, ...]:
-    return tuple(_values(data, 0, len(data), number=1))
+def _parse_strings(data: bytes, budget: Budget) -> tuple[bytes, ...]:
+    return tuple(_values(data, 0, len(data), budget, number=1))
 
 
-def _parse_floats(data: bytes) -> np.ndarray:
+def _parse_floats(data: bytes, budget: Budget) -> np.ndarray:
     """(D,) float32, which may be packed, each a field of its own, or both."""
     values = _joined(
         data[first:last]
-        for number, wire_type, first, last in fields(data, 0, len(data))
+        for number, wire_type, first, last in fields(data, 0, len(data), budget)
         if number == 1 and wire_type in (BYTES, FIXED32)
     )
     if len(values) % _FLOAT.itemsize:
@@ -201,18 +206,23 @@ def _parse_floats(data: bytes) -> np.ndarray:
     return np.frombuffer(values, _FLOAT).astype(np.float32) if values else _NO_FLOATS
 
 
-def _parse_ints(data: bytes) -> np.ndarray:
+def _parse_ints(data: bytes, budget: Budget) -> np.ndarray:
     """(D,) int64, packed or not."""
     values = array("Q")
-    for number, wire_type, first, last in fields(data, 0, len(data)):
+    for number, wire_type, first, last in fields(data, 0, len(data), budget):
         if number == 1 and wire_type in (BYTES, VARINT):
             while first < last:
+                budget.spend()
                 value, first = read_varint(data, first, last)
                 values.append(value)
     return np.array(values, np.uint64).view(np.int64) if values else _NO_INTS
 
 
-_PARSERS: dict[int, Callable[[bytes], Feature]] = {1: _parse_strings, 2: _parse_floats, 3: _parse_ints}
+_PARSERS: dict[int, Callable[[bytes, Budget], Feature]] = {
+    1: _parse_strings,
+    2: _parse_floats,
+    3: _parse_ints,
+}
 
 
 def _encode_map(values: Mapping[str, _Value], encode: Callable[[_Value], bytes]) -> bytes:

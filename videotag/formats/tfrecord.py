@@ -22,6 +22,7 @@ from crc32c import crc32c
 
 from videotag.atomic import open_atomic
 from videotag.errors import RecordError
+from videotag.regular_file import open_regular
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,8 +33,12 @@ _HEADER_SIZE = 12  # length and its checksum
 _CRC_SIZE = 4
 _KEPT = 2  # records
 _CHUNK = 2**16  # bytes of a compressed file at a time
-_FREE_BYTES = 2**24  # a record of a compressed file may have this many bytes whatever the file's size ...
-_MAX_RATIO = 20  # ... and this multiple of the file's size
+# A record of a compressed file may have so many bytes whatever the file's size, or so many times its size ...
+_FREE_BYTES = 2**24
+_MAX_RATIO = 20
+_FREE_TOTAL = 2**27  # ... and all of them so many; features unpack to 1.5 times their size
+# ... and there may be so many of them, and one more for each byte of the file.
+_FREE_RECORDS = 2**17
 _WBITS: dict[Compression, int] = {"gzip": 31, "zlib": 15}
 _EITHER_WBITS = 47  # zlib finds out which of the two it is
 _AGAIN = "download or copy the file again"
@@ -220,6 +225,9 @@ def _length(source: _Source, header: bytes, place: str) -> int:
     if _masked_crc(header[:8]) != header[8:]:
         raise RecordError(f"{place}: wrong checksum of the length: no TFRecord file, or damaged; {_AGAIN}")
     length = int.from_bytes(header[:8], "little")
+    source.records_left -= 1
+    if source.records_left < 0:
+        raise RecordError(f"{place}: more records than files of videos have; unpack it on disk first")
     if length + _CRC_SIZE > source.bytes_left:
         raise RecordError(
             f"{place}: truncated: a record of {length} bytes, but {source.bytes_left} is the most that"
@@ -248,6 +256,7 @@ class _Source(Protocol):
     """Where records are read from."""
 
     unit: str  # what offsets count
+    records_left: int  # no more can follow
 
     @property
     def bytes_left(self) -> int:
@@ -268,6 +277,7 @@ class _Plain:
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
         self.bytes_left = size
+        self.records_left = size  # each has at least 16 bytes
 
     def read(self, size: int) -> bytes:
         data = self._file.read(min(size, self.bytes_left))
@@ -291,6 +301,8 @@ class _Unpacked:
         self._unpacker = zlib.decompressobj(_EITHER_WBITS)
         self._packed = b""
         self.bytes_left = most_unpacked(size)
+        self.records_left = _FREE_RECORDS + size
+        self._left = self._most = max(_FREE_TOTAL, _MAX_RATIO * size)
 
     def read(self, size: int) -> bytes:
         parts = bytearray()
@@ -302,6 +314,9 @@ class _Unpacked:
             if at_file_end and not part and not self._unpacker.eof:
                 raise zlib.error("it ends too early")
             parts += part
+        self._left -= len(parts)
+        if self._left < 0:
+            raise zlib.error(f"unpacks to more than {self._most} bytes, as features never do")
         return bytes(parts)
 
     def skip(self, size: int) -> int:
@@ -328,7 +343,7 @@ class _Unpacked:
 def _opened(path: str | Path) -> Iterator[_Source]:
     """The file, whichever way it is packed; what the operating system refuses becomes a RecordError."""
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path, error=RecordError) as file:
             size = os.fstat(file.fileno()).st_size
             header = file.read(_HEADER_SIZE)
             file.seek(0)

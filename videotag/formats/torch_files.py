@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from videotag.formats import pickles
+from videotag.shown import shown
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle of an old file
 _PROTOCOL_VERSION = 1001
@@ -87,7 +88,7 @@ class Tensor:
         end = self.offset + steps + 1 if math.prod(self.size) else self.offset
         if min(numbers) < 0 or end > len(values) or math.prod(self.size) > len(values):
             raise pickle.UnpicklingError(
-                f"a tensor of size {self.size} outside its {len(values)} stored values"
+                f"a tensor of size {shown(self.size)} outside its {len(values)} stored values"
             )
         strides = tuple(stride * values.itemsize for stride in self.stride)
         return np.lib.stride_tricks.as_strided(values[self.offset :], self.size, strides, writeable=False)
@@ -141,7 +142,7 @@ def load_zip(archive: zipfile.ZipFile, size: int) -> object:
     # Stored as they are and never overlapping: then nothing that is read is larger than the file.
     if (
         any(info.compress_type for info in members.values())
-        or sum(i.file_size for i in members.values()) > size
+        or sum(max(i.file_size, i.compress_size) for i in members.values()) > size
     ):
         raise pickle.UnpicklingError(
             "a zip whose members are compressed or overlap; save it again with PyTorch"

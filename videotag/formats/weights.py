@@ -6,6 +6,8 @@ What a file is, its content decides, not its suffix. Nothing in it is run (see p
 
 from __future__ import annotations
 
+import lzma
+import os
 import pickle
 import re
 import struct
@@ -22,6 +24,9 @@ import safetensors.numpy
 from videotag.atomic import open_atomic
 from videotag.errors import WeightsError
 from videotag.formats import pickles, torch_files
+from videotag.formats.archives import PACKED, ArchiveError, open_tar, open_zip
+from videotag.regular_file import open_regular, other_kind
+from videotag.shown import plain, shown
 
 _READ_KINDS = "read are Paddle's .pdparams, PyTorch's .pth, .safetensors, and archives of one of them"
 _PARAMETER_NAMES = "StructuredToParameterName@@"  # Paddle's map to its inner names; not weights
@@ -30,8 +35,11 @@ _BIG_PARAMETERS = (
 )
 _HEAD_BYTES = 512
 _SUFFIXES = (".pdparams", ".safetensors", ".pth")
-_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz
-_MAX_UNPACKED = 50  # an archive of weights unpacks to a little more than its size; more is a bomb
+# An archive of weights unpacks to a little more than its size; what unpacks to both of these is a bomb.
+_MAX_RATIO = 50
+_FREE_BYTES = 2**22
+# Of a .safetensors file: names and shapes of 80,000 arrays; read, they take 30 times as much, 250 MB.
+_MAX_SAFE_HEADER = 2**23
 _WRITTEN_TYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64")
 # What zipfile and tarfile raise on files made by chance or by an attacker.
 _ARCHIVE_DAMAGE = (
@@ -44,6 +52,7 @@ _ARCHIVE_DAMAGE = (
     OverflowError,
     ValueError,
     tarfile.TarError,
+    lzma.LZMAError,
     zlib.error,
 )
 #: NumPy's dtype by safetensors' name.
@@ -82,8 +91,12 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         )
     if not state:
         raise WeightsError(f"{path}: holds no arrays; give a file of trained weights")
+    made: dict[int, np.ndarray] = {}  # a file may refer to one array again and again
     try:
-        return {name: _to_array(name, value) for name, value in _named(state)}
+        for name, value in _named(state):
+            if id(value) not in made:
+                made[id(value)] = _to_array(name, value)
+        return {name: made[id(value)] for name, value in _named(state)}
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: {error}") from error
 
@@ -141,6 +154,8 @@ def resolve_weights(path: str | Path) -> Path:
             return candidate
     if path.is_dir():
         return _choose_in_folder(path)
+    if path.exists():
+        raise WeightsError(f"{path}: {other_kind(path.stat())}, expected a file of weights; give another")
     raise WeightsError(
         f"{path}: no weights; tried {', '.join(map(str, tried))}; give a file, a prefix of one, or a folder"
     )
@@ -179,16 +194,18 @@ def _read_content(path: str | Path) -> object:
     """The object in the file, `torch_files.Tensor` standing for PyTorch's tensors."""
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            return _parse(file, path.stat().st_size, path)
+        with open_regular(path, error=WeightsError) as file:
+            return _parse(file, os.fstat(file.fileno()).st_size, path)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file; download it, or correct the path") from None
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: {error}") from error
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path}: damaged ({error}); copy or download it again") from error
+    except ArchiveError as error:
+        raise WeightsError(f"{path}: {error}, as weights never do; download it again") from error
     except _ARCHIVE_DAMAGE as error:
-        detail = " ".join(str(error).split())[:120]
+        detail = plain(" ".join(str(error).split()), limit=120)
         raise WeightsError(f"{path}: damaged archive ({detail}); copy or download it again") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot read ({error.strerror or error})") from error
@@ -197,13 +214,15 @@ def _read_content(path: str | Path) -> object:
 def _parse(file: IO[bytes], size: int, path: Path) -> object:
     head = file.read(_HEAD_BYTES)
     file.seek(0)
-    if head.startswith(_PACKED) or head[257:262] == b"ustar":
+    if head.startswith(PACKED) or head[257:262] == b"ustar":
         return _parse_member(file, size, path)
     _refuse_other_kinds(head, path)
     if head[8:9] == b"{":
+        if int.from_bytes(head[:8], "little") > _MAX_SAFE_HEADER:
+            raise pickle.UnpicklingError(f"a header of more than {_MAX_SAFE_HEADER} bytes; download it again")
         return _parse_safetensors(file.read())
     if head.startswith(b"PK"):
-        with zipfile.ZipFile(file) as archive:
+        with open_zip(file) as archive:
             return torch_files.load_zip(archive, size)
     reader = pickles.BoundedReader(file, size)
     content = pickles.load(reader)
@@ -213,25 +232,23 @@ def _parse(file: IO[bytes], size: int, path: Path) -> object:
 
 def _parse_member(file: IO[bytes], size: int, path: Path) -> object:
     """The content of the one weight file in a tar; nothing is unpacked to disk."""
-    with tarfile.open(fileobj=file, mode="r:*") as archive:
-        members = [m for m in archive if m.isfile() and m.name.endswith(_SUFFIXES)]
+    most = max(_FREE_BYTES, _MAX_RATIO * size)
+    with open_tar(file, max_unpacked=most) as (archive, found):
+        # What a sparse one claims of its size is holes.
+        members = [m for m in found if m.isreg() and not m.issparse() and m.name.endswith(_SUFFIXES)]
         if len(members) != 1:
-            names = ", ".join(m.name for m in members[:10]) or "none"
+            names = plain(", ".join(m.name for m in members[:10])) or "none"
             raise WeightsError(
                 f"{path}: an archive with these weights: {names}; expected one; unpack it and give the file"
             )
-        if members[0].size > _MAX_UNPACKED * size:
-            raise WeightsError(
-                f"{path}: {members[0].name} unpacks to {members[0].size} bytes, as weights never do; "
-                "download it again"
-            )
+        name = plain(members[0].name)
         content = archive.extractfile(members[0])
         assert content is not None  # a regular file
         head = content.read(_HEAD_BYTES)
         content.seek(0)
-        if head.startswith(_PACKED) or head[257:262] == b"ustar":
+        if head.startswith(PACKED) or head[257:262] == b"ustar":
             raise WeightsError(f"{path}: an archive within an archive; unpack it and give the file inside")
-        return _parse(content, members[0].size, path / members[0].name)
+        return _parse(content, members[0].size, path / name)
 
 
 def _parse_safetensors(data: bytes) -> dict[str, np.ndarray]:
@@ -243,7 +260,7 @@ def _parse_safetensors(data: bytes) -> dict[str, np.ndarray]:
         elif kind in _SAFE_TYPES:
             array = np.frombuffer(tensor["data"], _SAFE_TYPES[kind])
         else:
-            raise pickle.UnpicklingError(f"{name[:80]!r} has dtype {kind}; save it as float32")
+            raise pickle.UnpicklingError(f"{shown(name)} has dtype {kind}; save it as float32")
         state[name] = array.reshape(shape)
     return state
 
@@ -269,7 +286,7 @@ def _to_array(name: str, value: object) -> np.ndarray:
     array = value.array() if isinstance(value, torch_files.Tensor) else value
     if not isinstance(array, np.ndarray):
         raise pickle.UnpicklingError(
-            f"{name[:80]!r} is of type {type(value).__name__}, not an array;"
+            f"{shown(name)} is of type {type(value).__name__}, not an array;"
             " save the model's state dict alone, or under 'state_dict'"
         )
     if array.dtype == np.uint16:

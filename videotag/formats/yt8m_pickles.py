@@ -30,11 +30,13 @@ from videotag.formats.pickles import (
 )
 from videotag.formats.tf_example import Example, Feature, FeatureList
 from videotag.formats.yt8m_records import YT8MRecord, checked, encode_id, make_record, segment_fields
+from videotag.regular_file import open_regular
+from videotag.shown import plain, shown
 
 Keys: TypeAlias = Literal["str", "bytes"]
 
 MAX_STEPS = 300  # that `nframes` counts
-_MAX_ID = 2**12  # characters
+_MAX_ID = 2**10  # characters; a hostile file gives one to each of 100,000 records
 _OWN_NAMES = {"rgb": "feature"}  # modality -> its key
 _PLAIN_KEYS = ("video", "label", "nframes")
 _Value = TypeVar("_Value")
@@ -59,7 +61,7 @@ def read_yt8m_pickle(path: str | Path, *, dims: Mapping[str, int | None] | None 
     items = content if isinstance(content, list) else [content]
     once = _Once()
     return [
-        once.make(item, partial(_record, item, dims, once, f"{path}: record {number}", is_python_2))
+        once.make("record", item, partial(_record, item, dims, once, f"{path}: record {number}", is_python_2))
         for number, item in enumerate(items)
     ]
 
@@ -101,7 +103,7 @@ def write_yt8m_pickle(
 def _read(path: str | Path) -> tuple[object, bool]:
     """What a pickle holds, and whether text in it may be bytes of Python 2."""
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path, error=RecordError) as file:
             head = file.read(2)
             file.seek(0)
             size = os.fstat(file.fileno()).st_size
@@ -121,13 +123,14 @@ class _Once:
     """What has been made of the objects of a file, which a hostile one can refer to again and again."""
 
     def __init__(self) -> None:
-        self._made: dict[int, Any] = {}
+        self._made: dict[tuple[str, int], Any] = {}
 
-    def make(self, value: object, build: Callable[[], _Value]) -> _Value:
-        """What `build` makes of `value`, or has made of it before."""
-        if id(value) not in self._made:
-            self._made[id(value)] = build()
-        return self._made[id(value)]
+    def make(self, kind: str, value: object, build: Callable[[], _Value]) -> _Value:
+        """What `build` makes of `value`, or has made of it before under this `kind`."""
+        key = kind, id(value)
+        if key not in self._made:
+            self._made[key] = build()
+        return self._made[key]
 
 
 def _record(
@@ -136,15 +139,19 @@ def _record(
     """The record of one dict."""
     if not isinstance(item, dict):
         raise RecordError(f"{place}: of type {type(item).__name__}, expected a dict with 'video'; {_AGAIN}")
-    values = {_name(key, place): value for key, value in item.items()}
+    values = {once.make("name", key, partial(_name, key, place)): value for key, value in item.items()}
     if len(values) < len(item):
         raise RecordError(f"{place}: keys that are there twice, as text and as bytes; {_AGAIN}")
     if "video" not in values:
-        there = ", ".join(values)[:200] or "nothing"
+        there = plain(", ".join(values), limit=200) or "nothing"
         raise RecordError(f"{place}: no 'video'; there is {there}; is it a pickle of YouTube-8M?")
+    make_id = partial(_id_bytes, values["video"], place, is_python_2=is_python_2)
+    video_id = once.make("id", values["video"], make_id)
     context: dict[str, Feature] = {
-        "id": (_id_bytes(values["video"], place, is_python_2=is_python_2),),
-        "labels": once.make(values.get("label", ()), partial(_labels, values.get("label", ()), place)),
+        "id": (video_id,),
+        "labels": once.make(
+            "labels", values.get("label", ()), partial(_labels, values.get("label", ()), place)
+        ),
     }
     lists: dict[str, FeatureList] = {}
     for key, value in values.items():
@@ -157,9 +164,11 @@ def _record(
             lists[name] = value
         elif value.ndim == 1:
             dtype = np.float32 if value.dtype.kind == "f" else np.int64
-            context[name] = once.make(value, partial(value.astype, dtype, copy=False))
+            context[name] = once.make("vector", value, partial(value.astype, dtype, copy=False))
         else:
-            raise RecordError(f"{place}: {key!r} of shape {value.shape}, expected (T, D) bytes; {_AGAIN}")
+            raise RecordError(
+                f"{place}: {shown(key)} of shape {shown(value.shape)}, expected (T, D) bytes; {_AGAIN}"
+            )
     record = make_record(Example(context, lists), dims=dims, place=place)
     if "nframes" in values:
         _cut(record.features, values["nframes"], place)
@@ -172,10 +181,12 @@ def _cut(features: dict[str, np.ndarray], num_steps: object, place: str) -> None
     if isinstance(num_steps, np.ndarray) and num_steps.shape in ((), (1,)):
         num_steps = num_steps.reshape(())[()]
     if not isinstance(num_steps, (int, np.integer)) or num_steps < 0:
-        seen = num_steps if isinstance(num_steps, (int, float)) else f"of type {type(num_steps).__name__}"
-        raise RecordError(f"{place}: nframes {seen!s:.40}, expected a number of steps; {_AGAIN}")
+        seen = (
+            shown(num_steps) if isinstance(num_steps, (int, float)) else f"of type {type(num_steps).__name__}"
+        )
+        raise RecordError(f"{place}: nframes {seen}, expected a number of steps; {_AGAIN}")
     if num_steps > there and features:
-        raise RecordError(f"{place}: nframes {num_steps}, but there are {there} steps; {_AGAIN}")
+        raise RecordError(f"{place}: nframes {shown(num_steps)}, but there are {there} steps; {_AGAIN}")
     for name, steps in features.items():
         features[name] = steps[: int(num_steps)]
 
@@ -184,7 +195,7 @@ def _name(key: object, place: str) -> str:
     if isinstance(key, bytes):
         return key.decode("utf-8", "surrogateescape")
     if not isinstance(key, str):
-        raise RecordError(f"{place}: {key!r} as a key, expected text; {_AGAIN}")
+        raise RecordError(f"{place}: {shown(key)} as a key, expected text; {_AGAIN}")
     return key
 
 
@@ -210,7 +221,7 @@ def _id_bytes(video_id: object, place: str, *, is_python_2: bool) -> bytes:
     try:
         return encode_id(video_id)
     except UnicodeEncodeError:
-        raise RecordError(f"{place}: 'video' {video_id!r} is no text; {_AGAIN}") from None
+        raise RecordError(f"{place}: 'video' {shown(video_id)} is no text; {_AGAIN}") from None
 
 
 def _labels(labels: Any, place: str) -> np.ndarray:

@@ -15,6 +15,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from videotag.errors import MediaError
+from videotag.regular_file import open_regular
+
 _HEADER = 8  # bytes: four letters, the size of what follows
 _INDEX_ENTRY = np.dtype([("id", "S4"), ("flags", "<u4"), ("offset", "<u4"), ("size", "<u4")])
 _PICTURE = (b"db", b"dc")  # an uncompressed or a compressed picture, behind the stream's two digits
@@ -39,7 +42,7 @@ def read_layout(path: str | Path, stream_index: int) -> AviLayout:
     """The layout of an AVI, by its outer chunk headers and its index alone."""
     wanted = [f"{stream_index:02d}".encode() + kind for kind in _PICTURE]
     is_cut, num_slots = False, None
-    with Path(path).open("rb") as file:
+    with open_regular(path, error=MediaError) as file:
         file_size = os.fstat(file.fileno()).st_size
         for name, start, size in _outer_chunks(file, file_size):
             is_cut |= start + size > file_size

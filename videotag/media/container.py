@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ import av.error
 from av.stream import Disposition
 
 from videotag.errors import MediaError
+from videotag.media.mp4_tables import check_tables
 from videotag.media.suffixes import FORMATS
+from videotag.regular_file import open_regular, other_kind
 
 MAX_FRAME_PX = 8192 * 8192  # larger ones are decompression bombs rather than videos
 AGAIN = "copy or download it again"
@@ -39,16 +40,20 @@ def opened(path: str | Path, *, ignore_edit_list: bool = False) -> Iterator[Any]
         ignore_edit_list: Whether all frames of an MP4 or MOV are shown, also those that its edit list hides.
 
     Raises:
-        MediaError: no such file, not a regular one, empty, or not media.
+        MediaError: no such file, not a regular one, empty, not media, or tables larger than the file.
+        MemoryError: FFmpeg cannot have the memory that it asks for.
     """
     _check_file(path)
     try:
+        check_tables(path)
         # "file:" makes the name a name: FFmpeg takes "concat:a|b" for an order. container_options, since
         # `options` makes PyAV before 18 free memory that is not its own where streams appear late (FLV, TS).
         name = f"file:{os.path.abspath(path)}"  # noqa: PTH100
         options = _OPTIONS | ({"ignore_editlist": "1"} if ignore_edit_list else {})
         container = av.open(name, container_options=options, metadata_errors="replace")
-    except av.error.FFmpegError as error:
+    except av.error.MemoryError as error:
+        raise MemoryError(f"{path}: {error.strerror}") from error
+    except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
             f"{path}: cannot be read as video ({error.strerror}); if a player shows it, convert it to H.264, "
             f"else {AGAIN}"
@@ -115,7 +120,7 @@ def is_shown(packet: Any, stream: Any) -> bool:
 
 def is_scrambled(path: str | Path) -> bool:
     """Whether most packets of an MPEG transport stream are scrambled, as in pay TV (ISO 13818-1, 2.4.3.3)."""
-    with Path(path).open("rb") as file:
+    with open_regular(path, error=MediaError) as file:
         head = file.read(_TS_HEAD)
     for stride in (188, 192):  # .m2ts has four bytes more
         starts = range(stride - 188, len(head) - 4, stride)
@@ -141,8 +146,8 @@ def _check_file(path: str | Path) -> None:
         raise MediaError(f"{path}: no such file; give the path of a video on this machine") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise MediaError(f"{path!s}: cannot be read ({error}); check the path and its rights") from error
-    if not stat.S_ISREG(status.st_mode):
-        what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
+    if kind := other_kind(status):
+        what = kind if kind == "a folder" else "a device or pipe"
         raise MediaError(f"{path}: {what}, expected a video file")
     if status.st_size == 0:
         raise MediaError(f"{path}: empty (0 bytes); {AGAIN}")

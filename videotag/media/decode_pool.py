@@ -1,7 +1,7 @@
 """Decoding in child processes, so that a file that hangs or crashes FFmpeg costs only itself.
 
 A child runs one FrameReader after the other and sends the frames through a pipe, one at a time. It imports
-videotag.media alone: 0.2 s and 45 MB to start, then it is used from video to video.
+videotag.media alone: 0.2 s and 45 MB to start, then it is used from video to video. Its memory is limited.
 
 Protocol: the parent writes one line of JSON per video, the arguments of a FrameReader. The child answers in
 messages: 4 bytes with the length of a JSON text, the text, and behind that of a frame its (H, W, 3) bytes.
@@ -18,6 +18,7 @@ import io
 import json
 import os
 import queue
+import resource
 import select
 import signal
 import struct
@@ -37,6 +38,13 @@ from videotag.media.video import FrameReader, NewImage, SampledFrame, VideoInfo,
 
 #: What a child calls for a video, as "module:name"; tests put a hanging one here.
 READER = f"{FrameReader.__module__}:{FrameReader.__name__}"
+
+# Bytes of address space of a child. The largest frames, 8192 x 8192 of 10 bits in 4:2:0, have 200 MB; H.264
+# refers to 16 of them, and 16 threads hold one or two each: 7 GB. Real 4K videos with many threads need 2 GB.
+MAX_MEMORY = 2**33
+# For each core besides: a thread of the decoder and one of swscale, each with a stack of 8 MB and up to
+# 128 MB that glibc sets apart for its allocations, mostly never used.
+MEMORY_PER_CORE = 2**28
 
 _LENGTH = struct.Struct("!I")
 _PIPE_BYTES = 2**20  # holds a frame or more; with the usual 64 KiB, handing frames over costs 15% of decoding
@@ -263,6 +271,7 @@ def serve(reader_name: str) -> None:
     Args:
         reader_name: FrameReader or what stands for it, as "module:name".
     """
+    _limit_memory()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the frames
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -295,12 +304,40 @@ def _answer(out: BinaryIO, make_reader: Callable[..., FrameReader], request: dic
     except MediaError as error:
         answer = {"error": str(error), "retriable": error.retriable}
     except MemoryError:
-        text = f"{path}: not enough memory to decode it; free some or set a smaller batch_size"
-        answer = {"error": text, "retriable": True}
+        answer = _out_of_memory(path)
     except Exception as error:  # the other videos of a long list are not to suffer from it
         text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         answer = {"error": f"{path}: a bug in videotag: {text}; report it", "retriable": False}
     _send(out, answer)
+
+
+def _limit_memory() -> None:
+    """Keeps a file from taking the machine's memory; a lower limit of the user's stays."""
+    limit = MAX_MEMORY + MEMORY_PER_CORE * (os.cpu_count() or 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY or soft > limit:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _out_of_memory(path: str) -> dict[str, Any]:
+    """The answer when memory ran out: at the limit by the file, else because the machine has none left."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if _peak_memory() > limit // 2 > 0:
+        text = (
+            f"{path}: decoding it takes more than the {limit / 2**30:.1f} GiB that a file may have; convert "
+            "it to H.264 with smaller frames, or leave it out"
+        )
+        return {"error": text, "retriable": False}
+    text = f"{path}: not enough memory to decode it; free some or set a smaller batch_size"
+    return {"error": text, "retriable": True}
+
+
+def _peak_memory() -> int:
+    """Bytes of address space that this process has had at most; 0 where the system does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.split("VmPeak:")[1].split()[0]) * 1024
+    return 0
 
 
 def _send(out: BinaryIO, answer: dict[str, Any], image: np.ndarray | None = None) -> None:

@@ -17,6 +17,7 @@ from videotag.media.container import AGAIN, check_size
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import center_crop, forced_size, scaled_size
 from videotag.media.video import NewImage, SampledFrame, new_image
+from videotag.regular_file import open_regular
 
 FRAME_NAME = "img_{:05d}.jpg"  # counted from 1
 
@@ -76,7 +77,10 @@ class FolderReader:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_size decides
-                with Image.open(path, formats=("JPEG",)) as picture:
+                with (
+                    open_regular(path, error=MediaError) as file,
+                    Image.open(file, formats=("JPEG",)) as picture,
+                ):
                     width, height = picture.size
                     check_size(path, width, height)
                     scaled = forced_size if self._forced else scaled_size

@@ -28,6 +28,7 @@ from videotag.config import Config, load_config
 from videotag.download import file_digest
 from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.registry import ModelEntry
+from videotag.regular_file import open_regular
 from videotag.runtime import backends
 from videotag.runtime.onnx_export import PROGRAM, ExportError, told_as_export_error
 from videotag.runtime.trained import Arrays, Input, Network
@@ -228,7 +229,8 @@ def export_config(
     for dotted, value in overrides or []:
         _check_override(dotted, value, export)
     entry = ModelEntry(manifest.model, None, _MODEL_SECTIONS[manifest.kind], manifest.kind, manifest.task)
-    config = load_config(folder / CONFIG_FILE, model_name=model_name, overrides=overrides, entry=entry)
+    path = folder / CONFIG_FILE
+    config = load_config(path, model_name=model_name, overrides=overrides, entry=entry, beside_weights=True)
     for dotted, _ in overrides or []:
         if dotted.lower() != "infer.target_size" or manifest.kind != "extractor":
             continue
@@ -304,7 +306,7 @@ class ExportedNetwork:
             if self.backend == "onnx":
                 from videotag.runtime.onnx_network import OnnxNetwork
 
-                return OnnxNetwork(self, path.read_bytes())
+                return OnnxNetwork(self, _network_bytes(path))
             from videotag.runtime.paddle_inference import PaddleNetwork
 
             with told_as_export_error():
@@ -327,7 +329,7 @@ def _check_closed(path: Path, backend: str) -> None:
     Raises:
         WeightsError: it is refused.
     """
-    content = path.read_bytes()
+    content = _network_bytes(path)
     if backend == "onnx" and _EXTERNAL_DATA.search(content):
         raise WeightsError(
             f"{path}: holds the text 'location', by which ONNX names files outside of the export; export it "
@@ -335,6 +337,12 @@ def _check_closed(path: Path, backend: str) -> None:
         )
     if backend == "openvino" and not content.startswith(b"<?xml "):
         raise WeightsError(f"{path}: not OpenVINO's XML; export it again")
+
+
+def _network_bytes(path: Path) -> bytes:
+    """The content of a network's file, which its manifest bounds no further."""
+    with open_regular(path, error=WeightsError) as file:
+        return file.read()
 
 
 def load_exported(path: Path, *, use_gpu: UseGpu = "auto") -> ExportedNetwork:

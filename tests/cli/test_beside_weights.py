@@ -1,0 +1,119 @@
+"""What lies beside weights may be anyone's: files that its config names are not read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from videotag.cli.main import main
+from videotag.config import load_config
+from videotag.engine.checkpoint import save_weights
+from videotag.models import load_models, paddle
+from videotag.tagger import _stage
+
+CONFIG = """
+MODEL: {{name: AttentionLSTM, feature_dims: [6], embedding_size: 8, lstm_size: 4, fc_sizes: [8, 8],
+        num_classes: 3, topk: 3{model}}}
+TRAIN: {{{train}}}
+INFER: {{backend: paddle, precision: f32{infer}}}
+"""
+PREDICT = ["predict", "--save_dir=out", "--json"]
+
+
+def config_text(model="", train="", infer=""):
+    return CONFIG.format(model=model, train=train, infer=infer)
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """The working folder, with weights and config in ck, features a.npy, and a file that nobody named."""
+    here = tmp_path / "here"
+    (here / "ck").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    load_models()
+    (here / "ck" / "config.yaml").write_text(config_text())
+    config = load_config("ck/config.yaml")
+    paddle.seed(0)
+    save_weights(config.entry.cls(config.model), here / "ck" / "AttentionLSTM.pdparams")
+    np.save("a.npy", np.random.default_rng(0).random((5, 6), np.float32))
+    (tmp_path / "secret").write_text("secret1\nsecret2\nsecret3\n")
+    (tmp_path / "secret.list").write_text(f"{here}/a.npy\n")
+    return here
+
+
+def names(capsys):
+    out, err = capsys.readouterr()
+    assert "secret" not in out + err
+    return {tag["class_name"] for tag in json.loads(out)["tags"]}
+
+
+def test_a_label_file_named_beside_a_checkpoint_is_not_read(checkpoint, tmp_path, capsys):
+    text = config_text(model=f", label_file: {tmp_path}/secret")
+    (checkpoint / "ck" / "config.yaml").write_text(text)
+    assert main([*PREDICT, "--weights=ck", "--video_path=a.npy"]) == 0
+    assert names(capsys) == {"0", "1", "2"}
+
+
+def test_one_named_in_an_export_is_not_read(checkpoint, tmp_path, capsys):
+    assert main(["export", "--weights=ck", "--to=onnx", "--output=ex"]) == 0
+    path, manifest_path = checkpoint / "ex" / "config.yaml", checkpoint / "ex" / "export.json"
+    path.write_text(path.read_text().replace("MODEL:\n", f"MODEL:\n  label_file: {tmp_path}/secret\n"))
+    manifest = json.loads(manifest_path.read_text())
+    manifest["files"]["config.yaml"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest_path.write_text(json.dumps(manifest))
+    capsys.readouterr()
+    assert main([*PREDICT, "--weights=ex", "--video_path=a.npy"]) == 0
+    assert names(capsys) == {"0", "1", "2"}
+
+
+def test_one_that_the_user_named_is_read(checkpoint, capsys):
+    (checkpoint / "own.txt").write_text("a\nb\nc\n")
+    (checkpoint / "own.yaml").write_text(config_text(model=", label_file: own.txt"))
+    for words in (["--label_file=own.txt"], ["--set=MODEL.label_file=own.txt"], ["--config=own.yaml"]):
+        assert main([*PREDICT, "--weights=ck", "--video_path=a.npy", *words]) == 0
+        assert names(capsys) == {"a", "b", "c"}
+
+
+def test_labels_beside_are_read_but_no_link_to_another_folder(checkpoint, tmp_path, capsys):
+    labels = checkpoint / "ck" / "labels.txt"
+    labels.symlink_to(tmp_path / "secret")
+    assert main([*PREDICT, "--weights=ck", "--video_path=a.npy"]) == 0
+    out, err = capsys.readouterr()
+    assert {tag["class_name"] for tag in json.loads(out)["tags"]} == {"0", "1", "2"}
+    assert "labels.txt: a link that leaves its folder, not read; give --label_file" in err
+    (checkpoint / "ck" / "names").write_text("a\nb\nc\n")
+    labels.unlink()
+    labels.symlink_to("names")
+    assert main([*PREDICT, "--weights=ck", "--video_path=a.npy"]) == 0
+    assert names(capsys) == {"a", "b", "c"}
+
+
+def test_a_list_named_beside_weights_is_read_inside_of_the_working_folder_alone(checkpoint, tmp_path, capsys):
+    config = checkpoint / "ck" / "config.yaml"
+    (checkpoint / "link.list").symlink_to(tmp_path / "secret.list")
+    for place in (tmp_path / "secret.list", "../secret.list", "link.list"):
+        config.write_text(config_text(infer=f", filelist: {place}"))
+        assert main([*PREDICT, "--weights=ck"]) == 2
+        out, err = capsys.readouterr()
+        assert "INFER.filelist: no list of files" in err
+        assert "inside of the working folder alone" in err
+        assert not out
+    (checkpoint / "own.list").write_text("a.npy\n")
+    config.write_text(config_text(infer=", filelist: own.list"))
+    assert main([*PREDICT, "--weights=ck"]) == 0
+
+
+def test_weights_named_beside_weights_are_not_looked_for(checkpoint):
+    keys = "pretrain: /secret, extend_labels: true, old_label_file: /secret"
+    (checkpoint / "ck" / "config.yaml").write_text(config_text(train=keys))
+    config, _ = _stage("predictor", None, "ck", [])
+    assert (config.train.pretrain, config.train.old_label_file, config.train.extend_labels) == (
+        None,
+        None,
+        False,
+    )
+    kept, _ = _stage("predictor", "ck/config.yaml", "ck", [])  # named, so it is the user's own
+    assert kept.train.pretrain == "/secret"

@@ -1,0 +1,175 @@
+"""Tables of MP4 and MOV that name more samples than the file holds; the memory of the decoding child."""
+
+from __future__ import annotations
+
+import re
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+
+import pytest
+
+from videotag.errors import MediaError
+from videotag.media import decode_pool
+from videotag.media.mp4_tables import FREE_SAMPLES, check_tables
+from videotag.media.video import probe
+
+MANY = 60_000_000  # samples, 2.2 GB in FFmpeg
+
+
+def box(kind, *parts):
+    content = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def full(kind, *numbers):
+    """A box with version and flags 0, and 32-bit numbers or bytes."""
+    return box(kind, bytes(4), *[n if isinstance(n, bytes) else struct.pack(">I", n) for n in numbers])
+
+
+def track(count, *, kind=b"vide", duration=1, entry=b"jpeg", sizes=None):
+    """A track of `count` samples of a byte."""
+    picture = bytes(6) + b"\0\1" + bytes(16) + struct.pack(">HH", 64, 64) + bytes(12) + b"\0\1" + bytes(32)
+    sound = bytes(6) + b"\0\1" + bytes(8) + struct.pack(">HHHHI", 1, 8, 0, 0, 8000 << 16)
+    content = picture + b"\0\x18\xff\xff" if kind == b"vide" else sound
+    table = box(
+        b"stbl",
+        full(b"stsd", 1, box(entry, content)),
+        full(b"stts", 1, count, duration),
+        sizes or full(b"stsz", 1, count),
+        full(b"stsc", 1, 1, count, 1),
+        full(b"stco", 1, 700),
+    )
+    media = box(
+        b"mdia",
+        full(b"mdhd", 0, 0, 1000, 1000, 0x55C40000),
+        full(b"hdlr", 0, kind, bytes(13)),
+        box(b"minf", full(b"vmhd", bytes(8)), box(b"dinf", full(b"dref", 1, full(b"url "))), table),
+    )
+    return box(b"trak", full(b"tkhd", 0, 0, 1, bytes(68)), media)
+
+
+def movie(*tracks, behind=b""):
+    header = full(b"mvhd", 0, 0, 1000, 1000, 0x10000, 0x1000000, bytes(68), 2)
+    moov = box(b"moov", header, *tracks)
+    return box(b"ftyp", b"qt  ", bytes(4), b"qt  ") + moov + behind + box(b"mdat", bytes(64))
+
+
+def compressed(content):
+    packed = struct.pack(">I", len(content)) + zlib.compress(content)
+    return box(b"moov", box(b"cmov", box(b"dcom", b"zlib"), box(b"cmvd", packed)))
+
+
+FRAGMENT = box(b"moof", full(b"mfhd", 1), box(b"traf", full(b"tfhd", 1), full(b"trun", MANY)))
+WIDE = struct.pack(">I4sQ", 1, b"moov", 16 + len(track(MANY))) + track(MANY)  # its size in 64 bits
+TOO_MANY = {
+    "one": movie(track(MANY)),
+    "several": movie(*[track(FREE_SAMPLES // 4) for _ in range(5)]),
+    "sound": movie(track(MANY, kind=b"soun", entry=b"mp4a", duration=1024)),
+    "fragment": movie(track(1), behind=FRAGMENT),
+    "compressed": compressed(box(b"moov", track(MANY))),
+    "wide": WIDE,
+    "to the end": b"\0\0\0\0moov" + track(MANY),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MANY)
+def test_more_samples_than_the_file_holds_are_refused(tmp_path, name):
+    path = tmp_path / "a.mov"
+    path.write_bytes(TOO_MANY[name])
+    with pytest.raises(
+        MediaError, match=r"a\.mov: its tables name \d+ frames or samples, more than"
+    ) as caught:
+        check_tables(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(MediaError, match="its tables name"):
+        probe(path)
+
+
+def test_a_compressed_header_that_unpacks_to_much_is_refused(tmp_path):
+    content = box(b"moov", box(b"cmov", box(b"cmvd", struct.pack(">I", 2**31) + zlib.compress(bytes(100)))))
+    (tmp_path / "a.mov").write_bytes(content)
+    with pytest.raises(
+        MediaError, match="a header that unpacks to 2147483648 bytes, expected at most 67108864"
+    ):
+        check_tables(tmp_path / "a.mov")
+
+
+ALLOWED = {
+    "few": movie(track(FREE_SAMPLES)),
+    "sound by chunks": movie(track(MANY, kind=b"soun", entry=b"raw ")),  # an hour of PCM, file broken off
+    "a table": movie(track(1, sizes=full(b"stsz", 0, MANY))),  # FFmpeg reads it as far as it is there
+    "damaged": movie(track(MANY))[:90],
+    "another": b"RIFF" + bytes(1000),
+    "short": b"\0\0",
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_other_files_are_left_to_ffmpeg(tmp_path, name):
+    (tmp_path / "a.mov").write_bytes(ALLOWED[name])
+    check_tables(tmp_path / "a.mov")
+
+
+def test_a_file_as_long_as_it_says_may_have_many_samples(tmp_path):
+    path = tmp_path / "a.mov"
+    path.write_bytes(movie(track(2 * FREE_SAMPLES)))
+    with path.open("ab") as file:
+        file.truncate(4 * FREE_SAMPLES)
+    check_tables(path)
+
+
+def test_what_such_a_file_costs_is_bounded(tmp_path):
+    path = tmp_path / "a.mov"
+    path.write_bytes(movie(track(MANY), track(MANY)))
+    code = (
+        "import resource, sys\n"
+        "from videotag.errors import MediaError; from videotag.media.video import probe\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: probe(sys.argv[1])\n"
+        "except MediaError: print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100
+
+
+def test_the_memory_of_a_decoding_child_is_limited(make_video):
+    path = make_video("a.mp4")
+    with decode_pool.DecodePool() as pool:
+        assert len(list(pool.reader(path, num_frames=2))) == 2
+        (child,) = pool._idle
+        limit = resource.prlimit(child._process.pid, resource.RLIMIT_AS)[0]
+    assert decode_pool.MAX_MEMORY < limit < 2 * decode_pool.MAX_MEMORY + decode_pool.MEMORY_PER_CORE * 512
+
+
+SERVED = """
+import io, json, struct, sys
+from videotag.media import decode_pool
+decode_pool.MAX_MEMORY, decode_pool.MEMORY_PER_CORE = int(sys.argv[1]), 0
+decode_pool._limit_memory()
+
+class Reader:
+    def __init__(self, path):
+        kept = bytes(int(sys.argv[2]))
+        raise MemoryError
+
+out = io.BytesIO()
+decode_pool._answer(out, Reader, {"path": "a.mp4"})
+print(out.getvalue()[4:].decode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("held", "message", "retriable"),
+    [
+        (0, "a.mp4: not enough memory to decode it; free some or set a smaller batch_size", "true"),
+        (3 * 2**30, "a.mp4: decoding it takes more than the 4.0 GiB .*; convert it to H.264", "false"),
+    ],
+)
+def test_a_file_that_takes_all_memory_is_to_blame_and_not_tried_again(held, message, retriable):
+    words = [sys.executable, "-c", SERVED, str(2**32), str(held)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert re.search(message, done.stdout)
+    assert f'"retriable": {retriable}' in done.stdout
