@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from videotag.atomic import open_atomic
-from videotag.errors import FeatureFileError, ShapeError
+from videotag.errors import DamagedFeaturesError, FeatureFileError, ShapeError
 
 #: A list's name and this is the name of the index of its records, which is no feature file.
 INDEX_SUFFIX = ".index.npz"
@@ -186,7 +186,8 @@ def read_stamp(path: str | Path) -> dict[str, Any] | None:
     """The stamp of a .npy file, or None if it has none.
 
     Raises:
-        FeatureFileError: missing, or not whole features.
+        DamagedFeaturesError: not whole features.
+        FeatureFileError: missing, or no features at all.
     """
     with _open_npy(path) as (file, size):
         return _read_stamp(file, size, _read_header(file, size, str(path)))
@@ -219,7 +220,7 @@ def _open(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
     except OSError as error:
         raise FeatureFileError(f"{path}: cannot read ({error.strerror or error})") from error
     except _DAMAGE as error:
-        raise FeatureFileError(f"{path}: {_DAMAGED} ({_one_line(error)})") from error
+        raise DamagedFeaturesError(f"{path}: {_DAMAGED} ({_one_line(error)})") from error
 
 
 @contextmanager
@@ -318,7 +319,7 @@ def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
     expected = math.prod(header.shape) * header.dtype.itemsize
     found = size - file.tell()
     if found < expected:  # more is a stamp
-        raise FeatureFileError(
+        raise DamagedFeaturesError(
             f"{place}: {_DAMAGED}: {found} bytes of values, expected {expected} for shape {header.shape}"
         )
     return header
@@ -357,7 +358,7 @@ def _parse_header(text: str, place: str) -> _Header:
             f"{place}: dtype {descr[1][:40]!r}, expected numbers such as '<f4'; extract it again"
         )
     if not descr or not fortran_order or not shape:
-        raise FeatureFileError(f"{place}: {_DAMAGED}: its header declares no array of numbers")
+        raise DamagedFeaturesError(f"{place}: {_DAMAGED}: its header declares no array of numbers")
     sizes = tuple(int(size.strip().rstrip("L")) for size in shape[1].split(",") if size.strip())
     return _Header(sizes, fortran_order[1] == "True", np.dtype(descr[1]))
 
