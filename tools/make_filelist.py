@@ -29,7 +29,7 @@ from videotag.atomic import write_text
 from videotag.cli import arguments, values
 from videotag.cli.main import Parser
 from videotag.download import file_digest
-from videotag.engine.outputs import InputFiles
+from videotag.engine.input_files import InputFiles
 from videotag.errors import EXIT_OK, ConfigError, FileListError, LabelFileError, OutputError, one_error
 from videotag.formats.filelist import ListEntry, filelist_text, quote_path
 from videotag.labels import labels_text, read_labels

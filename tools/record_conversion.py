@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from videotag.atomic import write_text
-from videotag.engine.outputs import is_same_input, path_from
+from videotag.engine.input_files import is_same_input, path_from
 from videotag.errors import OutputError, RecordError, VideotagError
 from videotag.formats.features import write_modalities
 from videotag.formats.filelist import ListEntry

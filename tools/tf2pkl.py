@@ -47,7 +47,8 @@ from videotag.atomic import check_writable, remove_partial
 from videotag.cli import arguments, values
 from videotag.cli.main import Parser
 from videotag.cores import num_cores
-from videotag.engine.outputs import FileOutput, InputFiles, check_files, is_own_list
+from videotag.engine.input_files import InputFiles
+from videotag.engine.outputs import FileOutput, check_files, is_own_list
 from videotag.errors import (
     EXIT_FAILURES,
     EXIT_OK,

@@ -20,8 +20,8 @@ from videotag.datasets.videos import check_format, read_frames
 from videotag.download import file_digest
 from videotag.engine.data import evaluation_batches, open_dataset
 from videotag.engine.extractor import FeatureExtractor
+from videotag.engine.input_files import InputFiles
 from videotag.engine.members import Member, trained_network
-from videotag.engine.outputs import InputFiles
 from videotag.errors import OutputError, VideotagError, WeightsError
 from videotag.formats.filelist import ListEntry
 from videotag.formats.weights import write_safetensors

@@ -17,14 +17,8 @@ from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
 from videotag.engine.extractor import Extractor
 from videotag.engine.frozen_runtime import FolderRuntime
-from videotag.engine.outputs import (
-    Plan,
-    Summary,
-    input_identity,
-    is_same_input,
-    plan_outputs,
-    without_path,
-)
+from videotag.engine.input_files import input_identity, is_same_input, without_path
+from videotag.engine.outputs import Plan, Summary, plan_outputs
 from videotag.errors import DamagedFeaturesError, FeatureFileError, MediaError
 from videotag.failures import FailureList
 from videotag.folder_lock import folder_lock

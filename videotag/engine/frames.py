@@ -25,15 +25,8 @@ from PIL import Image
 from videotag.atomic import PARTIAL_MARK, write_text
 from videotag.cores import num_cores
 from videotag.datasets.prefetch import prefetch
-from videotag.engine.outputs import (
-    INFO_FILE,
-    Plan,
-    Summary,
-    input_identity,
-    is_same_input,
-    plan_outputs,
-    without_path,
-)
+from videotag.engine.input_files import input_identity, is_same_input, without_path
+from videotag.engine.outputs import INFO_FILE, Plan, Summary, plan_outputs
 from videotag.errors import MediaError, OutputError, one_error
 from videotag.failures import FailureList
 from videotag.folder_lock import folder_lock
