@@ -62,6 +62,7 @@ from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, quote_path, write_filelist
 from videotag.formats.record_files import TFRECORD_SUFFIXES
 from videotag.progress import track_records
+from videotag.shown import plain
 
 LISTS = ("train", "val", "test", "infer", "all")
 _PARTS = ("train", "validate", "test")  # of YouTube-8M; file names begin so
@@ -153,16 +154,20 @@ def check_places(jobs: Sequence[Job], folder: Path, *, overwrite: bool) -> None:
         note = read_note(job.note_path) or read_note(job.begun_path)
         if note is None and job.note_path.exists():
             continue  # damaged, but ours
-        path = next(outputs_there(job), None)
-        if path is None or (note is not None and is_from(job, note)):
+        if note is not None and is_from(job, note):
             continue
-        if text := next(filter(None, map(sources.refusal, outputs_there(job))), None):
-            problems.append(f"{path}: {text}; give another DST")
-        elif not overwrite:
+        found = list(outputs_there(job))
+        refusals = [
+            f"{plain(str(path))}: {text}; give another DST"
+            for path in found
+            if (text := sources.refusal(path))
+        ]
+        problems += refusals
+        if found and not refusals and not overwrite:
             text = "is there, and tf2pkl.py has not made it"
             if note is not None:
-                text = f"made of another file than {job.source}"
-            problems.append(f"{path}: {text}; give another DST, or --overwrite")
+                text = f"made of another file than {plain(job.source)}"
+            problems.append(f"{plain(str(found[0]))}: {text}; give another DST, or --overwrite")
     has_notes = (folder / NOTES).is_dir()
     for path in (folder / f"{name}.list" for name in LISTS):
         if not os.path.lexists(path):

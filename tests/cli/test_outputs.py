@@ -68,6 +68,7 @@ def test_tag_writes_over_its_own_results_and_over_others_if_told(videos, capsys)
     assert main(words) == 0, "its own"
     write("out/predictions.json", '[{"video_id": 7, "caption": "mine"}]')
     write("r.html", "<!doctype html><html>mine</html>")
+    capsys.readouterr()
     err = refused(capsys, words).splitlines()
     assert "out/predictions.json: is there, and videotag has not made it; give another --save_dir" in err[0]
     assert err[1].startswith("r.html: is there, and videotag has not made it; give another --report")
@@ -85,6 +86,7 @@ def test_tag_knows_its_own_file_of_every_format(videos, capsys, name):
     words = [*TAG, "--save_dir=out", f"--format={name}"]
     assert main(words) == 0
     assert main(words) == 0
+    capsys.readouterr()
     write(f"out/predictions.{name}")
     refused(capsys, words)
 

@@ -155,7 +155,7 @@ def test_unstamped_features_and_other_files_are_replaced_by_overwrite_alone(comm
     np.save("out/a.npy", np.ones((2, 3)))
     Path("out/b.npy").write_text("no features", encoding="utf-8")
     np.save("out/c.npy", np.array([{}], dtype=object), allow_pickle=True)
-    Path("out/d.npy").mkdir()
+    os.mkfifo("out/d.npy")
     write_features("out/e.npy", np.ones((2, 3)), stamp={"of": "a version that did not name its input"})
     before = Path("out/a.npy").read_bytes()
     words = ["--filelist=v.list", "--save_dir=out"]
@@ -164,10 +164,10 @@ def test_unstamped_features_and_other_files_are_replaced_by_overwrite_alone(comm
         assert (
             f"out/{name}.npy: is there, and videotag has not made it; choose another --save_dir, or" in line
         )
-    assert lines[3] == "out/d.npy: a folder, expected a file; choose another --save_dir"
+    assert lines[3] == "out/d.npy: is not a regular file; choose another --save_dir"
     assert len(lines) == 4
     assert Path("out/a.npy").read_bytes() == before
-    Path("out/d.npy").rmdir()
+    Path("out/d.npy").unlink()
     assert "extracted 5" in command(".", *words, "--overwrite")
     assert read_stamp("out/a.npy")["input"]["path"] == "../a.mp4"
 

@@ -105,8 +105,9 @@ def is_same_input(known: Mapping[str, Any], path: str, output: Path) -> bool:
     before = known.get("path")
     if not isinstance(before, str) or before == path_from(output, path):
         return True
+    there = os.path.normpath(os.path.join(os.path.realpath(output.parent), before))  # noqa: PTH118
     try:
-        return os.path.samefile(os.path.join(os.path.realpath(output.parent), before), path)  # noqa: PTH118, PTH121
+        return os.path.samefile(there, path)  # noqa: PTH121
     except (OSError, ValueError):
         pass
     try:

@@ -160,7 +160,8 @@ class Plan:
             if not os.path.lexists(output):  # cheaper than a call of stat that fails
                 continue
             if text := inputs.refusal(output, folder=self.in_folders):
-                problems.append(f"{output}: {text}; {remedy}")
+                if self.in_folders or not output.is_dir():  # a file is not written over a folder anyway
+                    problems.append(f"{output}: {text}; {remedy}")
             elif not overwrite and (text := self._difference(path, output)):
                 problems.append(f"{output}: {text}; {remedy}, or give --overwrite")
         if os.path.lexists(self.list_path):
