@@ -4,7 +4,7 @@
 
 SOURCE may be anything that --weights takes; in which system's names it is, its content tells. TARGET's suffix
 decides the kind of file: .pdparams or .safetensors. What the network has and SOURCE lacks (extractors often
-have no classifier), TARGET lacks too.
+have no classifier), TARGET lacks too. A TARGET that is there already is replaced by --overwrite alone.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from run_tool import run_tool
 
+from videotag.cli import arguments
 from videotag.config import Config, load_config
 from videotag.engine.checkpoint import compare_state, network_state, read_adapted
-from videotag.errors import EXIT_OK, ConfigError, WeightsError, one_error
-from videotag.formats.weights import write_pdparams, write_safetensors
+from videotag.engine.input_files import InputFiles
+from videotag.errors import EXIT_OK, ConfigError, OutputError, WeightsError, one_error
+from videotag.formats.weights import read_weights, write_pdparams, write_safetensors
 from videotag.models import load_models
 from videotag.weights import find_weights
 
@@ -41,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--to", default=OWN, metavar="SYSTEM", help=f"{OWN} (default) or a published layout of the network"
     )
+    arguments.add_overwrite(parser)
     return run_tool(parser, _work, argv)
 
 
@@ -55,10 +58,26 @@ def _work(args: argparse.Namespace) -> int:
     path = args.config or weights.config
     if path is None:
         raise ConfigError(f"{weights.path}: no config belongs to it; give --config")
+    if text := InputFiles([weights.path, path]).refusal(Path(args.target)):
+        raise OutputError(f"{args.target}: {text}; give another TARGET")
     state = convert(weights.path, load_config(path), args.to)
+    if not args.overwrite and Path(args.target).exists() and not _holds(args.target, state):
+        raise OutputError(f"{args.target}: is there, with other content; give another TARGET, or --overwrite")
     WRITERS[suffix](args.target, state)
     print(f"{args.target}: {len(state)} arrays, in the names of {args.to}")
     return EXIT_OK
+
+
+def _holds(path: str, state: dict[str, np.ndarray]) -> bool:
+    """Whether a file holds these arrays and no others, as of an earlier call."""
+    try:
+        found = read_weights(path)
+    except WeightsError:
+        return False
+    return found.keys() == state.keys() and all(
+        array.dtype == state[name].dtype and np.array_equal(array, state[name], equal_nan=True)
+        for name, array in found.items()
+    )
 
 
 def convert(source: Path, config: Config, system: str) -> dict[str, np.ndarray]:

@@ -100,7 +100,7 @@ def demo() -> int:
          "--quiet"],
         ["report", f"{OUT_DIR}/predictions.json", f"--out={OUT_DIR}/report.html", "--title=videotag demo",
          f"--note={NOTE}", f"--metrics={OUT_DIR}/metrics.json", f"--filelist={OUT_DIR}/test.list",
-         f"--label_file={OUT_DIR}/labels.txt"],
+         f"--label_file={OUT_DIR}/labels.txt", "--overwrite"],
     ]  # fmt: skip
     for number, step in enumerate(steps, start=2):
         shown = " ".join(f'"{word}"' if " " in word else word for word in step)

@@ -6,30 +6,37 @@
 
 What a folder and a CSV must look like: tools/video_sources.py. Why a video is in its split: tools/splits.py.
 Class ids are those of --label_file, else the places of the labels in alphabetical order.
+OUT_DIR/.make_filelist.json holds digests of what was written: other files are replaced by --overwrite alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import hashlib
+import json
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from run_tool import run_tool
 from splits import SPLITS, assign_splits
 from video_sources import SUFFIXES, CsvOptions, Video, videos_in_csv, videos_in_folder
 
+from videotag.atomic import write_text
 from videotag.cli import arguments, values
 from videotag.cli.main import Parser
+from videotag.download import file_digest
+from videotag.engine.input_files import InputFiles
 from videotag.errors import EXIT_OK, ConfigError, FileListError, LabelFileError, OutputError, one_error
-from videotag.formats.filelist import ListEntry, quote_path, write_filelist
-from videotag.labels import read_labels, write_labels
+from videotag.formats.filelist import ListEntry, filelist_text, quote_path
+from videotag.labels import labels_text, read_labels
 from videotag.media.suffixes import folder_text
 from videotag.shown import plain, shown
 
+RECORD_FILE = ".make_filelist.json"
 _CSV_FLAGS = ("path_column", "label_column", "separator", "group_column", "root")
 
 
@@ -41,6 +48,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("source", metavar="SOURCE", help="folder with a folder per class, or a CSV")
     parser.add_argument("out_dir", metavar="OUT_DIR", help="for train.list, val.list, test.list, labels.txt")
+    arguments.add_overwrite(parser)
     parser.add_argument("--label_file", help="its class ids are kept; any other label is an error")
     parser.add_argument(
         "--split",
@@ -88,7 +96,14 @@ def run(args: argparse.Namespace) -> int:
     if names is None:
         names = sorted({label for video in videos for label in video.labels})
     lists = split_videos(videos, args.split, seed=args.seed)
-    write_lists(out_dir, lists, names, may_replace_labels=args.label_file is not None)
+    write_lists(
+        out_dir,
+        lists,
+        names,
+        may_replace_labels=args.label_file is not None,
+        inputs=[source, args.label_file, *(video.path for video in videos)],
+        overwrite=args.overwrite,
+    )
     for line in summary(lists, names, out_dir):
         arguments.show(plain(line, limit=2000))
     if left_out:
@@ -169,13 +184,28 @@ def split_videos(
 
 
 def write_lists(
-    out_dir: Path, lists: dict[str, list[Video]], names: Sequence[str], *, may_replace_labels: bool
+    out_dir: Path,
+    lists: dict[str, list[Video]],
+    names: Sequence[str],
+    *,
+    may_replace_labels: bool,
+    inputs: Iterable[str | Path | None] = (),
+    overwrite: bool = False,
 ) -> None:
     """Writes labels.txt and a list per split; class ids are the places in `names`.
 
+    Args:
+        out_dir: Folder of the lists.
+        lists: Videos by split.
+        names: Names of the classes.
+        may_replace_labels: Whether a labels.txt of other classes may be replaced.
+        inputs: Files that the lists are made from, which are never replaced.
+        overwrite: Whether files may be replaced that an earlier call has not written.
+
     Raises:
         LabelFileError: a labels.txt with other classes is there and must not be replaced.
-        OutputError: the list of a split without a share is there, or out_dir cannot be written.
+        OutputError: the list of a split without a share is there, an input or a file of something else would
+            be replaced, or out_dir cannot be written.
     """
     label_path = out_dir / "labels.txt"
     if label_path.exists() and not may_replace_labels and read_labels(label_path) != list(names):
@@ -187,12 +217,47 @@ def write_lists(
         if split not in lists and path.exists():
             raise OutputError(f"{path}: from an earlier run, and --split gives {split} no share; remove it")
     ids = {name: index for index, name in enumerate(names)}
-    write_labels(label_path, names)
-    for split, videos in lists.items():
-        entries = [
+    texts = {
+        out_dir / f"{split}.list": filelist_text(
             ListEntry(video.path, tuple(sorted(ids[name] for name in video.labels))) for video in videos
-        ]
-        write_filelist(out_dir / f"{split}.list", entries)
+        )
+        for split, videos in lists.items()
+    }
+    if not label_path.exists() or read_labels(label_path) != list(names):
+        texts[label_path] = labels_text(names, path=label_path)
+    digests = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
+    record = read_record(out_dir)
+    if problems := list(_replaced(digests, record, InputFiles(inputs), overwrite=overwrite)):
+        raise one_error(OutputError, problems)
+    for path, digest in digests.items():  # the one before, too: a kill may come before the file is written
+        record[path.name] = list(dict.fromkeys([digest, *record.get(path.name, [])]))[:2]
+    write_text(out_dir / RECORD_FILE, json.dumps(record, indent=2) + "\n")
+    for path, text in texts.items():
+        write_text(path, text)
+
+
+def _replaced(
+    digests: Mapping[Path, str], record: Mapping[str, list[str]], inputs: InputFiles, *, overwrite: bool
+) -> Iterator[str]:
+    """A line for every input that would be replaced, and every file that is not as the tool has left it."""
+    for path, digest in digests.items():
+        if not os.path.lexists(path):
+            continue
+        if text := inputs.refusal(path):
+            yield f"{path}: {text}; give another OUT_DIR"
+        elif not overwrite and file_digest(path) not in (digest, *record.get(path.name, [])):
+            yield f"{path}: is there, and not as this tool has left it; give another OUT_DIR, or --overwrite"
+
+
+def read_record(out_dir: Path) -> dict[str, list[str]]:
+    """File name -> sha256 of what the last calls wrote, the newest first; empty without a readable record."""
+    try:
+        record = json.loads((out_dir / RECORD_FILE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(record, dict) or not all(isinstance(digests, list) for digests in record.values()):
+        return {}
+    return record
 
 
 def summary(lists: dict[str, list[Video]], names: Sequence[str], out_dir: Path) -> list[str]:

@@ -8,12 +8,14 @@ Outputs lie below a folder under the source's own relative path without suffix, 
     shard    BASE.safetensors          all records
 
 When all of them are there, a note in FOLDER/.tf2pkl/MODE/BASE.json says from what they were made. Without it
-they do not count: a run that was killed leaves whole files, but none that a list names.
+they do not count: a run that was killed leaves whole files, but none that a list names. While they are made
+BASE.begun lies there; without either, files at the places of outputs are somebody else's.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -23,6 +25,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from videotag.atomic import write_text
+from videotag.engine.input_files import is_same_input, path_from
 from videotag.errors import OutputError, RecordError, VideotagError
 from videotag.formats.features import write_modalities
 from videotag.formats.filelist import ListEntry
@@ -64,6 +67,11 @@ class Job:
         """Of the note that says that all outputs are there."""
         return Path(self.folder, NOTES, self.mode, f"{self.base}.json")
 
+    @property
+    def begun_path(self) -> Path:
+        """Of a note of no outputs, which is there while they are made."""
+        return Path(self.folder, NOTES, self.mode, f"{self.base}.begun")
+
     def path(self, suffix: str) -> Path:
         """Of an output."""
         return Path(self.folder, self.base + suffix)
@@ -80,6 +88,7 @@ class Note:
         failure: why the source's later records are missing; None: they are not.
         made_from: what else has to be as it is, or the outputs are made again.
         sizes: bytes of every output.
+        source: the source, seen from the note's folder; empty in notes of earlier versions.
     """
 
     outputs: list[tuple[str, list[int]]] = field(default_factory=list)
@@ -88,6 +97,7 @@ class Note:
     failure: str | None = None
     made_from: dict[str, Any] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
+    source: str = ""
 
     def entries(self, folder: str | Path) -> list[ListEntry]:
         """The outputs as lines of a list."""
@@ -120,9 +130,16 @@ def is_done(job: Job) -> bool:
     return (
         note is not None
         and note.failure is None
+        and is_from(job, note)
         and note.made_from == _made_from(job)
         and note.sizes == [_size(Path(job.folder, name)) for name, _ in note.outputs]
     )
+
+
+def is_from(job: Job, note: Note) -> bool:
+    """Whether outputs were made of the job's source, as it is now or as it was."""
+    known = {"path": note.source, **note.made_from} if note.source else {}
+    return is_same_input(known, job.source, job.note_path)
 
 
 def _size(path: Path) -> int:
@@ -136,7 +153,8 @@ def convert(job: Job) -> Outcome:
     Raises:
         OutputError: the folder cannot be written.
     """
-    made_from = _made_from(job)
+    made_from, source = _made_from(job), path_from(job.note_path, job.source)
+    _write_note(job.begun_path, Note(failure="not finished", made_from=made_from, source=source))
     _remove_outputs(job)
     reading = _Reading(job)
     try:
@@ -145,15 +163,18 @@ def convert(job: Job) -> Outcome:
         raise
     except VideotagError as error:
         _remove_outputs(job)
+        job.begun_path.unlink(missing_ok=True)
         return Outcome(0, 0, str(error))
     if not reading.num_records:
         _remove_outputs(job)
+        job.begun_path.unlink(missing_ok=True)
         empty = f"{job.source}: no records, as a download that has failed; download the file again"
         return Outcome(0, 0, reading.failure or empty)
     num_records = reading.num_records - reading.num_empty
     sizes = [_size(Path(job.folder, name)) for name, _ in outputs]
-    note = Note(outputs, num_records, reading.num_empty, reading.failure, made_from, sizes)
-    write_text(job.note_path, json.dumps(asdict(note)) + "\n")
+    note = Note(outputs, num_records, reading.num_empty, reading.failure, made_from, sizes, source)
+    _write_note(job.note_path, note)
+    job.begun_path.unlink(missing_ok=True)
     return Outcome(num_records, reading.num_empty, reading.failure)
 
 
@@ -232,11 +253,15 @@ def _made_from(job: Job) -> dict[str, Any]:
     return made_from | {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
+def _write_note(path: Path, note: Note) -> None:
+    write_text(path, json.dumps(asdict(note)) + "\n")
+
+
 def _remove_outputs(job: Job) -> None:
     """Removes the note first and then all outputs, also those of a run that was killed."""
     try:
         job.note_path.unlink(missing_ok=True)
-        for path in _outputs_there(job):
+        for path in outputs_there(job):
             path.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
@@ -244,7 +269,8 @@ def _remove_outputs(job: Job) -> None:
         ) from error
 
 
-def _outputs_there(job: Job) -> Iterator[Path]:
+def outputs_there(job: Job) -> Iterator[Path]:
+    """The files at the places of a job's outputs."""
     if job.mode == "split":
         index = 0
         while (path := job.path(f"_split_{index}.pkl")).exists():
@@ -255,4 +281,6 @@ def _outputs_there(job: Job) -> Iterator[Path]:
         if folder.is_dir():
             yield from [path for path in folder.iterdir() if _NPZ_NAME.fullmatch(path.name)]
     else:
-        yield job.path(SUFFIXES[job.mode])
+        path = job.path(SUFFIXES[job.mode])
+        if os.path.lexists(path):
+            yield path

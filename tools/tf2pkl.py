@@ -13,6 +13,7 @@ names of their sources: train* goes to train.list; validate* to val.list and, as
 labels, to test.list too; test* to infer.list, which without any is of validate*; other names to all.list.
 Lists of .npz files carry the labels; everywhere else the files themselves hold them.
 
+Files of DST that this tool has not made are never replaced unless by --overwrite, and sources not even so.
 A damaged file is named, with the record and its byte, and the others are converted: see DST/failures.jsonl.
 Exit codes: 0 all done, 1 some files failed, 2 a mistake in the command line, 130 Ctrl-C.
 """
@@ -22,11 +23,23 @@ from __future__ import annotations
 import argparse
 import glob
 import itertools
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from record_conversion import NOTES, SUFFIXES, Job, Mode, Outcome, convert, is_done, read_note
+from record_conversion import (
+    NOTES,
+    SUFFIXES,
+    Job,
+    Mode,
+    Outcome,
+    convert,
+    is_done,
+    is_from,
+    outputs_there,
+    read_note,
+)
 from run_tool import run_tool
 from worker_processes import run_jobs
 
@@ -34,6 +47,8 @@ from videotag.atomic import check_writable, remove_partial
 from videotag.cli import arguments, values
 from videotag.cli.main import Parser
 from videotag.cores import num_cores
+from videotag.engine.input_files import InputFiles
+from videotag.engine.outputs import FileOutput, check_files, is_own_list
 from videotag.errors import (
     EXIT_FAILURES,
     EXIT_OK,
@@ -42,7 +57,7 @@ from videotag.errors import (
     RecordError,
     one_error,
 )
-from videotag.failures import FAILURES_FILE, FailureList
+from videotag.failures import FAILURES_FILE, FAILURES_HEAD, FailureList
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, quote_path, write_filelist
 from videotag.formats.record_files import TFRECORD_SUFFIXES
@@ -66,6 +81,7 @@ def build_parser() -> Parser:
     parser.add_argument("--keys", choices=("str", "bytes"), help="pkl: of the dicts, and ids (default: str)")
     parser.add_argument("--jobs", type=values.natural, help="processes (default: the cores there are)")
     arguments.add_switch(parser, "--keep_partial", help="keep the records before a damage")
+    arguments.add_overwrite(parser)
     return parser
 
 
@@ -76,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{flag}: for --format pkl, but it is {args.format}; leave it out")
     jobs = plan_jobs(args)
     folder = Path(args.folder)
+    check_places(jobs, folder, overwrite=args.overwrite)
     check_writable(folder)
     with folder_lock(folder, named_by="DST"):
         remove_unfinished(jobs)
@@ -123,6 +140,53 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
     for job in jobs:
         quote_path(str(job.path("")))
     return jobs
+
+
+def check_places(jobs: Sequence[Job], folder: Path, *, overwrite: bool) -> None:
+    """Refuses to replace sources, and files that were not made of these sources.
+
+    Raises:
+        OutputError: all that would be replaced, a line each.
+    """
+    sources = InputFiles([job.source for job in jobs])
+    problems = []
+    for job in jobs:
+        note = read_note(job.note_path) or read_note(job.begun_path)
+        if note is None and job.note_path.exists():
+            continue  # damaged, but ours
+        if note is not None and is_from(job, note):
+            continue
+        found = list(outputs_there(job))
+        refusals = [
+            f"{plain(str(path))}: {text}; give another DST"
+            for path in found
+            if (text := sources.refusal(path))
+        ]
+        problems += refusals
+        if found and not refusals and not overwrite:
+            text = "is there, and tf2pkl.py has not made it"
+            if note is not None:
+                text = f"made of another file than {plain(job.source)}"
+            problems.append(f"{plain(str(found[0]))}: {text}; give another DST, or --overwrite")
+    has_notes = (folder / NOTES).is_dir()
+    for path in (folder / f"{name}.list" for name in LISTS):
+        if not os.path.lexists(path):
+            continue
+        if text := sources.refusal(path):
+            problems.append(f"{path}: {text}; give another DST")
+        elif not overwrite and not (has_notes and is_own_list(path, folder, is_listed=_is_output)):
+            problems.append(
+                f"{path}: a list that tf2pkl.py has not made of files in this folder; give another DST, or "
+                "--overwrite"
+            )
+    if problems:
+        raise one_error(OutputError, problems)
+    failures = FileOutput(folder / FAILURES_FILE, "DST", FAILURES_HEAD)
+    check_files([failures], inputs=(), overwrite=overwrite)
+
+
+def _is_output(path: Path) -> bool:
+    return path.suffix in (".pkl", ".npz", ".safetensors")
 
 
 def find_sources(source: str) -> tuple[Path, list[Path]]:

@@ -6,6 +6,7 @@
     ├── FileListError         a list of videos or features
     ├── LabelFileError        a label file
     ├── FeatureFileError      a .npy or .npz file of features
+    │   └── DamagedFeaturesError  it is cut off, or not whole in another way
     ├── RecordError           a TFRecord file, or a record in it
     ├── WeightsError          a weight file: missing, damaged, or made for another network
     ├── MediaError            a video that cannot be decoded
@@ -57,6 +58,10 @@ class LabelFileError(VideotagError):
 
 class FeatureFileError(VideotagError):
     """A file of features is missing, damaged, or of another shape."""
+
+
+class DamagedFeaturesError(FeatureFileError):
+    """A file of features has been cut off or overwritten in part; nobody can read it."""
 
 
 class RecordError(VideotagError):

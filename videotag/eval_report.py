@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -30,6 +31,7 @@ from videotag.metrics.confusion import PairCounts
 from videotag.report import template, thumbnails
 
 CSV_COLUMNS = ("class_id", "class_name", "average_precision", "precision", "recall", "support", "group")
+CSV_HEAD = re.compile(",".join(CSV_COLUMNS) + "\n")  # what such a file begins with
 MAX_ROWS = 100  # of the worst classes, and as many of the best
 MATRIX_SIZE = 12  # rows and columns
 _PAIRS_LOOKED_AT = 200  # enough to fill a matrix, unless one class has all of them

@@ -5,7 +5,7 @@ videotag.runtime.exported says what stands in it and runs it, videotag.runtime.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from videotag.datasets.videos import check_format, read_frames
 from videotag.download import file_digest
 from videotag.engine.data import evaluation_batches, open_dataset
 from videotag.engine.extractor import FeatureExtractor
+from videotag.engine.input_files import InputFiles
 from videotag.engine.members import Member, trained_network
 from videotag.errors import OutputError, VideotagError, WeightsError
 from videotag.formats.filelist import ListEntry
@@ -57,8 +58,12 @@ class Finished:
     parity: parity.Parity
 
 
-def check_output(folder: Path) -> None:
+def check_output(folder: Path, *, inputs: Iterable[str | Path | None] = ()) -> None:
     """Finds before any work a place that is taken; an older export may be replaced, with nothing else in it.
+
+    Args:
+        folder: Place of the export.
+        inputs: Files that it is made from, which must not lie there; None for one that was not named.
 
     Raises:
         OutputError: something else is there, or it cannot be written.
@@ -86,6 +91,10 @@ def check_output(folder: Path) -> None:
             f"{folder}: an older export that also holds {foreign[0]}, which is none of its files; move that "
             "away, or choose another --output"
         )
+    sources = InputFiles(inputs)
+    for path in sorted(folder.iterdir()):
+        if problem := sources.refusal(path):
+            raise OutputError(f"{path}: {problem}; choose another --output")
 
 
 def export_tagger(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from videotag.errors import OutputError, VideotagError
 
 FAILURES_FILE = "failures.jsonl"
+FAILURES_HEAD = re.compile(r'\{"(video_id|source)": [^\n]*"retriable": (true|false), "error": ')
 
 
 class FailureList:

@@ -165,6 +165,15 @@ def write_labels(path: str | Path, names: Sequence[str]) -> None:
             first one that reads as the header of a vocabulary.
         OutputError: the place cannot be written.
     """
+    write_text(path, labels_text(names, path=path))
+
+
+def labels_text(names: Sequence[str], *, path: str | Path) -> str:
+    """The text that `write_labels` writes at `path`, which is named in messages.
+
+    Raises:
+        LabelFileError: As of `write_labels`.
+    """
     if not names:
         raise LabelFileError(f"{path}: no names to write")
     if _is_vocabulary(names[0]):
@@ -179,7 +188,7 @@ def write_labels(path: str | Path, names: Sequence[str]) -> None:
             )
     if _numbered(names) is not None:
         names = [f"{class_id} {name}" for class_id, name in enumerate(names)]
-    write_text(path, "".join(f"{name}\n" for name in names))
+    return "".join(f"{name}\n" for name in names)
 
 
 def load_imagenet_names() -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import numbers
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from videotag.errors import MediaError
 from videotag.media.video import FrameReader
 from videotag.shown import plain, shown
 
+#: What every page of this program begins with; each has its generator in its head.
+PAGE_HEAD = re.compile(r'<!doctype html>[^\0]{0,500}?<meta name="generator" content="videotag">')
 NUM_THUMBNAILS = 8
 THUMBNAIL_PX = 96  # short side
 CURVE_HEIGHT = 100  # units of the SVG, which is stretched to its place

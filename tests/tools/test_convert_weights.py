@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -86,3 +87,20 @@ def test_mistakes_are_named_and_nothing_is_written(work_dir, capsys, args, messa
     assert message in capsys.readouterr().err
     assert not Path("x.pdparams").exists()
     assert not Path("x.h5").exists()
+
+
+def test_a_target_that_is_there_is_replaced_by_overwrite_alone(work_dir, capsys):
+    state = make(work_dir, TSN)
+    words = ["own.pdparams", "t.pdparams", "--config=net.yaml"]
+    write_pdparams("t.pdparams", {"a": np.zeros(3)})
+    before = Path("t.pdparams").read_bytes()
+    assert convert_weights.main(words) == 2
+    assert "t.pdparams: is there, with other content; give another TARGET" in capsys.readouterr().err
+    assert Path("t.pdparams").read_bytes() == before
+    assert convert_weights.main([*words, "--overwrite"]) == 0
+    assert read_weights("t.pdparams").keys() == state.keys()
+    assert convert_weights.main(words) == 0, "the same again"
+    os.link("own.pdparams", "linked.pdparams")
+    os.link("net.yaml", "yaml.pdparams")
+    for target in ("linked.pdparams", "yaml.pdparams"):
+        assert convert_weights.main(["own.pdparams", target, "--config=net.yaml", "--overwrite"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections import defaultdict
@@ -409,6 +410,88 @@ def test_a_list_of_an_earlier_run_does_not_stay_beside_new_ones(clips, capsys):
         2,
         "make_filelist.py: out/test.list: from an earlier run, and --split gives test no share; remove it\n",
     )
+
+
+def unchanged(capsys, *argv):
+    """The lines of a refusal that leaves OUT_DIR as it is."""
+    before = {path: path.read_bytes() for path in Path("out").iterdir()}
+    code, out, err = run(capsys, *argv)
+    assert (code, out) == (2, "")
+    assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
+    return err.removeprefix("make_filelist.py: ").splitlines()
+
+
+def test_lists_of_the_user_are_replaced_by_overwrite_alone(clips, capsys):
+    Path("out").mkdir()
+    Path("out/train.list").write_text("clips/cat/a.mp4 0\n")
+    (line,) = unchanged(capsys, "clips", "out")
+    assert line == (
+        "out/train.list: is there, and not as this tool has left it; give another OUT_DIR, or --overwrite"
+    )
+    assert run(capsys, "clips", "out", "--overwrite")[0] == 0
+    with Path("out/val.list").open("a") as file:
+        file.write("# a remark of mine\n")
+    assert unchanged(capsys, "clips", "out")[0].startswith("out/val.list: is there, and not as this tool")
+
+
+def test_a_rerun_replaces_lists_as_it_left_them_with_more_videos_and_other_splits(clips, capsys):
+    assert run(capsys, "clips", "out")[0] == 0
+    touch(*(f"clips/cat/new{i}.mp4" for i in range(9)))
+    for seed in (0, 1):
+        assert run(capsys, "clips", "out", f"--seed={seed}")[0] == 0
+    assert sum(map(len, lists().values())) > 9
+
+
+def test_a_run_killed_between_its_files_goes_on(clips, capsys, monkeypatch):
+    assert run(capsys, "clips", "out")[0] == 0
+    touch(*(f"clips/cat/new{i}.mp4" for i in range(9)))
+    write_text = make_filelist.write_text
+    for number in range(1, 4):
+        left = iter([True] * number)
+
+        def killed(path, text, left=left):
+            if not next(left, False):
+                raise KeyboardInterrupt
+            write_text(path, text)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(make_filelist, "write_text", killed)
+            assert run(capsys, "clips", "out", "--seed=1")[0] == 130
+        assert run(capsys, "clips", "out", "--seed=1")[0] == 0
+        assert run(capsys, "clips", "out")[0] == 0
+
+
+def test_labels_of_the_user_are_replaced_by_overwrite_alone(clips, capsys):
+    Path("mine.txt").write_text("鲸 fish\ndog\ncat\n", encoding="utf-8")
+    Path("out").mkdir()
+    Path("out/labels.txt").write_text("one\ntwo\n", encoding="utf-8")
+    (line,) = unchanged(capsys, "clips", "out", "--label_file=mine.txt")
+    assert line.startswith("out/labels.txt: is there, and not as this tool has left it")
+    assert run(capsys, "clips", "out", "--label_file=mine.txt", "--overwrite")[0] == 0
+    assert read_labels("out/labels.txt") == ["鲸 fish", "dog", "cat"]
+
+
+def test_an_input_is_never_replaced(clips, capsys):
+    Path("out").mkdir()
+    first = next(Path("clips").rglob("*.mp4"))
+    os.link(first, "out/train.list")
+    for more in ([], ["--overwrite"]):
+        (line,) = unchanged(capsys, "clips", "out", *more)
+        assert line == f"out/train.list: is the same file as the input {first}; give another OUT_DIR"
+    Path("out/train.list").unlink()
+    Path("out/labels.txt").write_text("# 1\ncat\ndog\n鲸 fish\n", encoding="utf-8")
+    before = Path("out/labels.txt").read_bytes()
+    assert run(capsys, "clips", "out", "--label_file=out/labels.txt")[0] == 0
+    assert Path("out/labels.txt").read_bytes() == before, "the label file itself stays as it is"
+
+
+@pytest.mark.parametrize("record", ["[]", "{", '{"train.list": 3}'])
+def test_a_damaged_record_makes_files_foreign(clips, capsys, record):
+    assert run(capsys, "clips", "out")[0] == 0
+    Path("out/.make_filelist.json").write_text(record)
+    assert run(capsys, "clips", "out")[0] == 0, "the same lists"
+    Path("out/.make_filelist.json").write_text(record)
+    assert "not as this tool has left it" in unchanged(capsys, "clips", "out", "--seed=5")[0]
 
 
 def test_summary_counts_labels_by_split_and_names_those_a_split_lacks(work_dir, capsys):

@@ -269,6 +269,100 @@ def test_other_keys_are_made_anew_and_a_damaged_note_does_not_count(work_dir, ca
         assert converted(capsys, "in", "out", "--keys=bytes").startswith("converted 1 files")
 
 
+# --- files of others --------------------------------------------------------------------------------------
+
+
+def refused(capsys, *argv):
+    """The lines of a refusal, which changes nothing."""
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    code, out, err = run(capsys, *argv)
+    assert (code, out) == (2, "")
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    return err.removeprefix("tf2pkl.py: ").splitlines()
+
+
+@pytest.mark.parametrize(
+    "content", ["in/train1.tfrecord\n", "yt8m/train1.pkl\n", "out/mine.pkl\n", "notes of mine"]
+)
+def test_a_list_of_the_user_is_never_replaced_unasked(work_dir, capsys, content):
+    source("in/train1.tfrecord")
+    Path("out").mkdir()
+    for name in ("train", "all"):  # one is written, and both would be removed
+        Path(f"out/{name}.list").write_text(content)
+    lines = [
+        f"out/{name}.list: a list that tf2pkl.py has not made of files in this folder; give another DST, or "
+        "--overwrite"
+        for name in ("train", "all")
+    ]
+    assert refused(capsys, "in", "out") == lines
+    converted(capsys, "in", "out", "--overwrite")
+    assert Path("out/train.list").read_text() == "out/train1.pkl\n"
+    converted(capsys, "in", "out")
+
+
+def test_a_list_of_the_user_among_lists_of_the_tool_stays(work_dir, capsys):
+    source("in/train1.tfrecord")
+    converted(capsys, "in", "out")
+    Path("out/val.list").write_text("elsewhere/a.pkl\n")
+    assert "out/val.list: a list that tf2pkl.py has not made" in refused(capsys, "in", "out")[0]
+
+
+def test_a_source_is_never_replaced_by_a_list(work_dir, capsys):
+    source("in/train1.tfrecord")
+    Path("out").mkdir()
+    os.link("in/train1.tfrecord", "out/train.list")
+    for more in ([], ["--overwrite"]):
+        (line,) = refused(capsys, "in", "out", *more)
+        assert line == "out/train.list: is the same file as the input in/train1.tfrecord; give another DST"
+
+
+PLACES = {
+    "pkl": "train1.pkl",
+    "split": "train1_split_0.pkl",
+    "npy": "train1/0000_x.npz",
+    "shard": "train1.safetensors",
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_files_of_others_are_not_removed_unasked(work_dir, capsys, mode):
+    source("in/train1.tfrecord")
+    path = Path("out", PLACES[mode])
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    (line,) = refused(capsys, "in", "out", *MODES[mode])
+    assert line == f"{path}: is there, and tf2pkl.py has not made it; give another DST, or --overwrite"
+    converted(capsys, "in", "out", *MODES[mode], "--overwrite")
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    os.link("in/train1.tfrecord", path)
+    Path("out/.tf2pkl").rename("gone")
+    assert refused(capsys, "in", "out", *MODES[mode], "--overwrite") == [
+        f"{path}: is the same file as the input in/train1.tfrecord; give another DST"
+    ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_sources_of_two_runs_that_would_have_one_output(work_dir, capsys, mode):
+    source("a/train1.tfrecord", [1])
+    source("b/train1.tfrecord", [1, 2])
+    converted(capsys, "a", "out", *MODES[mode])
+    (line,) = refused(capsys, "b", "out", *MODES[mode])
+    assert line.endswith(": made of another file than b/train1.tfrecord; give another DST, or --overwrite")
+    assert converted(capsys, "a", "out", *MODES[mode]).startswith("converted 0 files, kept 1")
+    assert converted(capsys, "b", "out", *MODES[mode], "--overwrite").startswith("converted 1 files")
+    Path("b").rename("c")
+    assert converted(capsys, "c", "out", *MODES[mode]).startswith("converted 0 files, kept 1"), "moved"
+
+
+def test_foreign_failures_are_not_removed(work_dir, capsys):
+    source("in/train1.tfrecord")
+    Path("out").mkdir()
+    Path("out/failures.jsonl").write_text("mine\n")
+    (line,) = refused(capsys, "in", "out")
+    assert line.startswith("out/failures.jsonl: is there, and videotag has not made it; give another DST")
+
+
 # --- damage -----------------------------------------------------------------------------------------------
 
 

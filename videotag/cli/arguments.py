@@ -36,16 +36,27 @@ class ListedVideos:
         entries: Videos, in the order of the list or by name.
         list_name: File name for the list of results.
         left_out: Line about files of a folder that are not among the videos; None if there are none.
+        filelist: The list; None if there is none.
     """
 
     entries: list[ListEntry]
     list_name: str
     left_out: str | None = None
+    filelist: str | None = None
 
 
 def add_switch(parser: argparse.ArgumentParser, flag: str, *, help: str) -> None:
     """A flag that is off unless it is given, alone or with True or False behind it."""
     parser.add_argument(flag, type=values.boolean, nargs="?", const=True, default=False, help=help)
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """--overwrite, of commands that would else replace nothing but their own outputs."""
+    add_switch(
+        parser,
+        "--overwrite",
+        help="replace what other inputs or programs have left at the places of the outputs; inputs never are",
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,12 +110,13 @@ def runtime_flags(args: argparse.Namespace) -> dict[str, str | None]:
 def add_list_arguments(
     parser: argparse.ArgumentParser, *, default_filelist: str | None, default_save_dir: str
 ) -> None:
-    """--filelist, --video_path, --save_dir, --root, --log_interval: of commands that work through a list."""
+    """--filelist, --video_path, --save_dir, --root, --overwrite, --log_interval: of commands over a list."""
     default = f" (default: {default_filelist})" if default_filelist else ""
     parser.add_argument("--filelist", help=f"videos, a line each{default}")
     parser.add_argument("--video_path", help="a video, or a folder of videos, in place of --filelist")
     parser.add_argument("--save_dir", default=default_save_dir, help="default: %(default)s")
     parser.add_argument("--root", help="folder that absolute paths are mirrored relative to")
+    add_overwrite(parser)
     parser.add_argument(
         "--log_interval", type=values.natural, default=1, help="videos between log lines (default: 1)"
     )
@@ -144,7 +156,7 @@ def listed_videos(
     if not filelist:
         raise ConfigError("no videos; give --filelist with a list of them, or --video_path")
     entries = read_filelist(filelist, must_exist=False, counted=counted)
-    return ListedVideos(entries, f"{Path(filelist).stem}.list")
+    return ListedVideos(entries, f"{Path(filelist).stem}.list", filelist=filelist)
 
 
 def print_summary(summary: Summary, videos: ListedVideos, save_dir: Path, *, done: str, listed: str) -> int:

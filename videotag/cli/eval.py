@@ -15,7 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from videotag.config import Config
     from videotag.datasets.batches import Dataset
     from videotag.eval_report import Observed
+    from videotag.formats.filelist import ListEntry
     from videotag.registry import Task
     from videotag.weights import FoundWeights
 
 SHARES_WORK = True  # may be started several times by paddle.distributed.launch
 SUMMARY = "measure a tagger or a TSN on a labelled list"
 METRICS_FILE = "metrics.json"
+_METRICS_HEAD = re.compile(r'\{\s*"(hit_at_one|top1)": ')
 PER_CLASS_FILE = "per_class.csv"
 DEFAULT_MISTAKES = 20
 DEFAULT_THRESHOLD = 0.5
@@ -66,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"else {arguments.DEFAULT_LABEL_FILE})",
     )
     parser.add_argument("--report", metavar="HTML", help="also write a page with pictures and mistakes")
+    arguments.add_overwrite(parser)
     parser.add_argument(
         "--mistakes",
         type=values.whole,
@@ -99,11 +103,13 @@ def run(args: argparse.Namespace) -> int:
     members = arguments.read_members(args, flags, found)
     check_exports(members)
     config, weights = members[0].config, members[0].weights
-    dataset = _dataset(config)
+    entries = arguments.read_split(config, "TEST", labels="optional")
+    save_dir = Path(args.save_dir)
+    _check_places(args, config, [*(weights.path for weights in found), *(entry.path for entry in entries)])
+    dataset = _dataset(config, entries)
     # A label file that was named is looked at before work, one that is not only where weights fit.
     class_names = _class_names(args, config, weights) if arguments.label_file(args) else None
     observed = _observed(args, config.task)
-    save_dir = Path(args.save_dir)
     check_writable(save_dir)
     if args.report:
         check_writable(Path(args.report).parent)
@@ -150,13 +156,29 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _dataset(config: Config) -> Dataset:
+def _check_places(args: argparse.Namespace, config: Config, inputs: Sequence[str | Path]) -> None:
+    """Finds before the work that an output would replace an input, or what this program has not made."""
+    from videotag.engine.outputs import FileOutput, check_files
+    from videotag.eval_report import CSV_HEAD
+    from videotag.report import PAGE_HEAD
+
+    save_dir = Path(args.save_dir)
+    outputs = [
+        FileOutput(save_dir / METRICS_FILE, "--save_dir", _METRICS_HEAD),
+        FileOutput(save_dir / PER_CLASS_FILE, "--save_dir", CSV_HEAD),
+    ]
+    if args.report:
+        outputs.append(FileOutput(Path(args.report), "--report", PAGE_HEAD))
+    named = [config.test.filelist, args.config, arguments.label_file(args)]
+    check_files(outputs, inputs=[*inputs, *named], overwrite=args.overwrite)
+
+
+def _dataset(config: Config, entries: list[ListEntry]) -> Dataset:
     """The test videos, checked."""
     from videotag.datasets.batches import check_single_labels
     from videotag.engine.data import open_dataset
     from videotag.formats.record_files import is_record_file
 
-    entries = arguments.read_split(config, "TEST", labels="optional")
     dataset = open_dataset(config, entries, config.test)
     if not any(entry.label_ids or is_record_file(entry.path) for entry in entries):
         raise FileListError(f"{config.test.filelist}: {_NO_LABELS}; write the class ids behind the paths")

@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     members = arguments.read_members(args, {}, found)
     _check_settings(args, members[0].config)
     folder = _folder(args, members)
-    check_output(folder)
+    inputs = [args.config, arguments.label_file(args), args.sample]
+    check_output(folder, inputs=[*inputs, *(weights.path for weights in found)])
     if not args.output:
         _check_same_weights(folder, members)
     options = {

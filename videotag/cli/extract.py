@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         list_name=videos.list_name,
         root=Path(args.root) if args.root else None,
         log_interval=args.log_interval,
+        filelist=videos.filelist,
+        overwrite=args.overwrite,
     )
     return arguments.print_summary(summary, videos, save_dir, done="extracted", listed="feature list")
 

@@ -67,5 +67,7 @@ def run(args: argparse.Namespace) -> int:
         videos_at_once=min(args.batch_size or num_cores(), len(videos.entries)),
         stall_limit_sec=args.stall_limit_sec,
         log_interval=args.log_interval,
+        filelist=videos.filelist,
+        overwrite=args.overwrite,
     )
     return arguments.print_summary(summary, videos, Path(args.save_dir), done="written", listed="frame list")

@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_size", type=values.natural)
     arguments.add_runtime_arguments(parser)
     parser.add_argument("--save_dir", help="default: ./data/predict_results/<model>")
+    arguments.add_overwrite(parser)
     parser.add_argument(
         "--log_interval", type=values.natural, default=1, help="print every n-th video's tags (default: 1)"
     )
@@ -73,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the predictions to SAVE_DIR and prints the tags; 1 if some files failed."""
-    from videotag.formats.predictions import prediction_writer, predictions_file
+    from videotag.engine.outputs import FileOutput, check_files
+    from videotag.formats.predictions import HEADS, prediction_writer, predictions_file
 
     if args.video_path and args.filelist:
         raise ConfigError("--video_path and --filelist: give one of them")
@@ -93,6 +95,12 @@ def run(args: argparse.Namespace) -> int:
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", config.entry.name)  # AttentionLSTM: attention_lstm
     save_dir = Path(args.save_dir or f"./data/predict_results/{'_'.join(words).lower()}")
     path = save_dir / predictions_file(args.format)
+    named = [config.infer.filelist, args.config, arguments.label_file(args), *(one.path for one in found)]
+    check_files(
+        [FileOutput(path, "--save_dir", HEADS[args.format])],
+        inputs=[*named, *(entry.path for entry in entries)],
+        overwrite=args.overwrite,
+    )
     count, is_shown = 0, args.format != "kaggle"  # nobody reads 700,000 videos' tags
     with prediction_writer(path, args.format) as write:
         for index, prediction in enumerate(predictions):

@@ -7,6 +7,7 @@ videotag report predictions.json --out report.html --filelist clips/test.list --
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from videotag.cli import arguments
 from videotag.errors import EXIT_OK, ConfigError
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "predictions", help="predictions.json of `videotag tag` (or predict: no thumbnails of .npy files)"
     )
     parser.add_argument("--out", default="report.html", help="default: %(default)s")
+    arguments.add_overwrite(parser)
     parser.add_argument("--title", default="Video tags")
     parser.add_argument("--note", default="", help="a remark for the top of the page")
     parser.add_argument("--metrics", help="metrics.json of `videotag eval`, shown as a table")
@@ -29,15 +31,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page and prints where."""
+    from videotag.engine.outputs import FileOutput, check_files
     from videotag.formats.json_text import read_json
     from videotag.formats.predictions import read_predictions
-    from videotag.report import write_report
+    from videotag.report import PAGE_HEAD, write_report
 
     results = read_predictions(args.predictions)
     remedy = "give the metrics.json of `videotag eval`"
     metrics = read_json(args.metrics, error=ConfigError, remedy=remedy) if args.metrics else None
     if metrics is not None and not isinstance(metrics, dict):
         raise ConfigError(f"{args.metrics}: not metrics; give the metrics.json of `videotag eval`")
+    videos = (str(result["video_id"]) for result in results)
+    check_files(
+        [FileOutput(Path(args.out), "--out", PAGE_HEAD)],
+        inputs=[args.predictions, args.metrics, args.filelist, args.label_file, *videos],
+        overwrite=args.overwrite,
+    )
     write_report(args.out, results, title=args.title, note=args.note, metrics=metrics, truth=_truth(args))
     arguments.show(f"report: {args.out}")
     return EXIT_OK

@@ -12,13 +12,16 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videotag.atomic import check_writable
 from videotag.cli import arguments, values
 from videotag.cli.predict import table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
 from videotag.shown import plain
+
+if TYPE_CHECKING:
+    from videotag.formats.predictions import Format
 
 SUMMARY = "tag videos: both stages in one go"
 logger = logging.getLogger(__name__)
@@ -59,11 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", metavar="OUT.html", help="also write a page with thumbnails, tags and attention"
     )
+    arguments.add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Tags every video and prints the tags; 1 if some could not be decoded."""
-    from videotag.formats.predictions import Format, prediction_writer, predictions_file
+    from videotag.formats.predictions import prediction_writer, predictions_file
     from videotag.report import write_report
     from videotag.tagger import Tagger
 
@@ -71,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     found = [arguments.videos_in(path) for path in args.paths]
     paths = [video for videos, _ in found for video in videos]
     overrides = [("INFER.seg_num", args.seg_num), ("INFER.batch_size", args.batch_size)]
-    _check_places(args)
+    file_format: Format = args.format or "json"
+    _check_places(args, paths, file_format)
     tagger = Tagger.load(
         extractor_config=args.extractor_config,
         extractor_weights=args.extractor_weights,
@@ -101,7 +106,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         arguments.show(arguments.json_text(results, indent=2))
     if args.save_dir:
-        file_format: Format = args.format or "json"
         path = Path(args.save_dir) / predictions_file(file_format)
         with prediction_writer(path, file_format) as write:
             for prediction in results:
@@ -125,14 +129,26 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise ConfigError(f"--format={args.format}: of the file in --save_dir; give that too, or --json")
 
 
-def _check_places(args: argparse.Namespace) -> None:
-    """Finds before the work what could not be written after it."""
+def _check_places(args: argparse.Namespace, paths: list[str], file_format: Format) -> None:
+    """Finds before the work what could not be written after it, or would replace something else."""
+    from videotag.engine.outputs import FileOutput, check_files
+    from videotag.formats.predictions import HEADS, predictions_file
+    from videotag.report import PAGE_HEAD
+
+    if args.report and Path(args.report).is_dir():
+        raise ConfigError(f"--report {args.report}: a folder, expected a file such as report.html")
+    outputs = []
+    if args.save_dir:
+        path = Path(args.save_dir) / predictions_file(file_format)
+        outputs.append(FileOutput(path, "--save_dir", HEADS[file_format]))
+    if args.report:
+        outputs.append(FileOutput(Path(args.report), "--report", PAGE_HEAD))
+    models = [args.extractor_config, args.extractor_weights, args.predictor_config, args.predictor_weights]
+    check_files(outputs, inputs=[*paths, *models, args.label_file], overwrite=args.overwrite)
     if args.save_dir:
         check_writable(Path(args.save_dir))
     if args.report:
         check_writable(Path(args.report).parent)
-        if Path(args.report).is_dir():
-            raise ConfigError(f"--report {args.report}: a folder, expected a file such as report.html")
 
 
 def _segment_lines(result: dict[str, Any]) -> str:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videotag.cli import arguments, values
-from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, OutputError
 
 if TYPE_CHECKING:
     from videotag.engine.zoo_bench import BenchOptions, Row
@@ -29,6 +30,8 @@ DEFAULT_VIDEOS, DEFAULT_EPOCHS = 3000, 15
 QUICK_VIDEOS, QUICK_EPOCHS = 800, 15
 TEST_SHARE = 3  # a third as many videos to measure on as to train on
 MIN_VIDEOS = 20  # of fewer, hardly one shows order
+JSON_FILE, TABLE_FILE = "zoo.json", "zoo.md"
+_JSON_HEAD, _TABLE_HEAD = re.compile(r'\{\s*"options": '), re.compile(r"\| model \| GAP \|")
 logger = logging.getLogger(__name__)
 
 
@@ -68,18 +71,40 @@ def run(args: argparse.Namespace) -> int:
         epochs=args.epoch or (QUICK_EPOCHS if args.quick else DEFAULT_EPOCHS),
     )
     entries, save_dir = chosen(args.models), Path(args.save_dir)
+    check_place(save_dir, entries)
     check_writable(save_dir)
+    # First: it tells that all else in the folder is of a benchmark.
+    write_text(save_dir / JSON_FILE, json.dumps(as_json([], options, ["not finished"]), indent=2) + "\n")
     rows, failed = run_zoo(entries, options, save_dir=save_dir)
     problems = problems_of(rows) + [f"{name}: {text}" for name, text in failed.items()]
     text = json.dumps(as_json(rows, options, problems), indent=2)
-    write_text(save_dir / "zoo.json", text + "\n")
-    write_text(save_dir / "zoo.md", markdown(rows) + "\n")
+    write_text(save_dir / JSON_FILE, text + "\n")
+    write_text(save_dir / TABLE_FILE, markdown(rows) + "\n")
     arguments.show(text if args.json else markdown(rows))
     if not any(row.sees_order for row in rows):
         logger.warning("no model here sees order: whether tags of order can be learned was not checked")
     for problem in problems:
         logger.error("%s", problem)
     return EXIT_FAILURES if problems else EXIT_OK
+
+
+def check_place(save_dir: Path, entries: list[ModelEntry]) -> None:
+    """Refuses a folder in which files that are of no benchmark would be replaced.
+
+    Raises:
+        OutputError: there are some.
+    """
+    from videotag.engine.outputs import FileOutput, check_files
+
+    files = ((JSON_FILE, _JSON_HEAD), (TABLE_FILE, _TABLE_HEAD))
+    check_files([FileOutput(save_dir / name, "--save_dir", head) for name, head in files], inputs=())
+    if (save_dir / JSON_FILE).exists():
+        return
+    for name in ("data", *(f"{entry.name}.yaml" for entry in entries)):
+        if (save_dir / name).exists():
+            raise OutputError(
+                f"{save_dir / name}: is there, and of no benchmark in this folder; choose another --save_dir"
+            )
 
 
 def chosen(models: str | None) -> list[ModelEntry]:

@@ -17,8 +17,9 @@ from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
 from videotag.engine.extractor import Extractor
 from videotag.engine.frozen_runtime import FolderRuntime
-from videotag.engine.outputs import Summary, input_identity, plan_outputs
-from videotag.errors import FeatureFileError, MediaError
+from videotag.engine.input_files import input_identity, is_same_input, without_path
+from videotag.engine.outputs import Plan, Summary, plan_outputs
+from videotag.errors import DamagedFeaturesError, FeatureFileError, MediaError
 from videotag.failures import FailureList
 from videotag.folder_lock import folder_lock
 from videotag.formats.features import read_stamp, write_features
@@ -37,6 +38,8 @@ def extract_list(
     list_name: str,
     root: Path | None = None,
     log_interval: int = 1,
+    filelist: str | Path | None = None,
+    overwrite: bool = False,
 ) -> Summary:
     """Writes one .npy per video and the list of them.
 
@@ -50,14 +53,19 @@ def extract_list(
         list_name: file name of the feature list inside save_dir.
         root: what absolute paths are mirrored relative to; their common parent if not given.
         log_interval: videos between log lines.
+        filelist: List that the entries come from, which must not be replaced.
+        overwrite: Whether features of other inputs, and files that no extraction has made, may be replaced.
 
     Raises:
-        OutputError: two videos would write the same file, another run is at work in save_dir, or it cannot
-            be written.
+        OutputError: two videos would write the same file, an input or a file of something else would be
+            replaced, another run is at work in save_dir, or it cannot be written.
     """
     once = list({entry.path: entry for entry in reversed(entries)}.values())[::-1]
     folders = {entry.path for entry in once if entry.num_frames is not None}
     outputs = plan_outputs([entry.path for entry in once], save_dir, root, folders=folders)
+    list_path = save_dir / list_name
+    plan = Plan(outputs, save_dir, list_path, filelist, "features", _input_of, _is_listed)
+    plan.check(overwrite=overwrite)
     with folder_lock(save_dir), DecodePool() as pool:
         runtime = FolderRuntime(save_dir, outputs.values(), extractor)
         extractor.prepare()
@@ -86,7 +94,7 @@ def extract_list(
                     logger.info("%d of %d: %s", index, len(once), outputs[entry.path])
         done = [ListEntry(str(outputs[e.path]), e.label_ids) for e in entries if e.path not in summary.failed]
         if done:
-            summary.list_path = save_dir / list_name
+            summary.list_path = list_path
             write_filelist(summary.list_path, done)
     return summary
 
@@ -105,9 +113,11 @@ def _frames_of(
 
     def read(entry: ListEntry) -> _Read:
         try:
-            facts = {"input": _identity(entry)}
-            found = _found_stamp(outputs[entry.path])
-            if found and _made_as(found) == _made_as(made_by | facts):
+            output = outputs[entry.path]
+            facts = {"input": _identity(entry, output)}
+            found = _found_stamp(output)
+            as_now = found and _made_as(found) == _made_as(made_by | facts)
+            if as_now and is_same_input(found["input"], entry.path, output):
                 return (entry, found), None
             frames = read_frames(entry, split, pool=pool, stop=stop)
             return (entry, facts | {"warning": frames.warning}), frames
@@ -120,11 +130,13 @@ def _frames_of(
 
 def _made_as(stamp: dict[str, Any]) -> dict[str, Any]:
     """A stamp without what may differ between features that are alike; older ones say no precision."""
-    return {"precision": "f32", **stamp, "warning": None, "runtime": None}
+    made_from = stamp.get("input")
+    content = without_path(made_from) if isinstance(made_from, dict) else None
+    return {"precision": "f32", **stamp, "input": content, "warning": None, "runtime": None}
 
 
-def _identity(entry: ListEntry) -> dict[str, Any]:
-    identity = input_identity(entry.path)
+def _identity(entry: ListEntry, output: Path) -> dict[str, Any]:
+    identity = input_identity(entry.path, output)
     return identity if entry.num_frames is None else {**identity, "num_frames": entry.num_frames}
 
 
@@ -134,3 +146,21 @@ def _found_stamp(output: Path) -> dict[str, Any]:
         return read_stamp(output) or {}
     except FeatureFileError:
         return {}
+
+
+def _input_of(output: Path) -> dict[str, Any] | None:
+    """The identity of the input of features; empty if they are damaged, None if no extraction made them."""
+    try:
+        stamp = read_stamp(output)
+    except DamagedFeaturesError:
+        return {}
+    except FeatureFileError:
+        return {} if output.is_file() and not output.stat().st_size else None
+    if stamp is None:
+        return None
+    made_from = stamp.get("input")
+    return made_from if isinstance(made_from, dict) else {}
+
+
+def _is_listed(path: Path) -> bool:
+    return path.suffix == ".npy" and (not path.exists() or _input_of(path) is not None)

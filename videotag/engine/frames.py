@@ -25,8 +25,9 @@ from PIL import Image
 from videotag.atomic import PARTIAL_MARK, write_text
 from videotag.cores import num_cores
 from videotag.datasets.prefetch import prefetch
-from videotag.engine.outputs import Summary, input_identity, plan_outputs
-from videotag.errors import MediaError, OutputError
+from videotag.engine.input_files import input_identity, is_same_input, without_path
+from videotag.engine.outputs import INFO_FILE, Plan, Summary, plan_outputs
+from videotag.errors import MediaError, OutputError, one_error
 from videotag.failures import FailureList
 from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, write_filelist
@@ -35,7 +36,6 @@ from videotag.media.decode_pool import DecodePool, PooledReader
 from videotag.media.frame_folder import FRAME_NAME
 from videotag.progress import track
 
-INFO_FILE = "info.json"
 _OURS = re.compile(r"img_\d{5,}\.jpg|info\.json")
 _MAX_SIDE_PX = 65_500  # of a JPEG, by libjpeg
 _RESULTS_PER_THREAD = 16  # may wait behind a long video; they are small
@@ -78,6 +78,8 @@ def write_frame_folders(
     videos_at_once: int = 1,
     stall_limit_sec: float = 300.0,
     log_interval: int = 1,
+    filelist: str | Path | None = None,
+    overwrite: bool = False,
 ) -> Summary:
     """Writes a folder of JPEGs per video and a list of them, `folder num_frames label label ...`.
 
@@ -90,12 +92,19 @@ def write_frame_folders(
         videos_at_once: videos in work at the same time.
         stall_limit_sec: seconds to wait for a frame before a video is given up; 0 waits on.
         log_interval: videos between log lines.
+        filelist: List that the entries come from, which must not be replaced.
+        overwrite: Whether frames of other inputs may be replaced, and a list that is not ours; a folder that
+            holds anything else never is.
 
     Raises:
-        OutputError: two videos would write the same folder, one is there that is not ours, another run is at
-            work in save_dir, or it cannot be written.
+        OutputError: two videos would write the same folder, an input or a file or folder of something else
+            would be replaced, another run is at work in save_dir, or it cannot be written.
     """
     outputs = plan_outputs([entry.path for entry in entries], save_dir, root, suffix="")
+    list_path = save_dir / list_name
+    plan = Plan(outputs, save_dir, list_path, filelist, "frames", _input_of, _is_listed, in_folders=True)
+    plan.check(overwrite=overwrite)
+    _check_folders(outputs, options, save_dir)
     folders: dict[str, _Folder] = {}
     with folder_lock(save_dir), DecodePool() as pool:
         failures, summary = FailureList(save_dir), Summary()
@@ -122,7 +131,7 @@ def write_frame_folders(
             if e.path in folders
         ]
         if done:
-            summary.list_path = save_dir / list_name
+            summary.list_path = list_path
             write_filelist(summary.list_path, done)
     return summary
 
@@ -154,10 +163,9 @@ class _Maker:
     def _folder(self, path: str, stop: threading.Event) -> _Folder:
         """The folder of a video: the one that is there, or a new one."""
         options, folder = self.options, self.outputs[path]
-        stamp = {"input": input_identity(path), "options": asdict(options)}
-        found = _read_info(folder)
-        if stamp.items() <= found.items():
+        if found := _kept_info(path, folder, options):
             return _Folder(found["num_frames"], False, found["warning"])
+        stamp = {"input": input_identity(path, folder), "options": asdict(options)}
         reader = self.pool.reader(
             path,
             stall_limit_sec=self.stall_limit_sec,
@@ -188,6 +196,61 @@ def _read_info(folder: Path) -> dict[str, Any]:
         and isinstance(info.get("warning", 0), str | None)
     )
     return info if is_ours else {}
+
+
+def _input_of(folder: Path) -> dict[str, Any]:
+    """The identity of the input of a folder; empty if it is not known."""
+    made_from = _read_info(folder).get("input")
+    return made_from if isinstance(made_from, dict) else {}
+
+
+def _is_listed(folder: Path) -> bool:
+    return not folder.exists() or bool(_read_info(folder))
+
+
+def _kept_info(path: str, folder: Path, options: FrameOptions) -> dict[str, Any]:
+    """What INFO_FILE says of a folder that was made of this video as it is now; empty if it was not.
+
+    Raises:
+        MediaError: the video cannot be read.
+    """
+    found = _read_info(folder)
+    made_from = found.get("input")
+    if not isinstance(made_from, dict) or found.get("options") != asdict(options):
+        return {}
+    if without_path(made_from) != input_identity(path) or not is_same_input(made_from, path, folder):
+        return {}
+    return found
+
+
+def _check_folders(outputs: dict[str, Path], options: FrameOptions, save_dir: Path) -> None:
+    """Refuses to replace folders that hold anything else, and to write into folders of frames.
+
+    Raises:
+        OutputError: all of them, a line each.
+    """
+    problems = []
+    is_of_frames: dict[Path, bool] = {save_dir: False}
+    for path, folder in outputs.items():
+        for parent in folder.parents[: len(folder.parts) - len(save_dir.parts) - 1]:
+            if parent not in is_of_frames:
+                is_of_frames[parent] = bool(_read_info(parent))
+            if is_of_frames[parent]:
+                problems.append(
+                    f"{path}: would write {folder} inside {parent}, a folder of frames; choose another "
+                    "--save_dir"
+                )
+        if not folder.is_dir():
+            continue
+        try:
+            if not _kept_info(path, folder, options):
+                _check_replaceable(folder)
+        except MediaError:
+            pass  # it is met again, and listed, when its turn comes
+        except OutputError as error:
+            problems.append(str(error))
+    if problems:
+        raise one_error(OutputError, problems)
 
 
 def _write_folder(

@@ -1,18 +1,33 @@
-"""What commands that make files of a list of videos share: where each goes, and from what."""
+"""Where results go, and what they never replace: inputs, and files that this program did not make.
+
+Every command that writes asks here before its work. Inputs are compared by what they are on the disk
+(symlinks resolved, hard links too), not by how they are spelled. A file that is there already is the
+program's own if its content says so: features by their stamp, folders of frames by INFO_FILE, a list by the
+files that it names, other files by how they begin.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import re
 import unicodedata
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from videotag.errors import MediaError, OutputError, one_error
-from videotag.shown import shown
+from videotag.atomic import PARTIAL_MARK
+from videotag.engine.input_files import InputFiles, is_same_input
+from videotag.errors import FileListError, OutputError, one_error
+from videotag.failures import FAILURES_FILE, FAILURES_HEAD
+from videotag.folder_lock import LOCK_FILE
+from videotag.formats.filelist import read_filelist
+from videotag.shown import plain, shown
+
+RUNTIME_FILE = "runtime.json"  # of a folder of features
+INFO_FILE = "info.json"  # of a folder of frames
+_RESERVED = {FAILURES_FILE, RUNTIME_FILE, INFO_FILE, LOCK_FILE}
+_HEAD_BYTES = 2**16  # of a file, to recognise it
 
 
 @dataclass
@@ -55,14 +70,15 @@ def plan_outputs(
         folders: those of `paths` that are folders, whose names have no suffix to be replaced.
 
     Raises:
-        OutputError: two videos share an output or one's would lie inside another's, or a path lies outside
-            root; all, a line each.
+        OutputError: two videos share an output or one's would lie inside another's, a path lies outside
+            root, or an output would have a name that the program keeps for its own files; all, a line each.
     """
     absolute = {p: Path(os.path.abspath(p)) for p in paths if _leaves(p)}  # noqa: PTH100 - keeps symlinks
     if absolute and root is None:
         root = Path(os.path.commonpath([p.parent for p in absolute.values()]))
     outputs: dict[str, Path] = {}
     owners: dict[Path, str] = {}
+    places = _Places(save_dir)
     problems = []
     for path in dict.fromkeys(paths):
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
@@ -78,47 +94,252 @@ def plan_outputs(
                 problems.append(f"{path}: lies outside --root {base}; name a folder that holds all videos")
                 continue
             inside = absolute[path].relative_to(base)
-        output = save_dir / (
-            inside.with_name(inside.name + suffix) if path in folders else inside.with_suffix(suffix)
-        )
-        if output in owners:
-            problems.append(f"{path}: would write {output}, as {owners[output]} does; rename one of the two")
-        owners[output] = path
+        inside = inside.with_name(inside.name + suffix) if path in folders else inside.with_suffix(suffix)
+        output = save_dir / inside
+        if reserved := next(filter(_is_reserved, inside.parts), None):
+            problems.append(
+                f"{path}: would write {output}, and {reserved} is a name of the program's own files; rename "
+                "the file or its folder"
+            )
+            continue
+        place = places.of(output)
+        if place in owners:
+            problems.append(f"{path}: would write {output}, as {owners[place]} does; rename one of the two")
+        owners[place] = path
         outputs[path] = output
     problems += [
-        f"{path}: would write {output} inside {parent}, which {owners[parent]} writes; rename one of the two"
+        f"{path}: would write {output} inside {parent}, which {owners[places.of(parent)]} writes; rename "
+        "one of the two"
         for path, output in outputs.items()
-        for parent in output.parents
-        if parent in owners
+        for parent in output.parents[: len(output.parts) - len(save_dir.parts) - 1]
+        if places.of(parent) in owners
     ]
     if problems:
         raise one_error(OutputError, problems)
     return outputs
 
 
-def input_identity(path: str) -> dict[str, Any]:
-    """What changes when a file, or one in a folder, does: reading every video again would cost a decode.
+@dataclass(frozen=True)
+class Plan:
+    """What a command makes of a list of videos, to be compared with what is there.
+
+    Attributes:
+        outputs: Input -> the file or folder made of it, as of plan_outputs.
+        save_dir: Folder of the outputs.
+        list_path: List of the outputs.
+        filelist: List of the inputs; None if there is none.
+        what: What an output is called in messages, such as "features".
+        input_of: Output that is there -> the identity of its input, empty if it does not say, or None if the
+            command did not make it.
+        is_listed: Whether a file that a list names may be an output of the command; it need not be there.
+        in_folders: Whether outputs are folders, and their list counts the files in them.
+    """
+
+    outputs: Mapping[str, Path]
+    save_dir: Path
+    list_path: Path
+    filelist: str | Path | None
+    what: str
+    input_of: Callable[[Path], Mapping[str, Any] | None]
+    is_listed: Callable[[Path], bool]
+    in_folders: bool = False
+
+    def check(self, *, overwrite: bool = False) -> None:
+        """Refuses outputs that would replace something else than an earlier run's outputs of the same inputs.
+
+        Args:
+            overwrite: Whether files of other inputs or programs may be replaced; inputs never are.
+
+        Raises:
+            OutputError: Everything that would be replaced, a line each.
+        """
+        inputs = InputFiles([*self.outputs, self.filelist])
+        remedy = "choose another --save_dir"
+        problems = []
+        for path, output in self.outputs.items():
+            if not os.path.lexists(output):  # cheaper than a call of stat that fails
+                continue
+            if text := inputs.refusal(output, folder=self.in_folders):
+                if self.in_folders or not output.is_dir():  # a file is not written over a folder anyway
+                    problems.append(f"{output}: {text}; {remedy}")
+            elif not overwrite and (text := self._difference(path, output)):
+                problems.append(f"{output}: {text}; {remedy}, or give --overwrite")
+        if os.path.lexists(self.list_path):
+            if text := inputs.refusal(self.list_path):
+                problems.append(f"{self.list_path}: {text}; {remedy}")
+            elif not overwrite and not is_own_list(
+                self.list_path,
+                self.save_dir,
+                is_listed=self.is_listed,
+                known=set(self.outputs.values()),
+                counted=self.in_folders,
+            ):
+                problems.append(
+                    f"{self.list_path}: a list that videotag has not made of {self.what} in this folder; "
+                    f"{remedy}, or give --overwrite"
+                )
+        failures = FileOutput(self.save_dir / FAILURES_FILE, "--save_dir", FAILURES_HEAD)
+        problems += _file_problems([failures], inputs, overwrite=overwrite)
+        if problems:
+            raise one_error(OutputError, problems)
+
+    def _difference(self, path: str, output: Path) -> str | None:
+        """Why an output that is there is not one of this input; None if it is."""
+        made_from = self.input_of(output)
+        if made_from is None:
+            return "is there, and videotag has not made it"
+        if is_same_input(made_from, path, output) or not os.path.exists(path):  # noqa: PTH110 - fails by itself
+            return None
+        other = os.path.normpath(os.path.join(output.parent, str(made_from["path"])))  # noqa: PTH118
+        return f"{self.what} of {plain(other)}, and not of {path}"
+
+
+@dataclass(frozen=True)
+class FileOutput:
+    """A single file that a command writes.
+
+    Attributes:
+        path: Where it is written.
+        flag: The flag that names the place, for messages.
+        head: What a file of this kind that the program has made begins with.
+    """
+
+    path: Path
+    flag: str
+    head: re.Pattern[str]
+
+
+def check_files(
+    outputs: Sequence[FileOutput], *, inputs: Iterable[str | Path | None], overwrite: bool | None = None
+) -> None:
+    """Refuses to write over inputs, and over files that this program did not make.
+
+    Args:
+        outputs: All files that the command writes.
+        inputs: All files that it reads; None for one that was not named.
+        overwrite: Whether files that the program did not make may be replaced; inputs never are. None: no,
+            and the command has no flag for it.
 
     Raises:
-        MediaError: the file or folder cannot be read.
+        OutputError: Everything that would be replaced, two outputs at one place, or a folder where a file is
+            to be written; a line each.
+    """
+    if problems := _file_problems(outputs, InputFiles(inputs), overwrite=overwrite):
+        raise one_error(OutputError, problems)
+
+
+def is_own_list(
+    path: Path,
+    folder: Path,
+    *,
+    is_listed: Callable[[Path], bool],
+    known: Container[Path] = (),
+    counted: bool = False,
+) -> bool:
+    """Whether a list names nothing but outputs in a folder, as the list of an earlier run does.
+
+    The folder may have been moved since, or the list written from another working folder: an entry then
+    ends like a file in the folder.
+
+    Args:
+        path: The list, which is there.
+        folder: Folder of the outputs.
+        is_listed: See Plan.
+        known: Outputs that need not be looked at.
+        counted: Whether it is a list of folders of frames.
     """
     try:
-        if Path(path).is_dir():
-            return {"files_sha256": _digest_of_folder(path)}
-        status = Path(path).stat()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        why = getattr(error, "strerror", None) or error
-        raise MediaError(f"{path}: cannot be read ({why}); check the list") from error
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        if not path.stat().st_size:
+            return True
+        entries = read_filelist(path, must_exist=False, counted=counted)
+    except (OSError, FileListError):
+        return False
+    places = _Places(folder)
 
+    def is_own(entry: Path) -> bool:
+        if entry in known:
+            return True
+        place = places.of(entry)
+        if not place.is_relative_to(places.folder):
+            tails = (Path(*entry.parts[start:]) for start in range(1, len(entry.parts)))
+            there = next((tail for tail in tails if os.path.lexists(folder / tail)), None)
+            if there is None:
+                return False
+            place = folder / there
+        return is_listed(place)
 
-def _digest_of_folder(path: str) -> str:
-    """The sha256 of names, sizes and times of what lies in a folder."""
-    with os.scandir(path) as found:
-        files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in found)
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    return all(is_own(Path(entry.path)) for entry in entries)
 
 
 def _leaves(path: str) -> bool:
     normal = PurePath(os.path.normpath(path))
     return normal.is_absolute() or normal.parts[:1] == ("..",)
+
+
+def _is_reserved(name: str) -> bool:
+    """Whether a file or folder of this name is one of the program's own."""
+    name = name.casefold()
+    return name in _RESERVED or name.endswith((".list", PARTIAL_MARK))
+
+
+class _Places:
+    """Real paths of outputs: equal ones are one file, also through links and where case does not count.
+
+    Args:
+        folder: Folder of the outputs, which need not be there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._parents: dict[Path, str] = {}
+        self._folds = _folds_case(folder)
+        self.folder = self._folded(os.path.realpath(folder))
+
+    def of(self, output: Path) -> Path:
+        """The real path of an output; a link at the place itself is not followed, as it would be replaced."""
+        parent = self._parents.get(output.parent)
+        if parent is None:
+            parent = self._parents[output.parent] = os.path.realpath(output.parent)
+        return self._folded(os.path.join(parent, output.name))  # noqa: PTH118
+
+    def _folded(self, path: str) -> Path:
+        return Path(path.casefold() if self._folds else path)
+
+
+def _folds_case(folder: Path) -> bool:
+    """Whether the file system of a folder takes `A` and `a` for the same name, as far as names there tell."""
+    absolute = folder.absolute()
+    for path in (absolute, *absolute.parents):
+        other = path.with_name(path.name.swapcase()) if path.name else path
+        if path.exists() and other != path:
+            return other.exists() and other.samefile(path)
+    return False
+
+
+def _file_problems(outputs: Sequence[FileOutput], inputs: InputFiles, *, overwrite: bool | None) -> list[str]:
+    """What check_files refuses, a line each."""
+    problems = []
+    owners: dict[str, str] = {}
+    for output in outputs:
+        path, remedy = output.path, f"give another {output.flag}"
+        place = os.path.realpath(path)
+        if place in owners:
+            problems.append(f"{path}: {owners[place]} and {output.flag} write the same file; {remedy}")
+        owners[place] = output.flag
+        if not os.path.lexists(path):
+            continue
+        if text := inputs.refusal(path):
+            problems.append(f"{path}: {text}; {remedy}")
+        elif not overwrite and not _begins_with(path, output.head):
+            remedy += "" if overwrite is None else ", or --overwrite"
+            problems.append(f"{path}: is there, and videotag has not made it; {remedy}")
+    return problems
+
+
+def _begins_with(path: Path, head: re.Pattern[str]) -> bool:
+    """Whether a file begins so; an empty one, in which nothing can be lost, passes too."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return not data or head.match(data.decode("utf-8", "replace")) is not None

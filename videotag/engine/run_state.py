@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,8 +22,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from videotag.atomic import write_text
 from videotag.engine.checkpoint import file_digest
+from videotag.engine.outputs import FileOutput, check_files
 from videotag.engine.run_log import LOG_FILE
-from videotag.errors import OutputError, WeightsError
+from videotag.errors import OutputError, WeightsError, one_error
+from videotag.failures import FAILURES_FILE, FAILURES_HEAD
 from videotag.formats.json_text import read_json
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.shown import plain
@@ -168,14 +171,38 @@ def drop_old(save_dir: Path, name: str, *, keep: int | None, best: Path | None) 
             weights_path.unlink(missing_ok=True)
 
 
+def check_room(save_dir: Path, name: str) -> None:
+    """Refuses a folder in which a run would replace files that are of no earlier run, such as its own config.
+
+    Args:
+        save_dir: Folder of the run.
+        name: Name of the model.
+
+    Raises:
+        OutputError: All such files, a line each.
+    """
+    names = _models(save_dir)
+    of_a_run = bool(names) or (save_dir / LOG_FILE).exists()
+    cards = [] if of_a_run else [CONFIG_FILE, LABELS_FILE]
+    weights = [] if name in names else [f"{name}.pdparams", f"{name}_best.pdparams"]
+    problems = [
+        f"{save_dir / file}: is there, and of no training in this folder; move it away, or choose another "
+        "--save_dir"
+        for file in (*cards, *weights)
+        if os.path.lexists(save_dir / file)
+    ]
+    if problems:
+        raise one_error(OutputError, problems)
+    check_files([FileOutput(save_dir / FAILURES_FILE, "--save_dir", FAILURES_HEAD)], inputs=())
+
+
 def set_aside(save_dir: Path, *, resume: bool = False) -> Path | None:
     """Moves an earlier run's files in save_dir into a folder earlier-N in it; None if there are none.
 
     Two runs in one folder, of one model or of two, would leave weights beside another's config and labels.
     Weights that no run wrote, being of no epoch, stay where they are.
     """
-    stems = [_STEM.fullmatch(path.stem) for path in save_dir.glob("*_epoch*.pdparams")]
-    names = {stem["name"] for stem in stems if stem}
+    names = _models(save_dir)
     if not names and (resume or not (save_dir / LOG_FILE).exists()):
         return None  # a job that is started again and again before its first checkpoint goes on in its log
     files = [save_dir / file for file in (CONFIG_FILE, LABELS_FILE, LOG_FILE)]
@@ -195,6 +222,12 @@ def set_aside(save_dir: Path, *, resume: bool = False) -> Path | None:
             f"{save_dir}: cannot move the earlier run aside ({error.strerror}); choose another --save_dir"
         ) from error
     return folder
+
+
+def _models(save_dir: Path) -> set[str]:
+    """The names of the models that have checkpoints in a folder."""
+    stems = [_STEM.fullmatch(path.stem) for path in save_dir.glob("*_epoch*.pdparams")]
+    return {stem["name"] for stem in stems if stem}
 
 
 def _companions(weights_path: Path) -> tuple[Path, Path]:

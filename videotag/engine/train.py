@@ -35,10 +35,11 @@ from videotag.engine.parallel import (
     world_size,
 )
 from videotag.engine.run import Run, link_latest
-from videotag.engine.run_log import RunLog, open_scalars
+from videotag.engine.run_log import LOG_FILE, RunLog, open_scalars
 from videotag.engine.run_state import (
     Checkpoint,
     Progress,
+    check_room,
     load_checkpoint,
     load_newest,
     set_aside,
@@ -122,10 +123,12 @@ def train_model(
             the run to resume began with.
         ConfigError: the config is not that of the run to resume, or a teacher is not of its kind.
         WeightsError: pretrain or a teacher does not fit.
-        OutputError: another run is at work in save_dir, or it cannot be written.
+        OutputError: another run is at work in save_dir, it holds files of something else that would be
+            replaced, or it cannot be written.
         DivergedError: the loss became NaN or infinite.
     """
     train, name = config.train, config.entry.name
+    check_room(save_dir, name)
     validated = bool(valid_entries and valid_interval)
     data, valid_data = _open_data(config, train_entries, valid_entries, validated=validated)
     steps_per_epoch = _count_steps(len(data), train)
@@ -198,6 +201,7 @@ def _make_room(config: Config, save_dir: Path, labels: list[str] | None, *, resu
         aside = set_aside(save_dir, resume=resume)
         if aside:
             logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
+        (save_dir / LOG_FILE).touch()  # first: it tells that all else in the folder is a run's
         write_card(save_dir, config, labels)
 
 

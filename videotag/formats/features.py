@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from videotag.atomic import open_atomic
-from videotag.errors import FeatureFileError, ShapeError
+from videotag.errors import DamagedFeaturesError, FeatureFileError, ShapeError
 from videotag.formats.archives import open_zip
 from videotag.regular_file import open_regular
 from videotag.shown import plain, shown
@@ -208,7 +208,8 @@ def read_stamp(path: str | Path) -> dict[str, Any] | None:
     """The stamp of a .npy file, or None if it has none.
 
     Raises:
-        FeatureFileError: missing, or not whole features.
+        DamagedFeaturesError: not whole features.
+        FeatureFileError: missing, or no features at all.
     """
     with _open_npy(path) as (file, size):
         return _read_stamp(file, size, _read_header(file, size, str(path)))
@@ -241,7 +242,7 @@ def _open(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
     except OSError as error:
         raise FeatureFileError(f"{path}: cannot read ({error.strerror or error})") from error
     except _DAMAGE as error:
-        raise FeatureFileError(f"{path}: {_DAMAGED} ({_one_line(error)})") from error
+        raise DamagedFeaturesError(f"{path}: {_DAMAGED} ({_one_line(error)})") from error
 
 
 @contextmanager
@@ -296,7 +297,7 @@ def _for_members(
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise FeatureFileError(f"{path}[{name}]: packed in an unusual way; save it with numpy.savez")
         if info.compress_size > size:
-            raise FeatureFileError(
+            raise DamagedFeaturesError(
                 f"{path}[{name}]: {_DAMAGED}: {info.compress_size} bytes in a file of {size}"
             )
         if info.file_size > max(_FREE_BYTES, _MAX_RATIO * info.compress_size):
@@ -348,7 +349,7 @@ def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
     expected = math.prod(header.shape) * header.dtype.itemsize
     found = size - file.tell()
     if found < expected:  # more is a stamp
-        raise FeatureFileError(
+        raise DamagedFeaturesError(
             f"{place}: {_DAMAGED}: {found} bytes of values, expected {shown(expected)} for shape"
             f" {shown(header.shape)}"
         )
@@ -388,7 +389,7 @@ def _parse_header(text: str, place: str) -> _Header:
             f"{place}: dtype {shown(descr[1][:40])}, expected numbers such as '<f4'; extract it again"
         )
     if not descr or not fortran_order or not shape:
-        raise FeatureFileError(f"{place}: {_DAMAGED}: its header declares no array of numbers")
+        raise DamagedFeaturesError(f"{place}: {_DAMAGED}: its header declares no array of numbers")
     sizes = tuple(int(size.strip().rstrip("L")) for size in shape[1].split(",") if size.strip())
     return _Header(sizes, fortran_order[1] == "True", np.dtype(descr[1]))
 

@@ -131,8 +131,17 @@ def write_filelist(path: str | Path, entries: Iterable[ListEntry]) -> None:
         FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
         OutputError: the place cannot be written.
     """
+    write_text(path, filelist_text(entries))
+
+
+def filelist_text(entries: Iterable[ListEntry]) -> str:
+    """The text that `write_filelist` writes.
+
+    Raises:
+        FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
+    """
     lines = [" ".join([quote_path(entry.path), *map(str, entry.label_ids)]) for entry in entries]
-    write_text(path, "".join(f"{line}\n" for line in lines))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def quote_path(name: str) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import csv
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
@@ -25,6 +26,14 @@ from videotag.shown import plain
 Format = Literal["json", "jsonl", "csv", "kaggle"]
 CSV_COLUMNS = ("video_id", "rank", "class_id", "class_name", "probability")
 KAGGLE_COLUMNS = ("VideoId", "LabelConfidencePairs")
+_PREDICTION = r'\{\s*"video_id": "(?:[^"\\]|\\.)*",\s*"(?:tags|duration_sec)": '
+#: What a file of predictions begins with, by format.
+HEADS: dict[Format, re.Pattern[str]] = {
+    "json": re.compile(rf"\[\s*(?:\]\s*\Z|{_PREDICTION})"),
+    "jsonl": re.compile(_PREDICTION),
+    "csv": re.compile(",".join(CSV_COLUMNS) + "\n"),
+    "kaggle": re.compile(",".join(KAGGLE_COLUMNS) + "\n"),
+}
 
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

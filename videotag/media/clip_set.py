@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ def write_clips(out_dir: Path, options: ClipSetOptions) -> list[Path]:
         The lists, in the order of SPLITS.
 
     Raises:
-        OutputError: out_dir holds a set made with other options, or cannot be written.
+        OutputError: out_dir holds a set made with other options, or files of no set that would be replaced,
+            or cannot be written.
     """
     _claim(out_dir, options)
     specs = random_specs(options.num_clips, options.seed, tone=options.tone, text=options.text)
@@ -90,8 +92,14 @@ def _claim(out_dir: Path, options: ClipSetOptions) -> None:
     """Writes clips.json, or checks that the one there says the same."""
     path = out_dir / PARAMETERS_FILE
     clips = out_dir / "clips"
-    if not path.exists() and clips.is_dir() and any(clips.iterdir()):
-        raise OutputError(f"{clips}: holds files although {path} is missing; choose another folder")
+    if not path.exists():
+        if clips.is_dir() and any(clips.iterdir()):
+            raise OutputError(f"{clips}: holds files although {path} is missing; choose another folder")
+        for name in ("labels.txt", *(f"{split}.list" for split in SPLITS)):
+            if os.path.lexists(out_dir / name):
+                raise OutputError(
+                    f"{out_dir / name}: is there although {path} is missing; choose another folder"
+                )
     wanted: dict[str, Any] = json.loads(json.dumps(options.__dict__))
     if path.exists():
         try:

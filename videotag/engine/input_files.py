@@ -1,0 +1,124 @@
+"""What the inputs of a command are on the disk, whatever they are called, and which outputs are of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from videotag.errors import MediaError
+from videotag.shown import plain
+
+
+class InputFiles:
+    """The files that a command reads, found again under any of their names.
+
+    Args:
+        paths: Files and folders; None and names of nothing are left out. They are looked at when they are
+            first needed.
+    """
+
+    def __init__(self, paths: Iterable[str | Path | None]) -> None:
+        self._paths = paths
+        self._found: dict[tuple[int, int], str] | None = None
+
+    def refusal(self, output: Path, *, folder: bool = False) -> str | None:
+        """Why something that is at an output's place must never be replaced; None if it may be.
+
+        Args:
+            output: Place of the output.
+            folder: Whether the output is a folder.
+        """
+        try:
+            found = output.stat()
+        except (OSError, ValueError):  # such as a link to nowhere
+            return None
+        name = self._by_identity().get((found.st_dev, found.st_ino))
+        if name is not None:
+            same = os.path.normpath(name) == os.path.normpath(output)
+            return "is an input itself" if same else f"is the same file as the input {plain(name)}"
+        if folder and not stat.S_ISDIR(found.st_mode):
+            return "is a file, and a folder is to be written"
+        if not folder and not stat.S_ISREG(found.st_mode):
+            return "a folder, expected a file" if stat.S_ISDIR(found.st_mode) else "is not a regular file"
+        return None
+
+    def _by_identity(self) -> dict[tuple[int, int], str]:
+        if self._found is None:
+            self._found = {}
+            for path in self._paths:
+                try:
+                    found = os.stat(path or "")  # noqa: PTH116 - a third of Path.stat's time over long lists
+                except (OSError, ValueError):
+                    continue
+                self._found[found.st_dev, found.st_ino] = str(path)
+        return self._found
+
+
+def input_identity(path: str, output: Path | None = None) -> dict[str, Any]:
+    """What changes when a file, or one in a folder, does: reading every video again would cost a decode.
+
+    Args:
+        path: The file or folder.
+        output: What is made of it; the identity then holds the path from there, which stays as it is when
+            both are moved together.
+
+    Raises:
+        MediaError: the file or folder cannot be read.
+    """
+    place = {} if output is None else {"path": path_from(output, path)}
+    try:
+        if Path(path).is_dir():
+            return {"files_sha256": _digest_of_folder(path), **place}
+        status = Path(path).stat()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = getattr(error, "strerror", None) or error
+        raise MediaError(f"{path}: cannot be read ({why}); check the list") from error
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, **place}
+
+
+def without_path(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity of an input without where it lies: equal ones mean equal content."""
+    return {key: value for key, value in identity.items() if key != "path"}
+
+
+def path_from(output: Path, path: str) -> str:
+    """The path of an input, seen from the folder of its output; links in the input's path are kept."""
+    folder = os.path.realpath(output.parent)
+    return os.path.relpath(os.path.abspath(path), folder)  # noqa: PTH100
+
+
+def is_same_input(known: Mapping[str, Any], path: str, output: Path) -> bool:
+    """Whether an output was made of the input at `path`, as it is now or as it was.
+
+    An input that is not where it was has been moved if its size and time are still the same.
+
+    Args:
+        known: The identity that the output holds; without a path, as of earlier versions, it fits any input.
+        path: Of the input now.
+        output: The file or folder.
+    """
+    before = known.get("path")
+    if not isinstance(before, str) or before == path_from(output, path):
+        return True
+    there = os.path.normpath(os.path.join(os.path.realpath(output.parent), before))  # noqa: PTH118
+    try:
+        return os.path.samefile(there, path)  # noqa: PTH121
+    except (OSError, ValueError):
+        pass
+    try:
+        now = input_identity(path)
+    except MediaError:
+        return False
+    return now.items() <= known.items()
+
+
+def _digest_of_folder(path: str) -> str:
+    """The sha256 of names, sizes and times of what lies in a folder."""
+    with os.scandir(path) as found:
+        files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in found)
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
