@@ -10,10 +10,11 @@ Class ids are those of --label_file, else the places of the labels in alphabetic
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
 import difflib
 import os
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -249,4 +250,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -19,6 +19,19 @@ An error may stand for many problems (all bad lines of a list); its text then ha
 
 from __future__ import annotations
 
+import errno
+
+#: How libraries word a want of memory for which they raise no MemoryError.
+_MEMORY_WORDS = (
+    "ResourceExhausted",  # Paddle
+    "bad_alloc",  # OpenVINO, ONNX Runtime
+    "bad allocation",
+    "annot allocate memory",  # the system
+    "failed to map segment",  # its loader, of a library
+    "ailed to allocate memory",
+    "can't start new thread",  # Python's: a thread needs a stack
+)
+
 EXIT_OK = 0
 EXIT_FAILURES = 1  # finished, but some items failed and were listed
 EXIT_USAGE = 2  # the user's mistake, found before work began
@@ -89,3 +102,11 @@ def one_error(error: type[VideotagError], problems: list[str]) -> VideotagError:
     if len(problems) > len(shown):
         shown.append(f"... and {len(problems) - len(shown)} more problems")
     return error("\n".join(shown))
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error, of whatever library, says that there is too little memory."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    text = "" if isinstance(error, VideotagError) else str(error)
+    return any(words in text for words in _MEMORY_WORDS)

@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from videotag.atomic import remove_partial
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
 from videotag.engine.extractor import Extractor
@@ -59,6 +60,8 @@ def extract_list(
     folders = {entry.path for entry in once if entry.num_frames is not None}
     outputs = plan_outputs([entry.path for entry in once], save_dir, root, folders=folders)
     with folder_lock(save_dir), DecodePool() as pool:
+        for parent in {output.parent for output in outputs.values()}:
+            remove_partial(parent)
         runtime = FolderRuntime(save_dir, outputs.values(), extractor)
         extractor.prepare()
         failures = FailureList(save_dir)
