@@ -56,6 +56,7 @@ def begin() -> None:
     for number, handler in _USUAL.items():
         if signal.getsignal(number) == handler:  # a job in the background of a shell ignores SIGINT
             signal.signal(number, _answer)
+    os.register_at_fork(after_in_child=_forget)
     # Whoever registers first runs last: behind this, Python would forget the handlers.
     atexit.register(_end)
 
@@ -131,6 +132,13 @@ def _answer(number: int, _: FrameType | None) -> None:
         os.write(2, (_SHOW_CURSOR if "rich" in sys.modules and os.isatty(2) else b"") + line)
     finally:
         os._exit(128 + number)
+
+
+def _forget() -> None:
+    """Lets signals end a forked process, as a library may start one, in silence: this one speaks for it."""
+    for number in _USUAL:
+        if signal.getsignal(number) is _answer:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _line(number: int) -> str:

@@ -109,6 +109,13 @@ def test_a_signal_while_a_command_works_is_one_line(run_with_signal, action):
     one_line(done, signal.SIGINT, "videotag models")
 
 
+def test_a_forked_child_ends_by_the_signal_in_silence(run_with_signal):
+    child = "child = os.fork()\nif not child: os.kill(os.getpid(), signal); os._exit(0)\n"
+    action = f"{child}sys.stderr.write(str(os.waitpid(child, 0)[1]))"
+    done = run_with_signal(["-m", "videotag", "--version"], signal.SIGTERM, "argparse", action)
+    assert (done.returncode, done.stderr) == (0, str(int(signal.SIGTERM)))
+
+
 def test_a_background_job_that_ignores_ctrl_c_goes_on_doing_so(run_with_signal):
     words = ["-m", "videotag", "--version"]
     ignore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}

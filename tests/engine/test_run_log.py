@@ -17,9 +17,7 @@ def test_a_full_disk_names_the_log_and_leaves_whole_lines(tmp_path):
         log.write("start", step=0)
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-            with pytest.raises(
-                OutputError, match=rf"{LOG_FILE}: cannot write \(File too large\); free"
-            ):
+            with pytest.raises(OutputError, match=rf"{LOG_FILE}: cannot write \(File too large\); free"):
                 log.write("step", step=1, loss=0.25, filename="x" * 100)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
