@@ -30,7 +30,6 @@ _USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_
 #: `timeout` sends its signal twice: what comes sooner than this after the first is the same wish.
 _SAME_SEC = 1.0
 _AGAIN_SEC = 0.02  # until a signal whose exception was swallowed is sent again
-_SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Terminated(BaseException):
@@ -97,6 +96,7 @@ def run_answered(name: str, work: Callable[[], int], explain: Callable[[Exceptio
             signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
         )
     if _State.received is not None:
+        _show_cursor()
         sys.stderr.write(f"{_line(_State.received)}\n")
         code = 128 + _State.received
     sys.unraisablehook = hook
@@ -129,7 +129,8 @@ def _answer(number: int, _: FrameType | None) -> None:
     # Nothing to unwind; or it takes too long, and someone insists.
     line = f"{_line(number)}\n".encode(errors="replace")
     try:
-        os.write(2, (_SHOW_CURSOR if "rich" in sys.modules and os.isatty(2) else b"") + line)
+        _show_cursor()
+        os.write(2, line)
     finally:
         os._exit(128 + number)
 
@@ -139,6 +140,12 @@ def _forget() -> None:
     for number in _USUAL:
         if signal.getsignal(number) is _answer:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _show_cursor() -> None:
+    """Shows a terminal's cursor again, if a progress bar that was just beginning may have hidden it."""
+    if "rich" in sys.modules and os.isatty(2):  # not by sys.stderr, which the bar may have replaced
+        os.write(2, b"\x1b[?25h")
 
 
 def _line(number: int) -> str:

@@ -155,3 +155,18 @@ def test_a_sweep_over_a_command_finds_no_other_ending(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_cursor_of_a_terminal_is_shown_again(run_with_signal, monkeypatch):
+    """Where the signal comes as a progress bar begins, which has hidden it."""
+    action = "import rich; os.dup2(os.open(os.environ['TERMINAL'], os.O_WRONLY), 2)\n"
+    action += f"sys.stderr.write('\\x1b[?25l'); {SEND}"
+    ours, terminal = os.openpty()
+    try:
+        monkeypatch.setenv("TERMINAL", os.ttyname(terminal))
+        done = run_with_signal(["-m", "videotag", "models"], signal.SIGINT, "videotag.models", action)
+        assert done.returncode == 130
+        assert os.read(ours, 1000) == b"\x1b[?25l\x1b[?25hvideotag models: interrupted\r\n"
+    finally:
+        os.close(ours)
+        os.close(terminal)
