@@ -1,13 +1,29 @@
 """Files that are either whole or not there."""
 
 import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from videotag import atomic
-from videotag.atomic import PARTIAL_MARK, open_atomic, remove_partial, replace_folder, write_text
+from videotag.atomic import (
+    PARTIAL_MARK,
+    append_whole,
+    check_room,
+    open_atomic,
+    remove_partial,
+    replace_folder,
+    temporary_folder,
+    write_text,
+)
 from videotag.errors import OutputError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def names_in(folder):
@@ -193,3 +209,115 @@ def test_the_working_folder_can_be_replaced(tmp_path, monkeypatch):
         (new / "a.txt").touch()
     assert names_in(tmp_path / "f") == ["a.txt"]
     assert names_in(tmp_path) == ["f"]
+
+
+# ---------------------------------------------------------------- leftovers of killed processes
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from videotag.atomic import open_atomic, replace_folder, temporary_folder
+with open_atomic(sys.argv[1] + "/a.txt") as file, replace_folder(Path(sys.argv[1], "f")) as new:
+    with temporary_folder() as passing:
+        (new / "x").touch()
+        (passing / "x").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def left(tmp_path, monkeypatch):
+    """A folder in which a process was killed while it wrote a file and a folder; t has its temporary one."""
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    monkeypatch.setattr(atomic, "_tidied", set())
+    environment = os.environ | {"TMPDIR": str(tmp_path / "t"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len([name for name in names_in(tmp_path) if PARTIAL_MARK in name]) == 2
+    assert len(names_in(tmp_path / "t")) == 1
+    return tmp_path
+
+
+def test_the_next_write_into_a_folder_removes_what_a_killed_process_left(left):
+    write_text(left / "b.txt", "x")
+    assert sorted(names_in(left)) == ["b.txt", "t"]
+    with temporary_folder() as folder:
+        assert names_in(left / "t") == [folder.name]
+    assert names_in(left / "t") == []
+
+
+def test_what_a_living_process_is_writing_stays(left):
+    code = "import sys; from pathlib import Path; from videotag.atomic import *; "
+    code += "write_text(sys.argv[1] + '/b.txt', 'x'); remove_partial(Path(sys.argv[1]))\n"
+    code += "with temporary_folder(): pass"
+    environment = os.environ | {"TMPDIR": str(left / "t"), "PYTHONPATH": str(ROOT)}
+    with (
+        open_atomic(left / "a.txt") as file,
+        replace_folder(left / "f") as new,
+        temporary_folder() as passing,
+    ):
+        subprocess.run([sys.executable, "-c", code, str(left)], env=environment, check=True)
+        file.write(b"whole")
+        (new / "y").touch()
+        assert names_in(left / "t") == [passing.name]
+    assert sorted(names_in(left)) == ["a.txt", "b.txt", "f", "t"]
+    assert (left / "a.txt").read_bytes() == b"whole"
+    assert names_in(left / "f") == ["y"]
+
+
+@pytest.mark.parametrize(
+    "name", ["film.mp4.partial", ".film.mp4.partial", "film.mp4.partial.json", ".old.txt"]
+)
+def test_what_is_not_certainly_ours_stays(tmp_path, name):
+    """Downloads that can be resumed are among these."""
+    (tmp_path / name).touch()
+    remove_partial(tmp_path)
+    assert names_in(tmp_path) == [name]
+
+
+def test_a_link_named_like_a_leftover_is_not_followed(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").touch()
+    (tmp_path / f".f.old{PARTIAL_MARK}").symlink_to(tmp_path / "mine")
+    remove_partial(tmp_path)
+    assert names_in(tmp_path / "mine") == ["a.txt"]
+
+
+# ---------------------------------------------------------------- full disks
+
+
+@pytest.fixture
+def no_room():
+    """no_room(size): files get no longer than `size` bytes, until the test ends."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_temporary_folder_is_named_with_its_variable(tmp_path, monkeypatch, no_room):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def fill():
+        with temporary_folder() as folder:
+            no_room(1000)
+            check_room(folder)
+
+    with pytest.raises(OutputError, match=rf"{tmp_path}: cannot write \(File too large\); .*TMPDIR"):
+        fill()
+    assert names_in(tmp_path) == []
+
+
+def test_an_error_of_the_block_is_not_taken_for_a_full_temporary_folder():
+    with pytest.raises(FileNotFoundError), temporary_folder():
+        Path("nowhere").read_bytes()
+
+
+def test_a_line_is_appended_whole_or_not_at_all(tmp_path, no_room):
+    path = tmp_path / "a.jsonl"
+    with path.open("ab", buffering=0) as file:
+        append_whole(file, b"first\n")
+        no_room(10)
+        with pytest.raises(OSError, match="File too large"):
+            append_whole(file, b"second line\n")
+    assert path.read_bytes() == b"first\n"

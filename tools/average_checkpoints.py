@@ -10,8 +10,9 @@ arrays become means, batch norm's statistics among them; arrays of whole numbers
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -128,4 +129,4 @@ def _different_keys(one: Config, two: Config) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

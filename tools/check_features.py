@@ -11,6 +11,8 @@ Shapes: T steps, D feature width.
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
 import hashlib
 import json
@@ -340,4 +342,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -9,8 +9,9 @@ have no classifier), TARGET lacks too. A TARGET that is there already is replace
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -111,4 +112,4 @@ def convert(source: Path, config: Config, system: str) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

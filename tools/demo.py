@@ -7,9 +7,10 @@ merely name the film. Then the same commands run that a user would type.
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
 import importlib.metadata
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -179,4 +180,4 @@ def draw_random_shape(clip: np.ndarray, rng: np.random.Generator) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(argparse.ArgumentParser(prog="demo", description=__doc__), lambda _: demo()))
+    leave(run_tool(argparse.ArgumentParser(prog="demo", description=__doc__), lambda _: demo()))

@@ -11,12 +11,13 @@ OUT_DIR/.make_filelist.json holds digests of what was written: other files are r
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
 import difflib
 import hashlib
 import json
 import os
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -315,4 +316,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

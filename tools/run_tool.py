@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 
-from videotag.errors import EXIT_INTERRUPTED, EXIT_USAGE, VideotagError, error_text
+from videotag.cli.main import run_command
 
 
 def run_tool(
@@ -15,17 +14,12 @@ def run_tool(
     """The exit code of a tool's command line.
 
     Args:
-        parser: of the tool's flags.
-        work: does what they say and returns the exit code.
-        argv: without the program's name; those of the process if not given.
+        parser: Parser of the tool's flags.
+        work: Does what they say and returns the exit code.
+        argv: Words without the program's name; those of the process if not given.
     """
     try:
-        return work(parser.parse_args(argv))
+        args = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has printed its line, or the help
         return int(stop.code or 0)
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except (VideotagError, OSError) as error:
-        print(f"{parser.prog}: {error_text(error)}", file=sys.stderr)
-        return EXIT_USAGE
+    return run_command(parser.prog, lambda: work(args))

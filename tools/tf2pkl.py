@@ -20,6 +20,8 @@ Exit codes: 0 all done, 1 some files failed, 2 a mistake in the command line, 13
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
 import glob
 import itertools
@@ -293,4 +295,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -6,11 +6,19 @@
 Importing this package loads neither Paddle nor a model; Tagger and TagResult are fetched on first use.
 """
 
-from __future__ import annotations
+import _signal  # without a look at the disk, as even __future__ takes one
 
-from typing import TYPE_CHECKING, Any
+_waiting = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT, _signal.SIGTERM})
+try:  # before anything else is imported: a signal may come at any moment
+    from videotag import signals
 
-from videotag.cores import use_whole_cpu
+    signals.begin()
+finally:
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, _waiting)
+
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+from videotag.cores import use_whole_cpu  # noqa: E402
 
 if TYPE_CHECKING:
     from videotag.tagger import Tagger, TagResult
@@ -19,7 +27,7 @@ __all__ = ["TagResult", "Tagger", "__version__"]
 __version__ = "0.1.0"
 
 
-use_whole_cpu()  # the one piece of work done at import time: it must come before Paddle's import
+use_whole_cpu()  # the other piece of work done at import time: it must come before Paddle's import
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,18 @@
-"""Files that are either whole or not there: written aside, flushed to disk, then renamed."""
+"""Files that are either whole or not there: written aside, flushed to disk, then renamed.
+
+What is unfinished is locked by who writes it, and the system drops the lock when that process ends. So what a
+killed process has left is told from what a living one is writing, also in another container, and the first
+write into a folder removes it. Where a drive has no locks, it stays.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import io
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -16,6 +25,12 @@ from videotag.errors import OutputError
 
 PARTIAL_MARK = ".partial"  # part of the name of every unfinished file
 _OLD_MARK = f".old{PARTIAL_MARK}"  # ends the name of a folder that is being replaced
+#: All names that this module gives, and no others: a user's own .x.partial stays.
+_UNFINISHED = re.compile(r"\..+\.(\d+\.\d+|new\.[0-9a-f]{32}|\d+\.new|new|old)\.partial", re.DOTALL)
+_TEMPORARY = re.compile(r"videotag-[a-z0-9_]{8}\.partial")
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_ROOM_BYTES = 2**16  # more than a disk leaves free that has cut a file short
+_tidied: set[str] = set()  # folders that this process has looked through
 
 
 @contextlib.contextmanager
@@ -47,15 +62,80 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text)
 
 
+def append_whole(file: io.FileIO, data: bytes) -> None:
+    """Appends to an unbuffered file, all of `data` or nothing.
+
+    Raises:
+        OSError: There is no room.
+    """
+    end = file.seek(0, os.SEEK_END)
+    rest = memoryview(data)
+    try:
+        while rest:  # a full disk takes a part first, and says so at the next call
+            rest = rest[os.write(file.fileno(), rest) :]
+    except OSError:
+        file.truncate(end)
+        raise
+
+
 def remove_partial(folder: Path) -> None:
-    """Deletes what killed processes left unfinished in `folder`, in which nobody else may be writing.
+    """Deletes what killed processes left unfinished in `folder`; what a living one is writing stays.
 
     A folder that was being replaced when its process was killed is put back first.
     """
-    for path in folder.glob(f".*{_OLD_MARK}"):
-        _put_back(folder / path.name.removeprefix(".").removesuffix(_OLD_MARK))
-    for path in folder.glob(f".*{PARTIAL_MARK}"):
-        _remove(path)
+    try:
+        names = [name for name in os.listdir(folder) if _UNFINISHED.fullmatch(name)]  # noqa: PTH208 - no order
+    except OSError:  # not there yet, or closed to us
+        return
+    for name in sorted(names, key=lambda name: not name.endswith(_OLD_MARK)):
+        path = folder / name
+        with contextlib.suppress(OSError), _locked_if_left(path) as is_left:
+            if not is_left:
+                continue
+            if name.endswith(_OLD_MARK):
+                _put_back(folder / name.removeprefix(".").removesuffix(_OLD_MARK))
+            else:
+                _remove(path)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """An empty folder in the system's temporary folder, which is removed when the block ends.
+
+    Those that killed processes of this user left there are removed before.
+
+    Raises:
+        OutputError: There is no room in the temporary folder.
+    """
+    place: str | None = None
+    folder = None
+    try:
+        place = tempfile.gettempdir()
+        _remove_temporary(Path(place))
+        folder = Path(tempfile.mkdtemp(prefix="videotag-", suffix=PARTIAL_MARK))
+        with _locked(folder):
+            yield folder
+    except OSError as error:
+        if folder is not None and error.errno not in _NO_SPACE:  # of the block, about another place
+            raise
+        raise OutputError(
+            f"{place or 'the temporary folder'}: cannot write ({error.strerror or error}); free space there, "
+            "or set TMPDIR to another folder"
+        ) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_room(folder: Path) -> None:
+    """Fails where a library may have met a full disk and said nothing, or something else.
+
+    Raises:
+        OSError: There is no room in `folder`.
+    """
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+        append_whole(probe, bytes(_ROOM_BYTES))
+        os.fsync(probe.fileno())
 
 
 def check_writable(folder: Path) -> None:
@@ -95,7 +175,8 @@ def link_atomic(source: Path, target: Path) -> None:
     """
     if target.exists() and target.samefile(source):
         return  # renaming a link onto another one to the same file does nothing and would leave it
-    with _aside(target) as aside:
+    # The link is the same file as the source, so the source's lock says that the link is in use.
+    with _aside(target) as aside, _locked(source):
         aside.unlink(missing_ok=True)
         try:
             aside.hardlink_to(source)
@@ -104,36 +185,41 @@ def link_atomic(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def replace_folder(folder: Path) -> Iterator[Path]:
+def replace_folder(folder: Path, *, flush: bool = True) -> Iterator[Path]:
     """An empty folder to be filled, which takes the place of `folder` when the block ends without an error.
 
     What was at `folder` before is removed then, and stays as it was after an error. A process killed while
     one takes the place of the other leaves the old one aside, which the next call, or remove_partial, puts
     back.
 
+    Args:
+        folder: The place.
+        flush: Whether the files are flushed to disk one by one, which takes long for many.
+
     Raises:
         OutputError: the place cannot be written.
     """
     folder = folder.resolve()
     # Not named by the process: in containers the next one often has the same number.
-    new = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.new{PARTIAL_MARK}")
+    new = folder.with_name(f".{folder.name}.new.{uuid.uuid4().hex}{PARTIAL_MARK}")
     try:
+        _tidy(folder.parent)
         _put_back(folder)
         new.mkdir(parents=True)
-        yield new
-        for file in new.iterdir():
-            with file.open("rb") as content:
-                os.fsync(content.fileno())
-        try:
-            if folder.exists():
-                folder.rename(_old_of(folder))
-            new.rename(folder)
-        finally:
-            _put_back(folder)
+        with _locked(new):
+            yield new
+            for file in new.iterdir() if flush else ():
+                with file.open("rb") as content:
+                    os.fsync(content.fileno())
+            with _locked(folder) if folder.exists() else contextlib.nullcontext():
+                try:
+                    if folder.exists():
+                        folder.rename(_old_of(folder))
+                    new.rename(folder)
+                finally:
+                    _put_back(folder)
     except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot write ({error.strerror or error}); check the folder's rights and free space"
-        ) from error
+        raise _cannot_write(folder, error) from error
     finally:
         _remove(new)
 
@@ -166,13 +252,85 @@ def _aside(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{PARTIAL_MARK}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        aside.replace(path)
+        _tidy(path.parent)
+        with _locked(aside, make=True):
+            yield aside
+            aside.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):  # it was never made, or its folder is gone
             aside.unlink()
         if isinstance(error, OSError):
-            raise OutputError(
-                f"{path}: cannot write ({error.strerror or error}); check the folder's rights and free space"
-            ) from error
+            raise _cannot_write(path, error) from error
         raise
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{path}: cannot write ({error.strerror or error}); check the folder's rights and free space"
+    )
+
+
+def _tidy(folder: Path) -> None:
+    """Once in a process, removes what killed processes left unfinished in a folder."""
+    name = str(folder.absolute())
+    if name not in _tidied:
+        _tidied.add(name)
+        remove_partial(folder)
+
+
+def _remove_temporary(place: Path) -> None:
+    """As _tidy, of the folders of temporary_folder."""
+    if str(place) in _tidied:
+        return
+    _tidied.add(str(place))
+    for name in filter(_TEMPORARY.fullmatch, os.listdir(place)):  # noqa: PTH208 - no order
+        path = place / name
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid == os.getuid():
+                with _locked_if_left(path) as is_left:
+                    if is_left:
+                        _remove(path)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, *, make: bool = False) -> Iterator[None]:
+    """Marks a file or folder as in use by this process, until the block ends or the process does.
+
+    Args:
+        path: The file or folder.
+        make: Whether to make it, as an empty file.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT if make else os.O_RDONLY, 0o666)
+        try:
+            with contextlib.suppress(OSError):  # a drive without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            # Someone who took it for a leftover may have removed it before it was locked.
+            if not make or _is_at(handle, path):
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def _locked_if_left(path: Path) -> Iterator[bool]:
+    """Whether nobody is at work at a file or folder; nobody begins while the block runs."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_left = _is_at(handle, path)
+        except OSError:  # in use; or on a drive without locks, where nobody can tell
+            is_left = False
+        yield is_left
+    finally:
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False

@@ -20,7 +20,20 @@ An error may stand for many problems (all bad lines of a list); its text then ha
 
 from __future__ import annotations
 
+import errno
+
 from videotag.shown import plain
+
+#: How libraries word a want of memory for which they raise no MemoryError.
+_MEMORY_WORDS = (
+    "ResourceExhausted",  # Paddle
+    "bad_alloc",  # OpenVINO, ONNX Runtime
+    "bad allocation",
+    "annot allocate memory",  # the system
+    "failed to map segment",  # its loader, of a library
+    "ailed to allocate memory",
+    "can't start new thread",  # Python's: a thread needs a stack
+)
 
 EXIT_OK = 0
 EXIT_FAILURES = 1  # finished, but some items failed and were listed
@@ -118,3 +131,11 @@ def error_text(error: BaseException) -> str:
 
 def _one_line(text: str) -> str:
     return plain(text, limit=_MAX_LINE)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error, of whatever library, says that there is too little memory."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    text = "" if isinstance(error, VideotagError) else str(error)
+    return any(words in text for words in _MEMORY_WORDS)

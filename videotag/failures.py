@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
+from videotag.atomic import append_whole
 from videotag.errors import OutputError, VideotagError
 
 FAILURES_FILE = "failures.jsonl"
@@ -44,20 +44,9 @@ class FailureList:
         line = json.dumps(record, ensure_ascii=False) + "\n"
         try:
             with self._path.open("ab", buffering=0) as file:
-                end = file.tell()
-                try:
-                    _write_all(file.fileno(), line.encode("utf-8", "backslashreplace"))
-                except OSError:
-                    file.truncate(end)
-                    raise
+                append_whole(file, line.encode("utf-8", "backslashreplace"))
         except OSError as problem:
             raise OutputError(
                 f"{self._path}: cannot write ({problem.strerror}); check the folder's rights and free space, "
                 "then run again: what was done is kept"
             ) from problem
-
-
-def _write_all(handle: int, data: bytes) -> None:
-    """os.write until all is written: a full disk takes a part first, and says so at the next call."""
-    while data:
-        data = data[os.write(handle, data) :]

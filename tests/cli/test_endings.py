@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 
 from videotag.cli import doctor
 from videotag.cli.main import main
+from videotag.errors import ConfigError, lacks_memory
 from videotag.media.writer import write_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +115,39 @@ def test_want_of_memory_names_what_to_lower(monkeypatch, capsys, error, detail):
     assert main(["doctor"]) == 2
     message = f"videotag doctor: not enough memory; lower batch_size, or the sizes in MODEL ({detail})\n"
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")
+def test_a_limit_on_memory_is_one_line(work_dir):
+    """Too little to load Paddle; where the C library itself gives up, nothing can be said."""
+    limit = 500 << 20
+    done = subprocess.run(
+        [sys.executable, "-m", "videotag", "models"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("videotag models: not enough memory; lower batch_size")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("Exception from src/core: std::bad_alloc"), True),
+        (ImportError("libpaddle.so: failed to map segment from shared object"), True),
+        (RuntimeError("can't start new thread"), True),
+        (ConfigError("a.yaml: bad_alloc: unknown key"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+    ],
+)
+def test_a_want_of_memory_is_known_whatever_library_says_so(error, lacks):
+    assert lacks_memory(error) is lacks
 
 
 def test_sigterm_ends_a_command_and_leaves_the_programs_handling_as_it_was(monkeypatch, capsys):

@@ -143,3 +143,16 @@ def test_the_digest_of_a_network_holds_the_code_around_it(monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", changed)
     assert not before & digests()
+
+
+def test_a_cache_that_cannot_be_written_is_one_warning(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VIDEOTAG_CACHE", str(tmp_path / "file"))
+    network_cache._warn_once.cache_clear()
+    for name in "ab":
+        store_entry(PARTS, {name: b"content"})
+        assert content(lambda: b"content") == b"content"
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    place = tmp_path / "file" / "compiled"
+    assert message.startswith(f"compiled networks are not kept in {place} (Not a directory), so each start")
+    network_cache._warn_once.cache_clear()

@@ -12,6 +12,8 @@ the rest is written.
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
 import datetime
 import subprocess
@@ -160,4 +162,4 @@ def _results(folder: Path, names: list[str], *, quick: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -12,6 +12,8 @@ chance, and what equal scores count.
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
 import json
 import sys
@@ -195,4 +197,4 @@ def table(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -23,6 +23,8 @@ read at once; random bytes do not get smaller by gzip, real features do a little
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
 import contextlib
 import importlib
@@ -290,4 +292,4 @@ def show(name: str, rates: list[tuple[float, float]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -10,6 +10,8 @@ metrics need for every video (up to 900 bytes in `eval`, when they sort in the e
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
 import multiprocessing
 import re
@@ -181,4 +183,4 @@ def anon_mb(pid: int | str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -17,6 +17,8 @@ batches alone. Numbers: docs/training.md.
 
 from __future__ import annotations
 
+from videotag.signals import leave
+
 import argparse
 import itertools
 import json
@@ -396,4 +398,4 @@ def _fail(video: str, error: VideotagError) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import videotag
+from videotag.atomic import temporary_folder
 from videotag.cli.arguments import json_text, show
 from videotag.cores import MKL_VARIABLE, MKL_VARIABLES, THREADS_VARIABLE, mkl_cpu_type, num_cores
 from videotag.errors import EXIT_FAILURES, EXIT_OK, OutputError
@@ -177,8 +178,8 @@ def _probe_backend(name: str) -> str:
 def _empty_cache() -> Iterator[None]:
     """Lets the cache folder be an empty one that vanishes."""
     before = os.environ.get("VIDEOTAG_CACHE")
-    with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
-        os.environ["VIDEOTAG_CACHE"] = folder
+    with temporary_folder() as folder:
+        os.environ["VIDEOTAG_CACHE"] = str(folder)
         try:
             yield
         finally:
@@ -200,8 +201,8 @@ def probe_video() -> str:
     from videotag.media.writer import write_video
 
     levels = np.arange(20, 220, 25, dtype=np.uint8)
-    with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
-        path = Path(folder) / "clip.mp4"
+    with temporary_folder() as folder:
+        path = folder / "clip.mp4"
         write_video(path, [np.full((64, 64, 3), level, np.uint8) for level in levels], fps=8)
         means = [frame.image.mean() for frame in FrameReader(path, len(levels))]
     if len(means) != len(levels) or np.abs(np.array(means) - levels).max() > 5:
@@ -299,7 +300,7 @@ def _apart(probe: str) -> str:
     """
     # The same places are searched in the same order, but not the working folder, which may hold an av.py.
     places = os.pathsep.join(str(Path(place).absolute()) for place in sys.path if place)
-    with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
+    with temporary_folder() as folder:
         command = [sys.executable, "-c", f"from videotag.cli import doctor; print(doctor.{probe}())"]
         try:
             done = subprocess.run(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from videotag.signals import leave, run_answered
+
 import argparse
 import codecs
-import contextlib
 import copy
 import difflib
 import importlib
@@ -16,9 +17,8 @@ import numbers
 import pkgutil
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -27,13 +27,12 @@ from videotag import cli
 from videotag.cli import arguments
 from videotag.cores import is_launched
 from videotag.errors import (
-    EXIT_INTERRUPTED,
     EXIT_OK,
-    EXIT_TERMINATED,
     EXIT_USAGE,
     ConfigError,
     VideotagError,
     error_text,
+    lacks_memory,
 )
 from videotag.shown import plain
 
@@ -79,42 +78,51 @@ class Parser(argparse.ArgumentParser):
         return ""
 
 
-class Terminated(BaseException):
-    """SIGTERM has come; no Exception, so that nobody takes it for a failed video."""
-
-
 def main(argv: list[str] | None = None) -> int:
     """Runs one command line (without the program's name) and returns its exit code."""
     _import_numpy()
-    _escape_stdout()
     argv = [_underscored(word) for word in (sys.argv[1:] if argv is None else argv)]
+    _escape_stdout()
     try:
         parser, commands = _build_parser()
         args = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has printed its line, or the help
         return int(stop.code or EXIT_OK)
     name = f"videotag {args.command}"
+
+    def work() -> int:
+        _check_processes(name, commands[args.command])
+        return int(commands[args.command].run(args))
+
+    return run_command(name, work, debug=args.debug)
+
+
+def run_command(name: str, work: Callable[[], int], *, debug: bool = False) -> int:
+    """The exit code of a command; a signal or an error ends it with one line on stderr.
+
+    Args:
+        name: What the line begins with.
+        work: Does what the command line says and returns the exit code.
+        debug: Whether a traceback is shown with an error.
+    """
     _log_to_stderr()
-    received: list[int] = []
-    try:
-        with _signals_raise(received):
-            _check_processes(name, commands[args.command])
-            code = int(commands[args.command].run(args))
-            arguments.show("", end="")  # what print has left in its buffer
-            return code
-    except (KeyboardInterrupt, Terminated):
-        return _ended(name, received)
-    except BrokenPipeError:  # the reader of our output has gone; nothing is wrong
-        arguments.mute_stdout()
-        return EXIT_OK
-    except Exception as error:
-        if received:  # a signal in the middle of an import comes out as an ImportError
-            return _ended(name, received)
-        if args.debug:
-            traceback.print_exc()
+
+    def flushed() -> int:
+        code = work()
+        arguments.show("", end="")  # what print has left in its buffer
+        return code
+
+    def explain(error: Exception) -> int:
+        if isinstance(error, BrokenPipeError):  # the reader of our output has gone; nothing is wrong
+            arguments.mute_stdout()
+            return EXIT_OK
+        if debug:
+            traceback.print_exception(error)
         text, code = _explained(error)
         print(f"{name}: {text}", file=sys.stderr)
         return code
+
+    return run_answered(name, flushed, explain)
 
 
 def _check_processes(name: str, command: ModuleType) -> None:
@@ -123,15 +131,12 @@ def _check_processes(name: str, command: ModuleType) -> None:
         raise ConfigError(f"{name} runs in one process; call it without paddle.distributed.launch")
 
 
-def _ended(name: str, received: list[int]) -> int:
-    """Says that a signal has ended the command, and returns its exit code."""
-    terminated = signal.SIGTERM in received
-    print(f"{name}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
-    return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
-
-
 def _explained(error: Exception) -> tuple[str, int]:
     """What a command says of the error that has ended it, and its exit code."""
+    text = " ".join(str(error).split())
+    if lacks_memory(error):
+        detail = text[max(0, text.find("ResourceExhausted")) :][:120]  # Paddle begins with a C++ traceback
+        return f"not enough memory; lower batch_size, or the sizes in MODEL ({plain(detail)})", EXIT_USAGE
     if isinstance(error, (VideotagError, OSError)):
         return error_text(error), EXIT_USAGE
     if isinstance(error, ModuleNotFoundError) and error.name == "paddle":
@@ -140,10 +145,6 @@ def _explained(error: Exception) -> tuple[str, int]:
             "needs it; run: pip install paddlepaddle",
             EXIT_USAGE,
         )
-    text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "ResourceExhausted" in text:
-        detail = text[max(0, text.find("ResourceExhausted")) :][:120]  # Paddle begins with a C++ traceback
-        return f"not enough memory; lower batch_size, or the sizes in MODEL ({plain(detail)})", EXIT_USAGE
     text = f"{type(error).__name__}: {plain(text, limit=500)}"
     return f"a bug in videotag: {text}; run again with --debug and report it", EXIT_BUG
 
@@ -168,26 +169,6 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
-
-
-@contextlib.contextmanager
-def _signals_raise(received: list[int]) -> Iterator[None]:
-    """Ends the block when SIGTERM or Ctrl-C comes and notes which, unless a program around us handles it."""
-
-    def end(number: int, _: object) -> NoReturn:
-        received.append(number)
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-
-    in_main = threading.current_thread() is threading.main_thread()
-    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    ours = {n: handler for n, handler in usual.items() if in_main and signal.getsignal(n) is handler}
-    for number in ours:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in ours.items():
-            signal.signal(number, handler)
 
 
 class _StderrHandler(logging.Handler):
@@ -220,7 +201,7 @@ def _log_to_stderr() -> None:
 
 def run() -> NoReturn:
     """Entry point of the installed command."""
-    sys.exit(main())
+    leave(main())
 
 
 def _build_parser() -> tuple[Parser, dict[str, ModuleType]]:

@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from videotag.atomic import remove_partial
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
 from videotag.engine.extractor import Extractor
@@ -67,6 +68,8 @@ def extract_list(
     plan = Plan(outputs, save_dir, list_path, filelist, "features", _input_of, _is_listed)
     plan.check(overwrite=overwrite)
     with folder_lock(save_dir), DecodePool() as pool:
+        for parent in {output.parent for output in outputs.values()}:
+            remove_partial(parent)
         runtime = FolderRuntime(save_dir, outputs.values(), extractor)
         extractor.prepare()
         failures = FailureList(save_dir)

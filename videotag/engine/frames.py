@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import re
-import shutil
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from videotag.atomic import PARTIAL_MARK, write_text
+from videotag.atomic import remove_partial, replace_folder, write_text
 from videotag.cores import num_cores
 from videotag.datasets.prefetch import prefetch
 from videotag.engine.input_files import input_identity, is_same_input, without_path
@@ -105,8 +104,10 @@ def write_frame_folders(
     plan = Plan(outputs, save_dir, list_path, filelist, "frames", _input_of, _is_listed, in_folders=True)
     plan.check(overwrite=overwrite)
     _check_folders(outputs, options, save_dir)
-    folders: dict[str, _Folder] = {}
+    made: dict[str, _Folder] = {}
     with folder_lock(save_dir), DecodePool() as pool:
+        for parent in {output.parent for output in outputs.values()}:
+            remove_partial(parent)
         failures, summary = FailureList(save_dir), Summary()
         maker = _Maker(options, outputs, pool, videos_at_once, stall_limit_sec)
         with contextlib.closing(maker.folders()) as results:
@@ -116,7 +117,7 @@ def write_frame_folders(
                     failures.add(path, folder)
                     logger.warning("failed: %s", folder)
                     continue
-                folders[path] = folder
+                made[path] = folder
                 summary.written += folder.is_new
                 summary.kept += not folder.is_new
                 if folder.warning:
@@ -126,9 +127,9 @@ def write_frame_folders(
                     logger.info("%d of %d: %s", index, len(outputs), outputs[path])
         # The number of frames stands where other lists have the first label, so it is written as one.
         done = [
-            ListEntry(str(outputs[e.path]), (folders[e.path].num_frames, *e.label_ids))
+            ListEntry(str(outputs[e.path]), (made[e.path].num_frames, *e.label_ids))
             for e in entries
-            if e.path in folders
+            if e.path in made
         ]
         if done:
             summary.list_path = list_path
@@ -177,11 +178,8 @@ class _Maker:
         )
         try:
             return _write_folder(folder, path, reader, stamp, options.quality)
-        except OSError as error:
-            raise OutputError(
-                f"{folder}: cannot write ({error.strerror or error}); check the folder's rights and free "
-                "space, then run again: what was done is kept"
-            ) from error
+        except OutputError as error:
+            raise OutputError(f"{error}, then run again: what was done is kept") from error
 
 
 def _read_info(folder: Path) -> dict[str, Any]:
@@ -256,16 +254,11 @@ def _check_folders(outputs: dict[str, Path], options: FrameOptions, save_dir: Pa
 def _write_folder(
     folder: Path, path: str, reader: PooledReader, stamp: dict[str, Any], quality: int
 ) -> _Folder:
-    """Makes the folder aside, puts it in the place of an older one, and removes that."""
-    # No other run is here, so these names need no process id, and a killed run's leftovers are found again.
-    aside, old = (folder.with_name(f".{folder.name}{kind}{PARTIAL_MARK}") for kind in (".new", ".old"))
+    """Makes the folder, in place of an older one."""
     _check_replaceable(folder)
-    try:
-        for leftover in (aside, old):
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        aside.mkdir(parents=True)
-        count = 0
+    count = 0
+    # Many small files: flushing each would take longer than decoding.
+    with replace_folder(folder, flush=False) as aside:
         for frame in reader:
             data = _jpeg(frame.image, quality, path)
             for _ in range(frame.repeats):
@@ -273,12 +266,6 @@ def _write_folder(
                 (aside / FRAME_NAME.format(count)).write_bytes(data)
         info = {**stamp, "num_frames": count, "warning": reader.warning}
         write_text(aside / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-    finally:
-        for leftover in (aside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
     return _Folder(count, True, reader.warning)
 
 

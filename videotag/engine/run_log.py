@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from videotag.atomic import append_whole
 from videotag.errors import ConfigError, OutputError
 
 LOG_FILE = "train_log.jsonl"
@@ -24,15 +25,15 @@ class RunLog:
         scalars: of open_scalars.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written; write() too.
     """
 
     def __init__(self, save_dir: Path | None, scalars: Any = None) -> None:
         self._scalars = scalars
-        path = Path(os.devnull) if save_dir is None else save_dir / LOG_FILE
+        self._path = path = Path(os.devnull) if save_dir is None else save_dir / LOG_FILE
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot write ({error.strerror}); choose another --save_dir"
@@ -41,8 +42,14 @@ class RunLog:
     def write(self, event: str, *, step: int, **values: Any) -> None:
         """One event: a line in the file, its numbers as scalars "event/key" at `step`, and a log message."""
         record = {"event": event, "time": round(time.time(), 3), "step": step, **values}
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        self._file.flush()
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        try:
+            append_whole(self._file, line.encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: cannot write ({error.strerror or error}); free space there, then go on with "
+                "--resume"
+            ) from error
         if self._scalars:
             for key, value in values.items():
                 if isinstance(value, int | float):

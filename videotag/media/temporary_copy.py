@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TypeAlias
 
-from videotag.errors import MediaError
+from videotag.atomic import temporary_folder
+from videotag.errors import MediaError, OutputError
 
 #: The content of a media file, or a binary file open for reading.
 MediaBytes: TypeAlias = bytes | bytearray | memoryview | IO[bytes]
@@ -28,18 +29,19 @@ def copied_to_file(source: MediaBytes, name: str) -> Iterator[Path]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="videotag-"))
-            if isinstance(source, bytes | bytearray | memoryview):
-                copy.write(source)
-            else:
-                shutil.copyfileobj(source, copy, 2**20)
-            copy.flush()
-        except (OSError, ValueError, BufferError) as error:
+            path = stack.enter_context(temporary_folder()) / "media"
+            with path.open("wb") as copy:
+                if isinstance(source, bytes | bytearray | memoryview):
+                    copy.write(source)
+                else:
+                    shutil.copyfileobj(source, copy, 2**20)
+        except (OSError, ValueError, BufferError, OutputError) as error:
             raise MediaError(
-                f"{name}: cannot be copied to the temporary folder ({error}); give a path, or set TMPDIR"
+                f"{name}: cannot be copied into {tempfile.gettempdir()} ({error}); give a path instead, "
+                "or set TMPDIR to another folder"
             ) from error
         except (TypeError, AttributeError) as error:
             raise MediaError(
                 f"{name}: expected a path, an array of frames, bytes, or a file opened as 'rb' ({error})"
             ) from error
-        yield Path(copy.name)
+        yield path

@@ -9,16 +9,16 @@ handed to a backend before it was compared, and nothing is ever unpickled.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from videotag.atomic import open_atomic, write_text
+from videotag.atomic import open_atomic, temporary_folder, write_text
 from videotag.download import file_digest
 from videotag.errors import VideotagError, WeightsError
 from videotag.formats.json_text import read_json
@@ -80,7 +80,23 @@ def store_entry(parts: Mapping[str, object], files: Mapping[str, bytes | memoryv
         write_text(folder / MANIFEST_FILE, json.dumps(digests))
         remove_oldest(keep=folder.name)
     except (OSError, VideotagError) as error:
-        logger.info("cache of compiled networks: not written (%s)", " ".join(str(error).split()))
+        cause = error if isinstance(error, OSError) else error.__cause__
+        reason = getattr(cause, "strerror", None) or " ".join(str(error).split())
+        _warn_once(reason)
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    """Says what every further network would meet again."""
+    place: object = "a cache"
+    with contextlib.suppress(VideotagError):
+        place = compiled_dir()
+    logger.warning(
+        "compiled networks are not kept in %s (%s), so each start compiles them; make room there, or set "
+        "VIDEOTAG_CACHE to another folder",
+        place,
+        reason,
+    )
 
 
 def remove_oldest(*, keep: str, max_bytes: int = MAX_BYTES) -> None:
@@ -104,8 +120,8 @@ def cached_file(parts: Mapping[str, object], name: str, make: Callable[[], bytes
         store_entry(parts, {name: content})
         found = load_entry(parts) or {}
         if name not in found:
-            with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
-                path = Path(folder) / name
+            with temporary_folder() as folder:
+                path = folder / name
                 path.write_bytes(content)
                 del content  # which is large
                 yield path

@@ -16,12 +16,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from videotag.errors import ConfigError, VideotagError
+from videotag.atomic import check_room, temporary_folder
+from videotag.errors import ConfigError, VideotagError, lacks_memory
 from videotag.kept_memory import give_back_freed_memory
 from videotag.runtime.backends import converter_version, obstacle
 from videotag.runtime.network_cache import cached_file
@@ -68,9 +68,9 @@ def told_as_export_error() -> Iterator[None]:
     except (VideotagError, MemoryError, ImportError):
         raise
     except Exception as error:
-        text = " ".join(str(error).split())
-        if "ResourceExhausted" in text:  # Paddle's MemoryError
+        if lacks_memory(error):
             raise
+        text = " ".join(str(error).split())
         logger.debug("a backend failed", exc_info=True)
         text = text.rpartition("Error Message Summary:")[2].strip(" -")[:200]  # behind Paddle's C++ traceback
         raise ExportError(f"{type(error).__name__}{': ' if text else ''}{text}") from error
@@ -91,7 +91,11 @@ def save_program(trained: TrainedNetwork, folder: Path) -> Path:
         try:
             paddle.jit.save(trained.flat_layer(), str(prefix), input_spec=[specs])
         except Exception as error:  # whatever tracing meets in a model's code
+            if lacks_memory(error):
+                raise
+            check_room(folder)
             raise ExportError(f"cannot be traced ({_one_line(str(error), last=True)})") from error
+    check_room(folder)  # Paddle says nothing
     return prefix
 
 
@@ -127,9 +131,9 @@ def onnx_parts(trained: TrainedNetwork) -> dict[str, object]:
 def _convert(trained: TrainedNetwork) -> bytes:
     from videotag.runtime.peephole_scan import stand_ins, with_scans
 
-    with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
+    with temporary_folder() as folder:
         with stand_ins(trained.layer) as replaced:
-            prefix, output = save_program(trained, Path(folder)), Path(folder) / "network.onnx"
+            prefix, output = save_program(trained, folder), folder / "network.onnx"
         give_back_freed_memory()  # the converter takes five times what the network does
         command = [sys.executable, "-c", _CHILD, _converter_library(), str(prefix), str(output), str(OPSET)]
         try:
@@ -145,6 +149,7 @@ def _convert(trained: TrainedNetwork) -> bytes:
         except subprocess.TimeoutExpired:
             raise ExportError(f"paddle2onnx gave no answer in {_TIMEOUT_SEC} s") from None
         if done.returncode or not output.is_file() or not output.stat().st_size:
+            check_room(folder)
             code = done.returncode
             why = f"ended by {signal.Signals(-code).name}: " if code < 0 else ""
             said = _one_line((done.stderr.strip() or f"exit code {code}").splitlines()[-1])

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from videotag.quiet_paddle import paddle
 import numpy as np
 import paddle.inference
 
+from videotag.atomic import temporary_folder
 from videotag.cores import num_cores
 from videotag.runtime.backends import obstacle
 from videotag.runtime.device import gpu_index
@@ -50,13 +50,13 @@ def paddle_network(trained: TrainedNetwork, *, precision: str = "f32", device: s
             return PaddleNetwork(
                 found[_FILES[0]].with_suffix(""), trained, precision=precision, device=device
             )
-        with tempfile.TemporaryDirectory(prefix="videotag-") as folder:
+        with temporary_folder() as folder:
             try:
-                prefix = save_program(trained, Path(folder))
+                prefix = save_program(trained, folder)
             except ExportError as error:
                 reason = str(error)
             else:
-                store_entry(parts, {name: Path(folder) / name for name in _FILES})
+                store_entry(parts, {name: folder / name for name in _FILES})
                 return PaddleNetwork(prefix, trained, precision=precision, device=device)
     if precision != "f32":
         raise ExportError(f"{reason}; it runs in f32 only")
