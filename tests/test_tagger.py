@@ -165,12 +165,10 @@ def test_features_are_those_that_extraction_writes(default_tagger, video):
             MediaError,
             "file: expected a path, an array of frames, bytes, or a file opened as 'rb'",
         ),
-        (
-            [1, 2],
-            {},
-            MediaError,
-            "file: expected a path, an array of frames, bytes, or a file opened as 'rb'",
-        ),
+        ([1, 2], {"fps": 5}, ShapeError, "file: a list; make an array of the frames with np.stack"),
+        (7, {}, MediaError, "file: expected a path, an array of frames, bytes, or a file opened as 'rb'"),
+        (io.BytesIO(b""), {}, MediaError, "file: nothing left to read; seek to its beginning first"),
+        (np.zeros((3, 8, 8, 3), np.uint8), {"fps": "25"}, ShapeError, "frames: fps '25', expected"),
     ],
 )
 def test_sources_of_other_kinds_are_refused_by_name(default_tagger, source, how, error, message):

@@ -223,6 +223,8 @@ class Tagger:
             if fps is None:
                 raise ShapeError(f"{name}: fps is missing; pass the frame rate of the array")
             return frames_of_array(source, fps, split, name=name)
+        if isinstance(source, list | tuple):
+            raise ShapeError(f"{name}: a {type(source).__name__}; make an array of the frames with np.stack")
         if fps is not None:
             raise ConfigError(
                 f"{name}: fps {fps} applies only to arrays; a media file has its own frame rate"

@@ -236,10 +236,10 @@ def write_with_matrix(path, matrix):
         file.mux(stream.encode(None))
 
 
-def write_timed(path, times, *, sound_sec=0, codec="libx264", fps=25):
-    """Frame k at times[k] seconds, frames in the order of the file, with a tone of sound_sec."""
+def write_timed(path, times, *, sound_sec=0, num_b=0):
+    """Frame k at times[k] seconds, with num_b B frames at most in a row and a tone of sound_sec."""
     with av.open(str(path), "w") as file:
-        stream = file.add_stream(codec, rate=fps, options={"bf": "0"} if codec == "libx264" else {})
+        stream = file.add_stream("libx264", rate=25, options={"bf": str(num_b)})
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         sound = file.add_stream("aac", rate=16_000, layout="mono") if sound_sec else None
@@ -280,6 +280,28 @@ def test_a_pause_in_which_sound_goes_on_stays(tmp_path):
     assert reader.info.duration_sec == pytest.approx(33.0)
     assert found == [37, *[49] * 10]  # 1.5 s, 4.5 s, ... 31.5 s; frame 49 is shown from 1.96 s to 32 s
     assert "timestamps pause until 32.0 s" in reader.warning
+
+
+@pytest.mark.parametrize(("name", "num_b"), [("a.mp4", 0), ("a.mp4", 3), ("a.mov", 3), ("a.mkv", 3)])
+def test_pauses_of_a_recording_stay_whatever_the_order_of_its_frames(tmp_path, name, num_b):
+    times = np.array([k / 25 + 20 * (k // 25) for k in range(150)])
+    reader, found = numbers(write_timed(tmp_path / name, times, num_b=num_b), 40)
+    assert reader.info.duration_sec == pytest.approx(106, abs=0.05)
+    midpoints = (np.arange(40) + 0.5) * reader.info.duration_sec / 40
+    assert found == (np.searchsorted(times, midpoints + 1e-6, side="right") - 1).tolist()
+    assert "interpolated" not in (reader.warning or "")
+
+
+def test_a_clock_that_stands_still_and_catches_up_is_interpolated(tmp_path):
+    film = encode(tmp_path / "film.mkv", options={"bf": "0"})
+    path = copy_with_times(
+        film,
+        tmp_path / "a.mkv",
+        lambda i, pts, dts, per_sec: (pts if not 20 < i < 50 else 20 * per_sec // 25,) * 2,
+    )
+    reader, found = numbers(path)
+    assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
+    assert "29 frames without a timestamp, from 0.8 s, interpolated" in reader.warning
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.flv", "a.mp4"])

@@ -17,6 +17,7 @@ from videotag.media.orientation import Orientation
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import forced_size, scaled_size
 from videotag.media.video import FrameScaler, NewImage, SampledFrame, VideoInfo, new_image
+from videotag.shown import shown
 
 
 class ArrayReader:
@@ -64,8 +65,9 @@ class ArrayReader:
             raise ShapeError(
                 f"{name}: {frames.dtype} {frames.shape}, expected uint8 (frames, height, width, 3), not 0"
             )
-        if not 0 < fps < math.inf:
-            raise ShapeError(f"{name}: fps {fps}, expected frames per second above 0")
+        is_number = isinstance(fps, int | float | np.number) and not isinstance(fps, bool)
+        if not is_number or not 0 < fps < math.inf:
+            raise ShapeError(f"{name}: fps {shown(fps)}, expected frames per second above 0")
         count, height, width = frames.shape[:3]
         size = (forced_size if force_4_by_3 else scaled_size)(width, height, short_side_px)
         check_size(name, width, height)
@@ -74,7 +76,7 @@ class ArrayReader:
         chosen = np.unique(choose(count, num_frames, offsets), return_inverse=True, return_counts=True)
         self._indices, rows, self._repeats = chosen
         self._frames = frames
-        self._fps = fps
+        self._fps = float(fps)
         self._scaler = FrameScaler(
             name,
             size,
@@ -83,7 +85,7 @@ class ArrayReader:
             num_threads=num_threads,
             new_image=new_image,
         )
-        self.info = VideoInfo(width, height, count / fps, count, None, fps, 0, False)
+        self.info = VideoInfo(width, height, count / self._fps, count, None, self._fps, 0, False)
         self.rows: list[int] = rows.tolist()
         self.warning: str | None = None
 

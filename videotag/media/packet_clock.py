@@ -7,14 +7,17 @@ in units of the stream's time_base; arrays (n,) run over packets in file order.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 NO_TIME = -(2**63)  # FFmpeg's own value for "none"; PyAV says None
+REORDER = 17  # packets; H.264 and HEVC reorder over 16 at most
 # Longer forward jumps are breaks, unless the file vouches for them; FFmpeg's dts_delta_threshold for MPEG-TS.
 PAUSE_SEC = 10.0
 
 _PAUSE_STEPS = 10  # a pause is longer than so many of the stream's longer spacings; for slide shows
+_PAUSE_SHARE = 10  # pauses that a header vouches for are at most so many times as long as all other spacings
 _OUTLIERS = 6  # more wrong times in a row than this are a recording of their own
 _BREAK_COST = 2.5  # a break is as likely as so many wrong times in a row
 _UNEVEN = 0.1  # a rate is variable from this share of unusual spacings
@@ -29,6 +32,7 @@ class PacketClock:
         durations: (n,) int64 durations of the packets' frames, 0 where unknown.
         units_per_sec: 1 / time_base.
         declared: Duration that the header states, in units; None if it states none.
+        has_durations: Whether the container holds the duration of every frame, which its header sums up.
         is_slotted: Whether every forward jump is a pause.
         slack: Largest fall that is not a break, in units.
 
@@ -48,6 +52,7 @@ class PacketClock:
         units_per_sec: float,
         *,
         declared: float | None = None,
+        has_durations: bool = False,
         is_slotted: bool = False,
         slack: float = 0.0,
     ) -> None:
@@ -60,14 +65,15 @@ class PacketClock:
         pause = np.inf if is_slotted else PAUSE_SEC * units_per_sec
         self.step = _usual_step(spacings, durations, pause)
         pause = max(pause, _PAUSE_STEPS * self.step)
-        uneven = 0.0
+        uneven, unusual = 0.0, pause
         sane = spacings[(spacings > 0) & (spacings <= pause)]
         if len(sane):
             pause = max(pause, _PAUSE_STEPS * float(np.quantile(sane, 0.9)))
+            unusual = pause
             uneven = float(np.mean(np.abs(sane - self.step) > _UNUSUAL * self.step))
-            whole = declared and abs(declared - (values[-1] - values[0])) <= max(0.02 * declared, pause / 10)
-            if whole and uneven > _UNEVEN:  # the header's duration vouches for the long pauses, too
-                pause = np.inf
+            whole = declared and abs(declared - np.ptp(values)) <= max(0.02 * declared, pause / 10)
+            if whole:  # the header vouches for the pauses; a muxer may have taken its duration from the times
+                pause = max(pause, np.inf if has_durations else _PAUSE_SHARE * float(sane.sum()))
         self._pause = pause
         kept, breaks = self._chain(known, values)
         num = len(given)
@@ -75,7 +81,7 @@ class PacketClock:
         self.breaks[known[breaks]] = True
         self.wrong = np.zeros(num, bool)
         self.wrong[known[~kept]] = True
-        long = kept[1:] & kept[:-1] & ~breaks[1:] & (np.diff(values) - np.diff(known) * self.step > pause)
+        long = kept[1:] & kept[:-1] & ~breaks[1:] & (np.diff(values) - np.diff(known) * self.step > unusual)
         self.pauses = np.zeros(num, bool)
         self.pauses[known[1:][long]] = uneven <= _UNEVEN and 2 * long.sum() <= _UNEVEN * len(long)
         self._parts = np.cumsum(self.breaks)  # number of the recording that a packet belongs to
@@ -120,16 +126,23 @@ class PacketClock:
         if elapsed < -self._slack:
             return False
         expected = (second - first) * self.step
-        # A pause is one if the frames' own durations cover at least half of it.
-        return elapsed - expected <= self._pause or elapsed <= 2 * (
-            self._elapsed[second] - self._elapsed[first]
+        return elapsed - expected <= self._pause or elapsed <= self._covered(first, second)
+
+    def _covered(self, first: Any, second: Any) -> Any:
+        """How long a pause between two packets may be: twice what the durations of frames there cover.
+
+        A frame's packet may lie as far away as frames are reordered.
+        """
+        last = len(self._elapsed) - 1
+        return 2 * (
+            self._elapsed[np.minimum(second + REORDER, last)] - self._elapsed[np.maximum(first - REORDER, 0)]
         )
 
     def _chain(self, known: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(k,), (k,) bool: which of the k known times are kept, and which of them begin a recording."""
         kept, breaks = np.ones(len(known), bool), np.zeros(len(known), bool)
         rises = np.diff(values)
-        covered = 2 * (self._elapsed[known[1:]] - self._elapsed[known[:-1]])
+        covered = self._covered(known[:-1], known[1:])
         with np.errstate(invalid="ignore"):
             paused = rises - np.diff(known) * self.step > self._pause
         odd = np.flatnonzero((rises < -self._slack) | (paused & (rises > covered)))

@@ -17,11 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from videotag.media.packet_clock import NO_TIME, PAUSE_SEC, PacketClock, has_span
+from videotag.media.packet_clock import NO_TIME, PAUSE_SEC, REORDER, PacketClock, has_span
 
 _MAX_TIME = 2**60  # larger numbers are not timestamps
 _MAX_SPAN = 2**60  # units; sums beyond it would overflow
-_REORDER = 17  # packets; H.264 and HEVC reorder over 16 at most
 _LAST_GROUP = 4  # packets; the last one shown is usually among the last four, a P frame and three B frames
 _BLOCK = 65_536  # packets that are checked at once
 
@@ -77,11 +76,13 @@ class PacketTimes:
     Attributes:
         num_shown: Number of packets whose frames are shown.
         num_hidden: Number of packets whose frames are not shown.
+        begins_whole: Whether the first packet that is shown holds a keyframe.
     """
 
     def __init__(self) -> None:
         self.num_shown = 0
         self.num_hidden = 0
+        self.begins_whole = False
         self._pts, self._dts, self._durations = array("q"), array("q"), array("q")
 
     def add(self, packet: Any, *, shown: bool, heard: int = 0) -> None:
@@ -98,6 +99,8 @@ class PacketTimes:
         if not shown:
             self.num_hidden += 1
             return
+        if not self.num_shown:
+            self.begins_whole = bool(packet.is_keyframe)
         self.num_shown += 1
         self._pts.append(NO_TIME if packet.pts is None else packet.pts)
         self._dts.append(NO_TIME if packet.dts is None else packet.dts)
@@ -117,7 +120,9 @@ def shown_times(
     units_per_sec: float,
     declared: float | None = None,
     stores_dts: bool = True,
-    reorder_depth: int = _REORDER,
+    reorder_depth: int = REORDER,
+    begins_whole: bool = True,
+    has_durations: bool = False,
     is_slotted: bool = False,
 ) -> ShownTimes | None:
     """When the frames of a stream are shown; None if the times of its packets span nothing.
@@ -130,11 +135,15 @@ def shown_times(
         declared: Duration that the container's header states, in units; None if it states none.
         stores_dts: Whether the container holds decoding times. FFmpeg makes up those of Matroska.
         reorder_depth: Number of frames by which the decoder delays output to reorder it; 0 if it does not.
+        begins_whole: Whether the first packet holds a keyframe.
+        has_durations: Whether the container holds the duration of every frame, which its header sums up.
         is_slotted: Whether decoding times count equal slots, as in AVI, where an empty slot repeats a frame.
     """
     if not is_slotted and _is_plain(pts, reorder_depth, PAUSE_SEC * units_per_sec):
-        return _unchanged(pts, durations, reorder_depth, PAUSE_SEC * units_per_sec, declared)
-    pts, dts, durations = _bounded(pts), _bounded(dts), np.clip(durations, 0, _MAX_SPAN // len(pts))
+        num_leading = _num_leading(pts, reorder_depth) if begins_whole else 0
+        return _unchanged(pts, durations, PAUSE_SEC * units_per_sec, declared, num_leading)
+    pts, durations = _single(_bounded(pts)), np.clip(durations, 0, _MAX_SPAN // len(pts))
+    dts = _bounded(dts) if is_slotted else _single(_bounded(dts))
     has_pts, has_dts = pts != NO_TIME, dts != NO_TIME
     by_order = is_slotted or 4 * int(has_pts.sum()) < len(pts)
     is_orderly = not by_order and not _num_disorderly(pts[has_pts], reorder_depth)
@@ -153,7 +162,9 @@ def shown_times(
         times = _sorted_times(pts, durations, units_per_sec, reorder_depth)
     if not has_span(times):
         return None
-    clock = PacketClock(times, durations, units_per_sec, declared=declared, is_slotted=is_slotted)
+    clock = PacketClock(
+        times, durations, units_per_sec, declared=declared, has_durations=has_durations, is_slotted=is_slotted
+    )
     if (
         clock.step * len(times) + sum(int(np.ptp(clock.times[part])) for part in clock.recordings())
         > _MAX_SPAN
@@ -161,6 +172,11 @@ def shown_times(
         return None
     if by_order:
         shown, good, certain = clock.joined(clock.times), ~clock.wrong & (times != NO_TIME), True
+        if (
+            is_slotted and reorder_depth
+        ):  # frames wait for others: the first is shown when packet 1 + depth is read
+            later = np.arange(reorder_depth, len(shown) + reorder_depth) - (len(shown) - 1)
+            shown = np.append(shown[reorder_depth:], shown[-1] + clock.step * later[later > 0])
     else:
         is_sound = is_orderly and not clock.wrong.any() and not clock.breaks.any()
         good = has_pts if is_sound else _agreeing(pts, clock)
@@ -178,7 +194,7 @@ def shown_times(
         uncertain=None if certain else ~good,
         end=_end(shown, durations, clock.step, PAUSE_SEC * units_per_sec, declared),
         step=clock.step,
-        num_leading=0 if by_order else _num_leading(pts, reorder_depth),
+        num_leading=_num_leading(pts, reorder_depth) if begins_whole and not by_order else 0,
         faults=[fault for fault in faults if fault.frames.any()],
     )
 
@@ -186,6 +202,13 @@ def shown_times(
 def _bounded(times: np.ndarray) -> np.ndarray:
     """(n,) int64 `times`, those that are too large to be any replaced by NO_TIME."""
     return np.where((times > -_MAX_TIME) & (times < _MAX_TIME), times, NO_TIME)
+
+
+def _single(times: np.ndarray) -> np.ndarray:
+    """(n,) int64 `times`; of three or more equal ones in a row, as of a stopped clock, one stays."""
+    repeats = np.append(False, times[1:] == times[:-1])
+    in_long_run = repeats & (np.append(False, repeats[:-1]) | np.append(repeats[1:], False))
+    return np.where(in_long_run, NO_TIME, times)
 
 
 def _end(times: np.ndarray, durations: np.ndarray, step: int, pause: float, declared: float | None) -> int:
@@ -201,26 +224,27 @@ def _end(times: np.ndarray, durations: np.ndarray, step: int, pause: float, decl
 def _is_plain(pts: np.ndarray, reorder_depth: int, pause: float) -> bool:
     """Whether every packet has a display time and none jumps, as in most files; checked block by block."""
     for start in range(0, len(pts), _BLOCK):
-        block = pts[max(start - _REORDER, 0) : start + _BLOCK + _REORDER]
+        block = pts[max(start - REORDER, 0) : start + _BLOCK + REORDER]
         if block.min() <= -_MAX_TIME or block.max() >= _MAX_TIME or _num_disorderly(block, reorder_depth):
             return False
-        if len(block) > 1 and not 0 < np.diff(np.sort(block)).max() <= pause:
+        rises = np.diff(np.sort(block))
+        if len(rises) and (not 0 < rises.max() <= pause or (rises[1:] + rises[:-1] == 0).any()):
             return False
     return True
 
 
 def _unchanged(
-    pts: np.ndarray, durations: np.ndarray, reorder_depth: int, pause: float, declared: float | None
+    pts: np.ndarray, durations: np.ndarray, pause: float, declared: float | None, num_leading: int
 ) -> ShownTimes:
     """The times of a stream without faults."""
     step = max((int(pts.max()) - int(pts.min())) // max(len(pts) - 1, 1), 1)
     end = _end(pts, durations, step, pause, declared)
-    return ShownTimes(pts, False, None, end, step, _num_leading(pts, reorder_depth), [])
+    return ShownTimes(pts, False, None, end, step, num_leading, [])
 
 
 def _num_leading(pts: np.ndarray, reorder_depth: int) -> int:
     """Number of frames that directly follow the first one in decoding order and are shown before it."""
-    head = pts[1 : _REORDER + 1]
+    head = pts[1 : REORDER + 1]
     is_leading = (head == NO_TIME) | (head < pts[0])
     count = int(np.append(is_leading, False).argmin())
     return count if pts[0] != NO_TIME and reorder_depth and count < len(head) else 0
@@ -232,7 +256,7 @@ def _num_disorderly(pts: np.ndarray, reorder_depth: int) -> int:
     late = np.empty(len(pts), np.int64)
     sorted_order = np.argsort(pts, kind="stable")
     late[sorted_order] = sorted_order - order
-    return int(((late > reorder_depth) | (late < -_REORDER)).sum())
+    return int(((late > reorder_depth) | (late < -REORDER)).sum())
 
 
 def _sorted_times(
@@ -251,7 +275,7 @@ def _sorted_times(
         return pts
     # Reordering may span any pause or only the usual distance: whichever explains more timestamps is taken.
     spacing = float(np.median(np.diff(np.sort(pts[known]))))
-    usual = min(2.0 * float(np.median(falls)), _REORDER * spacing) if len(falls) else 0.0
+    usual = min(2.0 * float(np.median(falls)), REORDER * spacing) if len(falls) else 0.0
     candidates = []
     for slack in (PAUSE_SEC * units_per_sec, usual):
         clock = PacketClock(pts, durations, units_per_sec, slack=slack)
@@ -275,7 +299,7 @@ def _agreeing(pts: np.ndarray, clock: PacketClock) -> np.ndarray:
     has_pts = pts != NO_TIME
     delays = np.where(has_pts, pts - clock.times, 0)
     usual = int(np.median(delays[has_pts]))
-    low, high = clock.bounds(_REORDER)
+    low, high = clock.bounds(REORDER)
     inside = (pts - usual >= low) & (pts - usual <= high)
     few, many = np.quantile(delays[has_pts], [0.05, 0.95])
     is_usual = (delays >= few - clock.step) & (delays <= many + clock.step)

@@ -35,6 +35,8 @@ def copied_to_file(source: MediaBytes, name: str) -> Iterator[Path]:
                     copy.write(source)
                 else:
                     shutil.copyfileobj(source, copy, 2**20)
+                    if not copy.tell():
+                        raise MediaError(f"{name}: nothing left to read; seek to its beginning first")
         except (OSError, ValueError, BufferError, OutputError) as error:
             raise MediaError(
                 f"{name}: cannot be copied into {tempfile.gettempdir()} ({error}); give a path instead, "

@@ -20,16 +20,17 @@ from videotag.media.container import (
     is_shown,
     packets,
 )
-from videotag.media.packet_clock import PAUSE_SEC
+from videotag.media.packet_clock import NO_TIME, PAUSE_SEC
 from videotag.media.packet_times import Fault, PacketTimes, ShownTimes, shown_times
 
 _DEFAULT_FPS = Fraction(25)  # of raw streams that do not tell; FFmpeg's habit
+_MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 # Their header has one duration for picture and sound together, and no number of frames.
-_DURATION_OF_ALL_STREAMS = {"matroska,webm", "flv"}
+_DURATION_OF_ALL_STREAMS = {"matroska,webm", "flv", "asf"}
 # FFmpeg takes their durations from the time stamps, so that they promise nothing.
 _NO_DURATION = {"mpegts", "mpeg"}
 # They have decoding times; those of other containers are made up by FFmpeg from the display times.
-_STORES_DTS = {"mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mpeg", "flv", "mxf"}
+_STORES_DTS = {_MOV, "mpegts", "mpeg", "flv", "mxf"}
 _DURATION_SLACK_SEC = 0.5  # how far a header for all streams may be off in a whole file
 
 
@@ -49,6 +50,7 @@ class Timeline:
         uncertain: (n,) bool, packets whose frames are put between their neighbours; None if there are none.
         step: usual spacing of frames, in units of time_base.
         by_duration: num_expected follows from a duration alone, which may be wrong.
+        has_unusable_times: Whether there are timestamps, but of no use, so that frames are spread evenly.
         times_faults: what was wrong with the packets' times.
     """
 
@@ -62,6 +64,7 @@ class Timeline:
     uncertain: np.ndarray | None = None
     step: int = 1
     by_duration: bool = False
+    has_unusable_times: bool = False
     times_faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -134,6 +137,8 @@ class Timeline:
         Args:
             seen: (n,) bool, the packets whose frames came.
         """
+        if self.has_unusable_times:
+            return [f"no usable timestamps; frames spread at {float(1 / self.time_base):g} fps"]
         return [
             self._in_words(fault.kind, fault.frames & seen)
             for fault in self.times_faults
@@ -197,6 +202,8 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
         declared=_declared(container, stream),
         stores_dts=container.format.name in _STORES_DTS,
         reorder_depth=stream.codec_context.reorder_depth,
+        begins_whole=times.begins_whole,
+        has_durations=bool(stream.frames) and container.format.name == _MOV,
         is_slotted=is_avi,
     )
     if shown is None:
@@ -222,11 +229,13 @@ def _by_time(container: Any, stream: Any, times: PacketTimes, shown: ShownTimes,
     missing_sec = slack_sec = 0.0
     if container.format.name in _NO_DURATION or any(fault.kind == "break" for fault in shown.faults):
         pass  # durations, if any, span the jumps
-    elif stream.duration:
-        missing_sec = float(stream.duration * stream.time_base) - duration_sec
-    elif container.format.name in _DURATION_OF_ALL_STREAMS and container.duration:
-        missing_sec = container.duration / 1e6 - last_sec
+    elif container.format.name in _DURATION_OF_ALL_STREAMS:
+        missing_sec = container.duration / 1e6 - last_sec if container.duration else 0.0
         slack_sec = _DURATION_SLACK_SEC
+    elif stream.duration:  # of a piece of a stream it may count from time 0
+        missing_sec = float(stream.duration * stream.time_base) - max(
+            duration_sec, float(shown.end * stream.time_base)
+        )
     frame_sec = duration_sec / count
     num_missing = round(missing_sec / frame_sec) if missing_sec > max(2 * frame_sec, slack_sec) else 0
     if stream.frames:  # counted in the header, which may tell a wrong duration
@@ -256,7 +265,8 @@ def _by_slots(stream: Any, times: PacketTimes, shown: ShownTimes, path: str | Pa
     if layout.is_cut:
         num_missing = max(num_missing, round((num_slots + start - end) * count / (end - start)))
     elif not num_missing and layout.num_slots:  # the header alone may count too many
-        end = max(end, start + layout.num_slots)
+        _, slots, _ = times.arrays()  # the first one is behind the empty chunks that the file begins with
+        end = max(end, layout.num_slots + start - int(slots[0]))
     return Timeline(
         start=start,
         end=end,
@@ -274,4 +284,13 @@ def _by_order(stream: Any, times: PacketTimes) -> Timeline:
     rate = stream.average_rate or stream.guessed_rate or _DEFAULT_FPS
     count = times.num_shown
     expected = max(count, (stream.frames or 0) - times.num_hidden)
-    return Timeline(0, count, 1 / Fraction(rate), True, count, expected)
+    pts, _, _ = times.arrays()
+    return Timeline(
+        start=0,
+        end=count,
+        time_base=1 / Fraction(rate),
+        by_order=True,
+        num_frames=count,
+        num_expected=expected,
+        has_unusable_times=count > 1 and 2 * int((pts != NO_TIME).sum()) > count,
+    )
