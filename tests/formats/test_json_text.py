@@ -75,5 +75,5 @@ def test_a_bad_file_is_an_error_of_the_callers_class(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"binary file.*; make it anew$"):
         read_json(path, error=ConfigError, remedy="make it anew")
     monkeypatch.setattr(json_text, "MAX_BYTES", 1)
-    with pytest.raises(ConfigError, match="2 bytes, expected JSON of at most 1; make it anew"):
+    with pytest.raises(ConfigError, match="2 bytes or more, expected at most 1; make it anew"):
         read_json(path, error=ConfigError, remedy="make it anew")

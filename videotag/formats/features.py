@@ -196,7 +196,8 @@ def write_modalities(path: str | Path, features: Mapping[str, np.ndarray]) -> No
                 raise ShapeError(f"{path}: modality {name!r}, expected letters, digits, _ . and -; rename it")
             if array.ndim != 2 or not len(array):
                 raise ShapeError(
-                    f"{path}[{name}]: features of shape {array.shape}, expected (T, D) with T of at least 1"
+                    f"{path}[{plain(name)}]: features of shape {array.shape}, "
+                    "expected (T, D) with T of at least 1"
                 )
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
@@ -295,18 +296,20 @@ def _for_members(
     for name, dim in dims.items():
         info = members[name]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise FeatureFileError(f"{path}[{name}]: packed in an unusual way; save it with numpy.savez")
+            raise FeatureFileError(
+                f"{path}[{plain(name)}]: packed in an unusual way; save it with numpy.savez"
+            )
         if info.compress_size > size:
             raise DamagedFeaturesError(
-                f"{path}[{name}]: {_DAMAGED}: {info.compress_size} bytes in a file of {size}"
+                f"{path}[{plain(name)}]: {_DAMAGED}: {info.compress_size} bytes in a file of {size}"
             )
         if info.file_size > max(_FREE_BYTES, _MAX_RATIO * info.compress_size):
             raise FeatureFileError(
-                f"{path}[{name}]: unpacks from {info.compress_size} to {info.file_size} bytes,"
+                f"{path}[{plain(name)}]: unpacks from {info.compress_size} to {info.file_size} bytes,"
                 " as features never do; extract it again, or save it uncompressed with numpy.savez"
             )
         with archive.open(info) as member:
-            results[name] = read(member, info.file_size, f"{path}[{name}]", dim)
+            results[name] = read(member, info.file_size, f"{path}[{plain(name)}]", dim)
     return results
 
 

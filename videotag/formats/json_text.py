@@ -28,13 +28,8 @@ def read_json(path: str | Path, *, error: type[VideotagError], remedy: str) -> A
         error: The file is missing, too large, not UTF-8, not JSON, or beyond a bound of this module.
     """
     try:
-        size = Path(path).stat().st_size
-    except OSError:
-        size = 0  # read_text says what is wrong
-    if size > MAX_BYTES:
-        raise error(f"{plain(str(path))}: {size} bytes, expected JSON of at most {MAX_BYTES}; {remedy}")
-    try:
-        return parse_json(read_text(path, error=error, missing=remedy, binary=remedy))
+        text = read_text(path, error=error, missing=remedy, binary=remedy, max_bytes=MAX_BYTES)
+        return parse_json(text)
     except ValueError as problem:
         raise error(f"{plain(str(path))}: not JSON: {problem}; {remedy}") from None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ AGAIN = "copy or download it again"
 ENCRYPTED = "encrypted; use a copy without copy protection"
 
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+_DECODING_BYTES = 2**28  # frames of 4K in several threads
 _TS_HEAD = 188 * 192 * 8  # bytes: whole packets of either size
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
@@ -52,6 +54,10 @@ def opened(path: str | Path, *, ignore_edit_list: bool = False) -> Iterator[Any]
         options = _OPTIONS | ({"ignore_editlist": "1"} if ignore_edit_list else {})
         container = av.open(name, container_options=options, metadata_errors="replace")
     except av.error.MemoryError as error:
+        if _has_memory():  # FFmpeg refuses single requests of 2 GiB, which only a damaged file makes
+            raise MediaError(
+                f"{path}: its headers ask for more memory than a video needs; {AGAIN}"
+            ) from error
         raise MemoryError(f"{path}: {error.strerror}") from error
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
@@ -137,6 +143,15 @@ def has_encryption_key(stream: Any) -> bool:
 def is_encrypted(packet: Any) -> bool:
     """Whether a packet is scrambled by common encryption, as in MP4 (ISO 23001-7)."""
     return packet.has_sidedata("encryption_info")
+
+
+def _has_memory() -> bool:
+    """Whether this process can still have as much memory as decoding usually takes."""
+    try:
+        mmap.mmap(-1, _DECODING_BYTES).close()  # asked for, not touched
+    except (OSError, MemoryError):
+        return False
+    return True
 
 
 def _check_file(path: str | Path) -> None:
