@@ -29,6 +29,7 @@ from fuzz_mutations import mutated
 from fuzz_readers import READERS, Reader
 
 from videotag.errors import VideotagError
+from videotag.shown import is_plain
 
 CORPUS = Path(__file__).parents[1] / "tests" / "fuzz"
 TIME_LIMIT_SEC = 10
@@ -216,7 +217,7 @@ def bad_text(text: str) -> str | None:
         return f"an error of {len(lines)} lines"
     if any(len(line) > _MAX_LINE for line in lines):
         return f"an error with a line of {max(map(len, lines))} characters"
-    if not all(line.isprintable() for line in lines):
+    if not all(is_plain(character) for line in lines for character in line):
         return "an error with control characters"
     return None
 
