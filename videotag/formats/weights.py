@@ -201,7 +201,7 @@ def _read_content(path: str | Path) -> object:
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: {error}") from error
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path}: damaged ({error}); copy or download it again") from error
+        raise WeightsError(f"{path}: damaged ({plain(str(error))}); copy or download it again") from error
     except ArchiveError as error:
         raise WeightsError(f"{path}: {error}, as weights never do; download it again") from error
     except _ARCHIVE_DAMAGE as error:
