@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from videotag.media.packet_clock import NO_TIME
 from videotag.media.packet_times import shown_times
-from videotag.media.timeline import Timeline
+from videotag.media.timeline import TimedFrames, Timeline
 
 UNITS_PER_SEC = 1000
+STREAM = SimpleNamespace(codec_context=SimpleNamespace(name="h264"))
 STEP = 40
 
 
@@ -90,10 +91,12 @@ def sampled(made, num_samples):
         times=shown.times,
         uncertain=shown.uncertain,
         step=shown.step,
+        times_faults=shown.faults,
     )
-    packet_of = np.argsort(made.frame)
-    decoded = [SimpleNamespace(pts=int(number)) for number in packet_of]
-    times = np.array([time for _, time in timeline.timed(decoded, np.zeros(len(decoded), bool))])
+    coded = [SimpleNamespace(pts=int(time), is_discard=False) for time in made.pts]
+    numbered = list(timeline.numbered(coded, STREAM))
+    decoded = [numbered[packet] for packet in np.argsort(made.frame)]
+    times = np.array([time for _, time in TimedFrames(timeline, decoded)])
     assert (np.diff(times) >= 0).all()
     due = [timeline.num_targets_before(int(time), num_samples) for time in times]
     rows = np.repeat(np.arange(-1, len(times)), np.diff([0, *due, num_samples]))

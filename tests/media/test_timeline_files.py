@@ -160,19 +160,118 @@ def test_breaks_and_outliers_in_every_container(tmp_path, name, options):
     assert "1 frame with wrong timestamps, from 1.2 s, interpolated" in reader.warning
 
 
-def test_a_break_between_fragments_of_an_mp4_is_closed(tmp_path):
+@pytest.mark.parametrize("offsets_sec", [(0, 0, 60), (60, 60, 0), (0, 60, 30)])
+def test_a_break_between_fragments_of_an_mp4_is_closed(tmp_path, offsets_sec):
     film = encode(tmp_path / "film.mkv")
     movflags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
     path = copy_with_times(film, tmp_path / "a.mp4", lambda i, pts, dts, _: (pts, dts), options=movflags)
     data = bytearray(path.read_bytes())
     places = [match.start() for match in re.finditer(b"tfdt", data)]  # version 1, flags, 64 bits of time
     assert len(places) == 3
-    (time,) = struct.unpack_from(">Q", data, places[2] + 8)
-    struct.pack_into(">Q", data, places[2] + 8, time + 16_000 * 60)
+    for place, offset_sec in zip(places, offsets_sec, strict=True):
+        (time,) = struct.unpack_from(">Q", data, place + 8)
+        struct.pack_into(">Q", data, place + 8, time + 16_000 * offset_sec)
     path.write_bytes(data)
     reader, found = numbers(path)
     assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
-    assert "timestamps jump at 2.0 s" in reader.warning
+    assert "timestamps jump" in reader.warning
+    assert "could be decoded" not in reader.warning
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
+def test_decoding_times_in_place_of_display_times_are_given_in_display_order(tmp_path, name):
+    film = encode(tmp_path / "film.mkv", options={"bf": "3"})
+    path = copy_with_times(
+        film, tmp_path / name, lambda i, pts, dts, per_sec: (per_sec + per_sec * i // 25,) * 2
+    )
+    reader, found = numbers(path, 75)
+    assert (found, reader.info.duration_sec) == (list(range(75)), pytest.approx(3.0))
+    assert "75 frames with timestamps in decoding order, from 0.0 s, sorted" in reader.warning
+
+
+def test_a_frame_with_a_time_below_the_one_before_it_is_shown_between_its_neighbours_and_told(tmp_path):
+    film = encode(tmp_path / "film.mkv", options={"bf": "2"})
+    moved: list[int] = []
+
+    def late(index, pts, dts, per_sec):
+        if index > 30 and not moved and pts - dts > per_sec // 10:  # shown behind its B frames
+            moved.append(round(25 * pts / per_sec))
+            pts -= 3 * per_sec // 50
+        return pts, dts
+
+    path = copy_with_times(film, tmp_path / "a.mkv", late)
+    reader, found = numbers(path, 75)
+    assert (found, reader.info.duration_sec) == (list(range(75)), pytest.approx(3.0))
+    assert re.search(
+        rf"1 frame with timestamps out of order, from {moved[0] / 25:.1f} s, interpolated", reader.warning
+    )
+
+
+def without_times(path, is_without):
+    """Takes pts and dts from the PES packets of a transport stream whose number is_without() names."""
+    data = bytearray(path.read_bytes())
+    number = 0
+    for start in range(0, len(data), 188):
+        pid = (data[start + 1] & 0x1F) << 8 | data[start + 2]
+        if pid == 0x100 and data[start + 1] & 0x40:
+            payload = start + 4 + (1 + data[start + 4] if data[start + 3] & 0x20 else 0)
+            assert data[payload : payload + 3] == b"\0\0\1"
+            if is_without(number):
+                data[payload + 7] &= 0x3F
+            number += 1
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize(
+    "is_without",
+    [lambda k: k % 2, lambda k: k % 3, lambda k: 20 <= k < 50],
+    ids=["half", "two thirds", "run"],
+)
+def test_missing_times_are_interpolated_between_reordered_frames(tmp_path, codec, is_without):
+    how = {"x265-params": "bframes=3:keyint=25:log-level=none"} if codec == "libx265" else {"bf": "3"}
+    path = without_times(encode(tmp_path / "a.ts", codec=codec, options=how), is_without)
+    reader, found = numbers(path, 75)
+    assert reader.info.duration_sec == pytest.approx(3.0, abs=0.041)
+    assert np.abs(np.array(found) - np.arange(75)).max() <= 1
+    num_without = sum(bool(is_without(k)) for k in range(75))
+    assert f"{num_without} frames without a timestamp" in reader.warning
+
+
+def test_samples_of_a_clock_that_no_film_has_are_spread_at_the_rate_of_the_codec(tmp_path):
+    film = encode(tmp_path / "film.mkv", options={"bf": "0"})
+    path = copy_with_times(film, tmp_path / "a.mp4", lambda index, pts, dts, _: (pts, dts))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"mdhd") + 16
+    struct.pack_into(">I", data, place, 1000 * struct.unpack_from(">I", data, place)[0])
+    path.write_bytes(data)
+    reader, found = numbers(path)
+    assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
+    assert "no usable timestamps; frames spread at 25 fps" in reader.warning
+
+
+def test_a_table_of_sample_durations_that_is_too_short_is_continued(tmp_path):
+    path = encode(tmp_path / "a.mp4", options={"bf": "2"})
+    data = bytearray(path.read_bytes())
+    place = data.index(b"stts") + 8  # the number of entries, then number of samples and duration of each
+    assert struct.unpack_from(">II", data, place) == (1, 75)
+    struct.pack_into(">I", data, place + 4, 30)
+    path.write_bytes(data)
+    reader, found = numbers(path)
+    assert reader.info.duration_sec == pytest.approx(3.0, abs=0.081)
+    assert np.abs(np.array(found) - ALL_75).max() <= 1
+    assert "frames without a timestamp, from 1.2 s, interpolated" in reader.warning
+
+
+def test_leading_pictures_that_can_be_decoded_are_shown_at_their_times(tmp_path):
+    options = {"x265-params": "radl=3:open-gop=0:keyint=25:min-keyint=25:bframes=4:log-level=none"}
+    path = copied_from_second_keyframe(encode(tmp_path / "film.mkv", codec="libx265", options=options))
+    reader, found = numbers(path, None)
+    assert found == list(range(75 - reader.info.num_frames, 75))
+    assert reader.info.num_frames in range(51, 55)  # the keyframe is frame 25
+    assert reader.info.duration_sec == pytest.approx(reader.info.num_frames / 25)
+    assert reader.warning is None
 
 
 def test_a_pause_that_the_samples_durations_vouch_for_stays_and_is_told_in_an_even_stream(tmp_path):
@@ -304,6 +403,19 @@ def test_a_clock_that_stands_still_and_catches_up_is_interpolated(tmp_path):
     assert "29 frames without a timestamp, from 0.8 s, interpolated" in reader.warning
 
 
+def test_a_clock_that_stands_still_and_goes_on_is_shifted(tmp_path):
+    film = encode(tmp_path / "film.mkv", options={"bf": "0"})
+    path = copy_with_times(
+        film,
+        tmp_path / "a.mkv",
+        lambda i, pts, dts, per_sec: ((i - min(max(i - 20, 0), 30)) * per_sec // 25,) * 2,
+    )
+    reader, found = numbers(path)
+    assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
+    assert "timestamps jump at 2.0 s" in reader.warning
+    assert "frames without a timestamp, from 0.8 s, interpolated" in reader.warning
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.flv", "a.mp4"])
 def test_a_slide_show_keeps_its_times(tmp_path, name):
     path = write_timed(tmp_path / name, [12 * k for k in range(30)])
@@ -365,10 +477,9 @@ def test_a_scrambled_transport_stream_is_called_encrypted(tmp_path):
         FrameReader(path, 3)
 
 
-def test_undecodable_leading_pictures_are_not_reported_as_damage(tmp_path):
-    options = {"x265-params": "open-gop=1:keyint=25:bframes=4:log-level=none"}
-    film = encode(tmp_path / "film.mkv", codec="libx265", options=options)
-    with av.open(str(film)) as read, av.open(str(tmp_path / "cut.ts"), "w") as written:
+def copied_from_second_keyframe(film):
+    path = film.with_suffix(".ts")
+    with av.open(str(film)) as read, av.open(str(path), "w") as written:
         stream = read.streams.video[0]
         copied = written.add_stream_from_template(stream)
         started = False
@@ -377,7 +488,13 @@ def test_undecodable_leading_pictures_are_not_reported_as_damage(tmp_path):
             if started and packet.size:
                 packet.stream = copied
                 written.mux(packet)
-    reader, found = numbers(tmp_path / "cut.ts")
+    return path
+
+
+def test_undecodable_leading_pictures_are_not_reported_as_damage(tmp_path):
+    options = {"x265-params": "open-gop=1:keyint=25:bframes=4:log-level=none"}
+    film = encode(tmp_path / "film.mkv", codec="libx265", options=options)
+    reader, found = numbers(copied_from_second_keyframe(film))
     # The keyframe is frame 25; the frames before it that follow it in the file cannot be decoded.
     assert found == [25 + number for number in (2, 7, 12, 17, 22, 27, 32, 37, 42, 47)]
     assert reader.info.duration_sec == pytest.approx(2.0)

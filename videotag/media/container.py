@@ -100,7 +100,19 @@ def packets(container: Any, *streams: Any) -> Iterator[Any]:
     with contextlib.suppress(av.error.FFmpegError):  # nothing more can be found; the counts will tell
         for packet in container.demux(*streams):
             if packet.size:  # an empty packet would close the decoder
-                yield packet
+                yield _kept(packet) if packet.is_discard and not packet.stream.frames else packet
+
+
+def _kept(packet: Any) -> Any:
+    """A packet of a fragmented MP4 without FFmpeg's mark that its decoding time lies before the one ahead.
+
+    Such fragments come from recorders that were started anew. Packets that an edit list hides bear the same
+    mark, but lie in files that count their frames.
+    """
+    kept = av.Packet(memoryview(packet))
+    kept.stream, kept.time_base, kept.is_keyframe = packet.stream, packet.time_base, packet.is_keyframe
+    kept.pts, kept.dts, kept.duration = packet.pts, packet.dts, packet.duration
+    return kept
 
 
 def decode(packets: Iterable[Any], stream: Any) -> Iterator[Any]:

@@ -15,8 +15,8 @@ NO_TIME = -(2**63)  # FFmpeg's own value for "none"; PyAV says None
 REORDER = 17  # packets; H.264 and HEVC reorder over 16 at most
 # Longer forward jumps are breaks, unless the file vouches for them; FFmpeg's dts_delta_threshold for MPEG-TS.
 PAUSE_SEC = 10.0
+PAUSE_STEPS = 10  # a pause is longer than so many of the stream's longer spacings; for slide shows
 
-_PAUSE_STEPS = 10  # a pause is longer than so many of the stream's longer spacings; for slide shows
 _PAUSE_SHARE = 10  # pauses that a header vouches for are at most so many times as long as all other spacings
 _OUTLIERS = 6  # more wrong times in a row than this are a recording of their own
 _BREAK_COST = 2.5  # a break is as likely as so many wrong times in a row
@@ -64,11 +64,11 @@ class PacketClock:
         spacings = np.diff(values) / np.maximum(np.diff(known), 1)
         pause = np.inf if is_slotted else PAUSE_SEC * units_per_sec
         self.step = _usual_step(spacings, durations, pause)
-        pause = max(pause, _PAUSE_STEPS * self.step)
+        pause = max(pause, PAUSE_STEPS * self.step)
         uneven, unusual = 0.0, pause
         sane = spacings[(spacings > 0) & (spacings <= pause)]
         if len(sane):
-            pause = max(pause, _PAUSE_STEPS * float(np.quantile(sane, 0.9)))
+            pause = max(pause, PAUSE_STEPS * float(np.quantile(sane, 0.9)))
             unusual = pause
             uneven = float(np.mean(np.abs(sane - self.step) > _UNUSUAL * self.step))
             whole = declared and abs(declared - np.ptp(values)) <= max(0.02 * declared, pause / 10)
@@ -122,10 +122,13 @@ class PacketClock:
         return before, self.times[high] + (reach - (high - order)) * self.step
 
     def _fits(self, first: int, second: int, elapsed: float) -> bool:
-        """Whether the clock may rise by `elapsed` from one packet to a later one."""
-        if elapsed < -self._slack:
-            return False
+        """Whether the clock may rise by `elapsed` from one packet to a later one.
+
+        A clock that stands still for many packets and does not catch up goes on behind a break.
+        """
         expected = (second - first) * self.step
+        if elapsed < -self._slack or (second - first > _OUTLIERS and elapsed < expected / 2):
+            return False
         return elapsed - expected <= self._pause or elapsed <= self._covered(first, second)
 
     def _covered(self, first: Any, second: Any) -> Any:
@@ -141,11 +144,12 @@ class PacketClock:
     def _chain(self, known: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(k,), (k,) bool: which of the k known times are kept, and which of them begin a recording."""
         kept, breaks = np.ones(len(known), bool), np.zeros(len(known), bool)
-        rises = np.diff(values)
+        rises, steps = np.diff(values), np.diff(known)
         covered = self._covered(known[:-1], known[1:])
         with np.errstate(invalid="ignore"):
-            paused = rises - np.diff(known) * self.step > self._pause
-        odd = np.flatnonzero((rises < -self._slack) | (paused & (rises > covered)))
+            paused = rises - steps * self.step > self._pause
+        stopped = (steps > _OUTLIERS) & (rises < steps * self.step / 2)
+        odd = np.flatnonzero((rises < -self._slack) | stopped | (paused & (rises > covered)))
         # All places closer than two reaches are decided together.
         for group in np.split(odd, np.flatnonzero(np.diff(odd) > 2 * _OUTLIERS + 2) + 1):
             if len(group):

@@ -17,7 +17,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from videotag.media.packet_clock import NO_TIME, PAUSE_SEC, REORDER, PacketClock, has_span
+from videotag.media.packet_clock import (
+    NO_TIME,
+    PAUSE_SEC,
+    PAUSE_STEPS,
+    REORDER,
+    PacketClock,
+    has_span,
+)
 
 _MAX_TIME = 2**60  # larger numbers are not timestamps
 _MAX_SPAN = 2**60  # units; sums beyond it would overflow
@@ -30,13 +37,14 @@ class Fault:
     """A kind of fault in the times of a stream.
 
     Attributes:
-        kind: "break": recordings were joined here; "wrong" and "missing": single times; "pause": the frame
-            before is held for very long in an otherwise even stream. Pauses are kept, since the duration of
-            that frame vouches for them.
+        kind: "break": recordings were joined here; "wrong" and "missing": single times; "order": display
+            times that are decoding times; "pause": the frame before is held for very long in an otherwise
+            even stream. Pauses are kept, since the duration of that frame vouches for them. "end": the last
+            frame is said to last for so long that it is given the usual time.
         frames: (n,) bool, the packets concerned; of a break or a pause, the first packet behind it.
     """
 
-    kind: Literal["break", "pause", "wrong", "missing"]
+    kind: Literal["break", "pause", "order", "wrong", "missing", "end"]
     frames: np.ndarray
 
 
@@ -76,13 +84,11 @@ class PacketTimes:
     Attributes:
         num_shown: Number of packets whose frames are shown.
         num_hidden: Number of packets whose frames are not shown.
-        begins_whole: Whether the first packet that is shown holds a keyframe.
     """
 
     def __init__(self) -> None:
         self.num_shown = 0
         self.num_hidden = 0
-        self.begins_whole = False
         self._pts, self._dts, self._durations = array("q"), array("q"), array("q")
 
     def add(self, packet: Any, *, shown: bool, heard: int = 0) -> None:
@@ -99,8 +105,6 @@ class PacketTimes:
         if not shown:
             self.num_hidden += 1
             return
-        if not self.num_shown:
-            self.begins_whole = bool(packet.is_keyframe)
         self.num_shown += 1
         self._pts.append(NO_TIME if packet.pts is None else packet.pts)
         self._dts.append(NO_TIME if packet.dts is None else packet.dts)
@@ -121,7 +125,8 @@ def shown_times(
     declared: float | None = None,
     stores_dts: bool = True,
     reorder_depth: int = REORDER,
-    begins_whole: bool = True,
+    first_pts: int | None = None,
+    holds_decoding_times: bool = False,
     has_durations: bool = False,
     is_slotted: bool = False,
 ) -> ShownTimes | None:
@@ -135,29 +140,39 @@ def shown_times(
         declared: Duration that the container's header states, in units; None if it states none.
         stores_dts: Whether the container holds decoding times. FFmpeg makes up those of Matroska.
         reorder_depth: Number of frames by which the decoder delays output to reorder it; 0 if it does not.
-        begins_whole: Whether the first packet holds a keyframe.
+        first_pts: Display time of the frame that is decoded first; None if it has none.
+        holds_decoding_times: Whether `pts` are decoding times, so that frames take them in display order.
         has_durations: Whether the container holds the duration of every frame, which its header sums up.
         is_slotted: Whether decoding times count equal slots, as in AVI, where an empty slot repeats a frame.
     """
-    if not is_slotted and _is_plain(pts, reorder_depth, PAUSE_SEC * units_per_sec):
-        num_leading = _num_leading(pts, reorder_depth) if begins_whole else 0
-        return _unchanged(pts, durations, PAUSE_SEC * units_per_sec, declared, num_leading)
+    pause = PAUSE_SEC * units_per_sec
+    num_leading = _num_leading(pts, reorder_depth, first_pts)
+    by_order = is_slotted or holds_decoding_times
+    if not by_order and _is_plain(pts, reorder_depth, pause):
+        step = int(np.median(np.diff(np.sort(pts)))) if len(pts) > 1 else 1
+        end, faults = _end(pts, durations, max(step, 1), pause, declared)
+        return ShownTimes(pts, False, None, end, max(step, 1), num_leading, faults)
     pts, durations = _single(_bounded(pts)), np.clip(durations, 0, _MAX_SPAN // len(pts))
-    dts = _bounded(dts) if is_slotted else _single(_bounded(dts))
-    has_pts, has_dts = pts != NO_TIME, dts != NO_TIME
-    by_order = is_slotted or 4 * int(has_pts.sum()) < len(pts)
-    is_orderly = not by_order and not _num_disorderly(pts[has_pts], reorder_depth)
+    if is_slotted:  # equal ones are of packets that share a slot
+        dts = _bounded(dts)
+    else:
+        stopped = dts != NO_TIME
+        dts = _single(_bounded(dts))
+        stopped &= dts == NO_TIME
+    by_order = by_order or 4 * int((pts != NO_TIME).sum()) < len(pts)
+    is_orderly = not by_order and not _num_disorderly(pts[pts != NO_TIME], reorder_depth)
     if by_order:
-        times = np.where(has_dts, dts, pts)
+        times = np.where(dts != NO_TIME, dts, pts)
         if 2 * int((times != NO_TIME).sum()) < len(
             times
-        ):  # of an elementary stream, or one time per PES packet
+        ):  # an elementary stream, or few times of PES packets
             return None
     elif is_orderly:
         times = pts.copy()
-        times[has_pts] = np.sort(pts[has_pts])
-    elif stores_dts and 2 * int(has_dts.sum()) >= len(dts):
+        times[pts != NO_TIME] = np.sort(pts[pts != NO_TIME])
+    elif stores_dts and 4 * int((dts != NO_TIME).sum()) >= len(dts):
         times = dts
+        pts = np.where(stopped, NO_TIME, pts)  # they are stored as differences from decoding times
     else:
         times = _sorted_times(pts, durations, units_per_sec, reorder_depth)
     if not has_span(times):
@@ -165,38 +180,31 @@ def shown_times(
     clock = PacketClock(
         times, durations, units_per_sec, declared=declared, has_durations=has_durations, is_slotted=is_slotted
     )
-    if (
-        clock.step * len(times) + sum(int(np.ptp(clock.times[part])) for part in clock.recordings())
-        > _MAX_SPAN
-    ):
+    spans = (int(np.ptp(clock.times[part])) for part in clock.recordings())
+    if clock.step * len(times) + sum(spans) > _MAX_SPAN:
         return None
+    uncertain = None
     if by_order:
-        shown, good, certain = clock.joined(clock.times), ~clock.wrong & (times != NO_TIME), True
-        if (
-            is_slotted and reorder_depth
-        ):  # frames wait for others: the first is shown when packet 1 + depth is read
-            later = np.arange(reorder_depth, len(shown) + reorder_depth) - (len(shown) - 1)
-            shown = np.append(shown[reorder_depth:], shown[-1] + clock.step * later[later > 0])
+        shown, good = np.maximum.accumulate(clock.joined(clock.times)), ~clock.wrong & (times != NO_TIME)
+        if is_slotted and reorder_depth:  # the first frame is shown when packet 1 + reorder_depth is read
+            beyond = shown[-1] + clock.step * np.arange(1, reorder_depth + 1)
+            shown = np.concatenate([shown, beyond])[reorder_depth:]
     else:
         is_sound = is_orderly and not clock.wrong.any() and not clock.breaks.any()
-        good = has_pts if is_sound else _agreeing(pts, clock)
-        shown, certain = _completed(pts, good, clock)
+        good = pts != NO_TIME if is_sound else _agreeing(pts, clock)
+        shown, is_certain = _completed(pts, good, clock, reorder_depth)
+        uncertain = None if is_certain else ~good
     missing = (times if by_order else pts) == NO_TIME
-    faults = [
+    end, faults = _end(shown, durations, clock.step, pause, declared)
+    faults += [
         Fault("break", clock.breaks),
         Fault("pause", clock.pauses),
+        Fault("order", np.full(len(pts), holds_decoding_times)),
         Fault("wrong", ~good & ~missing),
         Fault("missing", missing),
     ]
-    return ShownTimes(
-        times=np.maximum.accumulate(shown) if by_order else shown,
-        by_order=by_order,
-        uncertain=None if certain else ~good,
-        end=_end(shown, durations, clock.step, PAUSE_SEC * units_per_sec, declared),
-        step=clock.step,
-        num_leading=_num_leading(pts, reorder_depth) if begins_whole and not by_order else 0,
-        faults=[fault for fault in faults if fault.frames.any()],
-    )
+    faults = [fault for fault in faults if fault.frames.any()]
+    return ShownTimes(shown, by_order, uncertain, end, clock.step, 0 if by_order else num_leading, faults)
 
 
 def _bounded(times: np.ndarray) -> np.ndarray:
@@ -211,14 +219,16 @@ def _single(times: np.ndarray) -> np.ndarray:
     return np.where(in_long_run, NO_TIME, times)
 
 
-def _end(times: np.ndarray, durations: np.ndarray, step: int, pause: float, declared: float | None) -> int:
+def _end(
+    times: np.ndarray, durations: np.ndarray, step: int, pause: float, declared: float | None
+) -> tuple[int, list[Fault]]:
     """When the frame shown last ends. Very long durations are believed if the header agrees."""
     last = int(times.argmax())
     duration = int(durations[last])
     span = int(times[last]) + duration - int(times.min())
-    if duration > pause and not (declared and declared >= 0.9 * span):
-        duration = step
-    return int(times[last]) + (duration if duration > 0 else step)
+    if duration > max(pause, PAUSE_STEPS * step) and not (declared and declared >= 0.9 * span):
+        return int(times[last]) + step, [Fault("end", np.arange(len(times)) == last)]
+    return int(times[last]) + (duration if duration > 0 else step), []
 
 
 def _is_plain(pts: np.ndarray, reorder_depth: int, pause: float) -> bool:
@@ -233,21 +243,19 @@ def _is_plain(pts: np.ndarray, reorder_depth: int, pause: float) -> bool:
     return True
 
 
-def _unchanged(
-    pts: np.ndarray, durations: np.ndarray, pause: float, declared: float | None, num_leading: int
-) -> ShownTimes:
-    """The times of a stream without faults."""
-    step = max((int(pts.max()) - int(pts.min())) // max(len(pts) - 1, 1), 1)
-    end = _end(pts, durations, step, pause, declared)
-    return ShownTimes(pts, False, None, end, step, num_leading, [])
+def _num_leading(pts: np.ndarray, reorder_depth: int, first_pts: int | None) -> int:
+    """Number of frames that directly follow the first one in decoding order and are shown before it.
 
-
-def _num_leading(pts: np.ndarray, reorder_depth: int) -> int:
-    """Number of frames that directly follow the first one in decoding order and are shown before it."""
+    Only where that one is decoded first: those before it were not decoded. Matroska has no times below 0.
+    """
     head = pts[1 : REORDER + 1]
     is_leading = (head == NO_TIME) | (head < pts[0])
     count = int(np.append(is_leading, False).argmin())
-    return count if pts[0] != NO_TIME and reorder_depth and count < len(head) else 0
+    if not reorder_depth or count == len(head) or pts[0] == NO_TIME or first_pts != pts[0]:
+        return 0
+    if (pts[1 + count :] == NO_TIME).any():  # the first ones without a time may lie anywhere
+        return int(np.flatnonzero(head[:count] != NO_TIME).max(initial=-1)) + 1
+    return count
 
 
 def _num_disorderly(pts: np.ndarray, reorder_depth: int) -> int:
@@ -319,7 +327,9 @@ def _crowding(times: np.ndarray, suspects: np.ndarray, least: float) -> np.ndarr
     return crowding
 
 
-def _completed(pts: np.ndarray, good: np.ndarray, clock: PacketClock) -> tuple[np.ndarray, bool]:
+def _completed(
+    pts: np.ndarray, good: np.ndarray, clock: PacketClock, reorder_depth: int
+) -> tuple[np.ndarray, bool]:
     """(n,) int64 display times with recordings joined and gaps filled; whether the filled ones are certain.
 
     Where frames are shown in file order, the clock tells the times that are not good. Reordered ones
@@ -328,7 +338,8 @@ def _completed(pts: np.ndarray, good: np.ndarray, clock: PacketClock) -> tuple[n
     delays = (pts - clock.times)[good]
     usual = int(np.median(delays)) if len(delays) else 0
     times = np.where(good, pts, clock.times + usual)
-    if good.all() or not good.any() or np.mean(delays == usual) > 0.9:
+    in_file_order = not reorder_depth or (delays == usual).sum() > 0.9 * len(pts)
+    if good.all() or not good.any() or in_file_order:
         return clock.joined(times), True
     joined = clock.joined(times, good)
     first, last = int(joined[good].min()), int(joined[good].max())
@@ -336,10 +347,14 @@ def _completed(pts: np.ndarray, good: np.ndarray, clock: PacketClock) -> tuple[n
     num_leading, num_trailing = int(good.argmax()), int(good[::-1].argmax())
     if num_leading:
         widened[0] = first - num_leading * clock.step
-    # Of the last group, frames that find no hole between the good times lie beyond them.
-    num_last = max(num_trailing, _LAST_GROUP)
-    holes = np.diff(np.sort(joined[good])[-num_last - 1 :]) > 1.2 * clock.step
-    num_beyond = max(int((~good[-num_last:]).sum() - holes.sum()), num_trailing - 1, 0)
+    # Frames that find no hole between the good times lie beyond them.
+    num_missing = int((~good).sum()) - num_leading
+    num_holes = int((np.rint(np.diff(np.sort(joined[good])) / clock.step) - 1).clip(0).sum())
+    if num_holes > num_missing:  # the rate is variable, so that only the last packets tell
+        num_last = max(num_trailing, _LAST_GROUP)
+        num_missing = int((~good[-num_last:]).sum())
+        num_holes = int((np.diff(np.sort(joined[good])[-num_last - 1 :]) > 1.2 * clock.step).sum())
+    num_beyond = max(min(num_missing - num_holes, int((~good[-REORDER:]).sum())), num_trailing - 1, 0)
     if num_beyond:
         widened[np.flatnonzero(~good)[-1]] = last + num_beyond * clock.step
     return widened, False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from videotag.media.container import (
     is_shown,
     packets,
 )
-from videotag.media.packet_clock import NO_TIME, PAUSE_SEC
+from videotag.media.packet_clock import NO_TIME, PAUSE_SEC, REORDER
 from videotag.media.packet_times import Fault, PacketTimes, ShownTimes, shown_times
 
 _DEFAULT_FPS = Fraction(25)  # of raw streams that do not tell; FFmpeg's habit
@@ -31,6 +32,8 @@ _DURATION_OF_ALL_STREAMS = {"matroska,webm", "flv", "asf"}
 _NO_DURATION = {"mpegts", "mpeg"}
 # They have decoding times; those of other containers are made up by FFmpeg from the display times.
 _STORES_DTS = {_MOV, "mpegts", "mpeg", "flv", "mxf"}
+_ORDER_PACKETS = 2 * REORDER  # enough to see frames that the decoder reorders
+_MAX_FPS = 1000  # times that lie closer are no times of frames
 _DURATION_SLACK_SEC = 0.5  # how far a header for all streams may be off in a whole file
 
 
@@ -46,7 +49,7 @@ class Timeline:
         num_frames: frames to show that are in the file.
         num_expected: with those that the header promises and the file lacks.
         times: (n,) int64, when a frame appears: by_order, the frame shown as that number; else the frame in
-            the packet of that number. None: its number, or the packet's own time.
+            the packet of that number. None, of frames at a steady rate: its number.
         uncertain: (n,) bool, packets whose frames are put between their neighbours; None if there are none.
         step: usual spacing of frames, in units of time_base.
         by_duration: num_expected follows from a duration alone, which may be wrong.
@@ -90,7 +93,7 @@ class Timeline:
 
         The decoder passes it on to the frame.
         """
-        if self.by_order or self.times is None:
+        if self.by_order or not self.times_faults:
             yield from packets
             return
         number = 0
@@ -100,55 +103,79 @@ class Timeline:
             number += shown
             yield packet
 
-    def timed(self, frames: Iterable[Any], seen: np.ndarray) -> Iterator[tuple[Any, int]]:
-        """Every decoded av.VideoFrame of `numbered` packets with the time when it appears; it never falls.
 
-        Args:
-            frames: Frames in the order of display.
-            seen: (n,) bool, where the packets whose frames came are marked.
-        """
-        time = self.start
-        certain = None
-        if self.times is not None and self.uncertain is not None:
-            certain = np.sort(self.times[~self.uncertain])
-        for order, frame in enumerate(frames):
-            number = order if self.by_order else frame.pts
+class TimedFrames:
+    """The decoded frames of a stream with the times when they appear, which never fall.
+
+    Iterating yields (av.VideoFrame, time), once.
+
+    Args:
+        timeline: Of the stream.
+        frames: Decoded from its `numbered` packets, in the order of display.
+    """
+
+    def __init__(self, timeline: Timeline, frames: Iterable[Any]) -> None:
+        self._timeline = timeline
+        self._frames = frames
+        self._is_numbered = timeline.by_order or bool(timeline.times_faults)
+        self._seen = np.zeros(0 if timeline.times is None else len(timeline.times), bool)  # frames that came
+        self._num_late = 0  # frames whose time lies before that of the frame shown before them
+        self._first_late = 0  # when the first of these appears
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        timeline = self._timeline
+        time = timeline.start
+        for order, frame in enumerate(self._frames):
+            number = order if timeline.by_order else frame.pts
             if number is None:  # damage may leave a frame without time, or with a wrong one
                 shown = time
-            elif self.times is None:
+            elif timeline.times is None or not self._is_numbered:
                 shown = number
             else:
-                number = min(number, len(self.times) - 1)
-                seen[number] = True
-                shown = int(self.times[number])
-                if certain is not None and self.uncertain is not None and self.uncertain[number] and order:
-                    shown = time + self._room(certain, time)
+                number = min(number, len(timeline.times) - 1)
+                self._seen[number] = True
+                shown = int(timeline.times[number])
+                if timeline.uncertain is not None and timeline.uncertain[number] and order:
+                    shown = time + self._room(time)
+            if shown < time and order:
+                shown = time + self._room(time)
+                self._first_late = self._first_late if self._num_late else shown
+                self._num_late += 1
             time = max(time, shown)
             yield frame, time
 
-    def _room(self, certain: np.ndarray, time: int) -> int:
-        """How long after `time` a frame without a time begins: the usual step, or half of the room."""
-        place = int(np.searchsorted(certain, time, side="right"))
-        return min(self.step, (int(certain[place]) - time) // 2) if place < len(certain) else self.step
+    def _room(self, time: int) -> int:
+        """How long after `time` a frame without a good time begins: the usual step, or half of the room."""
+        place = int(np.searchsorted(self._good_times, time, side="right"))
+        ahead = self._good_times[place : place + 1]
+        return min([self._timeline.step, *((ahead - time) // 2).tolist()])
 
-    def faults(self, seen: np.ndarray) -> list[str]:
-        """What was wrong with the times of the frames that came: what, how many, from what second.
+    @cached_property
+    def _good_times(self) -> np.ndarray:
+        """Ascending times of frames that are not uncertain."""
+        times, uncertain = self._timeline.times, self._timeline.uncertain
+        assert times is not None
+        return np.sort(times if uncertain is None else times[~uncertain])
 
-        Args:
-            seen: (n,) bool, the packets whose frames came.
-        """
-        if self.has_unusable_times:
-            return [f"no usable timestamps; frames spread at {float(1 / self.time_base):g} fps"]
-        return [
-            self._in_words(fault.kind, fault.frames & seen)
-            for fault in self.times_faults
-            if (fault.frames & seen).any()
+    def faults(self) -> list[str]:
+        """What was wrong with the times of the frames that came: what, how many, from what second."""
+        if self._timeline.has_unusable_times:
+            return [f"no usable timestamps; frames spread at {float(1 / self._timeline.time_base):g} fps"]
+        found = [
+            self._in_words(fault.kind, fault.frames & self._seen)
+            for fault in self._timeline.times_faults
+            if (fault.frames & self._seen).any()
         ]
+        if self._num_late:
+            counted = f"{self._num_late} frame{'s' if self._num_late > 1 else ''}"
+            since = f"from {self._sec(self._first_late):.1f} s"
+            found.append(f"{counted} with timestamps out of order, {since}, interpolated")
+        return found
 
     def _in_words(self, kind: str, frames: np.ndarray) -> str:
-        assert self.times is not None
+        assert self._timeline.times is not None
         num, first = int(frames.sum()), int(frames.argmax())
-        first_sec = float((int(self.times[first]) - self.start) * self.time_base)
+        first_sec = self._sec(int(self._timeline.times[first]))
         often = "" if num == 1 else f" {num} times, first"
         counted = f"{num} frame{'s' if num > 1 else ''}"
         if kind == "break":
@@ -157,9 +184,47 @@ class Timeline:
             return f"timestamps jump{often} at {first_sec:.1f} s, a break; {follow} shifted to follow on"
         if kind == "pause":
             return f"timestamps pause{often} until {first_sec:.1f} s, as the file says"
+        if kind == "end":
+            return "the duration of the last frame is wrong; shown for as long as others"
+        if kind == "order":
+            return f"{counted} with timestamps in decoding order, from {first_sec:.1f} s, sorted"
         if kind == "wrong":
             return f"{counted} with wrong timestamps, from {first_sec:.1f} s, interpolated"
         return f"{counted} without a timestamp, from {first_sec:.1f} s, interpolated"
+
+    def _sec(self, time: int) -> float:
+        return float((time - self._timeline.start) * self._timeline.time_base)
+
+
+class _FirstFrames:
+    """Decodes the beginning of a stream as far as it tells something.
+
+    Attributes:
+        frame: The first av.VideoFrame; None if none has come yet.
+        are_out_of_order: Whether frames come with falling display times, though the packets' times rise: then
+            these are decoding times, as in an H.264 stream with B frames in ASF, or in an MP4 without ctts.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.frame: Any = None
+        self.are_out_of_order = False
+        self._stream = stream
+        self._num_left = _ORDER_PACKETS if stream.codec_context.reorder_depth else 0
+        self._last_packet = self._last_frame = NO_TIME
+
+    def add(self, packet: Any | None) -> None:
+        """Takes the next packet of the stream; None ends it."""
+        if self.frame is not None and not self._num_left:
+            return
+        if packet is not None:
+            rises = packet.pts is not None and packet.pts > self._last_packet
+            self._num_left = self._num_left - 1 if rises and self._num_left else 0
+            self._last_packet = packet.pts if rises else NO_TIME
+        for frame in decode_packet(self._stream, packet):
+            self.frame = self.frame or frame
+            if frame.pts is not None and self._num_left:
+                self.are_out_of_order |= frame.pts < self._last_frame
+                self._last_frame = frame.pts
 
 
 def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any] | None:
@@ -172,7 +237,7 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
     """
     seconds = {s.index: float(s.time_base or 0) for s in container.streams}
     times = PacketTimes()
-    first_frames: list[Any] = []
+    first = _FirstFrames(stream)
     last_sec = 0.0  # of all streams
     encrypted = has_encryption_key(stream)
     sound = container.streams.audio[0].index if container.streams.audio else None
@@ -185,15 +250,16 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
             heard_sec += duration_sec
         elif packet.stream_index == stream.index:
             encrypted = encrypted or (packet.is_keyframe and is_encrypted(packet))
-            first_frames = first_frames or decode_packet(stream, packet)
+            first.add(packet)
             # Shorter stretches of sound are just how it is interleaved.
             heard = round(heard_sec / stream.time_base) if heard_sec > PAUSE_SEC / 2 else 0
             times.add(packet, shown=is_shown(packet, stream), heard=heard)
             heard_sec = 0.0
     if encrypted:
         raise MediaError(f"{path}: {ENCRYPTED}")
-    first_frames = first_frames or decode_packet(stream, None)
-    if not first_frames or not times.num_shown:
+    if first.frame is None:
+        first.add(None)
+    if first.frame is None or not times.num_shown:
         return None
     is_avi = container.format.name == "avi"
     shown = shown_times(
@@ -202,15 +268,16 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
         declared=_declared(container, stream),
         stores_dts=container.format.name in _STORES_DTS,
         reorder_depth=stream.codec_context.reorder_depth,
-        begins_whole=times.begins_whole,
+        first_pts=first.frame.pts,
+        holds_decoding_times=first.are_out_of_order and not is_avi,
         has_durations=bool(stream.frames) and container.format.name == _MOV,
         is_slotted=is_avi,
     )
-    if shown is None:
-        return _by_order(stream, times), first_frames[0]
+    if shown is None or shown.step * _MAX_FPS * stream.time_base < 1:
+        return _by_order(stream, times), first.frame
     if is_avi:
-        return _by_slots(stream, times, shown, path), first_frames[0]
-    return _by_time(container, stream, times, shown, last_sec), first_frames[0]
+        return _by_slots(stream, times, shown, path), first.frame
+    return _by_time(container, stream, times, shown, last_sec), first.frame
 
 
 def _declared(container: Any, stream: Any) -> float | None:
@@ -247,7 +314,7 @@ def _by_time(container: Any, stream: Any, times: PacketTimes, shown: ShownTimes,
         by_order=shown.by_order,
         num_frames=count,
         num_expected=count + num_missing,
-        times=shown.times if shown.by_order or shown.faults else None,
+        times=shown.times,
         uncertain=shown.uncertain,
         step=shown.step,
         by_duration=not stream.frames,
@@ -281,7 +348,8 @@ def _by_slots(stream: Any, times: PacketTimes, shown: ShownTimes, path: str | Pa
 
 def _by_order(stream: Any, times: PacketTimes) -> Timeline:
     """The timeline of a stream whose frames follow each other at a steady rate."""
-    rate = stream.average_rate or stream.guessed_rate or _DEFAULT_FPS
+    rates = (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate, _DEFAULT_FPS)
+    rate = next(rate for rate in rates if rate and rate <= _MAX_FPS)
     count = times.num_shown
     expected = max(count, (stream.frames or 0) - times.num_hidden)
     pts, _, _ = times.arrays()

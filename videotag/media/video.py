@@ -34,7 +34,7 @@ from videotag.media.container import (
 from videotag.media.orientation import Orientation
 from videotag.media.sampling import rows_of, videotag_indices
 from videotag.media.suffixes import list_videos as list_videos
-from videotag.media.timeline import survey
+from videotag.media.timeline import TimedFrames, survey
 from videotag.media.transforms import center_crop, forced_size, scaled_size
 
 # Bilinear averages all pixels under an output pixel when it shrinks. Without the other two flags swscale is
@@ -209,7 +209,6 @@ class FrameReader:
 
     def _frames(self) -> Iterator[SampledFrame]:
         answered = decoded = damaged = interlaced = 0
-        self._seen = np.zeros(0 if self._timeline.times is None else len(self._timeline.times), bool)
         shown: tuple[Any, int] | None = None  # the newest frame, and when it appears
         scaler = FrameScaler(
             self._path,
@@ -224,7 +223,8 @@ class FrameReader:
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "AUTO"
             coded = self._timeline.numbered(packets(container, stream), stream)
-            for frame, time in self._timeline.timed(decode(coded, stream), self._seen):
+            timed = TimedFrames(self._timeline, decode(coded, stream))
+            for frame, time in timed:
                 due = self._num_due(time, decoded)
                 if shown is not None and due > answered:
                     yield self._sampled(scaler, *shown, due - answered)
@@ -238,7 +238,8 @@ class FrameReader:
             total = decoded if self._num_frames is None else self._num_frames
             if answered < total:
                 yield self._sampled(scaler, *shown, total - answered)
-        self.warning = self._faults(scaler, decoded, damaged, interlaced)
+        faults = timed.faults() + self._faults(scaler, decoded, damaged, interlaced)
+        self.warning = f"{self._path}: {'; '.join(faults)}" if faults else None
 
     def _plan(self, offsets: Sequence[float] | None, *, by_videotag: bool) -> None:
         """Settles which frames are wanted, if not those at the midpoints."""
@@ -283,9 +284,9 @@ class FrameReader:
         image = scaler.image(frame)
         return SampledFrame(image, repeats, float((time - self._timeline.start) * self._timeline.time_base))
 
-    def _faults(self, scaler: FrameScaler, decoded: int, damaged: int, interlaced: int) -> str | None:
-        """What is wrong with the file, in one line; None if nothing."""
-        faults = self._timeline.faults(self._seen)
+    def _faults(self, scaler: FrameScaler, decoded: int, damaged: int, interlaced: int) -> list[str]:
+        """What is wrong with the file, but for the times of its frames."""
+        faults = []
         if self._ignore_edit_list:
             faults.append("its edit list hides every frame; ignored")
         if scaler.unknown_matrix is not None:
@@ -298,7 +299,7 @@ class FrameReader:
             in_doubt = self._timeline.by_duration and not lost and not damaged
             doubt = "if players show no more frames, its header is wrong; otherwise " if in_doubt else ""
             faults.append(f"{decoded} of {expected} frames could be decoded{suffix}; {doubt}{AGAIN}")
-        return f"{self._path}: {'; '.join(faults)}" if faults else None
+        return faults
 
 
 class FrameScaler:
