@@ -350,11 +350,11 @@ def _completed(
     # Frames that find no hole between the good times lie beyond them.
     num_missing = int((~good).sum()) - num_leading
     num_holes = int((np.rint(np.diff(np.sort(joined[good])) / clock.step) - 1).clip(0).sum())
+    num_beyond = min(num_missing - num_holes, int((~good[-REORDER:]).sum()))
     if num_holes > num_missing:  # the rate is variable, so that only the last packets tell
         num_last = max(num_trailing, _LAST_GROUP)
-        num_missing = int((~good[-num_last:]).sum())
-        num_holes = int((np.diff(np.sort(joined[good])[-num_last - 1 :]) > 1.2 * clock.step).sum())
-    num_beyond = max(min(num_missing - num_holes, int((~good[-REORDER:]).sum())), num_trailing - 1, 0)
-    if num_beyond:
+        holes = np.diff(np.sort(joined[good])[-num_last - 1 :]) > 1.2 * clock.step
+        num_beyond = max(int((~good[-num_last:]).sum() - holes.sum()), num_trailing - 1)
+    if num_beyond > 0:
         widened[np.flatnonzero(~good)[-1]] = last + num_beyond * clock.step
     return widened, False
