@@ -350,7 +350,7 @@ def _completed(
     # Frames that find no hole between the good times lie beyond them.
     num_missing = int((~good).sum()) - num_leading
     num_holes = int((np.rint(np.diff(np.sort(joined[good])) / clock.step) - 1).clip(0).sum())
-    num_beyond = min(num_missing - num_holes, int((~good[-REORDER:]).sum()))
+    num_beyond = min(num_missing - num_holes, int((~good[-num_trailing - REORDER :]).sum()))
     if num_holes > num_missing:  # the rate is variable, so that only the last packets tell
         num_last = max(num_trailing, _LAST_GROUP)
         holes = np.diff(np.sort(joined[good])[-num_last - 1 :]) > 1.2 * clock.step

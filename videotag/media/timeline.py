@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,16 +25,38 @@ from videotag.media.packet_clock import NO_TIME, PAUSE_SEC, REORDER
 from videotag.media.packet_times import Fault, PacketTimes, ShownTimes, shown_times
 
 _DEFAULT_FPS = Fraction(25)  # of raw streams that do not tell; FFmpeg's habit
-_MOV = "mov,mp4,m4a,3gp,3g2,mj2"
-# Their header has one duration for picture and sound together, and no number of frames.
-_DURATION_OF_ALL_STREAMS = {"matroska,webm", "flv", "asf"}
-# FFmpeg takes their durations from the time stamps, so that they promise nothing.
-_NO_DURATION = {"mpegts", "mpeg"}
-# They have decoding times; those of other containers are made up by FFmpeg from the display times.
-_STORES_DTS = {_MOV, "mpegts", "mpeg", "flv", "mxf"}
 _ORDER_PACKETS = 2 * REORDER  # enough to see frames that the decoder reorders
 _MAX_FPS = 1000  # times that lie closer are no times of frames
 _DURATION_SLACK_SEC = 0.5  # how far a header for all streams may be off in a whole file
+
+
+@dataclass(frozen=True)
+class _Container:
+    """What times of a container are worth.
+
+    Attributes:
+        stores_dts: Whether it holds decoding times; others are made up by FFmpeg from the display times.
+        stores_durations: Whether it holds the duration of every frame.
+        is_slotted: Whether every packet takes one of equal slots of time.
+        duration_of: What the duration in its header spans; "none" if FFmpeg takes it from the timestamps.
+    """
+
+    stores_dts: bool = False
+    stores_durations: bool = False
+    is_slotted: bool = False
+    duration_of: Literal["stream", "all streams", "none"] = "stream"
+
+
+_CONTAINERS = {
+    "mov,mp4,m4a,3gp,3g2,mj2": _Container(stores_dts=True, stores_durations=True),
+    "avi": _Container(is_slotted=True),
+    "mpegts": _Container(stores_dts=True, duration_of="none"),
+    "mpeg": _Container(stores_dts=True, duration_of="none"),
+    "mxf": _Container(stores_dts=True),
+    "flv": _Container(stores_dts=True, duration_of="all streams"),
+    "asf": _Container(duration_of="all streams"),
+    "matroska,webm": _Container(duration_of="all streams"),
+}
 
 
 @dataclass(frozen=True)
@@ -261,42 +283,51 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
         first.add(None)
     if first.frame is None or not times.num_shown:
         return None
-    is_avi = container.format.name == "avi"
+    kind = _CONTAINERS.get(container.format.name, _Container())
     shown = shown_times(
         *times.arrays(),
         units_per_sec=float(1 / stream.time_base),
-        declared=_declared(container, stream),
-        stores_dts=container.format.name in _STORES_DTS,
+        declared=_declared(container, stream) if kind.duration_of != "none" else None,
+        stores_dts=kind.stores_dts,
         reorder_depth=stream.codec_context.reorder_depth,
         first_pts=first.frame.pts,
-        holds_decoding_times=first.are_out_of_order and not is_avi,
-        has_durations=bool(stream.frames) and container.format.name == _MOV,
-        is_slotted=is_avi,
+        holds_decoding_times=first.are_out_of_order and not kind.is_slotted,
+        has_durations=kind.stores_durations and bool(stream.frames),
+        is_slotted=kind.is_slotted,
     )
     if shown is None or shown.step * _MAX_FPS * stream.time_base < 1:
         return _by_order(stream, times), first.frame
-    if is_avi:
+    if kind.is_slotted:
         return _by_slots(stream, times, shown, path), first.frame
-    return _by_time(container, stream, times, shown, last_sec), first.frame
+    return _by_time(container, stream, times, shown, last_sec, kind.duration_of), first.frame
 
 
 def _declared(container: Any, stream: Any) -> float | None:
     """The duration that the header tells, in units of the stream's time_base; None if it does not."""
-    if container.format.name in _NO_DURATION:
-        return None
     if stream.duration:
         return float(stream.duration)
     return container.duration / 1e6 / float(stream.time_base) if container.duration else None
 
 
-def _by_time(container: Any, stream: Any, times: PacketTimes, shown: ShownTimes, last_sec: float) -> Timeline:
-    """The timeline of a stream whose packets have times."""
+def _by_time(
+    container: Any, stream: Any, times: PacketTimes, shown: ShownTimes, last_sec: float, duration_of: str
+) -> Timeline:
+    """The timeline of a stream whose packets have times.
+
+    Args:
+        container: av.InputContainer of the stream.
+        stream: av.VideoStream.
+        times: Of its packets.
+        shown: Of its frames.
+        last_sec: When the last packet of all streams ends.
+        duration_of: As of _Container.
+    """
     start, count = shown.start, times.num_shown - shown.num_leading
     duration_sec = float((shown.end - start) * stream.time_base)
     missing_sec = slack_sec = 0.0
-    if container.format.name in _NO_DURATION or any(fault.kind == "break" for fault in shown.faults):
+    if duration_of == "none" or any(fault.kind == "break" for fault in shown.faults):
         pass  # durations, if any, span the jumps
-    elif container.format.name in _DURATION_OF_ALL_STREAMS:
+    elif duration_of == "all streams":
         missing_sec = container.duration / 1e6 - last_sec if container.duration else 0.0
         slack_sec = _DURATION_SLACK_SEC
     elif stream.duration:  # of a piece of a stream it may count from time 0
