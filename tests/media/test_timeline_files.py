@@ -321,16 +321,17 @@ def test_empty_chunks_at_the_end_of_an_avi_take_their_time(tmp_path):
     assert reader.warning is None
 
 
-def write_with_matrix(path, matrix):
-    """Two colours, red (200, 40, 40) and green (40, 200, 40), in BT.709, said to be in another matrix."""
+def write_with_matrix(path, matrix, *, true_matrix=1, primaries=2):
+    """Two colours, red (200, 40, 40) and green (40, 200, 40), in true_matrix, said to be in another one."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv444p"
         stream.codec_context.colorspace = matrix
+        stream.codec_context.color_primaries = primaries
         image = np.zeros((120, 160, 3), np.uint8)
         image[:, :80], image[:, 80:] = (200, 40, 40), (40, 200, 40)
-        frame = av.VideoFrame.from_ndarray(image).reformat(format="yuv444p", dst_colorspace=1)
-        frame.colorspace = matrix
+        frame = av.VideoFrame.from_ndarray(image).reformat(format="yuv444p", dst_colorspace=true_matrix)
+        frame.colorspace, frame.color_primaries = matrix, primaries
         file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
 
@@ -447,8 +448,9 @@ def test_an_avi_without_an_index_does_not_believe_a_header_that_is_too_long(tmp_
 
 
 @pytest.mark.parametrize("matrix", [10, 12, 13])
-def test_matrices_with_a_near_one_are_converted_by_it(tmp_path, matrix):
-    write_with_matrix(tmp_path / "a.mkv", matrix)
+@pytest.mark.parametrize(("primaries", "true_matrix"), [(2, 1), (1, 1), (9, 9)])  # of BT.709 and BT.2020
+def test_matrices_with_a_near_one_are_converted_by_it(tmp_path, matrix, primaries, true_matrix):
+    write_with_matrix(tmp_path / "a.mkv", matrix, true_matrix=true_matrix, primaries=primaries)
     reader = FrameReader(tmp_path / "a.mkv", 1, short_side_px=None)
     (frame,) = reader
     assert np.abs(frame.image[60, 40].astype(int) - (200, 40, 40)).max() < 8
@@ -463,7 +465,8 @@ def test_other_matrices_are_named_and_refused(tmp_path, matrix):
         list(FrameReader(tmp_path / "a.mkv", 1))
 
 
-def test_a_scrambled_transport_stream_is_called_encrypted(tmp_path):
+@pytest.mark.parametrize("extra_bytes", [0, 4], ids=["ts", "m2ts"])
+def test_a_scrambled_transport_stream_is_called_encrypted(tmp_path, extra_bytes):
     path = encode(tmp_path / "a.ts")
     data = bytearray(path.read_bytes())
     rng = np.random.default_rng(0)
@@ -472,7 +475,8 @@ def test_a_scrambled_transport_stream_is_called_encrypted(tmp_path):
             data[start + 3] |= 0x80
             payload = start + 4 + (1 + data[start + 4] if data[start + 3] & 0x20 else 0)
             data[payload : start + 188] = rng.bytes(start + 188 - payload)
-    path.write_bytes(data)
+    parts = [data[start : start + 188] for start in range(0, len(data), 188)]
+    path.write_bytes(b"".join(bytes(extra_bytes) + part for part in parts))
     with pytest.raises(MediaError, match="encrypted; use a copy without copy protection"):
         FrameReader(path, 3)
 

@@ -1,0 +1,40 @@
+"""Frames in an array, sampled like those of a file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from videotag.errors import MediaError, ShapeError
+from videotag.media.frame_array import ArrayReader
+
+
+def frames(count, height=24, width=32):
+    """Frame k is a plain picture of the grey level k."""
+    return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, height, width, 3))
+
+
+@pytest.mark.parametrize(
+    ("count", "num_frames", "found"),
+    [(10, 5, [1, 3, 5, 7, 9]), (3, 6, [0, 0, 1, 1, 2, 2]), (1, 4, [0, 0, 0, 0])],
+)
+def test_the_frames_of_the_midpoints_are_given_once_with_their_repeats(count, num_frames, found):
+    reader = ArrayReader(frames(count), 25, num_frames, short_side_px=24)
+    given = [int(frame.image[0, 0, 0]) for frame in reader for _ in range(frame.repeats)]
+    assert given == found
+    assert [frame.time_sec for frame in reader] == [index / 25 for index in sorted(set(found))]
+    assert reader.info.duration_sec == count / 25
+
+
+def test_pictures_too_large_are_refused_before_they_are_scaled():
+    huge = np.broadcast_to(np.zeros((1, 1, 1, 1), np.uint8), (1, 9000, 9000, 3))
+    with pytest.raises(MediaError, match="9000x9000"):
+        ArrayReader(huge, 25, 1)
+    with pytest.raises(MediaError, match="expected at most"):  # 1 by 400 pixels, scaled to 8,000 by 3,200,000
+        ArrayReader(frames(1, 400, 1), 25, 1, short_side_px=8000)
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), True, "25"])
+def test_a_rate_that_is_none_is_refused(fps):
+    with pytest.raises(ShapeError, match="expected frames per second above 0"):
+        ArrayReader(frames(2), fps, 1)
