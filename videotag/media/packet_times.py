@@ -28,7 +28,6 @@ from videotag.media.packet_clock import (
 
 _MAX_TIME = 2**60  # larger numbers are not timestamps
 _MAX_SPAN = 2**60  # units; sums beyond it would overflow
-_LAST_GROUP = 4  # packets; the last one shown is usually among the last four, a P frame and three B frames
 _BLOCK = 65_536  # packets that are checked at once
 
 
@@ -185,7 +184,7 @@ def shown_times(
         return None
     uncertain = None
     if by_order:
-        shown, good = np.maximum.accumulate(clock.joined(clock.times)), ~clock.wrong & (times != NO_TIME)
+        shown, good = clock.joined(clock.times), ~clock.wrong & (times != NO_TIME)
         if is_slotted and reorder_depth:  # the first frame is shown when packet 1 + reorder_depth is read
             beyond = shown[-1] + clock.step * np.arange(1, reorder_depth + 1)
             shown = np.concatenate([shown, beyond])[reorder_depth:]
@@ -347,14 +346,12 @@ def _completed(
     num_leading, num_trailing = int(good.argmax()), int(good[::-1].argmax())
     if num_leading:
         widened[0] = first - num_leading * clock.step
-    # Frames that find no hole between the good times lie beyond them.
+    # Frames that find no hole between the good times lie beyond them. Pauses make more holes than frames.
     num_missing = int((~good).sum()) - num_leading
     num_holes = int((np.rint(np.diff(np.sort(joined[good])) / clock.step) - 1).clip(0).sum())
     num_beyond = min(num_missing - num_holes, int((~good[-num_trailing - REORDER :]).sum()))
-    if num_holes > num_missing:  # the rate is variable, so that only the last packets tell
-        num_last = max(num_trailing, _LAST_GROUP)
-        holes = np.diff(np.sort(joined[good])[-num_last - 1 :]) > 1.2 * clock.step
-        num_beyond = max(int((~good[-num_last:]).sum() - holes.sum()), num_trailing - 1)
+    if num_holes > num_missing:
+        num_beyond = num_trailing - 1
     if num_beyond > 0:
         widened[np.flatnonzero(~good)[-1]] = last + num_beyond * clock.step
     return widened, False
