@@ -242,7 +242,7 @@ def test_written_list_reads_back_as_it_was(tmp_path_factory, items):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("", "empty path"), ("a\nb", "line break"), ("a\0", "NUL"), ("a\udcff", "is not Unicode")],
+    [("", "empty path"), ("a\nb", "line break"), ("a\0", "NUL"), ("a\udcff", "is not UTF-8")],
 )
 def test_path_that_no_line_can_hold_is_not_written(tmp_path, name, message):
     with pytest.raises(FileListError, match=message):

@@ -26,7 +26,7 @@ from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.record_files import is_record_file
 from videotag.formats.text import MAX_LIST_BYTES, read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES
-from videotag.shown import plain, shown
+from videotag.shown import MAX_TEXT, plain, shown
 
 _EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
 _BINARY = "a list is text; one video is given by --video_path"
@@ -128,7 +128,7 @@ def write_filelist(path: str | Path, entries: Iterable[ListEntry]) -> None:
     """Writes a list that `read_filelist` reads back; paths are quoted where needed.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
+        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
         OutputError: the place cannot be written.
     """
     write_text(path, filelist_text(entries))
@@ -138,7 +138,7 @@ def filelist_text(entries: Iterable[ListEntry]) -> str:
     """The text that `write_filelist` writes.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
+        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
     """
     lines = [" ".join([quote_path(entry.path), *map(str, entry.label_ids)]) for entry in entries]
     return "".join(f"{line}\n" for line in lines)
@@ -148,18 +148,25 @@ def quote_path(name: str) -> str:
     """The path as a line of a list holds it.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
+        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
     """
-    if not name or "\n" in name or "\0" in name:
-        raise FileListError(
-            f"{shown(name)}: a list cannot hold an empty path, a line break or NUL; rename the file"
-        )
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
-        raise FileListError(f"{shown(name)}: the name is not Unicode, and a list is UTF-8; rename the file")
+    if problem := list_problem(name):
+        raise FileListError(f"{shown(name, limit=MAX_TEXT)}: {problem}; rename the file")
     if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff" or _split_ids(name):
         quote = "'" if '"' in name else '"'
         return quote + name.replace(quote, quote * 2) + quote
     return name
+
+
+def list_problem(name: str) -> str | None:
+    """Why no line of a list can hold a path; None if one can."""
+    if not name or "\n" in name or "\0" in name:
+        return "a list cannot hold an empty path, a line break or NUL"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "the name is not UTF-8, and a list is"
+    return None
 
 
 def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
