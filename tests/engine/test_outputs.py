@@ -81,7 +81,9 @@ def test_what_is_not_part_of_the_output_path_need_not_be_utf8(work_dir):
 
 
 def test_a_save_dir_that_no_list_can_hold_is_refused(work_dir):
-    with pytest.raises(OutputError, match=r"caf\\udce9': the name is not UTF-8, .*; choose another --save_dir"):
+    with pytest.raises(
+        OutputError, match=r"caf\\udce9': the name is not UTF-8, .*; choose another --save_dir"
+    ):
         plan_outputs(["a.mp4"], work_dir / "caf\udce9")
 
 

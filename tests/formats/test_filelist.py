@@ -82,7 +82,11 @@ def test_comments_blank_lines_crlf_and_bom_are_skipped_and_lines_counted(tmp_pat
         ('"a.mp4",1', "',1' follows the closing quote; separate by blanks, not commas"),
         ("a.mp4 1_0", "label '1_0' is not an integer"),
         ("a.mp4 ٣", "label '٣' is not an integer"),
-        ("a.mp4 " + "9" * 5000, "label '9{40}' is not an integer"),
+        (
+            "a.mp4 " + "9" * 20,
+            "label '9{20}' is too large; class ids count from 0 and have at most 18 digits$",
+        ),
+        ("a.mp4 1 -" + "9" * 5000, "label '-9{39}' is too large"),
         ("a.mp4 -1", "label -1 is negative; class ids count from 0"),
         ("a.mp4 10", "label 10, expected below num_classes 10; class ids count from 0"),
         ("a.mp4 2 3 2", "label 2 is there twice; remove one"),

@@ -205,9 +205,14 @@ def _parse_count(fields: list[bytes]) -> tuple[int | None, list[str]]:
 
 def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[int, ...], list[str]]:
     """The class ids of a line, and what is wrong with them."""
-    no_integers = [f for f in fields if not f.removeprefix(b"-").isdigit() or len(f) > _MAX_DIGITS]
-    if no_integers:
-        return (), [_not_an_integer(no_integers[0].decode())]
+    for field in fields:
+        if not field.removeprefix(b"-").isdigit():
+            return (), [_not_an_integer(field.decode())]
+        if len(field) > _MAX_DIGITS:
+            text = shown(field[:40].decode())
+            return (), [
+                f"label {text} is too large; class ids count from 0 and have at most {_MAX_DIGITS} digits"
+            ]
     problems = []
     label_ids: dict[int, None] = {}  # ordered, unique
     for field in fields:
