@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from videotag.media import video
 from videotag.media.decode_pool import DecodePool
 from videotag.media.sampling import even_indices, videotag_indices
+from videotag.media.suffixes import list_videos
 from videotag.media.timeline import Timeline
 from videotag.media.transforms import forced_size
-from videotag.media.video import FrameReader, list_videos, probe
+from videotag.media.video import FrameReader, probe
 
 CONTAINERS = {
     "mp4": {"name": "a.mp4"},

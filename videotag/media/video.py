@@ -33,7 +33,6 @@ from videotag.media.container import (
 )
 from videotag.media.orientation import Orientation
 from videotag.media.sampling import rows_of, videotag_indices
-from videotag.media.suffixes import list_videos as list_videos
 from videotag.media.timeline import survey
 from videotag.media.transforms import center_crop, forced_size, scaled_size
 
