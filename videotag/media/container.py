@@ -30,6 +30,9 @@ ENCRYPTED = "encrypted; use a copy without copy protection"
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 _DECODING_BYTES = 2**28  # frames of 4K in several threads
 _TS_HEAD = 188 * 192 * 8  # bytes: whole packets of either size
+# What stands for a number of frames where headers cannot be filled in at the end, as in a file written to a
+# pipe: FFmpeg's AVI; 32 bits of ones, as in IVF.
+_UNFILLED = (2**30, 2**32 - 1)
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -93,6 +96,11 @@ def check_size(path: str | Path, width: int, height: int) -> None:
     """Refuses frames of more than MAX_FRAME_PX pixels with a MediaError."""
     if width * height > MAX_FRAME_PX:
         raise MediaError(f"{path}: frames of {width}x{height} pixels, expected at most {MAX_FRAME_PX} in all")
+
+
+def declared_frames(stream: Any) -> int | None:
+    """The number of frames that the header states; None if it states none or was never filled in."""
+    return stream.frames if stream.frames and stream.frames not in _UNFILLED else None
 
 
 def packets(container: Any, *streams: Any) -> Iterator[Any]:

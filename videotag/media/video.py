@@ -25,6 +25,7 @@ from videotag.media.container import (
     ENCRYPTED,
     MAX_FRAME_PX,
     check_size,
+    declared_frames,
     decode,
     is_scrambled,
     opened,
@@ -66,7 +67,8 @@ class VideoInfo:
         height_px: as displayed.
         duration_sec: from the first frame to the end of the last one that is in the file.
         num_frames: frames to show that are in the file, counted.
-        declared_frames: frames that the header counts, also those an edit list hides; None if it does not.
+        declared_frames: frames that the header counts, also those an edit list hides; None if it does not,
+            or if the header was never filled in, as of a file written to a pipe.
         fps: num_frames by duration_sec.
         rotation_deg: 0, 90, 180 or 270; the clockwise turn of the stored picture that makes it upright.
         has_audio: whether there is sound.
@@ -271,7 +273,7 @@ class FrameReader:
             height_px=height,
             duration_sec=duration_sec,
             num_frames=self._timeline.num_frames,
-            declared_frames=stream.frames or None,
+            declared_frames=declared_frames(stream),
             fps=self._timeline.num_frames / duration_sec,
             rotation_deg=self._orientation.rotation_deg,
             has_audio=bool(container.streams.audio),
