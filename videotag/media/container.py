@@ -33,6 +33,8 @@ _TS_HEAD = 188 * 192 * 8  # bytes: whole packets of either size
 # What stands for a number of frames where headers cannot be filled in at the end, as in a file written to a
 # pipe: FFmpeg's AVI; 32 bits of ones, as in IVF.
 _UNFILLED = (2**30, 2**32 - 1)
+# Decoders of streams that begin with headers which FFmpeg keeps as extradata wherever it finds them.
+_WITH_HEADERS = ("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "vc1")
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -141,6 +143,11 @@ def is_scrambled(path: str | Path) -> bool:
         if len(starts) and all(head[start] == 0x47 for start in starts):
             return 2 * sum(head[start + 3] >= 0x80 for start in starts) > len(starts)
     return False
+
+
+def lacks_headers(stream: Any) -> bool:
+    """Whether a stream has none of its headers, such as SPS and PPS of H.264, as it begins in the middle."""
+    return stream.codec_context.name in _WITH_HEADERS and not stream.codec_context.extradata
 
 
 def has_encryption_key(stream: Any) -> bool:

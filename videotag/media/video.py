@@ -28,6 +28,7 @@ from videotag.media.container import (
     declared_frames,
     decode,
     is_scrambled,
+    lacks_headers,
     opened,
     packets,
     video_stream,
@@ -194,6 +195,11 @@ class FrameReader:
                     break
         if is_scrambled(self._path):
             raise MediaError(f"{self._path}: {ENCRYPTED}")
+        if lacks_headers(stream):
+            raise MediaError(
+                f"{self._path}: no frame can be decoded, as the stream's headers are missing; cut or record "
+                "it again from its start"
+            )
         # FFmpeg forgets the size of frames that it refuses.
         why = "" if stream.width else f", or its frames have more than {MAX_FRAME_PX} pixels"
         raise MediaError(f"{self._path}: no frame can be decoded{why}; {AGAIN}")
