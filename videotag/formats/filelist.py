@@ -44,6 +44,8 @@ _SEPARATORS = {
     ":": "colons",
     "，": "full-width commas",
     "；": "full-width semicolons",
+    "\u3000": "ideographic spaces (U+3000)",
+    "\u00a0": "no-break spaces (U+00A0)",
 }
 _SEPARATOR = re.compile(f"[{''.join(_SEPARATORS)}]")
 _IDS = "0123456789." + "".join(_SEPARATORS)  # characters of class ids that are separated by one of them
@@ -241,7 +243,10 @@ def _not_an_integer(field: str) -> str:
 
 
 def _number_remedy(field: str) -> str | None:
-    """What to write in place of `1.0` or `1,2`; None if the field holds no numbers."""
+    """What to write in place of `1.0`, `1,2` or `"1"`; None if the field holds no numbers."""
+    field = field.strip("\"'[]")
+    if field.isdecimal() and field.isascii():
+        return "write it without quotes or brackets"
     separator = _SEPARATOR.search(field)
     if separator and not field.strip(_IDS):
         return f"separate by blanks, not {_SEPARATORS[separator[0]]}"
