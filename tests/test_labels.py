@@ -85,6 +85,26 @@ def test_a_vocabulary_is_known_by_its_header_and_named_by_its_index(tmp_path, na
     assert read_labels(path) == READ
 
 
+@pytest.mark.parametrize("header", ["Index,Name", '"Name","Index"', "Index,Parent,Name"])
+def test_a_vocabulary_needs_no_column_of_graph_ids(tmp_path, header):
+    columns = header.replace('"', "").split(",")
+    rows = [(1, "dog", ""), (0, "Fish, fried", "")]
+    path = write_vocabulary(tmp_path / "v.csv", rows, columns)
+    assert read_labels(path, num_classes=2) == ["Fish, fried", "dog"]
+    path = write_vocabulary(tmp_path / "v.csv", [(0, "", "")], columns)
+    with pytest.raises(LabelFileError, match=r"v\.csv:[23]: neither Name nor KnowledgeGraphId"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize(("separator", "words"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_vocabulary_with_another_separator_is_named_with_it(tmp_path, separator, words):
+    (tmp_path / "v.csv").write_text(f"Index{separator}Name\n0{separator}cat\n", encoding="utf-8")
+    with pytest.raises(
+        LabelFileError, match=rf"v\.csv:1: {words} between the columns in .*; save the CSV with"
+    ):
+        read_labels(tmp_path / "v.csv")
+
+
 def test_a_vocabulary_of_3862_rows_in_any_order_becomes_a_plain_file(tmp_path):
     names = [f'tag {i}, "{i % 7}"' for i in range(3862)]
     rows = [(i, name, f"/m/{i}") for i, name in enumerate(names)]
@@ -110,6 +130,10 @@ def test_a_vocabulary_of_3862_rows_in_any_order_becomes_a_plain_file(tmp_path):
         (
             [("", "a", ""), (10**9, "b", "")],
             "Index '', expected .*\n.*Index '1000000000', expected the class id",
+        ),
+        (
+            [(0, "a", ""), ("9" * 20, "b", ""), (2, "c", "")],  # no gap is named, as it is but a consequence
+            "v.csv:3: Index '9{20}', expected the class id, a whole number from 0 of at most 9 digits$",
         ),
         ([(0, "a", ""), (0, "b", ""), (2, "c", "")], "Index 0 as in line 2.*\n.*no row has Index 1;"),
         ([(0, " ", "")], "v.csv:2: neither Name nor KnowledgeGraphId"),
@@ -140,7 +164,7 @@ def test_a_vocabulary_that_is_no_csv_is_named_with_its_line(tmp_path, row, messa
 
 
 @pytest.mark.parametrize(
-    "first", ["Index", "Name", "Index,Name", "KnowledgeGraphId", '"Index", the "Name"', "a,b,c"]
+    "first", ["Index", "Name", "Index Name", "KnowledgeGraphId", '"Index", the "Name"', "a,b,c"]
 )
 def test_a_plain_file_is_never_taken_for_a_vocabulary(tmp_path, first):
     names = [first, "0,cat,/m/1", ",".join(HEADER)]
@@ -202,7 +226,9 @@ def test_one_line_may_begin_with_its_class_id(tmp_path):
         ["0", "1", "2"],
         ["0D printing", "1D printing"],
         ["0.5 l", "1.5 l"],
-        ["0 a", "1 " + "9" * 5000, "9" * 5000 + " b"],
+        ["0 to 60", "1 on 1", "2 Broke Girls", "3D printing", "a", "b", "c"],
+        ["3D printing", "1 on 1", "2 Broke Girls", "4x4", "5 a side"],
+        ["0 a", "9" * 5000 + " b"],
     ],
 )
 def test_numbers_that_are_part_of_names_stay(tmp_path, names):
@@ -239,7 +265,29 @@ def test_numbers_that_are_not_the_class_ids_of_their_lines_are_an_error(tmp_path
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("names", [["1 on 1", "2 on 2"], ["0 degrees"], ["1 b", "0 a"], ["0 0 a", "1 0 b"]])
+@pytest.mark.parametrize(
+    ("lines", "odd"),
+    [
+        (["0 cat", "1 dog", "emu"], {3: "emu"}),
+        (["cat", "1 dog", "2 emu", "3 fox"], {1: "cat"}),
+        (["0 cat", "1 dog", "2 emu", "99999 fox"], {4: "99999 fox"}),
+        ([*(f"{i}: name" for i in range(8)), "8", "3D printing"], {9: "8", 10: "3D printing"}),
+    ],
+)
+def test_lines_without_the_class_id_that_most_others_have_are_an_error(tmp_path, lines, odd):
+    (tmp_path / "labels.txt").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(LabelFileError) as caught:
+        read_labels(tmp_path / "labels.txt")
+    assert str(caught.value).split("\n") == [
+        f"{tmp_path / 'labels.txt'}:{line}: {name!r} does not begin with its class id {line - 1}, as most "
+        f"other lines do; write it there{REMEDY}"
+        for line, name in odd.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    "names", [["1 on 1", "2 on 2"], ["0 degrees"], ["1 b", "0 a"], ["0 0 a", "1 0 b"], ["0 a", "1 b", "c"]]
+)
 def test_names_that_read_as_numbered_lines_are_written_behind_their_class_ids(tmp_path, names):
     write_labels(tmp_path / "labels.txt", names)
     expected = [f"{class_id} {name}" for class_id, name in enumerate(names)]
@@ -247,7 +295,7 @@ def test_names_that_read_as_numbered_lines_are_written_behind_their_class_ids(tm
     assert read_labels(tmp_path / "labels.txt", num_classes=len(names)) == names
 
 
-@given(names=st.lists(st.from_regex(r"[0-3][ :.-]{1,2}[0-3a ]{0,2}[a0]", fullmatch=True), min_size=1))
+@given(names=st.lists(st.from_regex(r"([0-3][ :.-]{1,2}|)([0-3a][0-3a ]?|)[a0]", fullmatch=True), min_size=1))
 def test_names_that_begin_with_numbers_read_back_as_they_were(tmp_path_factory, names):
     path = tmp_path_factory.getbasetemp() / "numbers.txt"
     write_labels(path, names)

@@ -2,7 +2,8 @@
 
 VideoTag's label_3396.txt is such a file. A name may occur more than once: the class id tells them apart.
 Every line may begin with its class id, `0 basketball`; where only some begin with a number, it is part of the
-name. YouTube-8M's vocabulary.csv is read too, and known by its header; what is written is the plain form.
+name, and where most begin with their class ids, the file is refused. YouTube-8M's vocabulary.csv is read too,
+and known by its header; what is written is the plain form.
 """
 
 from __future__ import annotations
@@ -25,16 +26,22 @@ NUM_IMAGENET_CLASSES = 1000
 # A number, then blanks or a sign such as a comma or colon, then a name; not "3D printing" or "0.5 l".
 _NUMBERED_LINE = re.compile(r"([0-9]{1,9})(?:\s*[,:;=|)]\s*|\s*[.-]\s+|\s+)(\S.*)")
 _PART_OF_NAME = "; if the numbers are part of the names, put the class ids before them"
+_MOST = 2 / 3  # of the lines; sorted names may begin with "0 ...", "1 ...", but not so many
 _MAX_GAPS = 20  # that a message lists
-VOCABULARY_COLUMNS = ("Index", "KnowledgeGraphId", "Name")  # of vocabulary.csv, those that are read
+_INDEX, _NAME, _GRAPH_ID = (
+    "Index",
+    "Name",
+    "KnowledgeGraphId",
+)  # columns that are read; the last may be missing
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}  # of programs that write CSV
 
 
 def read_labels(path: str | Path, *, num_classes: int | None = None) -> list[str]:
     """The class names, by class id; blanks around a name and blank lines at the end are dropped.
 
-    A file whose first line is a CSV header with VOCABULARY_COLUMNS is a vocabulary: Index is the class id, in
-    any order; Name is the name, and KnowledgeGraphId that of a class without one. If every line begins with
-    its class id and a separator, that is no part of the name.
+    A file whose first line is a CSV header with the columns Index and Name is a vocabulary: Index is the
+    class id, in any order; Name is the name, and KnowledgeGraphId, if there is such a column, that of a class
+    without one. If every line begins with its class id and a separator, that is no part of the name.
 
     Args:
         path: the label file.
@@ -42,8 +49,9 @@ def read_labels(path: str | Path, *, num_classes: int | None = None) -> list[str
 
     Raises:
         LabelFileError: no file, not UTF-8, no name, a blank line between names, or another number of names;
-            every line begins with a class id, but not that of the line; of a vocabulary also no CSV, or an
-            Index that is missing, there twice or no number.
+            every line begins with a class id, but not that of the line, or two of three lines begin with
+            theirs and others do not; of a vocabulary also no CSV, other separators than commas, or an Index
+            that is missing, there twice or no number.
     """
     missing = "write one class name per line, the first line for class id 0"
     text = read_text(path, error=LabelFileError, missing=missing)
@@ -70,6 +78,14 @@ def _plain_names(path: str | Path, text: str) -> list[str]:
         raise one_error(LabelFileError, blank)
     numbered = _numbered(names)
     if numbered is None:
+        odd = _lines_without_id(names)
+        if odd:
+            problems = [
+                f"{path}:{line + 1}: {shown(names[line])} does not begin with its class id {line}, as most "
+                f"other lines do; write it there{_PART_OF_NAME}"
+                for line in odd
+            ]
+            raise one_error(LabelFileError, problems)
         return names
     ids = [class_id for class_id, _ in numbered]
     if ids == list(range(1, len(ids) + 1)):
@@ -101,32 +117,48 @@ def _numbered(names: Sequence[str]) -> list[tuple[int, str]] | None:
     return found if is_dense else None
 
 
+def _lines_without_id(names: Sequence[str]) -> list[int]:
+    """The lines, from 0, that do not begin with their class id if most others do; else none."""
+    odd = []
+    for line, name in enumerate(names):
+        match = _NUMBERED_LINE.fullmatch(name)
+        if match is None or int(match[1]) != line:
+            odd.append(line)
+    num_with_id = len(names) - len(odd)
+    return odd if num_with_id > 1 and num_with_id >= _MOST * len(names) else []
+
+
 def _is_vocabulary(text: str) -> bool:
+    """Whether a text begins with the header of a vocabulary, whatever separates its columns."""
     header = text.split("\n", 1)[0].strip()
-    return set(VOCABULARY_COLUMNS) <= {cell.strip('"') for cell in header.split(",")}
+    separators = "".join([",", *_OTHER_SEPARATORS])
+    return {_INDEX, _NAME} <= {cell.strip('"') for cell in re.split(f"[{separators}]", header)}
 
 
 def _vocabulary_names(path: str | Path, text: str) -> list[str]:
     """The names of a vocabulary by Index; all that is wrong with it is one error."""
     names: dict[int, str] = {}
     line_of: dict[int, int] = {}
+    are_all_read = True
     problems = []
     for line, index, graph_id, name in _vocabulary_rows(path, text):
         if not re.fullmatch("[0-9]{1,9}", index):
             problems.append(
-                f"{path}:{line}: Index {shown(index)}, expected the class id, a whole number from 0"
+                f"{path}:{line}: Index {shown(index)}, expected the class id, a whole number from 0 of at "
+                "most 9 digits"
             )
+            are_all_read = False
             continue
         class_id = int(index)
         if class_id in names:
             problems.append(f"{path}:{line}: Index {class_id} as in line {line_of[class_id]}; correct one")
         elif not (name or graph_id):
-            problems.append(f"{path}:{line}: neither Name nor KnowledgeGraphId; write one of them")
+            problems.append(f"{path}:{line}: neither {_NAME} nor {_GRAPH_ID}; write one of them")
         line_of.setdefault(class_id, line)
         names.setdefault(class_id, name or graph_id)
     ids = sorted(names)
     gaps = [(low + 1, high - 1) for low, high in itertools.pairwise([-1, *ids]) if high - low > 1]
-    if gaps:
+    if gaps and are_all_read:
         missing = ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in gaps[:_MAX_GAPS])
         missing += " ..." if len(gaps) > _MAX_GAPS else ""
         problems.append(f"{path}: no row has Index {missing}; every class id from 0 to {ids[-1]} needs a row")
@@ -136,21 +168,29 @@ def _vocabulary_names(path: str | Path, text: str) -> list[str]:
 
 
 def _vocabulary_rows(path: str | Path, text: str) -> Iterator[tuple[int, str, str, str]]:
-    """(line, Index, KnowledgeGraphId, Name) of every row; a line break or several blanks become one blank."""
+    """(line, Index, KnowledgeGraphId, Name) of every row; a line break or several blanks become one blank.
+
+    A KnowledgeGraphId is empty where there is no such column.
+    """
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(rows)
-        if not set(VOCABULARY_COLUMNS) <= set(header):
+        if not {_INDEX, _NAME} <= set(header):
+            line = text.split("\n", 1)[0].strip()
+            for separator, words in _OTHER_SEPARATORS.items():
+                if separator in line:
+                    raise LabelFileError(
+                        f"{path}:1: {words} between the columns in {shown(line)}; save the CSV with commas"
+                    )
             raise LabelFileError(f"{path}:1: a vocabulary's header, but not as CSV; correct its quotes")
-        columns = [header.index(name) for name in VOCABULARY_COLUMNS]
         for row in filter(None, rows):
             if len(row) != len(header):
                 raise LabelFileError(
                     f"{path}:{rows.line_num}: {len(row)} columns, expected {len(header)} as in the header; "
                     "is a cell with a comma not in quotes?"
                 )
-            index, graph_id, name = (" ".join(row[column].split()) for column in columns)
-            yield rows.line_num, index, graph_id, name
+            cells = {column: " ".join(cell.split()) for column, cell in zip(header, row, strict=True)}
+            yield rows.line_num, cells[_INDEX], cells.get(_GRAPH_ID, ""), cells[_NAME]
     except csv.Error as error:
         raise LabelFileError(f"{path}:{rows.line_num}: not CSV ({error}); correct its quotes") from error
 
@@ -158,7 +198,8 @@ def _vocabulary_rows(path: str | Path, text: str) -> Iterator[tuple[int, str, st
 def write_labels(path: str | Path, names: Sequence[str]) -> None:
     """Writes a label file that `read_labels` reads back.
 
-    If all names begin with numbers that would be taken for class ids, the class ids are written before them.
+    If all or most names begin with numbers that would be taken for class ids, the class ids are written
+    before them.
 
     Raises:
         LabelFileError: no names, a name that a line cannot hold (empty, blanks around it, a line break), or a
@@ -186,7 +227,7 @@ def labels_text(names: Sequence[str], *, path: str | Path) -> str:
             raise LabelFileError(
                 f"{path}: class {class_id} is named {shown(name)}; a name is one line without outer blanks"
             )
-    if _numbered(names) is not None:
+    if _numbered(names) is not None or _lines_without_id(names):
         names = [f"{class_id} {name}" for class_id, name in enumerate(names)]
     return "".join(f"{name}\n" for name in names)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,41 @@ def test_summaries_count_what_was_left_out(clips, capsys, words, done):
     assert err.splitlines().count(LEFT_OUT) == 1
     assert main([*words, "--video_path=more", "--save_dir=out"]) == 0
     assert "left out" not in "".join(capsys.readouterr())
+
+
+BAD_NAMES = {  # as Python holds them -> as lines show them, and why
+    "clips/caf\udce9.mp4": (r"clips/caf\udce9.mp4", "the name is not UTF-8, and a list is"),
+    "clips/n\nl.mp4": (r"clips/n\nl.mp4", "a list cannot hold an empty path, a line break or NUL"),
+}
+
+
+@pytest.mark.parametrize(
+    "words", [["extract", f"--weights={WEIGHTS}", "--set=INFER.seg_num=2"], ["frames", "--num_frames=1"]]
+)
+def test_files_whose_names_no_list_can_hold_fail_and_the_others_are_done(clips, capsys, words):
+    for name in BAD_NAMES:
+        shutil.copy("clips/a.mp4", name)
+    assert main([*words, "--video_path=clips", "--save_dir=out"]) == 1
+    out, err = capsys.readouterr()
+    assert "2 (in part 0), kept 0, failed 2" in out
+    for name, why in BAD_NAMES.values():
+        assert f"failed: '{name}': {why}; rename the file\n" in err
+    (list_path,) = Path("out").glob("*.list")
+    assert len(list_path.read_text(encoding="utf-8").splitlines()) == 2
+    failures = Path("out/failures.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["video_id"] for line in failures] == list(BAD_NAMES)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["tag", "clips", "--seg_num=2"], ["predict", f"--weights={WEIGHTS}", "--video_path=clips"]],
+)
+def test_tag_and_predict_take_names_that_are_not_utf8_as_they_write_no_list(clips, capsys, words):
+    shutil.copy("clips/a.mp4", "clips/caf\udce9.mp4")
+    assert main([*words, "--save_dir=out"]) == 0
+    assert "\nclips/caf\\udce9.mp4\n" in capsys.readouterr().out
+    predictions = json.loads(Path("out/predictions.json").read_text(encoding="utf-8"))
+    assert "clips/caf\udce9.mp4" in [prediction["video_id"] for prediction in predictions]
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,24 @@ def test_case_is_looked_up_by_a_name_that_is_there(work_dir):
     assert module._folds_case(Path("Here/not/there"))
 
 
+@pytest.mark.parametrize("path", ["caf\udce9.mp4", "caf\udce9/a.mp4", "a\nb.mp4"])
+def test_a_video_whose_output_no_list_can_hold_has_none(work_dir, path):
+    assert list(plan_outputs([path, "b.mp4"], work_dir / "out")) == ["b.mp4"]
+
+
+def test_what_is_not_part_of_the_output_path_need_not_be_utf8(work_dir):
+    paths = ["/caf\udce9/a.mp4", "/caf\udce9/b.m\udce9", "/caf\udce9/c\t\x1b.mp4"]
+    outputs = plan_outputs(paths, work_dir / "out")
+    assert [output.name for output in outputs.values()] == ["a.npy", "b.npy", "c\t\x1b.npy"]
+
+
+def test_a_save_dir_that_no_list_can_hold_is_refused(work_dir):
+    with pytest.raises(
+        OutputError, match=r"caf\\udce9': the name is not UTF-8, .*; choose another --save_dir"
+    ):
+        plan_outputs(["a.mp4"], work_dir / "caf\udce9")
+
+
 # --- single files ---------------------------------------------------------------------------------------
 
 

@@ -66,6 +66,8 @@ def test_comments_blank_lines_crlf_and_bom_are_skipped_and_lines_counted(tmp_pat
         ("a.npy|3", "'a.npy|3': no such file .* not vertical bars"),
         ("a.npz:3", "'a.npz:3': no such file .* not colons"),
         ("a.MP4，3", "'a.MP4，3': no such file .* not full-width commas"),
+        ("a.mp4\u30003", r"'a\.mp4\\u30003': no such file .* by blanks, not ideographic spaces \(U\+3000\)"),
+        ("a.mp4\xa03", r"'a\.mp4\\xa03': no such file .* by blanks, not no-break spaces \(U\+00A0\)"),
         ("a.mp4；3", "'a.mp4；3': no such file .* not full-width semicolons"),
         ("a.mp4, 1", "'a.mp4,': no such file .* not commas"),
         ("a.mp4,1 2", "'a.mp4,1': no such file .* not commas"),
@@ -76,13 +78,21 @@ def test_comments_blank_lines_crlf_and_bom_are_skipped_and_lines_counted(tmp_pat
         ("a.mp4 1,2", "label '1,2' is not an integer; separate by blanks, not commas"),
         ("a.mp4 1, 2", "label '1,' is not an integer; separate by blanks, not commas"),
         ("a.mp4 , 1", "label ',' is not an integer; separate by blanks, not commas"),
+        ('a.mp4 "1"', "label '\"1\"' is not an integer; write it without quotes or brackets$"),
+        ('a.mp4 "1,2"', "label '\"1,2\"' is not an integer; separate by blanks, not commas"),
+        ("a.mp4 [1, 2]", r"label '\[1,' is not an integer; separate by blanks, not commas"),
+        ("a.mp4 [1]", r"label '\[1\]' is not an integer; write it without quotes or brackets"),
         ("a.mp4 1;2", "label '1;2' is not an integer; separate by blanks, not semicolons"),
         ("my cat,dog.mp4 1", r"label 'cat,dog.mp4' is not an integer; a path with blanks must be quoted"),
         ("cat, dog.mp4 1", r"label 'dog.mp4' is not an integer; a path with blanks must be quoted"),
         ('"a.mp4",1', "',1' follows the closing quote; separate by blanks, not commas"),
         ("a.mp4 1_0", "label '1_0' is not an integer"),
         ("a.mp4 ٣", "label '٣' is not an integer"),
-        ("a.mp4 " + "9" * 5000, "label '9{40}' is not an integer"),
+        (
+            "a.mp4 " + "9" * 20,
+            "label '9{20}' is too large; class ids count from 0 and have at most 18 digits$",
+        ),
+        ("a.mp4 1 -" + "9" * 5000, "label '-9{39}' is too large"),
         ("a.mp4 -1", "label -1 is negative; class ids count from 0"),
         ("a.mp4 10", "label 10, expected below num_classes 10; class ids count from 0"),
         ("a.mp4 2 3 2", "label 2 is there twice; remove one"),
@@ -242,7 +252,7 @@ def test_written_list_reads_back_as_it_was(tmp_path_factory, items):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("", "empty path"), ("a\nb", "line break"), ("a\0", "NUL"), ("a\udcff", "is not Unicode")],
+    [("", "empty path"), ("a\nb", "line break"), ("a\0", "NUL"), ("a\udcff", "is not UTF-8")],
 )
 def test_path_that_no_line_can_hold_is_not_written(tmp_path, name, message):
     with pytest.raises(FileListError, match=message):

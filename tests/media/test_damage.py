@@ -132,6 +132,39 @@ def test_a_video_without_a_decodable_frame_is_an_error(make_video):
         probe(path)
 
 
+def without_headers(data, codec):
+    """A raw stream without its headers, as if it began in the middle: start codes divide it into units."""
+    units = data.split(b"\0\0\1")[1:]
+    is_header = {
+        "libx264": lambda unit: unit[0] & 31 in (7, 8),  # SPS and PPS; H.264, table 7-1
+        "libx265": lambda unit: unit[0] >> 1 in (32, 33, 34),  # VPS, SPS and PPS; H.265, table 7-1
+    }[codec]
+    kept = [unit for unit in units if not is_header(unit)]
+    assert len(kept) < len(units)
+    return b"".join(b"\0\0\1" + unit for unit in kept)
+
+
+@pytest.mark.parametrize(("format", "codec"), [("h264", "libx264"), ("hevc", "libx265")])
+def test_a_stream_without_its_headers_is_told_from_one_of_too_large_frames(make_video, format, codec):
+    path = make_video(f"a.{format}", codec=codec, format=format)
+    assert probe(path).num_frames == 8
+    path.write_bytes(without_headers(path.read_bytes(), codec))
+    message = r"no frame can be decoded, as the stream's headers are missing; cut or record it again from its"
+    with pytest.raises(MediaError, match=message):
+        probe(path)
+
+
+def test_a_transport_stream_without_its_sequence_header_is_told_so(make_video):
+    path = make_video("a.ts", codec="mpeg2video")
+    data = path.read_bytes()
+    assert b"\0\0\1\xb3" in data
+    path.write_bytes(data.replace(b"\0\0\1\xb3", bytes(4)))
+    with pytest.raises(
+        MediaError, match=r"a\.ts: no frame can be decoded, as the stream's headers are missing"
+    ):
+        probe(path)
+
+
 def test_ffmpeg_prints_nothing(make_noise):
     path = make_noise("a.mp4", 20, container_options=FASTSTART)
     cut(path, 0.7)

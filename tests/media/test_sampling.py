@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from videotag.media import video
 from videotag.media.decode_pool import DecodePool
 from videotag.media.sampling import even_indices, videotag_indices
+from videotag.media.suffixes import list_videos
 from videotag.media.timeline import Timeline
 from videotag.media.transforms import forced_size
-from videotag.media.video import FrameReader, list_videos, probe
+from videotag.media.video import FrameReader, probe
 
 CONTAINERS = {
     "mp4": {"name": "a.mp4"},
@@ -190,6 +191,17 @@ def test_probe_tells_sound_and_declared_frames(make_video):
     assert not info.has_audio
     assert info.declared_frames == 8
     assert probe(make_video("c.mkv")).declared_frames is None
+
+
+@pytest.mark.parametrize("placeholder", [2**30, 2**32 - 1])
+def test_a_number_of_frames_that_was_never_filled_in_is_not_declared(make_video, placeholder):
+    path = make_video("a.avi", codec="mpeg4")
+    data = bytearray(path.read_bytes())
+    place = data.index(b"strh") + 8 + 32  # dwLength of Microsoft's AVISTREAMHEADER
+    assert int.from_bytes(data[place : place + 4], "little") == probe(path).declared_frames == 8
+    data[place : place + 4] = placeholder.to_bytes(4, "little")
+    path.write_bytes(data)
+    assert probe(path).declared_frames is None
 
 
 def test_list_videos_finds_known_suffixes_below_a_folder_sorted(tmp_path):

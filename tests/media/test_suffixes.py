@@ -14,6 +14,7 @@ import pytest
 from videotag.media import container, suffixes
 from videotag.media.suffixes import (
     FORMATS,
+    NOT_REGULAR,
     VIDEO_SUFFIXES,
     folder_text,
     left_out_text,
@@ -156,7 +157,8 @@ def test_pipes_and_broken_links_are_no_videos(tmp_path):
     (tmp_path / "d.mp4").symlink_to(tmp_path / "c.mp4")
     content = scan_folder(tmp_path)
     assert content.taken == [tmp_path / "c.mp4", tmp_path / "d.mp4"]
-    assert content.left_out == {".mp4": 2}
+    assert content.left_out == {NOT_REGULAR: 2}
+    assert left_out_text(content.left_out) == "2 files left out (not regular files 2)"
 
 
 def test_other_suffixes_may_be_asked_for(tmp_path):

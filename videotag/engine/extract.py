@@ -19,7 +19,7 @@ from videotag.datasets.videos import Frames, read_frames
 from videotag.engine.extractor import Extractor
 from videotag.engine.frozen_runtime import FolderRuntime
 from videotag.engine.input_files import input_identity, is_same_input, without_path
-from videotag.engine.outputs import Plan, Summary, plan_outputs
+from videotag.engine.outputs import Plan, Summary, add_unlistable, plan_outputs
 from videotag.errors import DamagedFeaturesError, FeatureFileError, MediaError
 from videotag.failures import FailureList
 from videotag.folder_lock import folder_lock
@@ -61,9 +61,10 @@ def extract_list(
         OutputError: two videos would write the same file, an input or a file of something else would be
             replaced, another run is at work in save_dir, or it cannot be written.
     """
-    once = list({entry.path: entry for entry in reversed(entries)}.values())[::-1]
-    folders = {entry.path for entry in once if entry.num_frames is not None}
-    outputs = plan_outputs([entry.path for entry in once], save_dir, root, folders=folders)
+    folders = {entry.path for entry in entries if entry.num_frames is not None}
+    outputs = plan_outputs([entry.path for entry in entries], save_dir, root, folders=folders)
+    first = {entry.path: entry for entry in reversed(entries)}
+    once = [first[path] for path in outputs]
     list_path = save_dir / list_name
     plan = Plan(outputs, save_dir, list_path, filelist, "features", _input_of, _is_listed)
     plan.check(overwrite=overwrite)
@@ -74,6 +75,7 @@ def extract_list(
         extractor.prepare()
         failures = FailureList(save_dir)
         summary = Summary()
+        add_unlistable([entry.path for entry in entries], outputs, summary, failures)
         with contextlib.closing(_frames_of(once, outputs, extractor, pool)) as read:
             results = extractor.features_of(read)
             for index, ((entry, facts), features) in enumerate(track(results, "extract", len(once)), start=1):

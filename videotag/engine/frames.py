@@ -25,7 +25,7 @@ from videotag.atomic import remove_partial, replace_folder, write_text
 from videotag.cores import num_cores
 from videotag.datasets.prefetch import prefetch
 from videotag.engine.input_files import input_identity, is_same_input, without_path
-from videotag.engine.outputs import INFO_FILE, Plan, Summary, plan_outputs
+from videotag.engine.outputs import INFO_FILE, Plan, Summary, add_unlistable, plan_outputs
 from videotag.errors import MediaError, OutputError, one_error
 from videotag.failures import FailureList
 from videotag.folder_lock import folder_lock
@@ -109,6 +109,7 @@ def write_frame_folders(
         for parent in {output.parent for output in outputs.values()}:
             remove_partial(parent)
         failures, summary = FailureList(save_dir), Summary()
+        add_unlistable([entry.path for entry in entries], outputs, summary, failures)
         maker = _Maker(options, outputs, pool, videos_at_once, stall_limit_sec)
         with contextlib.closing(maker.folders()) as results:
             for index, (path, folder) in enumerate(track(results, "frames", len(outputs)), start=1):

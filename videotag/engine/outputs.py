@@ -8,9 +8,9 @@ files that it names, other files by how they begin.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -19,15 +19,16 @@ from typing import Any
 from videotag.atomic import PARTIAL_MARK
 from videotag.engine.input_files import InputFiles, is_same_input
 from videotag.errors import FileListError, OutputError, one_error
-from videotag.failures import FAILURES_FILE, FAILURES_HEAD
+from videotag.failures import FAILURES_FILE, FAILURES_HEAD, FailureList
 from videotag.folder_lock import LOCK_FILE
-from videotag.formats.filelist import read_filelist
-from videotag.shown import plain, shown
+from videotag.formats.filelist import list_problem, read_filelist
+from videotag.shown import MAX_TEXT, plain, shown
 
 RUNTIME_FILE = "runtime.json"  # of a folder of features
 INFO_FILE = "info.json"  # of a folder of frames
 _RESERVED = {FAILURES_FILE, RUNTIME_FILE, INFO_FILE, LOCK_FILE}
 _HEAD_BYTES = 2**16  # of a file, to recognise it
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -59,6 +60,8 @@ def plan_outputs(
 ) -> dict[str, Path]:
     """The output of every video: its path mirrored below save_dir, with another suffix.
 
+    Where no list can hold the mirrored path, the video has no output: see add_unlistable.
+
     Relative paths are mirrored as written. Absolute ones, and those that climb out of the working folder
     with "..", are mirrored relative to `root`.
 
@@ -72,7 +75,10 @@ def plan_outputs(
     Raises:
         OutputError: two videos share an output or one's would lie inside another's, a path lies outside
             root, or an output would have a name that the program keeps for its own files; all, a line each.
+            No list can hold the path of save_dir.
     """
+    if problem := list_problem(str(save_dir)):
+        raise OutputError(f"{shown(str(save_dir), limit=MAX_TEXT)}: {problem}; choose another --save_dir")
     absolute = {p: Path(os.path.abspath(p)) for p in paths if _leaves(p)}  # noqa: PTH100 - keeps symlinks
     if absolute and root is None:
         root = Path(os.path.commonpath([p.parent for p in absolute.values()]))
@@ -81,9 +87,6 @@ def plan_outputs(
     places = _Places(save_dir)
     problems = []
     for path in dict.fromkeys(paths):
-        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
-            problems.append(f"{shown(path)}: a list cannot hold control characters; rename the file")
-            continue
         inside = PurePath(os.path.normpath(path))
         if not inside.name:
             problems.append(f"{path}: names no file; correct the list")
@@ -95,6 +98,8 @@ def plan_outputs(
                 continue
             inside = absolute[path].relative_to(base)
         inside = inside.with_name(inside.name + suffix) if path in folders else inside.with_suffix(suffix)
+        if list_problem(str(inside)):
+            continue
         output = save_dir / inside
         if reserved := next(filter(_is_reserved, inside.parts), None):
             problems.append(
@@ -117,6 +122,19 @@ def plan_outputs(
     if problems:
         raise one_error(OutputError, problems)
     return outputs
+
+
+def add_unlistable(
+    paths: Iterable[str], outputs: Container[str], summary: Summary, failures: FailureList
+) -> None:
+    """Adds to the failures every video that has no output, as no list can hold its name."""
+    for path in dict.fromkeys(paths):
+        if path not in outputs:
+            problem = list_problem(os.path.abspath(path))  # noqa: PTH100
+            error = FileListError(f"{shown(path, limit=MAX_TEXT)}: {problem}; rename the file")
+            summary.failed[path] = str(error)
+            failures.add(path, error)
+            logger.warning("failed: %s", error)
 
 
 @dataclass(frozen=True)

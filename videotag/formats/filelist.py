@@ -26,7 +26,7 @@ from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.record_files import is_record_file
 from videotag.formats.text import MAX_LIST_BYTES, read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES
-from videotag.shown import plain, shown
+from videotag.shown import MAX_TEXT, plain, shown
 
 _EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
 _BINARY = "a list is text; one video is given by --video_path"
@@ -44,6 +44,8 @@ _SEPARATORS = {
     ":": "colons",
     "，": "full-width commas",
     "；": "full-width semicolons",
+    "\u3000": "ideographic spaces (U+3000)",
+    "\u00a0": "no-break spaces (U+00A0)",
 }
 _SEPARATOR = re.compile(f"[{''.join(_SEPARATORS)}]")
 _IDS = "0123456789." + "".join(_SEPARATORS)  # characters of class ids that are separated by one of them
@@ -128,7 +130,7 @@ def write_filelist(path: str | Path, entries: Iterable[ListEntry]) -> None:
     """Writes a list that `read_filelist` reads back; paths are quoted where needed.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
+        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
         OutputError: the place cannot be written.
     """
     write_text(path, filelist_text(entries))
@@ -138,7 +140,7 @@ def filelist_text(entries: Iterable[ListEntry]) -> str:
     """The text that `write_filelist` writes.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
+        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
     """
     lines = [" ".join([quote_path(entry.path), *map(str, entry.label_ids)]) for entry in entries]
     return "".join(f"{line}\n" for line in lines)
@@ -148,18 +150,25 @@ def quote_path(name: str) -> str:
     """The path as a line of a list holds it.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not Unicode).
+        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
     """
-    if not name or "\n" in name or "\0" in name:
-        raise FileListError(
-            f"{shown(name)}: a list cannot hold an empty path, a line break or NUL; rename the file"
-        )
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in name):
-        raise FileListError(f"{shown(name)}: the name is not Unicode, and a list is UTF-8; rename the file")
+    if problem := list_problem(name):
+        raise FileListError(f"{shown(name, limit=MAX_TEXT)}: {problem}; rename the file")
     if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff" or _split_ids(name):
         quote = "'" if '"' in name else '"'
         return quote + name.replace(quote, quote * 2) + quote
     return name
+
+
+def list_problem(name: str) -> str | None:
+    """Why no line of a list can hold a path; None if one can."""
+    if not name or "\n" in name or "\0" in name:
+        return "a list cannot hold an empty path, a line break or NUL"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "the name is not UTF-8, and a list is"
+    return None
 
 
 def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
@@ -198,9 +207,14 @@ def _parse_count(fields: list[bytes]) -> tuple[int | None, list[str]]:
 
 def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[int, ...], list[str]]:
     """The class ids of a line, and what is wrong with them."""
-    no_integers = [f for f in fields if not f.removeprefix(b"-").isdigit() or len(f) > _MAX_DIGITS]
-    if no_integers:
-        return (), [_not_an_integer(no_integers[0].decode())]
+    for field in fields:
+        if not field.removeprefix(b"-").isdigit():
+            return (), [_not_an_integer(field.decode())]
+        if len(field) > _MAX_DIGITS:
+            text = shown(field[:40].decode())
+            return (), [
+                f"label {text} is too large; class ids count from 0 and have at most {_MAX_DIGITS} digits"
+            ]
     problems = []
     label_ids: dict[int, None] = {}  # ordered, unique
     for field in fields:
@@ -229,7 +243,10 @@ def _not_an_integer(field: str) -> str:
 
 
 def _number_remedy(field: str) -> str | None:
-    """What to write in place of `1.0` or `1,2`; None if the field holds no numbers."""
+    """What to write in place of `1.0`, `1,2` or `"1"`; None if the field holds no numbers."""
+    field = field.strip("\"'[]")
+    if field.isdecimal() and field.isascii():
+        return "write it without quotes or brackets"
     separator = _SEPARATOR.search(field)
     if separator and not field.strip(_IDS):
         return f"separate by blanks, not {_SEPARATORS[separator[0]]}"

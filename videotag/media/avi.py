@@ -21,6 +21,7 @@ from videotag.regular_file import open_regular
 _HEADER = 8  # bytes: four letters, the size of what follows
 _INDEX_ENTRY = np.dtype([("id", "S4"), ("flags", "<u4"), ("offset", "<u4"), ("size", "<u4")])
 _PICTURE = (b"db", b"dc")  # an uncompressed or a compressed picture, behind the stream's two digits
+_UNFILLED = 2**32 - 1  # size of a chunk in a file written to a pipe, where it cannot be filled in at the end
 _MAX_CHUNKS = 10_000  # of the outer levels; a file has few
 _ENTRIES_AT_ONCE = 65_536
 
@@ -45,7 +46,7 @@ def read_layout(path: str | Path, stream_index: int) -> AviLayout:
     with open_regular(path, error=MediaError) as file:
         file_size = os.fstat(file.fileno()).st_size
         for name, start, size in _outer_chunks(file, file_size):
-            is_cut |= start + size > file_size
+            is_cut |= start + size > file_size and size != _UNFILLED
             if name == b"idx1" and num_slots is None:
                 num_slots = _count_entries(file, start, min(size, file_size - start), wanted)
             elif name == b"AVIX":

@@ -30,6 +30,11 @@ ENCRYPTED = "encrypted; use a copy without copy protection"
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 _DECODING_BYTES = 2**28  # frames of 4K in several threads
 _TS_HEAD = 188 * 192 * 8  # bytes: whole packets of either size
+# What stands for a number of frames where headers cannot be filled in at the end, as in a file written to a
+# pipe: FFmpeg's AVI; 32 bits of ones, as in IVF.
+_UNFILLED = (2**30, 2**32 - 1)
+# Decoders of streams that begin with headers which FFmpeg keeps as extradata wherever it finds them.
+_WITH_HEADERS = ("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "vc1")
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -95,6 +100,16 @@ def check_size(path: str | Path, width: int, height: int) -> None:
         raise MediaError(f"{path}: frames of {width}x{height} pixels, expected at most {MAX_FRAME_PX} in all")
 
 
+def declared_frames(stream: Any) -> int | None:
+    """The number of frames that the header states; None if it states none or was never filled in."""
+    return stream.frames if stream.frames and stream.frames not in _UNFILLED else None
+
+
+def declared_duration(stream: Any) -> int | None:
+    """The duration that the header states, in units of time_base; None as for declared_frames."""
+    return stream.duration if stream.duration and stream.duration not in _UNFILLED else None
+
+
 def packets(container: Any, *streams: Any) -> Iterator[Any]:
     """The packets (of all streams if none is named) up to the end, or to where the file is broken off."""
     with contextlib.suppress(av.error.FFmpegError):  # nothing more can be found; the counts will tell
@@ -145,6 +160,11 @@ def is_scrambled(path: str | Path) -> bool:
         if len(starts) and all(head[start] == 0x47 for start in starts):
             return 2 * sum(head[start + 3] >= 0x80 for start in starts) > len(starts)
     return False
+
+
+def lacks_headers(stream: Any) -> bool:
+    """Whether a stream has none of its headers, such as SPS and PPS of H.264, as it begins in the middle."""
+    return stream.codec_context.name in _WITH_HEADERS and not stream.codec_context.extradata
 
 
 def has_encryption_key(stream: Any) -> bool:

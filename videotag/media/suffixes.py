@@ -50,6 +50,8 @@ _SUFFIXES_OF = {
 FORMATS = ",".join(_SUFFIXES_OF)
 #: In lower case, with the dot.
 VIDEO_SUFFIXES = frozenset(f".{name}" for names in _SUFFIXES_OF.values() for name in names.split())
+#: Kind of files left out that have a suffix that was asked for, but are links to nowhere, pipes or devices.
+NOT_REGULAR = "not regular files"
 _MAX_KINDS = 8  # suffixes that a message names
 _MAX_SUFFIX = 12  # characters; what is longer is the end of a name with a dot in it
 
@@ -60,7 +62,7 @@ class FolderContent:
 
     Attributes:
         taken: Files whose suffix was asked for, sorted.
-        left_out: Number of all other files by suffix, in lower case; "" for files without one.
+        left_out: Number of all other files by suffix, in lower case; "" for files without one; NOT_REGULAR.
     """
 
     taken: list[Path]
@@ -83,10 +85,12 @@ def scan_folder(folder: str | Path, suffixes: Collection[str] = VIDEO_SUFFIXES) 
             suffix = path.suffix.lower()
             if name.startswith("."):
                 continue
-            if suffix in suffixes and path.is_file():
+            if suffix not in suffixes:
+                left_out[suffix] += 1
+            elif path.is_file():
                 taken.append(path)
             else:
-                left_out[suffix] += 1
+                left_out[NOT_REGULAR] += 1
     return FolderContent(sorted(taken), left_out)
 
 
@@ -101,7 +105,7 @@ def folder_text(folder: str | Path, num_taken: int, left_out: Counter[str], *, n
     Args:
         folder: Path of the folder, as the user wrote it.
         num_taken: Number of files taken.
-        left_out: Number of other files by suffix.
+        left_out: Number of other files, as in FolderContent.
         noun: What one of the files taken is called.
     """
     others = left_out_text(left_out)
@@ -116,7 +120,7 @@ def left_out_text(left_out: Counter[str]) -> str:
     """
     kinds: Counter[str] = Counter()
     for suffix, count in left_out.items():
-        is_word = suffix.isprintable() and len(suffix) <= _MAX_SUFFIX
+        is_word = suffix == NOT_REGULAR or (suffix.isprintable() and len(suffix) <= _MAX_SUFFIX)
         kinds[(suffix or "no suffix") if is_word else "other"] += count
     if not kinds:
         return ""

@@ -15,6 +15,8 @@ from videotag.errors import MediaError
 from videotag.media.avi import read_layout
 from videotag.media.container import (
     ENCRYPTED,
+    declared_duration,
+    declared_frames,
     decode_packet,
     has_encryption_key,
     is_encrypted,
@@ -292,7 +294,7 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
         reorder_depth=stream.codec_context.reorder_depth,
         first_pts=first.frame.pts,
         holds_decoding_times=first.are_out_of_order and not kind.is_slotted,
-        has_durations=kind.stores_durations and bool(stream.frames),
+        has_durations=kind.stores_durations and bool(declared_frames(stream)),
         is_slotted=kind.is_slotted,
     )
     if shown is None or shown.step * _MAX_FPS * stream.time_base < 1:
@@ -305,7 +307,7 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
 def _declared(container: Any, stream: Any) -> float | None:
     """The duration that the header tells, in units of the stream's time_base; None if it does not."""
     if stream.duration:
-        return float(stream.duration)
+        return declared_duration(stream)
     return container.duration / 1e6 / float(stream.time_base) if container.duration else None
 
 
@@ -330,14 +332,15 @@ def _by_time(
     elif duration_of == "all streams":
         missing_sec = container.duration / 1e6 - last_sec if container.duration else 0.0
         slack_sec = _DURATION_SLACK_SEC
-    elif stream.duration:  # of a piece of a stream it may count from time 0
-        missing_sec = float(stream.duration * stream.time_base) - max(
+    elif duration := declared_duration(stream):  # of a piece of a stream it may count from time 0
+        missing_sec = float(duration * stream.time_base) - max(
             duration_sec, float(shown.end * stream.time_base)
         )
     frame_sec = duration_sec / count
     num_missing = round(missing_sec / frame_sec) if missing_sec > max(2 * frame_sec, slack_sec) else 0
-    if stream.frames:  # counted in the header, which may tell a wrong duration
-        num_missing = min(num_missing, max(stream.frames - times.num_hidden - count, 0))
+    declared = declared_frames(stream)
+    if declared:  # counted in the header, which may tell a wrong duration
+        num_missing = min(num_missing, max(declared - times.num_hidden - count, 0))
     return Timeline(
         start=start,
         end=shown.end,
@@ -348,7 +351,7 @@ def _by_time(
         times=shown.times,
         uncertain=shown.uncertain,
         step=shown.step,
-        by_duration=not stream.frames,
+        by_duration=not declared,
         times_faults=shown.faults,
     )
 
@@ -357,7 +360,7 @@ def _by_slots(stream: Any, times: PacketTimes, shown: ShownTimes, path: str | Pa
     """The timeline of an AVI: an empty chunk takes its time, and nothing is missing because of it."""
     start, count = shown.start, times.num_shown
     layout = read_layout(path, stream.index)
-    num_slots = layout.num_slots or stream.frames
+    num_slots = layout.num_slots or declared_frames(stream) or 0
     num_missing = max(len(stream.index_entries) - times.num_hidden - count, 0)
     end = shown.end
     if layout.is_cut:
@@ -382,7 +385,7 @@ def _by_order(stream: Any, times: PacketTimes) -> Timeline:
     rates = (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate, _DEFAULT_FPS)
     rate = next(rate for rate in rates if rate and rate <= _MAX_FPS)
     count = times.num_shown
-    expected = max(count, (stream.frames or 0) - times.num_hidden)
+    expected = max(count, (declared_frames(stream) or 0) - times.num_hidden)
     pts, _, _ = times.arrays()
     return Timeline(
         start=0,

@@ -25,15 +25,16 @@ from videotag.media.container import (
     ENCRYPTED,
     MAX_FRAME_PX,
     check_size,
+    declared_frames,
     decode,
     is_scrambled,
+    lacks_headers,
     opened,
     packets,
     video_stream,
 )
 from videotag.media.orientation import Orientation
 from videotag.media.sampling import rows_of, videotag_indices
-from videotag.media.suffixes import list_videos as list_videos
 from videotag.media.timeline import TimedFrames, survey
 from videotag.media.transforms import center_crop, forced_size, scaled_size
 
@@ -67,7 +68,8 @@ class VideoInfo:
         height_px: as displayed.
         duration_sec: from the first frame to the end of the last one that is in the file.
         num_frames: frames to show that are in the file, counted.
-        declared_frames: frames that the header counts, also those an edit list hides; None if it does not.
+        declared_frames: frames that the header counts, also those an edit list hides; None if it does not,
+            or if the header was never filled in, as of a file written to a pipe.
         fps: num_frames by duration_sec.
         rotation_deg: 0, 90, 180 or 270; the clockwise turn of the stored picture that makes it upright.
         has_audio: whether there is sound.
@@ -193,6 +195,11 @@ class FrameReader:
                     break
         if is_scrambled(self._path):
             raise MediaError(f"{self._path}: {ENCRYPTED}")
+        if lacks_headers(stream):
+            raise MediaError(
+                f"{self._path}: no frame can be decoded, as the stream's headers are missing; cut or record "
+                "it again from its start"
+            )
         # FFmpeg forgets the size of frames that it refuses.
         why = "" if stream.width else f", or its frames have more than {MAX_FRAME_PX} pixels"
         raise MediaError(f"{self._path}: no frame can be decoded{why}; {AGAIN}")
@@ -273,7 +280,7 @@ class FrameReader:
             height_px=height,
             duration_sec=duration_sec,
             num_frames=self._timeline.num_frames,
-            declared_frames=stream.frames or None,
+            declared_frames=declared_frames(stream),
             fps=self._timeline.num_frames / duration_sec,
             rotation_deg=self._orientation.rotation_deg,
             has_audio=bool(container.streams.audio),
