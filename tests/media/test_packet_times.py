@@ -155,16 +155,16 @@ def faults(made, num_b, data, kinds, big=big):
     Two faults within a few packets may hide from each other what the frames around tell.
     """
     group = num_b + 1
-    places: list[int] = []
+    places: list[tuple[int, int]] = []  # first and last packet of each fault
     starts = [0]  # packets that begin a recording
     for kind in kinds:
-        packet = data.draw(st.integers(0, len(made.pts) - 1))
+        packet = last = data.draw(st.integers(0, len(made.pts) - 1))
         pts, dts = made.pts.copy(), made.dts.copy()
         if kind == "jump":
             at = 1 + group * data.draw(st.integers(0, (len(pts) - 2) // group))
             made = jump(made, at, data.draw(big) * data.draw(st.sampled_from([1, -1])))
             starts.append(at)
-            places.append(at)
+            places.append((at, at))
             continue
         # What falls behind the first frame of a recording makes that one longer.
         at_start = any(start <= packet < start + 2 * group for start in starts)
@@ -179,10 +179,14 @@ def faults(made, num_b, data, kinds, big=big):
         elif kind == "missing with its decoding time":
             pts[packet] = dts[packet] = NO_TIME
         elif kind == "run missing":
-            pts[packet : packet + data.draw(st.integers(2, 12))] = NO_TIME
+            last = packet + data.draw(st.integers(1, 11))
+            pts[packet : last + 1] = NO_TIME
         made = replace(made, pts=pts, dts=dts)
-        places.append(packet)
-    return made, 1 + group if len(places) == 2 and abs(places[0] - places[1]) < 3 * group else 1
+        places.append((packet, last))
+    are_near = (
+        len(places) == 2 and max(start for start, _ in places) - min(last for _, last in places) < 3 * group
+    )
+    return made, 1 + group if are_near else 1
 
 
 KINDS = ["jump", "outlier", "step back", "missing", "run missing", "missing with its decoding time"]

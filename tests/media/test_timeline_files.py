@@ -44,7 +44,7 @@ RIGHT = {
     ),
     "avi_dropped_frames.avi": (3.0, [3, 11, 18, 26, 29, 29, 29, 56, 63, 71], 15, None),
     "avi_copied_from_mp4.avi": (3.0, ALL_75, 15, None),
-    "vfr_back3ms.webm": (6.8, [8, 20, 20, 21, 22, 22, 23, 24, 24, 59], 34, r"1 frame with wrong timestamps"),
+    "vfr_back3ms.webm": (6.8, [8, 20, 20, 21, 22, 22, 23, 24, 24, 59], 34, r"1 frame with timestamps out of order, from"),
     "gap_nopts1.ts": (3.0, [3, 11, 18, 26, 29, 29, 29, 56, 63, 71], 15, r"1 frame without a timestamp"),
     "elst_zero_duration.mp4": (3.0, ALL_75, 15, r"its edit list hides every frame; ignored"),
     "h264_bt2020cl.mp4": (

@@ -37,7 +37,6 @@ class PacketClock:
         slack: Largest fall that is not a break, in units.
 
     Attributes:
-        given: As passed in.
         times: (n,) int64, `given` with its wrong and missing times interpolated; recordings are not joined.
         wrong: (n,) bool, times that disagree with their neighbours.
         breaks: (n,) bool, the first packet of every recording but the first.
@@ -58,7 +57,6 @@ class PacketClock:
     ) -> None:
         known = np.flatnonzero(given != NO_TIME)
         values = given[known]
-        self.given = given
         self._slack = slack
         self._elapsed = np.concatenate([[0], np.cumsum(durations)])  # by the durations alone
         spacings = np.diff(values) / np.maximum(np.diff(known), 1)

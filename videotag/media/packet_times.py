@@ -298,32 +298,10 @@ def _sorted_times(
 
 
 def _agreeing(pts: np.ndarray, clock: PacketClock) -> np.ndarray:
-    """(n,) bool: display times that agree with the clock around them.
-
-    They lie no further off than frames can be reordered. Those that are not as far ahead of the clock as is
-    usual in this stream also keep their distance from other frames.
-    """
-    has_pts = pts != NO_TIME
-    delays = np.where(has_pts, pts - clock.times, 0)
-    usual = int(np.median(delays[has_pts]))
+    """(n,) bool: display times no further off the clock around them than frames can be reordered."""
+    usual = int(np.median((pts - clock.times)[pts != NO_TIME]))
     low, high = clock.bounds(REORDER)
-    inside = (pts - usual >= low) & (pts - usual <= high)
-    few, many = np.quantile(delays[has_pts], [0.05, 0.95])
-    is_usual = (delays >= few - clock.step) & (delays <= many + clock.step)
-    crowding = _crowding(pts, has_pts & ~is_usual, 0.6 * clock.step)
-    is_clocks = clock.wrong & (pts == clock.given + usual)  # the clock's own wrong time
-    return has_pts & inside & ~crowding & ~is_clocks
-
-
-def _crowding(times: np.ndarray, suspects: np.ndarray, least: float) -> np.ndarray:
-    """(n,) bool: the suspects that lie closer than `least` to another time; of two suspects the later one."""
-    order = np.argsort(times, kind="stable")
-    close = np.diff(times[order]) < least
-    first, second = order[:-1], order[1:]
-    crowding = np.zeros(len(times), bool)
-    crowding[second] = close & suspects[second]
-    crowding[first] |= close & suspects[first] & ~suspects[second]
-    return crowding
+    return (pts != NO_TIME) & (pts - usual >= low) & (pts - usual <= high)
 
 
 def _completed(
