@@ -112,6 +112,15 @@ def test_an_error_inside_leaves_the_old_folder_and_nothing_else(tmp_path, error)
     assert names_in(tmp_path) == ["f"]
 
 
+def test_what_cannot_be_written_inside_is_named_by_its_last_place(tmp_path):
+    with (
+        pytest.raises(OutputError, match=f"^{tmp_path}/f/a.onnx: cannot write"),
+        replace_folder(tmp_path / "f") as new,
+        open_atomic(new / "a.onnx"),
+    ):
+        raise OSError(28, "No space left on device")
+
+
 @pytest.mark.parametrize(
     ("error", "expected", "message"),
     [

@@ -14,7 +14,8 @@ import pytest
 import videotag
 from videotag.config import load_config
 from videotag.engine.checkpoint import save_weights, write_card
-from videotag.errors import ConfigError, LabelFileError, MediaError, ShapeError
+from videotag.errors import ConfigError, DecoderLostError, LabelFileError, MediaError, ShapeError
+from videotag.media import decode_pool
 from videotag.media.writer import write_video
 from videotag.models import load_models, paddle
 from videotag.tagger import Tagger, TagResult
@@ -100,6 +101,32 @@ def test_tag_many_answers_in_order_and_gives_errors_in_place(default_tagger, vid
     first, second, third = default_tagger.tag_many([str(video), str(tmp_path / "no.mp4"), str(video)])
     assert isinstance(second, MediaError)
     assert first.to_dict() == third.to_dict()
+
+
+def test_a_file_that_crashes_ffmpeg_is_an_error_and_the_next_one_is_tagged(default_tagger, video, tmp_path):
+    path = tmp_path / "segfaults.mp4"
+    path.write_bytes(video.read_bytes())
+    expected = default_tagger.tag(video).tags
+    with decode_pool.DecodePool() as pool, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode_pool, "READER", "faulty_reader:FaultyReader")
+        patch.syspath_prepend(Path(__file__).parent / "media")
+        patch.setattr(default_tagger, "_pool", pool)
+        with pytest.raises(DecoderLostError, match=r"segfaults\.mp4: its decoding crashed"):
+            default_tagger.tag(path)
+    assert default_tagger.tag(video).tags == expected
+
+
+def test_all_videos_are_decoded_in_one_child_that_ends_with_the_tagger(video):
+    tagger = Tagger.load(overrides=[("INFER.seg_num", 2)])
+    children = set()
+    for source in (video, video.read_bytes(), video):
+        tagger.features(source)
+        (child,) = tagger._pool._idle
+        children.add(child)
+    (child,) = children
+    assert child.is_alive()
+    del tagger
+    assert not child.is_alive()
 
 
 def test_bytes_and_open_files_are_tagged_like_the_file_itself(default_tagger, video, tmp_path):

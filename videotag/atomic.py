@@ -220,6 +220,8 @@ def replace_folder(folder: Path, *, flush: bool = True) -> Iterator[Path]:
                     _put_back(folder)
     except OSError as error:
         raise _cannot_write(folder, error) from error
+    except OutputError as error:  # of a file inside, which the user knows by the name that it was to get
+        raise OutputError(str(error).replace(str(new), str(folder))) from error
     finally:
         _remove(new)
 

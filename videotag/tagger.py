@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -98,6 +99,9 @@ class TagResult:
 class Tagger:
     """Tags videos; made by Tagger.load. Not to be used from two threads at once.
 
+    Media files are decoded in a child process, which starts with the first one and ends with the Tagger: a
+    file that crashes FFmpeg, hangs, or takes too much memory is a MediaError.
+
     Args:
         extractor: the first stage.
         predictor: the second stage's network and config; None to tag with the first stage's classifier.
@@ -122,6 +126,8 @@ class Tagger:
         self._labels = labels
         self._segment_sec = segment_sec
         self._top = partial(top_tags, labels=labels, top_k=top_k, threshold=threshold)
+        self._pool = DecodePool()
+        weakref.finalize(self, self._pool.close)
 
     @classmethod
     def load(
@@ -230,19 +236,16 @@ class Tagger:
                 f"{name}: fps {fps} applies only to arrays; a media file has its own frame rate"
             )
         if isinstance(source, str | Path):
-            return read_frames(ListEntry(str(source)), split)
+            return read_frames(ListEntry(str(source)), split, pool=self._pool)
         with copied_to_file(source, name) as path:
             try:
-                frames = read_frames(ListEntry(str(path)), split)
+                frames = read_frames(ListEntry(str(path)), split, pool=self._pool)
             except MediaError as error:
                 raise type(error)(str(error).replace(str(path), name)) from error
         return replace(frames, warning=frames.warning and frames.warning.replace(str(path), name))
 
     def tag_many(self, videos: Iterable[str | ListEntry]) -> Iterator[TagResult | MediaError]:
-        """The result of every video in order, or why it has none; the next ones are decoded meanwhile.
-
-        They are decoded in child processes: one that hangs or crashes FFmpeg is a MediaError like any other.
-        """
+        """The result of every video in order, or why it has none; the next ones are decoded meanwhile."""
         split = self._extractor.config.infer
         stop = threading.Event()
 

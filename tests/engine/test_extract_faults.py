@@ -85,6 +85,14 @@ def write_bomb(path, side_px=BOMB_SIDE_PX):
     assert path.stat().st_size < 300_000
 
 
+def write_tables(path):
+    """A MOV of 76 bytes whose table of sizes names 60 million frames, 2 GB in FFmpeg."""
+    content = struct.pack("!I4sIII", 20, b"stsz", 0, 1, 60_000_000)
+    for kind in (b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        content = struct.pack("!I4s", 8 + len(content), kind) + content
+    path.write_bytes(struct.pack("!I4s4sI", 16, b"ftyp", b"qt  ", 0) + content)
+
+
 def test_hostile_files_are_listed_and_the_others_extracted(extract, noise_video, capsys):
     good = [noise_video(f"good{i}.mp4", seed=i) for i in range(3)]
     faulty = [noise_video(f"{name}.mp4") for name in ("hangs", "segfaults", "killed", "greedy")]
@@ -92,13 +100,14 @@ def test_hostile_files_are_listed_and_the_others_extracted(extract, noise_video,
     truncated.write_bytes(truncated.read_bytes()[:-200])  # its index lies at the end
     Path("disguised.mp4").write_text("ffconcat version 1.0\nfile 'good0.mp4'\n", encoding="utf-8")
     write_bomb(Path("bomb.mp4"))
+    write_tables(Path("tables.mov"))
     os.mkfifo("pipe.mp4")
-    refused = ["truncated.mp4", "disguised.mp4", "bomb.mp4", "pipe.mp4", "missing.mp4"]
+    refused = ["truncated.mp4", "disguised.mp4", "bomb.mp4", "tables.mov", "pipe.mp4", "missing.mp4"]
     names = [good[0], *faulty, good[1], *refused, good[2]]
 
     assert extract(names, "--set=INFER.stall_limit_sec=1") == 1
     out, err = capsys.readouterr()
-    assert "extracted 3 (in part 0), kept 0, failed 9" in out
+    assert "extracted 3 (in part 0), kept 0, failed 10" in out
     assert "Traceback" not in err
     lines = Path("out/failures.jsonl").read_text(encoding="utf-8").splitlines()
     failures = {record["video_id"]: record for record in map(json.loads, lines)}
@@ -112,6 +121,7 @@ def test_hostile_files_are_listed_and_the_others_extracted(extract, noise_video,
         "truncated.mp4": "cannot be read as video",
         "disguised.mp4": "cannot be read as video",
         "bomb.mp4": "no frame can be decoded",
+        "tables.mov": "its tables name 60000000 frames or samples, more than a file of 76 bytes holds",
         "pipe.mp4": "a device or pipe, expected a video file",
         "missing.mp4": "cannot be read (No such file or directory)",
     }.items():

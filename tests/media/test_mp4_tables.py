@@ -29,14 +29,14 @@ def full(kind, *numbers):
     return box(kind, bytes(4), *[n if isinstance(n, bytes) else struct.pack(">I", n) for n in numbers])
 
 
-def track(count, *, kind=b"vide", duration=1, entry=b"jpeg", sizes=None):
-    """A track of `count` samples of a byte."""
+def track(count, *, kind=b"vide", duration=1, entry=b"jpeg", sizes=None, described=b""):
+    """A track of `count` samples of a byte; `described` lies in the description of its samples."""
     picture = bytes(6) + b"\0\1" + bytes(16) + struct.pack(">HH", 64, 64) + bytes(12) + b"\0\1" + bytes(32)
     sound = bytes(6) + b"\0\1" + bytes(8) + struct.pack(">HHHHI", 1, 8, 0, 0, 8000 << 16)
     content = picture + b"\0\x18\xff\xff" if kind == b"vide" else sound
     table = box(
         b"stbl",
-        full(b"stsd", 1, box(entry, content)),
+        full(b"stsd", 1, box(entry, content, described)),
         full(b"stts", 1, count, duration),
         sizes or full(b"stsz", 1, count),
         full(b"stsc", 1, 1, count, 1),
@@ -63,6 +63,8 @@ def compressed(content):
 
 
 FRAGMENT = box(b"moof", full(b"mfhd", 1), box(b"traf", full(b"tfhd", 1), full(b"trun", MANY)))
+SIZES = full(b"stsz", 1, MANY)
+METADATA = full(b"hdlr", 0, b"mdta", bytes(13))
 WIDE = struct.pack(">I4sQ", 1, b"moov", 16 + len(track(MANY))) + track(MANY)  # its size in 64 bits
 TOO_MANY = {
     "one": movie(track(MANY)),
@@ -72,6 +74,13 @@ TOO_MANY = {
     "compressed": compressed(box(b"moov", track(MANY))),
     "wide": WIDE,
     "to the end": b"\0\0\0\0moov" + track(MANY),
+    # FFmpeg reads tables of samples wherever they are.
+    **{
+        kind.decode(): movie(track(MANY, sizes=box(kind, SIZES)))
+        for kind in b"edts dinf tref ilst schi sinf".split()
+    },
+    "metadata": movie(track(MANY, sizes=box(b"meta", METADATA, SIZES))),
+    "description": movie(track(MANY, sizes=b"", described=SIZES)),
 }
 
 
@@ -88,6 +97,33 @@ def test_more_samples_than_the_file_holds_are_refused(tmp_path, name):
         probe(path)
 
 
+KEYS = full(b"keys", 200_000_000)  # 1.6 GB in FFmpeg
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        box(b"meta", METADATA, KEYS),
+        full(b"meta", METADATA, KEYS),
+        box(b"meta", b"not a hdlr" + bytes(998), METADATA, KEYS),
+    ],
+    ids=["QuickTime", "ISO", "far behind"],
+)
+def test_more_metadata_keys_than_the_file_holds_are_refused(tmp_path, metadata):
+    (tmp_path / "a.mov").write_bytes(movie(track(10), metadata))
+    with pytest.raises(
+        MediaError, match=r"a\.mov: its tables name 200000000 metadata keys, more than a file"
+    ):
+        check_tables(tmp_path / "a.mov")
+
+
+@pytest.mark.parametrize(("kind", "what"), [(b"meta", "metadata"), (b"stsd", "sample descriptions")])
+def test_a_box_that_is_too_long_to_be_looked_through_is_refused(tmp_path, kind, what):
+    (tmp_path / "a.mov").write_bytes(movie(box(kind, bytes(2**20 + 4))))
+    with pytest.raises(MediaError, match=f"1048580 bytes of {what}, expected at most 1048576; copy"):
+        check_tables(tmp_path / "a.mov")
+
+
 def test_a_compressed_header_that_unpacks_to_much_is_refused(tmp_path):
     content = box(b"moov", box(b"cmov", box(b"cmvd", struct.pack(">I", 2**31) + zlib.compress(bytes(100)))))
     (tmp_path / "a.mov").write_bytes(content)
@@ -101,6 +137,10 @@ ALLOWED = {
     "few": movie(track(FREE_SAMPLES)),
     "sound by chunks": movie(track(MANY, kind=b"soun", entry=b"raw ")),  # an hour of PCM, file broken off
     "a table": movie(track(1, sizes=full(b"stsz", 0, MANY))),  # FFmpeg reads it as far as it is there
+    "keys": movie(
+        track(1), box(b"meta", METADATA, full(b"keys", 2, full(b"mdta", b"a")[:12], full(b"mdta", b"b")))
+    ),
+    "a cover picture": movie(track(1), box(b"meta", METADATA, box(b"ilst", bytes(2**21)))),
     "damaged": movie(track(MANY))[:90],
     "another": b"RIFF" + bytes(1000),
     "short": b"\0\0",
@@ -119,6 +159,14 @@ def test_a_file_as_long_as_it_says_may_have_many_samples(tmp_path):
     with path.open("ab") as file:
         file.truncate(4 * FREE_SAMPLES)
     check_tables(path)
+
+
+def test_a_file_of_hundreds_of_tracks_is_refused(tmp_path):
+    (tmp_path / "a.mov").write_bytes(movie(*[track(1) for _ in range(300)]))
+    with pytest.raises(
+        MediaError, match="its headers ask for more memory or streams than a video needs; copy"
+    ):
+        probe(tmp_path / "a.mov")
 
 
 def test_what_such_a_file_costs_is_bounded(tmp_path):

@@ -27,7 +27,10 @@ MAX_FRAME_PX = 8192 * 8192  # larger ones are decompression bombs rather than vi
 AGAIN = "copy or download it again"
 ENCRYPTED = "encrypted; use a copy without copy protection"
 
-_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+# A thousand streams, FFmpeg's own limit, keep it busy for ten seconds; a multiplex of TV programmes has 100.
+_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_streams": "256"}
+# Of its index FFmpeg believes the size, 2 GiB; nothing here seeks.
+_FLV_OPTIONS = {"fflags": "+ignidx"}
 _DECODING_BYTES = 2**28  # frames of 4K in several threads
 _TS_HEAD = 188 * 192 * 8  # bytes: whole packets of either size
 # What stands for a number of frames where headers cannot be filled in at the end, as in a file written to a
@@ -53,15 +56,17 @@ def opened(path: str | Path, *, ignore_edit_list: bool = False) -> Iterator[Any]
     _check_file(path)
     try:
         check_tables(path)
+        is_flv = _begins_with(path, b"FLV")
         # "file:" makes the name a name: FFmpeg takes "concat:a|b" for an order. container_options, since
         # `options` makes PyAV before 18 free memory that is not its own where streams appear late (FLV, TS).
         name = f"file:{os.path.abspath(path)}"  # noqa: PTH100
         options = _OPTIONS | ({"ignore_editlist": "1"} if ignore_edit_list else {})
+        options |= _FLV_OPTIONS if is_flv else {}
         container = av.open(name, container_options=options, metadata_errors="replace")
     except av.error.MemoryError as error:
         if _has_memory():  # FFmpeg refuses single requests of 2 GiB, which only a damaged file makes
             raise MediaError(
-                f"{path}: its headers ask for more memory than a video needs; {AGAIN}"
+                f"{path}: its headers ask for more memory or streams than a video needs; {AGAIN}"
             ) from error
         raise MemoryError(f"{path}: {error.strerror}") from error
     except (av.error.FFmpegError, OSError) as error:
@@ -175,6 +180,11 @@ def has_encryption_key(stream: Any) -> bool:
 def is_encrypted(packet: Any) -> bool:
     """Whether a packet is scrambled by common encryption, as in MP4 (ISO 23001-7)."""
     return packet.has_sidedata("encryption_info")
+
+
+def _begins_with(path: str | Path, mark: bytes) -> bool:
+    with open_regular(path, error=MediaError) as file:
+        return file.read(len(mark)) == mark
 
 
 def _has_memory() -> bool:

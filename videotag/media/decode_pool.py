@@ -63,7 +63,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: someone else has failed 
 class DecodePool:
     """Child processes that decode, one for every video that is read at the same time; a context manager.
 
-    Threads may share it. The children end with the block.
+    Threads may share it. The children start when they are needed, and end with the block or by `close`.
     """
 
     def __init__(self) -> None:
@@ -73,6 +73,10 @@ class DecodePool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the children that nobody uses."""
         while self._idle:
             self._idle.pop().end()
 

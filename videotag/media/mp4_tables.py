@@ -1,14 +1,16 @@
 """Whether the tables of an MP4 or MOV name more samples than the file can hold, asked before FFmpeg opens it.
 
 A track of samples of one size needs no table of sizes: a number stands for all of them, and FFmpeg reserves
-36 bytes for each, so that 1,000 bytes cost gigabytes. Boxes are those of ISO 14496-12 and the QuickTime File
-Format; every other file ends after a box or two.
+36 bytes for each, so that 1,000 bytes cost gigabytes; for each name of a metadata key that a file promises it
+reserves 8. Boxes are those of ISO 14496-12 and the QuickTime File Format, looked for wherever FFmpeg looks;
+every other file ends after a box or two.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -20,9 +22,14 @@ from videotag.regular_file import open_regular
 #: frames a second, 40 MB in FFmpeg. Of larger files: one for each _LEAST_SAMPLE bytes.
 FREE_SAMPLES = 2**20
 _LEAST_SAMPLE = 2  # bytes: sound of 16 bits in fragments
+_LEAST_KEY = 8  # bytes of a metadata key
 _MAX_COMPRESSED = 2**26  # bytes of a compressed header; one of a day's film has 10 MB
 _MAX_DEPTH = 10  # of boxes, as in FFmpeg
-_CONTAINERS = frozenset(b"moov trak mdia minf stbl moof traf mvex udta cmov".split())
+#: What FFmpeg reads as boxes of boxes, whatever the standard says may be in them.
+_CONTAINERS = frozenset(
+    b"moov trak mdia minf stbl moof traf mvex udta cmov edts dinf tref ilst sinf schi wave iprp".split()
+)
+_MAX_HEAD = 2**20  # bytes of a description of samples, or ahead of what a box of metadata is for
 
 
 def check_tables(path: str | Path) -> None:
@@ -63,7 +70,11 @@ class _Tables:
                 self.walk(file, first, last, depth + 1)
             elif kind in _READERS:
                 file.seek(first)
-                _READERS[kind](self, file.read(min(last - first, 64)))
+                _READERS[kind](self, file.read(min(last - first, 64)), last - first)
+            elif kind == b"meta":
+                self._metadata(file, first, last, depth)
+            elif kind == b"stsd":
+                self._descriptions(file, first, last)
             elif kind == b"cmvd":
                 self._unpack(file, first, last, depth)
             start = last
@@ -71,24 +82,58 @@ class _Tables:
     def _add(self, count: int) -> None:
         self._count += count
         if self._count > self._most:
-            raise MediaError(
-                f"{self._path}: its tables name {self._count} frames or samples, more than a file of "
-                f"{self._size} bytes holds; copy or download it again"
-            )
+            raise self._too_many(f"{self._count} frames or samples")
 
-    def _handler(self, data: bytes) -> None:
+    def _too_many(self, what: str) -> MediaError:
+        return MediaError(
+            f"{self._path}: its tables name {what}, more than a file of {self._size} bytes holds; copy or "
+            "download it again"
+        )
+
+    def _handler(self, data: bytes, _: int) -> None:
         self._is_sound, self._is_pcm = data[8:12] == b"soun", False
 
-    def _times(self, data: bytes) -> None:
+    def _times(self, data: bytes, _: int) -> None:
         # FFmpeg reads sound whose samples all last 1 by chunks, and keeps nothing for each sample.
         self._is_pcm = self._is_sound and _number(data, 4) == 1 and _number(data, 12) == 1
 
-    def _sizes(self, data: bytes) -> None:
+    def _sizes(self, data: bytes, _: int) -> None:
         if _number(data, 4) and not self._is_pcm:  # of all samples; 0: a table, which is as long as it is
             self._add(_number(data, 8))
 
-    def _run(self, data: bytes) -> None:
+    def _run(self, data: bytes, _: int) -> None:
         self._add(_number(data, 4))
+
+    def _keys(self, data: bytes, size: int) -> None:
+        if (count := _number(data, 4)) > size // _LEAST_KEY:
+            raise self._too_many(f"{count} metadata keys")
+
+    def _metadata(self, file: BinaryIO | io.BytesIO, start: int, end: int, depth: int) -> None:
+        """Walks through a box of metadata, which begins with its handler, in some files behind a number."""
+        file.seek(start)
+        head = file.read(min(end - start, _MAX_HEAD))
+        place = head.find(b"hdlr", 4)
+        while place % 4 and place > 0:  # FFmpeg looks at every fourth byte
+            place = head.find(b"hdlr", place + 1)
+        if place > 0:
+            self.walk(file, start + place - 4, end, depth + 1)
+        elif end - start > _MAX_HEAD:
+            raise self._too_long("metadata", end - start)
+
+    def _descriptions(self, file: BinaryIO | io.BytesIO, start: int, end: int) -> None:
+        """Looks for tables behind the fields of a sample description, whose length depends on the codec."""
+        if end - start > _MAX_HEAD:
+            raise self._too_long("sample descriptions", end - start)
+        file.seek(start)
+        content = file.read(end - start)
+        for found in re.finditer(b"stsz|keys", content):
+            data = content[found.end() :][:64]
+            _READERS[found[0]](self, data, len(content))
+
+    def _too_long(self, what: str, size: int) -> MediaError:
+        return MediaError(
+            f"{self._path}: {size} bytes of {what}, expected at most {_MAX_HEAD}; copy or download it again"
+        )
 
     def _unpack(self, file: BinaryIO | io.BytesIO, start: int, end: int, depth: int) -> None:
         """Walks through a header that is compressed, as QuickTime 3 wrote it."""
@@ -111,6 +156,7 @@ _READERS = {
     b"stts": _Tables._times,
     b"stsz": _Tables._sizes,
     b"trun": _Tables._run,
+    b"keys": _Tables._keys,
 }
 
 
