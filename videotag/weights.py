@@ -44,9 +44,9 @@ class NamedWeights(Section):
     model_config = ConfigDict(frozen=True)
 
     # It becomes a file's name in the cache, which must stay there, and apart from .lock and .partial.
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
     package: Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")] | None = None  # a dot would import it
-    file: str | None = None
+    file: Annotated[str, Field(pattern="^[A-Za-z0-9_./-]{1,200}$")] | None = None  # systems take up to 255
     url: str | None = None
     size: Annotated[int, Field(ge=1)] | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
@@ -83,6 +83,9 @@ class NamedWeights(Section):
         if self.url is None:
             if found is None:
                 raise WeightsError(f"{self.name}: its package is not installed; run: {self.remedy}")
+            if self._published:
+                again = self.remedy.replace("install", "install --force-reinstall --no-deps")
+                self._published.check(found, shown_as=found, remedy=f"run: {again}")
             return found
         target = self._cached
         if found is None:
@@ -177,6 +180,15 @@ def named_weights() -> dict[str, NamedWeights]:
     path = find_resource(MODELS_FILE)
     if path is None:
         raise WeightsError(f"{MODELS_FILE}: not found; the installation is damaged, install videotag again")
+    return read_entries(path)
+
+
+def read_entries(path: Path) -> dict[str, NamedWeights]:
+    """The entries of a models.yaml by name.
+
+    Raises:
+        WeightsError: It is damaged; a line per problem.
+    """
     entries = read_yaml(path, error=WeightsError, remedy="correct it, or install videotag again")
     if (
         not entries

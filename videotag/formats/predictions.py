@@ -105,6 +105,19 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
     return [prediction.model_dump() for prediction in predictions]
 
 
+def read_metrics(path: str | Path) -> dict[str, Any]:
+    """The metrics in a JSON file by name; their values are not looked at.
+
+    Raises:
+        ConfigError: The file is missing, not JSON, or no object.
+    """
+    remedy = "give the metrics.json of `videotag eval`"
+    metrics = read_json(path, error=ConfigError, remedy=remedy)
+    if not isinstance(metrics, dict):
+        raise ConfigError(f"{path}: not metrics; {remedy}")
+    return metrics
+
+
 def predictions_file(file_format: Format) -> str:
     """The name of the file, another one for each format: predictions.csv, or predictions_kaggle.csv."""
     return "predictions_kaggle.csv" if file_format == "kaggle" else f"predictions.{file_format}"
