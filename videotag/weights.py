@@ -242,7 +242,10 @@ class FoundWeights:
 
     @property
     def config(self) -> str | Path | None:
-        """The config that belongs to it: its entry's, or config.yaml beside it; None if there is neither."""
+        """The config that belongs to it: its entry's, or config.yaml beside it; None if there is neither.
+
+        The latter may be a link to anywhere, as in caches: of what it holds, errors show short pieces alone.
+        """
         if self.named:
             return self.named.config
         beside = self.path.parent / CONFIG_FILE
@@ -255,11 +258,15 @@ class FoundWeights:
 
     @property
     def labels_beside(self) -> Path | None:
-        """The labels.txt of the weights' own folder; None if there is none, or a link to another folder."""
+        """The labels.txt beside the weights; None if there is none.
+
+        Its lines are shown, so a link is read only if it stays in the folder, or leads to the one that the
+        weights are a link into: a cache of Hugging Face holds links to files that lie in one other folder.
+        """
         beside = self.path.parent / LABELS_FILE
         if not beside.is_file():
             return None
-        if beside.resolve().parent != self.path.parent.resolve():
+        if beside.resolve().parent not in (self.path.parent.resolve(), self.path.resolve().parent):
             logger.warning("%s: a link that leaves its folder, not read; give --label_file", beside)
             return None
         return beside
