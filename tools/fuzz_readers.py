@@ -124,8 +124,8 @@ def _write_checkpoint(path: Path) -> None:
     for epoch in (0, 1):
         weights_path = checkpoint_path(path.parent, "M", epoch)
         write_pdparams(weights_path, {"fc.weight": np.ones((2, 3), np.float32)})
-        best = {"best_epoch": 0, "best": {"gap": 0.5, "loss": None}}
-        progress = Progress(epoch=epoch + 1, seed=0, videos="a", valid="b", **best if epoch else {})
+        best = {"gap": 0.5, "loss": None}
+        progress = Progress(epoch=epoch + 1, seed=0, videos="a", valid="b", best_epoch=0, best=best)
         save_state(weights_path, {"moment": np.ones(3, np.float32)}, progress)
     path.write_bytes(weights_path.with_suffix(".json").read_bytes())
 
@@ -137,7 +137,8 @@ def _read_runtime(path: Path) -> object:
 
 
 def _read_frames_info(path: Path) -> object:
-    from videotag.engine.frames import INFO_FILE, read_info
+    from videotag.engine.frames import read_info
+    from videotag.engine.outputs import INFO_FILE
 
     (path.parent / INFO_FILE).write_bytes(path.read_bytes())
     return read_info(path.parent)
