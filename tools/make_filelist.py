@@ -33,6 +33,7 @@ from videotag.download import file_digest
 from videotag.engine.input_files import InputFiles
 from videotag.errors import EXIT_OK, ConfigError, FileListError, LabelFileError, OutputError, one_error
 from videotag.formats.filelist import ListEntry, filelist_text, quote_path
+from videotag.formats.json_text import read_json
 from videotag.labels import labels_text, read_labels
 from videotag.media.suffixes import folder_text
 from videotag.shown import plain, shown
@@ -253,8 +254,8 @@ def _replaced(
 def read_record(out_dir: Path) -> dict[str, list[str]]:
     """File name -> sha256 of what the last calls wrote, the newest first; empty without a readable record."""
     try:
-        record = json.loads((out_dir / RECORD_FILE).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record = read_json(out_dir / RECORD_FILE, error=OutputError, remedy="made anew")
+    except OutputError:
         return {}
     if not isinstance(record, dict) or not all(isinstance(digests, list) for digests in record.values()):
         return {}

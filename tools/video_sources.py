@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -21,7 +22,7 @@ from videotag.errors import ConfigError, FileListError, one_error
 from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.text import MAX_LIST_BYTES, read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES, left_out_text, scan_folder
-from videotag.shown import shown
+from videotag.shown import plain, shown
 
 SUFFIXES = VIDEO_SUFFIXES | {*FEATURE_SUFFIXES}
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}  # of programs that write CSV
@@ -190,16 +191,16 @@ def _video_of_row(
     if not written:
         raise ValueError(f"column {shown(options.path_column)} is empty; write the path of the video")
     path = str(Path(options.root, written)) if options.root else written
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises OSError of a name that is too long
         raise ValueError(
-            f"{path}: no such file; relative paths start at {options.root or Path.cwd()}, see --root"
+            f"{plain(path)}: no such file; relative paths start at {options.root or Path.cwd()}, see --root"
         )
     cells = [row[index] for name in options.label_columns for index in columns[name]]
     labels = [part.strip() for cell in cells for part in cell.split(options.separator)]
     labels = [label for label in dict.fromkeys(labels) if label]
     if not labels:
         raise ValueError(
-            f"{path}: no label in {', '.join(options.label_columns)}; write one, or remove the row"
+            f"{plain(path)}: no label in {', '.join(options.label_columns)}; write one, or remove the row"
         )
     if options.group_column is None:
         return Video(path, tuple(labels), _group(written, group_by, PurePath(written).parent), place)

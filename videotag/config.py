@@ -27,7 +27,7 @@ from videotag.sections import (
     VideoSplitSection,
     VideoTrainSection,
 )
-from videotag.shown import plain, shown
+from videotag.shown import MAX_VALUE, plain, shown
 
 SECTIONS = ("MODEL", "TRAIN", "VALID", "TEST", "INFER")
 
@@ -99,7 +99,7 @@ def load_config(
     """
     raw, where = _read_yaml(path), str(path)
     problems = [
-        f"{where}: {plain(key)}: unknown section; there are: {', '.join(SECTIONS)}"
+        f"{where}: {plain(key, limit=MAX_VALUE)}: unknown section; there are: {', '.join(SECTIONS)}"
         for key in raw
         if key not in SECTIONS
     ]

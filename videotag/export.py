@@ -38,6 +38,7 @@ from videotag.runtime.exported import (
     Export,
     ExportedNetwork,
     Manifest,
+    read_manifest,
 )
 from videotag.runtime.onnx_export import ExportError, onnx_model, save_program
 from videotag.runtime.taggers import tagger_arrays
@@ -80,9 +81,8 @@ def check_output(folder: Path, *, inputs: Iterable[str | Path | None] = ()) -> N
     if EXPORT_FILE not in names:
         raise OutputError(f"{folder}: is there and no export; choose another --output")
     try:
-        text = (folder / EXPORT_FILE).read_text(encoding="utf-8")
-        own = {EXPORT_FILE, *Manifest.model_validate_json(text).files}
-    except ValueError as error:
+        own = {EXPORT_FILE, *read_manifest(folder / EXPORT_FILE).files}
+    except WeightsError as error:
         raise OutputError(
             f"{folder}: its {EXPORT_FILE} is damaged; remove the folder, or choose another --output"
         ) from error

@@ -44,9 +44,9 @@ class NamedWeights(Section):
     model_config = ConfigDict(frozen=True)
 
     # It becomes a file's name in the cache, which must stay there, and apart from .lock and .partial.
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
     package: Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")] | None = None  # a dot would import it
-    file: str | None = None
+    file: Annotated[str, Field(pattern="^[A-Za-z0-9_./-]{1,200}$")] | None = None  # systems take up to 255
     url: str | None = None
     size: Annotated[int, Field(ge=1)] | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
@@ -83,6 +83,9 @@ class NamedWeights(Section):
         if self.url is None:
             if found is None:
                 raise WeightsError(f"{self.name}: its package is not installed; run: {self.remedy}")
+            if self._published:
+                again = self.remedy.replace("install", "install --force-reinstall --no-deps")
+                self._published.check(found, shown_as=found, remedy=f"run: {again}")
             return found
         target = self._cached
         if found is None:
@@ -177,6 +180,15 @@ def named_weights() -> dict[str, NamedWeights]:
     path = find_resource(MODELS_FILE)
     if path is None:
         raise WeightsError(f"{MODELS_FILE}: not found; the installation is damaged, install videotag again")
+    return read_entries(path)
+
+
+def read_entries(path: Path) -> dict[str, NamedWeights]:
+    """The entries of a models.yaml by name.
+
+    Raises:
+        WeightsError: It is damaged; a line per problem.
+    """
     entries = read_yaml(path, error=WeightsError, remedy="correct it, or install videotag again")
     if (
         not entries
@@ -230,7 +242,10 @@ class FoundWeights:
 
     @property
     def config(self) -> str | Path | None:
-        """The config that belongs to it: its entry's, or config.yaml beside it; None if there is neither."""
+        """The config that belongs to it: its entry's, or config.yaml beside it; None if there is neither.
+
+        The latter may be a link to anywhere, as in caches: of what it holds, errors show short pieces alone.
+        """
         if self.named:
             return self.named.config
         beside = self.path.parent / CONFIG_FILE
@@ -243,11 +258,15 @@ class FoundWeights:
 
     @property
     def labels_beside(self) -> Path | None:
-        """The labels.txt of the weights' own folder; None if there is none, or a link to another folder."""
+        """The labels.txt beside the weights; None if there is none.
+
+        Its lines are shown, so a link is read only if it stays in the folder, or leads to the one that the
+        weights are a link into: a cache of Hugging Face holds links to files that lie in one other folder.
+        """
         beside = self.path.parent / LABELS_FILE
         if not beside.is_file():
             return None
-        if beside.resolve().parent != self.path.parent.resolve():
+        if beside.resolve().parent not in (self.path.parent.resolve(), self.path.resolve().parent):
             logger.warning("%s: a link that leaves its folder, not read; give --label_file", beside)
             return None
         return beside

@@ -91,6 +91,39 @@ def test_labels_beside_are_read_but_no_link_to_another_folder(checkpoint, tmp_pa
     assert names(capsys) == {"a", "b", "c"}
 
 
+def test_weights_config_and_labels_that_are_links_into_one_other_folder_are_read(checkpoint, capsys):
+    """As a cache of Hugging Face keeps them."""
+    (checkpoint / "ck" / "labels.txt").write_text("a\nb\nc\n")
+    (checkpoint / "hub" / "blobs").mkdir(parents=True)
+    (checkpoint / "hub" / "snapshots" / "1").mkdir(parents=True)
+    for number, name in enumerate(("AttentionLSTM.pdparams", "config.yaml", "labels.txt")):
+        (checkpoint / "ck" / name).rename(checkpoint / "hub" / "blobs" / f"{number:064}")
+        (checkpoint / "hub" / "snapshots" / "1" / name).symlink_to(f"../../blobs/{number:064}")
+    assert main([*PREDICT, "--weights=hub/snapshots/1", "--video_path=a.npy"]) == 0
+    assert names(capsys) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token: {secret}",
+        "{secret}\n{secret}",
+        "a: {{{secret}",
+        "- {secret}",
+        "MODEL:\n  name: AttentionLSTM\n  token: {secret}",
+        "x" * 80 + "{secret}: 1",
+    ],
+)
+def test_an_error_of_a_config_that_links_to_another_file_shows_nothing_of_it(checkpoint, capsys, text):
+    (checkpoint.parent / "passwords").write_text(text.format(secret="hunter2"))
+    (checkpoint / "ck" / "config.yaml").unlink()
+    (checkpoint / "ck" / "config.yaml").symlink_to(checkpoint.parent / "passwords")
+    assert main([*PREDICT, "--weights=ck", "--video_path=a.npy"]) == 2
+    out, err = capsys.readouterr()
+    assert "config.yaml" in err
+    assert "hunter2" not in out + err
+
+
 def test_a_list_named_beside_weights_is_read_inside_of_the_working_folder_alone(checkpoint, tmp_path, capsys):
     config = checkpoint / "ck" / "config.yaml"
     (checkpoint / "link.list").symlink_to(tmp_path / "secret.list")

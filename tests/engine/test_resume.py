@@ -129,6 +129,27 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(tagger_dir, capl
     assert same_weights(resumed.last_path, unbroken.last_path)
 
 
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        (b"[" * 10**5, "not JSON: more than 64 lists and objects inside each other"),
+        (
+            b'{"best": {' + b",".join(b'"%d": []' % n for n in range(30_000)) + b"}}",
+            "or more, expected",
+        ),
+        (b"3", "its content is not what was written"),
+    ],
+    ids=["deep", "large", "a number"],
+)
+def test_a_card_beyond_a_bound_falls_back_to_the_checkpoint_before(tagger_dir, caplog, card, message):
+    train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 2)])
+    (tagger_dir / "ck" / f"{NAME}_epoch1.json").write_bytes(card)
+    with caplog.at_level("WARNING", "videotag"):
+        found = load_newest(tagger_dir / "ck", NAME)
+    assert found.weights_path.name == f"{NAME}_epoch0.pdparams"
+    assert message in caplog.text
+
+
 def test_the_running_mean_is_what_is_saved_and_the_raw_weights_go_on(tagger_dir):
     plain = train(tagger_dir / "plain", overrides=[("TRAIN.epoch", 1)])
     mean = train(tagger_dir / "mean", overrides=[("TRAIN.epoch", 1), ("TRAIN.ema_decay", 0.5)])

@@ -302,7 +302,9 @@ def test_shapes_and_stamp_come_from_one_reading(tmp_path):
         read_shapes_and_stamp(tmp_path / "a.npy", {"rgb": 5})
 
 
-@pytest.mark.parametrize("stamp", [b"", b"{", b"[]", b"3", b"[" * 60_000])
+@pytest.mark.parametrize(
+    "stamp", [b"", b"{", b"[]", b"3", b"[" * 60_000, b'{"a": ' + b"[" * 65 + b"]" * 65 + b"}"]
+)
 def test_a_stamp_that_is_no_json_object_is_damage(tmp_path, stamp):
     (tmp_path / "a.npy").write_bytes(npy_bytes(RAMP) + b"\nvideotag stamp: " + stamp)
     with pytest.raises(FeatureFileError, match=r"a\.npy: damaged or truncated"):

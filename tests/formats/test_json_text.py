@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videotag.errors import ConfigError, WeightsError
-from videotag.formats import json_text
 from videotag.formats.json_text import MAX_DEPTH, parse_json, read_json
 
 VALUES = st.recursive(
@@ -64,7 +63,7 @@ def test_a_float_beyond_all_bounds_is_an_infinity():
     assert parse_json("1e999") == math.inf
 
 
-def test_a_bad_file_is_an_error_of_the_callers_class(tmp_path, monkeypatch):
+def test_a_bad_file_is_an_error_of_the_callers_class(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("{")
     with pytest.raises(ConfigError, match=r"a\.json: not JSON: Expecting .*; make it anew$"):
@@ -74,6 +73,5 @@ def test_a_bad_file_is_an_error_of_the_callers_class(tmp_path, monkeypatch):
     path.write_bytes(b"\x00\xff")
     with pytest.raises(ConfigError, match=r"binary file.*; make it anew$"):
         read_json(path, error=ConfigError, remedy="make it anew")
-    monkeypatch.setattr(json_text, "MAX_BYTES", 1)
     with pytest.raises(ConfigError, match="2 bytes or more, expected at most 1; make it anew"):
-        read_json(path, error=ConfigError, remedy="make it anew")
+        read_json(path, error=ConfigError, remedy="make it anew", max_bytes=1)

@@ -317,6 +317,7 @@ def test_other_files_are_named(path):
         b"PK\x03\x04 no shard": "no .safetensors file",
         b"\xff" * 8 + b"{}": "a header of 18446744073709551615 bytes in a file of 10: truncated",
         b"\x03" + b"\0" * 7 + b"{a}": "its header is not JSON",
+        (136).to_bytes(8, "little") + b'{"": ' + b"[" * 65 + b"]" * 65 + b"}": "its header is not JSON",
         (10**5).to_bytes(8, "little") + b'{"":' + b"[" * (10**5 - 4): "its header is not JSON",
     }.items():
         path.write_bytes(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -103,12 +104,35 @@ def test_an_export_json_that_is_not_right_is_one_line(damaged, change, message):
     with pytest.raises(WeightsError, match=f"no export that this videotag reads .*{message}") as caught:
         read_export(path)
     assert "\n" not in str(caught.value)
-    path.write_bytes(b"\xff{")
-    with pytest.raises(WeightsError, match=r"export\.json: no export .*Invalid JSON.*; export it again"):
-        read_export(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff{", "not UTF-8"),
+        (b"{", "not JSON: .*; export it again"),
+        (b"[" * 10**5, "not JSON: more than 64 lists and objects inside each other; export it again"),
+        (b'{"inputs": [' + b"{}," * 10**5 + b"{}]}", "300016 bytes or more, expected at most 262144; export"),
+        (b"3", "no export that this videotag reads"),
+        (None, "no such file; export it again"),
+    ],
+    ids=["not UTF-8", "cut", "deep", "large", "a number", "missing"],
+)
+def test_an_export_json_that_is_no_json_or_beyond_a_bound_is_one_line(damaged, content, message):
+    path = damaged / "export.json"
     path.unlink()
-    with pytest.raises(WeightsError, match=r"export\.json: cannot be read \(No such file.*; export it again"):
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"^\S+export\.json.*: {message}") as caught:
         read_export(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_export_json_that_is_a_pipe_is_refused_at_once(damaged):
+    (damaged / "export.json").unlink()
+    os.mkfifo(damaged / "export.json")
+    with pytest.raises(WeightsError, match=r"export\.json: cannot read: a pipe, expected a regular file"):
+        read_export(damaged / "export.json")
 
 
 def test_an_export_without_its_export_json_is_told(damaged):

@@ -67,7 +67,15 @@ assert list(islice(fuzz.contents("labels", [b"one", b"two"], 1, 30), 10)) != fir
     assert done.returncode == 0, done.stderr
 
 
+def test_seeds_and_corpus_are_read_however_little_time_there_is(tmp_path):
+    done = fuzz("--seconds=0.01", "--readers=labels", f"--save_dir={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[1].replace(",", "")) >= 1 + len(
+        list((ROOT / "tests/fuzz/labels").iterdir())
+    )
+
+
 def test_unknown_readers_are_named():
     done = fuzz("--readers=labels,nothing")
     assert done.returncode == 2
-    assert "no reader nothing; there are config, yaml, labels" in done.stdout
+    assert "no reader nothing; there are config, yaml, " in done.stdout

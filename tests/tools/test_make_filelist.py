@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import sys
@@ -297,6 +298,14 @@ def test_groups_of_a_csv(work_dir):
     assert [v.path for v in read_csv(text, root="x")] == ["x/1/a.mp4", "x/2/b.mp4", "x/../c.mp4"]
 
 
+def test_a_path_in_a_csv_that_is_too_long_for_the_system_is_one_short_line(work_dir, capsys):
+    write_csv(f"path,labels\n{'a' * 5000}.mp4,cat\n")
+    (line,) = refused(capsys, "videos.csv", "out")
+    assert line.startswith("videos.csv:2: aaa")
+    assert "...: no such file; relative paths start at " in line
+    assert len(line) < 500 + len(str(work_dir))
+
+
 def test_all_problems_of_a_csv_are_reported_together(work_dir, capsys):
     touch("a.mp4", "b.mp4", "c.mp4")
     rows = ["a.mp4,x,1", "gone.mp4,x,1", ",x,1", "b.mp4,|,1", "c.mp4,x,", "b.mp4,x", "./a.mp4,y,1"]
@@ -492,6 +501,16 @@ def test_a_damaged_record_makes_files_foreign(clips, capsys, record):
     assert run(capsys, "clips", "out")[0] == 0, "the same lists"
     Path("out/.make_filelist.json").write_text(record)
     assert "not as this tool has left it" in unchanged(capsys, "clips", "out", "--seed=5")[0]
+
+
+def test_a_record_that_is_a_pipe_is_none(tmp_path):
+    os.mkfifo(tmp_path / make_filelist.RECORD_FILE)
+    reader = multiprocessing.get_context("spawn").Process(target=make_filelist.read_record, args=(tmp_path,))
+    reader.start()
+    reader.join(60)
+    code = reader.exitcode
+    reader.kill()
+    assert code == 0
 
 
 def test_summary_counts_labels_by_split_and_names_those_a_split_lacks(work_dir, capsys):

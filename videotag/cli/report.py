@@ -32,15 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the page and prints where."""
     from videotag.engine.outputs import FileOutput, check_files
-    from videotag.formats.json_text import read_json
-    from videotag.formats.predictions import read_predictions
+    from videotag.formats.predictions import read_metrics, read_predictions
     from videotag.report import PAGE_HEAD, write_report
 
     results = read_predictions(args.predictions)
-    remedy = "give the metrics.json of `videotag eval`"
-    metrics = read_json(args.metrics, error=ConfigError, remedy=remedy) if args.metrics else None
-    if metrics is not None and not isinstance(metrics, dict):
-        raise ConfigError(f"{args.metrics}: not metrics; give the metrics.json of `videotag eval`")
+    metrics = read_metrics(args.metrics) if args.metrics else None
     videos = (str(result["video_id"]) for result in results)
     check_files(
         [FileOutput(Path(args.out), "--out", PAGE_HEAD)],

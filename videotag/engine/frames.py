@@ -183,7 +183,7 @@ class _Maker:
             raise OutputError(f"{error}, then run again: what was done is kept") from error
 
 
-def _read_info(folder: Path) -> dict[str, Any]:
+def read_info(folder: Path) -> dict[str, Any]:
     """What INFO_FILE says; empty if it is not there or not ours."""
     try:
         info = read_json(folder / INFO_FILE, error=OutputError, remedy="made anew")
@@ -199,12 +199,12 @@ def _read_info(folder: Path) -> dict[str, Any]:
 
 def _input_of(folder: Path) -> dict[str, Any]:
     """The identity of the input of a folder; empty if it is not known."""
-    made_from = _read_info(folder).get("input")
+    made_from = read_info(folder).get("input")
     return made_from if isinstance(made_from, dict) else {}
 
 
 def _is_listed(folder: Path) -> bool:
-    return not folder.exists() or bool(_read_info(folder))
+    return not folder.exists() or bool(read_info(folder))
 
 
 def _kept_info(path: str, folder: Path, options: FrameOptions) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def _kept_info(path: str, folder: Path, options: FrameOptions) -> dict[str, Any]
     Raises:
         MediaError: the video cannot be read.
     """
-    found = _read_info(folder)
+    found = read_info(folder)
     made_from = found.get("input")
     if not isinstance(made_from, dict) or found.get("options") != asdict(options):
         return {}
@@ -233,7 +233,7 @@ def _check_folders(outputs: dict[str, Path], options: FrameOptions, save_dir: Pa
     for path, folder in outputs.items():
         for parent in folder.parents[: len(folder.parts) - len(save_dir.parts) - 1]:
             if parent not in is_of_frames:
-                is_of_frames[parent] = bool(_read_info(parent))
+                is_of_frames[parent] = bool(read_info(parent))
             if is_of_frames[parent]:
                 problems.append(
                     f"{path}: would write {folder} inside {parent}, a folder of frames; choose another "

@@ -46,7 +46,7 @@ class FolderRuntime:
 
     def __init__(self, save_dir: Path, outputs: Iterable[Path], extractor: Extractor) -> None:
         self._path = save_dir / RUNTIME_FILE
-        frozen = _read(self._path)
+        frozen = read_frozen(self._path)
         self._is_kept = frozen is not None
         if frozen is None:
             others = itertools.islice(_files_in(save_dir), _LOOKED_AT)
@@ -81,7 +81,12 @@ class FolderRuntime:
             self._is_kept = True
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_frozen(path: Path) -> dict[str, Any] | None:
+    """The backend ("auto" if it is not known here) and precision in a runtime.json; None if it is not there.
+
+    Raises:
+        ConfigError: It is damaged.
+    """
     if not path.exists():
         return None
     frozen = read_json(path, error=ConfigError, remedy="remove it")

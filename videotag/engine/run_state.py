@@ -26,7 +26,7 @@ from videotag.engine.outputs import FileOutput, check_files
 from videotag.engine.run_log import LOG_FILE
 from videotag.errors import OutputError, WeightsError, one_error
 from videotag.failures import FAILURES_FILE, FAILURES_HEAD
-from videotag.formats.json_text import read_json
+from videotag.formats.json_text import MAX_CARD_BYTES, read_json
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.shown import plain
 from videotag.weights import CONFIG_FILE, LABELS_FILE
@@ -124,7 +124,12 @@ def load_checkpoint(weights_path: Path) -> Checkpoint:
         WeightsError, OSError: it is damaged.
     """
     state_path, card_path = _companions(weights_path)
-    card = read_json(card_path, error=WeightsError, remedy="resume from the checkpoint before")
+    card = read_json(
+        card_path,
+        error=WeightsError,
+        remedy="resume from the checkpoint before",
+        max_bytes=MAX_CARD_BYTES,
+    )
     digests = card.pop("sha256", None) if isinstance(card, dict) else None
     for path in (weights_path, state_path):
         if not isinstance(digests, dict) or file_digest(path) != digests.get(path.name):

@@ -25,6 +25,7 @@ import numpy as np
 from videotag.atomic import open_atomic
 from videotag.errors import DamagedFeaturesError, FeatureFileError, ShapeError
 from videotag.formats.archives import open_zip
+from videotag.formats.json_text import parse_json
 from videotag.regular_file import open_regular
 from videotag.shown import plain, shown
 
@@ -367,7 +368,7 @@ def _read_stamp(file: IO[bytes], size: int, header: _Header) -> dict[str, Any] |
     file.seek(num_bytes, io.SEEK_CUR)
     if file.read(len(_STAMP_MARK)) != _STAMP_MARK:
         return None
-    stamp = json.loads(file.read(_MAX_STAMP))
+    stamp = parse_json(file.read(_MAX_STAMP))
     if not isinstance(stamp, dict):
         raise ValueError("its stamp is not a JSON object")
     return stamp

@@ -12,23 +12,27 @@ from videotag.shown import plain
 
 MAX_BYTES = 32 << 20  # predictions of 15,000 videos; a text takes up to 4 bytes a character in memory
 MAX_VALUES = 2_000_000  # of about 80 bytes in memory each
+MAX_CARD_BYTES = 256 << 10  # ours have a few KB; pydantic takes 3 KB of memory for every wrong element
 MAX_DEPTH = 64  # Python's own reader ends with a RecursionError at about 1,000
 _MAX_DIGITS = 40  # of an integer; Python refuses to print thousands of them, and a float holds 308
 
 
-def read_json(path: str | Path, *, error: type[VideotagError], remedy: str) -> Any:
+def read_json(
+    path: str | Path, *, error: type[VideotagError], remedy: str, max_bytes: int = MAX_BYTES
+) -> Any:
     """The value in a JSON file.
 
     Args:
         path: The file.
         error: Class of every error raised.
         remedy: What to do about a file that is not there or no JSON; ends the message.
+        max_bytes: Size of the largest file of this kind, at most MAX_BYTES.
 
     Raises:
         error: The file is missing, too large, not UTF-8, not JSON, or beyond a bound of this module.
     """
     try:
-        text = read_text(path, error=error, missing=remedy, binary=remedy, max_bytes=MAX_BYTES)
+        text = read_text(path, error=error, missing=remedy, binary=remedy, max_bytes=max_bytes)
         return parse_json(text)
     except ValueError as problem:
         raise error(f"{plain(str(path))}: not JSON: {problem}; {remedy}") from None

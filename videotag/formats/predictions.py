@@ -16,7 +16,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    FailFast,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from videotag.atomic import open_atomic
 from videotag.errors import ConfigError
@@ -35,7 +43,9 @@ HEADS: dict[Format, re.Pattern[str]] = {
     "kaggle": re.compile(",".join(KAGGLE_COLUMNS) + "\n"),
 }
 
+_MAX_MODALITIES = 100
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# FailFast: pydantic takes 3 KB of memory for every wrong element, and one is shown.
 
 
 class _Tag(BaseModel):
@@ -46,18 +56,25 @@ class _Tag(BaseModel):
 class _Segment(BaseModel):
     start_sec: _NotNegative
     end_sec: _NotNegative
-    tags: list[_Tag]
+    tags: Annotated[list[_Tag], FailFast()]
 
 
 class _Prediction(BaseModel):
     """What a page shows of a video; other keys are left out."""
 
     video_id: str
-    tags: list[_Tag]
+    tags: Annotated[list[_Tag], FailFast()]
     duration_sec: _NotNegative | None = None
-    segments: list[_Segment] = []
-    attention: dict[str, list[_NotNegative]] = {}
+    segments: Annotated[list[_Segment], FailFast()] = []
+    attention: dict[str, Annotated[list[_NotNegative], FailFast()]] = {}
     warning: str | None = None
+
+    @field_validator("attention", mode="before")
+    @classmethod
+    def _modalities_are_few(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > _MAX_MODALITIES:
+            raise ValueError(f"{len(value)} modalities, expected at most {_MAX_MODALITIES}")
+        return value
 
     @model_validator(mode="after")
     def _time_is_known(self) -> _Prediction:
@@ -66,7 +83,7 @@ class _Prediction(BaseModel):
         return self
 
 
-_PREDICTIONS = TypeAdapter(list[_Prediction])
+_PREDICTIONS = TypeAdapter(Annotated[list[_Prediction], FailFast()])
 
 
 def read_predictions(path: str | Path) -> list[dict[str, Any]]:
@@ -86,6 +103,19 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
             f"({where}: {plain(first['msg'])})"
         ) from None
     return [prediction.model_dump() for prediction in predictions]
+
+
+def read_metrics(path: str | Path) -> dict[str, Any]:
+    """The metrics in a JSON file by name; their values are not looked at.
+
+    Raises:
+        ConfigError: The file is missing, not JSON, or no object.
+    """
+    remedy = "give the metrics.json of `videotag eval`"
+    metrics = read_json(path, error=ConfigError, remedy=remedy)
+    if not isinstance(metrics, dict):
+        raise ConfigError(f"{path}: not metrics; {remedy}")
+    return metrics
 
 
 def predictions_file(file_format: Format) -> str:
@@ -109,11 +139,11 @@ def prediction_writer(path: str | Path, file_format: Format) -> Iterator[Callabl
     """
     with open_atomic(path, "w") as file:
         if file_format == "csv":
-            rows = csv.writer(file, lineterminator="\n")
+            rows = csv.writer(_Lines(file))
             rows.writerow(CSV_COLUMNS)
             yield lambda prediction: rows.writerows(_csv_rows(prediction))
         elif file_format == "kaggle":
-            rows = csv.writer(file, lineterminator="\n")
+            rows = csv.writer(_Lines(file))
             rows.writerow(KAGGLE_COLUMNS)
             yield lambda prediction: rows.writerows(_kaggle_rows(prediction))
         elif file_format == "jsonl":
@@ -125,6 +155,19 @@ def prediction_writer(path: str | Path, file_format: Format) -> Iterator[Callabl
                 file, next(separators), json.dumps(prediction, ensure_ascii=False)
             )
             file.write("\n]\n")
+
+
+class _Lines:
+    r"""A text file to which csv.writer's rows go with "\n" at their ends.
+
+    Asked for "\n" itself, csv.writer leaves a "\r" in a field unquoted, which readers take for a line end.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def _print(file: IO[str], *texts: str) -> None:

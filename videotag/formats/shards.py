@@ -31,6 +31,7 @@ import numpy as np
 
 from videotag.atomic import open_atomic
 from videotag.errors import RecordError
+from videotag.formats.json_text import parse_json
 from videotag.formats.yt8m_records import (
     SEGMENT_FIELDS,
     Segments,
@@ -321,8 +322,8 @@ class _Tensors:
         if length > _MAX_HEADER:
             raise self.damaged(f"a header of {length} bytes, expected at most {_MAX_HEADER}")
         try:
-            header = json.loads(b"{" + file.read(length - 1))
-        except (ValueError, RecursionError):
+            header = parse_json(b"{" + file.read(length - 1))
+        except ValueError:
             raise self.damaged("its header is not JSON") from None
         about = header.pop("__metadata__", None)
         if not isinstance(about, dict) or about.get("format") != FORMAT["format"]:

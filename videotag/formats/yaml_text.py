@@ -2,7 +2,8 @@
 
 PyYAML splits the text into events, and the values are built here: its constructor expands aliases without a
 bound, and fails with errors of many kinds on dates, numbers and tags. Differs from it: keys are always text,
-dates and numbers of base 60 (1:59:59) stay text, and a tag must name one of JSON's types.
+dates and numbers of base 60 (1:59:59) stay text, a tag must name one of JSON's types, and no section has a
+key twice.
 """
 
 from __future__ import annotations
@@ -40,16 +41,9 @@ def read_yaml(path: str | Path, *, error: type[VideotagError], remedy: str) -> A
     Raises:
         error: The file is missing, too large, not UTF-8, not YAML, or beyond a bound of this module.
     """
+    text = read_text(path, error=error, missing=remedy, binary=remedy, max_bytes=MAX_BYTES)
     try:
-        size = Path(path).stat().st_size
-    except OSError:
-        size = 0  # read_text says what is wrong
-    if size > MAX_BYTES:
-        raise error(
-            f"{plain(str(path))}: {size} bytes, expected a YAML file of at most {MAX_BYTES}; {remedy}"
-        )
-    try:
-        return parse_yaml(read_text(path, error=error, missing=remedy))
+        return parse_yaml(text)
     except ValueError as problem:
         raise error(f"{plain(str(path))}: {problem}") from None
 
@@ -132,14 +126,17 @@ class _Builder:
         return values
 
     def _section(self, depth: int) -> dict[str, Any]:
-        """Keys and values; of a key that is there twice the last one, as PyYAML has it."""
+        """Keys and values; differs from PyYAML, which keeps the last value of a key that is there twice."""
         own: dict[str, Any] = {}
+        lines: dict[str, int] = {}
         merged: dict[str, Any] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._key(event)
             value = self._value(next(self._events), depth)
             if not _is_merge(event):
-                own[key] = value
+                if key in own:
+                    _refuse(event, f"{shown(key)}: given in line {lines[key]} too; keep one of them")
+                own[key], lines[key] = value, event.start_mark.line + 1
                 continue
             sections = value if isinstance(value, list) else [value]
             if not all(isinstance(section, dict) for section in sections):

@@ -27,6 +27,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from videotag.config import Config, load_config
 from videotag.download import file_digest
 from videotag.errors import ConfigError, DeviceError, WeightsError
+from videotag.formats.json_text import MAX_CARD_BYTES, read_json
 from videotag.registry import ModelEntry
 from videotag.regular_file import open_regular
 from videotag.runtime import backends
@@ -166,11 +167,23 @@ def read_export(path: Path) -> Export:
     Raises:
         WeightsError: damaged, edited, or of a later version.
     """
-    folder = path.parent
+    folder, manifest = path.parent, read_manifest(path)
+    later = (*NETWORK_FILES[manifest.backend], CARD_FILE)
+    check_files(folder, manifest, [name for name in manifest.files if name not in later])
+    if LABELS_FILE not in manifest.files and (folder / LABELS_FILE).exists():
+        raise WeightsError(f"{folder / LABELS_FILE}: is no part of the export; give it as --label_file")
+    return Export(folder, manifest)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """What the export.json at `path` says; the files that it names are not looked at.
+
+    Raises:
+        WeightsError: Missing, damaged, or of a later version.
+    """
+    said = read_json(path, error=WeightsError, remedy="export it again", max_bytes=MAX_CARD_BYTES)
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); export it again") from error
+        return Manifest.model_validate(said)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -178,11 +191,6 @@ def read_export(path: Path) -> Export:
         raise WeightsError(
             f"{path}: no export that this videotag reads ({plain(what, limit=200)}); export it again"
         ) from error
-    later = (*NETWORK_FILES[manifest.backend], CARD_FILE)
-    check_files(folder, manifest, [name for name in manifest.files if name not in later])
-    if LABELS_FILE not in manifest.files and (folder / LABELS_FILE).exists():
-        raise WeightsError(f"{folder / LABELS_FILE}: is no part of the export; give it as --label_file")
-    return Export(folder, manifest)
 
 
 def check_files(folder: Path, manifest: Manifest, names: Sequence[str]) -> None:
