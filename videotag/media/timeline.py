@@ -259,26 +259,28 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
     Raises:
         MediaError: the stream is encrypted.
     """
-    seconds = {s.index: float(s.time_base or 0) for s in container.streams}
+    time_bases = {s.index: s.time_base or Fraction(0) for s in container.streams}
+    ends = dict.fromkeys(time_bases, 0)  # when the last packet of each stream ends
     times = PacketTimes()
     first = _FirstFrames(stream)
-    last_sec = 0.0  # of all streams
     encrypted = has_encryption_key(stream)
-    sound = container.streams.audio[0].index if container.streams.audio else None
-    heard_sec = 0.0  # sound since the last packet of the stream
+    own, sound = stream.index, container.streams.audio[0].index if container.streams.audio else None
+    heard = 0  # sound since the last packet of the stream
+    # Shorter stretches of sound are just how it is interleaved.
+    long = PAUSE_SEC / 2 / time_bases[sound] if sound is not None and time_bases[sound] else np.inf
     for packet in packets(container):
-        duration_sec = (packet.duration or 0) * seconds[packet.stream_index]
-        if packet.pts is not None:
-            last_sec = max(last_sec, packet.pts * seconds[packet.stream_index] + duration_sec)
-        if packet.stream_index == sound:
-            heard_sec += duration_sec
-        elif packet.stream_index == stream.index:
+        index, duration, pts = packet.stream_index, packet.duration or 0, packet.pts
+        if pts is not None and pts + duration > ends[index]:
+            ends[index] = pts + duration
+        if index == sound:
+            heard += duration
+        elif index == own:
             encrypted = encrypted or (packet.is_keyframe and is_encrypted(packet))
             first.add(packet)
-            # Shorter stretches of sound are just how it is interleaved.
-            heard = round(heard_sec / stream.time_base) if heard_sec > PAUSE_SEC / 2 else 0
-            times.add(packet, shown=is_shown(packet, stream), heard=heard)
-            heard_sec = 0.0
+            pause = round(heard * time_bases[sound] / time_bases[own]) if heard > long else 0
+            times.add(packet, shown=is_shown(packet, stream), heard=pause)
+            heard = 0
+    last_sec = float(max(end * time_bases[index] for index, end in ends.items()))
     if encrypted:
         raise MediaError(f"{path}: {ENCRYPTED}")
     if first.frame is None:
