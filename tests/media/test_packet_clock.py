@@ -152,10 +152,47 @@ def test_a_long_stream_is_checked_whole(packet):
     assert (fault.kind, np.flatnonzero(fault.frames).tolist()) == ("wrong", [packet])
 
 
+@pytest.mark.parametrize("packet", [65_535, 65_536, 65_537])
+def test_a_break_between_two_blocks_of_a_long_stream_is_found(packet):
+    pts = even(70_000)
+    pts[packet:] -= 40 * packet
+    (fault,) = shown(pts, reorder_depth=0).faults
+    assert (fault.kind, np.flatnonzero(fault.frames).tolist()) == ("break", [packet])
+
+
+def reordered(pts):
+    """Groups of two B frames behind the frame that is shown after them."""
+    pts = pts.copy()
+    pts[1:] = pts[1:].reshape(-1, 3)[:, [2, 0, 1]].ravel()
+    return pts
+
+
+def test_every_second_time_missing_makes_a_stream_of_two_rates_no_longer():
+    true = rising([16] * 60 + [66] * 120)
+    pts = reordered(true)
+    pts[1::2] = NO_TIME
+    found = shown(pts, reorder_depth=2, stores_dts=False)
+    assert found.end - found.start == pytest.approx(true[-1] + 66, abs=18 * 66)
+
+
+@pytest.mark.parametrize("num_missing", [1, 4, 20])
+def test_times_missing_at_the_end_of_a_stream_with_a_pause_add_their_steps(num_missing):
+    true = even(121)
+    true[60:] += 1_000
+    pts = reordered(true)
+    pts[-num_missing:] = NO_TIME
+    found = shown(pts, reorder_depth=1, stores_dts=False)
+    assert found.end - found.start == pytest.approx(true[-1] + 40, abs=2 * 40)
+
+
+def test_recordings_too_long_to_be_added_up_are_given_up():
+    pts = np.tile(np.linspace(-(2**59), 2**59, 9).astype(np.int64), 20)
+    assert shown(pts, reorder_depth=0) is None
+
+
 @pytest.mark.parametrize("back_ms", [3_000, 60_000])
 def test_a_step_back_of_seconds_is_a_break_in_a_stream_without_decoding_times(back_ms):
-    pts = even(121)
-    pts[1:] = pts[1:].reshape(-1, 3)[:, [2, 0, 1]].ravel()  # two B frames in a row
+    pts = reordered(even(121))
     pts[61:] -= back_ms
     found = shown(pts, stores_dts=False, reorder_depth=1)
     assert [(fault.kind, np.flatnonzero(fault.frames).tolist()) for fault in found.faults] == [
@@ -167,7 +204,7 @@ def test_a_step_back_of_seconds_is_a_break_in_a_stream_without_decoding_times(ba
 def test_reordering_around_a_pause_is_no_break():
     pts = even(121)
     pts[60:] += 8_000
-    pts[1:] = pts[1:].reshape(-1, 3)[:, [2, 0, 1]].ravel()
+    pts = reordered(pts)
     found = shown(pts, stores_dts=False, reorder_depth=1)
     assert found.faults == []
     assert found.times.tolist() == pts.tolist()
@@ -183,6 +220,8 @@ def test_a_last_frame_of_a_minute_is_believed_if_the_header_agrees(last_ms, decl
     told = shown_times(even(), even(), durations, units_per_sec=1000, declared=99 * 40.0 + last_ms)
     assert told.faults == []
     assert told.end == 99 * 40 + last_ms
+    short = shown_times(even(), even(), durations, units_per_sec=1000, declared=99 * 40.0 + 0.8 * last_ms)
+    assert [fault.kind for fault in short.faults] == kind
 
 
 def test_the_last_slide_of_a_show_may_last_longer_than_the_others():

@@ -44,7 +44,12 @@ RIGHT = {
     ),
     "avi_dropped_frames.avi": (3.0, [3, 11, 18, 26, 29, 29, 29, 56, 63, 71], 15, None),
     "avi_copied_from_mp4.avi": (3.0, ALL_75, 15, None),
-    "vfr_back3ms.webm": (6.8, [8, 20, 20, 21, 22, 22, 23, 24, 24, 59], 34, r"1 frame with timestamps out of order, from"),
+    "vfr_back3ms.webm": (
+        6.8,
+        [8, 20, 20, 21, 22, 22, 23, 24, 24, 59],
+        34,
+        r"1 frame with timestamps out of order, from",
+    ),
     "gap_nopts1.ts": (3.0, [3, 11, 18, 26, 29, 29, 29, 56, 63, 71], 15, r"1 frame without a timestamp"),
     "elst_zero_duration.mp4": (3.0, ALL_75, 15, r"its edit list hides every frame; ignored"),
     "h264_bt2020cl.mp4": (
@@ -178,6 +183,23 @@ def test_a_break_between_fragments_of_an_mp4_is_closed(tmp_path, offsets_sec):
     assert "could be decoded" not in reader.warning
 
 
+@pytest.mark.parametrize("options", [{}, {"bf": "0"}], ids=["reordered", "in order"])
+def test_clusters_of_matroska_that_begin_anew_are_joined(tmp_path, options):
+    film = encode(tmp_path / "film.mkv", options=options)
+    path = copy_with_times(
+        film, tmp_path / "a.mkv", lambda i, pts, dts, _: (pts, dts), options={"cluster_time_limit": "500"}
+    )
+    data = bytearray(path.read_bytes())
+    places = [match.end() for match in re.finditer(rb"\x1f\x43\xb6\x75.{0,12}?\xe7\x82", data, re.DOTALL)]
+    assert len(places) >= 2  # clusters with a time of two bytes
+    for place in places[:-1]:
+        struct.pack_into(">H", data, place, struct.unpack_from(">H", data, place)[0] + 20_000)
+    path.write_bytes(data)
+    reader, found = numbers(path)
+    assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
+    assert "timestamps jump" in reader.warning
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
 def test_decoding_times_in_place_of_display_times_are_given_in_display_order(tmp_path, name):
     film = encode(tmp_path / "film.mkv", options={"bf": "3"})
@@ -235,6 +257,7 @@ def test_missing_times_are_interpolated_between_reordered_frames(tmp_path, codec
     reader, found = numbers(path, 75)
     assert reader.info.duration_sec == pytest.approx(3.0, abs=0.041)
     assert np.abs(np.array(found) - np.arange(75)).max() <= 1
+    assert reader.info.num_frames == 75
     num_without = sum(bool(is_without(k)) for k in range(75))
     assert f"{num_without} frames without a timestamp" in reader.warning
 

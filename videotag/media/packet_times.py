@@ -189,8 +189,7 @@ def shown_times(
             beyond = shown[-1] + clock.step * np.arange(1, reorder_depth + 1)
             shown = np.concatenate([shown, beyond])[reorder_depth:]
     else:
-        is_sound = is_orderly and not clock.wrong.any() and not clock.breaks.any()
-        good = pts != NO_TIME if is_sound else _agreeing(pts, clock)
+        good = _agreeing(pts, clock)
         shown, is_certain = _completed(pts, good, clock, reorder_depth)
         uncertain = None if is_certain else ~good
     missing = (times if by_order else pts) == NO_TIME
@@ -276,8 +275,6 @@ def _sorted_times(
     known = pts != NO_TIME
     rises = np.diff(pts[known])
     falls = -rises[rises < 0]
-    if not reorder_depth and len(falls) <= 0.02 * len(rises):  # some streams reorder without declaring it
-        return pts
     if not has_span(pts):
         return pts
     # Reordering may span any pause or only the usual distance: whichever explains more timestamps is taken.
@@ -315,8 +312,7 @@ def _completed(
     delays = (pts - clock.times)[good]
     usual = int(np.median(delays)) if len(delays) else 0
     times = np.where(good, pts, clock.times + usual)
-    in_file_order = not reorder_depth or (delays == usual).sum() > 0.9 * len(pts)
-    if good.all() or not good.any() or in_file_order:
+    if good.all() or not good.any() or not reorder_depth:
         return clock.joined(times), True
     joined = clock.joined(times, good)
     first, last = int(joined[good].min()), int(joined[good].max())
