@@ -229,20 +229,40 @@ def test_a_frame_with_a_time_below_the_one_before_it_is_shown_between_its_neighb
     )
 
 
-def without_times(path, is_without):
-    """Takes pts and dts from the PES packets of a transport stream whose number is_without() names."""
-    data = bytearray(path.read_bytes())
-    number = 0
+def pes_headers(data):
+    """Where the headers of the picture's PES packets begin in a transport stream."""
     for start in range(0, len(data), 188):
         pid = (data[start + 1] & 0x1F) << 8 | data[start + 2]
         if pid == 0x100 and data[start + 1] & 0x40:
-            payload = start + 4 + (1 + data[start + 4] if data[start + 3] & 0x20 else 0)
-            assert data[payload : payload + 3] == b"\0\0\1"
-            if is_without(number):
-                data[payload + 7] &= 0x3F
-            number += 1
+            header = start + 4 + (1 + data[start + 4] if data[start + 3] & 0x20 else 0)
+            assert data[header : header + 3] == b"\0\0\1"
+            yield header
+
+
+def without_times(path, is_without):
+    """Takes pts and dts from the PES packets of a transport stream whose number is_without() names."""
+    data = bytearray(path.read_bytes())
+    for number, header in enumerate(pes_headers(data)):
+        if is_without(number):
+            data[header + 7] &= 0x3F
     path.write_bytes(data)
     return path
+
+
+def test_a_clock_that_stands_still_is_interpolated_between_reordered_frames(tmp_path):
+    path = encode(tmp_path / "a.ts", options={"bf": "3"})
+    data = bytearray(path.read_bytes())
+    headers = list(pes_headers(data))
+    # Fields of five bytes, first pts, then dts; the upper four bits of each tell which it is.
+    stopped = data[headers[20] + 9 : headers[20] + 14]
+    for header in headers[21:50]:
+        for place in (header + 9, header + 14)[: data[header + 7] >> 6 & 1 | 1]:
+            data[place : place + 5] = bytes([data[place] & 0xF0 | stopped[0] & 0x0F]) + stopped[1:]
+    path.write_bytes(data)
+    reader, found = numbers(path, 75)
+    assert reader.info.duration_sec == pytest.approx(3.0)
+    assert np.abs(np.array(found) - np.arange(75)).max() <= 2
+    assert "frames without a timestamp" in reader.warning
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
@@ -306,6 +326,20 @@ def test_a_pause_that_the_samples_durations_vouch_for_stays_and_is_told_in_an_ev
     assert reader.info.duration_sec == pytest.approx(63.0)
     assert found == [37] + [49] * 20  # 1.5 s, 4.5 s, 7.5 s ... 61.5 s; frame 49 is shown from 1.96 s to 62 s
     assert "timestamps pause until 62.0 s, as the file says" in reader.warning
+
+
+def test_of_an_mp4_the_header_vouches_for_a_pause_however_short_the_rest(tmp_path):
+    film = encode(
+        tmp_path / "film.webm", codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"}
+    )
+    path = copy_with_times(
+        film, tmp_path / "a.mp4", lambda i, pts, dts, per_sec: (pts + 600 * per_sec * (i >= 50),) * 2
+    )
+    reader, found = numbers(path, 201)
+    assert reader.info.duration_sec == pytest.approx(603.0)
+    assert found[0] == 37
+    assert found[1:] == [49] * 200  # shown from 1.96 s to 602 s
+    assert "timestamps pause until 602.0 s, as the file says" in reader.warning
 
 
 def test_long_pauses_of_a_screen_recording_stay_without_a_warning(tmp_path):
