@@ -167,14 +167,6 @@ def reordered(pts):
     return pts
 
 
-def test_every_second_time_missing_makes_a_stream_of_two_rates_no_longer():
-    true = rising([16] * 60 + [66] * 120)
-    pts = reordered(true)
-    pts[1::2] = NO_TIME
-    found = shown(pts, reorder_depth=2, stores_dts=False)
-    assert found.end - found.start == pytest.approx(true[-1] + 66, abs=18 * 66)
-
-
 @pytest.mark.parametrize("num_missing", [1, 4, 20])
 def test_times_missing_at_the_end_of_a_stream_with_a_pause_add_their_steps(num_missing):
     true = even(121)

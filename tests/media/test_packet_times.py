@@ -218,6 +218,24 @@ def test_derived_decoding_times_and_one_or_two_faults(spacings, num_b, data, kin
     check_told(kinds, faulty is not made, repairs)
 
 
+@given(even, num_bs, st.booleans(), st.sampled_from([2, 3]), st.integers(0, 2))
+@settings(max_examples=200)
+def test_every_second_or_third_time_missing(spacings, num_b, stored, every, first):
+    made = film(spacings, num_b=num_b, stored=stored)
+    pts = made.pts.copy()
+    pts[first::every] = NO_TIME
+    faulty = replace(made, pts=pts)
+    assert check(made, faulty if stored else derive_dts(faulty, num_b), frames=4) == {"missing"}
+
+
+def test_every_second_time_missing_of_two_rates_makes_no_longer_stream():
+    made = film([200] * 99 + [100] * 99, num_b=1)
+    pts = made.pts.copy()
+    pts[1::2] = NO_TIME
+    _, duration, _ = sampled(replace(made, pts=pts), 7)
+    assert duration == pytest.approx(made.end, abs=1500)
+
+
 @given(uneven, num_bs, st.data(), st.sampled_from([*KINDS[:4], KINDS[5]]), st.booleans())
 @settings(max_examples=500)
 def test_variable_rates_and_a_fault(spacings, num_b, data, kind, stored):

@@ -20,6 +20,8 @@ PAUSE_STEPS = 10  # a pause is longer than so many of the stream's longer spacin
 _PAUSE_SHARE = 10  # pauses that a header vouches for are at most so many times as long as all other spacings
 _OUTLIERS = 6  # more wrong times in a row than this are a recording of their own
 _BREAK_COST = 2.5  # a break is as likely as so many wrong times in a row
+_MANY_GAPS = 0.2  # share of neighbours among the known times that have missing ones between them
+_WIDE = 8  # known times over which spacings are measured if there are many gaps
 _UNEVEN = 0.1  # a rate is variable from this share of unusual spacings
 _UNUSUAL = 0.75  # spacings are unusual from this many steps off; telecine's 2:3 is not
 
@@ -61,7 +63,9 @@ class PacketClock:
         self._elapsed = np.concatenate([[0], np.cumsum(durations)])  # by the durations alone
         spacings = np.diff(values) / np.maximum(np.diff(known), 1)
         pause = np.inf if is_slotted else PAUSE_SEC * units_per_sec
-        self.step = _usual_step(spacings, durations, pause)
+        has_many_gaps = len(known) > 1 and np.mean(np.diff(known) > 1) > _MANY_GAPS
+        telling = _wide_spacings(known, values) if has_many_gaps else spacings
+        self.step = _usual_step(telling, durations, pause)
         pause = max(pause, PAUSE_STEPS * self.step)
         uneven, unusual = 0.0, pause
         sane = spacings[(spacings > 0) & (spacings <= pause)]
@@ -220,6 +224,15 @@ def _usual_step(spacings: np.ndarray, durations: np.ndarray, pause: float) -> in
         is_steady = 2 * len(rising) > len(spacings) and np.ptp(np.quantile(rising, [0.1, 0.9])) < 0.1 * pause
         sane = rising if is_steady or not len(known) else known  # a frame every 20 s, as of a slide show
     return max(round(float(np.median(sane))), 1) if len(sane) else 1
+
+
+def _wide_spacings(known: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Spacings over several of the k known times, for streams that lack every second or third.
+
+    Single ones tell half or twice the spacing there, as frames are reordered.
+    """
+    reach = min(_WIDE, max(len(known) - 1, 1))
+    return (values[reach:] - values[:-reach]) / (known[reach:] - known[:-reach])
 
 
 def has_span(times: np.ndarray) -> bool:
