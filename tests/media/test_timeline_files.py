@@ -262,7 +262,26 @@ def test_a_clock_that_stands_still_is_interpolated_between_reordered_frames(tmp_
     reader, found = numbers(path, 75)
     assert reader.info.duration_sec == pytest.approx(3.0)
     assert np.abs(np.array(found) - np.arange(75)).max() <= 2
-    assert "frames without a timestamp" in reader.warning
+    assert reader.warning.endswith("29 frames without a timestamp, from 0.8 s, interpolated")
+
+
+def test_a_piece_of_a_fragmented_mp4_lacks_nothing(tmp_path):
+    film = encode(tmp_path / "film.mkv")
+    movflags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    path = copy_with_times(film, tmp_path / "a.mp4", lambda i, pts, dts, _: (pts, dts), options=movflags)
+    data = path.read_bytes()
+    fragments = [match.start() - 4 for match in re.finditer(b"moof", data)]
+    path.write_bytes(data[: fragments[0]] + data[fragments[2] :])
+    reader, found = numbers(path, 25)
+    assert (found, reader.info.duration_sec) == (list(range(50, 75)), pytest.approx(1.0))
+    assert reader.warning is None
+
+
+def test_sound_between_pictures_does_not_make_them_last_longer(tmp_path):
+    times = [k / 25 for k in range(75)]
+    path = interleaved(write_timed(tmp_path / "a.mkv", times, num_b=3, sound_sec=3), tmp_path / "b.mkv")
+    reader, found = numbers(path)
+    assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
