@@ -279,7 +279,7 @@ def test_a_piece_of_a_fragmented_mp4_lacks_nothing(tmp_path):
 
 def test_sound_between_pictures_does_not_make_them_last_longer(tmp_path):
     times = [k / 25 for k in range(75)]
-    path = interleaved(write_timed(tmp_path / "a.mkv", times, num_b=3, sound_sec=3), tmp_path / "b.mkv")
+    path = interleaved(write_timed(tmp_path / "a.mp4", times, num_b=3, sound_sec=3), tmp_path / "b.mkv")
     reader, found = numbers(path)
     assert (found, reader.info.duration_sec) == (ALL_75, pytest.approx(3.0))
 
