@@ -321,11 +321,14 @@ def _completed(
     if num_leading:
         widened[0] = first - num_leading * clock.step
     # Frames that find no hole between the good times lie beyond them. Pauses make more holes than frames.
-    num_missing = int((~good).sum()) - num_leading
-    num_holes = int((np.rint(np.diff(np.sort(joined[good])) / clock.step) - 1).clip(0).sum())
-    num_beyond = min(num_missing - num_holes, int((~good[-num_trailing - REORDER :]).sum()))
-    if num_holes > num_missing:
-        num_beyond = num_trailing - 1
+    ordered, near_end = np.sort(joined[good]), num_trailing + REORDER
+    for num_packets in (len(good) - num_leading, near_end):
+        is_good = good[-num_packets:]
+        spacings = np.diff(ordered[-int(is_good.sum()) - 1 :])
+        num_beyond = int((~is_good).sum() - (np.rint(spacings / clock.step) - 1).clip(0).sum())
+        if num_beyond >= 0:
+            break
+    num_beyond = min(num_beyond, int((~good[-near_end:]).sum()))
     if num_beyond > 0:
         widened[np.flatnonzero(~good)[-1]] = last + num_beyond * clock.step
     return widened, False
