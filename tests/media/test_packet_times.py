@@ -38,13 +38,26 @@ class Film:
     reorder_depth: int
 
 
+PYRAMID = 7  # B frames in a row of which some are references: the middle one, then the middles of the halves
+
+
 def decoding_order(num_frames, num_b):
     """Frame numbers in decoding order: every (num_b + 1)th frame is coded ahead of those before it."""
     order = [0]
     for start in range(1, num_frames, num_b + 1):
         group = list(range(start, min(start + num_b + 1, num_frames)))
-        order += [group[-1], *group[:-1]]
+        order += [group[-1], *(halved(group[:-1]) if num_b == PYRAMID else group[:-1])]
     return np.array(order)
+
+
+def halved(frames):
+    middle = len(frames) // 2
+    return [frames[middle], *halved(frames[:middle]), *halved(frames[middle + 1 :])] if frames else []
+
+
+def depth(num_b):
+    """Number of frames by which a decoder delays output."""
+    return 3 if num_b == PYRAMID else int(num_b > 0)
 
 
 def film(spacings, *, num_b=0, start=0, tells_durations=False, stored=True):
@@ -52,17 +65,17 @@ def film(spacings, *, num_b=0, start=0, tells_durations=False, stored=True):
     times = np.concatenate([[0], np.cumsum(spacings[:-1])]).astype(np.int64)
     frame = decoding_order(len(times), num_b)
     pts = times[frame] + start
-    delay = 1 if num_b else 0
+    delay = depth(num_b)
     dts = np.concatenate([pts.min() - STEP * np.arange(delay, 0, -1), np.sort(pts)])[: len(pts)]
     if not stored:
         dts[:delay] = NO_TIME
     durations = np.array(spacings)[frame] if tells_durations else np.full(len(pts), STEP)
-    return Film(frame, pts, dts, durations, times, int(times[-1] + spacings[-1]), stored, int(num_b > 0))
+    return Film(frame, pts, dts, durations, times, int(times[-1] + spacings[-1]), stored, delay)
 
 
 def derive_dts(made, num_b):
     """Decoding times as FFmpeg makes them for Matroska: the smallest display time among the last few."""
-    delay = 1 if num_b else 0
+    delay = depth(num_b)
     waiting, dts = [], []
     for time in made.pts.tolist():
         waiting = sorted([*waiting, time]) if time != NO_TIME else waiting
@@ -124,7 +137,7 @@ def jump(made, at, by):
     return replace(made, pts=pts, dts=dts)
 
 
-num_bs = st.sampled_from([0, 1, 2, 3])
+num_bs = st.sampled_from([0, 1, 2, 3, PYRAMID])
 big = st.sampled_from([11_000, 60_000, 5_000_000, 90_000_000])
 even = st.integers(30, 160).map(lambda count: [STEP] * count)
 uneven = st.lists(
@@ -142,7 +155,7 @@ def test_whole_times_are_kept(spacings, num_b, stored):
         made.durations,
         units_per_sec=UNITS_PER_SEC,
         stores_dts=stored,
-        reorder_depth=int(num_b > 0),
+        reorder_depth=depth(num_b),
     )
     assert shown.times.tolist() == made.pts.tolist()
     assert not shown.faults

@@ -183,6 +183,24 @@ def test_a_break_between_fragments_of_an_mp4_is_closed(tmp_path, offsets_sec):
     assert "could be decoded" not in reader.warning
 
 
+@pytest.mark.parametrize("offset_sec", [0, 60])
+@pytest.mark.parametrize(("name", "codec"), [("a.ts", "libx264"), ("a.mpg", "mpeg2video")])
+def test_recordings_put_together_as_bytes_are_joined(tmp_path, name, codec, offset_sec):
+    film = encode(tmp_path / name, codec=codec, options={"bf": "2"})
+    later = copy_with_times(
+        film,
+        tmp_path / f"later{name}",
+        lambda i, pts, dts, per_sec: (pts + offset_sec * per_sec, dts + offset_sec * per_sec),
+    )
+    path = tmp_path / f"both{name}"
+    path.write_bytes(film.read_bytes() + later.read_bytes())
+    reader, found = numbers(path)
+    assert reader.info.duration_sec == pytest.approx(6.0, abs=0.041)
+    assert np.abs(np.array(found) - TWICE_75).max() <= 1
+    assert re.search(r"timestamps jump at [23]\.\d s", reader.warning)
+    assert "could be decoded" not in reader.warning
+
+
 @pytest.mark.parametrize("options", [{}, {"bf": "0"}], ids=["reordered", "in order"])
 def test_clusters_of_matroska_that_begin_anew_are_joined(tmp_path, options):
     film = encode(tmp_path / "film.mkv", options=options)

@@ -6,6 +6,7 @@ in units of the stream's time_base; arrays (n,) run over packets in file order.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,10 +174,10 @@ class PacketClock:
 
         Dropping a time costs 1, a break more; uneven spacing breaks ties.
         """
-        places, times = known[start:stop].tolist(), values[start:stop].tolist()
-        count = len(places)
-        costs: list[float] = []
-        via: list[tuple[int, bool]] = []  # the kept time before, and whether a break lies between
+        count = stop - start  # may be a whole film, hence arrays
+        places, times = array("q", known[start:stop].tobytes()), array("q", values[start:stop].tobytes())
+        costs = array("d")
+        via, via_break = array("q"), array("b")  # the kept time before, and whether a break lies between
         for second in range(count):
             first_is_open = start == 0 and second <= _OUTLIERS
             best = (float(second), -1, False) if second == 0 or first_is_open else (np.inf, -1, False)
@@ -188,7 +189,8 @@ class PacketClock:
                 cost += _BREAK_COST if is_break else 0.1 * min(1.0, uneven)
                 best = min(best, (cost, first, is_break), key=lambda choice: choice[0])
             costs.append(best[0])
-            via.append(best[1:])
+            via.append(best[1])
+            via_break.append(best[2])
         last = count - 1
         if stop == len(known):  # the last times may be wrong, too
             tail = range(max(count - _OUTLIERS, 0), count)
@@ -196,8 +198,8 @@ class PacketClock:
         kept[start:stop] = False
         while last >= 0:
             kept[start + last] = True
-            breaks[start + last] = via[last][1]
-            last = via[last][0]
+            breaks[start + last] = via_break[last]
+            last = via[last]
 
     def _interpolated(self, known: np.ndarray, values: np.ndarray) -> np.ndarray:
         """(n,) int64: between the known times of each recording a line, beyond them the usual steps."""

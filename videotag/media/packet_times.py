@@ -317,18 +317,36 @@ def _completed(
     joined = clock.joined(times, good)
     first, last = int(joined[good].min()), int(joined[good].max())
     widened = np.where(good, joined, np.clip(joined, first, last))
-    num_leading, num_trailing = int(good.argmax()), int(good[::-1].argmax())
-    if num_leading:
-        widened[0] = first - num_leading * clock.step
-    # Frames that find no hole between the good times lie beyond them. Pauses make more holes than frames.
-    ordered, near_end = np.sort(joined[good]), num_trailing + REORDER
-    for num_packets in (len(good) - num_leading, near_end):
-        is_good = good[-num_packets:]
-        spacings = np.diff(ordered[-int(is_good.sum()) - 1 :])
-        num_beyond = int((~is_good).sum() - (np.rint(spacings / clock.step) - 1).clip(0).sum())
-        if num_beyond >= 0:
-            break
-    num_beyond = min(num_beyond, int((~good[-near_end:]).sum()))
-    if num_beyond > 0:
+    ordered = np.sort(joined[good])
+    num_before = 0 if good[0] else _num_outside(good[::-1], -ordered[::-1], clock.step)
+    if num_before:
+        widened[0] = first - num_before * clock.step
+    num_beyond = int((~good).sum()) - num_before - _num_holes(ordered, clock.step)
+    near_end = _num_outside(good, ordered, clock.step)
+    # Pauses make more holes than frames are missing, so that only those near the end tell.
+    num_beyond = near_end if num_beyond < 0 else min(num_beyond, int((~good[-_near(good) :]).sum()))
+    if num_beyond:
         widened[np.flatnonzero(~good)[-1]] = last + num_beyond * clock.step
     return widened, False
+
+
+def _num_holes(ordered: np.ndarray, step: int) -> int:
+    """Number of frames that are missing between ascending times."""
+    return int((np.rint(np.diff(ordered) / step) - 1).clip(0).sum())
+
+
+def _near(good: np.ndarray) -> int:
+    """Number of packets at the end whose frames may be shown last."""
+    return int(good[::-1].argmax()) + REORDER
+
+
+def _num_outside(good: np.ndarray, ordered: np.ndarray, step: int) -> int:
+    """Number of frames near the end that find no hole between the last good times.
+
+    Args:
+        good: (n,) bool, the packets with a good time.
+        ordered: The good times, ascending.
+        step: Usual spacing.
+    """
+    is_good = good[-_near(good) :]
+    return max(int((~is_good).sum()) - _num_holes(ordered[-int(is_good.sum()) - 1 :], step), 0)

@@ -54,7 +54,6 @@ _CONTAINERS = {
     "avi": _Container(is_slotted=True),
     "mpegts": _Container(stores_dts=True, duration_of="none"),
     "mpeg": _Container(stores_dts=True, duration_of="none"),
-    "mxf": _Container(stores_dts=True),
     "flv": _Container(stores_dts=True, duration_of="all streams"),
     "asf": _Container(duration_of="all streams"),
     "matroska,webm": _Container(duration_of="all streams"),
