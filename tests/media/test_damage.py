@@ -120,8 +120,9 @@ def test_a_whole_file_has_no_warning(make_noise):
     assert reader.warning is None
 
 
-def test_sound_that_outlasts_the_picture_is_no_damage(make_noise):
-    reader, _ = read(make_noise("a.mkv", 10, sound_sec=3.0), 10)
+@pytest.mark.parametrize("name", ["a.mkv", "a.asf", "a.flv"])
+def test_sound_that_outlasts_the_picture_is_no_damage(make_noise, name):
+    reader, _ = read(make_noise(name, 10, sound_sec=3.0), 10)
     assert reader.warning is None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from videotag.media.packet_clock import NO_TIME, PacketClock
-from videotag.media.packet_times import shown_times
+from videotag.media.packet_times import display_times
 from videotag.media.timeline import TimedFrames, Timeline
 
 
@@ -137,7 +137,7 @@ def test_recordings_are_joined_at_the_usual_spacing_whatever_times_they_lack():
 
 def shown(pts, **how):
     nothing = np.full(len(pts), NO_TIME)
-    return shown_times(
+    return display_times(
         np.array(pts), how.pop("dts", nothing), np.full(len(pts), 40), units_per_sec=1000, **how
     )
 
@@ -206,20 +206,20 @@ def test_reordering_around_a_pause_is_no_break():
 def test_a_last_frame_of_a_minute_is_believed_if_the_header_agrees(last_ms, declared, kind):
     durations = np.full(100, 40)
     durations[-1] = last_ms
-    found = shown_times(even(), even(), durations, units_per_sec=1000)
+    found = display_times(even(), even(), durations, units_per_sec=1000)
     assert [fault.kind for fault in found.faults] == kind
     assert found.end == 99 * 40 + (40 if kind else last_ms)
-    told = shown_times(even(), even(), durations, units_per_sec=1000, declared=99 * 40.0 + last_ms)
+    told = display_times(even(), even(), durations, units_per_sec=1000, declared=99 * 40.0 + last_ms)
     assert told.faults == []
     assert told.end == 99 * 40 + last_ms
-    short = shown_times(even(), even(), durations, units_per_sec=1000, declared=99 * 40.0 + 0.8 * last_ms)
+    short = display_times(even(), even(), durations, units_per_sec=1000, declared=99 * 40.0 + 0.8 * last_ms)
     assert [fault.kind for fault in short.faults] == kind
 
 
 def test_the_last_slide_of_a_show_may_last_longer_than_the_others():
     durations = np.full(10, 5_000)
     durations[-1] = 45_000
-    found = shown_times(even(10, 5_000), even(10, 5_000), durations, units_per_sec=1000)
+    found = display_times(even(10, 5_000), even(10, 5_000), durations, units_per_sec=1000)
     assert (found.faults, found.end) == ([], 90_000)
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videotag.media.packet_clock import NO_TIME
-from videotag.media.packet_times import shown_times
+from videotag.media.packet_times import display_times
 from videotag.media.timeline import TimedFrames, Timeline
 
 UNITS_PER_SEC = 1000
@@ -85,7 +85,7 @@ def derive_dts(made, num_b):
 
 def sampled(made, num_samples):
     """The frames at the midpoints of num_samples parts, the duration, and the kinds of faults found."""
-    shown = shown_times(
+    shown = display_times(
         made.pts,
         made.dts,
         made.durations,
@@ -149,7 +149,7 @@ uneven = st.lists(
 @settings(max_examples=200)
 def test_whole_times_are_kept(spacings, num_b, stored):
     made = film(spacings, num_b=num_b, stored=stored)
-    shown = shown_times(
+    shown = display_times(
         made.pts,
         made.dts,
         made.durations,
@@ -281,7 +281,7 @@ anything = st.lists(
 @settings(max_examples=1000)
 def test_any_timestamps_give_a_valid_span(pts, dts, durations, stores_dts, is_slotted, depth, declared):
     count = min(len(pts), len(dts), len(durations))
-    shown = shown_times(
+    shown = display_times(
         np.array(pts[:count]),
         np.array(dts[:count]),
         np.array(durations[:count]),

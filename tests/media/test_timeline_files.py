@@ -372,7 +372,7 @@ def test_a_pause_that_the_samples_durations_vouch_for_stays_and_is_told_in_an_ev
     reader, found = numbers(path, 21)
     assert reader.info.duration_sec == pytest.approx(63.0)
     assert found == [37] + [49] * 20  # 1.5 s, 4.5 s, 7.5 s ... 61.5 s; frame 49 is shown from 1.96 s to 62 s
-    assert "timestamps pause until 62.0 s, as the file says" in reader.warning
+    assert "a frame is held until 62.0 s, as the file declares" in reader.warning
 
 
 def test_of_an_mp4_the_header_vouches_for_a_pause_however_short_the_rest(tmp_path):
@@ -386,7 +386,7 @@ def test_of_an_mp4_the_header_vouches_for_a_pause_however_short_the_rest(tmp_pat
     assert reader.info.duration_sec == pytest.approx(603.0)
     assert found[0] == 37
     assert found[1:] == [49] * 200  # shown from 1.96 s to 602 s
-    assert "timestamps pause until 602.0 s, as the file says" in reader.warning
+    assert "a frame is held until 602.0 s, as the file declares" in reader.warning
 
 
 def test_long_pauses_of_a_screen_recording_stay_without_a_warning(tmp_path):
@@ -483,7 +483,7 @@ def test_a_pause_in_which_sound_goes_on_stays(tmp_path):
     reader, found = numbers(heard, 11)
     assert reader.info.duration_sec == pytest.approx(33.0)
     assert found == [37, *[49] * 10]  # 1.5 s, 4.5 s, ... 31.5 s; frame 49 is shown from 1.96 s to 32 s
-    assert "timestamps pause until 32.0 s" in reader.warning
+    assert "a frame is held until 32.0 s" in reader.warning
 
 
 @pytest.mark.parametrize(("name", "num_b"), [("a.mp4", 0), ("a.mp4", 3), ("a.mov", 3), ("a.mkv", 3)])

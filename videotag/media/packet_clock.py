@@ -16,11 +16,11 @@ NO_TIME = -(2**63)  # FFmpeg's own value for "none"; PyAV says None
 REORDER = 17  # packets; H.264 and HEVC reorder over 16 at most
 # Longer forward jumps are breaks, unless the file vouches for them; FFmpeg's dts_delta_threshold for MPEG-TS.
 PAUSE_SEC = 10.0
-PAUSE_STEPS = 10  # a pause is longer than so many of the stream's longer spacings; for slide shows
+PAUSE_STEPS = 10  # minimum length of a pause, in multiples of the 90th-percentile spacing; for slide shows
 
-_PAUSE_SHARE = 10  # pauses that a header vouches for are at most so many times as long as all other spacings
+_PAUSE_SHARE = 10  # longest pause that a header confirms, as a multiple of all other spacings together
 _OUTLIERS = 6  # more wrong times in a row than this are a recording of their own
-_BREAK_COST = 2.5  # a break is as likely as so many wrong times in a row
+_BREAK_COST = 2.5  # cost of a break, in dropped timestamps
 _MANY_GAPS = 0.2  # share of neighbours among the known times that have missing ones between them
 _WIDE = 8  # known times over which spacings are measured if there are many gaps
 _UNEVEN = 0.1  # a rate is variable from this share of unusual spacings
@@ -127,7 +127,7 @@ class PacketClock:
     def _fits(self, first: int, second: int, elapsed: float) -> bool:
         """Whether the clock may rise by `elapsed` from one packet to a later one.
 
-        A clock that stands still for many packets and does not catch up goes on behind a break.
+        A clock that stalls for many packets without catching up breaks there.
         """
         expected = (second - first) * self.step
         if elapsed < -self._slack or (second - first > _OUTLIERS and elapsed < expected / 2):
@@ -238,6 +238,6 @@ def _wide_spacings(known: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def has_span(times: np.ndarray) -> bool:
-    """Whether a clock can be made of (n,) times: two of them differ, or the only packet has one."""
+    """Whether (n,) times suffice to fit a clock: two of them differ, or the only packet has one."""
     known = times[times != NO_TIME]
     return len(times) == len(known) == 1 or (len(known) > 1 and bool(np.ptp(known)))

@@ -1,4 +1,4 @@
-"""When frames are shown, from the timestamps of packets, with faulty ones repaired.
+"""Display times of frames from the timestamps of their packets, with faulty ones repaired.
 
 Timestamps jump where recordings were joined, and single ones may be wrong or missing; some containers have
 none for display. Those that agree with their neighbours are kept, the others are interpolated. Behind a break
@@ -33,7 +33,7 @@ _BLOCK = 65_536  # packets that are checked at once
 
 @dataclass(frozen=True)
 class Fault:
-    """A kind of fault in the times of a stream.
+    """One kind of timestamp fault, and the packets affected.
 
     Attributes:
         kind: "break": recordings were joined here; "wrong" and "missing": single times; "order": display
@@ -48,11 +48,11 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class ShownTimes:
-    """When the frames of a stream are shown.
+class DisplayTimes:
+    """When the frames of a stream are displayed.
 
     Attributes:
-        times: (n,) int64, the time of the frame in each packet; if by_order, of each frame in display order.
+        times: (n,) int64, the time of the frame in each packet; in display order if by_order.
         by_order: Whether the packets have no display times, so that frames take `times` in display order.
         uncertain: (n,) bool, reordered frames without a good time, which belong between their neighbours in
             display order; None if there are none.
@@ -110,12 +110,12 @@ class PacketTimes:
         self._durations.append(packet.duration or 0)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(n,), (n,), (n,) int64: pts, dts and durations, as shown_times takes them."""
+        """(n,), (n,), (n,) int64: pts, dts and durations, as display_times takes them."""
         pts, dts, durations = (np.frombuffer(x, np.int64) for x in (self._pts, self._dts, self._durations))
         return pts, dts, durations
 
 
-def shown_times(
+def display_times(
     pts: np.ndarray,
     dts: np.ndarray,
     durations: np.ndarray,
@@ -128,8 +128,8 @@ def shown_times(
     holds_decoding_times: bool = False,
     has_durations: bool = False,
     is_slotted: bool = False,
-) -> ShownTimes | None:
-    """When the frames of a stream are shown; None if the times of its packets span nothing.
+) -> DisplayTimes | None:
+    """When the frames of a stream are displayed; None if its timestamps are missing or all equal.
 
     Args:
         pts: (n,) int64 display times, NO_TIME where there is none.
@@ -148,32 +148,15 @@ def shown_times(
     num_leading = _num_leading(pts, reorder_depth, first_pts)
     by_order = is_slotted or holds_decoding_times
     if not by_order and _is_plain(pts, reorder_depth, pause):
-        step = int(np.median(np.diff(np.sort(pts)))) if len(pts) > 1 else 1
-        end, faults = _end(pts, durations, max(step, 1), pause, declared)
-        return ShownTimes(pts, False, None, end, max(step, 1), num_leading, faults)
+        step = max(int(np.median(np.diff(np.sort(pts)))), 1) if len(pts) > 1 else 1
+        end, faults = _end(pts, durations, step, pause, declared)
+        return DisplayTimes(pts, False, None, end, step, num_leading, faults)
     pts, durations = _single(_bounded(pts)), np.clip(durations, 0, _MAX_SPAN // len(pts))
-    if is_slotted:  # equal ones are of packets that share a slot
-        dts = _bounded(dts)
-    else:
-        stopped = dts != NO_TIME
-        dts = _single(_bounded(dts))
-        stopped &= dts == NO_TIME
     by_order = by_order or 4 * int((pts != NO_TIME).sum()) < len(pts)
-    is_orderly = not by_order and not _num_disorderly(pts[pts != NO_TIME], reorder_depth)
     if by_order:
-        times = np.where(dts != NO_TIME, dts, pts)
-        if 2 * int((times != NO_TIME).sum()) < len(
-            times
-        ):  # an elementary stream, or few times of PES packets
-            return None
-    elif is_orderly:
-        times = pts.copy()
-        times[pts != NO_TIME] = np.sort(pts[pts != NO_TIME])
-    elif stores_dts and 4 * int((dts != NO_TIME).sum()) >= len(dts):
-        times = dts
-        pts = np.where(stopped, NO_TIME, pts)  # they are stored as differences from decoding times
+        times = _slot_times(pts, dts, is_slotted=is_slotted)
     else:
-        times = _sorted_times(pts, durations, units_per_sec, reorder_depth)
+        times, pts = _rising_times(pts, durations, dts, units_per_sec, reorder_depth, stores_dts=stores_dts)
     if not has_span(times):
         return None
     clock = PacketClock(
@@ -184,16 +167,16 @@ def shown_times(
         return None
     uncertain = None
     if by_order:
-        shown, good = clock.joined(clock.times), ~clock.wrong & (times != NO_TIME)
-        if is_slotted and reorder_depth:  # the first frame is shown when packet 1 + reorder_depth is read
-            beyond = shown[-1] + clock.step * np.arange(1, reorder_depth + 1)
-            shown = np.concatenate([shown, beyond])[reorder_depth:]
+        displayed, good = clock.joined(clock.times), ~clock.wrong & (times != NO_TIME)
+        if is_slotted and reorder_depth:  # the first frame appears when packet 1 + reorder_depth is read
+            beyond = displayed[-1] + clock.step * np.arange(1, reorder_depth + 1)
+            displayed = np.concatenate([displayed, beyond])[reorder_depth:]
     else:
         good = _agreeing(pts, clock)
-        shown, is_certain = _completed(pts, good, clock, reorder_depth)
+        displayed, is_certain = _completed(pts, good, clock, reorder_depth)
         uncertain = None if is_certain else ~good
     missing = (times if by_order else pts) == NO_TIME
-    end, faults = _end(shown, durations, clock.step, pause, declared)
+    end, faults = _end(displayed, durations, clock.step, pause, declared)
     faults += [
         Fault("break", clock.breaks),
         Fault("pause", clock.pauses),
@@ -202,11 +185,45 @@ def shown_times(
         Fault("missing", missing),
     ]
     faults = [fault for fault in faults if fault.frames.any()]
-    return ShownTimes(shown, by_order, uncertain, end, clock.step, 0 if by_order else num_leading, faults)
+    num_leading = 0 if by_order else num_leading
+    return DisplayTimes(displayed, by_order, uncertain, end, clock.step, num_leading, faults)
+
+
+def _slot_times(pts: np.ndarray, dts: np.ndarray, *, is_slotted: bool) -> np.ndarray:
+    """(n,) int64 times that frames take in display order; NO_TIME everywhere if most packets have none.
+
+    Elementary streams have none, and some program streams one for several frames.
+    """
+    dts = _bounded(dts) if is_slotted else _single(_bounded(dts))  # packets of an AVI may share a slot
+    times = np.where(dts != NO_TIME, dts, pts)
+    has_most = 2 * int((times != NO_TIME).sum()) >= len(times)
+    return times if has_most else np.full(len(times), NO_TIME)
+
+
+def _rising_times(
+    pts: np.ndarray,
+    durations: np.ndarray,
+    dts: np.ndarray,
+    units_per_sec: float,
+    reorder_depth: int,
+    *,
+    stores_dts: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) int64 times that rise from packet to packet if none is wrong; (n,) the pts that may be right."""
+    known = pts != NO_TIME
+    if not _num_disorderly(pts[known], reorder_depth):
+        times = pts.copy()
+        times[known] = np.sort(pts[known])
+        return times, pts
+    single = _single(_bounded(dts))
+    if stores_dts and 4 * int((single != NO_TIME).sum()) >= len(dts):
+        # Display times are stored as differences from decoding times, whose clock may have stopped.
+        return single, np.where((single == NO_TIME) & (dts != NO_TIME), NO_TIME, pts)
+    return _sorted_times(pts, durations, units_per_sec, reorder_depth), pts
 
 
 def _bounded(times: np.ndarray) -> np.ndarray:
-    """(n,) int64 `times`, those that are too large to be any replaced by NO_TIME."""
+    """(n,) int64 `times`, with implausibly large values replaced by NO_TIME."""
     return np.where((times > -_MAX_TIME) & (times < _MAX_TIME), times, NO_TIME)
 
 
@@ -220,7 +237,7 @@ def _single(times: np.ndarray) -> np.ndarray:
 def _end(
     times: np.ndarray, durations: np.ndarray, step: int, pause: float, declared: float | None
 ) -> tuple[int, list[Fault]]:
-    """When the frame shown last ends. Very long durations are believed if the header agrees."""
+    """When the frame shown last ends. Very long durations are accepted only if the header agrees."""
     last = int(times.argmax())
     duration = int(durations[last])
     span = int(times[last]) + duration - int(times.min())

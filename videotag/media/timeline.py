@@ -1,4 +1,4 @@
-"""When the frames of a video are shown, and which sampling times fall on which frame, in whole numbers."""
+"""Display times of a video's frames, and the frame at each sampling time, in integer arithmetic."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from videotag.media.container import (
     packets,
 )
 from videotag.media.packet_clock import NO_TIME, PAUSE_SEC, REORDER
-from videotag.media.packet_times import Fault, PacketTimes, ShownTimes, shown_times
+from videotag.media.packet_times import DisplayTimes, Fault, PacketTimes, display_times
 
-_DEFAULT_FPS = Fraction(25)  # of raw streams that do not tell; FFmpeg's habit
+_DEFAULT_FPS = Fraction(25)  # for raw streams without a frame rate; FFmpeg's default
 _ORDER_PACKETS = 2 * REORDER  # enough to see frames that the decoder reorders
-_MAX_FPS = 1000  # times that lie closer are no times of frames
+_MAX_FPS = 1000  # closer timestamps are not frame times
 _DURATION_SLACK_SEC = 0.5  # how far a header for all streams may be off in a whole file
 
 
 @dataclass(frozen=True)
 class _Container:
-    """What times of a container are worth.
+    """How far the timestamps of a container can be trusted.
 
     Attributes:
         stores_dts: Whether it holds decoding times; others are made up by FFmpeg from the display times.
@@ -73,10 +73,10 @@ class Timeline:
         num_expected: with those that the header promises and the file lacks.
         times: (n,) int64, when a frame appears: by_order, the frame shown as that number; else the frame in
             the packet of that number. None, of frames at a steady rate: its number.
-        uncertain: (n,) bool, packets whose frames are put between their neighbours; None if there are none.
+        uncertain: (n,) bool, packets whose frames go between their neighbours; None if there are none.
         step: usual spacing of frames, in units of time_base.
         by_duration: num_expected follows from a duration alone, which may be wrong.
-        has_unusable_times: Whether there are timestamps, but of no use, so that frames are spread evenly.
+        has_unusable_times: Whether all timestamps are unusable, so that frames are spaced evenly.
         times_faults: what was wrong with the packets' times.
     """
 
@@ -128,7 +128,7 @@ class Timeline:
 
 
 class TimedFrames:
-    """The decoded frames of a stream with the times when they appear, which never fall.
+    """The decoded frames of a stream with their display times, in non-decreasing order.
 
     Iterating yields (av.VideoFrame, time), once.
 
@@ -159,16 +159,16 @@ class TimedFrames:
                 self._seen[number] = True
                 shown = int(timeline.times[number])
                 if timeline.uncertain is not None and timeline.uncertain[number] and order:
-                    shown = time + self._room(time)
+                    shown = time + self._gap_after(time)
             if shown < time and order:
-                shown = time + self._room(time)
+                shown = time + self._gap_after(time)
                 self._first_late = self._first_late if self._num_late else shown
                 self._num_late += 1
             time = max(time, shown)
             yield frame, time
 
-    def _room(self, time: int) -> int:
-        """How long after `time` a frame without a good time begins: the usual step, or half of the room."""
+    def _gap_after(self, time: int) -> int:
+        """Delay after `time` of a frame without a good time: a step, at most half the gap to the next."""
         place = int(np.searchsorted(self._good_times, time, side="right"))
         ahead = self._good_times[place : place + 1]
         return min([self._timeline.step, *((ahead - time) // 2).tolist()])
@@ -185,7 +185,7 @@ class TimedFrames:
         if self._timeline.has_unusable_times:
             return [f"no usable timestamps; frames spread at {float(1 / self._timeline.time_base):g} fps"]
         found = [
-            self._in_words(fault.kind, fault.frames & self._seen)
+            self._describe(fault.kind, fault.frames & self._seen)
             for fault in self._timeline.times_faults
             if (fault.frames & self._seen).any()
         ]
@@ -195,7 +195,7 @@ class TimedFrames:
             found.append(f"{counted} with timestamps out of order, {since}, interpolated")
         return found
 
-    def _in_words(self, kind: str, frames: np.ndarray) -> str:
+    def _describe(self, kind: str, frames: np.ndarray) -> str:
         assert self._timeline.times is not None
         num, first = int(frames.sum()), int(frames.argmax())
         first_sec = self._sec(int(self._timeline.times[first]))
@@ -204,11 +204,12 @@ class TimedFrames:
         if kind == "break":
             moved = len(frames) - first
             follow = "the frame after it was" if moved == 1 else f"the {moved} frames after it were"
-            return f"timestamps jump{often} at {first_sec:.1f} s, a break; {follow} shifted to follow on"
+            place = f"at {first_sec:.1f} s, a break"
+            return f"timestamps jump{often} {place}; {follow} shifted to continue from there"
         if kind == "pause":
-            return f"timestamps pause{often} until {first_sec:.1f} s, as the file says"
+            return f"a frame is held{often} until {first_sec:.1f} s, as the file declares"
         if kind == "end":
-            return "the duration of the last frame is wrong; shown for as long as others"
+            return "the last frame's duration is implausible; replaced by the usual one"
         if kind == "order":
             return f"{counted} with timestamps in decoding order, from {first_sec:.1f} s, sorted"
         if kind == "wrong":
@@ -220,7 +221,7 @@ class TimedFrames:
 
 
 class _FirstFrames:
-    """Decodes the beginning of a stream as far as it tells something.
+    """Decodes the start of a stream until the order of its frames is known.
 
     Attributes:
         frame: The first av.VideoFrame; None if none has come yet.
@@ -287,7 +288,7 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
     if first.frame is None or not times.num_shown:
         return None
     kind = _CONTAINERS.get(container.format.name, _Container())
-    shown = shown_times(
+    shown = display_times(
         *times.arrays(),
         units_per_sec=float(1 / stream.time_base),
         declared=_declared(container, stream) if kind.duration_of != "none" else None,
@@ -306,14 +307,14 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
 
 
 def _declared(container: Any, stream: Any) -> float | None:
-    """The duration that the header tells, in units of the stream's time_base; None if it does not."""
+    """The duration declared in the header, in units of the stream's time_base; None if there is none."""
     if stream.duration:
         return declared_duration(stream)
     return container.duration / 1e6 / float(stream.time_base) if container.duration else None
 
 
 def _by_time(
-    container: Any, stream: Any, times: PacketTimes, shown: ShownTimes, last_sec: float, duration_of: str
+    container: Any, stream: Any, times: PacketTimes, shown: DisplayTimes, last_sec: float, duration_of: str
 ) -> Timeline:
     """The timeline of a stream whose packets have times.
 
@@ -357,7 +358,7 @@ def _by_time(
     )
 
 
-def _by_slots(stream: Any, times: PacketTimes, shown: ShownTimes, path: str | Path) -> Timeline:
+def _by_slots(stream: Any, times: PacketTimes, shown: DisplayTimes, path: str | Path) -> Timeline:
     """The timeline of an AVI: an empty chunk takes its time, and nothing is missing because of it."""
     start, count = shown.start, times.num_shown
     layout = read_layout(path, stream.index)
