@@ -193,6 +193,15 @@ def test_a_step_back_of_seconds_is_a_break_in_a_stream_without_decoding_times(ba
     assert sorted(found.times.tolist()) == even(121).tolist()
 
 
+@pytest.mark.parametrize(("times", "kind"), [(4, []), (5, ["missing"])])
+def test_few_equal_times_are_those_of_a_high_rate_and_many_of_a_stopped_clock(times, kind):
+    pts = even()
+    pts[50 : 50 + times] = pts[50]
+    found = display_times(pts, pts, np.full(100, 40), units_per_sec=1000, reorder_depth=0)
+    assert [fault.kind for fault in found.faults] == kind
+    assert found.times.tolist() == (even() if kind else pts).tolist()
+
+
 def test_reordering_around_a_pause_is_no_break():
     pts = even(121)
     pts[60:] += 8_000

@@ -48,7 +48,7 @@ RIGHT = {
         6.8,
         [8, 20, 20, 21, 22, 22, 23, 24, 24, 59],
         34,
-        r"1 frame with timestamps out of order, from",
+        r"webm: 1 frame with timestamps out of order, from",
     ),
     "gap_nopts1.ts": (3.0, [3, 11, 18, 26, 29, 29, 29, 56, 63, 71], 15, r"1 frame without a timestamp"),
     "elst_zero_duration.mp4": (3.0, ALL_75, 15, r"its edit list hides every frame; ignored"),

@@ -28,6 +28,7 @@ from videotag.media.packet_clock import (
 
 _MAX_TIME = 2**60  # larger numbers are not timestamps
 _MAX_SPAN = 2**60  # units; sums beyond it would overflow
+_MAX_EQUAL = 4  # packets; rates above that of the clock give some equal times
 _BLOCK = 65_536  # packets that are checked at once
 
 
@@ -228,10 +229,10 @@ def _bounded(times: np.ndarray) -> np.ndarray:
 
 
 def _single(times: np.ndarray) -> np.ndarray:
-    """(n,) int64 `times`; of three or more equal ones in a row, as of a stopped clock, one stays."""
+    """(n,) int64 `times`; of more than _MAX_EQUAL equal ones in a row, as of a stopped clock, one stays."""
     repeats = np.append(False, times[1:] == times[:-1])
-    in_long_run = repeats & (np.append(False, repeats[:-1]) | np.append(repeats[1:], False))
-    return np.where(in_long_run, NO_TIME, times)
+    run = np.cumsum(~repeats)
+    return np.where(repeats & (np.bincount(run)[run] > _MAX_EQUAL), NO_TIME, times)
 
 
 def _end(
@@ -252,8 +253,10 @@ def _is_plain(pts: np.ndarray, reorder_depth: int, pause: float) -> bool:
         block = pts[max(start - REORDER, 0) : start + _BLOCK + REORDER]
         if block.min() <= -_MAX_TIME or block.max() >= _MAX_TIME or _num_disorderly(block, reorder_depth):
             return False
-        rises = np.diff(np.sort(block))
-        if len(rises) and (not 0 < rises.max() <= pause or (rises[1:] + rises[:-1] == 0).any()):
+        ordered = np.sort(block)
+        if len(block) > 1 and not 0 < np.diff(ordered).max() <= pause:
+            return False
+        if (ordered[_MAX_EQUAL:] == ordered[:-_MAX_EQUAL]).any():
             return False
     return True
 
