@@ -67,9 +67,9 @@ def test_a_line_says_which_value_was_what(path, value, line):
 
 def test_a_case_that_is_gone_differs_unless_only_some_were_run():
     part = {"b.yaml": RESULTS["b.yaml"]}
-    assert len(lines(RESULTS, part)) == 4
+    assert lines(RESULTS, part) == ["a.yaml: no such case in the new results"]
     assert lines(RESULTS, part, is_part=True) == []
-    assert lines(part, RESULTS, is_part=True)[0] == "a.yaml: losses/0: was nothing, is 0.5"
+    assert lines(part, RESULTS, is_part=True) == ["a.yaml: no such case in the old results"]
 
 
 def test_what_out_wrote_compares_as_the_same_and_a_change_exits_with_1(made, work_dir, capsys):
@@ -98,6 +98,20 @@ def test_a_file_of_another_machine_is_refused_with_one_line_before_work(made, wo
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ([], "nothing to do; give --out or --compare"),
+        (["--out=none/a.json"], "--out none/a.json: no folder none; make it first"),
+        (["--out=a.json", "--work_dir=."], "--work_dir .: already exists; name a new folder"),
+    ],
+)
+def test_mistakes_of_the_command_line_are_found_before_work(work_dir, capsys, words, text):
+    with pytest.raises(SystemExit, match="2"):
+        same_results.main(words)
+    assert text in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"results": {}}', '{"machine": 3, "results": {}}'])
 def test_a_file_of_something_else_is_refused(work_dir, capsys, text):
     Path("other.json").write_text(text, encoding="utf-8")
@@ -117,6 +131,7 @@ def test_a_command_that_fails_is_named_and_never_counts_as_the_same(work_dir, ca
     assert out.startswith("c: predict.py --weights=none: exit code 2: ")
     assert out.count("\n") == 1
     assert same_results.main(["--compare=before.json"]) == 1
+    assert capsys.readouterr().out == f"{out}1 differences in 1 cases\n"
 
 
 def test_every_shipped_yaml_is_a_case_and_every_network_is_exported_once():

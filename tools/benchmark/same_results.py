@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not (args.out or args.compare):
         parser.error("nothing to do; give --out or --compare")
+    if args.out and not args.out.parent.is_dir():
+        parser.error(f"--out {args.out}: no folder {args.out.parent}; make it first")
     if args.work_dir and args.work_dir.exists():
         parser.error(f"--work_dir {args.work_dir}: already exists; name a new folder")
     try:
@@ -79,13 +81,14 @@ def compare_results(args: argparse.Namespace) -> int:
         results = run_cases(work.resolve(), all_cases(quick=args.quick), jobs=args.jobs)
     if args.out:
         write_results(args.out, results)
-    failed = [f"{name}: {found[FAILED]}" for name, found in results.items() if FAILED in found]
-    lines = [] if before is None else list(differences(before, results, is_part=args.quick))
-    for line in [*failed, *lines]:
+    lines = [f"{name}: {found[FAILED]}" for name, found in results.items() if FAILED in found]
+    if before is not None:
+        lines = list(differences(before, results, is_part=args.quick))
+    for line in lines:
         print(line)
     if before is not None:
         print(f"{len(lines)} differences in {len(results)} cases")
-    return 1 if failed or lines else 0
+    return 1 if lines else 0
 
 
 def run_cases(work: Path, cases: Mapping[str, Case], *, jobs: int) -> dict[str, Any]:
@@ -121,7 +124,7 @@ def run_cases(work: Path, cases: Mapping[str, Case], *, jobs: int) -> dict[str, 
 def differences(
     before: Mapping[str, Any], after: Mapping[str, Any], *, is_part: bool = False
 ) -> Iterator[str]:
-    """A line for every value that differs or that only one side has.
+    """A line for every value that differs, and one for each case that failed or that only one side has.
 
     Args:
         before: Results of the old code by case.
@@ -129,9 +132,17 @@ def differences(
         is_part: Skip cases that `after` lacks, because it holds only some of them.
     """
     for name in dict.fromkeys([*before, *after]):
-        if is_part and name not in after:
+        if name not in after:
+            if not is_part:
+                yield f"{name}: no such case in the new results"
             continue
-        old, new = (dict(leaves(side.get(name, {}))) for side in (before, after))
+        if FAILED in after[name]:
+            yield f"{name}: {after[name][FAILED]}"
+            continue
+        if name not in before:
+            yield f"{name}: no such case in the old results"
+            continue
+        old, new = (dict(leaves(side[name])) for side in (before, after))
         for key in dict.fromkeys([*old, *new]):
             was, found = old.get(key, _MISSING), new.get(key, _MISSING)
             if was != found:
@@ -174,7 +185,7 @@ def read_results(path: Path) -> dict[str, Any]:
         if made_on.get(key) != here:
             raise ResultsFileError(
                 f"{path}: made with {key} {made_on.get(key)}, but this machine has {here}, and results "
-                "depend on it; write a file with --out and the old code on this machine, and compare with that"
+                "depend on it; write a file with --out and the old code here, and compare with that"
             )
     return results
 
