@@ -192,7 +192,7 @@ def faults(made, num_b, data, kinds, big=big):
         elif kind == "missing with its decoding time":
             pts[packet] = dts[packet] = NO_TIME
         elif kind == "run missing":
-            last = packet + data.draw(st.integers(1, 11))
+            last = packet + data.draw(st.integers(1, min(11, len(pts) // 10)))
             pts[packet : last + 1] = NO_TIME
         made = replace(made, pts=pts, dts=dts)
         places.append((packet, last))
@@ -254,7 +254,9 @@ def test_every_second_time_missing_of_two_rates_makes_no_longer_stream():
 def test_variable_rates_and_a_fault(spacings, num_b, data, kind, stored):
     if kind == "jump":  # times behind a break do not tell how long the frames before it are shown
         at = data.draw(st.integers(0, (len(spacings) - 2) // (num_b + 1))) * (num_b + 1) + 1
-        spacings = [STEP if abs(k - at) <= 4 else spacing for k, spacing in enumerate(spacings)]
+        spacings = [
+            STEP if abs(k - at) <= max(4, num_b + 1) else spacing for k, spacing in enumerate(spacings)
+        ]
         made = film(spacings, num_b=num_b, stored=stored)
         faulty = jump(made, at, data.draw(st.sampled_from([-60_000, 60_000, 5_000_000])))
         check(made, faulty if stored else derive_dts(faulty, num_b), frames=2, longest=3 * STEP)

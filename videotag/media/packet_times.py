@@ -342,22 +342,22 @@ def _completed(
     if num_before:
         widened[0] = first - num_before * clock.step
     num_beyond = int((~good).sum()) - num_before - _num_holes(ordered, clock.step)
-    near_end = _num_outside(good, ordered, clock.step)
-    # Pauses make more holes than frames are missing, so that only those near the end tell.
-    num_beyond = near_end if num_beyond < 0 else min(num_beyond, int((~good[-_near(good) :]).sum()))
+    if num_beyond < 0:  # pauses make more holes than frames are missing, so that only those near the end tell
+        num_beyond = _num_outside(good, ordered, clock.step)
+    num_beyond = min(num_beyond, _num_near(good))
     if num_beyond:
         widened[np.flatnonzero(~good)[-1]] = last + num_beyond * clock.step
     return widened, False
 
 
 def _num_holes(ordered: np.ndarray, step: int) -> int:
-    """Number of frames that are missing between ascending times."""
-    return int((np.rint(np.diff(ordered) / step) - 1).clip(0).sum())
+    """Number of frames missing between ascending times; times too close together count against it."""
+    return int((np.rint(np.diff(ordered) / step) - 1).sum())
 
 
-def _near(good: np.ndarray) -> int:
-    """Number of packets at the end whose frames may be shown last."""
-    return int(good[::-1].argmax()) + REORDER
+def _num_near(good: np.ndarray) -> int:
+    """Number of packets without a good time near the end, whose frames may be shown last."""
+    return int((~good[-int(good[::-1].argmax()) - REORDER :]).sum())
 
 
 def _num_outside(good: np.ndarray, ordered: np.ndarray, step: int) -> int:
@@ -368,5 +368,9 @@ def _num_outside(good: np.ndarray, ordered: np.ndarray, step: int) -> int:
         ordered: The good times, ascending.
         step: Usual spacing.
     """
-    is_good = good[-_near(good) :]
-    return max(int((~is_good).sum()) - _num_holes(ordered[-int(is_good.sum()) - 1 :], step), 0)
+    # Counted from where none is missing, as the frames of a gap there may belong to either side of it.
+    is_clear = np.convolve(~good, np.ones(REORDER), "same") == 0
+    starts = np.flatnonzero(is_clear[: -int(good[::-1].argmax()) - REORDER])
+    is_good = good[starts[-1] :] if len(starts) else good
+    num_missing = int((~is_good).sum()) - _num_holes(ordered[-int(is_good.sum()) :], step)
+    return min(max(num_missing, 0), _num_near(good))
