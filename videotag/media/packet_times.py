@@ -338,8 +338,9 @@ def _completed(
     first, last = int(joined[good].min()), int(joined[good].max())
     widened = np.where(good, joined, np.clip(joined, first, last))
     ordered = np.sort(joined[good])
-    num_before = 0 if good[0] else _num_outside(good[::-1], -ordered[::-1], clock.step)
-    if num_before:
+    num_before = 0
+    if not good[0]:  # the first packet holds a keyframe, which is shown first
+        num_before = max(_num_outside(good[::-1], -ordered[::-1], clock.step), 1)
         widened[0] = first - num_before * clock.step
     num_beyond = int((~good).sum()) - num_before - _num_holes(ordered, clock.step)
     if num_beyond < 0:  # pauses make more holes than frames are missing, so that only those near the end tell
