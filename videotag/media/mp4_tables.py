@@ -53,6 +53,7 @@ class _Tables:
         self._most = most
         self._size = size
         self._count = 0
+        self._has_unpacked = False
         self._is_sound = self._is_pcm = False  # of the track that is walked through
 
     def walk(self, file: BinaryIO | io.BytesIO, start: int, end: int, depth: int) -> None:
@@ -127,7 +128,7 @@ class _Tables:
         file.seek(start)
         content = file.read(end - start)
         for found in re.finditer(b"stsz|keys", content):
-            data = content[found.end() :][:64]
+            data = content[found.end() : found.end() + 64]
             _READERS[found[0]](self, data, len(content))
 
     def _too_long(self, what: str, size: int) -> MediaError:
@@ -136,7 +137,15 @@ class _Tables:
         )
 
     def _unpack(self, file: BinaryIO | io.BytesIO, start: int, end: int, depth: int) -> None:
-        """Walks through a header that is compressed, as QuickTime 3 wrote it."""
+        """Walks through a header that is compressed, as QuickTime 3 wrote it.
+
+        A file has at most one: one that holds others would unpack to any size.
+        """
+        if self._has_unpacked:
+            raise MediaError(
+                f"{self._path}: several compressed headers, expected one; copy or download it again"
+            )
+        self._has_unpacked = True
         file.seek(start)
         length = int.from_bytes(file.read(4), "big")
         if length > _MAX_COMPRESSED:
