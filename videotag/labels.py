@@ -202,8 +202,8 @@ def write_labels(path: str | Path, names: Sequence[str]) -> None:
     before them.
 
     Raises:
-        LabelFileError: no names, a name that a line cannot hold (empty, blanks around it, a line break), or a
-            first one that reads as the header of a vocabulary.
+        LabelFileError: no names, a name that a line cannot hold (empty, blanks around it, a line break, no
+            Unicode), or a first one that reads as the header of a vocabulary.
         OutputError: the place cannot be written.
     """
     write_text(path, labels_text(names, path=path))
@@ -223,13 +223,22 @@ def labels_text(names: Sequence[str], *, path: str | Path) -> str:
             " it"
         )
     for class_id, name in enumerate(names):
-        if not name or name != name.strip().removeprefix("\ufeff") or "\n" in name:
+        is_line = bool(name) and name == name.strip().removeprefix("\ufeff") and "\n" not in name
+        if not is_line or name != name.encode(errors="ignore").decode():  # half of a surrogate pair
             raise LabelFileError(
-                f"{path}: class {class_id} is named {shown(name)}; a name is one line without outer blanks"
+                f"{path}: class {class_id} is named {shown(name)}; a name is one line of Unicode without "
+                "outer blanks"
             )
     if _numbered(names) is not None or _lines_without_id(names):
-        names = [f"{class_id} {name}" for class_id, name in enumerate(names)]
+        separator = " " if _reads_back(names, " ") else ": "  # of "- a" the sign would be taken for one
+        names = [f"{class_id}{separator}{name}" for class_id, name in enumerate(names)]
     return "".join(f"{name}\n" for name in names)
+
+
+def _reads_back(names: Sequence[str], separator: str) -> bool:
+    """Whether names behind class ids and a separator are read as they are."""
+    lines = (_NUMBERED_LINE.fullmatch(f"0{separator}{name}") for name in names)
+    return all(line is not None and line[2] == name for line, name in zip(lines, names, strict=True))
 
 
 def load_imagenet_names() -> list[str]:
