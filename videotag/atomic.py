@@ -19,14 +19,15 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from videotag.errors import OutputError
 
 PARTIAL_MARK = ".partial"  # part of the name of every unfinished file
 _OLD_MARK = f".old{PARTIAL_MARK}"  # ends the name of a folder that is being replaced
 #: All names that this module gives, and no others: a user's own .x.partial stays.
-_UNFINISHED = re.compile(r"\..+\.(\d+\.\d+|new\.[0-9a-f]{32}|\d+\.new|new|old)\.partial", re.DOTALL)
+_UNFINISHED_FILE = re.compile(r"\..+\.\d+\.\d+\.partial", re.DOTALL)
+_UNFINISHED_FOLDER = re.compile(r"\..+\.(new\.[0-9a-f]{32}|old)\.partial", re.DOTALL)
 _TEMPORARY = re.compile(r"videotag-[a-z0-9_]{8}\.partial")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _ROOM_BYTES = 2**16  # more than a disk leaves free that has cut a file short
@@ -84,18 +85,25 @@ def remove_partial(folder: Path) -> None:
     A folder that was being replaced when its process was killed is put back first.
     """
     try:
-        names = [name for name in os.listdir(folder) if _UNFINISHED.fullmatch(name)]  # noqa: PTH208 - no order
+        names = [name for name in os.listdir(folder) if _unfinished_kind(name)]  # noqa: PTH208 - no order
     except OSError:  # not there yet, or closed to us
         return
     for name in sorted(names, key=lambda name: not name.endswith(_OLD_MARK)):
         path = folder / name
         with contextlib.suppress(OSError), _locked_if_left(path) as is_left:
-            if not is_left:
+            if not is_left or path.is_dir() != (_unfinished_kind(name) == "folder"):
                 continue
             if name.endswith(_OLD_MARK):
                 _put_back(folder / name.removeprefix(".").removesuffix(_OLD_MARK))
             else:
                 _remove(path)
+
+
+def _unfinished_kind(name: str) -> Literal["file", "folder"] | None:
+    """What this module gives such a name to; None if it gives it to nothing."""
+    if _UNFINISHED_FILE.fullmatch(name):
+        return "file"
+    return "folder" if _UNFINISHED_FOLDER.fullmatch(name) else None
 
 
 @contextlib.contextmanager

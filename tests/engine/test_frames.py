@@ -127,8 +127,8 @@ def test_a_run_broken_off_leaves_no_folder_and_the_next_goes_on(grey_video, monk
         patch.setattr(module, "_jpeg", interrupt)
         frames(names, "--batch_size=1", code=130)
     assert [name for name in names_in("out") if not name.startswith(".")] == ["0"]
-    Path("out/.1.new.partial").mkdir(exist_ok=True)  # of a killed run
-    Path("out/.1.new.partial/img_00099.jpg").touch()
+    Path("out/.1.new.0123456789abcdef0123456789abcdef.partial").mkdir(exist_ok=True)  # of a killed run
+    Path("out/.1.new.0123456789abcdef0123456789abcdef.partial/img_00099.jpg").touch()
     capsys.readouterr()
     frames(names)
     assert "written 2 (in part 0), kept 1, failed 0" in capsys.readouterr().out
