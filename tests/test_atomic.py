@@ -1,5 +1,6 @@
 """Files that are either whole or not there."""
 
+import errno
 import os
 import resource
 import signal
@@ -330,6 +331,13 @@ def test_a_full_temporary_folder_is_named_with_its_variable(tmp_path, monkeypatc
 def test_an_error_of_the_block_is_not_taken_for_a_full_temporary_folder():
     with pytest.raises(FileNotFoundError), temporary_folder():
         Path("nowhere").read_bytes()
+    with pytest.raises(OSError, match=r"No space left on device: '/out/a.npy'"), temporary_folder():
+        raise OSError(errno.ENOSPC, "No space left on device", "/out/a.npy")
+
+
+def test_a_file_that_a_full_temporary_folder_cannot_hold_is_not_named():
+    with pytest.raises(OutputError, match=r"cannot write .*; free space there"), temporary_folder() as folder:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "a.npy"))
 
 
 def test_a_line_is_appended_whole_or_not_at_all(tmp_path, no_room):

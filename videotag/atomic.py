@@ -124,8 +124,8 @@ def temporary_folder() -> Iterator[Path]:
         with _locked(folder):
             yield folder
     except OSError as error:
-        if folder is not None and error.errno not in _NO_SPACE:  # of the block, about another place
-            raise
+        if folder is not None and not (error.errno in _NO_SPACE and _is_about(error, folder)):
+            raise  # of the block, about another place
         raise OutputError(
             f"{place or 'the temporary folder'}: cannot write ({error.strerror or error}); free space there, "
             "or set TMPDIR to another folder"
@@ -133,6 +133,11 @@ def temporary_folder() -> Iterator[Path]:
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Whether an error may be about a file in `folder`: writing to an open file names none."""
+    return error.filename is None or Path(str(error.filename)).is_relative_to(folder)
 
 
 def check_room(folder: Path) -> None:

@@ -205,7 +205,8 @@ class Tagger:
         Raises:
             MediaError: The video cannot be decoded.
             ShapeError: An array is not as said above, or fps is missing.
-            ConfigError: fps is given for a media file, which tells its own.
+            ConfigError: fps is given for a media file, which has its own frame rate.
+            OutputError: The temporary folder has no room for a copy of bytes or of an open file.
         """
         name = name or _source_name(source)
         frames = self._frames(source, fps, name)
@@ -219,7 +220,7 @@ class Tagger:
             fps: As of tag.
 
         Raises:
-            MediaError, ShapeError, ConfigError: As of tag.
+            MediaError, ShapeError, ConfigError, OutputError: As of tag.
         """
         return self._extractor.features(self._frames(source, fps, _source_name(source)))
 
