@@ -204,7 +204,6 @@ def _check_file(path: str | Path) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise MediaError(f"{path!s}: cannot be read ({error}); check the path and its rights") from error
     if kind := other_kind(status):
-        what = kind if kind == "a folder" else "a device or pipe"
-        raise MediaError(f"{path}: {what}, expected a video file")
+        raise MediaError(f"{path}: {kind}, expected a video file")
     if status.st_size == 0:
         raise MediaError(f"{path}: empty (0 bytes); {AGAIN}")
