@@ -31,6 +31,7 @@ def nested_aliases(depth, width):
         (-(10**60), "an integer of 200 bits"),
         ("\x1b[31m\n\u202e", r"'\x1b[31m\n\u202e'"),
         (b"\x00" * 3, r"b'\x00\x00\x00'"),
+        (np.zeros((2, 1)), r"array([[0.],\n       [0.]])"),
     ],
     ids=lambda value: type(value).__name__,  # pytest cannot format the large integer either
 )
