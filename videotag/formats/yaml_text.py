@@ -146,14 +146,20 @@ class _Builder:
         return merged | own
 
     def _key(self, event: Any) -> str:
-        value = self._value(event, 0) if isinstance(event, yaml.AliasEvent | yaml.ScalarEvent) else None
-        if isinstance(event, yaml.ScalarEvent):
+        """The text of a key, which is never taken for a number."""
+        key = None
+        if isinstance(event, yaml.AliasEvent):
+            key = self._alias(event)
+        elif isinstance(event, yaml.ScalarEvent):
             if event.tag not in (None, "!", f"{_CORE}str"):
                 _refuse_tag(event)
-            return str(event.value)
-        if not isinstance(value, str):
-            _refuse(event, "a key that is no text; write it as a word")
-        return value
+            key = _text(event)
+            self._count(event, 1)
+            if event.anchor is not None:
+                self._anchors[event.anchor] = key, 1
+        if not isinstance(key, str):
+            _refuse(event, "keys must be text; found a list, section or non-text alias; write a word")
+        return key
 
     def _count(self, event: Any, num_nodes: int) -> None:
         self._num_nodes += num_nodes
@@ -165,11 +171,16 @@ def _is_merge(key: Any) -> bool:
     return isinstance(key, yaml.ScalarEvent) and key.value == "<<" and key.implicit[0]
 
 
-def _scalar(event: Any) -> Any:
-    """The value of a scalar: by its tag, else by how it is written."""
+def _text(event: Any) -> str:
     text: str = event.value
     if "\0" in text or not _is_unicode(text):
         _refuse(event, f"{shown(text)} holds a character that no text may have; remove it")
+    return text
+
+
+def _scalar(event: Any) -> Any:
+    """The value of a scalar: by its tag, else by how it is written."""
+    text = _text(event)
     is_tagged = event.tag not in (None, "!")
     tag = event.tag if is_tagged else _RESOLVER.resolve(yaml.ScalarNode, text, event.implicit)
     kind = tag.removeprefix(_CORE)
