@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -37,6 +38,7 @@ from videotag.runtime.agreement import scores_of
 from videotag.runtime.exported import export_config
 from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays
 from videotag.runtime.trained import Network
+from videotag.shown import shown
 from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
 
 #: What Tagger.tag takes.
@@ -193,7 +195,9 @@ class Tagger:
         top_k = top_k or second.model.topk
         return cls(extractor, predictor, labels, top_k=top_k, threshold=threshold, segment_sec=segment_sec)
 
-    def tag(self, source: Source, *, fps: float | None = None, name: str | None = None) -> TagResult:
+    def tag(
+        self, source: Source, *, fps: float | Fraction | None = None, name: str | None = None
+    ) -> TagResult:
         """The tags of one video.
 
         Args:
@@ -212,7 +216,7 @@ class Tagger:
         frames = self._frames(source, fps, name)
         return self._tag_features(name, frames, self._extractor.features(frames))
 
-    def features(self, source: Source, *, fps: float | None = None) -> np.ndarray:
+    def features(self, source: Source, *, fps: float | Fraction | None = None) -> np.ndarray:
         """The features of one video, as `videotag extract` writes them: (T, D) float32, T = seg_num.
 
         Args:
@@ -224,7 +228,7 @@ class Tagger:
         """
         return self._extractor.features(self._frames(source, fps, _source_name(source)))
 
-    def _frames(self, source: Source, fps: float | None, name: str) -> Frames:
+    def _frames(self, source: Source, fps: float | Fraction | None, name: str) -> Frames:
         split = self._extractor.config.infer
         if isinstance(source, np.ndarray):
             if fps is None:
@@ -234,7 +238,7 @@ class Tagger:
             raise ShapeError(f"{name}: a {type(source).__name__}; make an array of the frames with np.stack")
         if fps is not None:
             raise ConfigError(
-                f"{name}: fps {fps} applies only to arrays; a media file has its own frame rate"
+                f"{name}: fps {shown(fps)} applies only to arrays; a media file has its own frame rate"
             )
         if isinstance(source, str | Path):
             return read_frames(ListEntry(str(source)), split, pool=self._pool)
