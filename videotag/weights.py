@@ -23,6 +23,7 @@ from videotag.formats.weights import resolve_weights
 from videotag.formats.yaml_text import read_yaml
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import unknown
+from videotag.regular_file import read_regular
 from videotag.resources import find_resource
 from videotag.sections import ModelSection, Section
 from videotag.shown import plain, shown
@@ -34,6 +35,7 @@ EXPORT_FILE = "export.json"  # of a folder that `videotag export` wrote, in plac
 MODELS_FILE = "weights/models.yaml"
 _EXPORTED = {".onnx", ".xml", ".pdiparams"}  # networks, which only an export.json makes an export
 _SUFFIXES = (".pdparams", ".pth", ".safetensors", ".tar")
+_MAX_RECORD_BYTES = 4096  # of a line of a digest and a name
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +126,10 @@ class NamedWeights(Section):
 
     def _recorded(self) -> str | None:
         try:
-            return self._record.read_text(encoding="utf-8").split()[0]
+            record = read_regular(
+                self._record, error=WeightsError, max_bytes=_MAX_RECORD_BYTES, remedy="remove it"
+            )
+            return record.decode().split()[0]
         except (FileNotFoundError, IndexError, UnicodeDecodeError):
             return None
 
