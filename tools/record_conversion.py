@@ -20,9 +20,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FailFast, TypeAdapter, ValidationError
 
 from videotag.atomic import write_text
 from videotag.engine.input_files import is_same_input, path_from
@@ -39,6 +39,8 @@ Mode: TypeAlias = Literal["pkl", "split", "npy", "shard"]
 NOTES = ".tf2pkl"
 SUFFIXES = {"pkl": ".pkl", "split": "_split_*.pkl", "npy": "/*.npz", "shard": ".safetensors"}
 _VERSION = 1  # of what the writers write; a new one makes old outputs be made again
+_Item = TypeVar("_Item")
+_List = Annotated[list[_Item], FailFast()]  # pydantic takes 3 KB of memory for every wrong element
 _NPZ_NAME = re.compile(r"\d{4,}_.*\.npz")
 
 
@@ -91,12 +93,12 @@ class Note:
         source: the source, seen from the note's folder; empty in notes of earlier versions.
     """
 
-    outputs: list[tuple[str, list[int]]] = field(default_factory=list)
+    outputs: _List[tuple[str, _List[int]]] = field(default_factory=list)
     num_records: int = 0
     num_empty: int = 0
     failure: str | None = None
     made_from: dict[str, Any] = field(default_factory=dict)
-    sizes: list[int] = field(default_factory=list)
+    sizes: _List[int] = field(default_factory=list)
     source: str = ""
 
     def entries(self, folder: str | Path) -> list[ListEntry]:

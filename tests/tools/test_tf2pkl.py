@@ -557,3 +557,17 @@ def test_whatever_ends_a_run_nothing_is_half_and_the_next_one_goes_on(work_dir, 
     assert converted(capsys, "in", "out", *MODES[mode]) == "converted 2 files, kept 1, failed 0; 6 records"
     converted(capsys, "in", "new", *MODES[mode])
     assert {name: re.sub(b"out/", b"new/", content) for name, content in files("out").items()} == files("new")
+
+
+def test_a_note_of_wrong_values_costs_little_memory(tmp_path):
+    (tmp_path / "a.json").write_text('{"sizes": [' + '"a",' * 1_900_000 + "0]}", encoding="utf-8")
+    code = (
+        "import resource, sys; sys.path.insert(0, 'tools')\n"
+        "from pathlib import Path; from record_conversion import read_note\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert read_note(Path(sys.argv[1])) is None\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "a.json")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 150
