@@ -40,6 +40,7 @@ EXIT_FAILURES = 1  # finished, but some items failed and were listed
 EXIT_USAGE = 2  # the user's mistake, found before work began
 EXIT_INTERRUPTED = 130  # Ctrl-C
 EXIT_TERMINATED = 143  # SIGTERM, as of `kill` and `timeout`
+AGAIN = "copy or download it again"  # the remedy for a damaged file
 _MAX_LINE = 2000  # characters of a problem; the longest of our own lists the shipped configs
 
 

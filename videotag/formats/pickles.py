@@ -21,6 +21,7 @@ from typing import IO, Any, Literal, TypeAlias, cast
 
 import numpy as np
 
+from videotag.errors import AGAIN
 from videotag.shown import plain, shown
 
 #: Name of a global -> our function for it, or None if it only occurs as an argument.
@@ -50,7 +51,7 @@ class BoundedReader:
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= self.remaining:
-            raise pickle.UnpicklingError("truncated: the file ends too early; copy or download it again")
+            raise pickle.UnpicklingError(f"truncated: the file ends too early; {AGAIN}")
         self.remaining -= size
         return self._file.read(size)
 

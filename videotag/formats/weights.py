@@ -22,7 +22,7 @@ import numpy as np
 import safetensors.numpy
 
 from videotag.atomic import open_atomic
-from videotag.errors import WeightsError
+from videotag.errors import AGAIN, WeightsError
 from videotag.formats import pickles, torch_files
 from videotag.formats.archives import PACKED, ArchiveError, open_tar, open_zip
 from videotag.regular_file import open_regular, other_kind
@@ -201,12 +201,12 @@ def _read_content(path: str | Path) -> object:
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: {error}") from error
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path}: damaged ({plain(str(error))}); copy or download it again") from error
+        raise WeightsError(f"{path}: damaged ({plain(str(error))}); {AGAIN}") from error
     except ArchiveError as error:
         raise WeightsError(f"{path}: {error}, as weights never do; download it again") from error
     except _ARCHIVE_DAMAGE as error:
         detail = plain(" ".join(str(error).split()), limit=120)
-        raise WeightsError(f"{path}: damaged archive ({detail}); copy or download it again") from error
+        raise WeightsError(f"{path}: damaged archive ({detail}); {AGAIN}") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot read ({error.strerror or error})") from error
 
@@ -269,7 +269,7 @@ def _refuse_other_kinds(head: bytes, path: Path) -> None:
     """Names what the file is instead, as far as its first bytes tell."""
     start = head.lstrip().lower()
     if not head:
-        what = "empty; copy or download it again"
+        what = f"empty; {AGAIN}"
     elif start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         what = "a web page, not weights; open its address in a browser to see why, and download it again"
     elif start.startswith(b"version https://git-lfs"):

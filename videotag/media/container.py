@@ -18,13 +18,12 @@ import av
 import av.error
 from av.stream import Disposition
 
-from videotag.errors import MediaError
+from videotag.errors import AGAIN, MediaError
 from videotag.media.mp4_tables import check_tables
 from videotag.media.suffixes import FORMATS
 from videotag.regular_file import open_regular, other_kind
 
 MAX_FRAME_PX = 8192 * 8192  # larger ones are decompression bombs rather than videos
-AGAIN = "copy or download it again"
 ENCRYPTED = "encrypted; use a copy without copy protection"
 
 # A thousand streams, FFmpeg's own limit, keep it busy for ten seconds; a multiplex of TV programmes has 100.

@@ -32,8 +32,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from videotag.errors import DecoderLostError, MediaError
-from videotag.media.container import AGAIN
+from videotag.errors import AGAIN, DecoderLostError, MediaError
 from videotag.media.video import FrameReader, NewImage, SampledFrame, VideoInfo, new_image
 
 #: What a child calls for a video, as "module:name"; tests put a hanging one here.

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from videotag.errors import MediaError
-from videotag.media.container import AGAIN, check_size
+from videotag.errors import AGAIN, MediaError
+from videotag.media.container import check_size
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import center_crop, forced_size, scaled_size
 from videotag.media.video import NewImage, SampledFrame, new_image

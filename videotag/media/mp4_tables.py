@@ -15,7 +15,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from videotag.errors import MediaError
+from videotag.errors import AGAIN, MediaError
 from videotag.regular_file import open_regular
 
 #: Samples that tables may name whatever the file's size, also of one that breaks off early: ten hours at 30
@@ -87,8 +87,7 @@ class _Tables:
 
     def _too_many(self, what: str) -> MediaError:
         return MediaError(
-            f"{self._path}: its tables name {what}, more than a file of {self._size} bytes holds; copy or "
-            "download it again"
+            f"{self._path}: its tables name {what}, more than a file of {self._size} bytes holds; {AGAIN}"
         )
 
     def _handler(self, data: bytes, _: int) -> None:
@@ -132,9 +131,7 @@ class _Tables:
             _READERS[found[0]](self, data, len(content))
 
     def _too_long(self, what: str, size: int) -> MediaError:
-        return MediaError(
-            f"{self._path}: {size} bytes of {what}, expected at most {_MAX_HEAD}; copy or download it again"
-        )
+        return MediaError(f"{self._path}: {size} bytes of {what}, expected at most {_MAX_HEAD}; {AGAIN}")
 
     def _unpack(self, file: BinaryIO | io.BytesIO, start: int, end: int, depth: int) -> None:
         """Walks through a header that is compressed, as QuickTime 3 wrote it.
@@ -142,16 +139,14 @@ class _Tables:
         A file has at most one: one that holds others would unpack to any size.
         """
         if self._has_unpacked:
-            raise MediaError(
-                f"{self._path}: several compressed headers, expected one; copy or download it again"
-            )
+            raise MediaError(f"{self._path}: several compressed headers, expected one; {AGAIN}")
         self._has_unpacked = True
         file.seek(start)
         length = int.from_bytes(file.read(4), "big")
         if length > _MAX_COMPRESSED:
             raise MediaError(
                 f"{self._path}: a header that unpacks to {length} bytes, expected at most {_MAX_COMPRESSED}; "
-                "copy or download it again"
+                f"{AGAIN}"
             )
         try:
             content = zlib.decompressobj().decompress(file.read(end - start - 4), max(length, 1))

@@ -19,9 +19,8 @@ import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from videotag.errors import MediaError
+from videotag.errors import AGAIN, MediaError
 from videotag.media.container import (
-    AGAIN,
     ENCRYPTED,
     MAX_FRAME_PX,
     check_size,
