@@ -33,7 +33,7 @@ _BINARY = "a list is text; one video is given by --video_path"
 # Bytes of a line: a path has up to 4,096, and 4,000 class ids 20,000. As fields, it takes 50 times as much.
 _MAX_LINE = 2**22
 _MAX_LABEL_PROBLEMS = 50  # of a line; no more are shown
-_MAX_PROBLEMS = 1000  # bad lines after which a list is not read on; the first 50 are shown
+_MAX_PROBLEMS = 1000  # bad lines after which reading stops; the first 50 are shown
 _BLANKS = " \t\r\x0b\x0c"  # those of bytes.split, and no others
 _MAX_DIGITS = 18  # of a class id; int() of thousands of digits is slow
 #: Separators that users write instead of blanks -> their names in messages.
@@ -87,7 +87,9 @@ def read_filelist(
     problems: list[str] = []
     for number, line in enumerate(content.split(b"\n"), start=1):
         if len(problems) >= _MAX_PROBLEMS:
-            problems.append(f"{path}:{number}: not read on after so many; is it a list?")
+            problems.insert(
+                0, f"{path}:{number}: stopped after {_MAX_PROBLEMS} bad lines; is this a list file?"
+            )
             break
         if len(line) > _MAX_LINE:
             problems.append(
