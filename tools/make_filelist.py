@@ -248,7 +248,7 @@ def _replaced(
         if text := inputs.refusal(path):
             yield f"{path}: {text}; give another OUT_DIR"
         elif not overwrite and file_digest(path) not in (digest, *record.get(path.name, [])):
-            yield f"{path}: is there, and not as this tool has left it; give another OUT_DIR, or --overwrite"
+            yield f"{path}: exists and is not as this tool wrote it; give another OUT_DIR, or --overwrite"
 
 
 def read_record(out_dir: Path) -> dict[str, list[str]]:

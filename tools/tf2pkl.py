@@ -166,7 +166,7 @@ def check_places(jobs: Sequence[Job], folder: Path, *, overwrite: bool) -> None:
         ]
         problems += refusals
         if found and not refusals and not overwrite:
-            text = "is there, and tf2pkl.py has not made it"
+            text = "exists and was not written by tf2pkl.py"
             if note is not None:
                 text = f"made of another file than {plain(job.source)}"
             problems.append(f"{plain(str(found[0]))}: {text}; give another DST, or --overwrite")

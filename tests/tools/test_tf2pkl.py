@@ -331,7 +331,7 @@ def test_files_of_others_are_not_removed_unasked(work_dir, capsys, mode):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"mine")
     (line,) = refused(capsys, "in", "out", *MODES[mode])
-    assert line == f"{path}: is there, and tf2pkl.py has not made it; give another DST, or --overwrite"
+    assert line == f"{path}: exists and was not written by tf2pkl.py; give another DST, or --overwrite"
     converted(capsys, "in", "out", *MODES[mode], "--overwrite")
     path.unlink(missing_ok=True)
     path.parent.mkdir(exist_ok=True)
@@ -360,7 +360,7 @@ def test_foreign_failures_are_not_removed(work_dir, capsys):
     Path("out").mkdir()
     Path("out/failures.jsonl").write_text("mine\n")
     (line,) = refused(capsys, "in", "out")
-    assert line.startswith("out/failures.jsonl: is there, and videotag has not made it; give another DST")
+    assert line.startswith("out/failures.jsonl: exists and was not written by videotag; give another DST")
 
 
 # --- damage -----------------------------------------------------------------------------------------------
@@ -454,7 +454,7 @@ def test_records_that_a_format_cannot_hold_fail_alone(work_dir, capsys):
         (["empty", "out"], "empty: no *.tfrecord in this folder or below it; download"),
         (
             ["twice", "out"],
-            "twice/a.tfrecord.gz: would write out/a.pkl, as twice/a.tfrecord does; rename one",
+            "twice/a.tfrecord.gz: would write out/a.pkl, the output of twice/a.tfrecord; rename one",
         ),
         (["twice", "out", "--split"], "would write out/a_split_*.pkl, as"),
         (["line", "out"], "a list cannot hold an empty path, a line break or NUL; rename the file"),

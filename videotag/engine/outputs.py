@@ -109,7 +109,9 @@ def plan_outputs(
             continue
         place = places.of(output)
         if place in owners:
-            problems.append(f"{path}: would write {output}, as {owners[place]} does; rename one of the two")
+            problems.append(
+                f"{path}: would write {output}, the output of {owners[place]}; rename one of the two"
+            )
         owners[place] = path
         outputs[path] = output
     problems += [
@@ -193,8 +195,8 @@ class Plan:
                 counted=self.in_folders,
             ):
                 problems.append(
-                    f"{self.list_path}: a list that videotag has not made of {self.what} in this folder; "
-                    f"{remedy}, or give --overwrite"
+                    f"{self.list_path}: exists and is not a list of this folder's {self.what} written by "
+                    f"videotag; {remedy}, or give --overwrite"
                 )
         failures = FileOutput(self.save_dir / FAILURES_FILE, "--save_dir", FAILURES_HEAD)
         problems += _file_problems([failures], inputs, overwrite=overwrite)
@@ -205,7 +207,7 @@ class Plan:
         """Why an output that is there is not one of this input; None if it is."""
         made_from = self.input_of(output)
         if made_from is None:
-            return "is there, and videotag has not made it"
+            return "exists and was not written by videotag"
         if is_same_input(made_from, path, output) or not os.path.exists(path):  # noqa: PTH110 - fails by itself
             return None
         other = os.path.normpath(os.path.join(output.parent, str(made_from["path"])))  # noqa: PTH118
@@ -349,7 +351,7 @@ def _file_problems(outputs: Sequence[FileOutput], inputs: InputFiles, *, overwri
             problems.append(f"{path}: {text}; {remedy}")
         elif not overwrite and not _begins_with(path, output.head):
             remedy += "" if overwrite is None else ", or --overwrite"
-            problems.append(f"{path}: is there, and videotag has not made it; {remedy}")
+            problems.append(f"{path}: exists and was not written by videotag; {remedy}")
     return problems
 
 

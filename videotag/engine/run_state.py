@@ -191,8 +191,8 @@ def check_room(save_dir: Path, name: str) -> None:
     cards = [] if of_a_run else [CONFIG_FILE, LABELS_FILE]
     weights = [] if name in names else [f"{name}.pdparams", f"{name}_best.pdparams"]
     problems = [
-        f"{save_dir / file}: is there, and of no training in this folder; move it away, or choose another "
-        "--save_dir"
+        f"{save_dir / file}: exists and belongs to no training in this folder; move it away, or choose "
+        "another --save_dir"
         for file in (*cards, *weights)
         if os.path.lexists(save_dir / file)
     ]
