@@ -1,8 +1,8 @@
 """Files that are either whole or not there: written aside, flushed to disk, then renamed.
 
-What is unfinished is locked by who writes it, and the system drops the lock when that process ends. So what a
-killed process has left is told from what a living one is writing, also in another container, and the first
-write into a folder removes it. Where a drive has no locks, it stays.
+Unfinished files are locked by the process that writes them, and the system drops the lock when it ends. So
+leftovers of killed processes are distinguished from files being written, also in another container, and the
+first write into a folder removes them. Where a drive has no locks, they stay.
 """
 
 from __future__ import annotations
@@ -179,9 +179,9 @@ def check_may_write(folder: Path) -> None:
 
 
 def link_atomic(source: Path, target: Path) -> None:
-    """Lets `target` be the same file as `source`, in place of an older one.
+    """Replaces `target` by a hard link to `source`.
 
-    A hard link, which costs no second copy; a copy where the file system has no links.
+    A link costs no second copy; where the file system has no links, a copy is made.
 
     Raises:
         OutputError: the place cannot be written.
@@ -330,7 +330,7 @@ def _locked(path: Path, *, make: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked_if_left(path: Path) -> Iterator[bool]:
-    """Whether nobody is at work at a file or folder; nobody begins while the block runs."""
+    """Yields True if no process holds the lock of a file or folder; holds it during the block."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         try:

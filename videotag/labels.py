@@ -26,7 +26,7 @@ NUM_IMAGENET_CLASSES = 1000
 # A number, then blanks or a sign such as a comma or colon, then a name; not "3D printing" or "0.5 l".
 _NUMBERED_LINE = re.compile(r"([0-9]{1,9})(?:\s*[,:;=|)]\s*|\s*[.-]\s+|\s+)(\S.*)")
 _PART_OF_NAME = "; if the numbers are part of the names, put the class ids before them"
-_MOST = 2 / 3  # of the lines; sorted names may begin with "0 ...", "1 ...", but not so many
+_MOST = 2 / 3  # share of numbered lines above which the numbers are class ids, not parts of sorted names
 _MAX_GAPS = 20  # that a message lists
 _INDEX, _NAME, _GRAPH_ID = (
     "Index",
@@ -41,7 +41,7 @@ def read_labels(path: str | Path, *, num_classes: int | None = None) -> list[str
 
     A file whose first line is a CSV header with the columns Index and Name is a vocabulary: Index is the
     class id, in any order; Name is the name, and KnowledgeGraphId, if there is such a column, that of a class
-    without one. If every line begins with its class id and a separator, that is no part of the name.
+    without one. If every line begins with its class id and a separator, these are not part of the name.
 
     Args:
         path: the label file.

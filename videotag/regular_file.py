@@ -19,7 +19,7 @@ def open_regular(path: str | Path, *, error: type[VideotagError], buffering: int
 
     Args:
         path: A file, or a link to one.
-        error: Class of the error for what is no regular file.
+        error: Exception class raised if the path is not a regular file.
         buffering: As of the built-in open; 0 reads without a buffer.
 
     Raises:
@@ -51,7 +51,7 @@ def read_regular(
 
     Args:
         path: A file, or a link to one.
-        error: Class of the error for what is no regular file, or too large.
+        error: Exception class raised if the path is not a regular file, or the file is too large.
         max_bytes: What the caller allows for its kind of file.
         remedy: What to do about a larger file; ends the message.
 

@@ -27,13 +27,13 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH
 _SCRIPTS = ("train.py", "eval.py", "predict.py", "tsn_extractor.py")  # in _ROOT, if it is a checkout
 _VERBS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-#: `timeout` sends its signal twice: what comes sooner than this after the first is the same wish.
+#: `timeout` sends its signal twice: signals closer together than this count as one.
 _SAME_SEC = 1.0
 _AGAIN_SEC = 0.02  # until a signal whose exception was swallowed is sent again
 
 
 class Terminated(BaseException):
-    """SIGTERM has come; no Exception, so that nobody takes it for a failed video."""
+    """SIGTERM was received; not an Exception, so that `except Exception` does not catch it."""
 
 
 class _State:
@@ -126,7 +126,7 @@ def _answer(number: int, _: FrameType | None) -> None:
     _State.received, _State.received_sec = number, time.monotonic()
     if is_first and _State.is_working:
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-    # Nothing to unwind; or it takes too long, and someone insists.
+    # Nothing to unwind, or a second signal arrived while unwinding.
     line = f"{_line(number)}\n".encode(errors="replace")
     try:
         _show_cursor()
@@ -136,7 +136,7 @@ def _answer(number: int, _: FrameType | None) -> None:
 
 
 def _forget() -> None:
-    """Lets signals end a forked process, as a library may start one, in silence: this one speaks for it."""
+    """Restores default handlers in forked children; only the parent reports the signal."""
     for number in _USUAL:
         if signal.getsignal(number) is _answer:
             signal.signal(number, signal.SIG_DFL)
@@ -175,7 +175,7 @@ def _sent_again(error: type[BaseException] | None) -> bool:
 
 
 def _end() -> None:
-    """Ends the process where Python would go on to take itself apart, without handlers."""
+    """Exits before interpreter shutdown, during which handlers no longer run."""
     if _State.exit_code is None:  # an error that nobody has caught
         return
     for stream in (sys.stdout, sys.stderr):

@@ -93,11 +93,11 @@ def test_more_samples_than_the_file_holds_are_refused(tmp_path, name):
     path = tmp_path / "a.mov"
     path.write_bytes(TOO_MANY[name])
     with pytest.raises(
-        MediaError, match=r"a\.mov: its tables name \d+ frames or samples, more than"
+        MediaError, match=r"a\.mov: its tables declare \d+ frames or samples, more than"
     ) as caught:
         check_tables(path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(MediaError, match="its tables name"):
+    with pytest.raises(MediaError, match="its tables declare"):
         probe(path)
 
 
@@ -116,7 +116,7 @@ KEYS = full(b"keys", 200_000_000)  # 1.6 GB in FFmpeg
 def test_more_metadata_keys_than_the_file_holds_are_refused(tmp_path, metadata):
     (tmp_path / "a.mov").write_bytes(movie(track(10), metadata))
     with pytest.raises(
-        MediaError, match=r"a\.mov: its tables name 200000000 metadata keys, more than a file"
+        MediaError, match=r"a\.mov: its tables declare 200000000 metadata keys, more than fit in"
     ):
         check_tables(tmp_path / "a.mov")
 

@@ -60,7 +60,7 @@ class InputFiles:
 
 
 def input_identity(path: str, output: Path | None = None) -> dict[str, Any]:
-    """What changes when a file, or one in a folder, does: reading every video again would cost a decode.
+    """Fingerprint of an input from sizes and modification times, without reading its content.
 
     Args:
         path: The file or folder.

@@ -1,4 +1,4 @@
-"""Zip and tar archives that nobody vouches for: opened without believing what they say of their size.
+"""Opens untrusted zip and tar archives without trusting their declared sizes.
 
 What a small archive can make zipfile and tarfile hold is bounded in three places: the bytes that describe its
 members, the bytes that it unpacks to, and the window of xz.

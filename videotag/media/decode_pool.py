@@ -75,7 +75,7 @@ class DecodePool:
         self.close()
 
     def close(self) -> None:
-        """Ends the children that nobody uses."""
+        """Terminates idle child processes."""
         while self._idle:
             self._idle.pop().end()
 
@@ -193,7 +193,7 @@ class _Child:
         self._poll.register(self._stdout, select.POLLIN)
 
     def is_alive(self) -> bool:
-        """False if it ended while nobody used it."""
+        """Whether the process is still running."""
         return self._process.poll() is None
 
     def end(self) -> None:
@@ -308,7 +308,7 @@ def _answer(out: BinaryIO, make_reader: Callable[..., FrameReader], request: dic
         answer = {"error": str(error), "retriable": error.retriable}
     except MemoryError:
         answer = _out_of_memory(path)
-    except Exception as error:  # the other videos of a long list are not to suffer from it
+    except Exception as error:  # an unexpected error must not stop the other videos
         text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         answer = {"error": f"{path}: a bug in videotag: {text}; report it", "retriable": False}
     _send(out, answer)

@@ -1,4 +1,4 @@
-"""Whether the tables of an MP4 or MOV name more samples than the file can hold, asked before FFmpeg opens it.
+"""Rejects MP4 and MOV files whose tables declare more samples than fit, before FFmpeg opens them.
 
 A track of samples of one size needs no table of sizes: a number stands for all of them, and FFmpeg reserves
 36 bytes for each, so that 1,000 bytes cost gigabytes; for each name of a metadata key that a file promises it
@@ -18,8 +18,8 @@ from typing import BinaryIO
 from videotag.errors import AGAIN, MediaError
 from videotag.regular_file import open_regular
 
-#: Samples that tables may name whatever the file's size, also of one that breaks off early: ten hours at 30
-#: frames a second, 40 MB in FFmpeg. Of larger files: one for each _LEAST_SAMPLE bytes.
+#: Samples that tables may declare whatever the file's size, also of one that breaks off early: ten hours at
+#: 30 frames a second, 40 MB in FFmpeg. Of larger files: one for each _LEAST_SAMPLE bytes.
 FREE_SAMPLES = 2**20
 _LEAST_SAMPLE = 2  # bytes: sound of 16 bits in fragments
 _LEAST_KEY = 8  # bytes of a metadata key
@@ -29,14 +29,14 @@ _MAX_DEPTH = 10  # of boxes, as in FFmpeg
 _CONTAINERS = frozenset(
     b"moov trak mdia minf stbl moof traf mvex udta cmov edts dinf tref ilst sinf schi wave iprp".split()
 )
-_MAX_HEAD = 2**20  # bytes of a description of samples, or ahead of what a box of metadata is for
+_MAX_HEAD = 2**20  # bytes of a description of samples, or before the handler of a metadata box
 
 
 def check_tables(path: str | Path) -> None:
-    """Refuses an MP4 or MOV whose tables name more samples than it can hold.
+    """Rejects an MP4 or MOV whose tables declare more samples than it can hold.
 
     Raises:
-        MediaError: It is refused, or no regular file.
+        MediaError: It is rejected, or no regular file.
         OSError: It cannot be read.
     """
     with open_regular(path, error=MediaError) as file:
@@ -46,7 +46,7 @@ def check_tables(path: str | Path) -> None:
 
 
 class _Tables:
-    """How many samples have been named so far."""
+    """The number of samples that tables have declared so far."""
 
     def __init__(self, path: str | Path, most: int, size: int) -> None:
         self._path = path
@@ -87,7 +87,7 @@ class _Tables:
 
     def _too_many(self, what: str) -> MediaError:
         return MediaError(
-            f"{self._path}: its tables name {what}, more than a file of {self._size} bytes holds; {AGAIN}"
+            f"{self._path}: its tables declare {what}, more than fit in {self._size} bytes; {AGAIN}"
         )
 
     def _handler(self, data: bytes, _: int) -> None:

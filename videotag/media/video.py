@@ -248,7 +248,7 @@ class FrameReader:
         self.warning = f"{self._path}: {'; '.join(faults)}" if faults else None
 
     def _plan(self, offsets: Sequence[float] | None, *, by_videotag: bool) -> None:
-        """Settles which frames are wanted, if not those at the midpoints."""
+        """Selects the frames to sample when they are not at the midpoints."""
         self._positions: list[float] | None = None  # of the sampling times in the span, 0..1
         self._indices: list[int] | None = None  # of the wanted frames, ascending
         self._all_indices: np.ndarray | None = None  # of all sampled frames, in their order
