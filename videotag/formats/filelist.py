@@ -91,36 +91,18 @@ def read_filelist(
                 0, f"{path}:{number}: stopped after {_MAX_PROBLEMS} bad lines; is this a list file?"
             )
             break
-        if len(line) > _MAX_LINE:
-            problems.append(
-                f"{path}:{number}: a line of {len(line)} bytes, expected at most {_MAX_LINE}; {_EXAMPLE}"
-            )
-            continue
-        fields = line.split()
-        if not fields or fields[0].startswith(b"#"):
-            continue
         try:
-            if fields[0][0] in b"\"'":
-                name, label_fields = _split_quoted(line)
-            else:
-                name, label_fields = fields[0].decode(), fields[1:]
-                _check_separator(name, any_path=counted and not label_fields)
+            fields = _split_line(line, counted=counted)
         except ValueError as problem:
             problems.append(f"{path}:{number}: {problem}")
             continue
-        num_frames, found = _parse_count(label_fields[:1]) if counted else (None, [])
-        label_fields = label_fields[1:] if counted else label_fields
-        label_ids, wrong_labels = _parse_labels(label_fields, num_classes)
-        found = found or wrong_labels
-        if is_record_file(name):
-            if label_fields:
-                found.append("class ids behind a file of records, which holds its own; remove them")
-        elif labels == "required" and not label_fields:
-            found.append("no label; write the class ids after the path")
+        if fields is None:
+            continue
+        entry, found = _parse_fields(*fields, number, labels, num_classes, counted)
         # Wrong fields are mostly the rest of a path with blanks, whose beginning is no file either.
-        found += _check_path(name, must_exist and not found)
+        found += _check_path(entry.path, must_exist and not found)
         problems += [f"{path}:{number}: {text}" for text in found]
-        entries.append(ListEntry(name, label_ids, number, num_frames))
+        entries.append(entry)
     if problems:
         raise one_error(FileListError, problems)
     if not entries:
@@ -171,6 +153,54 @@ def list_problem(name: str) -> str | None:
     except UnicodeEncodeError:
         return "the name is not UTF-8, and a list is"
     return None
+
+
+def _split_line(line: bytes, *, counted: bool) -> tuple[str, list[bytes]] | None:
+    """The path and the other fields of a line; None for a blank one or a comment.
+
+    Raises:
+        ValueError: The line has no path or is too long; the text says what is wrong.
+    """
+    if len(line) > _MAX_LINE:
+        raise ValueError(f"a line of {len(line)} bytes, expected at most {_MAX_LINE}; {_EXAMPLE}")
+    fields = line.split()
+    if not fields or fields[0].startswith(b"#"):
+        return None
+    if fields[0][0] in b"\"'":
+        return _split_quoted(line)
+    name = fields[0].decode()
+    _check_separator(name, any_path=counted and len(fields) == 1)
+    return name, fields[1:]
+
+
+def _parse_fields(
+    name: str,
+    fields: list[bytes],
+    line: int,
+    labels: Literal["required", "optional"],
+    num_classes: int | None,
+    counted: bool,
+) -> tuple[ListEntry, list[str]]:
+    """The entry of a path and the fields behind it, and what is wrong with these.
+
+    Args:
+        name: The path.
+        fields: What follows the path.
+        line: Number of the line, from 1.
+        labels: As of read_filelist.
+        num_classes: As of read_filelist.
+        counted: As of read_filelist.
+    """
+    num_frames, found = _parse_count(fields[:1]) if counted else (None, [])
+    fields = fields[1:] if counted else fields
+    label_ids, wrong_labels = _parse_labels(fields, num_classes)
+    found = found or wrong_labels
+    if is_record_file(name):
+        if fields:
+            found.append("class ids behind a file of records, which holds its own; remove them")
+    elif labels == "required" and not fields:
+        found.append("no label; write the class ids after the path")
+    return ListEntry(name, label_ids, line, num_frames), found
 
 
 def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
