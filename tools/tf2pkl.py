@@ -133,7 +133,7 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
         if job.base in owners:
             output = job.path(SUFFIXES[mode])
             problems.append(
-                f"{source}: would write {output}, as {owners[job.base]} does; rename one of the two"
+                f"{source}: would write {output}, the output of {owners[job.base]}; rename one of the two"
             )
         owners[job.base] = str(source)
         jobs.append(job)

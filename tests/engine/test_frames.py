@@ -202,7 +202,7 @@ def test_a_second_run_into_a_folder_is_refused(grey_video, capsys):
 
 def test_folders_inside_each_other_are_refused_before_work(grey_video, capsys):
     frames([grey_video("a.mp4"), grey_video("a/b.mp4"), grey_video("a.mov.mp4")], code=2)
-    assert "a/b.mp4: would write out/a/b inside out/a, which a.mp4 writes; rename" in capsys.readouterr().err
+    assert "a/b.mp4: would write out/a/b inside out/a, the output of a.mp4; rename" in capsys.readouterr().err
     assert not Path("out").exists()
 
 

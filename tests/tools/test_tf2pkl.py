@@ -456,7 +456,7 @@ def test_records_that_a_format_cannot_hold_fail_alone(work_dir, capsys):
             ["twice", "out"],
             "twice/a.tfrecord.gz: would write out/a.pkl, the output of twice/a.tfrecord; rename one",
         ),
-        (["twice", "out", "--split"], "would write out/a_split_*.pkl, as"),
+        (["twice", "out", "--split"], "would write out/a_split_*.pkl, the output of twice"),
         (["line", "out"], "a list cannot hold an empty path, a line break or NUL; rename the file"),
         (["in", "file"], "file: cannot write"),
         (["in", "out", "--jobs=0"], "'0' is not a whole number from 1"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -79,25 +79,15 @@ def plan_outputs(
     """
     if problem := list_problem(str(save_dir)):
         raise OutputError(f"{shown(str(save_dir), limit=MAX_TEXT)}: {problem}; choose another --save_dir")
-    absolute = {p: Path(os.path.abspath(p)) for p in paths if _leaves(p)}  # noqa: PTH100 - keeps symlinks
-    if absolute and root is None:
-        root = Path(os.path.commonpath([p.parent for p in absolute.values()]))
+    base = _common_parent(paths) if root is None else _absolute(root)
     outputs: dict[str, Path] = {}
-    owners: dict[Path, str] = {}
-    places = _Places(save_dir)
     problems = []
     for path in dict.fromkeys(paths):
-        inside = PurePath(os.path.normpath(path))
-        if not inside.name:
-            problems.append(f"{path}: names no file; correct the list")
+        try:
+            inside = _mirrored(path, base, suffix, is_folder=path in folders)
+        except ValueError as problem:
+            problems.append(f"{path}: {problem}")
             continue
-        if path in absolute:
-            base = Path(os.path.abspath(str(root)))  # noqa: PTH100
-            if not absolute[path].is_relative_to(base):
-                problems.append(f"{path}: lies outside --root {base}; name a folder that holds all videos")
-                continue
-            inside = absolute[path].relative_to(base)
-        inside = inside.with_name(inside.name + suffix) if path in folders else inside.with_suffix(suffix)
         if list_problem(str(inside)):
             continue
         output = save_dir / inside
@@ -107,23 +97,55 @@ def plan_outputs(
                 "the file or its folder"
             )
             continue
-        place = places.of(output)
-        if place in owners:
-            problems.append(
-                f"{path}: would write {output}, the output of {owners[place]}; rename one of the two"
-            )
-        owners[place] = path
         outputs[path] = output
-    problems += [
-        f"{path}: would write {output} inside {parent}, which {owners[places.of(parent)]} writes; rename "
-        "one of the two"
-        for path, output in outputs.items()
-        for parent in output.parents[: len(output.parts) - len(save_dir.parts) - 1]
-        if places.of(parent) in owners
-    ]
+    problems += _collisions(outputs, save_dir)
     if problems:
         raise one_error(OutputError, problems)
     return outputs
+
+
+def _common_parent(paths: Iterable[str]) -> Path:
+    """The folder that holds all videos which relative paths do not mirror; "." if there are none."""
+    folders = {_absolute(path).parent for path in paths if _leaves(path)}
+    return Path(os.path.commonpath(folders)) if folders else Path()
+
+
+def _mirrored(path: str, base: Path, suffix: str, *, is_folder: bool) -> PurePath:
+    """Where the output of a video lies below save_dir.
+
+    Raises:
+        ValueError: There is no such place; the text says why.
+    """
+    inside = PurePath(os.path.normpath(path))
+    if not inside.name:
+        raise ValueError("names no file; correct the list")
+    if _leaves(path):
+        if not _absolute(path).is_relative_to(base):
+            raise ValueError(f"lies outside --root {base}; name a folder that holds all videos")
+        inside = _absolute(path).relative_to(base)
+    return inside.with_name(inside.name + suffix) if is_folder else inside.with_suffix(suffix)
+
+
+def _collisions(outputs: Mapping[str, Path], save_dir: Path) -> Iterator[str]:
+    """A line for every output that is another one, or lies inside it."""
+    owners: dict[Path, str] = {}
+    places = _Places(save_dir)
+    for path, output in outputs.items():
+        place = places.of(output)
+        if place in owners:
+            yield f"{path}: would write {output}, the output of {owners[place]}; rename one of the two"
+        owners[place] = path
+    for path, output in outputs.items():
+        for parent in output.parents[: len(output.parts) - len(save_dir.parts) - 1]:
+            if (place := places.of(parent)) in owners:
+                yield (
+                    f"{path}: would write {output} inside {parent}, the output of {owners[place]}; rename "
+                    "one of the two"
+                )
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - keeps symlinks
 
 
 def add_unlistable(
