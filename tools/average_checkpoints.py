@@ -10,7 +10,7 @@ arrays become means, batch norm's statistics among them; arrays of whole numbers
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 from collections.abc import Sequence
@@ -129,4 +129,4 @@ def _different_keys(one: Config, two: Config) -> list[str]:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

@@ -11,7 +11,7 @@ than ten seconds, more memory than allowed, an error of many lines or with contr
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import contextlib
@@ -281,4 +281,4 @@ def save(findings: list[Finding], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

@@ -11,7 +11,7 @@ OUT_DIR/.make_filelist.json holds digests of what was written: other files are r
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import difflib
@@ -317,4 +317,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

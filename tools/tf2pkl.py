@@ -20,7 +20,7 @@ Exit codes: 0 all done, 1 some files failed, 2 a mistake in the command line, 13
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import glob
@@ -295,4 +295,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

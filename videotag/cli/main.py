@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from videotag.signals import leave, run_answered
+from videotag.signals import exit_with, run_with_signals
 
 import argparse
 import codecs
@@ -122,7 +122,7 @@ def run_command(name: str, work: Callable[[], int], *, debug: bool = False) -> i
         print(f"{name}: {text}", file=sys.stderr)
         return code
 
-    return run_answered(name, flushed, explain)
+    return run_with_signals(name, flushed, explain)
 
 
 def _check_processes(name: str, command: ModuleType) -> None:
@@ -201,7 +201,7 @@ def _log_to_stderr() -> None:
 
 def run() -> NoReturn:
     """Entry point of the installed command."""
-    leave(main())
+    exit_with(main())
 
 
 def _build_parser() -> tuple[Parser, dict[str, ModuleType]]:
