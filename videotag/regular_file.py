@@ -69,7 +69,7 @@ def read_regular(
     return data
 
 
-def other_kind(status: os.stat_result) -> str | None:
+def non_regular_kind(status: os.stat_result) -> str | None:
     """What something is instead of a regular file, such as "a folder"; None for a regular file."""
     mode = status.st_mode
     if stat.S_ISREG(mode):
@@ -79,7 +79,7 @@ def other_kind(status: os.stat_result) -> str | None:
 
 
 def _check(status: os.stat_result, path: str | Path, error: type[VideotagError]) -> None:
-    if kind := other_kind(status):
+    if kind := non_regular_kind(status):
         raise error(
             f"{plain(str(path))}: cannot read: {kind}, expected a regular file; give the path of a file"
         )

@@ -33,7 +33,7 @@ from videotag.engine.predict import Tag, top_tags
 from videotag.errors import ConfigError, MediaError, ShapeError
 from videotag.formats.filelist import ListEntry
 from videotag.media.decode_pool import DecodePool
-from videotag.media.temporary_copy import MediaBytes, copied_to_file
+from videotag.media.temporary_copy import MediaBytes, temporary_copy
 from videotag.runtime.agreement import scores_of
 from videotag.runtime.exported import export_config
 from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays
@@ -242,7 +242,7 @@ class Tagger:
             )
         if isinstance(source, str | Path):
             return read_frames(ListEntry(str(source)), split, pool=self._pool)
-        with copied_to_file(source, name) as path:
+        with temporary_copy(source, name) as path:
             try:
                 frames = read_frames(ListEntry(str(path)), split, pool=self._pool)
             except MediaError as error:

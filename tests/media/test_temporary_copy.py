@@ -11,7 +11,7 @@ import tempfile
 import pytest
 
 from videotag.errors import MediaError, OutputError
-from videotag.media.temporary_copy import copied_to_file
+from videotag.media.temporary_copy import temporary_copy
 
 
 def read_from_second(file):
@@ -30,13 +30,13 @@ class Fails(io.RawIOBase):
     ids=["bytes", "bytearray", "memoryview", "every other byte", "file"],
 )
 def test_the_copy_holds_the_content_and_is_deleted(source):
-    with copied_to_file(source, "a") as path:
+    with temporary_copy(source, "a") as path:
         assert path.read_bytes() == b"abc"
     assert not path.exists()
 
 
 def test_a_file_is_read_from_where_it_stands_to_its_end():
-    with copied_to_file(read_from_second(io.BytesIO(b"." + bytes(3 * 2**20))), "a") as path:
+    with temporary_copy(read_from_second(io.BytesIO(b"." + bytes(3 * 2**20))), "a") as path:
         assert path.read_bytes() == bytes(3 * 2**20)
 
 
@@ -50,7 +50,7 @@ def test_a_file_is_read_from_where_it_stands_to_its_end():
     ],
 )
 def test_what_cannot_be_read_is_named(source, message):
-    with pytest.raises(MediaError, match=f"^a: {re.escape(message)}"), copied_to_file(source, "a"):
+    with pytest.raises(MediaError, match=f"^a: {re.escape(message)}"), temporary_copy(source, "a"):
         pass
 
 
@@ -60,7 +60,7 @@ def test_a_temporary_folder_that_is_missing_or_full_is_one_remedy(tmp_path, monk
 
     monkeypatch.setattr(tempfile, "gettempdir", no_folder)
     message = "^the temporary folder: cannot write .*; free space there, or set TMPDIR to another folder$"
-    with pytest.raises(OutputError, match=message), copied_to_file(b"x", "a"):
+    with pytest.raises(OutputError, match=message), temporary_copy(b"x", "a"):
         pass
     monkeypatch.undo()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -68,7 +68,7 @@ def test_a_temporary_folder_that_is_missing_or_full_is_one_remedy(tmp_path, monk
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         message = f"^{tmp_path}: cannot write .*; free space there, or set TMPDIR to another folder$"
-        with pytest.raises(OutputError, match=message), copied_to_file(bytes(2000), "a"):
+        with pytest.raises(OutputError, match=message), temporary_copy(bytes(2000), "a"):
             pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -25,7 +25,7 @@ from videotag.atomic import open_atomic
 from videotag.errors import AGAIN, WeightsError
 from videotag.formats import pickles, torch_files
 from videotag.formats.archives import PACKED, ArchiveError, open_tar, open_zip
-from videotag.regular_file import open_regular, other_kind
+from videotag.regular_file import non_regular_kind, open_regular
 from videotag.shown import plain, shown
 
 _READ_KINDS = "read are Paddle's .pdparams, PyTorch's .pth, .safetensors, and archives of one of them"
@@ -155,7 +155,9 @@ def resolve_weights(path: str | Path) -> Path:
     if path.is_dir():
         return _choose_in_folder(path)
     if path.exists():
-        raise WeightsError(f"{path}: {other_kind(path.stat())}, expected a file of weights; give another")
+        raise WeightsError(
+            f"{path}: {non_regular_kind(path.stat())}, expected a file of weights; give another"
+        )
     raise WeightsError(
         f"{path}: no weights; tried {', '.join(map(str, tried))}; give a file, a prefix of one, or a folder"
     )

@@ -21,7 +21,7 @@ from av.stream import Disposition
 from videotag.errors import AGAIN, MediaError
 from videotag.media.mp4_tables import check_tables
 from videotag.media.suffixes import FORMATS
-from videotag.regular_file import open_regular, other_kind
+from videotag.regular_file import non_regular_kind, open_regular
 
 MAX_FRAME_PX = 8192 * 8192  # larger ones are decompression bombs rather than videos
 ENCRYPTED = "encrypted; use a copy without copy protection"
@@ -41,7 +41,7 @@ _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Dispositi
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, *, ignore_edit_list: bool = False) -> Iterator[Any]:
+def open_container(path: str | Path, *, ignore_edit_list: bool = False) -> Iterator[Any]:
     """The av.InputContainer of a local media file.
 
     Args:
@@ -202,7 +202,7 @@ def _check_file(path: str | Path) -> None:
         raise MediaError(f"{path}: no such file; give the path of a video on this machine") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise MediaError(f"{path!s}: cannot be read ({error}); check the path and its rights") from error
-    if kind := other_kind(status):
+    if kind := non_regular_kind(status):
         raise MediaError(f"{path}: {kind}, expected a video file")
     if status.st_size == 0:
         raise MediaError(f"{path}: empty (0 bytes); {AGAIN}")

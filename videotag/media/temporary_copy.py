@@ -16,7 +16,7 @@ _PART_BYTES = 2**20
 
 
 @contextlib.contextmanager
-def copied_to_file(source: MediaBytes, name: str) -> Iterator[Path]:
+def temporary_copy(source: MediaBytes, name: str) -> Iterator[Path]:
     """Path of a temporary copy, which is deleted when the block ends.
 
     Args:
@@ -39,7 +39,7 @@ def _parts(source: MediaBytes, name: str) -> Iterator[bytes | bytearray | memory
     """The content, piece by piece.
 
     Raises:
-        MediaError: As of copied_to_file.
+        MediaError: As of temporary_copy.
     """
     is_empty = True
     try:

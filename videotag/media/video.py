@@ -28,7 +28,7 @@ from videotag.media.container import (
     decode,
     is_scrambled,
     lacks_headers,
-    opened,
+    open_container,
     packets,
     video_stream,
 )
@@ -204,7 +204,7 @@ class FrameReader:
         raise MediaError(f"{self._path}: no frame can be decoded{why}; {AGAIN}")
 
     def _opened(self) -> AbstractContextManager[Any]:
-        return opened(self._path, ignore_edit_list=self._ignore_edit_list)
+        return open_container(self._path, ignore_edit_list=self._ignore_edit_list)
 
     def __iter__(self) -> Iterator[SampledFrame]:
         repeats = []
