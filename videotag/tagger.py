@@ -38,7 +38,7 @@ from videotag.runtime.agreement import scores_of
 from videotag.runtime.exported import export_config
 from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays
 from videotag.runtime.trained import Network
-from videotag.shown import shown
+from videotag.shown import safe_repr
 from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
 
 #: What Tagger.tag takes.
@@ -238,7 +238,7 @@ class Tagger:
             raise ShapeError(f"{name}: a {type(source).__name__}; make an array of the frames with np.stack")
         if fps is not None:
             raise ConfigError(
-                f"{name}: fps {shown(fps)} applies only to arrays; a media file has its own frame rate"
+                f"{name}: fps {safe_repr(fps)} applies only to arrays; a media file has its own frame rate"
             )
         if isinstance(source, str | Path):
             return read_frames(ListEntry(str(source)), split, pool=self._pool)
