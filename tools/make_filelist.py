@@ -165,7 +165,7 @@ def split_videos(
     """The videos of every split that has a share, in their order; no group is in two.
 
     Raises:
-        FileListError: a split that has a share gets no video.
+        FileListError: A split that has a share gets no video.
     """
     labels: dict[str, set[str]] = defaultdict(set)
     for video in videos:
@@ -207,8 +207,8 @@ def write_lists(
         overwrite: Whether files may be replaced that an earlier call has not written.
 
     Raises:
-        LabelFileError: a labels.txt with other classes is there and must not be replaced.
-        OutputError: the list of a split without a share is there, an input or a file of something else would
+        LabelFileError: A labels.txt with other classes is there and must not be replaced.
+        OutputError: The list of a split without a share is there, an input or a file of something else would
             be replaced, or out_dir cannot be written.
     """
     label_path = out_dir / "labels.txt"
@@ -293,7 +293,7 @@ def _csv_options(args: argparse.Namespace) -> CsvOptions:
     """The flags that were given over the defaults.
 
     Raises:
-        ConfigError: flags that contradict each other, or an empty separator.
+        ConfigError: Flags that contradict each other, or an empty separator.
     """
     if args.group_by and args.group_column:
         raise ConfigError("--group_by and --group_column: both say what a group is; leave one of them out")

@@ -49,12 +49,12 @@ class Job:
     """One source and what becomes of it.
 
     Attributes:
-        source: the TFRecord file.
-        base: of its outputs, relative to `folder`.
-        folder: of all outputs.
-        mode: what to make.
-        keys: of pickles.
-        keep_partial: whether the records before a damage are kept.
+        source: The TFRecord file.
+        base: Common beginning of its outputs, relative to `folder`.
+        folder: Folder of all outputs.
+        mode: What to make.
+        keys: Kind of the keys in pickles.
+        keep_partial: Whether the records before a damage are kept.
     """
 
     source: str
@@ -84,13 +84,13 @@ class Note:
     """What was made of a source.
 
     Attributes:
-        outputs: files below the folder, and the labels that a list gives with each.
-        num_records: in them.
-        num_empty: records without steps, for which there is no .npz.
-        failure: why the source's later records are missing; None: they are not.
-        made_from: what else has to be as it is, or the outputs are made again.
-        sizes: bytes of every output.
-        source: the source, seen from the note's folder; empty in notes of earlier versions.
+        outputs: Files below the folder, and the labels that a list gives with each.
+        num_records: Number of records in them.
+        num_empty: Number of records without steps, for which there is no .npz.
+        failure: Why the source's later records are missing; None: they are not.
+        made_from: What else has to be as it is, or the outputs are made again.
+        sizes: Bytes of every output.
+        source: The source, seen from the note's folder; empty in notes of earlier versions.
     """
 
     outputs: _List[tuple[str, _List[int]]] = field(default_factory=list)
@@ -153,7 +153,7 @@ def convert(job: Job) -> Outcome:
     """Makes the outputs of one source anew: all, or those before a damage, or none.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: The folder cannot be written.
     """
     made_from, source = _made_from(job), path_from(job.note_path, job.source)
     _write_note(job.begun_path, Note(failure="not finished", made_from=made_from, source=source))

@@ -43,11 +43,11 @@ def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     block leaves at most a file with PARTIAL_MARK in its name, which nothing reads.
 
     Args:
-        path: where the finished file belongs; an older file there is replaced.
+        path: Where the finished file belongs; an older file there is replaced.
         mode: "w" or "wb".
 
     Raises:
-        OutputError: the place cannot be written (read-only, no space, a folder of that name).
+        OutputError: The place cannot be written (read-only, no space, a folder of that name).
     """
     as_text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
     options: dict[str, Any] = {} if "b" in mode else as_text
@@ -155,7 +155,7 @@ def check_writable(folder: Path) -> None:
     """Makes `folder` if it is not there and a file in it, which vanishes; to be called before long work.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The place cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def check_may_write(folder: Path) -> None:
     """As check_writable as far as rights tell, making nothing: for what may still turn out to be a mistake.
 
     Raises:
-        OutputError: the folder, or the one in which it would be made, cannot be written.
+        OutputError: The folder, or the one in which it would be made, cannot be written.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -184,7 +184,7 @@ def link_atomic(source: Path, target: Path) -> None:
     A link costs no second copy; where the file system has no links, a copy is made.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The place cannot be written.
     """
     if target.exists() and target.samefile(source):
         return  # renaming a link onto another one to the same file does nothing and would leave it
@@ -210,7 +210,7 @@ def replace_folder(folder: Path, *, flush: bool = True) -> Iterator[Path]:
         flush: Whether the files are flushed to disk one by one, which takes long for many.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The place cannot be written.
     """
     folder = folder.resolve()
     # Not named by the process: in containers the next one often has the same number.

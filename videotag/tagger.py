@@ -70,13 +70,13 @@ class TagResult:
 
     Attributes:
         path: Path of the video, or the name given to it or taken from its source.
-        tags: of the whole video, the likeliest first.
-        segments: equal parts of the video in order, each with its own tags; none where VideoTag's sampling
+        tags: Tags of the whole video, the likeliest first.
+        segments: Equal parts of the video in order, each with its own tags; none where VideoTag's sampling
             started a short video again.
-        duration_sec: of the video.
-        attention: per modality (T,), the weight of each of T sampled frames, equal steps of time in the part
+        duration_sec: Duration of the video.
+        attention: Per modality (T,), the weight of each of T sampled frames, equal steps of time in the part
             that the segments span, summing to 1; empty without a second stage that has attention.
-        warning: what is wrong with the file although it could be read; None if nothing.
+        warning: What is wrong with the file although it could be read; None if nothing.
     """
 
     path: str
@@ -105,12 +105,12 @@ class Tagger:
     file that crashes FFmpeg, hangs, or takes too much memory is a MediaError.
 
     Args:
-        extractor: the first stage.
-        predictor: the second stage's network and config; None to tag with the first stage's classifier.
+        extractor: The first stage.
+        predictor: The second stage's network and config; None to tag with the first stage's classifier.
         labels: C names.
-        top_k: tags kept.
-        threshold: least probability of a tag.
-        segment_sec: wanted length of a segment in seconds.
+        top_k: Tags kept.
+        threshold: Least probability of a tag.
+        segment_sec: Wanted length of a segment in seconds.
     """
 
     def __init__(
@@ -151,24 +151,24 @@ class Tagger:
         """A tagger with its weights loaded.
 
         Args:
-            extractor_config: of the first stage; the embedded ImageNet classifier if neither it nor its
-                weights are given.
-            extractor_weights: a file, a prefix, a folder, an export, or named weights.
-            predictor_config: of the second stage; if not given, the config beside its weights.
-            predictor_weights: of the second stage; without them the first stage's classifier tags.
-            label_file: class names; if not given, labels.txt beside the weights in use.
+            extractor_config: Config of the first stage; the embedded ImageNet classifier if neither it nor
+                its weights are given.
+            extractor_weights: A file, a prefix, a folder, an export, or named weights.
+            predictor_config: Config of the second stage; if not given, the config beside its weights.
+            predictor_weights: Weights of the second stage; without them the first stage's classifier tags.
+            label_file: Class names; if not given, labels.txt beside the weights in use.
             use_gpu: True, False or "auto"; the extractor config's value if not given.
-            backend: of both stages, "auto", "paddle", "openvino" or "onnx"; INFER.backend of each config if
-                not given.
-            precision: of both stages, "auto", "f32", "bf16" or "f16"; INFER.precision of each config if not
-                given.
-            overrides: of the extractor's config, as load_config takes them.
-            top_k: tags kept; the config's topk if not given.
-            threshold: least probability of a tag.
-            segment_sec: wanted length of a segment in seconds.
+            backend: Backend of both stages, "auto", "paddle", "openvino" or "onnx"; INFER.backend of each
+                config if not given.
+            precision: Precision of both stages, "auto", "f32", "bf16" or "f16"; INFER.precision of each
+                config if not given.
+            overrides: Overrides of the extractor's config, as load_config takes them.
+            top_k: Tags kept; the config's topk if not given.
+            threshold: Least probability of a tag.
+            segment_sec: Wanted length of a segment in seconds.
 
         Raises:
-            ConfigError, WeightsError, LabelFileError, DeviceError: what is wrong with an argument.
+            ConfigError, WeightsError, LabelFileError, DeviceError: What is wrong with an argument.
         """
         if extractor_weights is None and extractor_config is None:
             extractor_weights = DEFAULT_EXTRACTOR

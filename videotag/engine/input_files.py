@@ -68,7 +68,7 @@ def input_identity(path: str, output: Path | None = None) -> dict[str, Any]:
             both are moved together.
 
     Raises:
-        MediaError: the file or folder cannot be read.
+        MediaError: The file or folder cannot be read.
     """
     place = {} if output is None else {"path": path_from(output, path)}
     try:

@@ -36,11 +36,11 @@ class Summary:
     """What became of a list of videos.
 
     Attributes:
-        written: videos turned into files now.
-        kept: videos whose files were there already.
-        failed: video -> why it could not be decoded.
-        partial: video -> what is wrong with a file that could be read all the same, such as lost frames.
-        list_path: the list of all outputs, with the labels of the video list; None if there are none.
+        written: Videos turned into files now.
+        kept: Videos whose files were there already.
+        failed: Video -> why it could not be decoded.
+        partial: Video -> what is wrong with a file that could be read all the same, such as lost frames.
+        list_path: The list of all outputs, with the labels of the video list; None if there are none.
     """
 
     written: int = 0
@@ -66,14 +66,14 @@ def plan_outputs(
     with "..", are mirrored relative to `root`.
 
     Args:
-        paths: as the list wrote them; the same one may stand twice.
-        save_dir: of the outputs.
-        root: the common parent of the absolute paths if not given.
-        suffix: of the outputs; empty for folders.
-        folders: those of `paths` that are folders, whose names have no suffix to be replaced.
+        paths: As the list wrote them; the same one may stand twice.
+        save_dir: Folder of the outputs.
+        root: The common parent of the absolute paths if not given.
+        suffix: Suffix of the outputs; empty for folders.
+        folders: Those of `paths` that are folders, whose names have no suffix to be replaced.
 
     Raises:
-        OutputError: two videos share an output or one's would lie inside another's, a path lies outside
+        OutputError: Two videos share an output or one's would lie inside another's, a path lies outside
             root, or an output would have a name that the program keeps for its own files; all, a line each.
             No list can hold the path of save_dir.
     """

@@ -72,14 +72,14 @@ def read_filelist(
     """The entries of a list, in its order.
 
     Args:
-        path: the list; UTF-8, with or without a byte order mark.
-        labels: whether every line must have at least one class id; files of records have none, ever.
-        num_classes: every class id must be below; None: any.
-        must_exist: whether every path must be a file or folder, seen from the working folder.
-        counted: a list of folders of frames, `folder num_frames label label ...`.
+        path: The list; UTF-8, with or without a byte order mark.
+        labels: Whether every line must have at least one class id; files of records have none, ever.
+        num_classes: Every class id must be below; None: any.
+        must_exist: Whether every path must be a file or folder, seen from the working folder.
+        counted: A list of folders of frames, `folder num_frames label label ...`.
 
     Raises:
-        FileListError: no list, not UTF-8, no entry, or bad lines (a line of the message for each).
+        FileListError: No list, not UTF-8, no entry, or bad lines (a line of the message for each).
     """
     text = read_text(path, error=FileListError, missing=_EXAMPLE, binary=_BINARY, max_bytes=MAX_LIST_BYTES)
     content = text.encode()  # bytes.split knows ASCII blanks only
@@ -114,8 +114,8 @@ def write_filelist(path: str | Path, entries: Iterable[ListEntry]) -> None:
     """Writes a list that `read_filelist` reads back; paths are quoted where needed.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
-        OutputError: the place cannot be written.
+        FileListError: A path that no line can hold (empty, a line break, NUL, not UTF-8).
+        OutputError: The place cannot be written.
     """
     write_text(path, filelist_text(entries))
 
@@ -124,7 +124,7 @@ def filelist_text(entries: Iterable[ListEntry]) -> str:
     """The text that `write_filelist` writes.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
+        FileListError: A path that no line can hold (empty, a line break, NUL, not UTF-8).
     """
     lines = [" ".join([quote_path(entry.path), *map(str, entry.label_ids)]) for entry in entries]
     return "".join(f"{line}\n" for line in lines)
@@ -134,7 +134,7 @@ def quote_path(name: str) -> str:
     """The path as a line of a list holds it.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
+        FileListError: A path that no line can hold (empty, a line break, NUL, not UTF-8).
     """
     if problem := list_problem(name):
         raise FileListError(f"{safe_repr(name, limit=MAX_TEXT)}: {problem}; rename the file")

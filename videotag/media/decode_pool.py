@@ -91,10 +91,10 @@ class DecodePool:
         """What a FrameReader of `path` would be.
 
         Args:
-            path: a media file.
-            stall_limit_sec: seconds to wait for a frame; 0 waits for ever.
-            stop: when set, iterating ends with Stopped.
-            new_image: where images are written, straight from the child's pipe.
+            path: A media file.
+            stall_limit_sec: Seconds to wait for a frame; 0 waits for ever.
+            stop: When set, iterating ends with Stopped.
+            new_image: Where images are written, straight from the child's pipe.
             **options: of FrameReader.
         """
         return PooledReader(self, {"path": str(path), **options}, stall_limit_sec, stop, new_image)
@@ -118,13 +118,13 @@ class PooledReader:
     """The frames that a FrameReader yields, decoded in a child of a DecodePool.
 
     Attributes:
-        info: of the video; known after iterating.
-        rows: as FrameReader's; known after iterating.
-        warning: as FrameReader's; known after iterating.
+        info: Facts about the video; known after iterating.
+        rows: As FrameReader's; known after iterating.
+        warning: As FrameReader's; known after iterating.
 
     Raises:
-        MediaError: iterating raises what FrameReader raises.
-        DecoderLostError: no frame came within the limit, or the child died.
+        MediaError: Iterating raises what FrameReader raises.
+        DecoderLostError: No frame came within the limit, or the child died.
         Stopped: `stop` was set.
     """
 
