@@ -1,10 +1,10 @@
 """Evaluates a model: the same as `videotag eval`."""
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import sys
 
 from videotag.cli.main import main
 
 if __name__ == "__main__":
-    leave(main(["eval", *sys.argv[1:]]))
+    exit_with(main(["eval", *sys.argv[1:]]))

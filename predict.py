@@ -1,10 +1,10 @@
 """Predicts tags: the same as `videotag predict`."""
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import sys
 
 from videotag.cli.main import main
 
 if __name__ == "__main__":
-    leave(main(["predict", *sys.argv[1:]]))
+    exit_with(main(["predict", *sys.argv[1:]]))

@@ -1,10 +1,10 @@
 """Trains a tagger: the same as `videotag train`."""
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import sys
 
 from videotag.cli.main import main
 
 if __name__ == "__main__":
-    leave(main(["train", *sys.argv[1:]]))
+    exit_with(main(["train", *sys.argv[1:]]))

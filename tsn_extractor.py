@@ -1,10 +1,10 @@
 """Extracts frame features: the same as `videotag extract`."""
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import sys
 
 from videotag.cli.main import main
 
 if __name__ == "__main__":
-    leave(main(["extract", *sys.argv[1:]]))
+    exit_with(main(["extract", *sys.argv[1:]]))

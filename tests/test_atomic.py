@@ -1,5 +1,6 @@
 """Files that are either whole or not there."""
 
+import errno
 import os
 import resource
 import signal
@@ -195,8 +196,9 @@ def test_an_old_folder_is_removed_where_the_new_one_was_in_its_place(killed):
 
 
 def test_unfinished_folders_and_files_are_removed_and_nothing_else(tmp_path):
-    (tmp_path / f".f.7.new{PARTIAL_MARK}").mkdir()
-    (tmp_path / f".f.7.new{PARTIAL_MARK}" / "a.bin").touch()
+    new = tmp_path / f".f.new.{'0123456789abcdef' * 2}{PARTIAL_MARK}"
+    new.mkdir()
+    (new / "a.bin").touch()
     (tmp_path / f".a.txt.7.7{PARTIAL_MARK}").touch()
     (tmp_path / "a.txt").touch()
     remove_partial(tmp_path)
@@ -276,7 +278,16 @@ def test_what_a_living_process_is_writing_stays(left):
 
 
 @pytest.mark.parametrize(
-    "name", ["film.mp4.partial", ".film.mp4.partial", "film.mp4.partial.json", ".old.txt"]
+    "name",
+    [
+        *("film.mp4.partial", ".film.mp4.partial", "film.mp4.partial.json", ".old.txt"),
+        *(
+            ".notes.new.partial",
+            ".notes.12.new.partial",
+            f".notes.new.{'0' * 31}.partial",
+            ".notes.old.partial",
+        ),
+    ],
 )
 def test_what_is_not_certainly_ours_stays(tmp_path, name):
     """Downloads that can be resumed are among these."""
@@ -320,6 +331,13 @@ def test_a_full_temporary_folder_is_named_with_its_variable(tmp_path, monkeypatc
 def test_an_error_of_the_block_is_not_taken_for_a_full_temporary_folder():
     with pytest.raises(FileNotFoundError), temporary_folder():
         Path("nowhere").read_bytes()
+    with pytest.raises(OSError, match=r"No space left on device: '/out/a.npy'"), temporary_folder():
+        raise OSError(errno.ENOSPC, "No space left on device", "/out/a.npy")
+
+
+def test_a_file_that_a_full_temporary_folder_cannot_hold_is_not_named():
+    with pytest.raises(OutputError, match=r"cannot write .*; free space there"), temporary_folder() as folder:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "a.npy"))
 
 
 def test_a_line_is_appended_whole_or_not_at_all(tmp_path, no_room):

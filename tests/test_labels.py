@@ -180,7 +180,7 @@ def test_a_first_name_that_reads_as_a_header_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["", " cat", "cat\n", "a\nb", "\ufeffcat"])
+@pytest.mark.parametrize("name", ["", " cat", "cat\n", "a\nb", "\ufeffcat", "caf\udce9"])
 def test_name_that_no_line_can_hold_is_not_written(tmp_path, name):
     with pytest.raises(LabelFileError, match=re.escape(f"class 1 is named {name!r}; a name is one line")):
         write_labels(tmp_path / "labels.txt", ["dog", name])
@@ -293,6 +293,13 @@ def test_names_that_read_as_numbered_lines_are_written_behind_their_class_ids(tm
     expected = [f"{class_id} {name}" for class_id, name in enumerate(names)]
     assert (tmp_path / "labels.txt").read_text(encoding="utf-8").splitlines() == expected
     assert read_labels(tmp_path / "labels.txt", num_classes=len(names)) == names
+
+
+@pytest.mark.parametrize("last", [": d", "- d", ", d", "= d", ". d", "| d", "-d", "-", "--- d"])
+def test_a_name_that_begins_with_a_separator_reads_back_as_it_was(tmp_path, last):
+    names = ["0 a", "1 b", "2 c", last]
+    write_labels(tmp_path / "labels.txt", names)
+    assert read_labels(tmp_path / "labels.txt") == names
 
 
 @given(names=st.lists(st.from_regex(r"([0-3][ :.-]{1,2}|)([0-3a][0-3a ]?|)[a0]", fullmatch=True), min_size=1))

@@ -414,6 +414,24 @@ def test_an_unpublished_digest_is_said_aloud_recorded_and_demanded_later(entry, 
     assert named_weights()["net"].path().read_bytes() == BODY
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (os.mkfifo, "cannot read: a pipe, expected a regular file"),
+        (os.mkdir, "cannot read: a folder, expected a regular file"),
+        (lambda path: path.write_bytes(bytes(5000)), "5000 bytes or more, expected at most 4096; remove it"),
+    ],
+    ids=["pipe", "folder", "long"],
+)
+def test_a_record_that_is_no_short_file_is_refused(entry, server, make, message):
+    entry(sha256=None)
+    record = Path("cache/net.pdparams.sha256").absolute()
+    record.parent.mkdir()
+    make(record)
+    with pytest.raises(WeightsError, match=f"^{record}: {message}"):
+        named_weights()["net"].path()
+
+
 def test_a_kill_before_the_record_leaves_a_file_that_is_recorded_later(entry, server):
     entry(sha256=None)
     path = named_weights()["net"].path()

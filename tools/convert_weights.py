@@ -9,7 +9,7 @@ have no classifier), TARGET lacks too. A TARGET that is there already is replace
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 from pathlib import Path
@@ -112,4 +112,4 @@ def convert(source: Path, config: Config, system: str) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

@@ -7,7 +7,7 @@ merely name the film. Then the same commands run that a user would type.
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import importlib.metadata
@@ -180,4 +180,4 @@ def draw_random_shape(clip: np.ndarray, rng: np.random.Generator) -> list[str]:
 
 
 if __name__ == "__main__":
-    leave(run_tool(argparse.ArgumentParser(prog="demo", description=__doc__), lambda _: demo()))
+    exit_with(run_tool(argparse.ArgumentParser(prog="demo", description=__doc__), lambda _: demo()))

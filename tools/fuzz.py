@@ -11,37 +11,49 @@ than ten seconds, more memory than allowed, an error of many lines or with contr
 
 from __future__ import annotations
 
+from videotag.signals import exit_with
+
 import argparse
 import contextlib
 import hashlib
 import multiprocessing
+import os
 import random
 import resource
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
+from ctypes import c_ulong
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from fuzz_mutations import mutated
 from fuzz_readers import READERS, Reader
+from run_tool import run_tool
 
-from videotag.errors import VideotagError
+from videotag.atomic import check_may_write, open_atomic, temporary_folder
+from videotag.cli import values
+from videotag.cli.main import Parser
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, VideotagError
 from videotag.shown import is_plain
 
 CORPUS = Path(__file__).parents[1] / "tests" / "fuzz"
-TIME_LIMIT_SEC = 10
+TIME_LIMIT_SEC = 10  # for an input
+SILENCE_SEC = 40  # without a new input until a worker is killed: a library may hold signals back
 MEMORY_LIMIT = 2 * 2**30  # bytes of address space above what the process has when it begins
+_MAX_FINDINGS = 20  # of a reader
 _MAX_LINE = 1000  # characters of a line of an error
 _MAX_LINES = 60  # lines of an error that lists problems; videotag.errors.one_error stops at 50
-_AT_ONCE = 200  # inputs between two reports of a worker
+
+
+class TooSlow(BaseException):
+    """A reader took too long; not an Exception, so that no reader turns it into an error of its own."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An input that no reader may answer so.
+    """An input that a reader handled wrongly.
 
     Attributes:
         reader: Name of the reader.
@@ -55,62 +67,65 @@ class Finding:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the harness; 1 if it found anything."""
-    args = parse_args(argv)
-    names = args.readers.split(",") if args.readers else list(READERS)
-    unknown = [name for name in names if name not in READERS]
-    if unknown:
-        print(f"--readers={args.readers}: no reader {', '.join(unknown)}; there are {', '.join(READERS)}")
-        return 2
-    deadline = time.monotonic() + args.seconds if args.seconds else float("inf")
-    findings: list[Finding] = []
-    total = 0
-    for number, name in enumerate(names):
-        share = (deadline - time.monotonic()) / (len(names) - number)
-        wanted = -(-args.inputs // len(names)) if args.inputs else None
-        count, found = run_reader(name, seed=args.seed, seconds=share, inputs=wanted)
-        print(f"{name:16} {count:9,} inputs, {len(found)} findings", flush=True)
-        total += count
-        findings += found
-    save(findings, Path(args.save_dir))
-    print(f"{total:,} inputs, {len(findings)} findings")
-    return 1 if findings else 0
+    """Runs the harness; the exit code is 1 if it found anything."""
+    return run_tool(build_parser(), fuzz, argv)
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def build_parser() -> Parser:
+    parser = Parser(prog="fuzz.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--seconds", type=values.natural, help="stop after so long; 60 if no --inputs are given"
     )
-    parser.add_argument("--seconds", type=float, help="stop after so long; 60 if no --inputs are given")
-    parser.add_argument("--inputs", type=int, help="stop after so many inputs")
+    parser.add_argument("--inputs", type=values.natural, help="stop after so many inputs")
     parser.add_argument("--seed", type=int, default=0, help="decides all inputs (default 0)")
     parser.add_argument(
         "--readers", help=f"those of {', '.join(READERS)}, separated by commas; all if not given"
     )
     parser.add_argument("--save_dir", default="data/fuzz", help="where inputs that were found go")
-    args = parser.parse_args(argv)
-    if args.seconds is None and args.inputs is None:
-        args.seconds = 60.0
-    return args
+    return parser
+
+
+def fuzz(args: argparse.Namespace) -> int:
+    """Feeds the readers one after the other, and saves what was found of each."""
+    names = args.readers.split(",") if args.readers else list(READERS)
+    unknown = [name for name in names if name not in READERS]
+    if unknown:
+        raise ConfigError(
+            f"--readers={args.readers}: no reader {', '.join(unknown)}; there are {', '.join(READERS)}"
+        )
+    check_may_write(Path(args.save_dir))
+    seconds = 60 if args.seconds is None and args.inputs is None else args.seconds
+    deadline = time.monotonic() + seconds if seconds else float("inf")
+    total = num_findings = 0
+    for number, name in enumerate(names):
+        share = (deadline - time.monotonic()) / (len(names) - number)
+        wanted = -(-args.inputs // len(names)) if args.inputs else None
+        count, findings = run_reader(name, seed=args.seed, seconds=share, inputs=wanted)
+        print(f"{name:16} {count:9,} inputs, {len(findings)} findings", flush=True)
+        save(findings, Path(args.save_dir))
+        total += count
+        num_findings += len(findings)
+    print(f"{total:,} inputs, {num_findings} findings")
+    return EXIT_FAILURES if num_findings else EXIT_OK
 
 
 def run_reader(name: str, *, seed: int, seconds: float, inputs: int | None) -> tuple[int, list[Finding]]:
-    """The number of inputs that a reader got, and what was found, in worker processes one after the other."""
+    """The number of inputs that a reader got, and what was found, in worker processes one after the other.
+
+    Args:
+        name: Name of the reader.
+        seed: Seed of the mutations.
+        seconds: Time after which no more mutations are made; the corpus is read in any case.
+        inputs: Number of inputs; None for as many as there is time for.
+    """
     findings: list[Finding] = []
-    start = time.monotonic()
+    end = time.monotonic() + seconds
     done = 0
-    with tempfile.TemporaryDirectory(prefix="videotag-fuzz-") as folder:
-        current = Path(folder, f"input{READERS[name].suffix}")
-        while time.monotonic() - start < seconds and (inputs is None or done < inputs) and len(findings) < 20:
+    with temporary_folder() as folder:
+        current = folder / f"input{READERS[name].suffix}"
+        while (inputs is None or done < inputs) and len(findings) < _MAX_FINDINGS:
             left = None if inputs is None else inputs - done
-            count, finding = run_worker(
-                name,
-                current,
-                seed=seed,
-                first=done,
-                inputs=left,
-                seconds=seconds - (time.monotonic() - start),
-            )
+            count, finding = run_worker(name, current, seed=seed, first=done, inputs=left, end=end)
             done += count
             if finding is None:
                 break
@@ -119,58 +134,76 @@ def run_reader(name: str, *, seed: int, seconds: float, inputs: int | None) -> t
 
 
 def run_worker(
-    name: str, current: Path, *, seed: int, first: int, inputs: int | None, seconds: float
+    name: str, current: Path, *, seed: int, first: int, inputs: int | None, end: float
 ) -> tuple[int, Finding | None]:
-    """Inputs from number `first` on in a process of their own, up to the first finding."""
+    """The number of inputs that a process of their own has read, and the first finding, which ends it.
+
+    Args:
+        name: Name of the reader.
+        current: The file that holds one input after the other.
+        seed: Seed of the mutations.
+        first: Number of the first input.
+        inputs: Number of inputs; None for as many as there is time for.
+        end: Time, as of time.monotonic, after which no more mutations are made.
+    """
     ours, theirs = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context("fork")
-    worker = context.Process(target=work, args=(theirs, name, current, seed, first, inputs, seconds))
+    begun = context.RawValue(c_ulong, 0)
+    worker = context.Process(target=work, args=(theirs, begun, name, current, seed, first, inputs, end))
     worker.start()
-    theirs.close()
-    count = 0
     try:
-        while ours.poll(TIME_LIMIT_SEC * 2 + 20):
-            report = ours.recv()
-            if report is None:
-                worker.join()
-                return count, None
-            count, what = report
-            if what:
-                worker.join()
-                return count, Finding(name, current.read_bytes(), what)
-        what = f"no answer within {TIME_LIMIT_SEC} s, not even to a signal"
+        theirs.close()
+        seen = None
+        while not ours.poll(SILENCE_SEC) and begun.value != seen:
+            seen = begun.value
+        what = ours.recv() if ours.poll() else f"no answer within {SILENCE_SEC} s, not even to a signal"
     except EOFError:
         worker.join()
         what = f"the process died (exit code {worker.exitcode})"
     finally:
         worker.kill()
         worker.join()
-    return count + 1, Finding(name, current.read_bytes(), what)
+    return begun.value, Finding(name, current.read_bytes(), what) if what else None
 
 
 def work(
-    report: Connection, name: str, current: Path, seed: int, first: int, inputs: int | None, seconds: float
+    report: Connection,
+    begun: c_ulong,
+    name: str,
+    current: Path,
+    seed: int,
+    first: int,
+    inputs: int | None,
+    end: float,
 ) -> None:
-    """What a worker process does; reports (inputs done, what was found) now and then, None at the end."""
+    """What a worker process does, until its parent has gone.
+
+    Args:
+        report: Gets what is wrong with the last input, or None if nothing was found.
+        begun: Gets the number of inputs so far.
+        name: As of run_worker.
+        current: As of run_worker.
+        seed: As of run_worker.
+        first: As of run_worker.
+        inputs: As of run_worker.
+        end: As of run_worker.
+    """
     reader = READERS[name]
+    parent = os.getppid()
+    what = None
     with contextlib.redirect_stderr(None), contextlib.redirect_stdout(None):
         corpus = seeds_of(name, current.parent)
+        current.write_bytes(corpus[0])  # in place of what may have killed the worker before
         fault(reader, current)  # imports what it needs before memory is limited
         limit_memory()
-        end = time.monotonic() + seconds
-        last = 0
         for number, content in enumerate(contents(name, corpus, seed, first)):
-            if number == inputs or (first + number >= len(corpus) and time.monotonic() > end):
+            is_over = first + number >= len(corpus) and time.monotonic() > end
+            if what or number == inputs or is_over or os.getppid() != parent:
                 break
+            begun.value = number + 1
             current.write_bytes(content)
             what = fault(reader, current)
-            if what or number % _AT_ONCE == 0:
-                report.send((number + 1, what))
-            if what:
-                return
-            last = number + 1
-        report.send((last, None))
-        report.send(None)
+        report.send(what)
 
 
 def seeds_of(name: str, folder: Path) -> list[bytes]:
@@ -181,7 +214,14 @@ def seeds_of(name: str, folder: Path) -> list[bytes]:
 
 
 def contents(name: str, corpus: list[bytes], seed: int, first: int) -> Iterator[bytes]:
-    """The inputs of a reader from number `first` on: its corpus, then mutations without end."""
+    """The inputs of a reader: its corpus, then mutations without end.
+
+    Args:
+        name: Name of the reader.
+        corpus: Contents of its good files.
+        seed: Seed of the mutations.
+        first: Number of the first input.
+    """
     yield from corpus[first:]
     number = max(first - len(corpus), 0)
     while True:
@@ -193,7 +233,7 @@ def fault(reader: Reader, path: Path) -> str | None:
     """What is wrong with the answer to an input; None if nothing."""
 
     def too_slow(*_: object) -> None:
-        raise TimeoutError
+        raise TooSlow
 
     signal.signal(signal.SIGALRM, too_slow)
     signal.alarm(TIME_LIMIT_SEC)
@@ -201,7 +241,7 @@ def fault(reader: Reader, path: Path) -> str | None:
         reader.read(path)
     except VideotagError as error:
         return bad_text(str(error))
-    except TimeoutError:
+    except TooSlow:
         return f"took more than {TIME_LIMIT_SEC} s"
     except BaseException as error:  # whatever it is, it is a finding
         return f"{type(error).__name__}: {str(error)[:200]!r}"
@@ -233,12 +273,12 @@ def limit_memory() -> None:
 def save(findings: list[Finding], folder: Path) -> None:
     """Writes every finding's input as READER_DIGEST, and prints what it did."""
     for finding in findings:
-        folder.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(finding.content).hexdigest()[:12]
         path = folder / f"{finding.reader}_{digest}{READERS[finding.reader].suffix}"
-        path.write_bytes(finding.content)
+        with open_atomic(path) as file:
+            file.write(finding.content)
         print(f"{path}: {finding.what}")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    exit_with(main())

@@ -221,7 +221,7 @@ def _read_yaml(path: Path) -> object:
     from videotag.errors import ConfigError
     from videotag.formats.yaml_text import read_yaml
 
-    return read_yaml(path, error=ConfigError, remedy="mend it")
+    return read_yaml(path, error=ConfigError, remedy="correct it")
 
 
 def _read_labels(path: Path) -> object:

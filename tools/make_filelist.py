@@ -11,7 +11,7 @@ OUT_DIR/.make_filelist.json holds digests of what was written: other files are r
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import difflib
@@ -36,7 +36,7 @@ from videotag.formats.filelist import ListEntry, filelist_text, quote_path
 from videotag.formats.json_text import read_json
 from videotag.labels import labels_text, read_labels
 from videotag.media.suffixes import folder_text
-from videotag.shown import plain, shown
+from videotag.shown import escaped, safe_repr
 
 RECORD_FILE = ".make_filelist.json"
 _CSV_FLAGS = ("path_column", "label_column", "separator", "group_column", "root")
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
     )
     for line in summary(lists, names, out_dir):
-        arguments.show(plain(line, limit=2000))
+        arguments.show(escaped(line, limit=2000))
     if left_out:
         noun = "feature file" if videos[0].is_features else "video"
         arguments.show(folder_text(source, len(videos), left_out, noun=noun))
@@ -146,14 +146,16 @@ def unknown_labels(videos: Sequence[Video], names: list[str] | None, label_file:
     problems = []
     unknown = sorted(used.keys() - set(names))
     if unknown:
-        listed = [f"{shown(label)} ({used[label]}{_nearest(label, names)})" for label in unknown]
+        listed = [f"{safe_repr(label)} ({used[label]}{_nearest(label, names)})" for label in unknown]
         problems.append(
             f"{label_file}: {len(unknown)} labels are not in it: {', '.join(listed)};"
             " correct them, or add them at its end"
         )
     for name, count in Counter(names).items():
         if count > 1 and name in used:
-            problems.append(f"{label_file}: {shown(name)} names {count} classes; rename all but one of them")
+            problems.append(
+                f"{label_file}: {safe_repr(name)} names {count} classes; rename all but one of them"
+            )
     return problems
 
 
@@ -163,7 +165,7 @@ def split_videos(
     """The videos of every split that has a share, in their order; no group is in two.
 
     Raises:
-        FileListError: a split that has a share gets no video.
+        FileListError: A split that has a share gets no video.
     """
     labels: dict[str, set[str]] = defaultdict(set)
     for video in videos:
@@ -205,8 +207,8 @@ def write_lists(
         overwrite: Whether files may be replaced that an earlier call has not written.
 
     Raises:
-        LabelFileError: a labels.txt with other classes is there and must not be replaced.
-        OutputError: the list of a split without a share is there, an input or a file of something else would
+        LabelFileError: A labels.txt with other classes is there and must not be replaced.
+        OutputError: The list of a split without a share is there, an input or a file of something else would
             be replaced, or out_dir cannot be written.
     """
     label_path = out_dir / "labels.txt"
@@ -248,7 +250,7 @@ def _replaced(
         if text := inputs.refusal(path):
             yield f"{path}: {text}; give another OUT_DIR"
         elif not overwrite and file_digest(path) not in (digest, *record.get(path.name, [])):
-            yield f"{path}: is there, and not as this tool has left it; give another OUT_DIR, or --overwrite"
+            yield f"{path}: exists and is not as this tool wrote it; give another OUT_DIR, or --overwrite"
 
 
 def read_record(out_dir: Path) -> dict[str, list[str]]:
@@ -291,7 +293,7 @@ def _csv_options(args: argparse.Namespace) -> CsvOptions:
     """The flags that were given over the defaults.
 
     Raises:
-        ConfigError: flags that contradict each other, or an empty separator.
+        ConfigError: Flags that contradict each other, or an empty separator.
     """
     if args.group_by and args.group_column:
         raise ConfigError("--group_by and --group_column: both say what a group is; leave one of them out")
@@ -305,7 +307,7 @@ def _csv_options(args: argparse.Namespace) -> CsvOptions:
 
 def _nearest(label: str, names: list[str]) -> str:
     near = difflib.get_close_matches(label, names, n=1)
-    return f", did you mean {shown(near[0])}?" if near else ""
+    return f", did you mean {safe_repr(near[0])}?" if near else ""
 
 
 def _count_and_names(names: Sequence[str]) -> str:
@@ -317,4 +319,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

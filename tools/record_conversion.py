@@ -20,9 +20,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FailFast, TypeAdapter, ValidationError
 
 from videotag.atomic import write_text
 from videotag.engine.input_files import is_same_input, path_from
@@ -39,6 +39,8 @@ Mode: TypeAlias = Literal["pkl", "split", "npy", "shard"]
 NOTES = ".tf2pkl"
 SUFFIXES = {"pkl": ".pkl", "split": "_split_*.pkl", "npy": "/*.npz", "shard": ".safetensors"}
 _VERSION = 1  # of what the writers write; a new one makes old outputs be made again
+_Item = TypeVar("_Item")
+_List = Annotated[list[_Item], FailFast()]  # pydantic takes 3 KB of memory for every wrong element
 _NPZ_NAME = re.compile(r"\d{4,}_.*\.npz")
 
 
@@ -47,12 +49,12 @@ class Job:
     """One source and what becomes of it.
 
     Attributes:
-        source: the TFRecord file.
-        base: of its outputs, relative to `folder`.
-        folder: of all outputs.
-        mode: what to make.
-        keys: of pickles.
-        keep_partial: whether the records before a damage are kept.
+        source: The TFRecord file.
+        base: Common beginning of its outputs, relative to `folder`.
+        folder: Folder of all outputs.
+        mode: What to make.
+        keys: Kind of the keys in pickles.
+        keep_partial: Whether the records before a damage are kept.
     """
 
     source: str
@@ -82,21 +84,21 @@ class Note:
     """What was made of a source.
 
     Attributes:
-        outputs: files below the folder, and the labels that a list gives with each.
-        num_records: in them.
-        num_empty: records without steps, for which there is no .npz.
-        failure: why the source's later records are missing; None: they are not.
-        made_from: what else has to be as it is, or the outputs are made again.
-        sizes: bytes of every output.
-        source: the source, seen from the note's folder; empty in notes of earlier versions.
+        outputs: Files below the folder, and the labels that a list gives with each.
+        num_records: Number of records in them.
+        num_empty: Number of records without steps, for which there is no .npz.
+        failure: Why the source's later records are missing; None: they are not.
+        made_from: What else has to be as it is, or the outputs are made again.
+        sizes: Bytes of every output.
+        source: The source, seen from the note's folder; empty in notes of earlier versions.
     """
 
-    outputs: list[tuple[str, list[int]]] = field(default_factory=list)
+    outputs: _List[tuple[str, _List[int]]] = field(default_factory=list)
     num_records: int = 0
     num_empty: int = 0
     failure: str | None = None
     made_from: dict[str, Any] = field(default_factory=dict)
-    sizes: list[int] = field(default_factory=list)
+    sizes: _List[int] = field(default_factory=list)
     source: str = ""
 
     def entries(self, folder: str | Path) -> list[ListEntry]:
@@ -151,7 +153,7 @@ def convert(job: Job) -> Outcome:
     """Makes the outputs of one source anew: all, or those before a damage, or none.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: The folder cannot be written.
     """
     made_from, source = _made_from(job), path_from(job.note_path, job.source)
     _write_note(job.begun_path, Note(failure="not finished", made_from=made_from, source=source))

@@ -11,7 +11,7 @@ signal itself is counted apart, as "early". Exit code 1: an ending was not clean
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import contextlib
@@ -216,4 +216,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

@@ -20,7 +20,7 @@ Exit codes: 0 all done, 1 some files failed, 2 a mistake in the command line, 13
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import glob
@@ -64,7 +64,7 @@ from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, quote_path, write_filelist
 from videotag.formats.record_files import TFRECORD_SUFFIXES
 from videotag.progress import track_records
-from videotag.shown import plain
+from videotag.shown import escaped
 
 LISTS = ("train", "val", "test", "infer", "all")
 _PARTS = ("train", "validate", "test")  # of YouTube-8M; file names begin so
@@ -133,7 +133,7 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
         if job.base in owners:
             output = job.path(SUFFIXES[mode])
             problems.append(
-                f"{source}: would write {output}, as {owners[job.base]} does; rename one of the two"
+                f"{source}: would write {output}, the output of {owners[job.base]}; rename one of the two"
             )
         owners[job.base] = str(source)
         jobs.append(job)
@@ -160,16 +160,16 @@ def check_places(jobs: Sequence[Job], folder: Path, *, overwrite: bool) -> None:
             continue
         found = list(outputs_there(job))
         refusals = [
-            f"{plain(str(path))}: {text}; give another DST"
+            f"{escaped(str(path))}: {text}; give another DST"
             for path in found
             if (text := sources.refusal(path))
         ]
         problems += refusals
         if found and not refusals and not overwrite:
-            text = "is there, and tf2pkl.py has not made it"
+            text = "exists and was not written by tf2pkl.py"
             if note is not None:
-                text = f"made of another file than {plain(job.source)}"
-            problems.append(f"{plain(str(found[0]))}: {text}; give another DST, or --overwrite")
+                text = f"made of another file than {escaped(job.source)}"
+            problems.append(f"{escaped(str(found[0]))}: {text}; give another DST, or --overwrite")
     has_notes = (folder / NOTES).is_dir()
     for path in (folder / f"{name}.list" for name in LISTS):
         if not os.path.lexists(path):
@@ -235,7 +235,7 @@ def convert_all(
             if outcome.failure is not None:
                 failures.add(job.source, RecordError(outcome.failure))
                 kept = f"; its first {outcome.num_records} records are kept" if outcome.num_records else ""
-                print(f"tf2pkl.py: {plain(outcome.failure)}{kept}", file=sys.stderr)
+                print(f"tf2pkl.py: {escaped(outcome.failure)}{kept}", file=sys.stderr)
     return outcomes
 
 
@@ -295,4 +295,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

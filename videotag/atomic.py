@@ -1,8 +1,8 @@
 """Files that are either whole or not there: written aside, flushed to disk, then renamed.
 
-What is unfinished is locked by who writes it, and the system drops the lock when that process ends. So what a
-killed process has left is told from what a living one is writing, also in another container, and the first
-write into a folder removes it. Where a drive has no locks, it stays.
+Unfinished files are locked by the process that writes them, and the system drops the lock when it ends. So
+leftovers of killed processes are distinguished from files being written, also in another container, and the
+first write into a folder removes them. Where a drive has no locks, they stay.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from videotag.errors import OutputError
 
 PARTIAL_MARK = ".partial"  # part of the name of every unfinished file
 _OLD_MARK = f".old{PARTIAL_MARK}"  # ends the name of a folder that is being replaced
 #: All names that this module gives, and no others: a user's own .x.partial stays.
-_UNFINISHED = re.compile(r"\..+\.(\d+\.\d+|new\.[0-9a-f]{32}|\d+\.new|new|old)\.partial", re.DOTALL)
+_UNFINISHED_FILE = re.compile(r"\..+\.\d+\.\d+\.partial", re.DOTALL)
+_UNFINISHED_FOLDER = re.compile(r"\..+\.(new\.[0-9a-f]{32}|old)\.partial", re.DOTALL)
 _TEMPORARY = re.compile(r"videotag-[a-z0-9_]{8}\.partial")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _ROOM_BYTES = 2**16  # more than a disk leaves free that has cut a file short
@@ -42,11 +43,11 @@ def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     block leaves at most a file with PARTIAL_MARK in its name, which nothing reads.
 
     Args:
-        path: where the finished file belongs; an older file there is replaced.
+        path: Where the finished file belongs; an older file there is replaced.
         mode: "w" or "wb".
 
     Raises:
-        OutputError: the place cannot be written (read-only, no space, a folder of that name).
+        OutputError: The place cannot be written (read-only, no space, a folder of that name).
     """
     as_text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
     options: dict[str, Any] = {} if "b" in mode else as_text
@@ -84,18 +85,25 @@ def remove_partial(folder: Path) -> None:
     A folder that was being replaced when its process was killed is put back first.
     """
     try:
-        names = [name for name in os.listdir(folder) if _UNFINISHED.fullmatch(name)]  # noqa: PTH208 - no order
+        names = [name for name in os.listdir(folder) if _unfinished_kind(name)]  # noqa: PTH208 - no order
     except OSError:  # not there yet, or closed to us
         return
     for name in sorted(names, key=lambda name: not name.endswith(_OLD_MARK)):
         path = folder / name
         with contextlib.suppress(OSError), _locked_if_left(path) as is_left:
-            if not is_left:
+            if not is_left or path.is_dir() != (_unfinished_kind(name) == "folder"):
                 continue
             if name.endswith(_OLD_MARK):
                 _put_back(folder / name.removeprefix(".").removesuffix(_OLD_MARK))
             else:
                 _remove(path)
+
+
+def _unfinished_kind(name: str) -> Literal["file", "folder"] | None:
+    """What this module gives such a name to; None if it gives it to nothing."""
+    if _UNFINISHED_FILE.fullmatch(name):
+        return "file"
+    return "folder" if _UNFINISHED_FOLDER.fullmatch(name) else None
 
 
 @contextlib.contextmanager
@@ -116,8 +124,8 @@ def temporary_folder() -> Iterator[Path]:
         with _locked(folder):
             yield folder
     except OSError as error:
-        if folder is not None and error.errno not in _NO_SPACE:  # of the block, about another place
-            raise
+        if folder is not None and not (error.errno in _NO_SPACE and _is_about(error, folder)):
+            raise  # of the block, about another place
         raise OutputError(
             f"{place or 'the temporary folder'}: cannot write ({error.strerror or error}); free space there, "
             "or set TMPDIR to another folder"
@@ -125,6 +133,11 @@ def temporary_folder() -> Iterator[Path]:
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Whether an error may be about a file in `folder`: writing to an open file names none."""
+    return error.filename is None or Path(str(error.filename)).is_relative_to(folder)
 
 
 def check_room(folder: Path) -> None:
@@ -142,7 +155,7 @@ def check_writable(folder: Path) -> None:
     """Makes `folder` if it is not there and a file in it, which vanishes; to be called before long work.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The place cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +171,7 @@ def check_may_write(folder: Path) -> None:
     """As check_writable as far as rights tell, making nothing: for what may still turn out to be a mistake.
 
     Raises:
-        OutputError: the folder, or the one in which it would be made, cannot be written.
+        OutputError: The folder, or the one in which it would be made, cannot be written.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -166,12 +179,12 @@ def check_may_write(folder: Path) -> None:
 
 
 def link_atomic(source: Path, target: Path) -> None:
-    """Lets `target` be the same file as `source`, in place of an older one.
+    """Replaces `target` by a hard link to `source`.
 
-    A hard link, which costs no second copy; a copy where the file system has no links.
+    A link costs no second copy; where the file system has no links, a copy is made.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The place cannot be written.
     """
     if target.exists() and target.samefile(source):
         return  # renaming a link onto another one to the same file does nothing and would leave it
@@ -197,7 +210,7 @@ def replace_folder(folder: Path, *, flush: bool = True) -> Iterator[Path]:
         flush: Whether the files are flushed to disk one by one, which takes long for many.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The place cannot be written.
     """
     folder = folder.resolve()
     # Not named by the process: in containers the next one often has the same number.
@@ -317,7 +330,7 @@ def _locked(path: Path, *, make: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked_if_left(path: Path) -> Iterator[bool]:
-    """Whether nobody is at work at a file or folder; nobody begins while the block runs."""
+    """Yields True if no process holds the lock of a file or folder; holds it during the block."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         try:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 
-from videotag.shown import plain
+from videotag.shown import escaped
 
 #: How libraries word a want of memory for which they raise no MemoryError.
 _MEMORY_WORDS = (
@@ -40,6 +40,7 @@ EXIT_FAILURES = 1  # finished, but some items failed and were listed
 EXIT_USAGE = 2  # the user's mistake, found before work began
 EXIT_INTERRUPTED = 130  # Ctrl-C
 EXIT_TERMINATED = 143  # SIGTERM, as of `kill` and `timeout`
+AGAIN = "copy or download it again"  # the remedy for a damaged file
 _MAX_LINE = 2000  # characters of a problem; the longest of our own lists the shipped configs
 
 
@@ -130,7 +131,7 @@ def error_text(error: BaseException) -> str:
 
 
 def _one_line(text: str) -> str:
-    return plain(text, limit=_MAX_LINE)
+    return escaped(text, limit=_MAX_LINE)
 
 
 def lacks_memory(error: BaseException) -> bool:

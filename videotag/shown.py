@@ -19,18 +19,17 @@ _JOINERS = (
 )
 
 
-def shown(value: object, *, limit: int = MAX_VALUE) -> str:
-    """The repr of a value, cut to `limit` characters; never raises.
+def safe_repr(value: object, *, limit: int = MAX_VALUE) -> str:
+    """The repr of a value in one line, cut to `limit` characters; never raises.
 
     Args:
         value: Anything; of containers a few elements are shown, three levels deep.
         limit: Number of characters kept, at least 10.
     """
-    text = _REPR.repr(value)
-    return text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
+    return escaped(_REPR.repr(value), limit=limit)  # that of an array has several lines
 
 
-def plain(text: str, *, limit: int = MAX_TEXT) -> str:
+def escaped(text: str, *, limit: int = MAX_TEXT) -> str:
     """Text without quotes around it, control characters escaped, cut to `limit` characters.
 
     Args:

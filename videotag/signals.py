@@ -27,13 +27,13 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH
 _SCRIPTS = ("train.py", "eval.py", "predict.py", "tsn_extractor.py")  # in _ROOT, if it is a checkout
 _VERBS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-#: `timeout` sends its signal twice: what comes sooner than this after the first is the same wish.
+#: `timeout` sends its signal twice: signals closer together than this count as one.
 _SAME_SEC = 1.0
 _AGAIN_SEC = 0.02  # until a signal whose exception was swallowed is sent again
 
 
 class Terminated(BaseException):
-    """SIGTERM has come; no Exception, so that nobody takes it for a failed video."""
+    """SIGTERM was received; not an Exception, so that `except Exception` does not catch it."""
 
 
 class _State:
@@ -54,19 +54,19 @@ def begin() -> None:
     _State.name = name
     for number, handler in _USUAL.items():
         if signal.getsignal(number) == handler:  # a job in the background of a shell ignores SIGINT
-            signal.signal(number, _answer)
-    os.register_at_fork(after_in_child=_forget)
+            signal.signal(number, _handle_signal)
+    os.register_at_fork(after_in_child=_reset_handlers)
     # Whoever registers first runs last: behind this, Python would forget the handlers.
     atexit.register(_end)
 
 
-def leave(code: int) -> NoReturn:
+def exit_with(code: int) -> NoReturn:
     """Ends the program with this exit code, still answering signals until the end."""
     _State.exit_code = code
     sys.exit(code)
 
 
-def run_answered(name: str, work: Callable[[], int], explain: Callable[[Exception], int]) -> int:
+def run_with_signals(name: str, work: Callable[[], int], explain: Callable[[Exception], int]) -> int:
     """The exit code of `work`, which SIGINT and SIGTERM end by an exception.
 
     A program around this one that handles a signal itself goes on doing so.
@@ -106,7 +106,7 @@ def run_answered(name: str, work: Callable[[], int], explain: Callable[[Exceptio
 
 
 def _install() -> dict[int, Any]:
-    """Lets _answer handle the signals that nobody else handles; what handled them before."""
+    """Lets _handle_signal handle the signals that nobody else handles; what handled them before."""
     import threading
 
     if threading.current_thread() is not threading.main_thread():
@@ -114,11 +114,11 @@ def _install() -> dict[int, Any]:
     before = {number: signal.getsignal(number) for number in _USUAL}
     ours = {number: handler for number, handler in before.items() if handler == _USUAL[number]}
     for number in ours:
-        signal.signal(number, _answer)
+        signal.signal(number, _handle_signal)
     return ours
 
 
-def _answer(number: int, _: FrameType | None) -> None:
+def _handle_signal(number: int, _: FrameType | None) -> None:
     """The handler of both signals."""
     is_first = _State.received is None
     if not is_first and time.monotonic() < _State.received_sec + _SAME_SEC:
@@ -126,7 +126,7 @@ def _answer(number: int, _: FrameType | None) -> None:
     _State.received, _State.received_sec = number, time.monotonic()
     if is_first and _State.is_working:
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-    # Nothing to unwind; or it takes too long, and someone insists.
+    # Nothing to unwind, or a second signal arrived while unwinding.
     line = f"{_line(number)}\n".encode(errors="replace")
     try:
         _show_cursor()
@@ -135,10 +135,10 @@ def _answer(number: int, _: FrameType | None) -> None:
         os._exit(128 + number)
 
 
-def _forget() -> None:
-    """Lets signals end a forked process, as a library may start one, in silence: this one speaks for it."""
+def _reset_handlers() -> None:
+    """Restores default handlers in forked children; only the parent reports the signal."""
     for number in _USUAL:
-        if signal.getsignal(number) is _answer:
+        if signal.getsignal(number) is _handle_signal:
             signal.signal(number, signal.SIG_DFL)
 
 
@@ -175,7 +175,7 @@ def _sent_again(error: type[BaseException] | None) -> bool:
 
 
 def _end() -> None:
-    """Ends the process where Python would go on to take itself apart, without handlers."""
+    """Exits before interpreter shutdown, during which handlers no longer run."""
     if _State.exit_code is None:  # an error that nobody has caught
         return
     for stream in (sys.stdout, sys.stderr):

@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,11 +33,12 @@ from videotag.engine.predict import Tag, top_tags
 from videotag.errors import ConfigError, MediaError, ShapeError
 from videotag.formats.filelist import ListEntry
 from videotag.media.decode_pool import DecodePool
-from videotag.media.temporary_copy import MediaBytes, copied_to_file
+from videotag.media.temporary_copy import MediaBytes, temporary_copy
 from videotag.runtime.agreement import scores_of
 from videotag.runtime.exported import export_config
 from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays
 from videotag.runtime.trained import Network
+from videotag.shown import safe_repr
 from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
 
 #: What Tagger.tag takes.
@@ -68,13 +70,13 @@ class TagResult:
 
     Attributes:
         path: Path of the video, or the name given to it or taken from its source.
-        tags: of the whole video, the likeliest first.
-        segments: equal parts of the video in order, each with its own tags; none where VideoTag's sampling
+        tags: Tags of the whole video, the likeliest first.
+        segments: Equal parts of the video in order, each with its own tags; none where VideoTag's sampling
             started a short video again.
-        duration_sec: of the video.
-        attention: per modality (T,), the weight of each of T sampled frames, equal steps of time in the part
+        duration_sec: Duration of the video.
+        attention: Per modality (T,), the weight of each of T sampled frames, equal steps of time in the part
             that the segments span, summing to 1; empty without a second stage that has attention.
-        warning: what is wrong with the file although it could be read; None if nothing.
+        warning: What is wrong with the file although it could be read; None if nothing.
     """
 
     path: str
@@ -103,12 +105,12 @@ class Tagger:
     file that crashes FFmpeg, hangs, or takes too much memory is a MediaError.
 
     Args:
-        extractor: the first stage.
-        predictor: the second stage's network and config; None to tag with the first stage's classifier.
+        extractor: The first stage.
+        predictor: The second stage's network and config; None to tag with the first stage's classifier.
         labels: C names.
-        top_k: tags kept.
-        threshold: least probability of a tag.
-        segment_sec: wanted length of a segment in seconds.
+        top_k: Tags kept.
+        threshold: Least probability of a tag.
+        segment_sec: Wanted length of a segment in seconds.
     """
 
     def __init__(
@@ -149,24 +151,24 @@ class Tagger:
         """A tagger with its weights loaded.
 
         Args:
-            extractor_config: of the first stage; the embedded ImageNet classifier if neither it nor its
-                weights are given.
-            extractor_weights: a file, a prefix, a folder, an export, or named weights.
-            predictor_config: of the second stage; if not given, the config beside its weights.
-            predictor_weights: of the second stage; without them the first stage's classifier tags.
-            label_file: class names; if not given, labels.txt beside the weights in use.
+            extractor_config: Config of the first stage; the embedded ImageNet classifier if neither it nor
+                its weights are given.
+            extractor_weights: A file, a prefix, a folder, an export, or named weights.
+            predictor_config: Config of the second stage; if not given, the config beside its weights.
+            predictor_weights: Weights of the second stage; without them the first stage's classifier tags.
+            label_file: Class names; if not given, labels.txt beside the weights in use.
             use_gpu: True, False or "auto"; the extractor config's value if not given.
-            backend: of both stages, "auto", "paddle", "openvino" or "onnx"; INFER.backend of each config if
-                not given.
-            precision: of both stages, "auto", "f32", "bf16" or "f16"; INFER.precision of each config if not
-                given.
-            overrides: of the extractor's config, as load_config takes them.
-            top_k: tags kept; the config's topk if not given.
-            threshold: least probability of a tag.
-            segment_sec: wanted length of a segment in seconds.
+            backend: Backend of both stages, "auto", "paddle", "openvino" or "onnx"; INFER.backend of each
+                config if not given.
+            precision: Precision of both stages, "auto", "f32", "bf16" or "f16"; INFER.precision of each
+                config if not given.
+            overrides: Overrides of the extractor's config, as load_config takes them.
+            top_k: Tags kept; the config's topk if not given.
+            threshold: Least probability of a tag.
+            segment_sec: Wanted length of a segment in seconds.
 
         Raises:
-            ConfigError, WeightsError, LabelFileError, DeviceError: what is wrong with an argument.
+            ConfigError, WeightsError, LabelFileError, DeviceError: What is wrong with an argument.
         """
         if extractor_weights is None and extractor_config is None:
             extractor_weights = DEFAULT_EXTRACTOR
@@ -193,7 +195,9 @@ class Tagger:
         top_k = top_k or second.model.topk
         return cls(extractor, predictor, labels, top_k=top_k, threshold=threshold, segment_sec=segment_sec)
 
-    def tag(self, source: Source, *, fps: float | None = None, name: str | None = None) -> TagResult:
+    def tag(
+        self, source: Source, *, fps: float | Fraction | None = None, name: str | None = None
+    ) -> TagResult:
         """The tags of one video.
 
         Args:
@@ -205,13 +209,14 @@ class Tagger:
         Raises:
             MediaError: The video cannot be decoded.
             ShapeError: An array is not as said above, or fps is missing.
-            ConfigError: fps is given for a media file, which tells its own.
+            ConfigError: fps is given for a media file, which has its own frame rate.
+            OutputError: The temporary folder has no room for a copy of bytes or of an open file.
         """
         name = name or _source_name(source)
         frames = self._frames(source, fps, name)
         return self._tag_features(name, frames, self._extractor.features(frames))
 
-    def features(self, source: Source, *, fps: float | None = None) -> np.ndarray:
+    def features(self, source: Source, *, fps: float | Fraction | None = None) -> np.ndarray:
         """The features of one video, as `videotag extract` writes them: (T, D) float32, T = seg_num.
 
         Args:
@@ -219,11 +224,11 @@ class Tagger:
             fps: As of tag.
 
         Raises:
-            MediaError, ShapeError, ConfigError: As of tag.
+            MediaError, ShapeError, ConfigError, OutputError: As of tag.
         """
         return self._extractor.features(self._frames(source, fps, _source_name(source)))
 
-    def _frames(self, source: Source, fps: float | None, name: str) -> Frames:
+    def _frames(self, source: Source, fps: float | Fraction | None, name: str) -> Frames:
         split = self._extractor.config.infer
         if isinstance(source, np.ndarray):
             if fps is None:
@@ -233,11 +238,11 @@ class Tagger:
             raise ShapeError(f"{name}: a {type(source).__name__}; make an array of the frames with np.stack")
         if fps is not None:
             raise ConfigError(
-                f"{name}: fps {fps} applies only to arrays; a media file has its own frame rate"
+                f"{name}: fps {safe_repr(fps)} applies only to arrays; a media file has its own frame rate"
             )
         if isinstance(source, str | Path):
             return read_frames(ListEntry(str(source)), split, pool=self._pool)
-        with copied_to_file(source, name) as path:
+        with temporary_copy(source, name) as path:
             try:
                 frames = read_frames(ListEntry(str(path)), split, pool=self._pool)
             except MediaError as error:

@@ -23,9 +23,10 @@ from videotag.formats.weights import resolve_weights
 from videotag.formats.yaml_text import read_yaml
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import unknown
+from videotag.regular_file import read_regular
 from videotag.resources import find_resource
 from videotag.sections import ModelSection, Section
-from videotag.shown import plain, shown
+from videotag.shown import escaped, safe_repr
 
 DEFAULT_EXTRACTOR = "efficientnet_lite0_imagenet"
 CONFIG_FILE = "config.yaml"
@@ -34,6 +35,7 @@ EXPORT_FILE = "export.json"  # of a folder that `videotag export` wrote, in plac
 MODELS_FILE = "weights/models.yaml"
 _EXPORTED = {".onnx", ".xml", ".pdiparams"}  # networks, which only an export.json makes an export
 _SUFFIXES = (".pdparams", ".pth", ".safetensors", ".tar")
+_MAX_RECORD_BYTES = 4096  # of a line of a digest and a name
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +126,10 @@ class NamedWeights(Section):
 
     def _recorded(self) -> str | None:
         try:
-            return self._record.read_text(encoding="utf-8").split()[0]
+            record = read_regular(
+                self._record, error=WeightsError, max_bytes=_MAX_RECORD_BYTES, remedy="remove it"
+            )
+            return record.decode().split()[0]
         except (FileNotFoundError, IndexError, UnicodeDecodeError):
             return None
 
@@ -204,8 +209,8 @@ def _entry(path: Path, name: str, fields: dict[str, object]) -> NamedWeights:
         return NamedWeights.model_validate({**fields, "name": name})
     except ValidationError as error:
         problems = [
-            f"{path}: {': '.join([shown(name), *(plain(str(key)) for key in problem['loc'])])}: "
-            f"{plain(problem['msg'])}"
+            f"{path}: {': '.join([safe_repr(name), *(escaped(str(key)) for key in problem['loc'])])}: "
+            f"{escaped(problem['msg'])}"
             for problem in error.errors()
         ]
         raise one_error(WeightsError, problems) from error

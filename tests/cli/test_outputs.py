@@ -56,7 +56,7 @@ def write(path, text="mine\n"):
 
 def test_tag_never_writes_its_page_over_a_video(videos, capsys):
     err = refused(capsys, [*TAG, "--report=b.mp4"])
-    assert "b.mp4: is there, and videotag has not made it; give another --report, or --overwrite" in err
+    assert "b.mp4: exists and was not written by videotag; give another --report, or --overwrite" in err
     for words in ([], ["--overwrite"]):
         err = refused(capsys, [*TAG, "--report=a.mp4", *words])
         assert "a.mp4: is an input itself; give another --report" in err
@@ -70,8 +70,8 @@ def test_tag_writes_over_its_own_results_and_over_others_if_told(videos, capsys)
     write("r.html", "<!doctype html><html>mine</html>")
     capsys.readouterr()
     err = refused(capsys, words).splitlines()
-    assert "out/predictions.json: is there, and videotag has not made it; give another --save_dir" in err[0]
-    assert err[1].startswith("r.html: is there, and videotag has not made it; give another --report")
+    assert "out/predictions.json: exists and was not written by videotag; give another --save_dir" in err[0]
+    assert err[1].startswith("r.html: exists and was not written by videotag; give another --report")
     assert main([*words, "--overwrite"]) == 0
     assert main(words) == 0
 
@@ -101,7 +101,7 @@ def test_report_never_replaces_its_predictions(videos, capsys):
         err = refused(capsys, ["report", "p.json", "--out", "linked.html", *words])
         assert "linked.html: is the same file as the input p.json; give another --out" in err
         assert "a.mp4: is an input itself" in refused(capsys, ["report", "p.json", "--out=a.mp4", *words])
-    assert "videotag has not made it" in refused(capsys, ["report", "p.json", "--out=b.mp4"])
+    assert "was not written by videotag" in refused(capsys, ["report", "p.json", "--out=b.mp4"])
     assert main(["report", "p.json", "--out=r.html"]) == 0
     assert main(["report", "p.json", "--out=r.html"]) == 0
     assert main(["report", "p.json", "--out=b.mp4", "--overwrite"]) == 0
@@ -118,7 +118,7 @@ def test_predict_never_replaces_its_list_or_a_file_of_another_program(trained, c
         err = refused(capsys, [*words, "--filelist=pr/predictions.json", *more])
         assert "pr/predictions.json: is an input itself; give another --save_dir" in err
     err = refused(capsys, words)
-    assert "pr/predictions.json: is there, and videotag has not made it; give another --save_dir, or" in err
+    assert "pr/predictions.json: exists and was not written by videotag; give another --save_dir, or" in err
     assert main([*words, "--overwrite"]) == 0
     for name in ("json", "jsonl", "csv", "kaggle"):
         assert main([*words, f"--format={name}"]) == 0
@@ -143,7 +143,7 @@ def test_eval_never_replaces_inputs_or_files_of_another_program(trained, capsys)
     write("e.html", "mine")
     err = refused(capsys, words)
     for path in ("ev/metrics.json", "ev/per_class.csv", "e.html"):
-        assert f"{path}: is there, and videotag has not made it; give another --" in err
+        assert f"{path}: exists and was not written by videotag; give another --" in err
     assert main([*words, "--overwrite"]) == 0
     assert main(words) == 0
     capsys.readouterr()
@@ -163,7 +163,9 @@ def test_eval_never_replaces_inputs_or_files_of_another_program(trained, capsys)
 def test_train_refuses_a_folder_whose_files_are_of_no_run(tagger_dir, capsys, name):
     write(f"ck/{name}")
     err = refused(capsys, ["train", "--config=tagger.yaml", "--save_dir=ck"])
-    assert f"ck/{name}: is there, and of no training in this folder; move it away, or choose another" in err
+    assert (
+        f"ck/{name}: exists and belongs to no training in this folder; move it away, or choose another" in err
+    )
 
 
 def test_train_never_replaces_its_config_or_its_labels(tagger_dir, capsys):
@@ -183,7 +185,7 @@ def test_train_goes_on_in_folders_of_its_own(trained, capsys):
         path.unlink()
     capsys.readouterr()
     err = refused(capsys, [*words, "--config=tagger.yaml"])
-    assert f"ck/{NAME}.pdparams: is there, and of no training" in err, "the last weights of all"
+    assert f"ck/{NAME}.pdparams: exists and belongs to no training" in err, "the last weights of all"
 
 
 def test_a_run_killed_before_its_first_step_goes_on(tagger_dir, monkeypatch):
@@ -204,7 +206,7 @@ def test_a_run_killed_before_its_first_step_goes_on(tagger_dir, monkeypatch):
 def test_train_does_not_remove_failures_of_somebody_else(tagger_dir, capsys):
     write("ck/failures.jsonl")
     err = refused(capsys, ["train", "--config=tagger.yaml", "--save_dir=ck"])
-    assert "ck/failures.jsonl: is there, and videotag has not made it; give another --save_dir" in err
+    assert "ck/failures.jsonl: exists and was not written by videotag; give another --save_dir" in err
     assert "--overwrite" not in err
 
 
@@ -229,7 +231,7 @@ def test_export_never_replaces_a_folder_that_holds_its_inputs(trained, capsys):
 def test_zoo_bench_refuses_a_folder_whose_files_are_of_no_benchmark(work_dir, capsys, name):
     write(f"zoo/{name}")
     err = refused(capsys, ["zoo-bench", "--models=MeanPool", "--save_dir=zoo", "--videos=20", "--epoch=1"])
-    assert ": is there, and " in err
+    assert ": exists and " in err
 
 
 @pytest.mark.parametrize("name", ["labels.txt", "train.list", "test.list"])

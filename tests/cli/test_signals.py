@@ -23,6 +23,7 @@ PROGRAMS = {
             "tf2pkl.py",
             "make_filelist.py",
             "check_features.py",
+            "fuzz.py",
             "convert_weights.py",
             "average_checkpoints.py",
             "demo.py",

@@ -237,9 +237,9 @@ def test_collisions_and_paths_outside_the_root_are_named_before_work(work_dir):
     with pytest.raises(OutputError) as caught:
         plan_outputs(["a.mp4", "a.webm", "/elsewhere/b.mp4"], work_dir, "/v")
     lines = str(caught.value).split("\n")
-    assert "a.webm: would write" in lines[0]
-    assert "as a.mp4 does; rename one of the two" in lines[0]
-    assert "/elsewhere/b.mp4: lies outside --root /v" in lines[1]
+    assert "/elsewhere/b.mp4: lies outside --root /v" in lines[0]
+    assert "a.webm: would write" in lines[1]
+    assert "the output of a.mp4; rename one of the two" in lines[1]
 
 
 def test_a_missing_video_is_a_media_error(extractor):

@@ -121,8 +121,8 @@ def test_hostile_files_are_listed_and_the_others_extracted(extract, noise_video,
         "truncated.mp4": "cannot be read as video",
         "disguised.mp4": "cannot be read as video",
         "bomb.mp4": "no frame can be decoded",
-        "tables.mov": "its tables name 60000000 frames or samples, more than a file of 76 bytes holds",
-        "pipe.mp4": "a device or pipe, expected a video file",
+        "tables.mov": "its tables declare 60000000 frames or samples, more than fit in 76 bytes",
+        "pipe.mp4": "a pipe, expected a video file",
         "missing.mp4": "cannot be read (No such file or directory)",
     }.items():
         assert text in failures[name]["error"], name

@@ -127,8 +127,8 @@ def test_a_run_broken_off_leaves_no_folder_and_the_next_goes_on(grey_video, monk
         patch.setattr(module, "_jpeg", interrupt)
         frames(names, "--batch_size=1", code=130)
     assert [name for name in names_in("out") if not name.startswith(".")] == ["0"]
-    Path("out/.1.new.partial").mkdir(exist_ok=True)  # of a killed run
-    Path("out/.1.new.partial/img_00099.jpg").touch()
+    Path("out/.1.new.0123456789abcdef0123456789abcdef.partial").mkdir(exist_ok=True)  # of a killed run
+    Path("out/.1.new.0123456789abcdef0123456789abcdef.partial/img_00099.jpg").touch()
     capsys.readouterr()
     frames(names)
     assert "written 2 (in part 0), kept 1, failed 0" in capsys.readouterr().out
@@ -202,7 +202,7 @@ def test_a_second_run_into_a_folder_is_refused(grey_video, capsys):
 
 def test_folders_inside_each_other_are_refused_before_work(grey_video, capsys):
     frames([grey_video("a.mp4"), grey_video("a/b.mp4"), grey_video("a.mov.mp4")], code=2)
-    assert "a/b.mp4: would write out/a/b inside out/a, which a.mp4 writes; rename" in capsys.readouterr().err
+    assert "a/b.mp4: would write out/a/b inside out/a, the output of a.mp4; rename" in capsys.readouterr().err
     assert not Path("out").exists()
 
 

@@ -51,14 +51,14 @@ def test_names_that_only_hold_a_reserved_one_are_free(work_dir):
 def test_two_outputs_that_are_one_through_a_link_are_named(work_dir):
     Path("out/x").mkdir(parents=True)
     Path("out/y").symlink_to("x")
-    with pytest.raises(OutputError, match=r"y/a\.mp4: would write .*y/a\.npy, as x/a\.mp4 does"):
+    with pytest.raises(OutputError, match=r"y/a\.mp4: would write .*y/a\.npy, the output of x/a\.mp4"):
         plan_outputs(["x/a.mp4", "y/a.mp4"], work_dir / "out")
 
 
 def test_where_case_does_not_count_names_that_differ_in_it_are_one(work_dir, monkeypatch):
     assert len(plan_outputs(["a.mp4", "A.mp4"], work_dir / "out")) == 2
     monkeypatch.setattr(module, "_folds_case", lambda folder: True)
-    with pytest.raises(OutputError, match=r"A\.mp4: would write .*A\.npy, as a\.mp4 does"):
+    with pytest.raises(OutputError, match=r"A\.mp4: would write .*A\.npy, the output of a\.mp4"):
         plan_outputs(["a.mp4", "A.mp4"], work_dir / "out")
 
 
@@ -123,7 +123,7 @@ def test_what_the_program_made_and_what_is_empty_is_replaced(work_dir):
 
 def test_what_somebody_else_made_is_replaced_by_overwrite_alone(work_dir):
     write("a", "theirs")
-    expected = "a: is there, and videotag has not made it; give another --report, or --overwrite"
+    expected = "a: exists and was not written by videotag; give another --report, or --overwrite"
     assert refused("a") == expected
     check_files([FileOutput(Path("a"), "--report", OURS)], inputs=(), overwrite=True)
     assert refused("a", overwrite=None) == expected.removesuffix(", or --overwrite")
@@ -145,7 +145,7 @@ def test_two_outputs_in_one_file_are_named(work_dir):
 
 def test_a_link_to_nowhere_is_not_ours(work_dir):
     Path("a").symlink_to("nowhere")
-    assert "a: is there, and videotag has not made it" in refused("a")
+    assert "a: exists and was not written by videotag" in refused("a")
 
 
 # --- inputs that are the same ---------------------------------------------------------------------------

@@ -130,7 +130,10 @@ def test_a_list_of_somebody_else_is_replaced_by_overwrite_alone(command, noise_v
     Path("out/v.list").write_text(text, encoding="utf-8")
     words = ["--filelist=v.list", "--save_dir=out"]
     err = command(".", *words, code=2)
-    assert "out/v.list: a list that videotag has not made of features in this folder; choose another" in err
+    assert (
+        "out/v.list: exists and is not a list of this folder's features written by videotag; choose another"
+        in err
+    )
     assert Path("out/v.list").read_text(encoding="utf-8") == text
     assert names_in("out") == ["unstamped.npy", "v.list"]
     command(".", *words, "--overwrite")
@@ -144,7 +147,7 @@ def test_features_and_frames_do_not_replace_each_others_list(command, noise_vide
     words = ["--filelist=v.list", "--save_dir=out"]
     command(".", *words)
     err = command(".", *words, name="frames", code=2)
-    assert "out/v.list: a list that videotag has not made of frames in this folder" in err
+    assert "out/v.list: exists and is not a list of this folder's frames written by videotag" in err
 
 
 def test_unstamped_features_and_other_files_are_replaced_by_overwrite_alone(command, noise_video):
@@ -162,7 +165,7 @@ def test_unstamped_features_and_other_files_are_replaced_by_overwrite_alone(comm
     lines = command(".", *words, code=2).splitlines()
     for line, name in zip(lines[:3], "abc", strict=True):
         assert (
-            f"out/{name}.npy: is there, and videotag has not made it; choose another --save_dir, or" in line
+            f"out/{name}.npy: exists and was not written by videotag; choose another --save_dir, or" in line
         )
     assert lines[3] == "out/d.npy: is not a regular file; choose another --save_dir"
     assert len(lines) == 4
@@ -216,7 +219,7 @@ def test_foreign_failures_are_not_removed(command, noise_video):
     Path("out").mkdir()
     Path("out/failures.jsonl").write_text("my own\n", encoding="utf-8")
     err = command(".", "--video_path=a.mp4", "--save_dir=out", code=2)
-    assert "out/failures.jsonl: is there, and videotag has not made it; give another --save_dir, or" in err
+    assert "out/failures.jsonl: exists and was not written by videotag; give another --save_dir, or" in err
     assert Path("out/failures.jsonl").read_text(encoding="utf-8") == "my own\n"
 
 

@@ -115,6 +115,14 @@ def test_all_bad_lines_are_reported_together(tmp_path):
     assert lines[1].endswith("a.list:2: no label; write the class ids after the path")
 
 
+def test_reading_stops_after_many_bad_lines_and_says_so_first(tmp_path):
+    with pytest.raises(FileListError) as caught:
+        written(tmp_path, "a.mp4 -1\n" * 5000)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("a.list:1001: stopped after 1000 bad lines; is this a list file?")
+    assert lines[-1] == "... and 951 more problems"
+
+
 @pytest.mark.parametrize("name", ["list_comma.list", "list_comma_labels.list"])
 @pytest.mark.parametrize("must_exist", [False, True])
 def test_lists_with_commas_are_refused_line_by_line(work_dir, name, must_exist):

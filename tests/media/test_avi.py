@@ -51,9 +51,12 @@ def test_the_index_of_the_first_part_of_an_opendml_file_is_not_believed(tmp_path
     assert layout(tmp_path, data) == AviLayout(is_cut=False, num_slots=None)
 
 
-@pytest.mark.parametrize("missing", [1, 16, 40, 150])
-def test_a_file_that_ends_before_its_chunks_is_cut(tmp_path, missing):
-    data = riff(b"AVI ", chunk(b"LIST", b"movi" * 20), index([b"00dc"] * 7))
-    found = layout(tmp_path, data[:-missing])
-    assert found.is_cut
-    assert found.num_slots in (None, *range(8))
+@pytest.mark.parametrize(
+    ("missing", "num_slots"),
+    [(1, 6), (16, 6), (40, 4), (112, 0), (120, None), (150, None)],
+    ids=["last byte", "last entry", "part of an entry", "all entries", "index", "pictures"],
+)
+def test_a_file_that_ends_before_its_chunks_is_cut(tmp_path, missing, num_slots):
+    pictures = chunk(b"LIST", b"movi" * 20)
+    data = riff(b"AVI ", pictures, index([b"00dc"] * 7))  # 7 entries of 16 bytes behind a header of 8
+    assert layout(tmp_path, data[:-missing]) == AviLayout(is_cut=True, num_slots=num_slots)

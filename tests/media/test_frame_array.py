@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,17 @@ def test_pictures_too_large_are_refused_before_they_are_scaled():
         ArrayReader(frames(1, 400, 1), 25, 1, short_side_px=8000)
 
 
-@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), True, "25"])
+@pytest.mark.parametrize("fps", [2, 2.0, Fraction(2), np.int8(2), np.float32(2)])
+def test_a_rate_may_be_any_real_number(fps):
+    reader = ArrayReader(frames(3), fps, 3, short_side_px=24)
+    assert [frame.time_sec for frame in reader] == [0, 0.5, 1]
+    assert (reader.info.fps, reader.info.duration_sec) == (2, 1.5)
+
+
+NO_RATES = [0, -1, float("nan"), float("inf"), 10**400, True, "25", 1j, np.complex64(1), np.ones((2, 2))]
+
+
+@pytest.mark.parametrize("fps", NO_RATES, ids=range(len(NO_RATES)))
 def test_a_rate_that_is_none_is_refused(fps):
-    with pytest.raises(ShapeError, match="expected frames per second above 0"):
+    with pytest.raises(ShapeError, match=r"^frames: fps .*, expected frames per second above 0$"):
         ArrayReader(frames(2), fps, 1)

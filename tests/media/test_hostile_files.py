@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -43,10 +44,13 @@ def test_folder(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_pipe_and_device_do_not_block(tmp_path):
+def test_pipe_socket_and_device_do_not_block(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
-    refuse(tmp_path / "pipe.mp4", "a device or pipe, expected a video file")
-    refuse("/dev/zero", "a device or pipe")
+    refuse(tmp_path / "pipe.mp4", "a pipe, expected a video file")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket.mp4"))
+    refuse(tmp_path / "socket.mp4", "a socket, expected a video file")
+    refuse("/dev/zero", "a device, expected a video file")
 
 
 def test_nul_in_the_path():

@@ -7,6 +7,7 @@ import resource
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import pytest
@@ -57,9 +58,12 @@ def movie(*tracks, behind=b""):
     return box(b"ftyp", b"qt  ", bytes(4), b"qt  ") + moov + behind + box(b"mdat", bytes(64))
 
 
+def packed(content):
+    return box(b"cmvd", struct.pack(">I", len(content)) + zlib.compress(content))
+
+
 def compressed(content):
-    packed = struct.pack(">I", len(content)) + zlib.compress(content)
-    return box(b"moov", box(b"cmov", box(b"dcom", b"zlib"), box(b"cmvd", packed)))
+    return box(b"moov", box(b"cmov", box(b"dcom", b"zlib"), packed(content)))
 
 
 FRAGMENT = box(b"moof", full(b"mfhd", 1), box(b"traf", full(b"tfhd", 1), full(b"trun", MANY)))
@@ -89,11 +93,11 @@ def test_more_samples_than_the_file_holds_are_refused(tmp_path, name):
     path = tmp_path / "a.mov"
     path.write_bytes(TOO_MANY[name])
     with pytest.raises(
-        MediaError, match=r"a\.mov: its tables name \d+ frames or samples, more than"
+        MediaError, match=r"a\.mov: its tables declare \d+ frames or samples, more than"
     ) as caught:
         check_tables(path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(MediaError, match="its tables name"):
+    with pytest.raises(MediaError, match="its tables declare"):
         probe(path)
 
 
@@ -112,7 +116,7 @@ KEYS = full(b"keys", 200_000_000)  # 1.6 GB in FFmpeg
 def test_more_metadata_keys_than_the_file_holds_are_refused(tmp_path, metadata):
     (tmp_path / "a.mov").write_bytes(movie(track(10), metadata))
     with pytest.raises(
-        MediaError, match=r"a\.mov: its tables name 200000000 metadata keys, more than a file"
+        MediaError, match=r"a\.mov: its tables declare 200000000 metadata keys, more than fit in"
     ):
         check_tables(tmp_path / "a.mov")
 
@@ -133,7 +137,27 @@ def test_a_compressed_header_that_unpacks_to_much_is_refused(tmp_path):
         check_tables(tmp_path / "a.mov")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [compressed(packed(bytes(100))), compressed(bytes(100)) + compressed(bytes(100))],
+    ids=["inside the other", "behind the other"],
+)
+def test_a_second_compressed_header_is_refused(tmp_path, headers):
+    """A small one that holds a thousand others would unpack to 64 GB."""
+    (tmp_path / "a.mov").write_bytes(headers)
+    with pytest.raises(MediaError, match=r"a\.mov: several compressed headers, expected one; copy"):
+        check_tables(tmp_path / "a.mov")
+
+
+def test_descriptions_full_of_names_of_tables_are_looked_through_at_once(tmp_path):
+    (tmp_path / "a.mov").write_bytes(movie(*[box(b"stsd", (b"stsz" + bytes(8)) * 87_000)] * 6))
+    start = time.process_time()
+    check_tables(tmp_path / "a.mov")
+    assert time.process_time() - start < 2
+
+
 ALLOWED = {
+    "compressed": compressed(box(b"moov", track(1))),
     "few": movie(track(FREE_SAMPLES)),
     "sound by chunks": movie(track(MANY, kind=b"soun", entry=b"raw ")),  # an hour of PCM, file broken off
     "a table": movie(track(1, sizes=full(b"stsz", 0, MANY))),  # FFmpeg reads it as far as it is there

@@ -435,12 +435,12 @@ def test_lists_of_the_user_are_replaced_by_overwrite_alone(clips, capsys):
     Path("out/train.list").write_text("clips/cat/a.mp4 0\n")
     (line,) = unchanged(capsys, "clips", "out")
     assert line == (
-        "out/train.list: is there, and not as this tool has left it; give another OUT_DIR, or --overwrite"
+        "out/train.list: exists and is not as this tool wrote it; give another OUT_DIR, or --overwrite"
     )
     assert run(capsys, "clips", "out", "--overwrite")[0] == 0
     with Path("out/val.list").open("a") as file:
         file.write("# a remark of mine\n")
-    assert unchanged(capsys, "clips", "out")[0].startswith("out/val.list: is there, and not as this tool")
+    assert unchanged(capsys, "clips", "out")[0].startswith("out/val.list: exists and is not as this tool")
 
 
 def test_a_rerun_replaces_lists_as_it_left_them_with_more_videos_and_other_splits(clips, capsys):
@@ -475,7 +475,7 @@ def test_labels_of_the_user_are_replaced_by_overwrite_alone(clips, capsys):
     Path("out").mkdir()
     Path("out/labels.txt").write_text("one\ntwo\n", encoding="utf-8")
     (line,) = unchanged(capsys, "clips", "out", "--label_file=mine.txt")
-    assert line.startswith("out/labels.txt: is there, and not as this tool has left it")
+    assert line.startswith("out/labels.txt: exists and is not as this tool wrote it")
     assert run(capsys, "clips", "out", "--label_file=mine.txt", "--overwrite")[0] == 0
     assert read_labels("out/labels.txt") == ["鲸 fish", "dog", "cat"]
 
@@ -500,7 +500,7 @@ def test_a_damaged_record_makes_files_foreign(clips, capsys, record):
     Path("out/.make_filelist.json").write_text(record)
     assert run(capsys, "clips", "out")[0] == 0, "the same lists"
     Path("out/.make_filelist.json").write_text(record)
-    assert "not as this tool has left it" in unchanged(capsys, "clips", "out", "--seed=5")[0]
+    assert "not as this tool wrote it" in unchanged(capsys, "clips", "out", "--seed=5")[0]
 
 
 def test_a_record_that_is_a_pipe_is_none(tmp_path):

@@ -331,7 +331,7 @@ def test_files_of_others_are_not_removed_unasked(work_dir, capsys, mode):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"mine")
     (line,) = refused(capsys, "in", "out", *MODES[mode])
-    assert line == f"{path}: is there, and tf2pkl.py has not made it; give another DST, or --overwrite"
+    assert line == f"{path}: exists and was not written by tf2pkl.py; give another DST, or --overwrite"
     converted(capsys, "in", "out", *MODES[mode], "--overwrite")
     path.unlink(missing_ok=True)
     path.parent.mkdir(exist_ok=True)
@@ -360,7 +360,7 @@ def test_foreign_failures_are_not_removed(work_dir, capsys):
     Path("out").mkdir()
     Path("out/failures.jsonl").write_text("mine\n")
     (line,) = refused(capsys, "in", "out")
-    assert line.startswith("out/failures.jsonl: is there, and videotag has not made it; give another DST")
+    assert line.startswith("out/failures.jsonl: exists and was not written by videotag; give another DST")
 
 
 # --- damage -----------------------------------------------------------------------------------------------
@@ -454,9 +454,9 @@ def test_records_that_a_format_cannot_hold_fail_alone(work_dir, capsys):
         (["empty", "out"], "empty: no *.tfrecord in this folder or below it; download"),
         (
             ["twice", "out"],
-            "twice/a.tfrecord.gz: would write out/a.pkl, as twice/a.tfrecord does; rename one",
+            "twice/a.tfrecord.gz: would write out/a.pkl, the output of twice/a.tfrecord; rename one",
         ),
-        (["twice", "out", "--split"], "would write out/a_split_*.pkl, as"),
+        (["twice", "out", "--split"], "would write out/a_split_*.pkl, the output of twice"),
         (["line", "out"], "a list cannot hold an empty path, a line break or NUL; rename the file"),
         (["in", "file"], "file: cannot write"),
         (["in", "out", "--jobs=0"], "'0' is not a whole number from 1"),
@@ -557,3 +557,17 @@ def test_whatever_ends_a_run_nothing_is_half_and_the_next_one_goes_on(work_dir, 
     assert converted(capsys, "in", "out", *MODES[mode]) == "converted 2 files, kept 1, failed 0; 6 records"
     converted(capsys, "in", "new", *MODES[mode])
     assert {name: re.sub(b"out/", b"new/", content) for name, content in files("out").items()} == files("new")
+
+
+def test_a_note_of_wrong_values_costs_little_memory(tmp_path):
+    (tmp_path / "a.json").write_text('{"sizes": [' + '"a",' * 1_900_000 + "0]}", encoding="utf-8")
+    code = (
+        "import resource, sys; sys.path.insert(0, 'tools')\n"
+        "from pathlib import Path; from record_conversion import read_note\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert read_note(Path(sys.argv[1])) is None\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "a.json")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 150

@@ -12,7 +12,7 @@ the rest is written.
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import datetime
@@ -162,4 +162,4 @@ def _results(folder: Path, names: list[str], *, quick: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

@@ -12,7 +12,7 @@ chance, and what equal scores count.
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import json
@@ -197,4 +197,4 @@ def table(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

@@ -23,7 +23,7 @@ read at once; random bytes do not get smaller by gzip, real features do a little
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import contextlib
@@ -292,4 +292,4 @@ def show(name: str, rates: list[tuple[float, float]]) -> None:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

@@ -10,7 +10,7 @@ metrics need for every video (up to 900 bytes in `eval`, when they sort in the e
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import multiprocessing
@@ -183,4 +183,4 @@ def anon_mb(pid: int | str) -> float:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

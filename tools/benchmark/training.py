@@ -17,7 +17,7 @@ batches alone. Numbers: docs/training.md.
 
 from __future__ import annotations
 
-from videotag.signals import leave
+from videotag.signals import exit_with
 
 import argparse
 import itertools
@@ -398,4 +398,4 @@ def _fail(video: str, error: VideotagError) -> NoReturn:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_with(main())

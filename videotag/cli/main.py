@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from videotag.signals import leave, run_answered
+from videotag.signals import exit_with, run_with_signals
 
 import argparse
 import codecs
@@ -34,7 +34,7 @@ from videotag.errors import (
     error_text,
     lacks_memory,
 )
-from videotag.shown import plain
+from videotag.shown import escaped
 
 EXIT_BUG = 70
 _MAX_WORDS = 1000  # characters of what an error says of the command line, or of an argument of a log line
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line on stderr, then exit code 2."""
-        text = plain(message, limit=_MAX_WORDS)
+        text = escaped(message, limit=_MAX_WORDS)
         self.exit(EXIT_USAGE, f"{self.prog}: {text}{self._hint()}; see {self.prog} --help\n")
 
     def _hint(self) -> str:
@@ -122,7 +122,7 @@ def run_command(name: str, work: Callable[[], int], *, debug: bool = False) -> i
         print(f"{name}: {text}", file=sys.stderr)
         return code
 
-    return run_answered(name, flushed, explain)
+    return run_with_signals(name, flushed, explain)
 
 
 def _check_processes(name: str, command: ModuleType) -> None:
@@ -136,7 +136,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     text = " ".join(str(error).split())
     if lacks_memory(error):
         detail = text[max(0, text.find("ResourceExhausted")) :][:120]  # Paddle begins with a C++ traceback
-        return f"not enough memory; lower batch_size, or the sizes in MODEL ({plain(detail)})", EXIT_USAGE
+        return f"not enough memory; lower batch_size, or the sizes in MODEL ({escaped(detail)})", EXIT_USAGE
     if isinstance(error, (VideotagError, OSError)):
         return error_text(error), EXIT_USAGE
     if isinstance(error, ModuleNotFoundError) and error.name == "paddle":
@@ -145,7 +145,7 @@ def _explained(error: Exception) -> tuple[str, int]:
             "needs it; run: pip install paddlepaddle",
             EXIT_USAGE,
         )
-    text = f"{type(error).__name__}: {plain(text, limit=500)}"
+    text = f"{type(error).__name__}: {escaped(text, limit=500)}"
     return f"a bug in videotag: {text}; run again with --debug and report it", EXIT_BUG
 
 
@@ -189,7 +189,7 @@ def _quoted(value: object) -> object:
         return value
     if isinstance(value, VideotagError):
         return error_text(value)
-    return plain(str(value), limit=_MAX_WORDS)
+    return escaped(str(value), limit=_MAX_WORDS)
 
 
 def _log_to_stderr() -> None:
@@ -201,7 +201,7 @@ def _log_to_stderr() -> None:
 
 def run() -> NoReturn:
     """Entry point of the installed command."""
-    leave(main())
+    exit_with(main())
 
 
 def _build_parser() -> tuple[Parser, dict[str, ModuleType]]:

@@ -103,7 +103,8 @@ def check_place(save_dir: Path, entries: list[ModelEntry]) -> None:
     for name in ("data", *(f"{entry.name}.yaml" for entry in entries)):
         if (save_dir / name).exists():
             raise OutputError(
-                f"{save_dir / name}: is there, and of no benchmark in this folder; choose another --save_dir"
+                f"{save_dir / name}: exists and belongs to no benchmark in this folder; choose another "
+                "--save_dir"
             )
 
 

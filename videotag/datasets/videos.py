@@ -9,6 +9,7 @@ import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +91,9 @@ def read_frames(
     return _read(reader, images, split, stop)
 
 
-def frames_of_array(array: np.ndarray, fps: float, split: VideoSplitSection, *, name: str) -> Frames:
+def frames_of_array(
+    array: np.ndarray, fps: float | Fraction, split: VideoSplitSection, *, name: str
+) -> Frames:
     """seg_num frames of an array, spread over all of it, scaled and cut as the section says.
 
     Args:
@@ -100,7 +103,7 @@ def frames_of_array(array: np.ndarray, fps: float, split: VideoSplitSection, *, 
         name: What messages call the array.
 
     Raises:
-        ShapeError: The array or fps is of another kind.
+        ShapeError: The array's shape or dtype, or fps, is invalid.
         MediaError: The frames are too large.
     """
     images = _ImageRows(name, split.seg_num)

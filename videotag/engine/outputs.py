@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -22,7 +22,7 @@ from videotag.errors import FileListError, OutputError, one_error
 from videotag.failures import FAILURES_FILE, FAILURES_HEAD, FailureList
 from videotag.folder_lock import LOCK_FILE
 from videotag.formats.filelist import list_problem, read_filelist
-from videotag.shown import MAX_TEXT, plain, shown
+from videotag.shown import MAX_TEXT, escaped, safe_repr
 
 RUNTIME_FILE = "runtime.json"  # of a folder of features
 INFO_FILE = "info.json"  # of a folder of frames
@@ -36,11 +36,11 @@ class Summary:
     """What became of a list of videos.
 
     Attributes:
-        written: videos turned into files now.
-        kept: videos whose files were there already.
-        failed: video -> why it could not be decoded.
-        partial: video -> what is wrong with a file that could be read all the same, such as lost frames.
-        list_path: the list of all outputs, with the labels of the video list; None if there are none.
+        written: Videos turned into files now.
+        kept: Videos whose files were there already.
+        failed: Video -> why it could not be decoded.
+        partial: Video -> what is wrong with a file that could be read all the same, such as lost frames.
+        list_path: The list of all outputs, with the labels of the video list; None if there are none.
     """
 
     written: int = 0
@@ -66,38 +66,28 @@ def plan_outputs(
     with "..", are mirrored relative to `root`.
 
     Args:
-        paths: as the list wrote them; the same one may stand twice.
-        save_dir: of the outputs.
-        root: the common parent of the absolute paths if not given.
-        suffix: of the outputs; empty for folders.
-        folders: those of `paths` that are folders, whose names have no suffix to be replaced.
+        paths: As the list wrote them; the same one may stand twice.
+        save_dir: Folder of the outputs.
+        root: The common parent of the absolute paths if not given.
+        suffix: Suffix of the outputs; empty for folders.
+        folders: Those of `paths` that are folders, whose names have no suffix to be replaced.
 
     Raises:
-        OutputError: two videos share an output or one's would lie inside another's, a path lies outside
+        OutputError: Two videos share an output or one's would lie inside another's, a path lies outside
             root, or an output would have a name that the program keeps for its own files; all, a line each.
             No list can hold the path of save_dir.
     """
     if problem := list_problem(str(save_dir)):
-        raise OutputError(f"{shown(str(save_dir), limit=MAX_TEXT)}: {problem}; choose another --save_dir")
-    absolute = {p: Path(os.path.abspath(p)) for p in paths if _leaves(p)}  # noqa: PTH100 - keeps symlinks
-    if absolute and root is None:
-        root = Path(os.path.commonpath([p.parent for p in absolute.values()]))
+        raise OutputError(f"{safe_repr(str(save_dir), limit=MAX_TEXT)}: {problem}; choose another --save_dir")
+    base = _common_parent(paths) if root is None else _absolute(root)
     outputs: dict[str, Path] = {}
-    owners: dict[Path, str] = {}
-    places = _Places(save_dir)
     problems = []
     for path in dict.fromkeys(paths):
-        inside = PurePath(os.path.normpath(path))
-        if not inside.name:
-            problems.append(f"{path}: names no file; correct the list")
+        try:
+            inside = _mirrored(path, base, suffix, is_folder=path in folders)
+        except ValueError as problem:
+            problems.append(f"{path}: {problem}")
             continue
-        if path in absolute:
-            base = Path(os.path.abspath(str(root)))  # noqa: PTH100
-            if not absolute[path].is_relative_to(base):
-                problems.append(f"{path}: lies outside --root {base}; name a folder that holds all videos")
-                continue
-            inside = absolute[path].relative_to(base)
-        inside = inside.with_name(inside.name + suffix) if path in folders else inside.with_suffix(suffix)
         if list_problem(str(inside)):
             continue
         output = save_dir / inside
@@ -107,21 +97,55 @@ def plan_outputs(
                 "the file or its folder"
             )
             continue
-        place = places.of(output)
-        if place in owners:
-            problems.append(f"{path}: would write {output}, as {owners[place]} does; rename one of the two")
-        owners[place] = path
         outputs[path] = output
-    problems += [
-        f"{path}: would write {output} inside {parent}, which {owners[places.of(parent)]} writes; rename "
-        "one of the two"
-        for path, output in outputs.items()
-        for parent in output.parents[: len(output.parts) - len(save_dir.parts) - 1]
-        if places.of(parent) in owners
-    ]
+    problems += _collisions(outputs, save_dir)
     if problems:
         raise one_error(OutputError, problems)
     return outputs
+
+
+def _common_parent(paths: Iterable[str]) -> Path:
+    """The folder that holds all videos which relative paths do not mirror; "." if there are none."""
+    folders = {_absolute(path).parent for path in paths if _leaves(path)}
+    return Path(os.path.commonpath(folders)) if folders else Path()
+
+
+def _mirrored(path: str, base: Path, suffix: str, *, is_folder: bool) -> PurePath:
+    """Where the output of a video lies below save_dir.
+
+    Raises:
+        ValueError: There is no such place; the text says why.
+    """
+    inside = PurePath(os.path.normpath(path))
+    if not inside.name:
+        raise ValueError("names no file; correct the list")
+    if _leaves(path):
+        if not _absolute(path).is_relative_to(base):
+            raise ValueError(f"lies outside --root {base}; name a folder that holds all videos")
+        inside = _absolute(path).relative_to(base)
+    return inside.with_name(inside.name + suffix) if is_folder else inside.with_suffix(suffix)
+
+
+def _collisions(outputs: Mapping[str, Path], save_dir: Path) -> Iterator[str]:
+    """A line for every output that is another one, or lies inside it."""
+    owners: dict[Path, str] = {}
+    places = _Places(save_dir)
+    for path, output in outputs.items():
+        place = places.of(output)
+        if place in owners:
+            yield f"{path}: would write {output}, the output of {owners[place]}; rename one of the two"
+        owners[place] = path
+    for path, output in outputs.items():
+        for parent in output.parents[: len(output.parts) - len(save_dir.parts) - 1]:
+            if (place := places.of(parent)) in owners:
+                yield (
+                    f"{path}: would write {output} inside {parent}, the output of {owners[place]}; rename "
+                    "one of the two"
+                )
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - keeps symlinks
 
 
 def add_unlistable(
@@ -131,7 +155,7 @@ def add_unlistable(
     for path in dict.fromkeys(paths):
         if path not in outputs:
             problem = list_problem(os.path.abspath(path))  # noqa: PTH100
-            error = FileListError(f"{shown(path, limit=MAX_TEXT)}: {problem}; rename the file")
+            error = FileListError(f"{safe_repr(path, limit=MAX_TEXT)}: {problem}; rename the file")
             summary.failed[path] = str(error)
             failures.add(path, error)
             logger.warning("failed: %s", error)
@@ -193,8 +217,8 @@ class Plan:
                 counted=self.in_folders,
             ):
                 problems.append(
-                    f"{self.list_path}: a list that videotag has not made of {self.what} in this folder; "
-                    f"{remedy}, or give --overwrite"
+                    f"{self.list_path}: exists and is not a list of this folder's {self.what} written by "
+                    f"videotag; {remedy}, or give --overwrite"
                 )
         failures = FileOutput(self.save_dir / FAILURES_FILE, "--save_dir", FAILURES_HEAD)
         problems += _file_problems([failures], inputs, overwrite=overwrite)
@@ -205,11 +229,11 @@ class Plan:
         """Why an output that is there is not one of this input; None if it is."""
         made_from = self.input_of(output)
         if made_from is None:
-            return "is there, and videotag has not made it"
+            return "exists and was not written by videotag"
         if is_same_input(made_from, path, output) or not os.path.exists(path):  # noqa: PTH110 - fails by itself
             return None
         other = os.path.normpath(os.path.join(output.parent, str(made_from["path"])))  # noqa: PTH118
-        return f"{self.what} of {plain(other)}, and not of {path}"
+        return f"{self.what} of {escaped(other)}, and not of {path}"
 
 
 @dataclass(frozen=True)
@@ -349,7 +373,7 @@ def _file_problems(outputs: Sequence[FileOutput], inputs: InputFiles, *, overwri
             problems.append(f"{path}: {text}; {remedy}")
         elif not overwrite and not _begins_with(path, output.head):
             remedy += "" if overwrite is None else ", or --overwrite"
-            problems.append(f"{path}: is there, and videotag has not made it; {remedy}")
+            problems.append(f"{path}: exists and was not written by videotag; {remedy}")
     return problems
 
 

@@ -26,14 +26,14 @@ from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.record_files import is_record_file
 from videotag.formats.text import MAX_LIST_BYTES, read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES
-from videotag.shown import MAX_TEXT, plain, shown
+from videotag.shown import MAX_TEXT, escaped, safe_repr
 
 _EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
 _BINARY = "a list is text; one video is given by --video_path"
 # Bytes of a line: a path has up to 4,096, and 4,000 class ids 20,000. As fields, it takes 50 times as much.
 _MAX_LINE = 2**22
 _MAX_LABEL_PROBLEMS = 50  # of a line; no more are shown
-_MAX_PROBLEMS = 1000  # bad lines after which a list is not read on; the first 50 are shown
+_MAX_PROBLEMS = 1000  # bad lines after which reading stops; the first 50 are shown
 _BLANKS = " \t\r\x0b\x0c"  # those of bytes.split, and no others
 _MAX_DIGITS = 18  # of a class id; int() of thousands of digits is slow
 #: Separators that users write instead of blanks -> their names in messages.
@@ -72,14 +72,14 @@ def read_filelist(
     """The entries of a list, in its order.
 
     Args:
-        path: the list; UTF-8, with or without a byte order mark.
-        labels: whether every line must have at least one class id; files of records have none, ever.
-        num_classes: every class id must be below; None: any.
-        must_exist: whether every path must be a file or folder, seen from the working folder.
-        counted: a list of folders of frames, `folder num_frames label label ...`.
+        path: The list; UTF-8, with or without a byte order mark.
+        labels: Whether every line must have at least one class id; files of records have none, ever.
+        num_classes: Every class id must be below; None: any.
+        must_exist: Whether every path must be a file or folder, seen from the working folder.
+        counted: A list of folders of frames, `folder num_frames label label ...`.
 
     Raises:
-        FileListError: no list, not UTF-8, no entry, or bad lines (a line of the message for each).
+        FileListError: No list, not UTF-8, no entry, or bad lines (a line of the message for each).
     """
     text = read_text(path, error=FileListError, missing=_EXAMPLE, binary=_BINARY, max_bytes=MAX_LIST_BYTES)
     content = text.encode()  # bytes.split knows ASCII blanks only
@@ -87,38 +87,22 @@ def read_filelist(
     problems: list[str] = []
     for number, line in enumerate(content.split(b"\n"), start=1):
         if len(problems) >= _MAX_PROBLEMS:
-            problems.append(f"{path}:{number}: not read on after so many; is it a list?")
-            break
-        if len(line) > _MAX_LINE:
-            problems.append(
-                f"{path}:{number}: a line of {len(line)} bytes, expected at most {_MAX_LINE}; {_EXAMPLE}"
+            problems.insert(
+                0, f"{path}:{number}: stopped after {_MAX_PROBLEMS} bad lines; is this a list file?"
             )
-            continue
-        fields = line.split()
-        if not fields or fields[0].startswith(b"#"):
-            continue
+            break
         try:
-            if fields[0][0] in b"\"'":
-                name, label_fields = _split_quoted(line)
-            else:
-                name, label_fields = fields[0].decode(), fields[1:]
-                _check_separator(name, any_path=counted and not label_fields)
+            fields = _split_line(line, counted=counted)
         except ValueError as problem:
             problems.append(f"{path}:{number}: {problem}")
             continue
-        num_frames, found = _parse_count(label_fields[:1]) if counted else (None, [])
-        label_fields = label_fields[1:] if counted else label_fields
-        label_ids, wrong_labels = _parse_labels(label_fields, num_classes)
-        found = found or wrong_labels
-        if is_record_file(name):
-            if label_fields:
-                found.append("class ids behind a file of records, which holds its own; remove them")
-        elif labels == "required" and not label_fields:
-            found.append("no label; write the class ids after the path")
+        if fields is None:
+            continue
+        entry, found = _parse_fields(*fields, number, labels, num_classes, counted)
         # Wrong fields are mostly the rest of a path with blanks, whose beginning is no file either.
-        found += _check_path(name, must_exist and not found)
+        found += _check_path(entry.path, must_exist and not found)
         problems += [f"{path}:{number}: {text}" for text in found]
-        entries.append(ListEntry(name, label_ids, number, num_frames))
+        entries.append(entry)
     if problems:
         raise one_error(FileListError, problems)
     if not entries:
@@ -130,8 +114,8 @@ def write_filelist(path: str | Path, entries: Iterable[ListEntry]) -> None:
     """Writes a list that `read_filelist` reads back; paths are quoted where needed.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
-        OutputError: the place cannot be written.
+        FileListError: A path that no line can hold (empty, a line break, NUL, not UTF-8).
+        OutputError: The place cannot be written.
     """
     write_text(path, filelist_text(entries))
 
@@ -140,7 +124,7 @@ def filelist_text(entries: Iterable[ListEntry]) -> str:
     """The text that `write_filelist` writes.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
+        FileListError: A path that no line can hold (empty, a line break, NUL, not UTF-8).
     """
     lines = [" ".join([quote_path(entry.path), *map(str, entry.label_ids)]) for entry in entries]
     return "".join(f"{line}\n" for line in lines)
@@ -150,10 +134,10 @@ def quote_path(name: str) -> str:
     """The path as a line of a list holds it.
 
     Raises:
-        FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
+        FileListError: A path that no line can hold (empty, a line break, NUL, not UTF-8).
     """
     if problem := list_problem(name):
-        raise FileListError(f"{shown(name, limit=MAX_TEXT)}: {problem}; rename the file")
+        raise FileListError(f"{safe_repr(name, limit=MAX_TEXT)}: {problem}; rename the file")
     if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff" or _split_ids(name):
         quote = "'" if '"' in name else '"'
         return quote + name.replace(quote, quote * 2) + quote
@@ -171,6 +155,54 @@ def list_problem(name: str) -> str | None:
     return None
 
 
+def _split_line(line: bytes, *, counted: bool) -> tuple[str, list[bytes]] | None:
+    """The path and the other fields of a line; None for a blank one or a comment.
+
+    Raises:
+        ValueError: The line has no path or is too long; the text says what is wrong.
+    """
+    if len(line) > _MAX_LINE:
+        raise ValueError(f"a line of {len(line)} bytes, expected at most {_MAX_LINE}; {_EXAMPLE}")
+    fields = line.split()
+    if not fields or fields[0].startswith(b"#"):
+        return None
+    if fields[0][0] in b"\"'":
+        return _split_quoted(line)
+    name = fields[0].decode()
+    _check_separator(name, any_path=counted and len(fields) == 1)
+    return name, fields[1:]
+
+
+def _parse_fields(
+    name: str,
+    fields: list[bytes],
+    line: int,
+    labels: Literal["required", "optional"],
+    num_classes: int | None,
+    counted: bool,
+) -> tuple[ListEntry, list[str]]:
+    """The entry of a path and the fields behind it, and what is wrong with these.
+
+    Args:
+        name: The path.
+        fields: What follows the path.
+        line: Number of the line, from 1.
+        labels: As of read_filelist.
+        num_classes: As of read_filelist.
+        counted: As of read_filelist.
+    """
+    num_frames, found = _parse_count(fields[:1]) if counted else (None, [])
+    fields = fields[1:] if counted else fields
+    label_ids, wrong_labels = _parse_labels(fields, num_classes)
+    found = found or wrong_labels
+    if is_record_file(name):
+        if fields:
+            found.append("class ids behind a file of records, which holds its own; remove them")
+    elif labels == "required" and not fields:
+        found.append("no label; write the class ids after the path")
+    return ListEntry(name, label_ids, line, num_frames), found
+
+
 def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
     """The path and the label fields of a line whose path is quoted; ValueError says what is wrong."""
     text = line.decode().strip(_BLANKS)
@@ -186,11 +218,12 @@ def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
     rest = text[end + 1 :]
     if rest and rest[0] in _SEPARATORS:
         raise ValueError(
-            f"{shown(rest[:20])} follows the closing quote; separate by blanks, not {_SEPARATORS[rest[0]]}"
+            f"{safe_repr(rest[:20])} follows the closing quote; separate by blanks, not "
+            f"{_SEPARATORS[rest[0]]}"
         )
     if rest and rest[0] not in _BLANKS:
         raise ValueError(
-            f"{shown(rest[:20])} follows the closing quote; put a blank between, or the quote at the end"
+            f"{safe_repr(rest[:20])} follows the closing quote; put a blank between, or the quote at the end"
         )
     return text[1:end].replace(quote * 2, quote), rest.encode().split()
 
@@ -200,7 +233,7 @@ def _parse_count(fields: list[bytes]) -> tuple[int | None, list[str]]:
     if fields and fields[0].isdigit() and len(fields[0]) <= _MAX_DIGITS and int(fields[0]):
         return int(fields[0]), []
     seen = fields[0].decode() if fields else ""
-    found = shown(seen[:40]) if fields else "nothing"
+    found = safe_repr(seen[:40]) if fields else "nothing"
     remedy = _number_remedy(seen) or "a line is: folder num_frames label label ..."
     return None, [f"{found} is not a number of frames; {remedy}"]
 
@@ -211,7 +244,7 @@ def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[i
         if not field.removeprefix(b"-").isdigit():
             return (), [_not_an_integer(field.decode())]
         if len(field) > _MAX_DIGITS:
-            text = shown(field[:40].decode())
+            text = safe_repr(field[:40].decode())
             return (), [
                 f"label {text} is too large; class ids count from 0 and have at most {_MAX_DIGITS} digits"
             ]
@@ -239,7 +272,7 @@ def _not_an_integer(field: str) -> str:
         remedy = "a comment needs a line of its own"
     elif remedy is None:
         remedy = 'a path with blanks must be quoted, such as "my clip.mp4"'
-    return f"label {shown(field[:40])} is not an integer; {remedy}"
+    return f"label {safe_repr(field[:40])} is not an integer; {remedy}"
 
 
 def _number_remedy(field: str) -> str | None:
@@ -271,7 +304,7 @@ def _check_separator(name: str, *, any_path: bool) -> None:
     is_known = suffix in VIDEO_SUFFIXES or suffix in FEATURE_SUFFIXES or is_record_file(path)
     if any_path or is_known or os.path.lexists(path):
         raise ValueError(
-            f"{shown(name)}: no such file or folder; separate path and numbers by blanks, not "
+            f"{safe_repr(name)}: no such file or folder; separate path and numbers by blanks, not "
             f"{_SEPARATORS[separator]}"
         )
 
@@ -292,6 +325,7 @@ def _check_path(name: str, must_exist: bool) -> list[str]:
         return ["a NUL character in the path; is this a text file?"]
     if must_exist and not os.path.exists(name):  # noqa: PTH110 - a third of Path.exists' time over long lists
         return [
-            f"{plain(name)}: no such file or folder; relative paths start at the working folder {Path.cwd()}"
+            f"{escaped(name)}: no such file or folder; relative paths start at the working folder "
+            f"{Path.cwd()}"
         ]
     return []

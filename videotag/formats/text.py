@@ -27,14 +27,14 @@ def read_text(
     """The text of a UTF-8 file, without a byte order mark; line ends stay as they are.
 
     Args:
-        path: the file.
-        error: class of every error raised.
-        missing: what to do if there is no such file; ends the message.
-        binary: what to do if the file is no text at all, such as a video; ends the message.
+        path: The file.
+        error: Class of every error raised.
+        missing: What to do if there is no such file; ends the message.
+        binary: What to do if the file is no text at all, such as a video; ends the message.
         max_bytes: Size of the largest file of this kind.
 
     Raises:
-        error: no such file, no regular one, not readable, larger than max_bytes, or not UTF-8 (with the
+        error: No such file, no regular one, not readable, larger than max_bytes, or not UTF-8 (with the
             command that converts it).
     """
     try:

@@ -22,11 +22,11 @@ import numpy as np
 import safetensors.numpy
 
 from videotag.atomic import open_atomic
-from videotag.errors import WeightsError
+from videotag.errors import AGAIN, WeightsError
 from videotag.formats import pickles, torch_files
 from videotag.formats.archives import PACKED, ArchiveError, open_tar, open_zip
-from videotag.regular_file import open_regular, other_kind
-from videotag.shown import plain, shown
+from videotag.regular_file import non_regular_kind, open_regular
+from videotag.shown import escaped, safe_repr
 
 _READ_KINDS = "read are Paddle's .pdparams, PyTorch's .pth, .safetensors, and archives of one of them"
 _PARAMETER_NAMES = "StructuredToParameterName@@"  # Paddle's map to its inner names; not weights
@@ -155,7 +155,9 @@ def resolve_weights(path: str | Path) -> Path:
     if path.is_dir():
         return _choose_in_folder(path)
     if path.exists():
-        raise WeightsError(f"{path}: {other_kind(path.stat())}, expected a file of weights; give another")
+        raise WeightsError(
+            f"{path}: {non_regular_kind(path.stat())}, expected a file of weights; give another"
+        )
     raise WeightsError(
         f"{path}: no weights; tried {', '.join(map(str, tried))}; give a file, a prefix of one, or a folder"
     )
@@ -201,12 +203,12 @@ def _read_content(path: str | Path) -> object:
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: {error}") from error
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path}: damaged ({plain(str(error))}); copy or download it again") from error
+        raise WeightsError(f"{path}: damaged ({escaped(str(error))}); {AGAIN}") from error
     except ArchiveError as error:
         raise WeightsError(f"{path}: {error}, as weights never do; download it again") from error
     except _ARCHIVE_DAMAGE as error:
-        detail = plain(" ".join(str(error).split()), limit=120)
-        raise WeightsError(f"{path}: damaged archive ({detail}); copy or download it again") from error
+        detail = escaped(" ".join(str(error).split()), limit=120)
+        raise WeightsError(f"{path}: damaged archive ({detail}); {AGAIN}") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot read ({error.strerror or error})") from error
 
@@ -237,11 +239,11 @@ def _parse_member(file: IO[bytes], size: int, path: Path) -> object:
         # What a sparse one claims of its size is holes.
         members = [m for m in found if m.isreg() and not m.issparse() and m.name.endswith(_SUFFIXES)]
         if len(members) != 1:
-            names = plain(", ".join(m.name for m in members[:10])) or "none"
+            names = escaped(", ".join(m.name for m in members[:10])) or "none"
             raise WeightsError(
                 f"{path}: an archive with these weights: {names}; expected one; unpack it and give the file"
             )
-        name = plain(members[0].name)
+        name = escaped(members[0].name)
         content = archive.extractfile(members[0])
         assert content is not None  # a regular file
         head = content.read(_HEAD_BYTES)
@@ -260,7 +262,7 @@ def _parse_safetensors(data: bytes) -> dict[str, np.ndarray]:
         elif kind in _SAFE_TYPES:
             array = np.frombuffer(tensor["data"], _SAFE_TYPES[kind])
         else:
-            raise pickle.UnpicklingError(f"{shown(name)} has dtype {kind}; save it as float32")
+            raise pickle.UnpicklingError(f"{safe_repr(name)} has dtype {kind}; save it as float32")
         state[name] = array.reshape(shape)
     return state
 
@@ -269,7 +271,7 @@ def _refuse_other_kinds(head: bytes, path: Path) -> None:
     """Names what the file is instead, as far as its first bytes tell."""
     start = head.lstrip().lower()
     if not head:
-        what = "empty; copy or download it again"
+        what = f"empty; {AGAIN}"
     elif start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         what = "a web page, not weights; open its address in a browser to see why, and download it again"
     elif start.startswith(b"version https://git-lfs"):
@@ -286,7 +288,7 @@ def _to_array(name: str, value: object) -> np.ndarray:
     array = value.array() if isinstance(value, torch_files.Tensor) else value
     if not isinstance(array, np.ndarray):
         raise pickle.UnpicklingError(
-            f"{shown(name)} is of type {type(value).__name__}, not an array;"
+            f"{safe_repr(name)} is of type {type(value).__name__}, not an array;"
             " save the model's state dict alone, or under 'state_dict'"
         )
     if array.dtype == np.uint16:

@@ -22,7 +22,7 @@ _HEADER = 8  # bytes: four letters, the size of what follows
 _INDEX_ENTRY = np.dtype([("id", "S4"), ("flags", "<u4"), ("offset", "<u4"), ("size", "<u4")])
 _PICTURE = (b"db", b"dc")  # an uncompressed or a compressed picture, behind the stream's two digits
 _UNFILLED = 2**32 - 1  # size of a chunk in a file written to a pipe, where it cannot be filled in at the end
-_MAX_CHUNKS = 10_000  # of the outer levels; a file has few
+_MAX_CHUNKS = 10_000  # limit on outer chunks; real files have few
 _ENTRIES_AT_ONCE = 65_536
 
 

@@ -1,4 +1,4 @@
-"""Opens media files that nobody vouches for, and gives their packets and frames, as far as they are whole.
+"""Opens untrusted media files and yields the packets and frames that are intact.
 
 Only local files are opened, and none that makes FFmpeg open others: a playlist named x.mp4 is an error.
 Whatever FFmpeg says about a file becomes a MediaError of one line.
@@ -18,18 +18,17 @@ import av
 import av.error
 from av.stream import Disposition
 
-from videotag.errors import MediaError
+from videotag.errors import AGAIN, MediaError
 from videotag.media.mp4_tables import check_tables
 from videotag.media.suffixes import FORMATS
-from videotag.regular_file import open_regular, other_kind
+from videotag.regular_file import non_regular_kind, open_regular
 
 MAX_FRAME_PX = 8192 * 8192  # larger ones are decompression bombs rather than videos
-AGAIN = "copy or download it again"
 ENCRYPTED = "encrypted; use a copy without copy protection"
 
 # A thousand streams, FFmpeg's own limit, keep it busy for ten seconds; a multiplex of TV programmes has 100.
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_streams": "256"}
-# Of its index FFmpeg believes the size, 2 GiB; nothing here seeks.
+# FFmpeg trusts the index size of an FLV (up to 2 GiB); the index is not needed, as nothing seeks.
 _FLV_OPTIONS = {"fflags": "+ignidx"}
 _DECODING_BYTES = 2**28  # frames of 4K in several threads
 _TS_HEAD = 188 * 192 * 8  # bytes: whole packets of either size
@@ -42,7 +41,7 @@ _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Dispositi
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, *, ignore_edit_list: bool = False) -> Iterator[Any]:
+def open_container(path: str | Path, *, ignore_edit_list: bool = False) -> Iterator[Any]:
     """The av.InputContainer of a local media file.
 
     Args:
@@ -50,8 +49,8 @@ def opened(path: str | Path, *, ignore_edit_list: bool = False) -> Iterator[Any]
         ignore_edit_list: Whether all frames of an MP4 or MOV are shown, also those that its edit list hides.
 
     Raises:
-        MediaError: no such file, not a regular one, empty, not media, or tables larger than the file.
-        MemoryError: FFmpeg cannot have the memory that it asks for.
+        MediaError: No such file, not a regular one, empty, not media, or tables larger than the file.
+        MemoryError: FFmpeg cannot allocate memory.
     """
     _check_file(path)
     try:
@@ -84,7 +83,7 @@ def video_stream(container: Any, path: str | Path) -> Any:
     Cover art and thumbnails are not video.
 
     Raises:
-        MediaError: there is none, no decoder for it, or its frames are too large.
+        MediaError: There is none, no decoder for it, or its frames are too large.
     """
     streams = [stream for stream in container.streams.video if not stream.disposition & _NOT_SHOWN]
     if not streams:
@@ -117,7 +116,7 @@ def declared_duration(stream: Any) -> int | None:
 
 def packets(container: Any, *streams: Any) -> Iterator[Any]:
     """The packets (of all streams if none is named) up to the end, or to where the file is broken off."""
-    with contextlib.suppress(av.error.FFmpegError):  # nothing more can be found; the counts will tell
+    with contextlib.suppress(av.error.FFmpegError):  # end of readable data; frame counts reveal the loss
         for packet in container.demux(*streams):
             if packet.size:  # an empty packet would close the decoder
                 yield _kept(packet) if packet.is_discard and not packet.stream.frames else packet
@@ -145,7 +144,7 @@ def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
     """The av.VideoFrames that are ready after a packet, none if it is damaged; None gives the last ones."""
     try:
         return stream.codec_context.decode(packet)
-    except av.error.FFmpegError:  # later packets may be whole; the counts will tell
+    except av.error.FFmpegError:  # later packets may be intact; frame counts reveal the loss
         return []
 
 
@@ -203,8 +202,7 @@ def _check_file(path: str | Path) -> None:
         raise MediaError(f"{path}: no such file; give the path of a video on this machine") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise MediaError(f"{path!s}: cannot be read ({error}); check the path and its rights") from error
-    if kind := other_kind(status):
-        what = kind if kind == "a folder" else "a device or pipe"
-        raise MediaError(f"{path}: {what}, expected a video file")
+    if kind := non_regular_kind(status):
+        raise MediaError(f"{path}: {kind}, expected a video file")
     if status.st_size == 0:
         raise MediaError(f"{path}: empty (0 bytes); {AGAIN}")

@@ -32,8 +32,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from videotag.errors import DecoderLostError, MediaError
-from videotag.media.container import AGAIN
+from videotag.errors import AGAIN, DecoderLostError, MediaError
 from videotag.media.video import FrameReader, NewImage, SampledFrame, VideoInfo, new_image
 
 #: What a child calls for a video, as "module:name"; tests put a hanging one here.
@@ -76,7 +75,7 @@ class DecodePool:
         self.close()
 
     def close(self) -> None:
-        """Ends the children that nobody uses."""
+        """Terminates idle child processes."""
         while self._idle:
             self._idle.pop().end()
 
@@ -92,10 +91,10 @@ class DecodePool:
         """What a FrameReader of `path` would be.
 
         Args:
-            path: a media file.
-            stall_limit_sec: seconds to wait for a frame; 0 waits for ever.
-            stop: when set, iterating ends with Stopped.
-            new_image: where images are written, straight from the child's pipe.
+            path: A media file.
+            stall_limit_sec: Seconds to wait for a frame; 0 waits for ever.
+            stop: When set, iterating ends with Stopped.
+            new_image: Where images are written, straight from the child's pipe.
             **options: of FrameReader.
         """
         return PooledReader(self, {"path": str(path), **options}, stall_limit_sec, stop, new_image)
@@ -119,13 +118,13 @@ class PooledReader:
     """The frames that a FrameReader yields, decoded in a child of a DecodePool.
 
     Attributes:
-        info: of the video; known after iterating.
-        rows: as FrameReader's; known after iterating.
-        warning: as FrameReader's; known after iterating.
+        info: Facts about the video; known after iterating.
+        rows: As FrameReader's; known after iterating.
+        warning: As FrameReader's; known after iterating.
 
     Raises:
-        MediaError: iterating raises what FrameReader raises.
-        DecoderLostError: no frame came within the limit, or the child died.
+        MediaError: Iterating raises what FrameReader raises.
+        DecoderLostError: No frame came within the limit, or the child died.
         Stopped: `stop` was set.
     """
 
@@ -194,7 +193,7 @@ class _Child:
         self._poll.register(self._stdout, select.POLLIN)
 
     def is_alive(self) -> bool:
-        """False if it ended while nobody used it."""
+        """Whether the process is still running."""
         return self._process.poll() is None
 
     def end(self) -> None:
@@ -309,7 +308,7 @@ def _answer(out: BinaryIO, make_reader: Callable[..., FrameReader], request: dic
         answer = {"error": str(error), "retriable": error.retriable}
     except MemoryError:
         answer = _out_of_memory(path)
-    except Exception as error:  # the other videos of a long list are not to suffer from it
+    except Exception as error:  # an unexpected error must not stop the other videos
         text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         answer = {"error": f"{path}: a bug in videotag: {text}; report it", "retriable": False}
     _send(out, answer)

@@ -6,7 +6,9 @@ Shapes: N frames in memory, H height and W width after scaling; images are uint8
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -17,7 +19,7 @@ from videotag.media.orientation import Orientation
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import forced_size, scaled_size
 from videotag.media.video import FrameScaler, NewImage, SampledFrame, VideoInfo, new_image
-from videotag.shown import shown
+from videotag.shown import safe_repr
 
 
 class ArrayReader:
@@ -42,14 +44,14 @@ class ArrayReader:
         warning: None.
 
     Raises:
-        ShapeError: The array or fps is not as said above.
+        ShapeError: The array's shape or dtype, or fps, is invalid.
         MediaError: The frames are too large.
     """
 
     def __init__(
         self,
         frames: np.ndarray,
-        fps: float,
+        fps: float | Fraction,
         num_frames: int,
         *,
         name: str = "frames",
@@ -63,11 +65,12 @@ class ArrayReader:
     ) -> None:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
             raise ShapeError(
-                f"{name}: {frames.dtype} {frames.shape}, expected uint8 (frames, height, width, 3), not 0"
+                f"{name}: {frames.dtype} {frames.shape}, expected uint8 (frames, height, width, 3) with no "
+                "dimension of 0"
             )
-        is_number = isinstance(fps, int | float | np.number) and not isinstance(fps, bool)
-        if not is_number or not 0 < fps < math.inf:
-            raise ShapeError(f"{name}: fps {shown(fps)}, expected frames per second above 0")
+        self._fps = _rate(fps)
+        if not 0 < self._fps < math.inf:
+            raise ShapeError(f"{name}: fps {safe_repr(fps)}, expected frames per second above 0")
         count, height, width = frames.shape[:3]
         size = (forced_size if force_4_by_3 else scaled_size)(width, height, short_side_px)
         check_size(name, width, height)
@@ -76,7 +79,6 @@ class ArrayReader:
         chosen = np.unique(choose(count, num_frames, offsets), return_inverse=True, return_counts=True)
         self._indices, rows, self._repeats = chosen
         self._frames = frames
-        self._fps = float(fps)
         self._scaler = FrameScaler(
             name,
             size,
@@ -93,3 +95,13 @@ class ArrayReader:
         for index, repeats in zip(self._indices.tolist(), self._repeats.tolist(), strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(self._frames[index]), format="rgb24")
             yield SampledFrame(self._scaler.image(frame), repeats, index / self._fps)
+
+
+def _rate(fps: object) -> float:
+    """A frame rate as a float; nan for what is no real number."""
+    if not isinstance(fps, numbers.Real) or isinstance(fps, bool):
+        return math.nan
+    try:
+        return float(fps)
+    except OverflowError:  # an int or a Fraction of hundreds of digits
+        return math.inf

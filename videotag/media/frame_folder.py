@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from videotag.errors import MediaError
-from videotag.media.container import AGAIN, check_size
+from videotag.errors import AGAIN, MediaError
+from videotag.media.container import check_size
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import center_crop, forced_size, scaled_size
 from videotag.media.video import NewImage, SampledFrame, new_image
@@ -26,22 +26,22 @@ class FolderReader:
     """Some of the pictures of a folder, by FrameReader's rules with the picture's number in place of time.
 
     Args:
-        path: the folder.
-        count: its pictures.
-        num_frames: sampled, at least 1.
-        offsets: where in each part; in the middle if not given.
+        path: The folder.
+        count: Number of its pictures.
+        num_frames: Number of sampled frames, at least 1.
+        offsets: Where in each part; in the middle if not given.
         by_videotag: VideoTag's rule, each frame once.
-        short_side_px: the pictures are scaled to it, keeping the aspect ratio.
+        short_side_px: The pictures are scaled to it, keeping the aspect ratio.
         force_4_by_3: VideoTag's scaling.
-        crop_px: side of the square that is cut from the middle; None keeps all.
-        new_image: where images are written.
+        crop_px: Side of the square that is cut from the middle; None keeps all.
+        new_image: Where images are written.
 
     Attributes:
-        rows: the image, counted from 0 as they come, that each sampled frame shows.
+        rows: The image, counted from 0 as they come, that each sampled frame shows.
         warning: None.
 
     Raises:
-        MediaError: iterating meets a picture that is missing, damaged or too large.
+        MediaError: Iterating meets a picture that is missing, damaged or too large.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Whether the tables of an MP4 or MOV name more samples than the file can hold, asked before FFmpeg opens it.
+"""Rejects MP4 and MOV files whose tables declare more samples than fit, before FFmpeg opens them.
 
 A track of samples of one size needs no table of sizes: a number stands for all of them, and FFmpeg reserves
 36 bytes for each, so that 1,000 bytes cost gigabytes; for each name of a metadata key that a file promises it
@@ -15,11 +15,11 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from videotag.errors import MediaError
+from videotag.errors import AGAIN, MediaError
 from videotag.regular_file import open_regular
 
-#: Samples that tables may name whatever the file's size, also of one that breaks off early: ten hours at 30
-#: frames a second, 40 MB in FFmpeg. Of larger files: one for each _LEAST_SAMPLE bytes.
+#: Samples that tables may declare whatever the file's size, also of one that breaks off early: ten hours at
+#: 30 frames a second, 40 MB in FFmpeg. Of larger files: one for each _LEAST_SAMPLE bytes.
 FREE_SAMPLES = 2**20
 _LEAST_SAMPLE = 2  # bytes: sound of 16 bits in fragments
 _LEAST_KEY = 8  # bytes of a metadata key
@@ -29,14 +29,14 @@ _MAX_DEPTH = 10  # of boxes, as in FFmpeg
 _CONTAINERS = frozenset(
     b"moov trak mdia minf stbl moof traf mvex udta cmov edts dinf tref ilst sinf schi wave iprp".split()
 )
-_MAX_HEAD = 2**20  # bytes of a description of samples, or ahead of what a box of metadata is for
+_MAX_HEAD = 2**20  # bytes of a description of samples, or before the handler of a metadata box
 
 
 def check_tables(path: str | Path) -> None:
-    """Refuses an MP4 or MOV whose tables name more samples than it can hold.
+    """Rejects an MP4 or MOV whose tables declare more samples than it can hold.
 
     Raises:
-        MediaError: It is refused, or no regular file.
+        MediaError: It is rejected, or no regular file.
         OSError: It cannot be read.
     """
     with open_regular(path, error=MediaError) as file:
@@ -46,13 +46,14 @@ def check_tables(path: str | Path) -> None:
 
 
 class _Tables:
-    """How many samples have been named so far."""
+    """The number of samples that tables have declared so far."""
 
     def __init__(self, path: str | Path, most: int, size: int) -> None:
         self._path = path
         self._most = most
         self._size = size
         self._count = 0
+        self._has_unpacked = False
         self._is_sound = self._is_pcm = False  # of the track that is walked through
 
     def walk(self, file: BinaryIO | io.BytesIO, start: int, end: int, depth: int) -> None:
@@ -86,8 +87,7 @@ class _Tables:
 
     def _too_many(self, what: str) -> MediaError:
         return MediaError(
-            f"{self._path}: its tables name {what}, more than a file of {self._size} bytes holds; copy or "
-            "download it again"
+            f"{self._path}: its tables declare {what}, more than fit in {self._size} bytes; {AGAIN}"
         )
 
     def _handler(self, data: bytes, _: int) -> None:
@@ -127,22 +127,26 @@ class _Tables:
         file.seek(start)
         content = file.read(end - start)
         for found in re.finditer(b"stsz|keys", content):
-            data = content[found.end() :][:64]
+            data = content[found.end() : found.end() + 64]
             _READERS[found[0]](self, data, len(content))
 
     def _too_long(self, what: str, size: int) -> MediaError:
-        return MediaError(
-            f"{self._path}: {size} bytes of {what}, expected at most {_MAX_HEAD}; copy or download it again"
-        )
+        return MediaError(f"{self._path}: {size} bytes of {what}, expected at most {_MAX_HEAD}; {AGAIN}")
 
     def _unpack(self, file: BinaryIO | io.BytesIO, start: int, end: int, depth: int) -> None:
-        """Walks through a header that is compressed, as QuickTime 3 wrote it."""
+        """Walks through a header that is compressed, as QuickTime 3 wrote it.
+
+        A file has at most one: one that holds others would unpack to any size.
+        """
+        if self._has_unpacked:
+            raise MediaError(f"{self._path}: several compressed headers, expected one; {AGAIN}")
+        self._has_unpacked = True
         file.seek(start)
         length = int.from_bytes(file.read(4), "big")
         if length > _MAX_COMPRESSED:
             raise MediaError(
                 f"{self._path}: a header that unpacks to {length} bytes, expected at most {_MAX_COMPRESSED}; "
-                "copy or download it again"
+                f"{AGAIN}"
             )
         try:
             content = zlib.decompressobj().decompress(file.read(end - start - 4), max(length, 1))

@@ -30,7 +30,7 @@ _SUFFIXES_OF = {
     "h264": "h264 264 h26l avc",
     "hevc": "hevc h265 265",
     "vvc": "vvc h266 266",
-    "av1": "obu",
+    "av1": "obu",  # its two byte streams, Annex B and low overhead, share a suffix
     "obu": "obu",
     "ivf": "ivf",
     "ogg": "ogv ogm ogx",

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TypeAlias
 
 from videotag.atomic import temporary_folder
-from videotag.errors import MediaError, OutputError
+from videotag.errors import MediaError
 
 #: The content of a media file, or a binary file open for reading.
 MediaBytes: TypeAlias = bytes | bytearray | memoryview | IO[bytes]
+_PART_BYTES = 2**20
 
 
 @contextlib.contextmanager
-def copied_to_file(source: MediaBytes, name: str) -> Iterator[Path]:
+def temporary_copy(source: MediaBytes, name: str) -> Iterator[Path]:
     """Path of a temporary copy, which is deleted when the block ends.
 
     Args:
@@ -25,25 +24,36 @@ def copied_to_file(source: MediaBytes, name: str) -> Iterator[Path]:
         name: What messages call the source.
 
     Raises:
-        MediaError: The file is not binary or cannot be read, or the copy cannot be written.
+        MediaError: The file is not binary or cannot be read, or is at its end.
+        OutputError: The temporary folder cannot be written.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            path = stack.enter_context(temporary_folder()) / "media"
-            with path.open("wb") as copy:
-                if isinstance(source, bytes | bytearray | memoryview):
-                    copy.write(source)
-                else:
-                    shutil.copyfileobj(source, copy, 2**20)
-                    if not copy.tell():
-                        raise MediaError(f"{name}: nothing left to read; seek to its beginning first")
-        except (OSError, ValueError, BufferError, OutputError) as error:
-            raise MediaError(
-                f"{name}: cannot be copied into {tempfile.gettempdir()} ({error}); give a path instead, "
-                "or set TMPDIR to another folder"
-            ) from error
-        except (TypeError, AttributeError) as error:
-            raise MediaError(
-                f"{name}: expected a path, an array of frames, bytes, or a file opened as 'rb' ({error})"
-            ) from error
+    with temporary_folder() as folder:
+        path = folder / "media"
+        with path.open("wb") as copy:
+            for part in _parts(source, name):
+                copy.write(part)
         yield path
+
+
+def _parts(source: MediaBytes, name: str) -> Iterator[bytes | bytearray | memoryview]:
+    """The content, piece by piece.
+
+    Raises:
+        MediaError: As of temporary_copy.
+    """
+    is_empty = True
+    try:
+        if isinstance(source, bytes | bytearray | memoryview):
+            yield source if memoryview(source).c_contiguous else bytes(source)
+            return
+        while part := source.read(_PART_BYTES):
+            yield memoryview(part)
+            is_empty = False
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{name}: cannot be read ({error}); give a path instead") from error
+    except (TypeError, AttributeError) as error:
+        raise MediaError(
+            f"{name}: expected a path, an array of frames, bytes, or a file opened as 'rb' ({error})"
+        ) from error
+    if is_empty:
+        raise MediaError(f"{name}: nothing left to read; seek to its beginning first")

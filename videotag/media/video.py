@@ -19,9 +19,8 @@ import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from videotag.errors import MediaError
+from videotag.errors import AGAIN, MediaError
 from videotag.media.container import (
-    AGAIN,
     ENCRYPTED,
     MAX_FRAME_PX,
     check_size,
@@ -29,7 +28,7 @@ from videotag.media.container import (
     decode,
     is_scrambled,
     lacks_headers,
-    opened,
+    open_container,
     packets,
     video_stream,
 )
@@ -64,15 +63,15 @@ class VideoInfo:
     """What a video is.
 
     Attributes:
-        width_px: as displayed: upright and with square pixels.
-        height_px: as displayed.
-        duration_sec: from the first frame to the end of the last one that is in the file.
-        num_frames: frames to show that are in the file, counted.
-        declared_frames: frames that the header counts, also those an edit list hides; None if it does not,
+        width_px: Width as displayed: upright and with square pixels.
+        height_px: Height as displayed.
+        duration_sec: From the first frame to the end of the last one that is in the file.
+        num_frames: Frames to show that are in the file, counted.
+        declared_frames: Frames that the header counts, also those an edit list hides; None if it does not,
             or if the header was never filled in, as of a file written to a pipe.
         fps: num_frames by duration_sec.
         rotation_deg: 0, 90, 180 or 270; the clockwise turn of the stored picture that makes it upright.
-        has_audio: whether there is sound.
+        has_audio: Whether there is sound.
     """
 
     width_px: int
@@ -91,8 +90,8 @@ class SampledFrame:
 
     Attributes:
         image: (H, W, 3) uint8 RGB, C-contiguous.
-        repeats: at how many sampling times, one after the other, it is shown.
-        time_sec: when it appears, from the video's first frame.
+        repeats: At how many sampling times, one after the other, it is shown.
+        time_sec: When it appears, from the video's first frame.
     """
 
     image: np.ndarray
@@ -104,7 +103,7 @@ def probe(path: str | Path) -> VideoInfo:
     """Facts about a video; splits the file into packets and decodes its first frame.
 
     Raises:
-        MediaError: not a local file, not a video, or nothing in it can be decoded.
+        MediaError: Not a local file, not a video, or nothing in it can be decoded.
     """
     return FrameReader(path, 1).info
 
@@ -118,27 +117,27 @@ class FrameReader:
     again, which decodes again.
 
     Args:
-        path: a local file; a text with ":" in it is a file name like any other.
-        num_frames: sampling times, at least 1; the frames of a shorter video are repeated evenly. None takes
-            every frame once.
-        fps: sampling times per second, above 0, in place of num_frames; not more than there are frames.
-        offsets: with num_frames: where in each part the sampling time lies, from 0 to below 1; in the middle
+        path: A local file; a text with ":" in it is a file name like any other.
+        num_frames: Number of sampling times, at least 1; the frames of a shorter video are repeated evenly.
+            None takes every frame once.
+        fps: Sampling times per second, above 0, in place of num_frames; not more than there are frames.
+        offsets: With num_frames: where in each part the sampling time lies, from 0 to below 1; in the middle
             if not given.
         by_videotag: num_frames are chosen by VideoTag's rule (sampling.py), and each once.
-        short_side_px: the frames are scaled to it, keeping the aspect ratio; None keeps their size.
-        force_4_by_3: as VideoTag the long side becomes 4/3 of the short one, unless the short one fits.
-        crop_px: side of the square that is cut from the middle; None keeps all.
-        num_threads: for decoding and scaling; 0 lets FFmpeg choose. Of several threads, a damaged packet
-            among the last (threads - 1) also costs the frames behind it.
-        new_image: where images are written.
+        short_side_px: The frames are scaled to it, keeping the aspect ratio; None keeps their size.
+        force_4_by_3: As VideoTag the long side becomes 4/3 of the short one, unless the short one fits.
+        crop_px: Side of the square that is cut from the middle; None keeps all.
+        num_threads: Threads for decoding and scaling; 0 lets FFmpeg choose. Of several threads, a damaged
+            packet among the last (threads - 1) also costs the frames behind it.
+        new_image: Where images are written.
 
     Attributes:
-        info: of the video.
-        rows: the image, counted from 0 as they come, that each sampled frame shows; known after iterating.
-        warning: what is wrong with a file that could be read all the same; known after iterating.
+        info: Facts about the video.
+        rows: The image, counted from 0 as they come, that each sampled frame shows; known after iterating.
+        warning: What is wrong with a file that could be read all the same; known after iterating.
 
     Raises:
-        MediaError: not a local file, not a video, or nothing in it can be decoded; iterating raises it too.
+        MediaError: Not a local file, not a video, or nothing in it can be decoded; iterating raises it too.
     """
 
     def __init__(
@@ -205,7 +204,7 @@ class FrameReader:
         raise MediaError(f"{self._path}: no frame can be decoded{why}; {AGAIN}")
 
     def _opened(self) -> AbstractContextManager[Any]:
-        return opened(self._path, ignore_edit_list=self._ignore_edit_list)
+        return open_container(self._path, ignore_edit_list=self._ignore_edit_list)
 
     def __iter__(self) -> Iterator[SampledFrame]:
         repeats = []
@@ -249,7 +248,7 @@ class FrameReader:
         self.warning = f"{self._path}: {'; '.join(faults)}" if faults else None
 
     def _plan(self, offsets: Sequence[float] | None, *, by_videotag: bool) -> None:
-        """Settles which frames are wanted, if not those at the midpoints."""
+        """Selects the frames to sample when they are not at the midpoints."""
         self._positions: list[float] | None = None  # of the sampling times in the span, 0..1
         self._indices: list[int] | None = None  # of the wanted frames, ascending
         self._all_indices: np.ndarray | None = None  # of all sampled frames, in their order
