@@ -133,6 +133,18 @@ def load_config(
     return Config(entry=entry, **sections)
 
 
+def files_of_config(path: str | Path) -> list[Path]:
+    """The file of a config and the label file that it names; the config may be of any model.
+
+    Raises:
+        ConfigError: The file is missing, or no sections.
+    """
+    raw, found = _read_yaml(path), find_resource(path)
+    model = raw.get("MODEL")
+    named = [found, model.get("label_file") if isinstance(model, dict) else None]
+    return [Path(file) for file in named if isinstance(file, str | Path)]
+
+
 def _disagreements(entry: ModelEntry, *, model: Any, train: Any, **_: Section) -> list[str]:
     """What two sections say against each other, a text each."""
     texts = []

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", config.entry.name)  # AttentionLSTM: attention_lstm
     save_dir = Path(args.save_dir or f"./data/predict_results/{'_'.join(words).lower()}")
     path = save_dir / predictions_file(args.format)
-    named = [config.infer.filelist, args.config, arguments.label_file(args), *(one.path for one in found)]
+    named = [config.infer.filelist, *arguments.model_files(args, members)]
     check_files(
         [FileOutput(path, "--save_dir", HEADS[args.format])],
         inputs=[*named, *(entry.path for entry in entries)],
