@@ -264,6 +264,14 @@ def test_stacks_of_layers_are_bounded_lower(write):
         load_config(write(text))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("std", "0"), ("std", "-1"), ("std", "1.0e-320"), ("mean", "1.0e+308"), ("std", ".nan")]
+)
+def test_colours_that_no_network_can_compute_with_are_refused(write, key, value):
+    with pytest.raises(ConfigError, match=rf"MODEL.image_{key}.1: "):
+        load_config(write(f"MODEL: {{name: TSN, image_{key}: [1, {value}, 1]}}"))
+
+
 def test_a_time_out_that_no_clock_can_count_is_refused(write):
     with pytest.raises(ConfigError, match=r"INFER.stall_limit_sec: .*1000000"):
         load_config(write("MODEL: {name: TSN}\nINFER: {stall_limit_sec: 1.0e+308}"))

@@ -28,6 +28,9 @@ Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 NumFrames = Annotated[int, Field(ge=1, le=MAX_FRAMES)]
 NumLayers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 SidePx = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
+# Wider than 0..255 by far; what is divided by less, or by 0, overflows in float16 and float32.
+ColourMean = Annotated[float, Field(ge=-1e6, le=1e6)]
+ColourStd = Annotated[float, Field(ge=1e-6, le=1e6)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 #: Keys of TRAIN that no extractor has.
@@ -124,8 +127,8 @@ class ExtractorModel(ModelSection):
 
     format: Literal["video", "frames"] = "video"
     seglen: Literal[1] = 1
-    image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    image_mean: tuple[ColourMean, ColourMean, ColourMean] = (0.485, 0.456, 0.406)
+    image_std: tuple[ColourStd, ColourStd, ColourStd] = (0.229, 0.224, 0.225)
 
 
 # ---------------------------------------------------------------- TRAIN, VALID, TEST, INFER
