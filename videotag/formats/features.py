@@ -27,7 +27,7 @@ from videotag.errors import DamagedFeaturesError, FeatureFileError, ShapeError
 from videotag.formats.archives import open_zip
 from videotag.formats.json_text import parse_json
 from videotag.regular_file import open_regular
-from videotag.shown import plain, shown
+from videotag.shown import plain, reason_of, shown
 
 #: A list's name and this is the name of the index of its records, which is no feature file.
 INDEX_SUFFIX = ".index.npz"
@@ -244,7 +244,7 @@ def _open(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
     except OSError as error:
         raise FeatureFileError(f"{path}: cannot read ({error.strerror or error})") from error
     except _DAMAGE as error:
-        raise DamagedFeaturesError(f"{path}: {_DAMAGED} ({_one_line(error)})") from error
+        raise DamagedFeaturesError(f"{path}: {_DAMAGED} ({reason_of(error)})") from error
 
 
 @contextmanager
@@ -414,7 +414,3 @@ def _checked_shape(header: _Header, place: str, dim: int | None) -> tuple[int, i
             f"{place}: shape {shown(shape)}, expected {expected}; was it extracted with another backbone?"
         )
     return shape[0], shape[1]
-
-
-def _one_line(error: BaseException) -> str:
-    return plain(" ".join(f"{error}".split()), limit=120) or type(error).__name__

@@ -21,7 +21,7 @@ from typing import IO, Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from videotag.shown import plain, shown
+from videotag.shown import reason_of, shown
 
 #: Name of a global -> our function for it, or None if it only occurs as an argument.
 Names: TypeAlias = Mapping[str, Callable[..., object] | None]
@@ -83,8 +83,9 @@ def load(
             machine.step(opcode.name, argument)
         return machine.stack.pop()
     except _DAMAGE as error:
-        detail = plain(" ".join(str(error).split()), limit=120)
-        raise pickle.UnpicklingError(f"damaged pickle ({detail}); copy or download the file again") from error
+        raise pickle.UnpicklingError(
+            f"damaged pickle ({reason_of(error)}); copy or download the file again"
+        ) from error
 
 
 def dump_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:
