@@ -48,6 +48,7 @@ _DAMAGED = "damaged or truncated; extract it again"
 # can run out of stack on a header made for that.
 _DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([^'"]*)['"]""")
 _FORTRAN_ORDER = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
+_MAX_NAMES = 8  # of the arrays that a message lists
 _SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d,L\s]*)\)""")  # Python 2 writes 300L
 _NUMBER_TYPE = re.compile(r"[<>|=]?([iu][1248]|f[248])")
 # What zipfile and zlib raise on files made by chance or by an attacker.
@@ -288,7 +289,8 @@ def _for_members(
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     missing = [name for name in dims if name not in members]
     if missing:
-        there = plain(", ".join(members), limit=200) or "nothing"
+        names = [*list(members)[:_MAX_NAMES], *(["..."] if len(members) > _MAX_NAMES else [])]
+        there = plain(", ".join(names), limit=200) or "nothing"
         raise FeatureFileError(
             f"{path}: no array {', '.join(missing)}; there is {there};"
             " extract it, or correct the model's feature_names"
