@@ -272,6 +272,13 @@ def test_colours_that_no_network_can_compute_with_are_refused(write, key, value)
         load_config(write(f"MODEL: {{name: TSN, image_{key}: [1, {value}, 1]}}"))
 
 
+@pytest.mark.parametrize("key", ["MODEL.label_file", "TRAIN.pretrain", "TRAIN.filelist", "INFER.filelist"])
+def test_a_text_that_is_too_long_for_a_path_is_shown_in_part(write, key):
+    with pytest.raises(ConfigError, match=f"{key}: 'xxx.*: string should have at most 4095") as caught:
+        load_config(write(OLD_TAGGER), overrides=[(key, "x" * 4096)])
+    assert len(str(caught.value)) < 300
+
+
 def test_a_time_out_that_no_clock_can_count_is_refused(write):
     with pytest.raises(ConfigError, match=r"INFER.stall_limit_sec: .*1000000"):
         load_config(write("MODEL: {name: TSN}\nINFER: {stall_limit_sec: 1.0e+308}"))

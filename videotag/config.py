@@ -27,7 +27,7 @@ from videotag.sections import (
     VideoSplitSection,
     VideoTrainSection,
 )
-from videotag.shown import MAX_VALUE, plain, shown
+from videotag.shown import MAX_TEXT, MAX_VALUE, plain, shown
 
 SECTIONS = ("MODEL", "TRAIN", "VALID", "TEST", "INFER")
 
@@ -208,8 +208,9 @@ def _without_files(values: dict[str, Any]) -> dict[str, Any]:
     filelist = kept.get("filelist")
     if isinstance(filelist, str):
         here = Path.cwd().resolve()
-        # `eval --weights=CHECKPOINT` goes over the list that its training left out, data/test.list.
-        if Path(filelist).is_absolute() or not (here / filelist).resolve().is_relative_to(here):
+        # `eval --weights=CHECKPOINT` goes over the list that its training left out, data/test.list. A longer
+        # text is no path of ours, and errors show paths whole.
+        if len(filelist) > MAX_TEXT or Path(filelist).is_absolute() or not (here / filelist).resolve().is_relative_to(here):
             del kept["filelist"]
     return kept
 

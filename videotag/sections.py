@@ -23,10 +23,12 @@ MAX_LAYERS = 1000  # of a stack, which is built layer by layer; the deepest that
 MAX_MODALITIES = 100  # each gets layers of its own
 MAX_SIDE_PX = 8192  # of a scaled frame; 8K video has a width of 7,680
 MAX_THREADS = 256  # of one decoder; FFmpeg opens nothing with 512
+MAX_PATH = 4095  # characters; Linux takes as many bytes
 MAX_SECONDS = 1e6  # of a time-out, 11 days; the system's clock takes up to 9e9
 Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 NumFrames = Annotated[int, Field(ge=1, le=MAX_FRAMES)]
 NumLayers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+FilePath = Annotated[str, Field(max_length=MAX_PATH)]
 SidePx = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 # Wider than 0..255 by far; what is divided by less, or by 0, overflows in float16 and float32.
 ColourMean = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -65,7 +67,7 @@ class ModelSection(Section):
     num_classes: Positive
     topk: Positive = 20
     task: Literal["multi_label", "single_label"] | None = None
-    label_file: str | None = None
+    label_file: FilePath | None = None
 
 
 class TaggerModel(ModelSection):
@@ -151,7 +153,7 @@ class SplitSection(Section):
     """
 
     batch_size: Positive = 128
-    filelist: str | None = None
+    filelist: FilePath | None = None
 
 
 class VideoSplitSection(SplitSection):
@@ -291,9 +293,9 @@ class TrainSection(SplitSection):
     early_stop: Positive | None = None
     keep: Positive | None = None
     extend_labels: bool = False
-    old_label_file: str | None = None
+    old_label_file: FilePath | None = None
     num_samples: int | None = None
-    pretrain: str | None = None
+    pretrain: FilePath | None = None
     use_gpu: UseGpu = "auto"
     num_gpus: int | None = None
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0
@@ -305,7 +307,7 @@ class TrainSection(SplitSection):
     loss: Literal["bce", "asymmetric"] = "bce"
     asymmetric_gamma: tuple[NotNegative, NotNegative] = (0.0, 4.0)
     asymmetric_clip: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    distill_from: list[str] = []
+    distill_from: list[FilePath] = []
     distill_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
     distill_temperature: Annotated[float, Field(gt=0)] = 1.0
 

@@ -155,6 +155,9 @@ def test_a_list_named_beside_weights_is_read_inside_of_the_working_folder_alone(
         assert "INFER.filelist: no list of files" in err
         assert "inside of the working folder alone" in err
         assert not out
+    config.write_text(config_text(infer=f", filelist: {'x/' * 150}y"))
+    assert main([*PREDICT, "--weights=ck"]) == 2
+    assert "INFER.filelist: no list of files" in capsys.readouterr().err
     (checkpoint / "own.list").write_text("a.npy\n")
     config.write_text(config_text(infer=", filelist: own.list"))
     assert main([*PREDICT, "--weights=ck"]) == 0
