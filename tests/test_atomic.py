@@ -83,11 +83,13 @@ def test_name_too_long_for_the_disk_is_an_output_error(tmp_path):
     assert names_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["a" * 255, "鲸" * 85, "a" + "鲸" * 84, "caf\udce9" + "b" * 251], ids=[0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "name", ["a" * 255, "鲸" * 85, "a" + "鲸" * 84, "caf\udce9" + "b" * 251], ids=[0, 1, 2, 3]
+)
 def test_the_longest_names_that_a_disk_takes_are_written(tmp_path, name):
     write_text(tmp_path / name, "x")
     assert names_in(tmp_path) == [name]
-    os.unlink(tmp_path / name)
+    (tmp_path / name).unlink()
     folder = tmp_path / os.fsdecode(os.fsencode(name)[: atomic.MAX_FOLDER_NAME_BYTES])
     for text in ("old", "new"):
         with replace_folder(folder) as aside:
@@ -219,7 +221,9 @@ def test_unfinished_folders_and_files_are_removed_and_nothing_else(tmp_path, cap
     (tmp_path / "a.txt").touch()
     remove_partial(tmp_path)
     assert names_in(tmp_path) == ["a.txt"]
-    assert caplog.messages == [f"removing what an earlier run left unfinished: {tmp_path}/.f.7.new{PARTIAL_MARK}"]
+    assert caplog.messages == [
+        f"removing what an earlier run left unfinished: {tmp_path}/.f.7.new{PARTIAL_MARK}"
+    ]
 
 
 def test_a_leftover_of_a_process_of_the_same_number_is_no_hindrance(tmp_path):

@@ -216,7 +216,10 @@ HUGE = "9" * 5000
         ("MODEL: {name: TSN, backbone: " + "x" * 10**5 + "}", "... is not a backbone"),
         ("MODEL: {name: TSN, 1: 2, ~: 3}", "MODEL.1: unknown key"),
         ("MODEL: {name: [TSN]}", "MODEL.name is missing"),
-        ("MODEL: {name: AttentionLSTM, num_classes: 3, feature_names: [" + "x, " * 3000 + "]}", "at most 100"),
+        (
+            "MODEL: {name: AttentionLSTM, num_classes: 3, feature_names: [" + "x, " * 3000 + "]}",
+            "at most 100",
+        ),
         ("MODEL: {name: TSN}\nTRAIN: {freeze: [" + "[" * 40, "more than 32 sections or lists"),
         ("MODEL: {name: TSN}\nTRAIN: {lr_factors: {a: {b: {c: {d: {e: 1}}}}}}", "TRAIN.lr_factors"),
         ("MODEL: {name: TSN}\nTRAIN: {total_videos: 3, num_samples: 4}", "the same as num_samples"),
@@ -235,7 +238,9 @@ def test_a_hostile_file_is_one_short_line_per_problem(write, text, message):
 def numbers_of(cls):
     """The fields that hold whole numbers, or lists of them; not those that are only compared."""
     idle = {"feature_num", "num_samples", "num_gpus"}
-    return [k for k, f in cls.model_fields.items() if "int" in f"{f.annotation}{f.metadata}" and k not in idle]
+    return [
+        k for k, f in cls.model_fields.items() if "int" in f"{f.annotation}{f.metadata}" and k not in idle
+    ]
 
 
 def test_no_section_takes_a_number_that_overflows():
@@ -265,7 +270,8 @@ def test_stacks_of_layers_are_bounded_lower(write):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("std", "0"), ("std", "-1"), ("std", "1.0e-320"), ("mean", "1.0e+308"), ("std", ".nan")]
+    ("key", "value"),
+    [("std", "0"), ("std", "-1"), ("std", "1.0e-320"), ("mean", "1.0e+308"), ("std", ".nan")],
 )
 def test_colours_that_no_network_can_compute_with_are_refused(write, key, value):
     with pytest.raises(ConfigError, match=rf"MODEL.image_{key}.1: "):

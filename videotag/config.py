@@ -210,7 +210,11 @@ def _without_files(values: dict[str, Any]) -> dict[str, Any]:
         here = Path.cwd().resolve()
         # `eval --weights=CHECKPOINT` goes over the list that its training left out, data/test.list. A longer
         # text is no path of ours, and errors show paths whole.
-        if len(filelist) > MAX_TEXT or Path(filelist).is_absolute() or not (here / filelist).resolve().is_relative_to(here):
+        if (
+            len(filelist) > MAX_TEXT
+            or Path(filelist).is_absolute()
+            or not (here / filelist).resolve().is_relative_to(here)
+        ):
             del kept["filelist"]
     return kept
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from videotag.engine.checkpoint import save_weights
 from videotag.models import load_models, paddle
 from videotag.tagger import _stage
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 MODEL: {{name: AttentionLSTM, feature_dims: [6], embedding_size: 8, lstm_size: 4, fc_sizes: [8, 8],
         num_classes: 3, topk: 3{model}}}
@@ -84,9 +87,14 @@ def test_class_ids_of_a_config_that_does_not_fit_its_weights_are_not_made(checkp
     ]
     words = [*PREDICT, "--weights=ck", "--video_path=a.npy"]
     limited = ["bash", "-c", 'ulimit -v 6000000; exec "$@"', "-", sys.executable, "-c", "\n".join(code)]
-    done = subprocess.run([*limited, *words], capture_output=True, text=True, timeout=100, check=False)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*limited, *words], capture_output=True, text=True, timeout=100, check=False, env=environment
+    )
     assert done.returncode == 2, done.stderr
-    assert "num_classes" in done.stderr or "output.weight: shape (8, 3), expected (8, 10000000)" in done.stderr
+    assert (
+        "num_classes" in done.stderr or "output.weight: shape (8, 3), expected (8, 10000000)" in done.stderr
+    )
     assert int(done.stdout) < 1200, "MB; the class ids would take 600 more than the network's 320"
 
 

@@ -103,7 +103,10 @@ def test_a_full_disk_under_stdout_is_one_line(work_dir, words):
     ("error", "detail"),
     [
         (MemoryError(), ""),
-        (MemoryError("C++ Traceback\n(ResourceExhausted) Fail to alloc"), " (ResourceExhausted) Fail to alloc)"),
+        (
+            MemoryError("C++ Traceback\n(ResourceExhausted) Fail to alloc"),
+            " (ResourceExhausted) Fail to alloc)",
+        ),
         (RuntimeError("ResourceExhaustedError: Out of memory"), " (ResourceExhaustedError: Out of memory)"),
     ],
 )

@@ -164,9 +164,18 @@ def implicit(trained, videos, capsys):
     """Files that commands read although no flag names them: beside weights, in an export, by a config."""
     assert main(["export", "--weights=ck", "--to=onnx", "--output=ex"]) == 0
     text = Path("tagger.yaml").read_text(encoding="utf-8")
-    Path("named.yaml").write_text(text.replace("MODEL:", "MODEL:\n  label_file: labels.txt"), encoding="utf-8")
+    Path("named.yaml").write_text(
+        text.replace("MODEL:", "MODEL:\n  label_file: labels.txt"), encoding="utf-8"
+    )
     capsys.readouterr()
-    return ["ck/config.yaml", "ck/labels.txt", "ex/config.yaml", "ex/labels.txt", "ex/network.onnx", "ex/export.json"]
+    return [
+        "ck/config.yaml",
+        "ck/labels.txt",
+        "ex/config.yaml",
+        "ex/labels.txt",
+        "ex/network.onnx",
+        "ex/export.json",
+    ]
 
 
 def test_eval_and_predict_never_replace_what_lies_beside_weights(implicit, capsys):
@@ -175,11 +184,11 @@ def test_eval_and_predict_never_replace_what_lies_beside_weights(implicit, capsy
         words = [f"--weights={path[:2]}", "--overwrite", "--filelist=features/test.list"]
         err = refused(capsys, ["eval", *words, "--save_dir=ev", f"--report={path}"])
         assert f"{path}: is an input itself; give another --report" in err
-        os.makedirs(f"{path[:2]}-out", exist_ok=True)
+        Path(f"{path[:2]}-out").mkdir(exist_ok=True)
         os.link(path, f"{path[:2]}-out/predictions.json")
         err = refused(capsys, ["predict", *words, f"--save_dir={path[:2]}-out"])
         assert f"is the same file as the input {path}; give another --save_dir" in err
-        os.unlink(f"{path[:2]}-out/predictions.json")
+        Path(f"{path[:2]}-out/predictions.json").unlink()
     words = ["eval", "--weights=ck/AttentionLSTM_best", "--config=named.yaml", "--overwrite"]
     for path in ("named.yaml", "labels.txt", "label_3396.txt"):
         assert f"{path}: is an input itself" in refused(capsys, [*words, f"--report={path}"])

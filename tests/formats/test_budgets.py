@@ -272,12 +272,16 @@ def test_a_list_of_bad_lines_is_not_read_to_its_end(tmp_path):
 def test_lines_of_a_list_that_hold_nothing_are_bounded(tmp_path):
     path = tmp_path / "a.list"
     path.write_bytes(b"\n" * (text.MAX_LIST_LINES + 1))
-    with pytest.raises(FileListError, match="10000001 lines, expected at most 10000000; split it into several"):
+    with pytest.raises(
+        FileListError, match="10000001 lines, expected at most 10000000; split it into several"
+    ):
         read_filelist(path)
 
 
 def test_lines_of_a_list_that_hold_nothing_take_no_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(filelist, "MAX_LIST_BYTES", 2**21)  # a buffer of this size is made, hardly any of it used
+    monkeypatch.setattr(
+        filelist, "MAX_LIST_BYTES", 2**21
+    )  # a buffer of this size is made, hardly any of it used
     path = tmp_path / "a.list"
     path.write_bytes(b"  \n# a\n" * 200_000 + b'"a b.npy" 1\n\n')
     tracemalloc.start()

@@ -216,7 +216,7 @@ ARRAY_OF_TEXT = b"cnumpy._core.numeric\n_frombuffer\n(h\x00h\x01h\x02U\x01CtRa"
 
 
 def test_a_huge_number_is_damage_without_advice_to_programmers():
-    with pytest.raises(pickle.UnpicklingError, match="damaged pickle .*Exceeds the limit") as caught:
+    with pytest.raises(pickle.UnpicklingError, match=r"damaged pickle .*Exceeds the limit") as caught:
         loads(b"L" + b"9" * 5000 + b"L\n.")
     assert "sys." not in str(caught.value)
 

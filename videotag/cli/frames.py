@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size", type=values.natural, help="videos in work at once (default: one per core)"
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--num_frames", type=values.natural, help="frames per video, to 1,000,000; those of a shorter one are repeated (default: all)")
+    which.add_argument(
+        "--num_frames",
+        type=values.natural,
+        help="frames per video, to 1,000,000; those of a shorter one are repeated (default: all)",
+    )
     which.add_argument("--fps", type=float, help="frames per second; a slower video keeps its own")
     parser.add_argument(
         "--short_size",

@@ -198,9 +198,9 @@ class Plan:
                     f"{self.list_path}: a list that videotag has not made of {self.what} in this folder; "
                     f"{remedy}, or give --overwrite"
                 )
-        for path in (self.save_dir / RUNTIME_FILE, self.save_dir / LOCK_FILE):
-            if text := inputs.refusal(path):
-                problems.append(f"{path}: {text}; {remedy}")
+        for own in (self.save_dir / RUNTIME_FILE, self.save_dir / LOCK_FILE):
+            if text := inputs.refusal(own):
+                problems.append(f"{own}: {text}; {remedy}")
         failures = FileOutput(self.save_dir / FAILURES_FILE, "--save_dir", FAILURES_HEAD)
         problems += _file_problems([failures], inputs, overwrite=overwrite)
         if problems:

@@ -205,7 +205,9 @@ def _read_content(path: str | Path) -> object:
     except ArchiveError as error:
         raise WeightsError(f"{path}: {error}, as weights never do; download it again") from error
     except _ARCHIVE_DAMAGE as error:
-        raise WeightsError(f"{path}: damaged archive ({reason_of(error)}); copy or download it again") from error
+        raise WeightsError(
+            f"{path}: damaged archive ({reason_of(error)}); copy or download it again"
+        ) from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot read ({error.strerror or error})") from error
 
