@@ -7,7 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from videotag.shown import MAX_TEXT, plain, reason_of, shown
+from videotag.shown import MAX_TEXT, escaped, reason_of, safe_repr
 
 
 def nested_aliases(depth, width):
@@ -35,15 +35,15 @@ def nested_aliases(depth, width):
     ids=lambda value: type(value).__name__,  # pytest cannot format the large integer either
 )
 def test_short_values_are_shown_as_they_are_and_others_in_part(value, expected):
-    assert shown(value) == expected
+    assert safe_repr(value) == expected
 
 
 @pytest.mark.parametrize(
     "value", ["x" * 10**6, b"x" * 10**6, nested_aliases(40, 10), {"a" * 10**6: 1}, np.zeros((100, 100, 100))]
 )
 def test_no_value_is_longer_than_the_limit(value):
-    assert len(shown(value)) <= 80
-    assert len(shown(value, limit=20)) <= 20
+    assert len(safe_repr(value)) <= 80
+    assert len(safe_repr(value, limit=20)) <= 20
 
 
 def test_a_reason_is_one_line_without_advice_to_programmers():
@@ -61,27 +61,27 @@ def test_a_value_whose_repr_fails_is_named_by_its_type():
         def __repr__(self):
             raise ValueError
 
-    assert "Broken" in shown(Broken())
+    assert "Broken" in safe_repr(Broken())
     deep: list = []
     for _ in range(100_000):
         deep = [deep]
-    assert shown(deep) == "[[[[...]]]]"
+    assert safe_repr(deep) == "[[[[...]]]]"
 
 
 def test_text_keeps_its_letters_and_loses_control_characters():
-    assert plain("猫 und Käse") == "猫 und Käse"
-    assert plain("a\x1b[2Jb\nc\td") == r"a\x1b[2Jb\nc\td"
-    assert plain("\ud800") == r"\ud800"
-    assert len(plain("y" * 10**6)) == len(plain("\0" * 10**6)) == MAX_TEXT
+    assert escaped("猫 und Käse") == "猫 und Käse"
+    assert escaped("a\x1b[2Jb\nc\td") == r"a\x1b[2Jb\nc\td"
+    assert escaped("\ud800") == r"\ud800"
+    assert len(escaped("y" * 10**6)) == len(escaped("\0" * 10**6)) == MAX_TEXT
 
 
 def test_subclasses_of_containers_are_not_formatted_whole():
     value: object = "laugh"
     for _ in range(60):
         value = OrderedDict(a=value, b=value)
-    assert shown(value).startswith("{'a': {'a': {'a': ")
+    assert safe_repr(value).startswith("{'a': {'a': {'a': ")
 
 
 def test_blanks_and_joiners_are_letters_and_changes_of_direction_are_not():
-    assert plain("a\u3000b\xa0c می\u200cخواهم 👩\u200d🚀") == "a\u3000b\xa0c می\u200cخواهم 👩\u200d🚀"
-    assert plain("a\u2028b\u202ec\x9bd") == r"a\u2028b\u202ec\x9bd"
+    assert escaped("a\u3000b\xa0c می\u200cخواهم 👩\u200d🚀") == "a\u3000b\xa0c می\u200cخواهم 👩\u200d🚀"
+    assert escaped("a\u2028b\u202ec\x9bd") == r"a\u2028b\u202ec\x9bd"

@@ -25,7 +25,7 @@ from videotag.engine.members import Member, differences
 from videotag.errors import EXIT_OK, ConfigError, OutputError, WeightsError, one_error
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.models import load_models
-from videotag.shown import shown
+from videotag.shown import safe_repr
 from videotag.weights import find_weights
 
 _SHOWN_KEYS = {"dataset", "topk", "label_file"}  # of MODEL: they do not make another network
@@ -122,7 +122,7 @@ def _different_keys(one: Config, two: Config) -> list[str]:
     old, new = one.model.model_dump(), two.model.model_dump()
     keys = [key for key in {**old, **new} if key not in _SHOWN_KEYS]
     return [
-        f"MODEL.{key}: {shown(old.get(key))} and {shown(new.get(key))}; give checkpoints of one network"
+        f"MODEL.{key}: {safe_repr(old.get(key))} and {safe_repr(new.get(key))}; give checkpoints of one network"
         for key in keys
         if old.get(key) != new.get(key)
     ]

@@ -44,7 +44,7 @@ from videotag.formats.features import (
 )
 from videotag.formats.filelist import read_filelist
 from videotag.progress import track
-from videotag.shown import plain, shown
+from videotag.shown import escaped, safe_repr
 
 #: Every kind of problem, in the order of the report.
 KINDS = (
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     result = summarize(list(reports.values()), problems)
     lines = [arguments.json_text(result, indent=2)] if args.json else table(result)
     for line in lines:
-        arguments.show(line if args.json else plain(line, limit=2000))
+        arguments.show(line if args.json else escaped(line, limit=2000))
     return EXIT_FAILURES if problems else EXIT_OK
 
 
@@ -277,7 +277,7 @@ def parse_dims(text: str) -> dict[str, int]:
     except ValueError:
         dims = {}
     if not dims or min(dims.values()) < 1 or len(dims) < len(pairs) or ("" in dims and len(dims) > 1):
-        raise argparse.ArgumentTypeError(f"{shown(text)} is no width, such as 2048 or rgb=2048,audio=128")
+        raise argparse.ArgumentTypeError(f"{safe_repr(text)} is no width, such as 2048 or rgb=2048,audio=128")
     return dims
 
 

@@ -36,7 +36,7 @@ from videotag.formats.filelist import ListEntry, filelist_text, quote_path
 from videotag.formats.json_text import read_json
 from videotag.labels import labels_text, read_labels
 from videotag.media.suffixes import folder_text
-from videotag.shown import plain, shown
+from videotag.shown import escaped, safe_repr
 
 RECORD_FILE = ".make_filelist.json"
 _CSV_FLAGS = ("path_column", "label_column", "separator", "group_column", "root")
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
     )
     for line in summary(lists, names, out_dir):
-        arguments.show(plain(line, limit=2000))
+        arguments.show(escaped(line, limit=2000))
     if left_out:
         noun = "feature file" if videos[0].is_features else "video"
         arguments.show(folder_text(source, len(videos), left_out, noun=noun))
@@ -146,14 +146,16 @@ def unknown_labels(videos: Sequence[Video], names: list[str] | None, label_file:
     problems = []
     unknown = sorted(used.keys() - set(names))
     if unknown:
-        listed = [f"{shown(label)} ({used[label]}{_nearest(label, names)})" for label in unknown]
+        listed = [f"{safe_repr(label)} ({used[label]}{_nearest(label, names)})" for label in unknown]
         problems.append(
             f"{label_file}: {len(unknown)} labels are not in it: {', '.join(listed)};"
             " correct them, or add them at its end"
         )
     for name, count in Counter(names).items():
         if count > 1 and name in used:
-            problems.append(f"{label_file}: {shown(name)} names {count} classes; rename all but one of them")
+            problems.append(
+                f"{label_file}: {safe_repr(name)} names {count} classes; rename all but one of them"
+            )
     return problems
 
 
@@ -305,7 +307,7 @@ def _csv_options(args: argparse.Namespace) -> CsvOptions:
 
 def _nearest(label: str, names: list[str]) -> str:
     near = difflib.get_close_matches(label, names, n=1)
-    return f", did you mean {shown(near[0])}?" if near else ""
+    return f", did you mean {safe_repr(near[0])}?" if near else ""
 
 
 def _count_and_names(names: Sequence[str]) -> str:

@@ -64,7 +64,7 @@ from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, quote_path, write_filelist
 from videotag.formats.record_files import TFRECORD_SUFFIXES
 from videotag.progress import track_records
-from videotag.shown import plain
+from videotag.shown import escaped
 
 LISTS = ("train", "val", "test", "infer", "all")
 _PARTS = ("train", "validate", "test")  # of YouTube-8M; file names begin so
@@ -160,7 +160,7 @@ def check_places(jobs: Sequence[Job], folder: Path, *, overwrite: bool) -> None:
             continue
         found = list(outputs_there(job))
         refusals = [
-            f"{plain(str(path))}: {text}; give another DST"
+            f"{escaped(str(path))}: {text}; give another DST"
             for path in found
             if (text := sources.refusal(path))
         ]
@@ -168,8 +168,8 @@ def check_places(jobs: Sequence[Job], folder: Path, *, overwrite: bool) -> None:
         if found and not refusals and not overwrite:
             text = "is there, and tf2pkl.py has not made it"
             if note is not None:
-                text = f"made of another file than {plain(job.source)}"
-            problems.append(f"{plain(str(found[0]))}: {text}; give another DST, or --overwrite")
+                text = f"made of another file than {escaped(job.source)}"
+            problems.append(f"{escaped(str(found[0]))}: {text}; give another DST, or --overwrite")
     has_notes = (folder / NOTES).is_dir()
     for path in (folder / f"{name}.list" for name in LISTS):
         if not os.path.lexists(path):
@@ -235,7 +235,7 @@ def convert_all(
             if outcome.failure is not None:
                 failures.add(job.source, RecordError(outcome.failure))
                 kept = f"; its first {outcome.num_records} records are kept" if outcome.num_records else ""
-                print(f"tf2pkl.py: {plain(outcome.failure)}{kept}", file=sys.stderr)
+                print(f"tf2pkl.py: {escaped(outcome.failure)}{kept}", file=sys.stderr)
     return outcomes
 
 

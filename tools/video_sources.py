@@ -22,7 +22,7 @@ from videotag.errors import ConfigError, FileListError, one_error
 from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.text import MAX_LIST_BYTES, read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES, left_out_text, scan_folder
-from videotag.shown import plain, shown
+from videotag.shown import escaped, safe_repr
 
 SUFFIXES = VIDEO_SUFFIXES | {*FEATURE_SUFFIXES}
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}  # of programs that write CSV
@@ -126,7 +126,7 @@ def videos_in_csv(
     separator = _other_separator(header_line)
     if separator:
         raise FileListError(
-            f"{path}:1: {separator} between the columns in {shown(header_line)}; save the CSV with commas"
+            f"{path}:1: {separator} between the columns in {safe_repr(header_line)}; save the CSV with commas"
         )
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     videos, problems = [], []
@@ -156,13 +156,13 @@ def _find_columns(path: Path, header: list[str], options: CsvOptions) -> dict[st
     wanted += [options.group_column] if options.group_column is not None else []
     columns = {name: [i for i, found in enumerate(header) if found == name] for name in wanted}
     problems = [
-        f"{path}:1: no column {shown(name)}; the header is {shown(','.join(header))}; correct it, or"
+        f"{path}:1: no column {safe_repr(name)}; the header is {safe_repr(','.join(header))}; correct it, or"
         " name the columns with --path_column, --label_column and --group_column"
         for name, found in columns.items()
         if not found
     ]
     problems += [
-        f"{path}:1: {len(columns[name])} columns {shown(name)}; rename all but one of them"
+        f"{path}:1: {len(columns[name])} columns {safe_repr(name)}; rename all but one of them"
         for name in (options.path_column, options.group_column)
         if name is not None and len(columns[name]) > 1
     ]
@@ -182,31 +182,33 @@ def _video_of_row(
     """The video of a row that has `width` cells; ValueError says what is wrong."""
     separator = _other_separator(row[0]) if len(row) == 1 < width else None
     if separator:
-        raise ValueError(f"{separator} between the cells in {shown(row[0])}; save the CSV with commas")
+        raise ValueError(f"{separator} between the cells in {safe_repr(row[0])}; save the CSV with commas")
     if len(row) != width:
         raise ValueError(
             f"{len(row)} cells, expected {width} as in the header; quote cells that hold a comma"
         )
     written = row[columns[options.path_column][0]].strip()
     if not written:
-        raise ValueError(f"column {shown(options.path_column)} is empty; write the path of the video")
+        raise ValueError(f"column {safe_repr(options.path_column)} is empty; write the path of the video")
     path = str(Path(options.root, written)) if options.root else written
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises OSError of a name that is too long
         raise ValueError(
-            f"{plain(path)}: no such file; relative paths start at {options.root or Path.cwd()}, see --root"
+            f"{escaped(path)}: no such file; relative paths start at {options.root or Path.cwd()}, see --root"
         )
     cells = [row[index] for name in options.label_columns for index in columns[name]]
     labels = [part.strip() for cell in cells for part in cell.split(options.separator)]
     labels = [label for label in dict.fromkeys(labels) if label]
     if not labels:
         raise ValueError(
-            f"{plain(path)}: no label in {', '.join(options.label_columns)}; write one, or remove the row"
+            f"{escaped(path)}: no label in {', '.join(options.label_columns)}; write one, or remove the row"
         )
     if options.group_column is None:
         return Video(path, tuple(labels), _group(written, group_by, PurePath(written).parent), place)
     group = row[columns[options.group_column][0]].strip()
     if not group:
-        raise ValueError(f"column {shown(options.group_column)} is empty; name what the video was cut from")
+        raise ValueError(
+            f"column {safe_repr(options.group_column)} is empty; name what the video was cut from"
+        )
     return Video(path, tuple(labels), unicodedata.normalize("NFC", group), place)
 
 
@@ -230,7 +232,7 @@ def _group(path: str, group_by: str | None, folder: PurePath) -> str:
         group = (match[1] if match.re.groups else match[0]) if match else ""
         if not group:
             raise ValueError(
-                f"--group_by {shown(group_by)} finds nothing in {shown(path)}; correct the expression"
+                f"--group_by {safe_repr(group_by)} finds nothing in {safe_repr(path)}; correct the expression"
             )
     return unicodedata.normalize("NFC", group)
 
@@ -240,5 +242,5 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise ConfigError(
-            f"--group_by {shown(pattern)}: not a regular expression ({error}); or write folder"
+            f"--group_by {safe_repr(pattern)}: not a regular expression ({error}); or write folder"
         ) from None

@@ -27,7 +27,7 @@ from videotag.sections import (
     VideoSplitSection,
     VideoTrainSection,
 )
-from videotag.shown import MAX_TEXT, MAX_VALUE, plain, shown
+from videotag.shown import MAX_TEXT, MAX_VALUE, escaped, safe_repr
 
 SECTIONS = ("MODEL", "TRAIN", "VALID", "TEST", "INFER")
 
@@ -99,14 +99,14 @@ def load_config(
     """
     raw, where = _read_yaml(path), str(path)
     problems = [
-        f"{where}: {plain(key, limit=MAX_VALUE)}: unknown section; there are: {', '.join(SECTIONS)}"
+        f"{where}: {escaped(key, limit=MAX_VALUE)}: unknown section; there are: {', '.join(SECTIONS)}"
         for key in raw
         if key not in SECTIONS
     ]
     raw = {key: value for key, value in raw.items() if key in SECTIONS}
     for key, value in raw.items():
         if not isinstance(value, dict):
-            problems.append(f"{where}: {key}: {shown(value)} is not a section of key: value lines")
+            problems.append(f"{where}: {key}: {safe_repr(value)} is not a section of key: value lines")
     if problems:
         raise one_error(ConfigError, problems)
     raw = {section: _old_spellings(values, f"{where}: {section}") for section, values in raw.items()}
@@ -151,7 +151,7 @@ def _disagreements(entry: ModelEntry, *, model: Any, train: Any, **_: Section) -
     if train.modality_dropout and len(model.feature_names) == 1:
         texts.append(
             f"TRAIN.modality_dropout: {train.modality_dropout}, but MODEL.feature_names "
-            f"{shown(model.feature_names)} is one modality, which always stays; leave it out"
+            f"{safe_repr(model.feature_names)} is one modality, which always stays; leave it out"
         )
     if train.loss == "asymmetric" and (model.task or entry.task) == "single_label":
         texts.append(
@@ -171,7 +171,9 @@ def parse_overrides(texts: list[str]) -> list[tuple[str, Any]]:
     for text in texts:
         key, sign, value = text.partition("=")
         if not sign or "." not in key:
-            raise ConfigError(f"--set {plain(text)}: expected SECTION.key=value, such as TRAIN.batch_size=32")
+            raise ConfigError(
+                f"--set {escaped(text)}: expected SECTION.key=value, such as TRAIN.batch_size=32"
+            )
         pairs.append((key.strip(), value))
     return pairs
 
@@ -196,7 +198,7 @@ def _old_spellings(values: dict[str, Any], where: str) -> dict[str, Any]:
         name = _ALIASES.get(key, key)
         if name in result:
             raise ConfigError(
-                f"{where}.{plain(key)}: the same as {plain(name)}, which is given too; keep one of them"
+                f"{where}.{escaped(key)}: the same as {escaped(name)}, which is given too; keep one of them"
             )
         result[name] = None if value == "None" else value
     return result
@@ -222,13 +224,13 @@ def _without_files(values: dict[str, Any]) -> dict[str, Any]:
 def _override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> None:
     section, _, key = dotted.partition(".")
     if section.upper() not in SECTIONS:
-        raise ConfigError(f"--set {plain(dotted)}: {unknown(section, SECTIONS, 'section')}")
+        raise ConfigError(f"--set {escaped(dotted)}: {unknown(section, SECTIONS, 'section')}")
     if isinstance(value, str):
         try:
             value = parse_yaml(value)
         except ValueError as error:
             raise ConfigError(
-                f"--set {plain(dotted)}: cannot read the value {shown(value)} as YAML: {error}"
+                f"--set {escaped(dotted)}: cannot read the value {safe_repr(value)} as YAML: {error}"
             ) from error
     raw.setdefault(section.upper(), {}).update(_old_spellings({key: value}, "--set"))
 
@@ -241,7 +243,7 @@ def _entry(
         raise ConfigError(f"{where}: MODEL.name is missing; name a model of `videotag models`")
     entry = known or get_model(name)
     if name.lower() != entry.name.lower():
-        raise ConfigError(f"{where}: MODEL.name: {plain(name)}, expected {entry.name}; export it again")
+        raise ConfigError(f"{where}: MODEL.name: {escaped(name)}, expected {entry.name}; export it again")
     if model_name is not None and model_name.lower() != entry.name.lower():
         if known is None:
             get_model(model_name)  # an unknown name is a mistake of its own
@@ -260,13 +262,13 @@ def _describe(error: ValidationError, section: str, cls: type[BaseModel]) -> lis
     for problem in error.errors():
         # The names of union members in a location mean nothing to a user: keep keys and list indices.
         path = [p for i, p in enumerate(problem["loc"]) if i == 0 or isinstance(p, int)]
-        dotted = ".".join([section, *(plain(str(part)) for part in path)])
+        dotted = ".".join([section, *(escaped(str(part)) for part in path)])
         if problem["type"] == "extra_forbidden":
             lines.append(f"{section}.{unknown(str(path[0]), cls.model_fields, 'key')}")
         elif problem["type"] == "missing":
             lines.append(f"{dotted}: missing; it has no default")
         else:
-            text = plain(problem["msg"].removeprefix("Value error, "), limit=_MAX_MESSAGE)
-            seen = "" if isinstance(problem["input"], dict) else f"{shown(problem['input'])}: "
+            text = escaped(problem["msg"].removeprefix("Value error, "), limit=_MAX_MESSAGE)
+            seen = "" if isinstance(problem["input"], dict) else f"{safe_repr(problem['input'])}: "
             lines.append(f"{dotted}: {seen}{text[0].lower()}{text[1:]}")
     return list(dict.fromkeys(lines))

@@ -28,7 +28,7 @@ from videotag.folder_lock import lock
 from videotag.formats.json_text import read_json
 from videotag.progress import track_bytes
 from videotag.regular_file import open_regular
-from videotag.shown import plain
+from videotag.shown import escaped
 
 WAITS_SEC = (1.0, 2.0, 4.0)  # one wait before each further try
 TIMEOUT_SEC = 30.0
@@ -134,7 +134,7 @@ def check_address(url: str) -> None:
     except ValueError:  # a host in half a pair of brackets
         allowed = False
     if not allowed:
-        raise WeightsError(f"{plain(url)}: not fetched; expected an address that begins with https://")
+        raise WeightsError(f"{escaped(url)}: not fetched; expected an address that begins with https://")
 
 
 def _try_again_and_again(fetch: _Fetch, waits_sec: tuple[float, ...]) -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 
-from videotag.shown import plain
+from videotag.shown import escaped
 
 #: How libraries word a want of memory for which they raise no MemoryError.
 _MEMORY_WORDS = (
@@ -130,7 +130,7 @@ def error_text(error: BaseException) -> str:
 
 
 def _one_line(text: str) -> str:
-    return plain(text, limit=_MAX_LINE)
+    return escaped(text, limit=_MAX_LINE)
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -20,7 +20,7 @@ from videotag.atomic import write_text
 from videotag.errors import LabelFileError, one_error
 from videotag.formats.json_text import parse_json
 from videotag.formats.text import read_text
-from videotag.shown import MAX_TEXT, shown
+from videotag.shown import MAX_TEXT, safe_repr
 
 NUM_IMAGENET_CLASSES = 1000
 # A number, then blanks or a sign such as a comma or colon, then a name; not "3D printing" or "0.5 l".
@@ -81,7 +81,7 @@ def _plain_names(path: str | Path, text: str) -> list[str]:
         odd = _lines_without_id(names)
         if odd:
             problems = [
-                f"{path}:{line + 1}: {shown(names[line])} does not begin with its class id {line}, as most "
+                f"{path}:{line + 1}: {safe_repr(names[line])} does not begin with its class id {line}, as most "
                 f"other lines do; write it there{_PART_OF_NAME}"
                 for line in odd
             ]
@@ -144,7 +144,7 @@ def _vocabulary_names(path: str | Path, text: str) -> list[str]:
     for line, index, graph_id, name in _vocabulary_rows(path, text):
         if not re.fullmatch("[0-9]{1,9}", index):
             problems.append(
-                f"{path}:{line}: Index {shown(index)}, expected the class id, a whole number from 0 of at "
+                f"{path}:{line}: Index {safe_repr(index)}, expected the class id, a whole number from 0 of at "
                 "most 9 digits"
             )
             are_all_read = False
@@ -180,7 +180,7 @@ def _vocabulary_rows(path: str | Path, text: str) -> Iterator[tuple[int, str, st
             for separator, words in _OTHER_SEPARATORS.items():
                 if separator in line:
                     raise LabelFileError(
-                        f"{path}:1: {words} between the columns in {shown(line)}; save the CSV with commas"
+                        f"{path}:1: {words} between the columns in {safe_repr(line)}; save the CSV with commas"
                     )
             raise LabelFileError(f"{path}:1: a vocabulary's header, but not as CSV; correct its quotes")
         for row in filter(None, rows):
@@ -219,13 +219,13 @@ def labels_text(names: Sequence[str], *, path: str | Path) -> str:
         raise LabelFileError(f"{path}: no names to write")
     if _is_vocabulary(names[0]):
         raise LabelFileError(
-            f"{path}: class 0 is named {shown(names[0], limit=MAX_TEXT)}, the header of a vocabulary; rename"
+            f"{path}: class 0 is named {safe_repr(names[0], limit=MAX_TEXT)}, the header of a vocabulary; rename"
             " it"
         )
     for class_id, name in enumerate(names):
         if not name or name != name.strip().removeprefix("\ufeff") or "\n" in name:
             raise LabelFileError(
-                f"{path}: class {class_id} is named {shown(name)}; a name is one line without outer blanks"
+                f"{path}: class {class_id} is named {safe_repr(name)}; a name is one line without outer blanks"
             )
     if _numbered(names) is not None or _lines_without_id(names):
         names = [f"{class_id} {name}" for class_id, name in enumerate(names)]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from videotag.errors import UnknownNameError
-from videotag.shown import MAX_VALUE, plain
+from videotag.shown import MAX_VALUE, escaped
 
 Kind = Literal["backbone", "extractor", "tagger"]
 Task = Literal["multi_label", "single_label"]
@@ -84,7 +84,7 @@ def unknown(name: str, known: Iterable[str], what: str) -> str:
     """The text of an error about an unknown name: the nearest known one and all there are."""
     names = sorted(known)
     by_lower = {n.lower(): n for n in names}
-    name = plain(name, limit=MAX_VALUE)
+    name = escaped(name, limit=MAX_VALUE)
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     hint = f"did you mean {by_lower[near[0]]!r}? " if near else ""
     return f"{name}: unknown {what}; {hint}there are: {', '.join(names) or 'none'}"

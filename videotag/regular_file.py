@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from videotag.errors import VideotagError
-from videotag.shown import plain
+from videotag.shown import escaped
 
 
 def open_regular(path: str | Path, *, error: type[VideotagError], buffering: int = -1) -> BinaryIO:
@@ -41,7 +41,7 @@ def open_regular(path: str | Path, *, error: type[VideotagError], buffering: int
     try:
         return open(path, "rb", buffering=buffering, opener=opener)
     except ValueError:
-        raise error(f"{plain(str(path))}: a NUL character in the path; correct it") from None
+        raise error(f"{escaped(str(path))}: a NUL character in the path; correct it") from None
 
 
 def read_regular(
@@ -65,7 +65,7 @@ def read_regular(
         data = file.read(max_bytes + 1) if size <= max_bytes else b""
     size = max(size, len(data))
     if size > max_bytes:
-        raise error(f"{plain(str(path))}: {size} bytes or more, expected at most {max_bytes}; {remedy}")
+        raise error(f"{escaped(str(path))}: {size} bytes or more, expected at most {max_bytes}; {remedy}")
     return data
 
 
@@ -81,5 +81,5 @@ def other_kind(status: os.stat_result) -> str | None:
 def _check(status: os.stat_result, path: str | Path, error: type[VideotagError]) -> None:
     if kind := other_kind(status):
         raise error(
-            f"{plain(str(path))}: cannot read: {kind}, expected a regular file; give the path of a file"
+            f"{escaped(str(path))}: cannot read: {kind}, expected a regular file; give the path of a file"
         )

@@ -19,7 +19,7 @@ from PIL import Image
 from videotag.atomic import write_text
 from videotag.errors import MediaError
 from videotag.media.video import FrameReader
-from videotag.shown import plain, shown
+from videotag.shown import escaped, safe_repr
 
 #: What every page of this program begins with; each has its generator in its head.
 PAGE_HEAD = re.compile(r'<!doctype html>[^\0]{0,500}?<meta name="generator" content="videotag">')
@@ -79,7 +79,7 @@ def _as_shown(value: Any) -> Any:
     """What a page shows of a value."""
     if isinstance(value, numbers.Number | Undefined) or hasattr(value, "__html__"):
         return value
-    return plain(value) if isinstance(value, str) else shown(value)
+    return escaped(value) if isinstance(value, str) else safe_repr(value)
 
 
 def thumbnails(path: str) -> list[str]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from videotag.cores import num_cores
 from videotag.errors import ConfigError
-from videotag.shown import shown
+from videotag.shown import safe_repr
 
 DEFAULT_MOMENTUM = 0.9
 _CORES_PER_VIDEO = 4  # one decoder hardly keeps more busy
@@ -92,7 +92,7 @@ class TaggerModel(ModelSection):
         }
         if len(counts) > 1 or len(set(self.feature_names)) < len(self.feature_names):
             raise ValueError(
-                f"feature_names {shown(self.feature_names)}, feature_dims {shown(self.feature_dims)} and "
+                f"feature_names {safe_repr(self.feature_names)}, feature_dims {safe_repr(self.feature_dims)} and "
                 f"feature_num {self.feature_num} disagree; give each modality one name and one width"
             )
         return self
@@ -112,8 +112,8 @@ class TaggerModel(ModelSection):
         values = value if isinstance(value, list) else [value] * len(self.feature_names)
         if len(values) != len(self.feature_names):
             raise ConfigError(
-                f"MODEL.{key}: {shown(value)} has {len(values)} values, but feature_names "
-                f"{shown(self.feature_names)} has {len(self.feature_names)}; give one number, or one for each"
+                f"MODEL.{key}: {safe_repr(value)} has {len(values)} values, but feature_names "
+                f"{safe_repr(self.feature_names)} has {len(self.feature_names)}; give one number, or one for each"
             )
         return dict(zip(self.feature_names, values, strict=True))
 

@@ -19,7 +19,7 @@ _JOINERS = (
 )
 
 
-def shown(value: object, *, limit: int = MAX_VALUE) -> str:
+def safe_repr(value: object, *, limit: int = MAX_VALUE) -> str:
     """The repr of a value, cut to `limit` characters; never raises.
 
     Args:
@@ -30,7 +30,7 @@ def shown(value: object, *, limit: int = MAX_VALUE) -> str:
     return text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
 
 
-def plain(text: str, *, limit: int = MAX_TEXT) -> str:
+def escaped(text: str, *, limit: int = MAX_TEXT) -> str:
     """Text without quotes around it, control characters escaped, cut to `limit` characters.
 
     Args:
@@ -53,7 +53,7 @@ def reason_of(error: BaseException, *, limit: int = 120) -> str:
         limit: Number of characters kept, at least 10.
     """
     text = " ".join(str(error).split()).partition("; use sys.set_int_max_str_digits")[0]
-    return plain(text, limit=limit) or type(error).__name__
+    return escaped(text, limit=limit) or type(error).__name__
 
 
 def is_plain(character: str) -> bool:

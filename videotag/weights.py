@@ -25,7 +25,7 @@ from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import unknown
 from videotag.resources import find_resource
 from videotag.sections import ModelSection, Section
-from videotag.shown import plain, shown
+from videotag.shown import escaped, safe_repr
 
 DEFAULT_EXTRACTOR = "efficientnet_lite0_imagenet"
 CONFIG_FILE = "config.yaml"
@@ -204,8 +204,8 @@ def _entry(path: Path, name: str, fields: dict[str, object]) -> NamedWeights:
         return NamedWeights.model_validate({**fields, "name": name})
     except ValidationError as error:
         problems = [
-            f"{path}: {': '.join([shown(name), *(plain(str(key)) for key in problem['loc'])])}: "
-            f"{plain(problem['msg'])}"
+            f"{path}: {': '.join([safe_repr(name), *(escaped(str(key)) for key in problem['loc'])])}: "
+            f"{escaped(problem['msg'])}"
             for problem in error.errors()
         ]
         raise one_error(WeightsError, problems) from error

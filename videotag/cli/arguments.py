@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from videotag.cli import values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, OutputError, WeightsError
-from videotag.shown import is_plain, plain
+from videotag.shown import is_plain, escaped
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -176,7 +176,7 @@ def print_summary(summary: Summary, videos: ListedVideos, save_dir: Path, *, don
         f"failed {len(summary.failed)}"
     )
     if videos.left_out:
-        show(plain(videos.left_out))
+        show(escaped(videos.left_out))
     if summary.list_path:
         show(f"{listed}: {summary.list_path}")
     if summary.failed:

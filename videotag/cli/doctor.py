@@ -29,7 +29,7 @@ from videotag.cli.arguments import json_text, show
 from videotag.cores import MKL_VARIABLE, MKL_VARIABLES, THREADS_VARIABLE, mkl_cpu_type, num_cores
 from videotag.errors import EXIT_FAILURES, EXIT_OK, OutputError
 from videotag.quiet_runtimes import ONNXRUNTIME_VARIABLE
-from videotag.shown import plain
+from videotag.shown import escaped
 
 if TYPE_CHECKING:
     from videotag.weights import NamedWeights
@@ -281,7 +281,7 @@ def _finding(check: Check) -> dict[str, Any]:
     except importlib.metadata.PackageNotFoundError:
         detail, works = "not installed", False
     except Exception as error:
-        detail, works = plain(" ".join(str(error).split())) or type(error).__name__, False
+        detail, works = escaped(" ".join(str(error).split())) or type(error).__name__, False
     remedy = None if works else check.remedy
     return {"name": check.name, "works": works, "needed": check.needed, "detail": detail, "remedy": remedy}
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from videotag.cli.arguments import json_text, show
 from videotag.errors import EXIT_OK
-from videotag.shown import plain
+from videotag.shown import escaped
 
 if TYPE_CHECKING:
     from videotag.weights import NamedWeights
@@ -60,7 +60,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         (
             row["name"],
             f"{row['size'] / 1e6:,.1f} MB" if row["size"] else "size unknown",
-            plain(row["licence"]),
+            escaped(row["licence"]),
             "verified" if row["verified"] else "not verified",
             "present" if row["path"] else row["command"],
         )

@@ -34,7 +34,7 @@ from videotag.errors import (
     error_text,
     lacks_memory,
 )
-from videotag.shown import plain
+from videotag.shown import escaped
 
 EXIT_BUG = 70
 _MAX_WORDS = 1000  # characters of what an error says of the command line, or of an argument of a log line
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line on stderr, then exit code 2."""
-        text = plain(message, limit=_MAX_WORDS)
+        text = escaped(message, limit=_MAX_WORDS)
         self.exit(EXIT_USAGE, f"{self.prog}: {text}{self._hint()}; see {self.prog} --help\n")
 
     def _hint(self) -> str:
@@ -135,7 +135,9 @@ def _explained(error: Exception) -> tuple[str, int]:
     """What a command says of the error that has ended it, and its exit code."""
     text = " ".join(str(error).split())
     if lacks_memory(error):
-        detail = plain(text[max(0, text.find("ResourceExhausted")) :][:120])  # behind Paddle's C++ traceback
+        detail = escaped(
+            text[max(0, text.find("ResourceExhausted")) :][:120]
+        )  # behind Paddle's C++ traceback
         where = f" ({detail})" if detail else ""
         return f"not enough memory; lower batch_size, or the sizes in MODEL{where}", EXIT_USAGE
     if isinstance(error, (VideotagError, OSError)):
@@ -146,7 +148,7 @@ def _explained(error: Exception) -> tuple[str, int]:
             "needs it; run: pip install paddlepaddle",
             EXIT_USAGE,
         )
-    text = f"{type(error).__name__}: {plain(text, limit=500)}"
+    text = f"{type(error).__name__}: {escaped(text, limit=500)}"
     return f"a bug in videotag: {text}; run again with --debug and report it", EXIT_BUG
 
 
@@ -190,7 +192,7 @@ def _quoted(value: object) -> object:
         return value
     if isinstance(value, VideotagError):
         return error_text(value)
-    return plain(str(value), limit=_MAX_WORDS)
+    return escaped(str(value), limit=_MAX_WORDS)
 
 
 def _log_to_stderr() -> None:

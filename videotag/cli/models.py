@@ -6,7 +6,7 @@ import argparse
 
 from videotag.cli import arguments
 from videotag.errors import EXIT_OK
-from videotag.shown import plain
+from videotag.shown import escaped
 
 SUMMARY = "list models, named weights and configs"
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_OK
     for title, rows in (("models", models), ("named weights", weights), ("configs", configs)):
         arguments.show(title)
-        cells = [[plain(value or "-") for value in row.values()] for row in rows]
+        cells = [[escaped(value or "-") for value in row.values()] for row in rows]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for row in cells:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

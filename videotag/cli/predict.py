@@ -22,7 +22,7 @@ from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError,
 from videotag.formats.features import FEATURE_SUFFIXES, list_features
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file, list_record_files
-from videotag.shown import plain
+from videotag.shown import escaped
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -122,9 +122,9 @@ def run(args: argparse.Namespace) -> int:
 
 def table(prediction: dict[str, Any]) -> str:
     """One video's tags as lines of probability, name and class id."""
-    lines = [plain(prediction["video_id"])]
+    lines = [escaped(prediction["video_id"])]
     lines += [
-        f"  {tag['probability']:.4f}  {plain(tag['class_name'])}  ({tag['class_id']})"
+        f"  {tag['probability']:.4f}  {escaped(tag['class_name'])}  ({tag['class_id']})"
         for tag in prediction["tags"]
     ]
     return "\n".join(lines if prediction["tags"] else [*lines, "  no tag reaches the threshold"])

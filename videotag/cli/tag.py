@@ -18,7 +18,7 @@ from videotag.atomic import check_writable
 from videotag.cli import arguments, values
 from videotag.cli.predict import table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
-from videotag.shown import plain
+from videotag.shown import escaped
 
 if TYPE_CHECKING:
     from videotag.formats.predictions import Format
@@ -171,6 +171,6 @@ def _segment_lines(result: dict[str, Any]) -> str:
         return ""
     lines = []
     for segment in result["segments"]:
-        tags = ", ".join(f"{plain(tag['class_name'])} {tag['probability']:.2f}" for tag in segment["tags"])
+        tags = ", ".join(f"{escaped(tag['class_name'])} {tag['probability']:.2f}" for tag in segment["tags"])
         lines.append(f"\n  {segment['start_sec']:8.2f} - {segment['end_sec']:.2f} s  {tags}")
     return "".join(lines)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Literal
 
-from videotag.shown import shown
+from videotag.shown import safe_repr
 
 
 def boolean(text: str) -> bool:
     """True or False, in the spellings that users of the classic commands write."""
     value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
     if value is None:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is neither True nor False")
+        raise argparse.ArgumentTypeError(f"{safe_repr(text)} is neither True nor False")
     return value
 
 
@@ -38,7 +38,7 @@ def fraction(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{safe_repr(text)} is not a number from 0 to 1")
     return value
 
 
@@ -50,7 +50,7 @@ def shares(text: str) -> tuple[float, float, float]:
         train = val = test = -1.0
     if not (min(train, val, test) >= 0 and abs(train + val + test - 1) < 1e-6):  # a nan is not
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not three shares that sum to 1, such as 0.6,0.2,0.2"
+            f"{safe_repr(text)} is not three shares that sum to 1, such as 0.6,0.2,0.2"
         )
     return train, val, test
 
@@ -61,5 +61,5 @@ def _whole(text: str, least: int) -> int:
     except ValueError:
         value = least - 1
     if value < least:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number from {least}")
+        raise argparse.ArgumentTypeError(f"{safe_repr(text)} is not a whole number from {least}")
     return value

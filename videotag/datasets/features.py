@@ -22,7 +22,7 @@ from videotag.formats.features import extractor_of, read_modalities, read_shapes
 from videotag.formats.filelist import ListEntry
 from videotag.formats.yt8m_records import dequantize
 from videotag.registry import Task
-from videotag.shown import plain
+from videotag.shown import escaped
 
 READER_THREADS = 2  # reading .npy files is waiting for the disk; more threads gain nothing measurable
 
@@ -219,7 +219,7 @@ def _differences(extractor: str, other: str) -> str:
 
 def _shown(values: Mapping[str, object], key: str) -> str:
     """A value on one line; 80 characters hold a SHA-256."""
-    return plain(json.dumps(values[key], ensure_ascii=False), limit=80) if key in values else "(not there)"
+    return escaped(json.dumps(values[key], ensure_ascii=False), limit=80) if key in values else "(not there)"
 
 
 def _load_batch(

@@ -21,7 +21,7 @@ from videotag.errors import ConfigError, DeviceError, FeatureFileError
 from videotag.formats.features import read_stamp
 from videotag.formats.json_text import read_json
 from videotag.runtime.backends import BACKENDS
-from videotag.shown import shown
+from videotag.shown import safe_repr
 
 _PRECISIONS = ("f32", "bf16", "f16")
 _LOOKED_AT = 10_000  # files of a folder without a choice, which may hold anything
@@ -116,7 +116,7 @@ def _of_stamps(files: Iterable[Path]) -> dict[str, Any] | None:
             precision = stamp.get("precision", "f32")
             if precision not in _PRECISIONS:
                 raise ConfigError(
-                    f"{path}: made in {shown(precision)}, which is none of {', '.join(_PRECISIONS)}; choose "
+                    f"{path}: made in {safe_repr(precision)}, which is none of {', '.join(_PRECISIONS)}; choose "
                     "another --save_dir"
                 )
             return {"backend": "auto", "precision": precision}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videotag.errors import MediaError
-from videotag.shown import plain
+from videotag.shown import escaped
 
 
 class InputFiles:
@@ -40,7 +40,7 @@ class InputFiles:
         name = self._by_identity().get((found.st_dev, found.st_ino))
         if name is not None:
             same = os.path.normpath(name) == os.path.normpath(output)
-            return "is an input itself" if same else f"is the same file as the input {plain(name)}"
+            return "is an input itself" if same else f"is the same file as the input {escaped(name)}"
         if folder and not stat.S_ISDIR(found.st_mode):
             return "is a file, and a folder is to be written"
         if not folder and not stat.S_ISREG(found.st_mode):

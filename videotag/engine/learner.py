@@ -28,7 +28,7 @@ from videotag.engine.parallel import sum_gradients, world_size
 from videotag.errors import ConfigError, DeviceError
 from videotag.registry import Task
 from videotag.sections import TrainSection
-from videotag.shown import shown
+from videotag.shown import safe_repr
 
 _RAW, _OPTIMIZER, _SCALER = "raw.", "optimizer.", "scaler."
 
@@ -255,7 +255,7 @@ def _matching(model: nn.Layer, pattern: str, key: str) -> list[Tensor]:
     found = [parameter for name, parameter in names.items() if fnmatchcase(name, pattern)]
     if not found:
         examples = f"{next(iter(names))} ... {next(reversed(names))}"
-        raise ConfigError(f"TRAIN.{key}: {shown(pattern)} fits no parameter; their names are {examples}")
+        raise ConfigError(f"TRAIN.{key}: {safe_repr(pattern)} fits no parameter; their names are {examples}")
     return found
 
 

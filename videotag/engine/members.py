@@ -19,7 +19,7 @@ from videotag.runtime.device import select_device
 from videotag.runtime.exported import load_exported
 from videotag.runtime.taggers import LOGITS, tagger_network
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork
-from videotag.shown import shown
+from videotag.shown import safe_repr
 from videotag.weights import FoundWeights
 
 
@@ -87,8 +87,8 @@ def differences(
         if unlike:
             i = unlike[0]
             texts.append(
-                f"{len(unlike)} class names differ, first that of class {i}: {shown(names[i])} and "
-                f"{shown(other_names[i])}; give weights of the same labels"
+                f"{len(unlike)} class names differ, first that of class {i}: {safe_repr(names[i])} and "
+                f"{safe_repr(other_names[i])}; give weights of the same labels"
             )
     return texts
 

@@ -22,7 +22,7 @@ from videotag.errors import FileListError, OutputError, one_error
 from videotag.failures import FAILURES_FILE, FAILURES_HEAD, FailureList
 from videotag.folder_lock import LOCK_FILE
 from videotag.formats.filelist import list_problem, read_filelist
-from videotag.shown import MAX_TEXT, plain, shown
+from videotag.shown import MAX_TEXT, escaped, safe_repr
 
 RUNTIME_FILE = "runtime.json"  # of a folder of features
 INFO_FILE = "info.json"  # of a folder of frames
@@ -80,7 +80,7 @@ def plan_outputs(
             No list can hold the path of save_dir.
     """
     if problem := list_problem(str(save_dir)):
-        raise OutputError(f"{shown(str(save_dir), limit=MAX_TEXT)}: {problem}; choose another --save_dir")
+        raise OutputError(f"{safe_repr(str(save_dir), limit=MAX_TEXT)}: {problem}; choose another --save_dir")
     absolute = {p: Path(os.path.abspath(p)) for p in paths if _leaves(p)}  # noqa: PTH100 - keeps symlinks
     if absolute and root is None:
         root = Path(os.path.commonpath([p.parent for p in absolute.values()]))
@@ -133,7 +133,7 @@ def add_unlistable(
     for path in dict.fromkeys(paths):
         if path not in outputs:
             problem = list_problem(os.path.abspath(path)) or "its output would have too long a name"  # noqa: PTH100
-            error = FileListError(f"{shown(path, limit=MAX_TEXT)}: {problem}; rename the file")
+            error = FileListError(f"{safe_repr(path, limit=MAX_TEXT)}: {problem}; rename the file")
             summary.failed[path] = str(error)
             failures.add(path, error)
             logger.warning("failed: %s", error)
@@ -214,7 +214,7 @@ class Plan:
         if is_same_input(made_from, path, output) or not os.path.exists(path):  # noqa: PTH110 - fails by itself
             return None
         other = os.path.normpath(os.path.join(output.parent, str(made_from["path"])))  # noqa: PTH118
-        return f"{self.what} of {plain(other)}, and not of {path}"
+        return f"{self.what} of {escaped(other)}, and not of {path}"
 
 
 @dataclass(frozen=True)

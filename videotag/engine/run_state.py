@@ -28,7 +28,7 @@ from videotag.errors import OutputError, WeightsError, one_error
 from videotag.failures import FAILURES_FILE, FAILURES_HEAD
 from videotag.formats.json_text import MAX_CARD_BYTES, read_json
 from videotag.formats.weights import read_weights, write_pdparams
-from videotag.shown import plain
+from videotag.shown import escaped
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 _STEM = re.compile(r"(?P<name>.*)_epoch(?P<epoch>\d+)(_step(?P<step>\d+))?", re.DOTALL)
@@ -144,7 +144,7 @@ def _progress(card: dict[str, Any], path: Path) -> Progress:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise WeightsError(f"{path}: {plain(where)}: {first['msg']}") from None
+        raise WeightsError(f"{path}: {escaped(where)}: {first['msg']}") from None
     stem = _STEM.fullmatch(path.stem)
     step = int(stem["step"] or 0) if stem else 0
     if stem is None or (progress.epoch, progress.step) != (int(stem["epoch"]) + (step == 0), step):

@@ -57,7 +57,7 @@ from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry
 from videotag.labels import load_imagenet_names, read_labels, write_labels
 from videotag.sections import TrainSection
-from videotag.shown import shown
+from videotag.shown import safe_repr
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
 
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
@@ -320,7 +320,9 @@ def _check_same_run(save_dir: Path, config: Config, labels: list[str] | None, sa
         for key, value in new_values.items():
             before = old_values.get(key)
             if value != before and key not in _FREE_KEYS[section]:
-                problems.append(f"{section}.{key}: {shown(value)}, but the run to resume has {shown(before)}")
+                problems.append(
+                    f"{section}.{key}: {safe_repr(value)}, but the run to resume has {safe_repr(before)}"
+                )
     if problems:
         problems[-1] += f"; take {save_dir / CONFIG_FILE} as --config, or train anew without --resume"
         raise one_error(ConfigError, problems)

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any, Protocol
 
-from videotag.shown import plain
+from videotag.shown import escaped
 
 #: First bytes of packed files: gzip, bzip2, xz.
 PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
@@ -79,7 +79,7 @@ def open_tar(
         members = []
         for member in archive:  # passes over contents by seeking
             if member.size > max_unpacked:
-                raise ArchiveError(f"{plain(member.name)} unpacks to {member.size} bytes")
+                raise ArchiveError(f"{escaped(member.name)} unpacks to {member.size} bytes")
             members.append(member)
         metered.left = None
         yield archive, members

@@ -27,7 +27,7 @@ from videotag.errors import DamagedFeaturesError, FeatureFileError, ShapeError
 from videotag.formats.archives import open_zip
 from videotag.formats.json_text import parse_json
 from videotag.regular_file import open_regular
-from videotag.shown import plain, reason_of, shown
+from videotag.shown import escaped, reason_of, safe_repr
 
 #: A list's name and this is the name of the index of its records, which is no feature file.
 INDEX_SUFFIX = ".index.npz"
@@ -138,7 +138,7 @@ def read_vectors(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray
     def read(file: IO[bytes], size: int, place: str, _: int | None) -> np.ndarray:
         header = _read_header(file, size, place)
         if len(header.shape) != 1:
-            raise FeatureFileError(f"{place}: shape {shown(header.shape)}, expected one dimension")
+            raise FeatureFileError(f"{place}: shape {safe_repr(header.shape)}, expected one dimension")
         return np.frombuffer(file.read(math.prod(header.shape) * header.dtype.itemsize), header.dtype)
 
     return _for_modalities(path, dict.fromkeys(names), read)
@@ -198,7 +198,7 @@ def write_modalities(path: str | Path, features: Mapping[str, np.ndarray]) -> No
                 raise ShapeError(f"{path}: modality {name!r}, expected letters, digits, _ . and -; rename it")
             if array.ndim != 2 or not len(array):
                 raise ShapeError(
-                    f"{path}[{plain(name)}]: features of shape {array.shape}, "
+                    f"{path}[{escaped(name)}]: features of shape {array.shape}, "
                     "expected (T, D) with T of at least 1"
                 )
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
@@ -290,7 +290,7 @@ def _for_members(
     missing = [name for name in dims if name not in members]
     if missing:
         names = [*list(members)[:_MAX_NAMES], *(["..."] if len(members) > _MAX_NAMES else [])]
-        there = plain(", ".join(names), limit=200) or "nothing"
+        there = escaped(", ".join(names), limit=200) or "nothing"
         raise FeatureFileError(
             f"{path}: no array {', '.join(missing)}; there is {there};"
             " extract it, or correct the model's feature_names"
@@ -300,19 +300,19 @@ def _for_members(
         info = members[name]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise FeatureFileError(
-                f"{path}[{plain(name)}]: packed in an unusual way; save it with numpy.savez"
+                f"{path}[{escaped(name)}]: packed in an unusual way; save it with numpy.savez"
             )
         if info.compress_size > size:
             raise DamagedFeaturesError(
-                f"{path}[{plain(name)}]: {_DAMAGED}: {info.compress_size} bytes in a file of {size}"
+                f"{path}[{escaped(name)}]: {_DAMAGED}: {info.compress_size} bytes in a file of {size}"
             )
         if info.file_size > max(_FREE_BYTES, _MAX_RATIO * info.compress_size):
             raise FeatureFileError(
-                f"{path}[{plain(name)}]: unpacks from {info.compress_size} to {info.file_size} bytes,"
+                f"{path}[{escaped(name)}]: unpacks from {info.compress_size} to {info.file_size} bytes,"
                 " as features never do; extract it again, or save it uncompressed with numpy.savez"
             )
         with archive.open(info) as member:
-            results[name] = read(member, info.file_size, f"{path}[{plain(name)}]", dim)
+            results[name] = read(member, info.file_size, f"{path}[{escaped(name)}]", dim)
     return results
 
 
@@ -356,8 +356,8 @@ def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
     found = size - file.tell()
     if found < expected:  # more is a stamp
         raise DamagedFeaturesError(
-            f"{place}: {_DAMAGED}: {found} bytes of values, expected {shown(expected)} for shape"
-            f" {shown(header.shape)}"
+            f"{place}: {_DAMAGED}: {found} bytes of values, expected {safe_repr(expected)} for shape"
+            f" {safe_repr(header.shape)}"
         )
     return header
 
@@ -392,7 +392,7 @@ def _parse_header(text: str, place: str) -> _Header:
         )
     if descr and not _NUMBER_TYPE.fullmatch(descr[1]):
         raise FeatureFileError(
-            f"{place}: dtype {shown(descr[1][:40])}, expected numbers such as '<f4'; extract it again"
+            f"{place}: dtype {safe_repr(descr[1][:40])}, expected numbers such as '<f4'; extract it again"
         )
     if not descr or not fortran_order or not shape:
         raise DamagedFeaturesError(f"{place}: {_DAMAGED}: its header declares no array of numbers")
@@ -405,14 +405,14 @@ def _checked_shape(header: _Header, place: str, dim: int | None) -> tuple[int, i
     shape, expected = header.shape, f"(T, {'D' if dim is None else dim})"
     if len(shape) != 2:
         raise FeatureFileError(
-            f"{place}: shape {shown(shape)}, expected {expected}; one row per frame, one file per video"
+            f"{place}: shape {safe_repr(shape)}, expected {expected}; one row per frame, one file per video"
         )
     if shape[0] < 1 or shape[1] < 1:
         raise FeatureFileError(
-            f"{place}: shape {shown(shape)}, expected {expected} with a row or more; extract it again"
+            f"{place}: shape {safe_repr(shape)}, expected {expected} with a row or more; extract it again"
         )
     if dim is not None and shape[1] != dim:
         raise FeatureFileError(
-            f"{place}: shape {shown(shape)}, expected {expected}; was it extracted with another backbone?"
+            f"{place}: shape {safe_repr(shape)}, expected {expected}; was it extracted with another backbone?"
         )
     return shape[0], shape[1]

@@ -27,7 +27,7 @@ from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.record_files import is_record_file
 from videotag.formats.text import MAX_LIST_BYTES, MAX_LIST_LINES, read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES
-from videotag.shown import MAX_TEXT, plain, shown
+from videotag.shown import MAX_TEXT, escaped, safe_repr
 
 _EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
 _BINARY = "a list is text; one video is given by --video_path"
@@ -163,7 +163,7 @@ def quote_path(name: str) -> str:
         FileListError: a path that no line can hold (empty, a line break, NUL, not UTF-8).
     """
     if problem := list_problem(name):
-        raise FileListError(f"{shown(name, limit=MAX_TEXT)}: {problem}; rename the file")
+        raise FileListError(f"{safe_repr(name, limit=MAX_TEXT)}: {problem}; rename the file")
     if any(blank in name for blank in _BLANKS) or name[0] in "\"'#\ufeff" or _split_ids(name):
         quote = "'" if '"' in name else '"'
         return quote + name.replace(quote, quote * 2) + quote
@@ -196,11 +196,11 @@ def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
     rest = text[end + 1 :]
     if rest and rest[0] in _SEPARATORS:
         raise ValueError(
-            f"{shown(rest[:20])} follows the closing quote; separate by blanks, not {_SEPARATORS[rest[0]]}"
+            f"{safe_repr(rest[:20])} follows the closing quote; separate by blanks, not {_SEPARATORS[rest[0]]}"
         )
     if rest and rest[0] not in _BLANKS:
         raise ValueError(
-            f"{shown(rest[:20])} follows the closing quote; put a blank between, or the quote at the end"
+            f"{safe_repr(rest[:20])} follows the closing quote; put a blank between, or the quote at the end"
         )
     return text[1:end].replace(quote * 2, quote), rest.encode().split()
 
@@ -210,7 +210,7 @@ def _parse_count(fields: list[bytes]) -> tuple[int | None, list[str]]:
     if fields and fields[0].isdigit() and len(fields[0]) <= _MAX_DIGITS and int(fields[0]):
         return int(fields[0]), []
     seen = fields[0].decode() if fields else ""
-    found = shown(seen[:40]) if fields else "nothing"
+    found = safe_repr(seen[:40]) if fields else "nothing"
     remedy = _number_remedy(seen) or "a line is: folder num_frames label label ..."
     return None, [f"{found} is not a number of frames; {remedy}"]
 
@@ -221,7 +221,7 @@ def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[i
         if not field.removeprefix(b"-").isdigit():
             return (), [_not_an_integer(field.decode())]
         if len(field) > _MAX_DIGITS:
-            text = shown(field[:40].decode())
+            text = safe_repr(field[:40].decode())
             return (), [
                 f"label {text} is too large; class ids count from 0 and have at most {_MAX_DIGITS} digits"
             ]
@@ -249,7 +249,7 @@ def _not_an_integer(field: str) -> str:
         remedy = "a comment needs a line of its own"
     elif remedy is None:
         remedy = 'a path with blanks must be quoted, such as "my clip.mp4"'
-    return f"label {shown(field[:40])} is not an integer; {remedy}"
+    return f"label {safe_repr(field[:40])} is not an integer; {remedy}"
 
 
 def _number_remedy(field: str) -> str | None:
@@ -281,7 +281,7 @@ def _check_separator(name: str, *, any_path: bool) -> None:
     is_known = suffix in VIDEO_SUFFIXES or suffix in FEATURE_SUFFIXES or is_record_file(path)
     if any_path or is_known or os.path.lexists(path):
         raise ValueError(
-            f"{shown(name)}: no such file or folder; separate path and numbers by blanks, not "
+            f"{safe_repr(name)}: no such file or folder; separate path and numbers by blanks, not "
             f"{_SEPARATORS[separator]}"
         )
 
@@ -302,6 +302,6 @@ def _check_path(name: str, must_exist: bool) -> list[str]:
         return ["a NUL character in the path; is this a text file?"]
     if must_exist and not os.path.exists(name):  # noqa: PTH110 - a third of Path.exists' time over long lists
         return [
-            f"{plain(name)}: no such file or folder; relative paths start at the working folder {Path.cwd()}"
+            f"{escaped(name)}: no such file or folder; relative paths start at the working folder {Path.cwd()}"
         ]
     return []

@@ -8,7 +8,7 @@ from typing import Any
 
 from videotag.errors import VideotagError
 from videotag.formats.text import read_text
-from videotag.shown import plain
+from videotag.shown import escaped
 
 MAX_BYTES = 32 << 20  # predictions of 15,000 videos; a text takes up to 4 bytes a character in memory
 MAX_VALUES = 2_000_000  # of about 80 bytes in memory each
@@ -35,7 +35,7 @@ def read_json(
         text = read_text(path, error=error, missing=remedy, binary=remedy, max_bytes=max_bytes)
         return parse_json(text)
     except ValueError as problem:
-        raise error(f"{plain(str(path))}: not JSON: {problem}; {remedy}") from None
+        raise error(f"{escaped(str(path))}: not JSON: {problem}; {remedy}") from None
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -21,7 +21,7 @@ from typing import IO, Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from videotag.shown import reason_of, shown
+from videotag.shown import reason_of, safe_repr
 
 #: Name of a global -> our function for it, or None if it only occurs as an argument.
 Names: TypeAlias = Mapping[str, Callable[..., object] | None]
@@ -271,7 +271,7 @@ class _Machine:
         full = f"{module}.{name}"
         if full not in self._names:
             raise pickle.UnpicklingError(
-                f"refers to {shown(full)}; not read because pickles can run code;"
+                f"refers to {safe_repr(full)}; not read because pickles can run code;"
                 " have it saved as a plain dict of arrays"
             )
         self.stack.append(_Global(full, self._names[full]))
@@ -387,7 +387,7 @@ def _empty_bytes() -> bytes:
 def _dtype(code: str, *_: object) -> _Unbuilt:
     """numpy.dtype; its state holds the byte order."""
     if not isinstance(code, str) or not _NUMBER_TYPE.fullmatch(code):
-        what = "Python objects" if code == "O8" else f"dtype {shown(code, limit=40)}"
+        what = "Python objects" if code == "O8" else f"dtype {safe_repr(code, limit=40)}"
         raise pickle.UnpicklingError(
             f"an array of {what}, expected numbers; not read because pickles can run code"
         )
@@ -411,7 +411,7 @@ def _array(
     if len(shape) > _MAX_DIMS or any(type(size) is not int or not 0 <= size < 2**63 for size in shape):
         raise ValueError("an impossible shape")
     if math.prod(shape) * dtype.itemsize != len(raw):
-        raise ValueError(f"{len(raw)} bytes of values for shape {shown(shape)}")
+        raise ValueError(f"{len(raw)} bytes of values for shape {safe_repr(shape)}")
     array = np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
     array.flags.writeable = False
     return array

@@ -29,7 +29,7 @@ from pydantic import (
 from videotag.atomic import open_atomic
 from videotag.errors import ConfigError
 from videotag.formats.json_text import read_json
-from videotag.shown import plain
+from videotag.shown import escaped
 
 Format = Literal["json", "jsonl", "csv", "kaggle"]
 CSV_COLUMNS = ("video_id", "rank", "class_id", "class_name", "probability")
@@ -98,10 +98,10 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
         predictions = _PREDICTIONS.validate_python(found, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = plain(".".join(map(str, first["loc"])) or "the file")
+        where = escaped(".".join(map(str, first["loc"])) or "the file")
         raise ConfigError(
             f"{path}: not predictions; give the JSON that `videotag tag --json` prints "
-            f"({where}: {plain(first['msg'])})"
+            f"({where}: {escaped(first['msg'])})"
         ) from None
     return [prediction.model_dump() for prediction in predictions]
 

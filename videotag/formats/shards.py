@@ -42,7 +42,7 @@ from videotag.formats.yt8m_records import (
     segment_fields,
 )
 from videotag.regular_file import open_regular
-from videotag.shown import plain, shown
+from videotag.shown import escaped, safe_repr
 
 FORMAT = {"format": "videotag.yt8m_shard", "version": "1"}
 _TYPES: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "U8": np.dtype("u1")}
@@ -137,7 +137,7 @@ class Shard:
             self._means[name] = means
             width = means.shape[1]
         else:
-            there = plain(", ".join(tensors.modalities()), limit=200) or "nothing"
+            there = escaped(", ".join(tensors.modalities()), limit=200) or "nothing"
             raise RecordError(
                 f"{self._path}: no features {name}; there is {there}; correct the model's feature_names"
             )
@@ -295,7 +295,7 @@ class _Tensors:
         if not start <= end <= self._size:  # before the system finds out, by ending the process
             raise self.damaged(f"{name} reaches to byte {end} of {self._size}: truncated")
         if end - start != count * dtype.itemsize:
-            raise self.damaged(f"{name} has {end - start} bytes for shape {shown(shape)}")
+            raise self.damaged(f"{name} has {end - start} bytes for shape {safe_repr(shape)}")
         if not count:
             return np.empty(shape, dtype)
         return np.frombuffer(self._data, dtype, count, self._start + start).reshape(shape)
@@ -330,7 +330,7 @@ class _Tensors:
             raise RecordError(f"{self._path}: a .safetensors file of something else; give a shard of records")
         if about.get("version") != FORMAT["version"]:
             version = about.get("version")
-            seen = plain(version, limit=20) if isinstance(version, str) else "none"
+            seen = escaped(version, limit=20) if isinstance(version, str) else "none"
             raise RecordError(
                 f"{self._path}: version {seen} of the format, expected {FORMAT['version']}; update videotag,"
                 " or convert its source again"
@@ -339,7 +339,7 @@ class _Tensors:
 
     def damaged(self, what: str) -> RecordError:
         """The error for what cannot be."""
-        return RecordError(f"{self._path}: damaged shard: {plain(what)}; {_AGAIN}")
+        return RecordError(f"{self._path}: damaged shard: {escaped(what)}; {_AGAIN}")
 
 
 def _segment_arrays(tensors: _Tensors, count: int) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from videotag.formats import pickles
-from videotag.shown import shown
+from videotag.shown import safe_repr
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle of an old file
 _PROTOCOL_VERSION = 1001
@@ -88,7 +88,7 @@ class Tensor:
         end = self.offset + steps + 1 if math.prod(self.size) else self.offset
         if min(numbers) < 0 or end > len(values) or math.prod(self.size) > len(values):
             raise pickle.UnpicklingError(
-                f"a tensor of size {shown(self.size)} outside its {len(values)} stored values"
+                f"a tensor of size {safe_repr(self.size)} outside its {len(values)} stored values"
             )
         strides = tuple(stride * values.itemsize for stride in self.stride)
         return np.lib.stride_tricks.as_strided(values[self.offset :], self.size, strides, writeable=False)

@@ -26,7 +26,7 @@ from videotag.errors import WeightsError
 from videotag.formats import pickles, torch_files
 from videotag.formats.archives import PACKED, ArchiveError, open_tar, open_zip
 from videotag.regular_file import open_regular, other_kind
-from videotag.shown import plain, reason_of, shown
+from videotag.shown import escaped, reason_of, safe_repr
 
 _READ_KINDS = "read are Paddle's .pdparams, PyTorch's .pth, .safetensors, and archives of one of them"
 _PARAMETER_NAMES = "StructuredToParameterName@@"  # Paddle's map to its inner names; not weights
@@ -201,7 +201,7 @@ def _read_content(path: str | Path) -> object:
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: {error}") from error
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path}: damaged ({plain(str(error))}); copy or download it again") from error
+        raise WeightsError(f"{path}: damaged ({escaped(str(error))}); copy or download it again") from error
     except ArchiveError as error:
         raise WeightsError(f"{path}: {error}, as weights never do; download it again") from error
     except _ARCHIVE_DAMAGE as error:
@@ -238,11 +238,11 @@ def _parse_member(file: IO[bytes], size: int, path: Path) -> object:
         # What a sparse one claims of its size is holes.
         members = [m for m in found if m.isreg() and not m.issparse() and m.name.endswith(_SUFFIXES)]
         if len(members) != 1:
-            names = plain(", ".join(m.name for m in members[:10])) or "none"
+            names = escaped(", ".join(m.name for m in members[:10])) or "none"
             raise WeightsError(
                 f"{path}: an archive with these weights: {names}; expected one; unpack it and give the file"
             )
-        name = plain(members[0].name)
+        name = escaped(members[0].name)
         content = archive.extractfile(members[0])
         assert content is not None  # a regular file
         head = content.read(_HEAD_BYTES)
@@ -261,7 +261,7 @@ def _parse_safetensors(data: bytes) -> dict[str, np.ndarray]:
         elif kind in _SAFE_TYPES:
             array = np.frombuffer(tensor["data"], _SAFE_TYPES[kind])
         else:
-            raise pickle.UnpicklingError(f"{shown(name)} has dtype {kind}; save it as float32")
+            raise pickle.UnpicklingError(f"{safe_repr(name)} has dtype {kind}; save it as float32")
         state[name] = array.reshape(shape)
     return state
 
@@ -287,7 +287,7 @@ def _to_array(name: str, value: object) -> np.ndarray:
     array = value.array() if isinstance(value, torch_files.Tensor) else value
     if not isinstance(array, np.ndarray):
         raise pickle.UnpicklingError(
-            f"{shown(name)} is of type {type(value).__name__}, not an array;"
+            f"{safe_repr(name)} is of type {type(value).__name__}, not an array;"
             " save the model's state dict alone, or under 'state_dict'"
         )
     if array.dtype == np.uint16:

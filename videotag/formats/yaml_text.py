@@ -16,7 +16,7 @@ import yaml
 
 from videotag.errors import VideotagError
 from videotag.formats.text import read_text
-from videotag.shown import plain, reason_of, shown
+from videotag.shown import escaped, reason_of, safe_repr
 
 MAX_BYTES = 256 << 10  # the largest file that comes with videotag has 4 KB
 MAX_NODES = 10_000  # keys and values; an alias counts as all that it stands for
@@ -45,7 +45,7 @@ def read_yaml(path: str | Path, *, error: type[VideotagError], remedy: str) -> A
     try:
         return parse_yaml(text)
     except ValueError as problem:
-        raise error(f"{plain(str(path))}: {problem}") from None
+        raise error(f"{escaped(str(path))}: {problem}") from None
 
 
 def parse_yaml(text: str) -> Any:
@@ -63,7 +63,7 @@ def parse_yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark, reason = error.problem_mark or error.context_mark, error.problem or error.context
         line = f"line {mark.line + 1}: " if mark else ""
-        raise ValueError(f"not a YAML file: {line}{plain(str(reason), limit=_MAX_REASON)}") from None
+        raise ValueError(f"not a YAML file: {line}{escaped(str(reason), limit=_MAX_REASON)}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter of "\UFFFFFFFF" and %YAML 9...9
         raise ValueError(f"not a YAML file: {reason_of(error, limit=_MAX_REASON)}") from None
 
@@ -113,7 +113,9 @@ class _Builder:
 
     def _alias(self, event: Any) -> Any:
         if event.anchor not in self._anchors:
-            _refuse(event, f"*{plain(event.anchor, limit=40)} stands for nothing before it; correct the name")
+            _refuse(
+                event, f"*{escaped(event.anchor, limit=40)} stands for nothing before it; correct the name"
+            )
         value, num_nodes = self._anchors[event.anchor]
         self._count(event, num_nodes)
         return value
@@ -134,12 +136,12 @@ class _Builder:
             value = self._value(next(self._events), depth)
             if not _is_merge(event):
                 if key in own:
-                    _refuse(event, f"{shown(key)}: given in line {lines[key]} too; keep one of them")
+                    _refuse(event, f"{safe_repr(key)}: given in line {lines[key]} too; keep one of them")
                 own[key], lines[key] = value, event.start_mark.line + 1
                 continue
             sections = value if isinstance(value, list) else [value]
             if not all(isinstance(section, dict) for section in sections):
-                _refuse(event, f"<<: {shown(value)}, expected a section to take keys from")
+                _refuse(event, f"<<: {safe_repr(value)}, expected a section to take keys from")
             for section in sections:  # the first one wins
                 merged |= {name: v for name, v in section.items() if name not in merged}
         return merged | own
@@ -168,7 +170,7 @@ def _scalar(event: Any) -> Any:
     """The value of a scalar: by its tag, else by how it is written."""
     text: str = event.value
     if "\0" in text or not _is_unicode(text):
-        _refuse(event, f"{shown(text)} holds a character that no text may have; remove it")
+        _refuse(event, f"{safe_repr(text)} holds a character that no text may have; remove it")
     is_tagged = event.tag not in (None, "!")
     tag = event.tag if is_tagged else _RESOLVER.resolve(yaml.ScalarNode, text, event.implicit)
     kind = tag.removeprefix(_CORE)
@@ -192,7 +194,7 @@ def _scalar(event: Any) -> Any:
             return _integer(text) if kind == "int" else _fraction(text)
     except ValueError:
         pass
-    _refuse(event, f"{shown(text)} is no {kind}; correct it, or quote it if it is text")
+    _refuse(event, f"{safe_repr(text)} is no {kind}; correct it, or quote it if it is text")
 
 
 def _integer(text: str) -> int:
@@ -222,7 +224,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _refuse_tag(event: Any) -> NoReturn:
-    tag = shown(event.tag.replace(_CORE, "!!"))
+    tag = safe_repr(event.tag.replace(_CORE, "!!"))
     _refuse(event, f"not a YAML file of plain values: the tag {tag}; remove it")
 
 

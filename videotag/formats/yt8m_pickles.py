@@ -31,7 +31,7 @@ from videotag.formats.pickles import (
 from videotag.formats.tf_example import Example, Feature, FeatureList
 from videotag.formats.yt8m_records import YT8MRecord, checked, encode_id, make_record, segment_fields
 from videotag.regular_file import open_regular
-from videotag.shown import plain, shown
+from videotag.shown import escaped, safe_repr
 
 Keys: TypeAlias = Literal["str", "bytes"]
 
@@ -143,7 +143,7 @@ def _record(
     if len(values) < len(item):
         raise RecordError(f"{place}: keys that are there twice, as text and as bytes; {_AGAIN}")
     if "video" not in values:
-        there = plain(", ".join(values), limit=200) or "nothing"
+        there = escaped(", ".join(values), limit=200) or "nothing"
         raise RecordError(f"{place}: no 'video'; there is {there}; is it a pickle of YouTube-8M?")
     make_id = partial(_id_bytes, values["video"], place, is_python_2=is_python_2)
     video_id = once.make("id", values["video"], make_id)
@@ -167,7 +167,7 @@ def _record(
             context[name] = once.make("vector", value, partial(value.astype, dtype, copy=False))
         else:
             raise RecordError(
-                f"{place}: {shown(key)} of shape {shown(value.shape)}, expected (T, D) bytes; {_AGAIN}"
+                f"{place}: {safe_repr(key)} of shape {safe_repr(value.shape)}, expected (T, D) bytes; {_AGAIN}"
             )
     record = make_record(Example(context, lists), dims=dims, place=place)
     if "nframes" in values:
@@ -182,11 +182,13 @@ def _cut(features: dict[str, np.ndarray], num_steps: object, place: str) -> None
         num_steps = num_steps.reshape(())[()]
     if not isinstance(num_steps, (int, np.integer)) or num_steps < 0:
         seen = (
-            shown(num_steps) if isinstance(num_steps, (int, float)) else f"of type {type(num_steps).__name__}"
+            safe_repr(num_steps)
+            if isinstance(num_steps, (int, float))
+            else f"of type {type(num_steps).__name__}"
         )
         raise RecordError(f"{place}: nframes {seen}, expected a number of steps; {_AGAIN}")
     if num_steps > there and features:
-        raise RecordError(f"{place}: nframes {shown(num_steps)}, but there are {there} steps; {_AGAIN}")
+        raise RecordError(f"{place}: nframes {safe_repr(num_steps)}, but there are {there} steps; {_AGAIN}")
     for name, steps in features.items():
         features[name] = steps[: int(num_steps)]
 
@@ -195,7 +197,7 @@ def _name(key: object, place: str) -> str:
     if isinstance(key, bytes):
         return key.decode("utf-8", "surrogateescape")
     if not isinstance(key, str):
-        raise RecordError(f"{place}: {shown(key)} as a key, expected text; {_AGAIN}")
+        raise RecordError(f"{place}: {safe_repr(key)} as a key, expected text; {_AGAIN}")
     return key
 
 
@@ -221,7 +223,7 @@ def _id_bytes(video_id: object, place: str, *, is_python_2: bool) -> bytes:
     try:
         return encode_id(video_id)
     except UnicodeEncodeError:
-        raise RecordError(f"{place}: 'video' {shown(video_id)} is no text; {_AGAIN}") from None
+        raise RecordError(f"{place}: 'video' {safe_repr(video_id)} is no text; {_AGAIN}") from None
 
 
 def _labels(labels: Any, place: str) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from videotag.errors import RecordError, ShapeError
 from videotag.formats.tf_example import Example, Feature, FeatureList, encode_example, parse_example
 from videotag.formats.tfrecord import Compression, OnError, handled, read_records, write_records
-from videotag.shown import plain
+from videotag.shown import escaped
 
 #: feature = byte * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS. The bias is off by half a byte's step from the exact
 #: inverse of `quantize`; the published networks were trained so.
@@ -252,7 +252,7 @@ def _mean(
     """(D,) float32 of a video-level feature."""
     value = context.get(name)
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-        there = plain(", ".join(_found(context, lists)), limit=200) or "nothing"
+        there = escaped(", ".join(_found(context, lists)), limit=200) or "nothing"
         raise RecordError(f"{place}: no features {name}; there is {there}; correct the model's feature_names")
     if dim is not None and len(value) != dim:
         raise RecordError(
@@ -268,7 +268,7 @@ def _video_id(context: Mapping[str, Feature], place: str) -> str:
         value = context.get(name)
         if isinstance(value, tuple) and len(value) == 1:
             return decode_id(value[0])
-    there = plain(", ".join(context), limit=200) or "nothing"
+    there = escaped(", ".join(context), limit=200) or "nothing"
     raise RecordError(f"{place}: no video id; there is {there}; is it a file of YouTube-8M?")
 
 

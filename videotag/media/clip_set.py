@@ -15,7 +15,7 @@ from videotag.formats.filelist import quote_path
 from videotag.formats.json_text import read_json
 from videotag.media.synthetic import TAGS, ClipSpec, random_specs, render, sound
 from videotag.media.writer import write_video
-from videotag.shown import shown
+from videotag.shown import safe_repr
 
 PARAMETERS_FILE = "clips.json"
 SPLITS = ("train", "val", "test")
@@ -108,7 +108,7 @@ def _claim(out_dir: Path, options: ClipSetOptions) -> None:
             found = None
         if found != wanted:
             raise OutputError(
-                f"{out_dir}: holds clips made with other options ({shown(found)}); choose another folder"
+                f"{out_dir}: holds clips made with other options ({safe_repr(found)}); choose another folder"
             )
         return
     write_text(path, json.dumps(wanted, indent=2) + "\n")

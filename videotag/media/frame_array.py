@@ -17,7 +17,7 @@ from videotag.media.orientation import Orientation
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import forced_size, scaled_size
 from videotag.media.video import FrameScaler, NewImage, SampledFrame, VideoInfo, new_image
-from videotag.shown import shown
+from videotag.shown import safe_repr
 
 
 class ArrayReader:
@@ -67,7 +67,7 @@ class ArrayReader:
             )
         is_number = isinstance(fps, int | float | np.number) and not isinstance(fps, bool)
         if not is_number or not 0 < fps < math.inf:
-            raise ShapeError(f"{name}: fps {shown(fps)}, expected frames per second above 0")
+            raise ShapeError(f"{name}: fps {safe_repr(fps)}, expected frames per second above 0")
         count, height, width = frames.shape[:3]
         size = (forced_size if force_4_by_3 else scaled_size)(width, height, short_side_px)
         check_size(name, width, height)

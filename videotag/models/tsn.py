@@ -15,7 +15,7 @@ from pydantic import model_validator
 from videotag.models.layouts import Layout
 from videotag.registry import get_model, list_models, register_model
 from videotag.sections import ExtractorModel, Positive
-from videotag.shown import plain
+from videotag.shown import escaped
 
 
 class TSNConfig(ExtractorModel):
@@ -36,12 +36,12 @@ class TSNConfig(ExtractorModel):
         resnet = f"resnet{self.num_layers or 101}"
         if self.num_layers and self.backbone and self.backbone.lower() != resnet:
             raise ValueError(
-                f"num_layers {self.num_layers} and backbone {plain(self.backbone)} disagree; keep one of them"
+                f"num_layers {self.num_layers} and backbone {escaped(self.backbone)} disagree; keep one of them"
             )
         self.backbone = self.backbone or resnet
         names = [entry.name for entry in list_models("backbone")]
         if self.backbone.lower() not in map(str.lower, names):
-            raise ValueError(f"{plain(self.backbone)} is not a backbone; there are: {', '.join(names)}")
+            raise ValueError(f"{escaped(self.backbone)} is not a backbone; there are: {', '.join(names)}")
         return self
 
 

@@ -34,7 +34,7 @@ from videotag.runtime import backends
 from videotag.runtime.onnx_export import PROGRAM, ExportError, told_as_export_error
 from videotag.runtime.trained import Arrays, Input, Network
 from videotag.sections import ExtractorModel, Positive, Section, TaggerModel, UseGpu
-from videotag.shown import plain
+from videotag.shown import escaped
 from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE, FoundWeights
 
 FORMAT_VERSION = 1
@@ -189,7 +189,7 @@ def read_manifest(path: Path) -> Manifest:
         where = ".".join(map(str, first["loc"]))
         what = f"{where}: {first['msg']}" if where else first["msg"]
         raise WeightsError(
-            f"{path}: no export that this videotag reads ({plain(what, limit=200)}); export it again"
+            f"{path}: no export that this videotag reads ({escaped(what, limit=200)}); export it again"
         ) from error
 
 
@@ -266,13 +266,13 @@ def _check_override(dotted: str, value: Any, export: Export) -> None:
     section, manifest = section.upper(), export.manifest
     if section == "MODEL" and key not in _FREE_KEYS:
         raise ConfigError(
-            f"--set {plain(dotted)}={plain(str(value))}: {export.folder} is an export, whose network is "
+            f"--set {escaped(dotted)}={escaped(str(value))}: {export.folder} is an export, whose network is "
             "fixed; leave it out, or export again with it"
         )
     fixed = {"backend": manifest.backend, "precision": manifest.precision}
     if section == "INFER" and key in fixed and str(value).strip() not in ("auto", fixed[key]):
         raise ConfigError(
-            f"--{key}={plain(str(value))}: {export.folder} is an export for {manifest.backend} in "
+            f"--{key}={escaped(str(value))}: {export.folder} is an export for {manifest.backend} in "
             f"{manifest.precision}; leave it out, or export again with it"
         )
 
