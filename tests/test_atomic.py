@@ -81,6 +81,25 @@ def test_file_in_place_of_the_parent_folder_is_an_output_error(tmp_path):
 def test_name_too_long_for_the_disk_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="cannot write"):
         write_text(tmp_path / ("a" * 300), "x")
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 255, "鲸" * 85, "a" + "鲸" * 84, "caf\udce9" + "b" * 251], ids=[0, 1, 2, 3]
+)
+def test_the_longest_names_that_a_disk_takes_are_written(tmp_path, name):
+    write_text(tmp_path / name, "x")
+    assert names_in(tmp_path) == [name]
+    (tmp_path / name).unlink()
+    folder = tmp_path / os.fsdecode(os.fsencode(name)[: atomic.MAX_FOLDER_NAME_BYTES])
+    for text in ("old", "new"):
+        with replace_folder(folder) as aside:
+            (aside / "a.txt").write_text(text, encoding="utf-8")
+            left = tmp_path / f"{aside.name[:-40]}{'0' * 32}{PARTIAL_MARK}"
+        left.mkdir(exist_ok=True)
+    assert (folder / "a.txt").read_text(encoding="utf-8") == "new"
+    remove_partial(tmp_path)
+    assert names_in(tmp_path) == [folder.name]
 
 
 def test_a_folder_is_replaced_whole_when_the_block_ends(tmp_path):
@@ -195,7 +214,8 @@ def test_an_old_folder_is_removed_where_the_new_one_was_in_its_place(killed):
     assert names_in(killed / "f.x") == ["newer.txt"]
 
 
-def test_unfinished_folders_and_files_are_removed_and_nothing_else(tmp_path):
+def test_unfinished_folders_and_files_are_removed_and_nothing_else(tmp_path, caplog):
+    caplog.set_level("INFO", logger="videotag")
     new = tmp_path / f".f.new.{'0123456789abcdef' * 2}{PARTIAL_MARK}"
     new.mkdir()
     (new / "a.bin").touch()
@@ -203,6 +223,9 @@ def test_unfinished_folders_and_files_are_removed_and_nothing_else(tmp_path):
     (tmp_path / "a.txt").touch()
     remove_partial(tmp_path)
     assert names_in(tmp_path) == ["a.txt"]
+    assert caplog.messages == [
+        f"removing what an earlier run left unfinished: {tmp_path}/.f.7.new{PARTIAL_MARK}"
+    ]
 
 
 def test_a_leftover_of_a_process_of_the_same_number_is_no_hindrance(tmp_path):

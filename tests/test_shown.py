@@ -7,7 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from videotag.shown import MAX_TEXT, escaped, safe_repr
+from videotag.shown import MAX_TEXT, escaped, reason_of, safe_repr
 
 
 def nested_aliases(depth, width):
@@ -45,6 +45,16 @@ def test_short_values_are_shown_as_they_are_and_others_in_part(value, expected):
 def test_no_value_is_longer_than_the_limit(value):
     assert len(safe_repr(value)) <= 80
     assert len(safe_repr(value, limit=20)) <= 20
+
+
+def test_a_reason_is_one_line_without_advice_to_programmers():
+    with pytest.raises(ValueError, match="set_int_max_str_digits") as caught:
+        int("9" * 5000)
+    reason = reason_of(caught.value)
+    assert reason.startswith("Exceeds the limit (4300 digits)")
+    assert "sys." not in reason
+    assert reason_of(KeyError()) == "KeyError"
+    assert reason_of(ValueError("a\n\tb\x1b " + "c" * 200)) == "a b\\x1b " + "c" * 109 + "..."
 
 
 def test_a_value_whose_repr_fails_is_named_by_its_type():

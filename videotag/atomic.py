@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import logging
 import os
 import re
 import shutil
@@ -24,7 +25,9 @@ from typing import IO, Any, Literal
 from videotag.errors import OutputError
 
 PARTIAL_MARK = ".partial"  # part of the name of every unfinished file
+MAX_NAME_BYTES = 255  # of a file's name, on all common drives
 _OLD_MARK = f".old{PARTIAL_MARK}"  # ends the name of a folder that is being replaced
+MAX_FOLDER_NAME_BYTES = MAX_NAME_BYTES - len(f".{_OLD_MARK}")  # of one that replace_folder may replace
 #: All names that this module gives, and no others: a user's own .x.partial stays.
 _UNFINISHED_FILE = re.compile(r"\..+\.\d+\.\d+\.partial", re.DOTALL)
 _UNFINISHED_FOLDER = re.compile(r"\..+\.(new\.[0-9a-f]{32}|old)\.partial", re.DOTALL)
@@ -32,6 +35,7 @@ _TEMPORARY = re.compile(r"videotag-[a-z0-9_]{8}\.partial")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _ROOM_BYTES = 2**16  # more than a disk leaves free that has cut a file short
 _tidied: set[str] = set()  # folders that this process has looked through
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -96,6 +100,8 @@ def remove_partial(folder: Path) -> None:
             if name.endswith(_OLD_MARK):
                 _put_back(folder / name.removeprefix(".").removesuffix(_OLD_MARK))
             else:
+                if path.is_dir():  # of a million pictures, which takes minutes
+                    logger.info("removing what an earlier run left unfinished: %s", path)
                 _remove(path)
 
 
@@ -214,7 +220,7 @@ def replace_folder(folder: Path, *, flush: bool = True) -> Iterator[Path]:
     """
     folder = folder.resolve()
     # Not named by the process: in containers the next one often has the same number.
-    new = folder.with_name(f".{folder.name}.new.{uuid.uuid4().hex}{PARTIAL_MARK}")
+    new = _beside(folder, f"new.{uuid.uuid4().hex}")
     try:
         _tidy(folder.parent)
         _put_back(folder)
@@ -237,6 +243,13 @@ def replace_folder(folder: Path, *, flush: bool = True) -> Iterator[Path]:
         raise OutputError(str(error).replace(str(new), str(folder))) from error
     finally:
         _remove(new)
+
+
+def _beside(path: Path, mark: str) -> Path:
+    """An unfinished file's place, named by as much of the finished one's name as there is room for."""
+    end = f".{mark}{PARTIAL_MARK}"
+    name = path.name.encode(errors="replace")[: MAX_NAME_BYTES - len(f".{end}")].decode(errors="ignore")
+    return path.with_name(f".{name}{end}")
 
 
 def _old_of(folder: Path) -> Path:
@@ -264,7 +277,7 @@ def _remove(path: Path) -> None:
 @contextlib.contextmanager
 def _aside(path: Path) -> Iterator[Path]:
     """A path beside `path` for unfinished content, renamed to it when the block ends without an error."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{PARTIAL_MARK}")
+    aside = _beside(path, f"{os.getpid()}.{threading.get_ident()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _tidy(path.parent)

@@ -27,7 +27,7 @@ from videotag.sections import (
     VideoSplitSection,
     VideoTrainSection,
 )
-from videotag.shown import MAX_VALUE, escaped, safe_repr
+from videotag.shown import MAX_TEXT, MAX_VALUE, escaped, safe_repr
 
 SECTIONS = ("MODEL", "TRAIN", "VALID", "TEST", "INFER")
 
@@ -133,6 +133,18 @@ def load_config(
     return Config(entry=entry, **sections)
 
 
+def files_of_config(path: str | Path) -> list[Path]:
+    """The file of a config and the label file that it names; the config may be of any model.
+
+    Raises:
+        ConfigError: The file is missing, or no sections.
+    """
+    raw, found = _read_yaml(path), find_resource(path)
+    model = raw.get("MODEL")
+    named = [found, model.get("label_file") if isinstance(model, dict) else None]
+    return [Path(file) for file in named if isinstance(file, str | Path)]
+
+
 def _disagreements(entry: ModelEntry, *, model: Any, train: Any, **_: Section) -> list[str]:
     """What two sections say against each other, a text each."""
     texts = []
@@ -198,8 +210,13 @@ def _without_files(values: dict[str, Any]) -> dict[str, Any]:
     filelist = kept.get("filelist")
     if isinstance(filelist, str):
         here = Path.cwd().resolve()
-        # `eval --weights=CHECKPOINT` goes over the list that its training left out, data/test.list.
-        if Path(filelist).is_absolute() or not (here / filelist).resolve().is_relative_to(here):
+        # `eval --weights=CHECKPOINT` goes over the list that its training left out, data/test.list. A longer
+        # text is no path of ours, and errors show paths whole.
+        if (
+            len(filelist) > MAX_TEXT
+            or Path(filelist).is_absolute()
+            or not (here / filelist).resolve().is_relative_to(here)
+        ):
             del kept["filelist"]
     return kept
 

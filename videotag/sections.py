@@ -15,7 +15,24 @@ from videotag.shown import safe_repr
 
 DEFAULT_MOMENTUM = 0.9
 _CORES_PER_VIDEO = 4  # one decoder hardly keeps more busy
-Positive = Annotated[int, Field(ge=1)]
+#: Largest count, width or size: no data set has as many classes, no network such layers, and larger numbers
+#: overflow what libraries compute with them.
+MAX_COUNT = 10_000_000
+MAX_FRAMES = 1_000_000  # taken from a video; ten hours at 30 frames a second have 1,080,000
+MAX_LAYERS = 1000  # of a stack, which is built layer by layer; the deepest that are known have some hundreds
+MAX_MODALITIES = 100  # each gets layers of its own
+MAX_SIDE_PX = 8192  # of a scaled frame; 8K video has a width of 7,680
+MAX_THREADS = 256  # of one decoder; FFmpeg opens nothing with 512
+MAX_PATH = 4095  # characters; Linux takes as many bytes
+MAX_SECONDS = 1e6  # of a time-out, 11 days; the system's clock takes up to 9e9
+Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+NumFrames = Annotated[int, Field(ge=1, le=MAX_FRAMES)]
+NumLayers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+FilePath = Annotated[str, Field(max_length=MAX_PATH)]
+SidePx = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
+# Wider than 0..255 by far; what is divided by less, or by 0, overflows in float16 and float32.
+ColourMean = Annotated[float, Field(ge=-1e6, le=1e6)]
+ColourStd = Annotated[float, Field(ge=1e-6, le=1e6)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 #: Keys of TRAIN that no extractor has.
@@ -50,7 +67,7 @@ class ModelSection(Section):
     num_classes: Positive
     topk: Positive = 20
     task: Literal["multi_label", "single_label"] | None = None
-    label_file: str | None = None
+    label_file: FilePath | None = None
 
 
 class TaggerModel(ModelSection):
@@ -62,8 +79,8 @@ class TaggerModel(ModelSection):
         feature_num: number of modalities, only checked (YAMLs of older systems state it).
     """
 
-    feature_names: list[str] = Field(default=["rgb"], min_length=1)
-    feature_dims: list[Positive] = Field(default=[2048], min_length=1)
+    feature_names: list[str] = Field(default=["rgb"], min_length=1, max_length=MAX_MODALITIES)
+    feature_dims: list[Positive] = Field(default=[2048], min_length=1, max_length=MAX_MODALITIES)
     feature_num: int | None = None
 
     @model_validator(mode="after")
@@ -113,8 +130,8 @@ class ExtractorModel(ModelSection):
 
     format: Literal["video", "frames"] = "video"
     seglen: Literal[1] = 1
-    image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    image_mean: tuple[ColourMean, ColourMean, ColourMean] = (0.485, 0.456, 0.406)
+    image_std: tuple[ColourStd, ColourStd, ColourStd] = (0.229, 0.224, 0.225)
 
 
 # ---------------------------------------------------------------- TRAIN, VALID, TEST, INFER
@@ -137,7 +154,7 @@ class SplitSection(Section):
     """
 
     batch_size: Positive = 128
-    filelist: str | None = None
+    filelist: FilePath | None = None
 
 
 class VideoSplitSection(SplitSection):
@@ -159,14 +176,14 @@ class VideoSplitSection(SplitSection):
     """
 
     batch_size: Positive = 1
-    seg_num: Positive = 300
+    seg_num: NumFrames = 300
     sampling: Literal["uniform", "videotag"] = "uniform"
-    short_size: Positive = 256
+    short_size: SidePx = 256
     resize: Literal["keep", "videotag"] = "keep"
-    target_size: Positive = 224
-    num_reader_threads: Annotated[int, Field(ge=0)] = 0
+    target_size: SidePx = 224
+    num_reader_threads: Annotated[int, Field(ge=0, le=MAX_THREADS)] = 0
     buf_size: Positive = 1024
-    stall_limit_sec: Annotated[float, Field(ge=0)] = 300.0
+    stall_limit_sec: Annotated[float, Field(ge=0, le=MAX_SECONDS)] = 300.0
 
     @property
     def videos_ahead(self) -> int:
@@ -277,9 +294,9 @@ class TrainSection(SplitSection):
     early_stop: Positive | None = None
     keep: Positive | None = None
     extend_labels: bool = False
-    old_label_file: str | None = None
+    old_label_file: FilePath | None = None
     num_samples: int | None = None
-    pretrain: str | None = None
+    pretrain: FilePath | None = None
     use_gpu: UseGpu = "auto"
     num_gpus: int | None = None
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0
@@ -291,7 +308,7 @@ class TrainSection(SplitSection):
     loss: Literal["bce", "asymmetric"] = "bce"
     asymmetric_gamma: tuple[NotNegative, NotNegative] = (0.0, 4.0)
     asymmetric_clip: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    distill_from: list[str] = []
+    distill_from: list[FilePath] = []
     distill_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
     distill_temperature: Annotated[float, Field(gt=0)] = 1.0
 
@@ -329,7 +346,7 @@ class VideoTrainSection(TrainSection, VideoSplitSection):
     """
 
     batch_size: Positive = 32
-    seg_num: Positive = 3
+    seg_num: NumFrames = 3
     optimizer: Literal["rmsprop", "adam", "momentum"] = "momentum"
     learning_rate: Annotated[float, Field(gt=0)] = 0.00125
     decay_epochs: list[Positive] = [15, 30]

@@ -42,6 +42,19 @@ def escaped(text: str, *, limit: int = MAX_TEXT) -> str:
     return cut if len(cut) <= limit else cut[: limit - len(_CUT)] + _CUT
 
 
+def reason_of(error: BaseException, *, limit: int = 120) -> str:
+    """What a library says of an error, as one line for users: its type if it says nothing.
+
+    Python's advice for a number of thousands of digits, to change its own limit, is left out.
+
+    Args:
+        error: Of a library, or Python's own.
+        limit: Number of characters kept, at least 10.
+    """
+    text = " ".join(str(error).split()).partition("; use sys.set_int_max_str_digits")[0]
+    return escaped(text, limit=limit) or type(error).__name__
+
+
 def is_plain(character: str) -> bool:
     """Whether a character may be shown as it is: no control, no change of direction, no half of a pair."""
     return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from videotag.engine.checkpoint import save_weights
 from videotag.models import load_models, paddle
 from videotag.tagger import _stage
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 MODEL: {{name: AttentionLSTM, feature_dims: [6], embedding_size: 8, lstm_size: 4, fc_sizes: [8, 8],
         num_classes: 3, topk: 3{model}}}
@@ -67,6 +72,30 @@ def test_one_named_in_an_export_is_not_read(checkpoint, tmp_path, capsys):
     capsys.readouterr()
     assert main([*PREDICT, "--weights=ex", "--video_path=a.npy"]) == 0
     assert names(capsys) == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("count", [10**20, 10**7])
+def test_class_ids_of_a_config_that_does_not_fit_its_weights_are_not_made(checkpoint, capsys, count):
+    path = checkpoint / "ck" / "config.yaml"
+    path.write_text(path.read_text().replace("num_classes: 3", f"num_classes: {count}"))
+    code = [
+        "import resource, sys",
+        "from videotag.cli.main import main",
+        "code = main(sys.argv[1:])",
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)",
+        "sys.exit(code)",
+    ]
+    words = [*PREDICT, "--weights=ck", "--video_path=a.npy"]
+    limited = ["bash", "-c", 'ulimit -v 6000000; exec "$@"', "-", sys.executable, "-c", "\n".join(code)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*limited, *words], capture_output=True, text=True, timeout=100, check=False, env=environment
+    )
+    assert done.returncode == 2, done.stderr
+    assert (
+        "num_classes" in done.stderr or "output.weight: shape (8, 3), expected (8, 10000000)" in done.stderr
+    )
+    assert int(done.stdout) < 1200, "MB; the class ids would take 600 more than the network's 320"
 
 
 def test_one_that_the_user_named_is_read(checkpoint, capsys):
@@ -134,6 +163,9 @@ def test_a_list_named_beside_weights_is_read_inside_of_the_working_folder_alone(
         assert "INFER.filelist: no list of files" in err
         assert "inside of the working folder alone" in err
         assert not out
+    config.write_text(config_text(infer=f", filelist: {'x/' * 150}y"))
+    assert main([*PREDICT, "--weights=ck"]) == 2
+    assert "INFER.filelist: no list of files" in capsys.readouterr().err
     (checkpoint / "own.list").write_text("a.npy\n")
     config.write_text(config_text(infer=", filelist: own.list"))
     assert main([*PREDICT, "--weights=ck"]) == 0

@@ -103,8 +103,11 @@ def test_a_full_disk_under_stdout_is_one_line(work_dir, words):
     ("error", "detail"),
     [
         (MemoryError(), ""),
-        (MemoryError("C++ Traceback\n(ResourceExhausted) Fail to alloc"), "ResourceExhausted) Fail to alloc"),
-        (RuntimeError("ResourceExhaustedError: Out of memory"), "ResourceExhaustedError: Out of memory"),
+        (
+            MemoryError("C++ Traceback\n(ResourceExhausted) Fail to alloc"),
+            " (ResourceExhausted) Fail to alloc)",
+        ),
+        (RuntimeError("ResourceExhaustedError: Out of memory"), " (ResourceExhaustedError: Out of memory)"),
     ],
 )
 def test_want_of_memory_names_what_to_lower(monkeypatch, capsys, error, detail):
@@ -113,7 +116,7 @@ def test_want_of_memory_names_what_to_lower(monkeypatch, capsys, error, detail):
 
     monkeypatch.setattr(doctor, "run", run)
     assert main(["doctor"]) == 2
-    message = f"videotag doctor: not enough memory; lower batch_size, or the sizes in MODEL ({detail})\n"
+    message = f"videotag doctor: not enough memory; lower batch_size, or the sizes in MODEL{detail}\n"
     assert capsys.readouterr().err == message
 
 

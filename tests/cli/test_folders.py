@@ -87,6 +87,23 @@ def test_files_whose_names_no_list_can_hold_fail_and_the_others_are_done(clips, 
 
 
 @pytest.mark.parametrize(
+    ("words", "done"),
+    [
+        (["extract", f"--weights={WEIGHTS}", "--set=INFER.seg_num=2"], 3),
+        (["frames", "--num_frames=1"], 2),
+    ],
+)
+def test_files_of_long_names_are_done_where_a_disk_takes_their_outputs(clips, capsys, words, done):
+    for name in ("x" * 219 + ".mp4", "x" * 251 + ".mp4", "x" * 252 + ".ts"):
+        shutil.copy("clips/a.mp4", f"clips/{name}")
+    for kept in (0, done + 1):
+        assert main([*words, "--video_path=clips", "--save_dir=out"]) == 1
+        out, err = capsys.readouterr()
+        assert f"{done + 1 - kept} (in part 0), kept {kept}, failed {4 - done}" in out
+        assert err.count("its output would have too long a name; rename the file") == 4 - done
+
+
+@pytest.mark.parametrize(
     "words",
     [["tag", "clips", "--seg_num=2"], ["predict", f"--weights={WEIGHTS}", "--video_path=clips"]],
 )

@@ -156,6 +156,65 @@ def test_eval_never_replaces_inputs_or_files_of_another_program(trained, capsys)
     assert "ev/metrics.json: is an input itself; give another --save_dir" in err
 
 
+# ---------------------------------------------------------------- what is read without being named
+
+
+@pytest.fixture
+def implicit(trained, videos, capsys):
+    """Files that commands read although no flag names them: beside weights, in an export, by a config."""
+    assert main(["export", "--weights=ck", "--to=onnx", "--output=ex"]) == 0
+    text = Path("tagger.yaml").read_text(encoding="utf-8")
+    Path("named.yaml").write_text(
+        text.replace("MODEL:", "MODEL:\n  label_file: labels.txt"), encoding="utf-8"
+    )
+    capsys.readouterr()
+    return [
+        "ck/config.yaml",
+        "ck/labels.txt",
+        "ex/config.yaml",
+        "ex/labels.txt",
+        "ex/network.onnx",
+        "ex/export.json",
+    ]
+
+
+def test_eval_and_predict_never_replace_what_lies_beside_weights(implicit, capsys):
+    shutil.copy("labels.txt", "label_3396.txt")
+    for path in implicit:
+        words = [f"--weights={path[:2]}", "--overwrite", "--filelist=features/test.list"]
+        err = refused(capsys, ["eval", *words, "--save_dir=ev", f"--report={path}"])
+        assert f"{path}: is an input itself; give another --report" in err
+        Path(f"{path[:2]}-out").mkdir(exist_ok=True)
+        os.link(path, f"{path[:2]}-out/predictions.json")
+        err = refused(capsys, ["predict", *words, f"--save_dir={path[:2]}-out"])
+        assert f"is the same file as the input {path}; give another --save_dir" in err
+        Path(f"{path[:2]}-out/predictions.json").unlink()
+    words = ["eval", "--weights=ck/AttentionLSTM_best", "--config=named.yaml", "--overwrite"]
+    for path in ("named.yaml", "labels.txt", "label_3396.txt"):
+        assert f"{path}: is an input itself" in refused(capsys, [*words, f"--report={path}"])
+
+
+def test_tag_never_replaces_what_lies_beside_weights(implicit, capsys):
+    for path in implicit:
+        words = [f"--predictor_weights={path[:2]}", "--overwrite", f"--report={path}"]
+        assert f"{path}: is an input itself; give another --report" in refused(capsys, [*TAG, *words])
+    words = ["--predictor_weights=ck", "--predictor_config=named.yaml", "--overwrite"]
+    for path in ("named.yaml", "labels.txt", "ck/AttentionLSTM_best.pdparams"):
+        assert f"{path}: is an input itself" in refused(capsys, [*TAG, *words, f"--report={path}"])
+
+
+def test_eval_never_replaces_videos_that_its_report_shows(implicit, capsys):
+    Path("vr/test0.mp4").parent.mkdir()
+    shutil.copy("a.mp4", "vr/test0.mp4")
+    Path("linked").symlink_to("vr")
+    words = ["eval", "--weights=ck", "--save_dir=ev", "--overwrite", "--video_root=vr"]
+    for path in ("vr/test0.mp4", "linked/test0.mp4"):
+        err = refused(capsys, [*words, f"--report={path}"])
+        assert f"{path}: is an input itself; give another --report" in err
+    for _ in range(2):
+        assert main([*words, "--report=vr/page.html"]) == 0, "a page may lie among the videos"
+
+
 # ---------------------------------------------------------------- train
 
 

@@ -71,6 +71,23 @@ def test_a_short_video_fills_all_rows_and_each_frame_is_computed_once(extractor,
     assert not np.array_equal(features[2], features[3])
 
 
+def test_features_that_are_no_numbers_are_a_failure_of_their_video(extractor, work_dir, monkeypatch):
+    names = [make_video(f"{name}.mp4", seed=seed) for seed, name in enumerate("abc")]
+    rows = extractor._rows
+    calls = []
+
+    def broken(images):
+        calls.append(images)
+        found = rows(images)
+        return np.full_like(found, bad) if (bad := {1: np.nan, 2: np.inf}.get(len(calls))) else found
+
+    monkeypatch.setattr(extractor, "_rows", broken)
+    summary = run(extractor, [ListEntry(name) for name in names], Path("out"))
+    assert list(summary.failed) == names[:2]
+    assert summary.failed["a.mp4"].startswith("a.mp4: the network gives features that are NaN or infinite; ")
+    assert sorted(path.name for path in Path("out").glob("*.npy")) == ["c.npy"]
+
+
 def test_decoding_stops_when_told(extractor, work_dir):
     stop = threading.Event()
     stop.set()

@@ -74,6 +74,16 @@ def test_a_video_whose_output_no_list_can_hold_has_none(work_dir, path):
     assert list(plan_outputs([path, "b.mp4"], work_dir / "out")) == ["b.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "most"), [(".npy", 251), ("", 242)], ids=["features", "folders of frames, which are set aside"]
+)
+def test_a_video_whose_output_no_disk_can_hold_has_none(work_dir, suffix, most):
+    names = ["b" * most + ".ts", "c" * (most + 1) + ".ts", "鲸" * 84 + ".ts", "b.mp4"]
+    assert list(plan_outputs(names, work_dir / "out", suffix=suffix)) == [names[0], "b.mp4"]
+    deep = "/".join(["d" * 100] * 37)
+    assert not plan_outputs([f"{deep}/a.mp4"], work_dir / "out", suffix=suffix)
+
+
 def test_what_is_not_part_of_the_output_path_need_not_be_utf8(work_dir):
     paths = ["/caf\udce9/a.mp4", "/caf\udce9/b.m\udce9", "/caf\udce9/c\t\x1b.mp4"]
     outputs = plan_outputs(paths, work_dir / "out")

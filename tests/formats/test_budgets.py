@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 
@@ -266,6 +267,31 @@ def test_a_list_of_bad_lines_is_not_read_to_its_end(tmp_path):
     path.write_text("nothing.npy x\n" * 5000)
     with pytest.raises(FileListError, match=r"\.\.\. and 951 more problems"):
         read_filelist(path, must_exist=False)
+
+
+def test_lines_of_a_list_that_hold_nothing_are_bounded(tmp_path):
+    path = tmp_path / "a.list"
+    path.write_bytes(b"\n" * (text.MAX_LIST_LINES + 1))
+    with pytest.raises(
+        FileListError, match="10000001 lines, expected at most 10000000; split it into several"
+    ):
+        read_filelist(path)
+
+
+def test_lines_of_a_list_that_hold_nothing_take_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        filelist, "MAX_LIST_BYTES", 2**21
+    )  # a buffer of this size is made, hardly any of it used
+    path = tmp_path / "a.list"
+    path.write_bytes(b"  \n# a\n" * 200_000 + b'"a b.npy" 1\n\n')
+    tracemalloc.start()
+    try:
+        (entry,) = read_filelist(path, must_exist=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (entry.path, entry.label_ids, entry.line) == ("a b.npy", (1,), 400_001)
+    assert peak < 6 * path.stat().st_size
 
 
 def test_lists_and_label_files_have_a_largest_size(tmp_path, monkeypatch):

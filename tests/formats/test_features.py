@@ -232,6 +232,21 @@ def test_missing_modality_lists_what_is_there(tmp_path):
         read_modalities(tmp_path / "a.npz", {"rgb": 2, "audio": 3})
 
 
+def test_of_many_arrays_a_few_are_listed(tmp_path):
+    np.savez(tmp_path / "a.npz", **{f"a{number}": RAMP for number in range(100)})
+    with pytest.raises(FeatureFileError, match=r"there is a0, a1, a2, a3, a4, a5, a6, a7, \.\.\.; extract"):
+        read_modalities(tmp_path / "a.npz", {"rgb": 2})
+
+
+def test_a_header_of_a_huge_number_is_damaged_without_advice_to_programmers(tmp_path):
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 5000 + ", 2), }"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    (tmp_path / "a.npy").write_bytes(data)
+    with pytest.raises(FeatureFileError, match="Exceeds the limit") as caught:
+        read_features(tmp_path / "a.npy")
+    assert "sys." not in str(caught.value)
+
+
 def test_wrong_modality_is_named(tmp_path):
     np.savez(tmp_path / "a.npz", rgb=RAMP, audio=RAMP)
     with pytest.raises(

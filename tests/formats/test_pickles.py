@@ -215,6 +215,12 @@ ENCODED_TEXT = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86Ra"
 ARRAY_OF_TEXT = b"cnumpy._core.numeric\n_frombuffer\n(h\x00h\x01h\x02U\x01CtRa"
 
 
+def test_a_huge_number_is_damage_without_advice_to_programmers():
+    with pytest.raises(pickle.UnpicklingError, match=r"damaged pickle .*Exceeds the limit") as caught:
+        loads(b"L" + b"9" * 5000 + b"L\n.")
+    assert "sys." not in str(caught.value)
+
+
 def test_text_of_python_2_becomes_bytes_and_arrays():
     *_, encoded, array = loads(TEXT + ENCODED_TEXT + ARRAY_OF_TEXT + b".")
     assert encoded == array.tobytes() == b"a" * 10**6

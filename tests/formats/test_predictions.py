@@ -85,6 +85,16 @@ def test_many_wrong_values_cost_no_more_than_one(tmp_path, value):
     assert peak < 100 * 2**20
 
 
+@pytest.mark.parametrize("class_id", ["NaN", "1.5", "-1", "true", '"1"'])
+def test_a_class_id_that_is_none_is_refused(tmp_path, class_id):
+    text = '[{"video_id": "a", "tags": [{"class_id": %s, "class_name": "b", "probability": 1}]}]'
+    (tmp_path / "p.json").write_text(text % class_id)
+    with pytest.raises(ConfigError, match=r"p\.json: not predictions; .* \(0\.tags\.0\.class_id: "):
+        read_predictions(tmp_path / "p.json")
+    (tmp_path / "p.json").write_text(text % 3)
+    assert read_predictions(tmp_path / "p.json")[0]["tags"][0]["class_id"] == 3
+
+
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_no_file_appears_before_all_predictions_are_there(tmp_path, file_format):
     path = tmp_path / "p"

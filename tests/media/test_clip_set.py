@@ -143,6 +143,8 @@ def test_command_writes_and_says_where(work_dir, capsys):
         ("--seed -1", "'-1' is not a whole number from 0"),
         ("--size 33", "--size 33: expected an even number of pixels from 16"),
         ("--size 8", "--size 8: expected an even number"),
+        ("--size 99999999999999999998", "from 16 to 8192"),
+        ("--num_clips 100001", "--num_clips 100001: expected at most 100000"),
         ("--split 0.5,0.2,0.2", "'0.5,0.2,0.2' is not three shares that sum to 1"),
         ("--split 1.5,-0.5,0", "is not three shares"),
         ("--split half,0,0", "is not three shares"),

@@ -381,6 +381,24 @@ def read_members(args: argparse.Namespace, flags: dict[str, Any], found: list[Fo
     return members
 
 
+def model_files(args: argparse.Namespace, members: list[Member]) -> list[str | Path | None]:
+    """What predict and eval read besides videos and features: weights, configs and class names.
+
+    Args:
+        args: with the flags of add_model_arguments, and --label_file.
+        members: of read_members.
+    """
+    from videotag.resources import find_resource
+    from videotag.runtime.exported import files_read_with
+
+    files: list[str | Path | None] = [label_file(args), DEFAULT_LABEL_FILE]
+    for member in members:
+        files += files_read_with(member.weights)
+        files.append(find_resource(args.config or member.weights.config or DEFAULT_CONFIG))
+        files.append(member.config.model.label_file)
+    return files
+
+
 def check_readable(path: str) -> Path:
     """`path` if it is there.
 

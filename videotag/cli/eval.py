@@ -105,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
     config, weights = members[0].config, members[0].weights
     entries = arguments.read_split(config, "TEST", labels="optional")
     save_dir = Path(args.save_dir)
-    _check_places(args, config, [*(weights.path for weights in found), *(entry.path for entry in entries)])
+    files = [config.test.filelist, *arguments.model_files(args, members)]
+    _check_places(args, [*files, *(entry.path for entry in entries)])
     dataset = _dataset(config, entries)
     # A label file that was named is looked at before work, one that is not only where weights fit.
     class_names = _class_names(args, config, weights) if arguments.label_file(args) else None
@@ -156,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _check_places(args: argparse.Namespace, config: Config, inputs: Sequence[str | Path]) -> None:
+def _check_places(args: argparse.Namespace, inputs: Sequence[str | Path | None]) -> None:
     """Finds before the work that an output would replace an input, or what this program has not made."""
     from videotag.engine.outputs import FileOutput, check_files
     from videotag.eval_report import CSV_HEAD
@@ -169,8 +170,16 @@ def _check_places(args: argparse.Namespace, config: Config, inputs: Sequence[str
     ]
     if args.report:
         outputs.append(FileOutput(Path(args.report), "--report", PAGE_HEAD))
-    named = [config.test.filelist, args.config, arguments.label_file(args)]
-    check_files(outputs, inputs=[*inputs, *named], overwrite=args.overwrite)
+    videos = [output.path for output in outputs if _is_video_below(output.path, args.video_root)]
+    check_files(outputs, inputs=[*inputs, *videos], overwrite=args.overwrite)
+
+
+def _is_video_below(path: Path, video_root: str | None) -> bool:
+    """Whether the report may look for its pictures in a file, which it finds by name and suffix."""
+    from videotag.media.suffixes import VIDEO_SUFFIXES
+
+    is_below = video_root is not None and path.resolve().is_relative_to(Path(video_root).resolve())
+    return is_below and path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _dataset(config: Config, entries: list[ListEntry]) -> Dataset:

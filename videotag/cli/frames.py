@@ -9,7 +9,6 @@ a run that was broken off goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 from videotag.cli import arguments, values
@@ -17,6 +16,7 @@ from videotag.cores import num_cores
 from videotag.errors import ConfigError
 
 SUMMARY = "turn videos into folders of JPEGs"
+MAX_FPS = 1_000_000  # the fastest cameras that record to a file take as many
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size", type=values.natural, help="videos in work at once (default: one per core)"
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--num_frames", type=values.natural, help="frames per video (default: all)")
+    which.add_argument(
+        "--num_frames",
+        type=values.natural,
+        help="frames per video, to 1,000,000; those of a shorter one are repeated (default: all)",
+    )
     which.add_argument("--fps", type=float, help="frames per second; a slower video keeps its own")
     parser.add_argument(
         "--short_size",
@@ -48,14 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the pictures, and prints what was done; 1 if some videos failed."""
     from videotag.engine.frames import FrameOptions, write_frame_folders
+    from videotag.sections import MAX_FRAMES, MAX_SECONDS
 
+    if args.num_frames and args.num_frames > MAX_FRAMES:
+        raise ConfigError(f"--num_frames {args.num_frames}: expected at most {MAX_FRAMES}")
     if args.quality > 100:
         raise ConfigError(f"--quality {args.quality}: expected 1 to 100")
-    if args.fps is not None and not 0 < args.fps < math.inf:
-        raise ConfigError(f"--fps {args.fps}: expected a number above 0")
-    if not 0 <= args.stall_limit_sec < math.inf:
+    if args.fps is not None and not 0 < args.fps <= MAX_FPS:
+        raise ConfigError(f"--fps {args.fps}: expected a number above 0, to {MAX_FPS}")
+    if not 0 <= args.stall_limit_sec <= MAX_SECONDS:
         raise ConfigError(
-            f"--stall_limit_sec {args.stall_limit_sec}: expected seconds from 0, which waits on"
+            f"--stall_limit_sec {args.stall_limit_sec}: expected seconds from 0, which waits on, to "
+            f"{MAX_SECONDS:.0f}"
         )
     videos = arguments.listed_videos(args, none_named="frames.list")
     summary = write_frame_folders(

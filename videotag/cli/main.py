@@ -135,8 +135,11 @@ def _explained(error: Exception) -> tuple[str, int]:
     """What a command says of the error that has ended it, and its exit code."""
     text = " ".join(str(error).split())
     if lacks_memory(error):
-        detail = text[max(0, text.find("ResourceExhausted")) :][:120]  # Paddle begins with a C++ traceback
-        return f"not enough memory; lower batch_size, or the sizes in MODEL ({escaped(detail)})", EXIT_USAGE
+        detail = escaped(
+            text[max(0, text.find("ResourceExhausted")) :][:120]
+        )  # behind Paddle's C++ traceback
+        where = f" ({detail})" if detail else ""
+        return f"not enough memory; lower batch_size, or the sizes in MODEL{where}", EXIT_USAGE
     if isinstance(error, (VideotagError, OSError)):
         return error_text(error), EXIT_USAGE
     if isinstance(error, ModuleNotFoundError) and error.name == "paddle":

@@ -14,6 +14,7 @@ from videotag.cli import arguments, values
 from videotag.errors import EXIT_OK, ConfigError
 
 SUMMARY = "generate tagged clips to try things on"
+MAX_CLIPS = 100_000  # their names have five digits
 MAX_FRAMES = 10_000  # a clip is held in memory; and "nan" and "inf" are out of any range
 
 
@@ -42,9 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the clips and prints where the lists lie."""
     from videotag.media.clip_set import ClipSetOptions, write_clips
+    from videotag.sections import MAX_SIDE_PX
 
-    if args.size % 2 or args.size < 16:
-        raise ConfigError(f"--size {args.size}: expected an even number of pixels from 16")
+    if args.num_clips > MAX_CLIPS:
+        raise ConfigError(f"--num_clips {args.num_clips}: expected at most {MAX_CLIPS}")
+    if args.size % 2 or not 16 <= args.size <= MAX_SIDE_PX:
+        raise ConfigError(f"--size {args.size}: expected an even number of pixels from 16 to {MAX_SIDE_PX}")
     if not 2 <= args.duration_sec * args.fps <= MAX_FRAMES:
         raise ConfigError(
             f"--duration_sec {args.duration_sec} at --fps {args.fps}: a clip has 2 to {MAX_FRAMES} frames"

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", config.entry.name)  # AttentionLSTM: attention_lstm
     save_dir = Path(args.save_dir or f"./data/predict_results/{'_'.join(words).lower()}")
     path = save_dir / predictions_file(args.format)
-    named = [config.infer.filelist, args.config, arguments.label_file(args), *(one.path for one in found)]
+    named = [config.infer.filelist, *arguments.model_files(args, members)]
     check_files(
         [FileOutput(path, "--save_dir", HEADS[args.format])],
         inputs=[*named, *(entry.path for entry in entries)],
@@ -161,8 +161,8 @@ def _entries(video_path: str | None, config: Config) -> tuple[list[ListEntry], s
     return [ListEntry(path) for path in paths], left_out
 
 
-def _class_names(args: argparse.Namespace, config: Config, weights: FoundWeights) -> list[str]:
-    """The class names; where none was named and none is found, class ids stand in their place."""
+def _class_names(args: argparse.Namespace, config: Config, weights: FoundWeights) -> list[str] | None:
+    """The class names; None, with a warning, if none was named and none is found."""
     named = arguments.label_file(args)
     try:
         return weights.labels(named, config.model, default=arguments.DEFAULT_LABEL_FILE)
@@ -171,7 +171,12 @@ def _class_names(args: argparse.Namespace, config: Config, weights: FoundWeights
             raise
         if args.format != "kaggle":  # which has no names
             logger.warning("class ids in place of names: %s", error)
-        return [str(class_id) for class_id in range(config.model.num_classes)]
+        return None
+
+
+def _class_ids(config: Config) -> list[str]:
+    """What stands in place of class names; to be asked for when the weights have as many classes."""
+    return [str(class_id) for class_id in range(config.model.num_classes)]
 
 
 def _predict_features(
@@ -185,11 +190,12 @@ def _predict_features(
     from videotag.engine.predict import predict_tagger
 
     config, weights = members[0].config, members[0].weights
-    labels = _class_names(args, config, weights)
+    names = _class_names(args, config, weights)
     dataset = open_dataset(config, entries, config.infer)
     network = load_network(members, config_name=args.config)
     batches = evaluation_batches(dataset, config.infer, on_error=lambda _, error: failed.append(str(error)))
     top = {"top_k": config.model.topk, "threshold": args.threshold}
+    labels = names or _class_ids(config)
     for prediction in predict_tagger(network, batches, labels, task=config.task, **top):
         yield prediction.to_dict()
 
@@ -204,8 +210,9 @@ def _predict_videos(
     from videotag.tagger import Tagger
 
     config, weights = members[0].config, members[0].weights
-    labels = _class_names(args, config, weights)
+    names = _class_names(args, config, weights)
     extractor = load_extractor(config, weights, with_classifier=True)
+    labels = names or _class_ids(config)
     tagger = Tagger(extractor, None, labels, top_k=config.model.topk, threshold=args.threshold)
     for result in tagger.tag_many(entries):
         if isinstance(result, MediaError):

@@ -143,12 +143,26 @@ def _check_places(args: argparse.Namespace, paths: list[str], file_format: Forma
         outputs.append(FileOutput(path, "--save_dir", HEADS[file_format]))
     if args.report:
         outputs.append(FileOutput(Path(args.report), "--report", PAGE_HEAD))
-    models = [args.extractor_config, args.extractor_weights, args.predictor_config, args.predictor_weights]
-    check_files(outputs, inputs=[*paths, *models, args.label_file], overwrite=args.overwrite)
+    if outputs:
+        check_files(outputs, inputs=[*paths, args.label_file, *_model_files(args)], overwrite=args.overwrite)
     if args.save_dir:
         check_writable(Path(args.save_dir))
     if args.report:
         check_writable(Path(args.report).parent)
+
+
+def _model_files(args: argparse.Namespace) -> list[Path]:
+    """What both stages are read from."""
+    from videotag.config import files_of_config
+    from videotag.runtime.exported import files_read_with
+    from videotag.weights import find_weights
+
+    files = []
+    for weights in filter(None, (args.extractor_weights, args.predictor_weights)):
+        files += files_read_with(find_weights(weights))
+    for config in filter(None, (args.extractor_config, args.predictor_config)):
+        files += files_of_config(config)
+    return files
 
 
 def _segment_lines(result: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from videotag.atomic import remove_partial
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
@@ -79,6 +81,11 @@ def extract_list(
         with contextlib.closing(_frames_of(once, outputs, extractor, pool)) as read:
             results = extractor.features_of(read)
             for index, ((entry, facts), features) in enumerate(track(results, "extract", len(once)), start=1):
+                if features is not None and not np.isfinite(features).all():
+                    facts = MediaError(
+                        f"{entry.path}: the network gives features that are NaN or infinite; check the "
+                        "weights, or give --precision=f32"
+                    )
                 if isinstance(facts, MediaError):
                     summary.failed[entry.path] = str(facts)
                     failures.add(entry.path, facts)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from videotag.atomic import PARTIAL_MARK
+from videotag.atomic import MAX_FOLDER_NAME_BYTES, MAX_NAME_BYTES, PARTIAL_MARK
 from videotag.engine.input_files import InputFiles, is_same_input
 from videotag.errors import FileListError, OutputError, one_error
 from videotag.failures import FAILURES_FILE, FAILURES_HEAD, FailureList
@@ -27,6 +27,7 @@ from videotag.shown import MAX_TEXT, escaped, safe_repr
 RUNTIME_FILE = "runtime.json"  # of a folder of features
 INFO_FILE = "info.json"  # of a folder of frames
 _RESERVED = {FAILURES_FILE, RUNTIME_FILE, INFO_FILE, LOCK_FILE}
+_MAX_PATH_BYTES = 3900  # the system takes 4,095; a folder of frames holds names of some bytes
 _HEAD_BYTES = 2**16  # of a file, to recognise it
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ def plan_outputs(
 ) -> dict[str, Path]:
     """The output of every video: its path mirrored below save_dir, with another suffix.
 
-    Where no list can hold the mirrored path, the video has no output: see add_unlistable.
+    Where no list can hold the mirrored path, or the drive cannot, the video has no output: see
+    add_unlistable.
 
     Relative paths are mirrored as written. Absolute ones, and those that climb out of the working folder
     with "..", are mirrored relative to `root`.
@@ -88,9 +90,9 @@ def plan_outputs(
         except ValueError as problem:
             problems.append(f"{path}: {problem}")
             continue
-        if list_problem(str(inside)):
-            continue
         output = save_dir / inside
+        if list_problem(str(inside)) or _is_too_long(output, folder=not suffix):
+            continue
         if reserved := next(filter(_is_reserved, inside.parts), None):
             problems.append(
                 f"{path}: would write {output}, and {reserved} is a name of the program's own files; rename "
@@ -151,10 +153,10 @@ def _absolute(path: str | Path) -> Path:
 def add_unlistable(
     paths: Iterable[str], outputs: Container[str], summary: Summary, failures: FailureList
 ) -> None:
-    """Adds to the failures every video that has no output, as no list can hold its name."""
+    """Adds to the failures every video that has no output, as no list or drive can hold its name."""
     for path in dict.fromkeys(paths):
         if path not in outputs:
-            problem = list_problem(os.path.abspath(path))  # noqa: PTH100
+            problem = list_problem(os.path.abspath(path)) or "its output would have too long a name"  # noqa: PTH100
             error = FileListError(f"{safe_repr(path, limit=MAX_TEXT)}: {problem}; rename the file")
             summary.failed[path] = str(error)
             failures.add(path, error)
@@ -220,6 +222,9 @@ class Plan:
                     f"{self.list_path}: exists and is not a list of this folder's {self.what} written by "
                     f"videotag; {remedy}, or give --overwrite"
                 )
+        for own in (self.save_dir / RUNTIME_FILE, self.save_dir / LOCK_FILE):
+            if text := inputs.refusal(own):
+                problems.append(f"{own}: {text}; {remedy}")
         failures = FileOutput(self.save_dir / FAILURES_FILE, "--save_dir", FAILURES_HEAD)
         problems += _file_problems([failures], inputs, overwrite=overwrite)
         if problems:
@@ -316,6 +321,12 @@ def is_own_list(
 def _leaves(path: str) -> bool:
     normal = PurePath(os.path.normpath(path))
     return normal.is_absolute() or normal.parts[:1] == ("..",)
+
+
+def _is_too_long(output: Path, *, folder: bool) -> bool:
+    """Whether no drive can hold an output, or not what is written beside it first."""
+    most = MAX_FOLDER_NAME_BYTES if folder else MAX_NAME_BYTES
+    return len(os.fsencode(output.name)) > most or len(os.fsencode(output.parent)) > _MAX_PATH_BYTES - most
 
 
 def _is_reserved(name: str) -> bool:

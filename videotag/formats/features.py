@@ -27,7 +27,7 @@ from videotag.errors import DamagedFeaturesError, FeatureFileError, ShapeError
 from videotag.formats.archives import open_zip
 from videotag.formats.json_text import parse_json
 from videotag.regular_file import open_regular
-from videotag.shown import escaped, safe_repr
+from videotag.shown import escaped, reason_of, safe_repr
 
 #: A list's name and this is the name of the index of its records, which is no feature file.
 INDEX_SUFFIX = ".index.npz"
@@ -48,6 +48,7 @@ _DAMAGED = "damaged or truncated; extract it again"
 # can run out of stack on a header made for that.
 _DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([^'"]*)['"]""")
 _FORTRAN_ORDER = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
+_MAX_NAMES = 8  # of the arrays that a message lists
 _SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d,L\s]*)\)""")  # Python 2 writes 300L
 _NUMBER_TYPE = re.compile(r"[<>|=]?([iu][1248]|f[248])")
 # What zipfile and zlib raise on files made by chance or by an attacker.
@@ -244,7 +245,7 @@ def _open(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
     except OSError as error:
         raise FeatureFileError(f"{path}: cannot read ({error.strerror or error})") from error
     except _DAMAGE as error:
-        raise DamagedFeaturesError(f"{path}: {_DAMAGED} ({_one_line(error)})") from error
+        raise DamagedFeaturesError(f"{path}: {_DAMAGED} ({reason_of(error)})") from error
 
 
 @contextmanager
@@ -288,7 +289,8 @@ def _for_members(
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     missing = [name for name in dims if name not in members]
     if missing:
-        there = escaped(", ".join(members), limit=200) or "nothing"
+        names = [*list(members)[:_MAX_NAMES], *(["..."] if len(members) > _MAX_NAMES else [])]
+        there = escaped(", ".join(names), limit=200) or "nothing"
         raise FeatureFileError(
             f"{path}: no array {', '.join(missing)}; there is {there};"
             " extract it, or correct the model's feature_names"
@@ -414,7 +416,3 @@ def _checked_shape(header: _Header, place: str, dim: int | None) -> tuple[int, i
             f"{place}: shape {safe_repr(shape)}, expected {expected}; was it extracted with another backbone?"
         )
     return shape[0], shape[1]
-
-
-def _one_line(error: BaseException) -> str:
-    return escaped(" ".join(f"{error}".split()), limit=120) or type(error).__name__

@@ -13,6 +13,7 @@ A line, exactly:
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ from videotag.atomic import write_text
 from videotag.errors import FileListError, one_error
 from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.record_files import is_record_file
-from videotag.formats.text import MAX_LIST_BYTES, read_text
+from videotag.formats.text import MAX_LIST_BYTES, MAX_LIST_LINES, read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES
 from videotag.shown import MAX_TEXT, escaped, safe_repr
 
@@ -81,11 +82,20 @@ def read_filelist(
     Raises:
         FileListError: No list, not UTF-8, no entry, or bad lines (a line of the message for each).
     """
-    text = read_text(path, error=FileListError, missing=_EXAMPLE, binary=_BINARY, max_bytes=MAX_LIST_BYTES)
-    content = text.encode()  # bytes.split knows ASCII blanks only
+    text = read_text(
+        path,
+        error=FileListError,
+        missing=_EXAMPLE,
+        binary=_BINARY,
+        max_bytes=MAX_LIST_BYTES,
+        max_lines=MAX_LIST_LINES,
+    )
+    content = io.BytesIO(text.encode())  # bytes.split knows ASCII blanks only
+    del text
     entries: list[ListEntry] = []
     problems: list[str] = []
-    for number, line in enumerate(content.split(b"\n"), start=1):
+    for number, ended in enumerate(content, start=1):
+        line = ended.removesuffix(b"\n")
         if len(problems) >= _MAX_PROBLEMS:
             problems.insert(
                 0, f"{path}:{number}: stopped after {_MAX_PROBLEMS} bad lines; is this a list file?"

@@ -22,7 +22,7 @@ from typing import IO, Any, Literal, TypeAlias, cast
 import numpy as np
 
 from videotag.errors import AGAIN
-from videotag.shown import escaped, safe_repr
+from videotag.shown import reason_of, safe_repr
 
 #: Name of a global -> our function for it, or None if it only occurs as an argument.
 Names: TypeAlias = Mapping[str, Callable[..., object] | None]
@@ -84,8 +84,9 @@ def load(
             machine.step(opcode.name, argument)
         return machine.stack.pop()
     except _DAMAGE as error:
-        detail = escaped(" ".join(str(error).split()), limit=120)
-        raise pickle.UnpicklingError(f"damaged pickle ({detail}); copy or download the file again") from error
+        raise pickle.UnpicklingError(
+            f"damaged pickle ({reason_of(error)}); copy or download the file again"
+        ) from error
 
 
 def dump_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:

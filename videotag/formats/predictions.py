@@ -50,6 +50,7 @@ _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 class _Tag(BaseModel):
     class_name: str
+    class_id: Annotated[int, Field(ge=0)] | None = None  # not shown, so it may be missing
     probability: Annotated[float, Field(ge=0, le=1)]
 
 

@@ -21,7 +21,7 @@ from videotag.formats.features import read_vectors
 from videotag.formats.json_text import parse_json
 from videotag.formats.record_files import read_sizes
 from videotag.progress import track
-from videotag.shown import escaped
+from videotag.shown import reason_of
 
 # JSON of the files' names, 100 bytes each; read, it takes up to 24 times as much. A larger one is made anew.
 _MAX_MARKS = 2**24
@@ -133,7 +133,7 @@ def _read_cache(cache: str | Path | None) -> dict[str, np.ndarray]:
             raise ValueError("counts do not fit together")
         return dict(zip(marks, np.split(sizes, np.cumsum(counts)[:-1]), strict=True))
     except Exception as error:  # a damaged index costs time, no more
-        why = escaped(" ".join(str(error).split()))
+        why = reason_of(error)
         logger.warning("%s: not an index of records (%s); made anew", cache, why)
         return {}
 

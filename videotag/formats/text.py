@@ -14,6 +14,8 @@ from videotag.regular_file import read_regular
 MAX_TEXT_BYTES = 2**22
 #: Largest list of videos or features: 6 million, as of YouTube-8M, have 400 MB.
 MAX_LIST_BYTES = 2**29
+#: Most lines of a list, empty ones and comments too: each costs time although it may hold nothing.
+MAX_LIST_LINES = 10_000_000
 
 
 def read_text(
@@ -23,6 +25,7 @@ def read_text(
     missing: str,
     binary: str = "give a text file",
     max_bytes: int = MAX_TEXT_BYTES,
+    max_lines: int | None = None,
 ) -> str:
     """The text of a UTF-8 file, without a byte order mark; line ends stay as they are.
 
@@ -32,10 +35,11 @@ def read_text(
         missing: What to do if there is no such file; ends the message.
         binary: What to do if the file is no text at all, such as a video; ends the message.
         max_bytes: Size of the largest file of this kind.
+        max_lines: Most lines that such a file has; None for no limit of their own.
 
     Raises:
-        error: No such file, no regular one, not readable, larger than max_bytes, or not UTF-8 (with the
-            command that converts it).
+        error: No such file, no regular one, not readable, larger than max_bytes, of more than max_lines, or
+            not UTF-8 (with the command that converts it).
     """
     try:
         data = read_regular(path, error=error, max_bytes=max_bytes, remedy=binary)
@@ -43,6 +47,8 @@ def read_text(
         raise error(f"{path}: no such file; {missing}") from None
     except OSError as problem:
         raise error(f"{path}: cannot read ({problem.strerror or problem}); {missing}") from problem
+    if max_lines is not None and (lines := data.count(b"\n")) > max_lines:
+        raise error(f"{path}: {lines} lines, expected at most {max_lines}; split it into several")
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as problem:

@@ -26,7 +26,7 @@ from videotag.errors import AGAIN, WeightsError
 from videotag.formats import pickles, torch_files
 from videotag.formats.archives import PACKED, ArchiveError, open_tar, open_zip
 from videotag.regular_file import non_regular_kind, open_regular
-from videotag.shown import escaped, safe_repr
+from videotag.shown import escaped, reason_of, safe_repr
 
 _READ_KINDS = "read are Paddle's .pdparams, PyTorch's .pth, .safetensors, and archives of one of them"
 _PARAMETER_NAMES = "StructuredToParameterName@@"  # Paddle's map to its inner names; not weights
@@ -207,8 +207,7 @@ def _read_content(path: str | Path) -> object:
     except ArchiveError as error:
         raise WeightsError(f"{path}: {error}, as weights never do; download it again") from error
     except _ARCHIVE_DAMAGE as error:
-        detail = escaped(" ".join(str(error).split()), limit=120)
-        raise WeightsError(f"{path}: damaged archive ({detail}); {AGAIN}") from error
+        raise WeightsError(f"{path}: damaged archive ({reason_of(error)}); {AGAIN}") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot read ({error.strerror or error})") from error
 

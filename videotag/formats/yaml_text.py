@@ -16,7 +16,7 @@ import yaml
 
 from videotag.errors import VideotagError
 from videotag.formats.text import read_text
-from videotag.shown import escaped, safe_repr
+from videotag.shown import escaped, reason_of, safe_repr
 
 MAX_BYTES = 256 << 10  # the largest file that comes with videotag has 4 KB
 MAX_NODES = 10_000  # keys and values; an alias counts as all that it stands for
@@ -65,8 +65,7 @@ def parse_yaml(text: str) -> Any:
         line = f"line {mark.line + 1}: " if mark else ""
         raise ValueError(f"not a YAML file: {line}{escaped(str(reason), limit=_MAX_REASON)}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter of "\UFFFFFFFF" and %YAML 9...9
-        reason = escaped(" ".join(str(error).split()), limit=_MAX_REASON)
-        raise ValueError(f"not a YAML file: {reason}") from None
+        raise ValueError(f"not a YAML file: {reason_of(error, limit=_MAX_REASON)}") from None
 
 
 class _BadValueError(ValueError):

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from videotag.models.sequence import masked_softmax, zero_padding
 from videotag.registry import register_model
-from videotag.sections import Positive, TaggerModel
+from videotag.sections import MAX_COUNT, NumLayers, Positive, TaggerModel
 
 
 class LatentTransformerConfig(TaggerModel):
@@ -33,9 +33,9 @@ class LatentTransformerConfig(TaggerModel):
     """
 
     num_queries: Positive = 8
-    hidden_size: Annotated[int, Field(ge=2, multiple_of=2)] = 512
+    hidden_size: Annotated[int, Field(ge=2, le=MAX_COUNT, multiple_of=2)] = 512
     num_heads: Positive = 8
-    num_layers: Positive = 2
+    num_layers: NumLayers = 2
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
     @model_validator(mode="after")

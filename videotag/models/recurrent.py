@@ -15,7 +15,7 @@ from pydantic import Field
 
 from videotag.models.sequence import both_directions, last_step, masked_mean, zero_padding
 from videotag.registry import register_model
-from videotag.sections import Positive, TaggerModel
+from videotag.sections import NumLayers, Positive, TaggerModel
 
 
 class RecurrentConfig(TaggerModel):
@@ -30,7 +30,7 @@ class RecurrentConfig(TaggerModel):
     """
 
     hidden_size: Positive = 512
-    num_layers: Positive = 2
+    num_layers: NumLayers = 2
     pooling: Literal["last", "mean"] = "last"
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
 

@@ -35,7 +35,7 @@ from videotag.runtime.onnx_export import PROGRAM, ExportError, told_as_export_er
 from videotag.runtime.trained import Arrays, Input, Network
 from videotag.sections import ExtractorModel, Positive, Section, TaggerModel, UseGpu
 from videotag.shown import escaped
-from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE
+from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE, FoundWeights
 
 FORMAT_VERSION = 1
 CARD_FILE = "README.md"
@@ -191,6 +191,16 @@ def read_manifest(path: Path) -> Manifest:
         raise WeightsError(
             f"{path}: no export that this videotag reads ({escaped(what, limit=200)}); export it again"
         ) from error
+
+
+def files_read_with(weights: FoundWeights) -> list[Path]:
+    """The files that are read where weights are loaded: their own, and config, labels and network beside it.
+
+    Raises:
+        WeightsError: The export.json of an export is damaged.
+    """
+    names = read_manifest(weights.path).files if weights.is_export else (CONFIG_FILE, LABELS_FILE)
+    return [weights.path, *(weights.path.parent / name for name in names)]
 
 
 def check_files(folder: Path, manifest: Manifest, names: Sequence[str]) -> None:
