@@ -92,10 +92,8 @@ def test_class_ids_of_a_config_that_does_not_fit_its_weights_are_not_made(checkp
         [*limited, *words], capture_output=True, text=True, timeout=100, check=False, env=environment
     )
     assert done.returncode == 2, done.stderr
-    assert (
-        "num_classes" in done.stderr or "output.weight: shape (8, 3), expected (8, 10000000)" in done.stderr
-    )
-    assert int(done.stdout) < 1200, "MB; the class ids would take 600 more than the network's 320"
+    assert "MODEL.num_classes" in done.stderr
+    assert int(done.stdout) < 700, "MB; the network would take 320 more, its class ids 600"
 
 
 def test_one_that_the_user_named_is_read(checkpoint, capsys):

@@ -58,10 +58,29 @@ def load_model(config: Config, path: Path, *, config_name: str) -> nn.Layer:
         WeightsError: as load_weights.
         DeviceError: a GPU was asked for and there is none.
     """
+    check_sizes(config, path)
     select_device(config.train.use_gpu)
     model: nn.Layer = config.entry.cls(config.model)
     load_weights(model, path, config_name=config_name)
     return model
+
+
+def check_sizes(config: Config, path: Path) -> None:
+    """Refuses a config whose sizes its weights cannot have, before a network of them takes the memory.
+
+    Every size counts parameters, of which a file holds at most one per byte.
+
+    Raises:
+        WeightsError: A size in MODEL is larger than the file.
+    """
+    num_bytes = path.stat().st_size
+    sizes = {key: value for key, value in config.model if isinstance(value, int) and key != "topk"}
+    key, size = max(sizes.items(), key=lambda item: item[1])
+    if size > num_bytes:
+        raise WeightsError(
+            f"{path}: {num_bytes} bytes, too few for MODEL.{key} = {size}; correct the config, or give its "
+            "own weights"
+        )
 
 
 def load_weights(

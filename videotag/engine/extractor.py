@@ -159,8 +159,9 @@ class FeatureExtractor(Extractor):
     network: ChosenNetwork
 
     def __init__(self, config: Config, weights: Path, *, with_classifier: bool = False) -> None:
-        from videotag.engine.checkpoint import load_weights
+        from videotag.engine.checkpoint import check_sizes, load_weights
 
+        check_sizes(config, weights)
         device = select_device(config.train.use_gpu)
         model = config.entry.cls(config.model)
         may_miss = () if with_classifier else (f"{model.classifier}.",)
