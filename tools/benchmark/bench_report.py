@@ -196,7 +196,7 @@ def _table(lines: Sequence[dict[str, Any]]) -> list[str]:
     for line in lines:
         what = f"{line['what']}, {line['unit']}"
         for name, median in line["medians"].items():
-            row = [what, name, safe_repr(median)]
+            row = [what, name, shown(median)]
             row += [_compared(line, name)] if compared else []
             rows.append(row + ([_goal(line, name)] if with_goals else []))
             what = ""
@@ -206,7 +206,7 @@ def _table(lines: Sequence[dict[str, Any]]) -> list[str]:
 def _compared(line: dict[str, Any], name: str) -> str:
     if name == line["reference"]:
         return "1"
-    return safe_repr(line["ratios"][name]) if name in line["ratios"] else ""
+    return shown(line["ratios"][name]) if name in line["ratios"] else ""
 
 
 def _goal(line: dict[str, Any], name: str) -> str:
@@ -217,7 +217,7 @@ def _goal(line: dict[str, Any], name: str) -> str:
     return f"{'at least' if least else 'at most'} {line['goals'][name]:g}: {verdict}"
 
 
-def safe_repr(number: float) -> str:
+def shown(number: float) -> str:
     """A number with three digits that count."""
     if abs(number) >= 100 or number == 0:
         return f"{number:,.0f}"

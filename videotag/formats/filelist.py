@@ -287,8 +287,8 @@ def _not_an_integer(field: str) -> str:
 
 def _number_remedy(field: str) -> str | None:
     """What to write in place of `1.0`, `1,2` or `"1"`; None if the field holds no numbers."""
-    field = field.strip("\"'[]")
-    if field.isdecimal() and field.isascii():
+    written, field = field, field.strip("\"'[]")
+    if field != written and field.isdecimal() and field.isascii():
         return "write it without quotes or brackets"
     separator = _SEPARATOR.search(field)
     if separator and not field.strip(_IDS):
