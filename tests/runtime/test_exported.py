@@ -128,6 +128,23 @@ def test_an_export_json_that_is_no_json_or_beyond_a_bound_is_one_line(damaged, c
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model", "Mean\x1bPool", r"model: Value error, holds a character that no name may have"),
+        ("model", "Mean\ud800Pool", r"\(model: Input should be a valid string"),
+        ("model", "n" * 10_000, r"model: String should have at most 200 characters"),
+        ("files", {"labels" + "s" * 300: "0" * 64}, r"\(files\.labelss"),
+    ],
+)
+def test_names_in_an_export_json_are_short_and_printable(damaged, key, value, message):
+    path = damaged / "export.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(WeightsError, match=message) as caught:
+        read_export(path)
+    assert len(str(caught.value)) < 600
+
+
 def test_an_export_json_that_is_a_pipe_is_refused_at_once(damaged):
     (damaged / "export.json").unlink()
     os.mkfifo(damaged / "export.json")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from videotag.config import Config, load_config
 from videotag.download import file_digest
@@ -34,7 +34,7 @@ from videotag.runtime import backends
 from videotag.runtime.onnx_export import PROGRAM, ExportError, told_as_export_error
 from videotag.runtime.trained import Arrays, Input, Network
 from videotag.sections import ExtractorModel, Positive, Section, TaggerModel, UseGpu
-from videotag.shown import escaped
+from videotag.shown import escaped, is_plain
 from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE, FoundWeights
 
 FORMAT_VERSION = 1
@@ -52,7 +52,15 @@ _FREE_KEYS = ("topk", "label_file", "format")
 #: The key of every file that an ONNX network names: its length, however many bytes that takes, and the text.
 _EXTERNAL_DATA = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
 
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+def _printable(text: str) -> str:
+    if not all(map(is_plain, text)):
+        raise ValueError("holds a character that no name may have")
+    return text
+
+
+Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=255)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 logger = logging.getLogger(__name__)
 
@@ -60,7 +68,7 @@ logger = logging.getLogger(__name__)
 class ArrayInfo(Section):
     """An input or output: its name, shape (null where a size may vary) and dtype."""
 
-    name: str
+    name: Name
     shape: list[int | None]
     dtype: Literal["float32", "bool", "uint8"]
 
@@ -98,8 +106,8 @@ class Manifest(Section):
     """
 
     format_version: Literal[1]
-    name: str
-    model: str
+    name: Name
+    model: Name
     kind: Literal["tagger", "extractor"]
     task: Literal["multi_label", "single_label"]
     backend: Literal["openvino", "onnx", "paddle"]
