@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,3 +105,21 @@ def rows() -> Callable[..., list[int]]:
         return [images[row] for row in reader.rows]
 
     return numbers
+
+
+@pytest.fixture
+def refusal_cost_mb() -> Callable[[Path], int]:
+    """refusal_cost_mb(path): memory in MB that a process of its own takes until probe() refuses the file."""
+    code = (
+        "import resource, sys\n"
+        "from videotag.errors import MediaError; from videotag.media.video import probe\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: probe(sys.argv[1])\n"
+        "except MediaError: print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+
+    def cost(path: Path) -> int:
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    return cost
