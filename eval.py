@@ -1,6 +1,6 @@
 """Evaluates a model: the same as `videotag eval`."""
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import sys
 

@@ -1,6 +1,6 @@
 """Predicts tags: the same as `videotag predict`."""
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import sys
 

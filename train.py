@@ -1,6 +1,6 @@
 """Trains a tagger: the same as `videotag train`."""
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import sys
 

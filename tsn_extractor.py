@@ -1,6 +1,6 @@
 """Extracts frame features: the same as `videotag extract`."""
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import sys
 

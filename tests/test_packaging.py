@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from videotag.errors import WeightsError
-from videotag.resources import find_resource, list_configs
+from videotag.system.resources import find_resource, list_configs
 from videotag.weights import DEFAULT_EXTRACTOR, find_weights, named_weights
 
 ROOT = Path(__file__).resolve().parents[1]

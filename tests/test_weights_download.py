@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from videotag import download as download_module
 from videotag.cli.main import main
 from videotag.config import load_config
-from videotag.download import Checksum, check_address, download
 from videotag.errors import OutputError, WeightsError
 from videotag.models import load_models
+from videotag.system import download as download_module
+from videotag.system.download import Checksum, check_address, download
 from videotag.weights import cache_dir, find_weights, named_weights
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ arrays become means, batch norm's statistics among them; arrays of whole numbers
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from videotag.engine.members import Member, differences
 from videotag.errors import EXIT_OK, ConfigError, OutputError, WeightsError, one_error
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.models import load_models
-from videotag.shown import safe_repr
+from videotag.safe_text import safe_repr
 from videotag.weights import find_weights
 
 _SHOWN_KEYS = {"dataset", "topk", "label_file"}  # of MODEL: they do not make another network

@@ -11,7 +11,7 @@ Shapes: T steps, D feature width.
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 import hashlib
@@ -43,8 +43,8 @@ from videotag.formats.features import (
     read_shapes_and_stamp,
 )
 from videotag.formats.filelist import read_filelist
-from videotag.progress import track
-from videotag.shown import escaped, safe_repr
+from videotag.safe_text import escaped, safe_repr
+from videotag.system.progress import track
 
 #: Every kind of problem, in the order of the report.
 KINDS = (

@@ -9,7 +9,7 @@ have no classifier), TARGET lacks too. A TARGET that is there already is replace
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 from pathlib import Path

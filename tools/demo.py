@@ -7,7 +7,7 @@ merely name the film. Then the same commands run that a user would type.
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 import importlib.metadata

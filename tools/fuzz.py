@@ -11,7 +11,7 @@ than ten seconds, more memory than allowed, an error of many lines or with contr
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 import contextlib
@@ -32,11 +32,11 @@ from fuzz_mutations import mutated
 from fuzz_readers import READERS, Reader
 from run_tool import run_tool
 
-from videotag.atomic import check_may_write, open_atomic, temporary_folder
 from videotag.cli import values
 from videotag.cli.main import Parser
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, VideotagError
-from videotag.shown import is_plain
+from videotag.safe_text import is_plain
+from videotag.system.atomic import check_may_write, open_atomic, temporary_folder
 
 CORPUS = Path(__file__).parents[1] / "tests" / "fuzz"
 TIME_LIMIT_SEC = 10  # for an input

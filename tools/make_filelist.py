@@ -11,7 +11,7 @@ OUT_DIR/.make_filelist.json holds digests of what was written: other files are r
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 import difflib
@@ -26,17 +26,17 @@ from run_tool import run_tool
 from splits import SPLITS, assign_splits
 from video_sources import SUFFIXES, CsvOptions, Video, videos_in_csv, videos_in_folder
 
-from videotag.atomic import write_text
 from videotag.cli import arguments, values
 from videotag.cli.main import Parser
-from videotag.download import file_digest
 from videotag.engine.input_files import InputFiles
 from videotag.errors import EXIT_OK, ConfigError, FileListError, LabelFileError, OutputError, one_error
 from videotag.formats.filelist import ListEntry, filelist_text, quote_path
-from videotag.formats.json_text import read_json
 from videotag.labels import labels_text, read_labels
 from videotag.media.suffixes import folder_text
-from videotag.shown import escaped, safe_repr
+from videotag.safe_text import escaped, safe_repr
+from videotag.system.atomic import write_text
+from videotag.system.download import file_digest
+from videotag.system.json_text import read_json
 
 RECORD_FILE = ".make_filelist.json"
 _CSV_FLAGS = ("path_column", "label_column", "separator", "group_column", "root")

@@ -11,7 +11,7 @@ signal itself is counted apart, as "early". Exit code 1: an ending was not clean
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 import contextlib

@@ -20,7 +20,7 @@ Exit codes: 0 all done, 1 some files failed, 2 a mistake in the command line, 13
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 import glob
@@ -45,10 +45,8 @@ from record_conversion import (
 from run_tool import run_tool
 from worker_processes import run_jobs
 
-from videotag.atomic import check_writable, remove_partial
 from videotag.cli import arguments, values
 from videotag.cli.main import Parser
-from videotag.cores import num_cores
 from videotag.engine.input_files import InputFiles
 from videotag.engine.outputs import FileOutput, check_files, is_own_list
 from videotag.errors import (
@@ -59,12 +57,14 @@ from videotag.errors import (
     RecordError,
     one_error,
 )
-from videotag.failures import FAILURES_FILE, FAILURES_HEAD, FailureList
-from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, quote_path, write_filelist
 from videotag.formats.record_files import TFRECORD_SUFFIXES
-from videotag.progress import track_records
-from videotag.shown import escaped
+from videotag.safe_text import escaped
+from videotag.system.atomic import check_writable, remove_partial
+from videotag.system.cores import num_cores
+from videotag.system.failures import FAILURES_FILE, FAILURES_HEAD, FailureList
+from videotag.system.folder_lock import folder_lock
+from videotag.system.progress import track_records
 
 LISTS = ("train", "val", "test", "infer", "all")
 _PARTS = ("train", "validate", "test")  # of YouTube-8M; file names begin so

@@ -20,9 +20,9 @@ from pathlib import Path, PurePath
 
 from videotag.errors import ConfigError, FileListError, one_error
 from videotag.formats.features import FEATURE_SUFFIXES
-from videotag.formats.text import MAX_LIST_BYTES, read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES, left_out_text, scan_folder
-from videotag.shown import escaped, safe_repr
+from videotag.safe_text import escaped, safe_repr
+from videotag.system.text import MAX_LIST_BYTES, read_text
 
 SUFFIXES = VIDEO_SUFFIXES | {*FEATURE_SUFFIXES}
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}  # of programs that write CSV

@@ -10,7 +10,7 @@ import _signal  # without a look at the disk, as even __future__ takes one
 
 _waiting = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT, _signal.SIGTERM})
 try:  # before anything else is imported: a signal may come at any moment
-    from videotag import signals
+    from videotag.system import signals
 
     signals.begin()
 finally:
@@ -18,7 +18,7 @@ finally:
 
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
-from videotag.cores import use_whole_cpu  # noqa: E402
+from videotag.system.cores import use_whole_cpu  # noqa: E402
 
 if TYPE_CHECKING:
     from videotag.tagger import Tagger, TagResult

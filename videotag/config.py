@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from videotag.errors import ConfigError, one_error
 from videotag.formats.yaml_text import parse_yaml, read_yaml
 from videotag.registry import ModelEntry, Task, get_model, unknown
-from videotag.resources import find_resource, list_configs
+from videotag.safe_text import MAX_TEXT, MAX_VALUE, escaped, safe_repr
 from videotag.sections import (
     InferSection,
     Section,
@@ -27,7 +27,7 @@ from videotag.sections import (
     VideoSplitSection,
     VideoTrainSection,
 )
-from videotag.shown import MAX_TEXT, MAX_VALUE, escaped, safe_repr
+from videotag.system.resources import find_resource, list_configs
 
 SECTIONS = ("MODEL", "TRAIN", "VALID", "TEST", "INFER")
 

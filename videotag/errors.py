@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 
-from videotag.shown import escaped
+from videotag.safe_text import escaped
 
 #: How libraries word a want of memory for which they raise no MemoryError.
 _MEMORY_WORDS = (

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from videotag.atomic import open_atomic, write_text
 from videotag.figures import LINES, MISSING, can_draw, curves_figure, drawable, matrix_figure
 from videotag.media.suffixes import VIDEO_SUFFIXES
 from videotag.metrics import (
@@ -29,6 +28,7 @@ from videotag.metrics import (
 )
 from videotag.metrics.confusion import PairCounts
 from videotag.report import template, thumbnails
+from videotag.system.atomic import open_atomic, write_text
 
 CSV_COLUMNS = ("class_id", "class_name", "average_precision", "precision", "recall", "support", "group")
 CSV_HEAD = re.compile(",".join(CSV_COLUMNS) + "\n")  # what such a file begins with

@@ -14,10 +14,8 @@ import numpy as np
 import yaml
 
 import videotag
-from videotag.atomic import check_may_write, open_atomic, replace_folder, write_text
 from videotag.config import FILE_KEYS, SECTIONS, Config
 from videotag.datasets.videos import check_format, read_frames
-from videotag.download import file_digest
 from videotag.engine.data import evaluation_batches, open_dataset
 from videotag.engine.extractor import FeatureExtractor
 from videotag.engine.input_files import InputFiles
@@ -43,6 +41,8 @@ from videotag.runtime.exported import (
 from videotag.runtime.onnx_export import ExportError, onnx_model, save_program
 from videotag.runtime.taggers import tagger_arrays
 from videotag.runtime.trained import TrainedNetwork
+from videotag.system.atomic import check_may_write, open_atomic, replace_folder, write_text
+from videotag.system.download import file_digest
 from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE
 
 #: Keys of any section that name files of this machine, or that mean nothing without one that does.

@@ -16,11 +16,11 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from videotag.atomic import write_text
 from videotag.errors import LabelFileError, one_error
-from videotag.formats.json_text import parse_json
-from videotag.formats.text import read_text
-from videotag.shown import MAX_TEXT, safe_repr
+from videotag.safe_text import MAX_TEXT, safe_repr
+from videotag.system.atomic import write_text
+from videotag.system.json_text import parse_json
+from videotag.system.text import read_text
 
 NUM_IMAGENET_CLASSES = 1000
 # A number, then blanks or a sign such as a comma or colon, then a name; not "3D printing" or "0.5 l".

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from videotag.errors import UnknownNameError
-from videotag.shown import MAX_VALUE, escaped
+from videotag.safe_text import MAX_VALUE, escaped
 
 Kind = Literal["backbone", "extractor", "tagger"]
 Task = Literal["multi_label", "single_label"]

@@ -16,10 +16,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, Undefined
 from PIL import Image
 
-from videotag.atomic import write_text
 from videotag.errors import MediaError
 from videotag.media.video import FrameReader
-from videotag.shown import escaped, safe_repr
+from videotag.safe_text import escaped, safe_repr
+from videotag.system.atomic import write_text
 
 #: What every page of this program begins with; each has its generator in its head.
 PAGE_HEAD = re.compile(r'<!doctype html>[^\0]{0,500}?<meta name="generator" content="videotag">')

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from videotag.cores import num_cores
 from videotag.errors import ConfigError
-from videotag.shown import safe_repr
+from videotag.safe_text import safe_repr
+from videotag.system.cores import num_cores
 
 DEFAULT_MOMENTUM = 0.9
 _CORES_PER_VIDEO = 4  # one decoder hardly keeps more busy

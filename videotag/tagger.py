@@ -38,7 +38,7 @@ from videotag.runtime.agreement import scores_of
 from videotag.runtime.exported import export_config
 from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays
 from videotag.runtime.trained import Network
-from videotag.shown import safe_repr
+from videotag.safe_text import safe_repr
 from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
 
 #: What Tagger.tag takes.

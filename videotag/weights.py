@@ -16,17 +16,17 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from videotag.atomic import write_text
-from videotag.download import Checksum, check_address, download, file_digest
 from videotag.errors import LabelFileError, WeightsError, one_error
 from videotag.formats.weights import resolve_weights
 from videotag.formats.yaml_text import read_yaml
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import unknown
-from videotag.regular_file import read_regular
-from videotag.resources import find_resource
+from videotag.safe_text import escaped, safe_repr
 from videotag.sections import ModelSection, Section
-from videotag.shown import escaped, safe_repr
+from videotag.system.atomic import write_text
+from videotag.system.download import Checksum, check_address, download, file_digest
+from videotag.system.regular_file import read_regular
+from videotag.system.resources import find_resource
 
 DEFAULT_EXTRACTOR = "efficientnet_lite0_imagenet"
 CONFIG_FILE = "config.yaml"

@@ -10,7 +10,7 @@ import pytest
 
 from videotag.cli import doctor
 from videotag.cli.main import main
-from videotag.cores import MKL_VARIABLES
+from videotag.system.cores import MKL_VARIABLES
 
 REQUIRED = {"Python", "videotag", "paddlepaddle", "numpy", "av", "CPU cores", "GPUs", "Paddle Inference",
             "telemetry", "video files", "weights efficientnet_lite0_imagenet", "cache folder"}  # fmt: skip

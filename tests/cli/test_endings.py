@@ -174,7 +174,7 @@ def test_a_program_that_handles_sigterm_itself_goes_on_doing_so(monkeypatch):
 def test_importing_paddle_leaves_sigterm_to_python():
     code = (
         "import os, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7));"
-        "import videotag.quiet_paddle; os.kill(os.getpid(), signal.SIGTERM)"
+        "import videotag.system.quiet_paddle; os.kill(os.getpid(), signal.SIGTERM)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (7, b"", b"")

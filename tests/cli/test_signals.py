@@ -77,7 +77,7 @@ def one_line(done, number, name="videotag"):
 def test_every_program_answers_from_its_first_import_on(run_with_signal, program):
     name = program if "tools" in PROGRAMS[program][0] else "videotag"
     number = signal.SIGTERM if len(program) % 2 else signal.SIGINT
-    one_line(run_with_signal(PROGRAMS[program], number, "videotag.cores"), number, name)
+    one_line(run_with_signal(PROGRAMS[program], number, "videotag.system.cores"), number, name)
 
 
 @pytest.mark.parametrize("number", ENDINGS)
@@ -101,7 +101,7 @@ def test_a_signal_while_the_process_ends_is_answered(run_with_signal, number):
         # Where Python drops exceptions; and inside exec, after which Python would end by the signal itself.
         f"C = type('C', (), {{'__del__': lambda _: {SEND}}}); C()",
         # Someone insists: the second one ends what unwinds.
-        f"import videotag.signals as s; s._SAME_SEC = 0\ntry: {SEND}\nfinally: {SEND}",
+        f"import videotag.system.signals as s; s._SAME_SEC = 0\ntry: {SEND}\nfinally: {SEND}",
     ],
     ids=["twice", "dropped", "insists"],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 import numpy as np
 import pytest

@@ -7,7 +7,7 @@ import json
 import threading
 from pathlib import Path
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 import numpy as np
 import pytest
@@ -21,13 +21,13 @@ from videotag.engine.extractor import FeatureExtractor
 from videotag.engine.frozen_runtime import RUNTIME_FILE
 from videotag.engine.outputs import plan_outputs
 from videotag.errors import MediaError, OutputError, WeightsError
-from videotag.folder_lock import LOCK_FILE
 from videotag.formats.features import read_stamp
 from videotag.formats.filelist import ListEntry, read_filelist
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.media.decode_pool import Stopped
 from videotag.media.transforms import normalize
 from videotag.media.writer import write_video
+from videotag.system.folder_lock import LOCK_FILE
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from faulty_reader import use_faulty_reader
 
-from videotag.atomic import PARTIAL_MARK
 from videotag.cli.main import main
 from videotag.engine.extractor import FeatureExtractor
-from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import read_filelist
 from videotag.media import decode_pool
 from videotag.media.video import FrameReader
+from videotag.system.atomic import PARTIAL_MARK
+from videotag.system.folder_lock import folder_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 DOUBLES = ROOT / "tests" / "media"  # faulty_reader.py
@@ -227,7 +227,7 @@ def test_a_disk_that_gives_way_ends_the_run_with_one_line(extract, noise_video, 
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        fail_from_second(patch, lambda: patch.setattr("videotag.atomic.os.fsync", refuse))
+        fail_from_second(patch, lambda: patch.setattr("videotag.system.atomic.os.fsync", refuse))
         assert extract(names) == 2
     assert f"out/1.npy: cannot write ({os.strerror(number)})" in one_line(capsys)
     assert leftovers() == []

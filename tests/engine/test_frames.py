@@ -12,11 +12,11 @@ import pytest
 from faulty_reader import use_faulty_reader
 from PIL import Image
 
-from videotag.atomic import PARTIAL_MARK
 from videotag.cli.main import main
 from videotag.engine import frames as module
-from videotag.folder_lock import LOCK_FILE, folder_lock
 from videotag.media.writer import write_video
+from videotag.system.atomic import PARTIAL_MARK
+from videotag.system.folder_lock import LOCK_FILE, folder_lock
 
 GREY_STEP = 25
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 import numpy as np
 import pytest

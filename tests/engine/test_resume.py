@@ -19,11 +19,11 @@ from videotag.engine.run import DivergedError
 from videotag.engine.run_state import load_newest, set_aside
 from videotag.engine.train import train_model
 from videotag.errors import ConfigError, FileListError, OutputError
-from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weights import read_weights
 from videotag.labels import read_labels
 from videotag.models import load_models
+from videotag.system.folder_lock import folder_lock
 
 load_models()
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 import numpy as np
 import pytest

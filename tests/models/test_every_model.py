@@ -9,7 +9,7 @@ from videotag.config import load_config
 from videotag.engine.checkpoint import load_weights, save_weights
 from videotag.models import load_models, paddle
 from videotag.registry import get_model, list_models
-from videotag.resources import list_configs
+from videotag.system.resources import list_configs
 
 load_models()
 BACKBONES = [e.name for e in list_models("backbone")]

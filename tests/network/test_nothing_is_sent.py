@@ -96,7 +96,7 @@ def test_the_watch_leaves_local_sockets_alone(watch, home):
 def test_the_runtimes_are_imported_without_a_look_up_or_an_id(telemetry, watch, home):
     """Also where the package openvino_telemetry is not installed."""
     code = (
-        "import sys, videotag.quiet_runtimes as quiet;"
+        "import sys, videotag.system.quiet_runtimes as quiet;"
         f"{'''sys.modules['openvino_telemetry'] = None;''' if telemetry == 'absent' else ''}"
         "quiet.import_openvino().Core(); quiet.import_onnxruntime().SessionOptions();"
         "assert not any(m and n.startswith('openvino_telemetry') for n, m in sys.modules.items())"

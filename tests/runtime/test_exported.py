@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
-from videotag.download import file_digest
 from videotag.engine.checkpoint import save_weights
 from videotag.engine.members import Member
 from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.export import export_tagger
 from videotag.models import load_models
-from videotag.quiet_runtimes import import_openvino
 from videotag.runtime import backends, device
 from videotag.runtime.exported import NETWORK_FILES, export_config, load_exported, read_export
 from videotag.runtime.onnx_export import ExportError
 from videotag.runtime.taggers import LOGITS
+from videotag.system.download import file_digest
+from videotag.system.quiet_runtimes import import_openvino
 from videotag.weights import FoundWeights, find_weights
 
 load_models()

@@ -9,7 +9,7 @@ CODE = """
 import faulthandler, os, signal, sys, threading
 faulthandler.enable()  # which makes an alternate signal stack
 import numpy as np
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 from videotag.runtime.networks import compile_network
 from videotag.runtime.trained import Input, TrainedNetwork
 

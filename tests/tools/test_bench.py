@@ -37,10 +37,10 @@ from bench_machine import describe_machine, machine_lines
 from bench_options import CLASSIC, Options, clips_of
 from bench_report import BEGIN, END, Line, Part, between_marks, markdown, read_results, shown, take_turns
 
-from videotag.cores import MKL_VARIABLE, MKL_VARIABLES, mkl_cpu_type
 from videotag.errors import ConfigError, VideotagError
 from videotag.media.video import FrameReader, probe
 from videotag.metrics import TaggingMetrics
+from videotag.system.cores import MKL_VARIABLE, MKL_VARIABLES, mkl_cpu_type
 
 TINY = bench_clips.ClipKind(64, 48, 1, 100)
 TSN_YAML = """

@@ -19,7 +19,6 @@ import tf2pkl
 import worker_processes
 
 from videotag.errors import ConfigError
-from videotag.folder_lock import folder_lock
 from videotag.formats.features import read_modalities
 from videotag.formats.filelist import read_filelist
 from videotag.formats.shards import Shard
@@ -27,6 +26,7 @@ from videotag.formats.tf_example import Example, encode_example
 from videotag.formats.tfrecord import write_records
 from videotag.formats.yt8m_pickles import read_yt8m_pickle
 from videotag.formats.yt8m_records import Segments, YT8MRecord, encode_yt8m, write_yt8m
+from videotag.system.folder_lock import folder_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = {"pkl": [], "split": ["--split"], "npy": ["--format=npy"], "shard": ["--format", "shard"]}

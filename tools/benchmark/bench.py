@@ -12,7 +12,7 @@ the rest is written.
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 import datetime

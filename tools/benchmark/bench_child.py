@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import videotag
-from videotag.cores import MKL_VARIABLE
 from videotag.errors import VideotagError
+from videotag.system.cores import MKL_VARIABLE
 
 HERE = Path(__file__).resolve().parent
 

@@ -16,7 +16,7 @@ from typing import Any
 import av
 import numpy as np
 
-from videotag.atomic import open_atomic
+from videotag.system.atomic import open_atomic
 
 FPS = 25
 _VERSION = 1  # of what is drawn; part of the file names

@@ -10,9 +10,9 @@ from bench_child import Child
 from bench_options import CLASSIC, Options, clips_of, measures_of
 from bench_report import Line, Part, take_turns
 
-from videotag.cores import num_cores
 from videotag.media.decode_pool import DecodePool
 from videotag.media.video import FrameReader
+from videotag.system.cores import num_cores
 
 NUM_FRAMES = 300
 HERE, POOL = "videotag, in the process", "videotag, in a child process"

@@ -24,7 +24,7 @@ from bench_report import Line, Part, take_turns
 from bench_stage_one import make_weights, open_extractor
 from process_family import cpu_sec, peak_family_mb
 
-from videotag.cores import mkl_cpu_type
+from videotag.system.cores import mkl_cpu_type
 
 NUM_FRAMES, QUICK_FRAMES = 300, 16
 AUTO, F32 = "videotag", "videotag, f32"

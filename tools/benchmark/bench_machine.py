@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from videotag.cores import cpu_flags
+from videotag.system.cores import cpu_flags
 
 #: Instructions that decide how fast networks run.
 FLAGS = (

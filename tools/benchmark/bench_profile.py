@@ -50,9 +50,9 @@ class Layers:
     """
 
     def __init__(self, weights: str, precision: str, batch: int, config: str = "configs/tsn.yaml") -> None:
-        from videotag.cores import num_cores
-        from videotag.quiet_runtimes import import_openvino
         from videotag.runtime.onnx_export import onnx_model
+        from videotag.system.cores import num_cores
+        from videotag.system.quiet_runtimes import import_openvino
 
         extractor = open_extractor(weights, "f32", config=config)
         size = extractor.config.infer.target_size

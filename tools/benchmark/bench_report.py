@@ -11,10 +11,10 @@ from typing import Any
 
 from bench_machine import machine_lines
 
-from videotag.atomic import write_text
 from videotag.errors import ConfigError
-from videotag.formats.json_text import read_json
-from videotag.shown import safe_repr as repr_of
+from videotag.safe_text import safe_repr as repr_of
+from videotag.system.atomic import write_text
+from videotag.system.json_text import read_json
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 TABLE_FILE, NUMBERS_FILE = "performance.md", "performance.json"

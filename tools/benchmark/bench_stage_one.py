@@ -17,7 +17,7 @@ from bench_clips import film_frames
 from bench_options import CLASSIC, TOLD, TOLD_NOTE, Options, measures_of
 from bench_report import Line, Part, take_turns
 
-from videotag.cores import mkl_cpu_type
+from videotag.system.cores import mkl_cpu_type
 
 CONFIG = "configs/tsn.yaml"
 CLASSIC_FRAMES, QUICK_FRAMES = 300, 16

@@ -14,7 +14,7 @@ import numpy as np
 from bench_options import CLASSIC, TOLD, TOLD_NOTE, Options, measures_of
 from bench_report import Line, Part, take_turns
 
-from videotag.cores import mkl_cpu_type
+from videotag.system.cores import mkl_cpu_type
 
 CONFIG = "configs/attention_lstm.yaml"
 NUM_STEPS = 300

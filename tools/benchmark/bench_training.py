@@ -7,7 +7,7 @@ from typing import Any
 from bench_options import Options
 from bench_report import Line, Part
 
-from videotag.cores import mkl_cpu_type
+from videotag.system.cores import mkl_cpu_type
 
 PLAIN, PADDED, OURS = "padded to 300, MKL as it comes", "padded to 300", "videotag"
 LEAST_RATIO = 1.4
@@ -60,7 +60,7 @@ class Training:
         """What training.measure gives."""
         import training
 
-        from videotag.kept_memory import keep_freed_memory
+        from videotag.system.kept_memory import keep_freed_memory
 
         keep_freed_memory()
         return training.measure(**size)

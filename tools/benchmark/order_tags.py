@@ -12,7 +12,7 @@ chance, and what equal scores count.
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 import json
@@ -26,11 +26,11 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from run_tool import run_tool
 
-from videotag.atomic import write_text
 from videotag.cli.main import main as videotag
 from videotag.errors import EXIT_OK, VideotagError
 from videotag.formats.filelist import read_filelist
 from videotag.media.synthetic import ORDERS, TAGS
+from videotag.system.atomic import write_text
 
 TAGGERS = ("AttentionLSTM", "MeanPool")
 #: Backbone -> named weights to start from, feature width.

@@ -23,7 +23,7 @@ read at once; random bytes do not get smaller by gzip, real features do a little
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 import contextlib

@@ -10,7 +10,7 @@ metrics need for every video (up to 900 bytes in `eval`, when they sort in the e
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 import multiprocessing

@@ -17,7 +17,7 @@ batches alone. Numbers: docs/training.md.
 
 from __future__ import annotations
 
-from videotag.signals import exit_with
+from videotag.system.signals import exit_with
 
 import argparse
 import itertools
@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 import numpy as np
 from run_tool import run_tool
@@ -45,8 +45,8 @@ from videotag.engine.data import open_dataset, training_batches
 from videotag.engine.learner import Learner
 from videotag.errors import EXIT_OK, ConfigError, VideotagError
 from videotag.formats.filelist import ListEntry
-from videotag.kept_memory import keep_freed_memory
 from videotag.models import load_models
+from videotag.system.kept_memory import keep_freed_memory
 
 LEAST_STEPS, MOST_STEPS = 100, 300
 WAYS = ("cut", "padded")

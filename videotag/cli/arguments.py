@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from videotag.cli import values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, OutputError, WeightsError
-from videotag.shown import escaped, is_plain
+from videotag.safe_text import escaped, is_plain
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -169,7 +169,7 @@ def print_summary(summary: Summary, videos: ListedVideos, save_dir: Path, *, don
         done: what was done to a video.
         listed: what the list of results is called.
     """
-    from videotag.failures import FAILURES_FILE
+    from videotag.system.failures import FAILURES_FILE
 
     show(
         f"{done} {summary.written} (in part {len(summary.partial)}), kept {summary.kept}, "
@@ -388,8 +388,8 @@ def model_files(args: argparse.Namespace, members: list[Member]) -> list[str | P
         args: with the flags of add_model_arguments, and --label_file.
         members: of read_members.
     """
-    from videotag.resources import find_resource
     from videotag.runtime.exported import files_read_with
+    from videotag.system.resources import find_resource
 
     files: list[str | Path | None] = [label_file(args), DEFAULT_LABEL_FILE]
     for member in members:

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import videotag
-from videotag.atomic import temporary_folder
 from videotag.cli.arguments import json_text, show
-from videotag.cores import MKL_VARIABLE, MKL_VARIABLES, THREADS_VARIABLE, mkl_cpu_type, num_cores
 from videotag.errors import EXIT_FAILURES, EXIT_OK, OutputError
-from videotag.quiet_runtimes import ONNXRUNTIME_VARIABLE
-from videotag.shown import escaped
+from videotag.safe_text import escaped
+from videotag.system.atomic import temporary_folder
+from videotag.system.cores import MKL_VARIABLE, MKL_VARIABLES, THREADS_VARIABLE, mkl_cpu_type, num_cores
+from videotag.system.quiet_runtimes import ONNXRUNTIME_VARIABLE
 
 if TYPE_CHECKING:
     from videotag.weights import NamedWeights
@@ -108,8 +108,8 @@ def probe_telemetry() -> str:
         RuntimeError: One of them has written into that folder, as telemetry writes the id that it sends, or
             the code that sends OpenVINO's telemetry is loaded.
     """
-    from videotag.quiet_runtimes import import_onnxruntime, import_openvino
     from videotag.runtime.backends import runtime_version
+    from videotag.system.quiet_runtimes import import_onnxruntime, import_openvino
 
     imported = []
     with tempfile.TemporaryDirectory(prefix="videotag-") as home:
@@ -148,7 +148,7 @@ def _probe_backend(name: str) -> str:
         ArithmeticError: they differ.
         PackageNotFoundError: the backend is not installed.
     """
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     import numpy as np
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from videotag.cli.arguments import json_text, show
 from videotag.errors import EXIT_OK
-from videotag.shown import escaped
+from videotag.safe_text import escaped
 
 if TYPE_CHECKING:
     from videotag.weights import NamedWeights

@@ -84,13 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes metrics.json and per_class.csv to SAVE_DIR, the report if asked for, and prints the metrics."""
-    from videotag.atomic import check_writable, write_text
     from videotag.engine.data import evaluation_batches
     from videotag.engine.eval_network import check_exports, load_eval_network
     from videotag.engine.evaluate import evaluate
     from videotag.engine.parallel import gathered, is_main
     from videotag.eval_report import write_eval_report, write_per_class
     from videotag.metrics import mean_ap_by_group
+    from videotag.system.atomic import check_writable, write_text
 
     _check_report_flags(args)
     arguments.join_processes()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from videotag.cli import arguments, values
 from videotag.errors import ConfigError
-from videotag.resources import find_resource, list_configs
+from videotag.system.resources import find_resource, list_configs
 
 if TYPE_CHECKING:
     from videotag.config import Config

@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 
 from videotag.cli import arguments, values
-from videotag.cores import num_cores
 from videotag.errors import ConfigError
+from videotag.system.cores import num_cores
 
 SUMMARY = "turn videos into folders of JPEGs"
 MAX_FPS = 1_000_000  # the fastest cameras that record to a file take as many

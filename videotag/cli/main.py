@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from videotag.signals import exit_with, run_with_signals
+from videotag.system.signals import exit_with, run_with_signals
 
 import argparse
 import codecs
@@ -25,7 +25,6 @@ from typing import Any, NoReturn
 import videotag
 from videotag import cli
 from videotag.cli import arguments
-from videotag.cores import is_launched
 from videotag.errors import (
     EXIT_OK,
     EXIT_USAGE,
@@ -34,7 +33,8 @@ from videotag.errors import (
     error_text,
     lacks_memory,
 )
-from videotag.shown import escaped
+from videotag.safe_text import escaped
+from videotag.system.cores import is_launched
 
 EXIT_BUG = 70
 _MAX_WORDS = 1000  # characters of what an error says of the command line, or of an argument of a log line

@@ -6,7 +6,7 @@ import argparse
 
 from videotag.cli import arguments
 from videotag.errors import EXIT_OK
-from videotag.shown import escaped
+from videotag.safe_text import escaped
 
 SUMMARY = "list models, named weights and configs"
 
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints what there is."""
     from videotag.models import load_models
     from videotag.registry import list_models
-    from videotag.resources import list_configs
+    from videotag.system.resources import list_configs
     from videotag.weights import named_weights
 
     load_models()

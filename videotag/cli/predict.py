@@ -22,7 +22,7 @@ from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError,
 from videotag.formats.features import FEATURE_SUFFIXES, list_features
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file, list_record_files
-from videotag.shown import escaped
+from videotag.safe_text import escaped
 
 if TYPE_CHECKING:
     from videotag.config import Config

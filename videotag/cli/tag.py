@@ -14,11 +14,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videotag.atomic import check_writable
 from videotag.cli import arguments, values
 from videotag.cli.predict import table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
-from videotag.shown import escaped
+from videotag.safe_text import escaped
+from videotag.system.atomic import check_writable
 
 if TYPE_CHECKING:
     from videotag.formats.predictions import Format

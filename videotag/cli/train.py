@@ -12,7 +12,7 @@ from pathlib import Path
 from videotag.cli import arguments, values
 from videotag.cli.eval import table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, VideotagError
-from videotag.failures import FAILURES_FILE, FailureList
+from videotag.system.failures import FAILURES_FILE, FailureList
 
 SHARES_WORK = True  # may be started several times by paddle.distributed.launch
 SUMMARY = "train a tagger on feature lists, or a TSN on videos"
@@ -55,13 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints where the weights lie and the metrics of the best epoch."""
-    from videotag.atomic import check_may_write
     from videotag.engine.parallel import is_main
     from videotag.engine.train import train_model
-    from videotag.kept_memory import keep_freed_memory
     from videotag.labels import read_labels
     from videotag.runtime.device import select_device
     from videotag.runtime.launch import launch_on_gpus
+    from videotag.system.atomic import check_may_write
+    from videotag.system.kept_memory import keep_freed_memory
     from videotag.weights import CONFIG_FILE, LABELS_FILE
 
     flags = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Literal
 
-from videotag.shown import safe_repr
+from videotag.safe_text import safe_repr
 
 
 def boolean(text: str) -> bool:

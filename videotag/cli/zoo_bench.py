@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes and prints the table; what is wrong with it goes to stderr."""
-    from videotag.atomic import check_writable, write_text
     from videotag.engine.zoo_bench import BenchOptions, problems_of, run_zoo
+    from videotag.system.atomic import check_writable, write_text
 
     videos = args.videos or (QUICK_VIDEOS if args.quick else DEFAULT_VIDEOS)
     if videos < MIN_VIDEOS:

@@ -22,7 +22,7 @@ from videotag.formats.features import extractor_of, read_modalities, read_shapes
 from videotag.formats.filelist import ListEntry
 from videotag.formats.yt8m_records import dequantize
 from videotag.registry import Task
-from videotag.shown import escaped
+from videotag.safe_text import escaped
 
 READER_THREADS = 2  # reading .npy files is waiting for the disk; more threads gain nothing measurable
 

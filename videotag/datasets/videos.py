@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from videotag.cores import num_cores
 from videotag.datasets.augment import augmented
 from videotag.datasets.batches import ListedVideos, OnError, label_array, slices
 from videotag.datasets.prefetch import prefetch
@@ -29,6 +28,7 @@ from videotag.media.transforms import normalize
 from videotag.media.video import FrameReader, VideoInfo
 from videotag.registry import Task
 from videotag.sections import ExtractorModel, VideoSplitSection, VideoTrainSection
+from videotag.system.cores import num_cores
 
 _AHEAD = 4  # videos that may wait per decoding thread
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from videotag.atomic import write_text
 from videotag.config import Config
-from videotag.download import file_digest as file_digest
 from videotag.errors import VideotagError, WeightsError, one_error
 from videotag.formats.weights import read_weights, write_pdparams
 from videotag.labels import write_labels
 from videotag.models.layouts import find_layout
 from videotag.runtime.device import select_device
+from videotag.system.atomic import write_text
+from videotag.system.download import file_digest as file_digest
 from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from videotag.config import Config
-from videotag.cores import num_cores
 from videotag.datasets.batches import Batch, Dataset, OnError
 from videotag.datasets.features import FeatureFiles
 from videotag.datasets.order import ordered_groups, shuffled_groups
@@ -21,6 +20,7 @@ from videotag.formats.features import INDEX_SUFFIX
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
 from videotag.sections import SplitSection
+from videotag.system.cores import num_cores
 
 DEFAULT_BUFFER = 8192  # records
 _ENOUGH_THREADS = 4  # read and unpack faster than any network of the zoo learns

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 import paddle.nn.functional as F
 from paddle import Tensor, nn

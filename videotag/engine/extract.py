@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from videotag.atomic import remove_partial
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.videos import Frames, read_frames
 from videotag.engine.extractor import Extractor
@@ -23,12 +22,13 @@ from videotag.engine.frozen_runtime import FolderRuntime
 from videotag.engine.input_files import input_identity, is_same_input, without_path
 from videotag.engine.outputs import Plan, Summary, add_unlistable, plan_outputs
 from videotag.errors import DamagedFeaturesError, FeatureFileError, MediaError
-from videotag.failures import FailureList
-from videotag.folder_lock import folder_lock
 from videotag.formats.features import read_stamp, write_features
 from videotag.formats.filelist import ListEntry, write_filelist
 from videotag.media.decode_pool import DecodePool
-from videotag.progress import track
+from videotag.system.atomic import remove_partial
+from videotag.system.failures import FailureList
+from videotag.system.folder_lock import folder_lock
+from videotag.system.progress import track
 
 logger = logging.getLogger(__name__)
 

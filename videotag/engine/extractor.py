@@ -14,13 +14,13 @@ import numpy as np
 
 from videotag.config import Config
 from videotag.datasets.videos import Frames
-from videotag.download import file_digest
 from videotag.engine.frame_batches import rows_of_videos
 from videotag.errors import ConfigError
 from videotag.runtime import agreement
 from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
 from videotag.runtime.choice import ChosenNetwork, Wish
 from videotag.runtime.device import select_device
+from videotag.system.download import file_digest
 
 if TYPE_CHECKING:
     from videotag.runtime.exported import ExportedNetwork

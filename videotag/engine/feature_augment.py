@@ -7,7 +7,7 @@ after a sequence's end; masks {modality: (N, T)} bool, True on real steps, which
 
 from __future__ import annotations
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 import numpy as np
 from paddle import Tensor

@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from videotag.atomic import remove_partial, replace_folder, write_text
-from videotag.cores import num_cores
 from videotag.datasets.prefetch import prefetch
 from videotag.engine.input_files import input_identity, is_same_input, without_path
 from videotag.engine.outputs import INFO_FILE, Plan, Summary, add_unlistable, plan_outputs
 from videotag.errors import MediaError, OutputError, one_error
-from videotag.failures import FailureList
-from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry, write_filelist
-from videotag.formats.json_text import read_json
 from videotag.media.decode_pool import DecodePool, PooledReader
 from videotag.media.frame_folder import FRAME_NAME
-from videotag.progress import track
+from videotag.system.atomic import remove_partial, replace_folder, write_text
+from videotag.system.cores import num_cores
+from videotag.system.failures import FailureList
+from videotag.system.folder_lock import folder_lock
+from videotag.system.json_text import read_json
+from videotag.system.progress import track
 
 _OURS = re.compile(r"img_\d{5,}\.jpg|info\.json")
 _MAX_SIDE_PX = 65_500  # of a JPEG, by libjpeg

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from videotag.atomic import write_text
 from videotag.engine.extractor import Extractor
 from videotag.engine.outputs import RUNTIME_FILE as RUNTIME_FILE
 from videotag.errors import ConfigError, DeviceError, FeatureFileError
 from videotag.formats.features import read_stamp
-from videotag.formats.json_text import read_json
 from videotag.runtime.backends import BACKENDS
-from videotag.shown import safe_repr
+from videotag.safe_text import safe_repr
+from videotag.system.atomic import write_text
+from videotag.system.json_text import read_json
 
 _PRECISIONS = ("f32", "bf16", "f16")
 _LOOKED_AT = 10_000  # files of a folder without a choice, which may hold anything

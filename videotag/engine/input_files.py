@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videotag.errors import MediaError
-from videotag.shown import escaped
+from videotag.safe_text import escaped
 
 
 class InputFiles:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 import numpy as np
 import paddle.nn.functional as F
@@ -27,8 +27,8 @@ from videotag.engine.optim import build_optimizer, learning_rate
 from videotag.engine.parallel import sum_gradients, world_size
 from videotag.errors import ConfigError, DeviceError
 from videotag.registry import Task
+from videotag.safe_text import safe_repr
 from videotag.sections import TrainSection
-from videotag.shown import safe_repr
 
 _RAW, _OPTIMIZER, _SCALER = "raw.", "optimizer.", "scaler."
 

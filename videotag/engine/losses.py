@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 import paddle.nn.functional as F
 from paddle import Tensor

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from videotag.config import Config
-from videotag.download import file_digest
 from videotag.errors import ConfigError, one_error
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import Task
@@ -19,7 +18,8 @@ from videotag.runtime.device import select_device
 from videotag.runtime.exported import load_exported
 from videotag.runtime.taggers import LOGITS, tagger_network
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork
-from videotag.shown import safe_repr
+from videotag.safe_text import safe_repr
+from videotag.system.download import file_digest
 from videotag.weights import FoundWeights
 
 

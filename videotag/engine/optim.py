@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 from paddle import optimizer
 from paddle.regularizer import L2Decay

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from videotag.atomic import MAX_FOLDER_NAME_BYTES, MAX_NAME_BYTES, PARTIAL_MARK
 from videotag.engine.input_files import InputFiles, is_same_input
 from videotag.errors import FileListError, OutputError, one_error
-from videotag.failures import FAILURES_FILE, FAILURES_HEAD, FailureList
-from videotag.folder_lock import LOCK_FILE
 from videotag.formats.filelist import list_problem, read_filelist
-from videotag.shown import MAX_TEXT, escaped, safe_repr
+from videotag.safe_text import MAX_TEXT, escaped, safe_repr
+from videotag.system.atomic import MAX_FOLDER_NAME_BYTES, MAX_NAME_BYTES, PARTIAL_MARK
+from videotag.system.failures import FAILURES_FILE, FAILURES_HEAD, FailureList
+from videotag.system.folder_lock import LOCK_FILE
 
 RUNTIME_FILE = "runtime.json"  # of a folder of features
 INFO_FILE = "info.json"  # of a folder of frames

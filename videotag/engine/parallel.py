@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from videotag.cores import is_launched
+from videotag.system.cores import is_launched
 
 if TYPE_CHECKING:
     from paddle import Tensor, nn
@@ -77,7 +77,7 @@ def sum_gradients(parameters: Iterable[Tensor], extra: Tensor) -> Tensor:
 
     A gradient that is None on this process counts as zeros.
     """
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     trained = [parameter for parameter in parameters if not parameter.stop_gradient]
     flat = [p.grad.flatten() if p.grad is not None else paddle.zeros([p.size]) for p in trained]
@@ -94,7 +94,7 @@ def average_buffers(model: nn.Layer) -> None:
     """Gives all processes the mean of their buffers, such as batch norm's running means."""
     if world_size() == 1:
         return
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     for buffer in model.buffers():
         if buffer.dtype == paddle.float32:
@@ -127,7 +127,7 @@ def main_says(flag: bool) -> bool:
     """The flag of the main process, on every one."""
     if world_size() == 1:
         return flag
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     said = paddle.to_tensor([float(flag and is_main())])
     meet()
@@ -146,6 +146,6 @@ def _has_joined() -> bool:
 
 def _distributed() -> Any:
     """Paddle's part for several processes; imported on demand, as one process needs no Paddle for this."""
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     return paddle.distributed

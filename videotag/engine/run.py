@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from videotag.atomic import link_atomic
 from videotag.config import Config
 from videotag.datasets.batches import Dataset
 from videotag.engine.checkpoint import save_weights
@@ -23,7 +22,8 @@ from videotag.engine.parallel import average_buffers, is_main, main_says, rank, 
 from videotag.engine.run_log import RunLog
 from videotag.engine.run_state import Progress, checkpoint_path, drop_old, save_state
 from videotag.errors import FileListError, MediaError, RecordError, VideotagError
-from videotag.progress import track
+from videotag.system.atomic import link_atomic
+from videotag.system.progress import track
 
 if TYPE_CHECKING:
     from paddle import nn

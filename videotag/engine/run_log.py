@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from videotag.atomic import append_whole
 from videotag.errors import ConfigError, OutputError
+from videotag.system.atomic import append_whole
 
 LOG_FILE = "train_log.jsonl"
 logger = logging.getLogger(__name__)

@@ -20,15 +20,15 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from videotag.atomic import write_text
 from videotag.engine.checkpoint import file_digest
 from videotag.engine.outputs import FileOutput, check_files
 from videotag.engine.run_log import LOG_FILE
 from videotag.errors import OutputError, WeightsError, one_error
-from videotag.failures import FAILURES_FILE, FAILURES_HEAD
-from videotag.formats.json_text import MAX_CARD_BYTES, read_json
 from videotag.formats.weights import read_weights, write_pdparams
-from videotag.shown import escaped
+from videotag.safe_text import escaped
+from videotag.system.atomic import write_text
+from videotag.system.failures import FAILURES_FILE, FAILURES_HEAD
+from videotag.system.json_text import MAX_CARD_BYTES, read_json
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 _STEM = re.compile(r"(?P<name>.*)_epoch(?P<epoch>\d+)(_step(?P<step>\d+))?", re.DOTALL)

@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 from paddle import nn
 
-from videotag.atomic import remove_partial, write_text
 from videotag.config import Config, load_config
 from videotag.datasets.batches import Dataset, check_single_labels
 from videotag.datasets.features import FeatureFiles
@@ -53,11 +52,12 @@ from videotag.errors import (
     one_error,
     problems_of,
 )
-from videotag.folder_lock import folder_lock
 from videotag.formats.filelist import ListEntry
 from videotag.labels import load_imagenet_names, read_labels, write_labels
+from videotag.safe_text import safe_repr
 from videotag.sections import TrainSection
-from videotag.shown import safe_repr
+from videotag.system.atomic import remove_partial, write_text
+from videotag.system.folder_lock import folder_lock
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
 
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses

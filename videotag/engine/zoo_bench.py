@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 import numpy as np
 import yaml
 from paddle import nn
 
-from videotag.atomic import write_text
 from videotag.config import Config, load_config
 from videotag.datasets.features import FeatureBatch
 from videotag.datasets.synthetic_features import KINDS, FeatureOptions, FeatureSet
@@ -38,6 +37,7 @@ from videotag.formats.yt8m_records import YT8MRecord, write_yt8m
 from videotag.labels import write_labels
 from videotag.metrics import PerClass
 from videotag.registry import ModelEntry
+from videotag.system.atomic import write_text
 
 CHANCE_MARGIN = 0.05  # told apart of a model blind to order may be so far from 0.5
 CLEARLY = 0.75  # told apart of one model at least that sees order

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any, Protocol
 
-from videotag.shown import escaped
+from videotag.safe_text import escaped
 
 #: First bytes of packed files: gzip, bzip2, xz.
 PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")

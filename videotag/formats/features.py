@@ -22,12 +22,12 @@ from typing import IO, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from videotag.atomic import open_atomic
 from videotag.errors import DamagedFeaturesError, FeatureFileError, ShapeError
 from videotag.formats.archives import open_zip
-from videotag.formats.json_text import parse_json
-from videotag.regular_file import open_regular
-from videotag.shown import escaped, reason_of, safe_repr
+from videotag.safe_text import escaped, reason_of, safe_repr
+from videotag.system.atomic import open_atomic
+from videotag.system.json_text import parse_json
+from videotag.system.regular_file import open_regular
 
 #: A list's name and this is the name of the index of its records, which is no feature file.
 INDEX_SUFFIX = ".index.npz"

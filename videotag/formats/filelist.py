@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from videotag.atomic import write_text
 from videotag.errors import FileListError, one_error
 from videotag.formats.features import FEATURE_SUFFIXES
 from videotag.formats.record_files import is_record_file
-from videotag.formats.text import MAX_LIST_BYTES, MAX_LIST_LINES, read_text
 from videotag.media.suffixes import VIDEO_SUFFIXES
-from videotag.shown import MAX_TEXT, escaped, safe_repr
+from videotag.safe_text import MAX_TEXT, escaped, safe_repr
+from videotag.system.atomic import write_text
+from videotag.system.text import MAX_LIST_BYTES, MAX_LIST_LINES, read_text
 
 _EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
 _BINARY = "a list is text; one video is given by --video_path"

@@ -22,7 +22,7 @@ from typing import IO, Any, Literal, TypeAlias, cast
 import numpy as np
 
 from videotag.errors import AGAIN
-from videotag.shown import reason_of, safe_repr
+from videotag.safe_text import reason_of, safe_repr
 
 #: Name of a global -> our function for it, or None if it only occurs as an argument.
 Names: TypeAlias = Mapping[str, Callable[..., object] | None]

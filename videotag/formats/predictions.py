@@ -26,10 +26,10 @@ from pydantic import (
     model_validator,
 )
 
-from videotag.atomic import open_atomic
 from videotag.errors import ConfigError
-from videotag.formats.json_text import read_json
-from videotag.shown import escaped
+from videotag.safe_text import escaped
+from videotag.system.atomic import open_atomic
+from videotag.system.json_text import read_json
 
 Format = Literal["json", "jsonl", "csv", "kaggle"]
 CSV_COLUMNS = ("video_id", "rank", "class_id", "class_name", "probability")

@@ -24,7 +24,7 @@ from videotag.formats.tfrecord import (
 )
 from videotag.formats.yt8m_pickles import read_yt8m_pickle
 from videotag.formats.yt8m_records import YT8MRecord, parse_yt8m
-from videotag.regular_file import open_regular
+from videotag.system.regular_file import open_regular
 
 _RECORD_BYTES = 300  # that a record takes beside its data, such as the text of its place
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from videotag.atomic import open_atomic
 from videotag.errors import OutputError, RecordError, one_error
 from videotag.formats.features import read_vectors
-from videotag.formats.json_text import parse_json
 from videotag.formats.record_files import read_sizes
-from videotag.progress import track
-from videotag.shown import reason_of
+from videotag.safe_text import reason_of
+from videotag.system.atomic import open_atomic
+from videotag.system.json_text import parse_json
+from videotag.system.progress import track
 
 # JSON of the files' names, 100 bytes each; read, it takes up to 24 times as much. A larger one is made anew.
 _MAX_MARKS = 2**24

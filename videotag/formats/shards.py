@@ -29,9 +29,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from videotag.atomic import open_atomic
 from videotag.errors import RecordError
-from videotag.formats.json_text import parse_json
 from videotag.formats.yt8m_records import (
     SEGMENT_FIELDS,
     Segments,
@@ -41,8 +39,10 @@ from videotag.formats.yt8m_records import (
     encode_id,
     segment_fields,
 )
-from videotag.regular_file import open_regular
-from videotag.shown import escaped, safe_repr
+from videotag.safe_text import escaped, safe_repr
+from videotag.system.atomic import open_atomic
+from videotag.system.json_text import parse_json
+from videotag.system.regular_file import open_regular
 
 FORMAT = {"format": "videotag.yt8m_shard", "version": "1"}
 _TYPES: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "U8": np.dtype("u1")}

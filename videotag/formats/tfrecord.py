@@ -20,9 +20,9 @@ from typing import IO, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from crc32c import crc32c
 
-from videotag.atomic import open_atomic
 from videotag.errors import RecordError
-from videotag.regular_file import open_regular
+from videotag.system.atomic import open_atomic
+from videotag.system.regular_file import open_regular
 
 _LOG = logging.getLogger(__name__)
 

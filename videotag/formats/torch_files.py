@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from videotag.formats import pickles
-from videotag.shown import safe_repr
+from videotag.safe_text import safe_repr
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle of an old file
 _PROTOCOL_VERSION = 1001

@@ -21,12 +21,12 @@ from typing import IO
 import numpy as np
 import safetensors.numpy
 
-from videotag.atomic import open_atomic
 from videotag.errors import AGAIN, WeightsError
 from videotag.formats import pickles, torch_files
 from videotag.formats.archives import PACKED, ArchiveError, open_tar, open_zip
-from videotag.regular_file import non_regular_kind, open_regular
-from videotag.shown import escaped, reason_of, safe_repr
+from videotag.safe_text import escaped, reason_of, safe_repr
+from videotag.system.atomic import open_atomic
+from videotag.system.regular_file import non_regular_kind, open_regular
 
 _READ_KINDS = "read are Paddle's .pdparams, PyTorch's .pth, .safetensors, and archives of one of them"
 _PARAMETER_NAMES = "StructuredToParameterName@@"  # Paddle's map to its inner names; not weights

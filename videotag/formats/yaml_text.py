@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 import yaml
 
 from videotag.errors import VideotagError
-from videotag.formats.text import read_text
-from videotag.shown import escaped, reason_of, safe_repr
+from videotag.safe_text import escaped, reason_of, safe_repr
+from videotag.system.text import read_text
 
 MAX_BYTES = 256 << 10  # the largest file that comes with videotag has 4 KB
 MAX_NODES = 10_000  # keys and values; an alias counts as all that it stands for

@@ -18,7 +18,6 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from videotag.atomic import open_atomic
 from videotag.errors import RecordError
 from videotag.formats.pickles import (
     BoundedReader,
@@ -30,8 +29,9 @@ from videotag.formats.pickles import (
 )
 from videotag.formats.tf_example import Example, Feature, FeatureList
 from videotag.formats.yt8m_records import YT8MRecord, checked, encode_id, make_record, segment_fields
-from videotag.regular_file import open_regular
-from videotag.shown import escaped, safe_repr
+from videotag.safe_text import escaped, safe_repr
+from videotag.system.atomic import open_atomic
+from videotag.system.regular_file import open_regular
 
 Keys: TypeAlias = Literal["str", "bytes"]
 

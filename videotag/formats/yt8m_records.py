@@ -16,7 +16,7 @@ import numpy as np
 from videotag.errors import RecordError, ShapeError
 from videotag.formats.tf_example import Example, Feature, FeatureList, encode_example, parse_example
 from videotag.formats.tfrecord import Compression, OnError, handled, read_records, write_records
-from videotag.shown import escaped
+from videotag.safe_text import escaped
 
 #: feature = byte * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS. The bias is off by half a byte's step from the exact
 #: inverse of `quantize`; the published networks were trained so.

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from videotag.errors import MediaError
-from videotag.regular_file import open_regular
+from videotag.system.regular_file import open_regular
 
 _HEADER = 8  # bytes: four letters, the size of what follows
 _INDEX_ENTRY = np.dtype([("id", "S4"), ("flags", "<u4"), ("offset", "<u4"), ("size", "<u4")])

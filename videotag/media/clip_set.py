@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videotag.atomic import write_text
 from videotag.errors import OutputError
 from videotag.formats.filelist import quote_path
-from videotag.formats.json_text import read_json
 from videotag.media.synthetic import TAGS, ClipSpec, random_specs, render, sound
 from videotag.media.writer import write_video
-from videotag.shown import safe_repr
+from videotag.safe_text import safe_repr
+from videotag.system.atomic import write_text
+from videotag.system.json_text import read_json
 
 PARAMETERS_FILE = "clips.json"
 SPLITS = ("train", "val", "test")

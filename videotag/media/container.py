@@ -21,7 +21,7 @@ from av.stream import Disposition
 from videotag.errors import AGAIN, MediaError
 from videotag.media.mp4_tables import check_tables
 from videotag.media.suffixes import FORMATS
-from videotag.regular_file import non_regular_kind, open_regular
+from videotag.system.regular_file import non_regular_kind, open_regular
 
 MAX_FRAME_PX = 8192 * 8192  # larger ones are decompression bombs rather than videos
 ENCRYPTED = "encrypted; use a copy without copy protection"

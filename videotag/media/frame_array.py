@@ -19,7 +19,7 @@ from videotag.media.orientation import Orientation
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import forced_size, scaled_size
 from videotag.media.video import FrameScaler, NewImage, SampledFrame, VideoInfo, new_image
-from videotag.shown import safe_repr
+from videotag.safe_text import safe_repr
 
 
 class ArrayReader:

@@ -17,7 +17,7 @@ from videotag.media.container import check_size
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import center_crop, forced_size, scaled_size
 from videotag.media.video import NewImage, SampledFrame, new_image
-from videotag.regular_file import open_regular
+from videotag.system.regular_file import open_regular
 
 FRAME_NAME = "img_{:05d}.jpg"  # counted from 1
 

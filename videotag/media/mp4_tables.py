@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from videotag.errors import AGAIN, MediaError
-from videotag.regular_file import open_regular
+from videotag.system.regular_file import open_regular
 
 #: Samples that tables may declare whatever the file's size, also of one that breaks off early: ten hours at
 #: 30 frames a second, 40 MB in FFmpeg. Of larger files: one for each _LEAST_SAMPLE bytes.

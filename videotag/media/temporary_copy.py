@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TypeAlias
 
-from videotag.atomic import temporary_folder
 from videotag.errors import MediaError
+from videotag.system.atomic import temporary_folder
 
 #: The content of a media file, or a binary file open for reading.
 MediaBytes: TypeAlias = bytes | bytearray | memoryview | IO[bytes]

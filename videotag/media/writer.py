@@ -12,8 +12,8 @@ import av.error
 import numpy as np
 from av.codec.codec import UnknownCodecError
 
-from videotag.atomic import open_atomic
 from videotag.errors import MediaError, ShapeError
+from videotag.system.atomic import open_atomic
 
 # Every frame is coded alone and with the same quantiser, on one thread: the same frames give the same bytes,
 # and a clip played backwards decodes to exactly the frames of the clip, in reverse.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from videotag.quiet_paddle import paddle as paddle
+from videotag.system.quiet_paddle import paddle as paddle
 
 
 def load_models() -> None:

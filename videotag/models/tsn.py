@@ -14,8 +14,8 @@ from pydantic import model_validator
 
 from videotag.models.layouts import Layout
 from videotag.registry import get_model, list_models, register_model
+from videotag.safe_text import escaped
 from videotag.sections import ExtractorModel, Positive
-from videotag.shown import escaped
 
 
 class TSNConfig(ExtractorModel):

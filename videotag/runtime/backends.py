@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from videotag.cores import cpu_flags
 from videotag.errors import ConfigError, DeviceError
+from videotag.system.cores import cpu_flags
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -177,7 +177,7 @@ def precision_obstacle(precision: str, device: str) -> str | None:
 
 def gpu_capability() -> tuple[int, int]:
     """The compute capability of the GPU that Paddle uses."""
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     major, minor = paddle.device.cuda.get_device_capability()
     return int(major), int(minor)

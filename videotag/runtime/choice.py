@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from videotag.errors import WeightsError
-from videotag.formats.json_text import read_json
 from videotag.runtime import backends
 from videotag.runtime.agreement import Standard
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.networks import compile_network
 from videotag.runtime.onnx_export import ExportError, onnx_file, onnx_parts, told_as_export_error
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork
+from videotag.system.json_text import read_json
 
 SAMPLE_ROWS = 16  # of the user's data, for bf16 against f32
 _REFERENCE_ROWS = 2  # layer by layer is slow

@@ -8,14 +8,14 @@ from videotag.sections import UseGpu
 
 def num_gpus() -> int:
     """GPUs that this Paddle build can use; 0 for a CPU build."""
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     return int(paddle.device.cuda.device_count()) if paddle.device.is_compiled_with_cuda() else 0
 
 
 def gpu_index() -> int:
     """The GPU that Paddle computes on: 0, or of several processes that its launcher started, each its own."""
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     return int(paddle.device.get_device().partition(":")[2] or 0)
 
@@ -29,7 +29,7 @@ def select_device(use_gpu: UseGpu) -> str:
     Raises:
         DeviceError: a GPU was asked for and there is none.
     """
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     found = num_gpus()
     if use_gpu is True and not found:

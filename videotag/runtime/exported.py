@@ -25,16 +25,16 @@ import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from videotag.config import Config, load_config
-from videotag.download import file_digest
 from videotag.errors import ConfigError, DeviceError, WeightsError
-from videotag.formats.json_text import MAX_CARD_BYTES, read_json
 from videotag.registry import ModelEntry
-from videotag.regular_file import open_regular
 from videotag.runtime import backends
 from videotag.runtime.onnx_export import PROGRAM, ExportError, told_as_export_error
 from videotag.runtime.trained import Arrays, Input, Network
+from videotag.safe_text import escaped, is_plain
 from videotag.sections import ExtractorModel, Positive, Section, TaggerModel, UseGpu
-from videotag.shown import escaped, is_plain
+from videotag.system.download import file_digest
+from videotag.system.json_text import MAX_CARD_BYTES, read_json
+from videotag.system.regular_file import open_regular
 from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE, FoundWeights
 
 FORMAT_VERSION = 1

@@ -18,10 +18,10 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from videotag.atomic import open_atomic, temporary_folder, write_text
-from videotag.download import file_digest
 from videotag.errors import VideotagError, WeightsError
-from videotag.formats.json_text import read_json
+from videotag.system.atomic import open_atomic, temporary_folder, write_text
+from videotag.system.download import file_digest
+from videotag.system.json_text import read_json
 from videotag.weights import cache_dir
 
 MANIFEST_FILE = "manifest.json"

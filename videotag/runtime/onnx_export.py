@@ -20,12 +20,12 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from videotag.atomic import check_room, temporary_folder
 from videotag.errors import ConfigError, VideotagError, lacks_memory
-from videotag.kept_memory import give_back_freed_memory
 from videotag.runtime.backends import converter_version, obstacle
 from videotag.runtime.network_cache import cached_file
 from videotag.runtime.trained import TrainedNetwork
+from videotag.system.atomic import check_room, temporary_folder
+from videotag.system.kept_memory import give_back_freed_memory
 
 OPSET = 18  # up to 17, OpenVINO takes ReduceLogSumExp over all axes
 PROGRAM = "network"  # file name of a saved program, before .json and .pdiparams
@@ -82,7 +82,7 @@ def save_program(trained: TrainedNetwork, folder: Path) -> Path:
     Raises:
         ExportError: Paddle cannot trace it.
     """
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     prefix = folder / PROGRAM
     specs = [paddle.static.InputSpec(list(i.shape), i.dtype, i.name) for i in trained.inputs]
@@ -120,7 +120,7 @@ def onnx_file(trained: TrainedNetwork) -> Iterator[Path]:
 
 def onnx_parts(trained: TrainedNetwork) -> dict[str, object]:
     """All that decides a network's ONNX form."""
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     # Another form of a layer than Paddle's own, so that its code decides the network too.
     scan = hashlib.sha256(Path(__file__).with_name("peephole_scan.py").read_bytes()).hexdigest()
@@ -172,7 +172,7 @@ def _converter_library() -> str:
 
 def _paddle_libraries() -> str:
     """Where paddle2onnx finds Paddle's compiled part, before the user's own places."""
-    from videotag.quiet_paddle import paddle
+    from videotag.system.quiet_paddle import paddle
 
     root = Path(paddle.__file__).parent
     own = [str(root / "base"), str(root / "libs"), os.environ.get("LD_LIBRARY_PATH", "")]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from videotag.cores import num_cores
-from videotag.quiet_runtimes import import_onnxruntime
 from videotag.runtime.onnx_export import ExportError
 from videotag.runtime.trained import Arrays, Described
+from videotag.system.cores import num_cores
+from videotag.system.quiet_runtimes import import_onnxruntime
 
 _ERRORS_ONLY = 3  # it warns of every constant that it does not need
 

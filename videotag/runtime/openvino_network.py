@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from videotag.cores import num_cores
-from videotag.quiet_runtimes import import_openvino
 from videotag.runtime.backends import cpu_kind, runtime_version
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.onnx_export import ExportError, onnx_file, onnx_parts
 from videotag.runtime.trained import Arrays, Described, TrainedNetwork
+from videotag.system.cores import num_cores
+from videotag.system.quiet_runtimes import import_openvino
 
 _BLOB_FILE = "network.blob"
 

@@ -13,18 +13,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from videotag.quiet_paddle import paddle
+from videotag.system.quiet_paddle import paddle
 
 import numpy as np
 import paddle.inference
 
-from videotag.atomic import temporary_folder
-from videotag.cores import num_cores
 from videotag.runtime.backends import obstacle
 from videotag.runtime.device import gpu_index
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.onnx_export import PROGRAM, ExportError, save_program
 from videotag.runtime.trained import Arrays, Described, Network, TrainedNetwork
+from videotag.system.atomic import temporary_folder
+from videotag.system.cores import num_cores
 
 _FILES = (f"{PROGRAM}.json", f"{PROGRAM}.pdiparams")
 

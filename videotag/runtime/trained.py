@@ -87,7 +87,7 @@ class TrainedNetwork:
 
     def run_layers(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The outputs of the layers called one by one: the reference of every backend."""
-        from videotag.quiet_paddle import paddle
+        from videotag.system.quiet_paddle import paddle
 
         from videotag.runtime.flat_layers import as_list
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from videotag import cores
-from videotag.cores import cpu_flags, mkl_cpu_type, num_cores
 from videotag.errors import ConfigError
+from videotag.system import cores
+from videotag.system.cores import cpu_flags, mkl_cpu_type, num_cores
 
 
 @pytest.mark.parametrize(("text", "number"), [("3", 3), ("4,2", 4)])

@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from videotag.atomic import append_whole
 from videotag.errors import OutputError, VideotagError
+from videotag.system.atomic import append_whole
 
 FAILURES_FILE = "failures.jsonl"
 FAILURES_HEAD = re.compile(r'\{"(video_id|source)": [^\n]*"retriable": (true|false), "error": ')

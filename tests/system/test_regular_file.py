@@ -16,7 +16,7 @@ from videotag.formats.weights import read_weights
 from videotag.labels import read_labels
 from videotag.media.frame_folder import FolderReader
 from videotag.media.video import probe
-from videotag.regular_file import open_regular, read_regular
+from videotag.system.regular_file import open_regular, read_regular
 from videotag.weights import find_weights
 
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from videotag.shown import MAX_TEXT, escaped, reason_of, safe_repr
+from videotag.safe_text import MAX_TEXT, escaped, reason_of, safe_repr
 
 
 def nested_aliases(depth, width):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from videotag import atomic
-from videotag.atomic import (
+from videotag.errors import OutputError
+from videotag.system import atomic
+from videotag.system.atomic import (
     PARTIAL_MARK,
     append_whole,
     check_room,
@@ -22,9 +23,8 @@ from videotag.atomic import (
     temporary_folder,
     write_text,
 )
-from videotag.errors import OutputError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def names_in(folder):
@@ -248,7 +248,7 @@ def test_the_working_folder_can_be_replaced(tmp_path, monkeypatch):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from videotag.atomic import open_atomic, replace_folder, temporary_folder
+from videotag.system.atomic import open_atomic, replace_folder, temporary_folder
 with open_atomic(sys.argv[1] + "/a.txt") as file, replace_folder(Path(sys.argv[1], "f")) as new:
     with temporary_folder() as passing:
         (new / "x").touch()
@@ -280,7 +280,7 @@ def test_the_next_write_into_a_folder_removes_what_a_killed_process_left(left):
 
 
 def test_what_a_living_process_is_writing_stays(left):
-    code = "import sys; from pathlib import Path; from videotag.atomic import *; "
+    code = "import sys; from pathlib import Path; from videotag.system.atomic import *; "
     code += "write_text(sys.argv[1] + '/b.txt', 'x'); remove_partial(Path(sys.argv[1]))\n"
     code += "with temporary_folder(): pass"
     environment = os.environ | {"TMPDIR": str(left / "t"), "PYTHONPATH": str(ROOT)}

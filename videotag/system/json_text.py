@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from videotag.errors import VideotagError
-from videotag.formats.text import read_text
-from videotag.shown import escaped
+from videotag.safe_text import escaped
+from videotag.system.text import read_text
 
 MAX_BYTES = 32 << 20  # predictions of 15,000 videos; a text takes up to 4 bytes a character in memory
 MAX_VALUES = 2_000_000  # of about 80 bytes in memory each

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from videotag.errors import VideotagError
-from videotag.shown import escaped
+from videotag.safe_text import escaped
 
 
 def open_regular(path: str | Path, *, error: type[VideotagError], buffering: int = -1) -> BinaryIO:

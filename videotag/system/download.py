@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videotag.atomic import PARTIAL_MARK, write_text
 from videotag.errors import OutputError, WeightsError
-from videotag.folder_lock import lock
-from videotag.formats.json_text import read_json
-from videotag.progress import track_bytes
-from videotag.regular_file import open_regular
-from videotag.shown import escaped
+from videotag.safe_text import escaped
+from videotag.system.atomic import PARTIAL_MARK, write_text
+from videotag.system.folder_lock import lock
+from videotag.system.json_text import read_json
+from videotag.system.progress import track_bytes
+from videotag.system.regular_file import open_regular
 
 WAITS_SEC = (1.0, 2.0, 4.0)  # one wait before each further try
 TIMEOUT_SEC = 30.0

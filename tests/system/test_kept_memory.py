@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from videotag import kept_memory
-from videotag.kept_memory import give_back_freed_memory, keep_freed_memory
+from videotag.system import kept_memory
+from videotag.system.kept_memory import give_back_freed_memory, keep_freed_memory
 
 #: Prints whether it was set, and the pages that the system made for 64 MiB of which as much was freed before.
 CODE = """
 import resource, sys
 import numpy as np
-from videotag.kept_memory import keep_freed_memory
+from videotag.system.kept_memory import keep_freed_memory
 print(keep_freed_memory() if sys.argv[1] == "keep" else "not asked")
 np.ones(1 << 26, np.uint8)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -27,7 +27,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.g
 LARGE_CODE = """
 import ctypes
 import numpy as np
-from videotag.kept_memory import keep_freed_memory
+from videotag.system.kept_memory import keep_freed_memory
 keep_freed_memory()
 sbrk = ctypes.CDLL(None).sbrk
 sbrk.restype = ctypes.c_void_p
@@ -42,7 +42,7 @@ print(end - start > 2 << 30, sbrk(0) == end)
 BACK_CODE = """
 from pathlib import Path
 import numpy as np
-from videotag.kept_memory import give_back_freed_memory, keep_freed_memory
+from videotag.system.kept_memory import give_back_freed_memory, keep_freed_memory
 def held():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
 keep_freed_memory()

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from videotag.errors import VideotagError
-from videotag.regular_file import read_regular
+from videotag.system.regular_file import read_regular
 
 #: Largest file of class names or the like: a million short lines, or YouTube-8M's vocabulary.csv twice.
 #: A line of few characters takes 100 times as much memory where each is an object: 400 MB.

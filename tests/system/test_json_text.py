@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videotag.errors import ConfigError, WeightsError
-from videotag.formats.json_text import MAX_DEPTH, parse_json, read_json
+from videotag.system.json_text import MAX_DEPTH, parse_json, read_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**38), 10**38) | st.floats(allow_nan=False) | st.text(),

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from videotag import folder_lock as module
 from videotag.errors import OutputError
-from videotag.folder_lock import LOCK_FILE, folder_lock
+from videotag.system import folder_lock as module
+from videotag.system.folder_lock import LOCK_FILE, folder_lock
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys, pathlib
-from videotag.folder_lock import folder_lock
+from videotag.system.folder_lock import folder_lock
 with folder_lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     input()
