@@ -23,7 +23,8 @@ LAYERS = [
     ["media", "formats", "metrics", "sections", "config", "labels"],
     ["models", "weights"],
     ["datasets", "runtime"],
-    ["engine", "tagger", "export", "model_card", "report", "figures", "eval_report"],
+    ["inference"],
+    ["training", "reports"],
     ["cli", "__main__"],
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
@@ -121,7 +122,8 @@ def test_there_are_no_star_imports():
 
 def test_importing_videotag_and_its_lower_layers_loads_no_paddle_ray_or_cv2():
     code = (
-        "import sys, videotag, videotag.metrics, videotag.formats.features, videotag.formats.weights,"
+        "import sys, videotag, videotag.metrics, videotag.formats.feature_files,"
+        "videotag.formats.weight_files,"
         "videotag.formats.yt8m_records, videotag.formats.yt8m_pickles, videotag.formats.shards,"
         "videotag.media.video, videotag.media.decode_pool, videotag.config,"
         "videotag.cli.main;"

@@ -20,12 +20,13 @@ import numpy as np
 from run_tool import run_tool
 
 from videotag.config import Config, load_config
-from videotag.engine.checkpoint import compare_state, write_card
-from videotag.engine.members import Member, differences
 from videotag.errors import EXIT_OK, ConfigError, OutputError, WeightsError, one_error
-from videotag.formats.weights import read_weights, write_pdparams
+from videotag.formats.weight_files import read_weights, write_pdparams
+from videotag.inference.load_weights import compare_state
+from videotag.inference.members import Member, differences
 from videotag.models import load_models
 from videotag.safe_text import safe_repr
+from videotag.training.checkpoint import write_card
 from videotag.weights import find_weights
 
 _SHOWN_KEYS = {"dataset", "topk", "label_file"}  # of MODEL: they do not make another network

@@ -31,10 +31,10 @@ from run_tool import run_tool
 
 from videotag.cli import arguments, values
 from videotag.cli.main import Parser
-from videotag.datasets.features import mixed_extractors
+from videotag.datasets.feature_dataset import mixed_extractors
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FeatureFileError
-from videotag.formats.features import (
+from videotag.formats.feature_files import (
     FEATURE_SUFFIXES,
     extractor_of,
     list_features,

@@ -19,10 +19,10 @@ from run_tool import run_tool
 
 from videotag.cli import arguments
 from videotag.config import Config, load_config
-from videotag.engine.checkpoint import compare_state, network_state, read_adapted
-from videotag.engine.input_files import InputFiles
 from videotag.errors import EXIT_OK, ConfigError, OutputError, WeightsError, one_error
-from videotag.formats.weights import read_weights, write_pdparams, write_safetensors
+from videotag.formats.weight_files import read_weights, write_pdparams, write_safetensors
+from videotag.inference.input_files import InputFiles
+from videotag.inference.load_weights import compare_state, network_state, read_adapted
 from videotag.models import load_models
 from videotag.weights import find_weights
 

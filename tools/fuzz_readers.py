@@ -111,15 +111,15 @@ def _write_export(path: Path) -> None:
 
 def _read_checkpoint(path: Path) -> None:
     """The file as the card of the newer of two checkpoints: if it is damaged, the older one is found."""
-    from videotag.engine.run_state import load_newest
+    from videotag.training.run_state import load_newest
 
     (path.parent / "M_epoch1.json").write_bytes(path.read_bytes())
     assert load_newest(path.parent, "M") is not None, "no checkpoint found"
 
 
 def _write_checkpoint(path: Path) -> None:
-    from videotag.engine.run_state import Progress, checkpoint_path, save_state
-    from videotag.formats.weights import write_pdparams
+    from videotag.formats.weight_files import write_pdparams
+    from videotag.training.run_state import Progress, checkpoint_path, save_state
 
     for epoch in (0, 1):
         weights_path = checkpoint_path(path.parent, "M", epoch)
@@ -131,14 +131,14 @@ def _write_checkpoint(path: Path) -> None:
 
 
 def _read_runtime(path: Path) -> object:
-    from videotag.engine.frozen_runtime import read_frozen
+    from videotag.inference.frozen_runtime import read_frozen
 
     return read_frozen(path)
 
 
 def _read_frames_info(path: Path) -> object:
-    from videotag.engine.frames import read_info
-    from videotag.engine.outputs import INFO_FILE
+    from videotag.inference.frame_folders import read_info
+    from videotag.inference.outputs import INFO_FILE
 
     (path.parent / INFO_FILE).write_bytes(path.read_bytes())
     return read_info(path.parent)
@@ -184,7 +184,7 @@ def _read_conversion_note(path: Path) -> object:
 
 def _read_metrics(path: Path) -> None:
     from videotag.formats.predictions import read_metrics
-    from videotag.report import write_report
+    from videotag.reports.tags_report import write_report
 
     write_report(path.with_suffix(".html"), [], metrics=read_metrics(path))
 
@@ -238,38 +238,38 @@ def _read_filelist(path: Path) -> object:
 
 
 def _read_features(path: Path) -> object:
-    from videotag.formats.features import read_features, read_stamp
+    from videotag.formats.feature_files import read_features, read_stamp
 
     read_stamp(path)
     return read_features(path)
 
 
 def _write_features(path: Path) -> None:
-    from videotag.formats.features import write_features
+    from videotag.formats.feature_files import write_features
 
     write_features(path, np.ones((3, 4), np.float32), stamp={"extractor": "TSN", "seg_num": 3})
 
 
 def _read_modalities(path: Path) -> object:
-    from videotag.formats.features import list_modalities, read_modalities
+    from videotag.formats.feature_files import list_modalities, read_modalities
 
     return read_modalities(path, dict.fromkeys(list_modalities(path)))
 
 
 def _write_modalities(path: Path) -> None:
-    from videotag.formats.features import write_modalities
+    from videotag.formats.feature_files import write_modalities
 
     write_modalities(path, {"rgb": np.ones((3, 4), np.float32), "audio": np.ones((3, 2), np.float32)})
 
 
 def _read_weights(path: Path) -> object:
-    from videotag.formats.weights import read_weights
+    from videotag.formats.weight_files import read_weights
 
     return read_weights(path)
 
 
 def _write_pdparams(path: Path) -> None:
-    from videotag.formats.weights import write_pdparams
+    from videotag.formats.weight_files import write_pdparams
 
     write_pdparams(path, {"fc.weight": np.ones((2, 3), np.float32), "fc.bias": np.zeros(3, np.float32)})
 
@@ -282,7 +282,7 @@ def _write_tar(path: Path) -> None:
 
 
 def _write_safetensors(path: Path) -> None:
-    from videotag.formats.weights import write_safetensors
+    from videotag.formats.weight_files import write_safetensors
 
     write_safetensors(path, {"fc.weight": np.ones((2, 3), np.float32)})
 
@@ -334,7 +334,7 @@ def _write_shard(path: Path) -> None:
 
 def _read_predictions(path: Path) -> None:
     from videotag.formats.predictions import read_predictions
-    from videotag.report import write_report
+    from videotag.reports.tags_report import write_report
 
     write_report(path.with_suffix(".html"), read_predictions(path))
 

@@ -28,9 +28,9 @@ from video_sources import SUFFIXES, CsvOptions, Video, videos_in_csv, videos_in_
 
 from videotag.cli import arguments, values
 from videotag.cli.main import Parser
-from videotag.engine.input_files import InputFiles
 from videotag.errors import EXIT_OK, ConfigError, FileListError, LabelFileError, OutputError, one_error
 from videotag.formats.filelist import ListEntry, filelist_text, quote_path
+from videotag.inference.input_files import InputFiles
 from videotag.labels import labels_text, read_labels
 from videotag.media.suffixes import folder_text
 from videotag.safe_text import escaped, safe_repr

@@ -24,13 +24,13 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import FailFast, TypeAdapter, ValidationError
 
-from videotag.engine.input_files import is_same_input, path_from
 from videotag.errors import OutputError, RecordError, VideotagError
-from videotag.formats.features import write_modalities
+from videotag.formats.feature_files import write_modalities
 from videotag.formats.filelist import ListEntry
 from videotag.formats.shards import write_shard
 from videotag.formats.yt8m_pickles import Keys, write_yt8m_pickle
 from videotag.formats.yt8m_records import YT8MRecord, dequantize, read_yt8m
+from videotag.inference.input_files import is_same_input, path_from
 from videotag.system.atomic import write_text
 from videotag.system.json_text import read_json
 

@@ -47,8 +47,6 @@ from worker_processes import run_jobs
 
 from videotag.cli import arguments, values
 from videotag.cli.main import Parser
-from videotag.engine.input_files import InputFiles
-from videotag.engine.outputs import FileOutput, check_files, is_own_list
 from videotag.errors import (
     EXIT_FAILURES,
     EXIT_OK,
@@ -59,6 +57,8 @@ from videotag.errors import (
 )
 from videotag.formats.filelist import ListEntry, quote_path, write_filelist
 from videotag.formats.record_files import TFRECORD_SUFFIXES
+from videotag.inference.input_files import InputFiles
+from videotag.inference.outputs import FileOutput, check_files, is_own_list
 from videotag.safe_text import escaped
 from videotag.system.atomic import check_writable, remove_partial
 from videotag.system.cores import num_cores

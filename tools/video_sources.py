@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from videotag.errors import ConfigError, FileListError, one_error
-from videotag.formats.features import FEATURE_SUFFIXES
+from videotag.formats.feature_files import FEATURE_SUFFIXES
 from videotag.media.suffixes import VIDEO_SUFFIXES, left_out_text, scan_folder
 from videotag.safe_text import escaped, safe_repr
 from videotag.system.text import MAX_LIST_BYTES, read_text

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 from videotag.system.cores import use_whole_cpu  # noqa: E402
 
 if TYPE_CHECKING:
-    from videotag.tagger import Tagger, TagResult
+    from videotag.inference.tagger import Tagger, TagResult
 
 __all__ = ["TagResult", "Tagger", "__version__"]
 __version__ = "0.1.0"
@@ -32,7 +32,7 @@ use_whole_cpu()  # the other piece of work done at import time: it must come bef
 
 def __getattr__(name: str) -> Any:
     if name in ("Tagger", "TagResult"):
-        from videotag import tagger
+        from videotag.inference import tagger
 
         return getattr(tagger, name)
     raise AttributeError(f"module 'videotag' has no attribute {name!r}")

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from videotag.errors import LabelFileError, WeightsError, one_error
-from videotag.formats.weights import resolve_weights
+from videotag.formats.weight_files import resolve_weights
 from videotag.formats.yaml_text import read_yaml
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import unknown

@@ -14,9 +14,9 @@ import pytest
 
 from videotag.cli.main import main
 from videotag.config import load_config
-from videotag.engine.checkpoint import save_weights
+from videotag.inference.tagger import _stage
 from videotag.models import load_models, paddle
-from videotag.tagger import _stage
+from videotag.training.checkpoint import save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """

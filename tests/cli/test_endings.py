@@ -210,7 +210,7 @@ def test_importing_paddle_leaves_sigterm_to_python():
     ],
 )
 def test_a_mistaken_flag_is_named_before_any_work(work_dir, monkeypatch, capsys, words, line):
-    from videotag.tagger import Tagger
+    from videotag.inference.tagger import Tagger
 
     make_video("a.mp4")
     monkeypatch.setattr(Tagger, "load", None)  # calling it would be a bug

@@ -14,10 +14,10 @@ import pytest
 
 from videotag.cli.main import main
 from videotag.config import load_config
-from videotag.engine.checkpoint import save_weights
+from videotag.inference.tagger import Tagger
 from videotag.media.writer import write_video
 from videotag.models import load_models, paddle
-from videotag.tagger import Tagger
+from videotag.training.checkpoint import save_weights
 
 TSN_YAML = """
 MODEL: {name: TSN, num_layers: 18, num_classes: 3, topk: 2}
@@ -44,8 +44,8 @@ sys.exit(max(main([*json.loads(words), "--debug"]) for words in sys.argv[2:]))
 """
 TRAINING_CODE = [
     "videotag.models",
-    *(f"videotag.engine.{name}" for name in ("train", "learner", "optim", "losses", "run", "run_state")),
-    *(f"videotag.engine.{name}" for name in ("checkpoint", "ensemble", "evaluate", "feature_augment")),
+    "videotag.training",
+    *(f"videotag.inference.{name}" for name in ("load_weights", "ensemble", "evaluate", "tasks")),
 ]
 
 

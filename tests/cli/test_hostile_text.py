@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from videotag.cli.main import main
-from videotag.engine.frozen_runtime import RUNTIME_FILE
+from videotag.inference.frozen_runtime import RUNTIME_FILE
 
 LAUGHS = "x0: &x0 [lol]\n" + "".join(f"x{i}: &x{i} [{','.join([f'*x{i - 1}'] * 10)}]\n" for i in range(1, 10))
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\nvideotag predict: all is well"

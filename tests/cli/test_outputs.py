@@ -248,7 +248,7 @@ def test_train_goes_on_in_folders_of_its_own(trained, capsys):
 
 
 def test_a_run_killed_before_its_first_step_goes_on(tagger_dir, monkeypatch):
-    from videotag.engine import train
+    from videotag.training import train
 
     def interrupt(*args, **options):
         raise KeyboardInterrupt
@@ -269,7 +269,7 @@ def test_train_does_not_remove_failures_of_somebody_else(tagger_dir, capsys):
     assert "--overwrite" not in err
 
 
-# ---------------------------------------------------------------- export, zoo-bench, make-clips
+# ---------------------------------------------------------------- export, make-clips
 
 
 def test_export_never_replaces_a_folder_that_holds_its_inputs(trained, capsys):
@@ -284,13 +284,6 @@ def test_export_never_replaces_a_folder_that_holds_its_inputs(trained, capsys):
     assert "ck: is there and no export" in refused(
         capsys, ["export", "--weights=ck", "--to=paddle", "--output=ck"]
     )
-
-
-@pytest.mark.parametrize("name", ["zoo.json", "zoo.md", "data/train.tfrecord", "MeanPool.yaml"])
-def test_zoo_bench_refuses_a_folder_whose_files_are_of_no_benchmark(work_dir, capsys, name):
-    write(f"zoo/{name}")
-    err = refused(capsys, ["zoo-bench", "--models=MeanPool", "--save_dir=zoo", "--videos=20", "--epoch=1"])
-    assert ": exists and " in err
 
 
 @pytest.mark.parametrize("name", ["labels.txt", "train.list", "test.list"])

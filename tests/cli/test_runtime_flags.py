@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from videotag.cli.main import main
+from videotag.inference.tagger import Tagger
 from videotag.media.writer import write_video
 from videotag.runtime import backends
-from videotag.tagger import Tagger
 
 
 @pytest.fixture

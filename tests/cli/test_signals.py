@@ -81,7 +81,7 @@ def test_every_program_answers_from_its_first_import_on(run_with_signal, program
 
 
 @pytest.mark.parametrize("number", ENDINGS)
-@pytest.mark.parametrize("moment", ["pathlib", "argparse", "numpy", "videotag.cli.zoo_bench"])
+@pytest.mark.parametrize("moment", ["pathlib", "argparse", "numpy", "videotag.cli.train"])
 def test_a_signal_between_any_two_imports_is_answered(run_with_signal, number, moment):
     one_line(run_with_signal(["-m", "videotag", "--version"], number, moment), number)
 

@@ -21,20 +21,20 @@ import pytest
 
 from videotag.errors import FeatureFileError, FileListError, LabelFileError, WeightsError
 from videotag.formats import archives, filelist, record_index, text
-from videotag.formats.features import read_modalities, read_vectors
+from videotag.formats.feature_files import read_modalities, read_vectors
 from videotag.formats.filelist import read_filelist
 from videotag.formats.protobuf_wire import field
 from videotag.formats.tfrecord import write_records
-from videotag.formats.weights import read_weights, write_pdparams
+from videotag.formats.weight_files import read_weights, write_pdparams
 from videotag.labels import read_labels
 
 MOST_MB = 500  # above what reading anything takes
 CHILD = """
 import resource, sys
 from videotag.errors import VideotagError
-from videotag.formats.features import read_modalities
+from videotag.formats.feature_files import read_modalities
 from videotag.formats.record_files import open_record_file, read_sizes
-from videotag.formats.weights import read_weights
+from videotag.formats.weight_files import read_weights
 from videotag.formats.yt8m_pickles import read_yt8m_pickle
 from videotag.formats.yt8m_records import read_yt8m
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from videotag.errors import OutputError, RecordError, ShapeError
 from videotag.formats.shards import Shard, write_shard
-from videotag.formats.weights import write_safetensors
+from videotag.formats.weight_files import write_safetensors
 from videotag.formats.yt8m_records import Segments, YT8MRecord, read_yt8m
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "train0000.tfrecord"

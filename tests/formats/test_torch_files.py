@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from videotag.errors import WeightsError
-from videotag.formats.weights import read_weights
+from videotag.formats.weight_files import read_weights
 
 LAYOUTS = ["old", "zip"]
 

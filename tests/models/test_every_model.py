@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
-from videotag.engine.checkpoint import load_weights, save_weights
+from videotag.inference.load_weights import load_weights
 from videotag.models import load_models, paddle
 from videotag.registry import get_model, list_models
 from videotag.system.resources import list_configs
+from videotag.training.checkpoint import save_weights
 
 load_models()
 BACKBONES = [e.name for e in list_models("backbone")]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from videotag.engine.checkpoint import load_weights, network_state
-from videotag.engine.losses import task_loss
 from videotag.errors import WeightsError
-from videotag.formats.weights import write_pdparams, write_safetensors
+from videotag.formats.weight_files import write_pdparams, write_safetensors
+from videotag.inference.load_weights import load_weights, network_state
+from videotag.inference.tasks import task_loss
 from videotag.models import paddle
 from videotag.models.attention_lstm import AttentionLSTM, AttentionLSTMConfig
 

@@ -7,12 +7,12 @@ import importlib.metadata
 import numpy as np
 import pytest
 
-from videotag.engine.checkpoint import load_weights, network_state
 from videotag.errors import WeightsError
-from videotag.formats.weights import write_pdparams
+from videotag.formats.weight_files import write_pdparams
+from videotag.inference.load_weights import load_weights, network_state
+from videotag.inference.tagger import Tagger
 from videotag.models import load_models, paddle
 from videotag.registry import get_model
-from videotag.tagger import Tagger
 
 load_models()
 

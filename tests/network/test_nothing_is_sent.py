@@ -12,9 +12,9 @@ import pytest
 from network_watch import NetworkWatch
 
 from videotag.config import load_config
-from videotag.engine.checkpoint import save_weights
 from videotag.media.writer import write_video
 from videotag.models import load_models
+from videotag.training.checkpoint import save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 TSN_YAML = """

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
-from videotag.engine.checkpoint import save_weights
-from videotag.engine.members import Member
 from videotag.errors import ConfigError, DeviceError, WeightsError
-from videotag.export import export_tagger
+from videotag.inference.export import export_tagger
+from videotag.inference.members import Member
 from videotag.models import load_models
 from videotag.runtime import backends, device
 from videotag.runtime.exported import NETWORK_FILES, export_config, load_exported, read_export
@@ -23,6 +22,7 @@ from videotag.runtime.onnx_export import ExportError
 from videotag.runtime.taggers import LOGITS
 from videotag.system.download import file_digest
 from videotag.system.quiet_runtimes import import_openvino
+from videotag.training.checkpoint import save_weights
 from videotag.weights import FoundWeights, find_weights
 
 load_models()

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from videotag.engine.ensemble import Ensemble
 from videotag.errors import ConfigError
+from videotag.inference.ensemble import Ensemble
 from videotag.media.transforms import normalize
 from videotag.models import load_models, paddle
 from videotag.models.sequence import PeepholeLSTM

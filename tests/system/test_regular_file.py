@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from videotag.errors import FeatureFileError, VideotagError
-from videotag.formats.features import list_modalities, read_features
+from videotag.formats.feature_files import list_modalities, read_features
 from videotag.formats.filelist import read_filelist
 from videotag.formats.record_files import read_sizes
-from videotag.formats.weights import read_weights
+from videotag.formats.weight_files import read_weights
 from videotag.labels import read_labels
 from videotag.media.frame_folder import FolderReader
 from videotag.media.video import probe

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from videotag.cli.main import main as videotag
-from videotag.formats.weights import read_weights, write_pdparams
+from videotag.formats.weight_files import read_weights, write_pdparams
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import average_checkpoints

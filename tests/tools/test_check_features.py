@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import check_features
 
-from videotag.formats.features import write_features
+from videotag.formats.feature_files import write_features
 
 STAMP = {"extractor": "TSN/resnet50", "seg_num": 300, "weights_sha256": "ab"}
 

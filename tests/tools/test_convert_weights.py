@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
-from videotag.engine.checkpoint import network_state
-from videotag.formats.weights import read_weights, write_pdparams
+from videotag.formats.weight_files import read_weights, write_pdparams
+from videotag.inference.load_weights import network_state
 from videotag.models import load_models, paddle
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))

@@ -19,7 +19,7 @@ import tf2pkl
 import worker_processes
 
 from videotag.errors import ConfigError
-from videotag.formats.features import read_modalities
+from videotag.formats.feature_files import read_modalities
 from videotag.formats.filelist import read_filelist
 from videotag.formats.shards import Shard
 from videotag.formats.tf_example import Example, encode_example

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "benchmark"))
 import training
 
-from videotag.datasets.features import FeatureBatch
+from videotag.datasets.feature_dataset import FeatureBatch
 
 
 @pytest.fixture(autouse=True)

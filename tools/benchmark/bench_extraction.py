@@ -207,8 +207,8 @@ class Extract:
 
     def measure(self, paths: list[str]) -> dict[str, Any]:
         """Seconds a video."""
-        from videotag.engine.extract import extract_list
         from videotag.formats.filelist import ListEntry
+        from videotag.inference.extract import extract_list
 
         with tempfile.TemporaryDirectory() as folder:
             started, before = time.perf_counter(), _children_cpu()
@@ -244,7 +244,7 @@ class DecodeAlone:
     def measure(self, paths: list[str]) -> dict[str, Any]:
         """Seconds a video."""
         from videotag.datasets.prefetch import prefetch
-        from videotag.datasets.videos import read_frames
+        from videotag.datasets.video_dataset import read_frames
         from videotag.formats.filelist import ListEntry
         from videotag.media.decode_pool import DecodePool
 
@@ -263,7 +263,7 @@ class NetworkAlone(Extract):
 
     def measure(self, paths: list[str]) -> dict[str, Any]:
         """Seconds a video."""
-        from videotag.datasets.videos import read_frames
+        from videotag.datasets.video_dataset import read_frames
         from videotag.formats.filelist import ListEntry
 
         seconds = 0.0

@@ -17,7 +17,7 @@ _LEAST_SHARE = 0.005  # of the time; kinds below it are put together
 
 def run(options: Options) -> Part:
     """Milliseconds a frame by kind of layer, as OpenVINO counts them itself."""
-    from videotag.engine.extractor import FRAMES_PER_STEP
+    from videotag.inference.extractor import FRAMES_PER_STEP
     from videotag.runtime.backends import bf16_instructions, version
 
     part = Part(f"Where the network's time goes: ResNet-101 in OpenVINO, batches of {FRAMES_PER_STEP['cpu']}")

@@ -76,8 +76,8 @@ class MakeWeights:
 
     def __init__(self, path: str, config: str = CONFIG) -> None:
         from videotag.config import load_config
-        from videotag.engine.checkpoint import save_weights
         from videotag.models import load_models, paddle
+        from videotag.training.checkpoint import save_weights
 
         load_models()
         loaded = load_config(config)
@@ -115,7 +115,7 @@ class Frames:
 
     def measure(self, count: int) -> dict[str, Any]:
         """Frames per second of `count` noise frames."""
-        from videotag.datasets.videos import Frames as VideoFrames
+        from videotag.datasets.video_dataset import Frames as VideoFrames
 
         images = np.random.default_rng(0).integers(0, 256, (count, self._size, self._size, 3), np.uint8)
         frames = VideoFrames(images, np.arange(count), None, 0.0, None)
@@ -127,7 +127,7 @@ class Frames:
 def open_extractor(weights: str, precision: str, *, num_frames: int = 300, config: str = CONFIG) -> Any:
     """A FeatureExtractor with these weights, which has not chosen its backend yet."""
     from videotag.config import load_config
-    from videotag.engine.extractor import FeatureExtractor
+    from videotag.inference.extractor import FeatureExtractor
     from videotag.models import load_models
 
     load_models()

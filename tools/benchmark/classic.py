@@ -82,7 +82,7 @@ class Network:
 
     def __init__(self, weights: str, config: str = "configs/tsn.yaml") -> None:
         from videotag.config import load_config
-        from videotag.engine.checkpoint import load_model
+        from videotag.inference.load_weights import load_model
         from videotag.models import load_models, paddle
 
         load_models()

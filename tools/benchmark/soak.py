@@ -28,13 +28,14 @@ import numpy as np
 from process_family import family
 
 from videotag.config import load_config
-from videotag.datasets.records import RecordFiles
-from videotag.engine.data import evaluation_batches, open_dataset, training_batches
-from videotag.engine.evaluate import evaluate
+from videotag.datasets.record_dataset import RecordFiles
 from videotag.formats.filelist import ListEntry
 from videotag.formats.yt8m_records import YT8MRecord, write_yt8m
+from videotag.inference.data import evaluation_batches, open_dataset
+from videotag.inference.evaluate import evaluate
 from videotag.metrics import PerClass
 from videotag.models import load_models
+from videotag.training.batches import training_batches
 
 ROOT = Path(__file__).resolve().parents[2]
 DIMS = {"rgb": 1024, "audio": 128}

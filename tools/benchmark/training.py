@@ -39,14 +39,15 @@ import numpy as np
 from run_tool import run_tool
 
 from videotag.config import Config, load_config
-from videotag.datasets.features import READER_THREADS, FeatureBatch, FeatureFiles
+from videotag.datasets.feature_dataset import READER_THREADS, FeatureBatch, FeatureFiles
 from videotag.datasets.order import shuffled_groups
-from videotag.engine.data import open_dataset, training_batches
-from videotag.engine.learner import Learner
 from videotag.errors import EXIT_OK, ConfigError, VideotagError
 from videotag.formats.filelist import ListEntry
+from videotag.inference.data import open_dataset
 from videotag.models import load_models
 from videotag.system.kept_memory import keep_freed_memory
+from videotag.training.batches import training_batches
+from videotag.training.learner import Learner
 
 LEAST_STEPS, MOST_STEPS = 100, 300
 WAYS = ("cut", "padded")

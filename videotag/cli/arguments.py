@@ -17,9 +17,9 @@ from videotag.safe_text import escaped, is_plain
 
 if TYPE_CHECKING:
     from videotag.config import Config
-    from videotag.engine.members import Member
-    from videotag.engine.outputs import Summary
     from videotag.formats.filelist import ListEntry
+    from videotag.inference.members import Member
+    from videotag.inference.outputs import Summary
     from videotag.weights import FoundWeights
 
 logger = logging.getLogger(__name__)
@@ -254,7 +254,7 @@ def read_split(config: Config, split: str, *, labels: Literal["required", "optio
 
     counted = False
     if config.entry.kind == "extractor":
-        from videotag.datasets.videos import check_format
+        from videotag.datasets.video_dataset import check_format
 
         # First of all: the number of frames stands where other lists have a label.
         check_format(read_filelist(filelist, must_exist=False), config.model.format)
@@ -269,7 +269,7 @@ def read_split(config: Config, split: str, *, labels: Literal["required", "optio
 
 def join_processes() -> None:
     """Joins the processes that a launcher started with this one; all but the first say nothing but errors."""
-    from videotag.engine import parallel
+    from videotag.inference import parallel
 
     parallel.join()
     if not parallel.is_main():
@@ -319,7 +319,7 @@ def find_checkpoint(
     Raises:
         WeightsError: there is none; for the default the text says how to make or get it.
     """
-    from videotag.formats.weights import resolve_weights
+    from videotag.formats.weight_files import resolve_weights
     from videotag.weights import FoundWeights, find_weights
 
     if weights is not None:
@@ -365,7 +365,7 @@ def read_members(args: argparse.Namespace, flags: dict[str, Any], found: list[Fo
     Raises:
         ConfigError: several, and --config is given, one has no config, or they do not fit together.
     """
-    from videotag.engine.members import Member, check_members
+    from videotag.inference.members import Member, check_members
 
     if len(found) == 1:
         return [Member(found[0], read_config(args, flags, weights=found[0]))]
@@ -412,7 +412,7 @@ def check_readable(path: str) -> Path:
 
 def _is_one_path(weights: str) -> bool:
     """Whether a text with commas names weights as it is written."""
-    from videotag.formats.weights import resolve_weights
+    from videotag.formats.weight_files import resolve_weights
 
     if "," not in weights or Path(weights).exists():
         return True

@@ -26,9 +26,9 @@ from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FileListError, 
 if TYPE_CHECKING:
     from videotag.config import Config
     from videotag.datasets.batches import Dataset
-    from videotag.eval_report import Observed
     from videotag.formats.filelist import ListEntry
     from videotag.registry import Task
+    from videotag.reports.eval_report import Observed
     from videotag.weights import FoundWeights
 
 SHARES_WORK = True  # may be started several times by paddle.distributed.launch
@@ -84,12 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes metrics.json and per_class.csv to SAVE_DIR, the report if asked for, and prints the metrics."""
-    from videotag.engine.data import evaluation_batches
-    from videotag.engine.eval_network import check_exports, load_eval_network
-    from videotag.engine.evaluate import evaluate
-    from videotag.engine.parallel import gathered, is_main
-    from videotag.eval_report import write_eval_report, write_per_class
+    from videotag.inference.data import evaluation_batches
+    from videotag.inference.eval_network import check_exports, load_eval_network
+    from videotag.inference.evaluate import evaluate
+    from videotag.inference.parallel import all_gather, is_main
     from videotag.metrics import mean_ap_by_group
+    from videotag.reports.eval_report import write_eval_report, write_per_class
     from videotag.system.atomic import check_writable, write_text
 
     _check_report_flags(args)
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if 0 < metrics["num_videos"] == metrics.get("num_without_labels"):
         raise FileListError(f"{config.test.filelist}: {_NO_LABELS}; the test part of YouTube-8M has none")
-    failed = [text for part in gathered(failed) for text in part]
+    failed = [text for part in all_gather(failed) for text in part]
     if not is_main():
         return EXIT_OK  # the launcher ends all processes at the first other code
     per_class = observed.per_class.compute()
@@ -159,9 +159,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_places(args: argparse.Namespace, inputs: Sequence[str | Path | None]) -> None:
     """Finds before the work that an output would replace an input, or what this program has not made."""
-    from videotag.engine.outputs import FileOutput, check_files
-    from videotag.eval_report import CSV_HEAD
-    from videotag.report import PAGE_HEAD
+    from videotag.inference.outputs import FileOutput, check_files
+    from videotag.reports.eval_report import CSV_HEAD
+    from videotag.reports.tags_report import PAGE_HEAD
 
     save_dir = Path(args.save_dir)
     outputs = [
@@ -185,8 +185,8 @@ def _is_video_below(path: Path, video_root: str | None) -> bool:
 def _dataset(config: Config, entries: list[ListEntry]) -> Dataset:
     """The test videos, checked."""
     from videotag.datasets.batches import check_single_labels
-    from videotag.engine.data import open_dataset
     from videotag.formats.record_files import is_record_file
+    from videotag.inference.data import open_dataset
 
     dataset = open_dataset(config, entries, config.test)
     if not any(entry.label_ids or is_record_file(entry.path) for entry in entries):
@@ -206,7 +206,7 @@ def table(metrics: dict[str, Any]) -> str:
 
 def _check_report_flags(args: argparse.Namespace) -> None:
     """Flags that only the report looks at need one; pictures that cannot be drawn are told before work."""
-    from videotag.figures import MISSING, can_draw
+    from videotag.reports.figures import MISSING, can_draw
 
     if args.report:
         if args.video_root and not Path(args.video_root).is_dir():
@@ -232,8 +232,8 @@ def _class_names(args: argparse.Namespace, config: Config, weights: FoundWeights
 
 def _observed(args: argparse.Namespace, task: Task) -> Observed:
     """What is to be seen of an evaluation, empty as yet."""
-    from videotag.eval_report import Observed
     from videotag.metrics import Confusion, MissedTags, Mistakes, PerClass, ScoreHistograms
+    from videotag.reports.eval_report import Observed
 
     one_label = task == "single_label"  # then the best class is said, whatever its probability
     if one_label and args.threshold is not None:

@@ -22,7 +22,7 @@ from videotag.formats.filelist import ListEntry, read_filelist
 
 if TYPE_CHECKING:
     from videotag.config import Config
-    from videotag.engine.members import Member
+    from videotag.inference.members import Member
 
 SUMMARY = "write a folder that runs without the training code: OpenVINO, ONNX or Paddle"
 logger = logging.getLogger(__name__)
@@ -54,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the export and prints how far it is from the network."""
-    from videotag.export import check_output, export_extractor, export_tagger
+    from videotag.inference.export import check_output, export_extractor, export_tagger
+    from videotag.reports.model_card import model_card
     from videotag.runtime import backends
 
     if args.use_gpu is True:
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         "precision": args.precision,
         "labels": _labels(args, members[0]),
         "samples": _samples(args, members[0]),
+        "card": model_card,
     }
     if members[0].config.entry.kind == "extractor":
         done = export_extractor(members[0], folder, **options)

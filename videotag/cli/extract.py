@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Extracts, and prints what was done; 1 if some videos failed."""
-    from videotag.engine.exported_extractor import load_extractor
-    from videotag.engine.extract import extract_list
+    from videotag.inference.exported_extractor import load_extractor
+    from videotag.inference.extract import extract_list
 
     weights = arguments.find_checkpoint(args.weights, default=DEFAULT_WEIGHTS, published=PUBLISHED_WEIGHTS)
     config = arguments.read_config(

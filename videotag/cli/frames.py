@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the pictures, and prints what was done; 1 if some videos failed."""
-    from videotag.engine.frames import FrameOptions, write_frame_folders
+    from videotag.inference.frame_folders import FrameOptions, write_frame_folders
     from videotag.sections import MAX_FRAMES, MAX_SECONDS
 
     if args.num_frames and args.num_frames > MAX_FRAMES:

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from videotag.cli import arguments, values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError, MediaError
-from videotag.formats.features import FEATURE_SUFFIXES, list_features
+from videotag.formats.feature_files import FEATURE_SUFFIXES, list_features
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file, list_record_files
 from videotag.safe_text import escaped
 
 if TYPE_CHECKING:
     from videotag.config import Config
-    from videotag.engine.members import Member
+    from videotag.inference.members import Member
     from videotag.weights import FoundWeights
 
 SUMMARY = "predict tags of feature files"
@@ -74,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the predictions to SAVE_DIR and prints the tags; 1 if some files failed."""
-    from videotag.engine.outputs import FileOutput, check_files
     from videotag.formats.predictions import HEADS, prediction_writer, predictions_file
+    from videotag.inference.outputs import FileOutput, check_files
 
     if args.video_path and args.filelist:
         raise ConfigError("--video_path and --filelist: give one of them")
@@ -185,9 +185,9 @@ def _predict_features(
     entries: list[ListEntry],
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
-    from videotag.engine.data import evaluation_batches, open_dataset
-    from videotag.engine.members import load_network
-    from videotag.engine.predict import predict_tagger
+    from videotag.inference.data import evaluation_batches, open_dataset
+    from videotag.inference.members import load_network
+    from videotag.inference.predict import predict_tagger
 
     config, weights = members[0].config, members[0].weights
     names = _class_names(args, config, weights)
@@ -206,8 +206,8 @@ def _predict_videos(
     entries: list[ListEntry],
     failed: list[str],
 ) -> Iterator[dict[str, Any]]:
-    from videotag.engine.exported_extractor import load_extractor
-    from videotag.tagger import Tagger
+    from videotag.inference.exported_extractor import load_extractor
+    from videotag.inference.tagger import Tagger
 
     config, weights = members[0].config, members[0].weights
     names = _class_names(args, config, weights)

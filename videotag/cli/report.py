@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page and prints where."""
-    from videotag.engine.outputs import FileOutput, check_files
     from videotag.formats.predictions import read_metrics, read_predictions
-    from videotag.report import PAGE_HEAD, write_report
+    from videotag.inference.outputs import FileOutput, check_files
+    from videotag.reports.tags_report import PAGE_HEAD, write_report
 
     results = read_predictions(args.predictions)
     metrics = read_metrics(args.metrics) if args.metrics else None

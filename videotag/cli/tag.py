@@ -68,8 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tags every video and prints the tags; 1 if some could not be decoded."""
     from videotag.formats.predictions import prediction_writer, predictions_file
-    from videotag.report import write_report
-    from videotag.tagger import Tagger
+    from videotag.inference.tagger import Tagger
+    from videotag.reports.tags_report import write_report
 
     _check_flags(args)
     found = [arguments.videos_in(path) for path in args.paths]
@@ -131,9 +131,9 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 def _check_places(args: argparse.Namespace, paths: list[str], file_format: Format) -> None:
     """Finds before the work what could not be written after it, or would replace something else."""
-    from videotag.engine.outputs import FileOutput, check_files
     from videotag.formats.predictions import HEADS, predictions_file
-    from videotag.report import PAGE_HEAD
+    from videotag.inference.outputs import FileOutput, check_files
+    from videotag.reports.tags_report import PAGE_HEAD
 
     if args.report and Path(args.report).is_dir():
         raise ConfigError(f"--report {args.report}: a folder, expected a file such as report.html")

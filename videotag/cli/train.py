@@ -55,13 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints where the weights lie and the metrics of the best epoch."""
-    from videotag.engine.parallel import is_main
-    from videotag.engine.train import train_model
+    from videotag.inference.parallel import is_main
     from videotag.labels import read_labels
     from videotag.runtime.device import select_device
-    from videotag.runtime.launch import launch_on_gpus
     from videotag.system.atomic import check_may_write
     from videotag.system.kept_memory import keep_freed_memory
+    from videotag.training.launch import launch_on_gpus
+    from videotag.training.train import train_model
     from videotag.weights import CONFIG_FILE, LABELS_FILE
 
     flags = {

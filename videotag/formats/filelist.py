@@ -22,7 +22,7 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from videotag.errors import FileListError, one_error
-from videotag.formats.features import FEATURE_SUFFIXES
+from videotag.formats.feature_files import FEATURE_SUFFIXES
 from videotag.formats.record_files import is_record_file
 from videotag.media.suffixes import VIDEO_SUFFIXES
 from videotag.safe_text import MAX_TEXT, escaped, safe_repr

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from videotag.errors import OutputError, RecordError, one_error
-from videotag.formats.features import read_vectors
+from videotag.formats.feature_files import read_vectors
 from videotag.formats.record_files import read_sizes
 from videotag.safe_text import reason_of
 from videotag.system.atomic import open_atomic

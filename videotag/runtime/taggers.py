@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from videotag.datasets.features import as_numbers
+from videotag.datasets.feature_dataset import as_numbers
 from videotag.runtime.trained import Arrays, Input, TrainedNetwork, network_digest
 
 if TYPE_CHECKING:

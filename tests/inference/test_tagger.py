@@ -1,0 +1,239 @@
+"""Both stages in one object, from Python."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import videotag
+from videotag.config import load_config
+from videotag.errors import ConfigError, DecoderLostError, LabelFileError, MediaError, ShapeError
+from videotag.inference.tagger import Tagger, TagResult
+from videotag.media import decode_pool
+from videotag.media.writer import write_video
+from videotag.models import load_models, paddle
+from videotag.training.checkpoint import save_weights, write_card
+
+load_models()
+
+TAGGER_YAML = """
+MODEL: {name: AttentionLSTM, feature_dims: [1280], embedding_size: 8, lstm_size: 4, fc_sizes: [8, 8],
+        num_classes: 3, topk: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "a.mp4"
+    rng = np.random.default_rng(0)
+    write_video(path, rng.integers(0, 255, (30, 64, 80, 3), dtype=np.uint8), fps=10)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A folder with a tiny tagger's weights, config and labels."""
+    folder = tmp_path_factory.mktemp("ck")
+    (folder / "t.yaml").write_text(TAGGER_YAML, encoding="utf-8")
+    config = load_config(folder / "t.yaml")
+    paddle.seed(0)
+    save_weights(config.entry.cls(config.model), folder / "AttentionLSTM.pdparams")
+    write_card(folder, config, ["one", "two", "three"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def default_tagger():
+    return Tagger.load(segment_sec=1.0, overrides=[("INFER.seg_num", 12)])
+
+
+def test_tagger_and_result_come_from_the_package_on_demand():
+    assert videotag.Tagger is Tagger
+    assert videotag.TagResult is TagResult
+    code = "import sys, videotag; assert 'paddle' not in sys.modules; videotag.Nothing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "has no attribute 'Nothing'" in done.stderr
+
+
+def test_the_default_names_five_of_imagenets_things_for_the_video_and_its_segments(default_tagger, video):
+    result = default_tagger.tag(video)
+    assert result.path == str(video)
+    assert len(result.tags) == 5
+    probabilities = [tag.probability for tag in result.tags]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert 0 < sum(probabilities) <= 1
+    assert result.duration_sec == pytest.approx(3.0)
+    spans = [(s.start_sec, s.end_sec) for s in result.segments]
+    assert np.allclose(spans, [(0, 1), (1, 2), (2, 3)])
+    assert result.attention == {}
+    assert result.warning is None
+
+
+def test_a_video_of_one_thing_has_the_same_tags_in_every_segment(default_tagger, tmp_path):
+    frame = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "still.mp4", [frame] * 20, fps=10)
+    result = default_tagger.tag(tmp_path / "still.mp4")
+    assert len(result.segments) == 2
+    for segment in result.segments:
+        assert [t.class_id for t in segment.tags] == [t.class_id for t in result.tags]
+
+
+def test_two_stages_give_the_predictors_tags_and_its_attention(checkpoint, video):
+    tagger = Tagger.load(predictor_weights=checkpoint, overrides=[("INFER.seg_num", 12)], segment_sec=1.0)
+    result = tagger.tag(video)
+    assert len(result.tags) == 2, "topk of the predictor's config"
+    assert {tag.class_name for tag in result.tags} <= {"one", "two", "three"}
+    assert result.attention["rgb"].shape == (12,)
+    assert result.attention["rgb"].sum() == pytest.approx(1.0)
+    assert [len(s.tags) for s in result.segments] == [2, 2, 2]
+    as_json = result.to_dict()
+    assert set(as_json) == {"video_id", "duration_sec", "tags", "segments", "attention", "warning"}
+
+
+def test_tag_many_answers_in_order_and_gives_errors_in_place(default_tagger, video, tmp_path):
+    (tmp_path / "no.mp4").write_bytes(b"no")
+    first, second, third = default_tagger.tag_many([str(video), str(tmp_path / "no.mp4"), str(video)])
+    assert isinstance(second, MediaError)
+    assert first.to_dict() == third.to_dict()
+
+
+def test_a_file_that_crashes_ffmpeg_is_an_error_and_the_next_one_is_tagged(default_tagger, video, tmp_path):
+    path = tmp_path / "segfaults.mp4"
+    path.write_bytes(video.read_bytes())
+    expected = default_tagger.tag(video).tags
+    with decode_pool.DecodePool() as pool, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode_pool, "READER", "faulty_reader:FaultyReader")
+        patch.syspath_prepend(Path(__file__).parents[1] / "media")
+        patch.setattr(default_tagger, "_pool", pool)
+        with pytest.raises(DecoderLostError, match=r"segfaults\.mp4: its decoding crashed"):
+            default_tagger.tag(path)
+    assert default_tagger.tag(video).tags == expected
+
+
+def test_all_videos_are_decoded_in_one_child_that_ends_with_the_tagger(video):
+    tagger = Tagger.load(overrides=[("INFER.seg_num", 2)])
+    children = set()
+    for source in (video, video.read_bytes(), video):
+        tagger.features(source)
+        (child,) = tagger._pool._idle
+        children.add(child)
+    (child,) = children
+    assert child.is_alive()
+    del tagger
+    assert not child.is_alive()
+
+
+def test_bytes_and_open_files_are_tagged_like_the_file_itself(default_tagger, video, tmp_path):
+    expected = default_tagger.tag(video).to_dict()
+    content = video.read_bytes()
+    for source in (content, bytearray(content), memoryview(content), io.BytesIO(content)):
+        found = default_tagger.tag(source, name=str(video)).to_dict()
+        assert found == expected
+    with video.open("rb") as file:
+        assert default_tagger.tag(file).to_dict() == expected  # an open file has the file's name
+    (tmp_path / "behind.bin").write_bytes(b"header" + content)
+    with (tmp_path / "behind.bin").open("rb") as file:
+        file.seek(6)
+        assert default_tagger.tag(file, name=str(video)).to_dict() == expected
+    assert default_tagger.tag(content).path == "bytes"
+
+
+def test_an_array_of_frames_is_tagged_like_a_lossless_video_of_them(default_tagger, tmp_path):
+    frames = np.random.default_rng(2).integers(0, 255, (30, 64, 80, 3), dtype=np.uint8)
+    with av.open(str(tmp_path / "a.mkv"), "w") as file:
+        stream = file.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 80, 64, "bgr0"
+        for image in frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        file.mux(stream.encode(None))
+    of_file, of_array = default_tagger.tag(tmp_path / "a.mkv"), default_tagger.tag(frames, fps=10)
+    assert of_array.path == "frames"
+    assert of_array.duration_sec == pytest.approx(of_file.duration_sec)
+    assert [s.to_dict() for s in of_array.segments] == [s.to_dict() for s in of_file.segments]
+    assert [t.class_id for t in of_array.tags] == [t.class_id for t in of_file.tags]
+    # Frames of another layout in memory are the same frames.
+    turned = np.asfortranarray(frames)
+    assert default_tagger.tag(turned, fps=10).to_dict() == of_array.to_dict()
+
+
+def test_features_are_those_that_extraction_writes(default_tagger, video):
+    features = default_tagger.features(video)
+    assert (features.shape, features.dtype) == ((12, 1280), np.float32)
+    assert np.array_equal(default_tagger.features(video.read_bytes()), features)
+    (frame,) = np.unique(default_tagger.features(np.zeros((1, 32, 32, 3), np.uint8), fps=25), axis=0)
+    assert frame.shape == (1280,)
+
+
+@pytest.mark.parametrize(
+    ("source", "how", "error", "message"),
+    [
+        (np.zeros((3, 8, 8, 3), np.uint8), {}, ShapeError, "frames: fps is missing"),
+        (
+            np.zeros((3, 8, 8, 3), np.uint8),
+            {"fps": 0},
+            ShapeError,
+            "frames: fps 0, expected frames per second",
+        ),
+        (np.zeros((3, 8, 8, 3)), {"fps": 5}, ShapeError, r"frames: float64 \(3, 8, 8, 3\), expected uint8"),
+        (np.zeros((0, 8, 8, 3), np.uint8), {"fps": 5}, ShapeError, "with no dimension of 0"),
+        ("a.mp4", {"fps": 5}, ConfigError, "a.mp4: fps 5 applies only to arrays"),
+        ("a.mp4", {"fps": [[0] * 99] * 99}, ConfigError, r"fps \[\[0, 0, 0, 0, ...\], .* applies only"),
+        (b"no video", {}, MediaError, r"^bytes: cannot be read as video"),
+        (b"no video", {"name": "upload 7"}, MediaError, r"^upload 7: cannot be read as video"),
+        (b"", {}, MediaError, r"^bytes: empty"),
+        (
+            io.StringIO("text"),
+            {},
+            MediaError,
+            "file: expected a path, an array of frames, bytes, or a file opened as 'rb'",
+        ),
+        ([1, 2], {"fps": 5}, ShapeError, "file: a list; make an array of the frames with np.stack"),
+        (7, {}, MediaError, "file: expected a path, an array of frames, bytes, or a file opened as 'rb'"),
+        (io.BytesIO(b""), {}, MediaError, "file: nothing left to read; seek to its beginning first"),
+        (np.zeros((3, 8, 8, 3), np.uint8), {"fps": "25"}, ShapeError, "frames: fps '25', expected"),
+    ],
+)
+def test_sources_of_other_kinds_are_refused_by_name(default_tagger, source, how, error, message):
+    with pytest.raises(error, match=message):
+        default_tagger.tag(source, **how)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"extractor_config": "configs/tsn.yaml"}, ConfigError, "--extractor_weights: missing"),
+        ({"predictor_config": "configs/attention_lstm.yaml"}, ConfigError, "--predictor_weights: missing"),
+        (
+            {"extractor_config": "configs/attention_lstm.yaml", "extractor_weights": "CK"},
+            ConfigError,
+            "--extractor_config configs/attention_lstm.yaml: AttentionLSTM is no extractor",
+        ),
+        ({"extractor_weights": "CK"}, ConfigError, "--extractor_weights /"),
+        ({"predictor_weights": "CK", "predictor_config": "configs/tsn.yaml"}, ConfigError, "is no tagger"),
+        ({"predictor_weights": "CK", "predictor_config": "WIDE"}, ConfigError, "features of width 1280"),
+        ({"predictor_weights": "CK", "label_file": "SHORT"}, LabelFileError, "3"),
+        ({"predictor_weights": "BARE"}, ConfigError, "no config.yaml beside the weights"),
+    ],
+)
+def test_what_does_not_belong_together_is_said(checkpoint, tmp_path, options, error, message):
+    (tmp_path / "wide.yaml").write_text(TAGGER_YAML.replace("1280", "2048"), encoding="utf-8")
+    (tmp_path / "short.txt").write_text("one\n", encoding="utf-8")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "a.pdparams").write_bytes((checkpoint / "AttentionLSTM.pdparams").read_bytes())
+    places = {
+        "CK": checkpoint,
+        "WIDE": tmp_path / "wide.yaml",
+        "SHORT": tmp_path / "short.txt",
+        "BARE": tmp_path / "bare",
+    }
+    with pytest.raises(error) as caught:
+        Tagger.load(**{name: places.get(value, value) for name, value in options.items()})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert Path(checkpoint).exists()

@@ -1,0 +1,368 @@
+"""A folder that a prediction needs and no more: network, config, labels, card; refused where it is not exact.
+
+videotag.runtime.exported says what stands in it and runs it, videotag.runtime.parity what it is held to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import yaml
+
+import videotag
+from videotag.config import FILE_KEYS, SECTIONS, Config
+from videotag.datasets.video_dataset import check_format, read_frames
+from videotag.errors import OutputError, VideotagError, WeightsError
+from videotag.formats.filelist import ListEntry
+from videotag.formats.weight_files import write_safetensors
+from videotag.inference.data import evaluation_batches, open_dataset
+from videotag.inference.extractor import FeatureExtractor
+from videotag.inference.input_files import InputFiles
+from videotag.inference.members import Member, trained_network
+from videotag.labels import write_labels
+from videotag.runtime import backends, parity
+from videotag.runtime.backbones import FRAMES
+from videotag.runtime.exported import (
+    CARD_FILE,
+    CLASSIFIER_FILE,
+    FORMAT_VERSION,
+    NETWORK_FILES,
+    ArrayInfo,
+    Export,
+    ExportedNetwork,
+    Manifest,
+    read_manifest,
+)
+from videotag.runtime.onnx_export import ExportError, onnx_model, save_program
+from videotag.runtime.taggers import tagger_arrays
+from videotag.runtime.trained import TrainedNetwork
+from videotag.system.atomic import check_may_write, open_atomic, replace_folder, write_text
+from videotag.system.download import file_digest
+from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE
+
+#: Keys of any section that name files of this machine, or that mean nothing without one that does.
+_LOCAL_KEYS = FILE_KEYS | {"filelist", "use_gpu", "num_gpus"}
+_SAMPLE_ROWS = 16  # of the user's data, videos or frames
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of weights besides their file.
+
+    Attributes:
+        dataset: Name of the data set that they were trained on; None if not known.
+        licence: Licence of the weights; None if not known.
+    """
+
+    dataset: str | None
+    licence: str | None
+
+
+class CardWriter(Protocol):
+    """Writes the text of an export's README.md."""
+
+    def __call__(
+        self,
+        manifest: Manifest,
+        config: Config,
+        labels: Sequence[str] | None,
+        /,
+        *,
+        parity: str,
+        origins: Sequence[Origin],
+    ) -> str:
+        """The card's text; see videotag.reports.model_card."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An export that has been written."""
+
+    folder: Path
+    manifest: Manifest
+    parity: parity.Parity
+
+
+def check_output(folder: Path, *, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Finds before any work a place that is taken; an older export may be replaced, with nothing else in it.
+
+    Args:
+        folder: Place of the export.
+        inputs: Files that it is made from, which must not lie there; None for one that was not named.
+
+    Raises:
+        OutputError: something else is there, or it cannot be written.
+    """
+    try:
+        check_may_write(folder.resolve().parent)
+    except OutputError as error:
+        raise OutputError(f"{folder}: cannot write there; choose another --output") from error
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if folder.is_dir() and not names:
+        return
+    if EXPORT_FILE not in names:
+        raise OutputError(f"{folder}: is there and no export; choose another --output")
+    try:
+        own = {EXPORT_FILE, *read_manifest(folder / EXPORT_FILE).files}
+    except WeightsError as error:
+        raise OutputError(
+            f"{folder}: its {EXPORT_FILE} is damaged; remove the folder, or choose another --output"
+        ) from error
+    if foreign := sorted(names - own):
+        raise OutputError(
+            f"{folder}: an older export that also holds {foreign[0]}, which is none of its files; move that "
+            "away, or choose another --output"
+        )
+    sources = InputFiles(inputs)
+    for path in sorted(folder.iterdir()):
+        if problem := sources.refusal(path):
+            raise OutputError(f"{path}: {problem}; choose another --output")
+
+
+def export_tagger(
+    members: Sequence[Member],
+    folder: Path,
+    *,
+    backend: str,
+    precision: str = "f32",
+    labels: Sequence[str] | None = None,
+    samples: Sequence[ListEntry] = (),
+    card: CardWriter,
+) -> Finished:
+    """Exports a tagger, or several as one whose probabilities are the mean of theirs.
+
+    Args:
+        members: checkpoints that fit, see check_members; the first one's config is that of the export.
+        folder: of the export; see check_output.
+        backend: "paddle", "onnx" or "openvino".
+        precision: "f32" or "bf16".
+        labels: C names, if known.
+        samples: files of features of the user, to be compared besides random ones.
+        card: Writes README.md.
+
+    Raises:
+        ExportError: it cannot be exported, or the export is too far from the network; nothing is written.
+        WeightsError: missing, damaged, or not of the config's network.
+        OutputError: the place cannot be written.
+    """
+    members = [_on_cpu(member) for member in members]
+    config = members[0].config
+    trained = trained_network(members)
+    arrays = parity.tagger_samples(trained.inputs) + _own_features(config, samples)
+
+    def compare(network: ExportedNetwork) -> parity.Parity:
+        return parity.tagger_parity(trained, network, arrays, task=config.task, precision=precision)
+
+    draft = _Draft(trained, members, backend, precision, labels, card)
+    return draft.write(folder, compare)
+
+
+def export_extractor(
+    member: Member,
+    folder: Path,
+    *,
+    backend: str,
+    precision: str = "f32",
+    labels: Sequence[str] | None = None,
+    samples: Sequence[ListEntry] = (),
+    card: CardWriter,
+) -> Finished:
+    """Exports the backbone of an extractor, with its classifier where the weights have one that fits.
+
+    Args:
+        member: a checkpoint.
+        folder: of the export; see check_output.
+        backend: "paddle", "onnx" or "openvino".
+        precision: "f32" or "bf16".
+        labels: C names, if known.
+        samples: videos of the user, to be compared besides generated ones.
+        card: Writes README.md.
+
+    Raises:
+        ExportError, WeightsError, OutputError: as export_tagger.
+        MediaError: a video of samples cannot be decoded.
+    """
+    member = _on_cpu(member)
+    config, path = member.config, member.weights.path
+    files: dict[str, Mapping[str, np.ndarray]] = {}
+    try:
+        extractor = FeatureExtractor(config, path, with_classifier=True)
+        assert extractor.classifier is not None, "as asked for"
+        files[CLASSIFIER_FILE] = dict(zip(("weight", "bias"), extractor.classifier, strict=True))
+    except WeightsError:
+        extractor = FeatureExtractor(config, path)
+    trained = extractor.trained
+    batches = parity.frame_batches(parity.frame_samples(config.infer.target_size))
+    batches += _own_frames(config, samples)
+    arrays = [{FRAMES: frames} for frames in batches]
+
+    def compare(network: ExportedNetwork) -> parity.Parity:
+        return parity.feature_parity(trained, network, arrays, precision=precision)
+
+    draft = _Draft(
+        trained, [member], backend, precision, labels, card, feature_dim=extractor.feature_dim, arrays=files
+    )
+    return draft.write(folder, compare)
+
+
+@dataclass
+class _Draft:
+    """An export in the making; see export_tagger."""
+
+    trained: TrainedNetwork
+    members: Sequence[Member]
+    backend: str
+    precision: str
+    labels: Sequence[str] | None
+    card: CardWriter
+    feature_dim: int | None = None
+    arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None
+
+    def write(self, folder: Path, compare: Callable[[ExportedNetwork], parity.Parity]) -> Finished:
+        """Makes the folder aside, runs what was written, and puts it in its place if that is right."""
+        if reason := backends.obstacle(self.trained.layer, in_onnx=self.backend != "paddle"):
+            raise self._refusal(reason)
+        check_output(folder)
+        config = self.members[0].config
+        with replace_folder(folder) as aside:
+            self._write_files(aside)
+            manifest = self._manifest(aside)
+            result = compare(ExportedNetwork(Export(aside, manifest), use_gpu=False))
+            if not result.ok:
+                raise ExportError(
+                    f"{self.trained.name}: refused, the export to {self.backend} in {self.precision} is too "
+                    f"far from the network: {result.text}; give another --to or --precision"
+                )
+            manifest.parity = result.numbers
+            manifest.outputs = [
+                ArrayInfo(name=name, shape=result.shapes[name], dtype="float32")
+                for name in self.trained.outputs
+            ]
+            origins = [_origin(member) for member in self.members]
+            card = self.card(manifest, config, self.labels, parity=result.text, origins=origins)
+            write_text(aside / CARD_FILE, card)
+            manifest.files[CARD_FILE] = file_digest(aside / CARD_FILE)
+            write_text(aside / EXPORT_FILE, manifest.model_dump_json(indent=2) + "\n")
+        return Finished(folder, manifest, result)
+
+    def _write_files(self, aside: Path) -> None:
+        try:
+            _write_network(self.trained, aside, self.backend)
+        except ExportError as error:
+            raise self._refusal(str(error)) from error
+        config = self.members[0].config
+        write_text(aside / CONFIG_FILE, portable_yaml(config, backend=self.backend, precision=self.precision))
+        if self.labels is not None:
+            write_labels(aside / LABELS_FILE, self.labels)
+        for name, arrays in (self.arrays or {}).items():
+            write_safetensors(aside / name, arrays)
+
+    def _refusal(self, reason: str) -> ExportError:
+        return ExportError(
+            f"{self.trained.name}: cannot be exported to {self.backend}: {reason}; give another --to, or run "
+            "it from its weights"
+        )
+
+    def _manifest(self, aside: Path) -> Manifest:
+        """What export.json will hold, but for outputs' shapes, parity and card."""
+        config, trained = self.members[0].config, self.trained
+        files = {path.name: file_digest(path) for path in sorted(aside.iterdir())}
+        outputs = [{"name": name, "shape": [], "dtype": "float32"} for name in trained.outputs]
+        thresholds = {"decision": 0.0, "top_k": config.model.topk}
+        weights = [member.weights.path for member in self.members]
+        return Manifest.model_validate(
+            {
+                "format_version": FORMAT_VERSION,
+                "name": trained.name,
+                "model": config.entry.name,
+                "kind": config.entry.kind,
+                "task": config.task,
+                "backend": self.backend,
+                "precision": self.precision,
+                "inputs": [
+                    {"name": i.name, "shape": list(i.shape), "dtype": i.dtype} for i in trained.inputs
+                ],
+                "outputs": outputs,
+                "feature_dim": self.feature_dim,
+                "files": files,
+                "source_weights": [{"file": path.name, "sha256": file_digest(path)} for path in weights],
+                "thresholds": thresholds,
+                "parity": {},
+                "versions": _versions(self.backend),
+            }
+        )
+
+
+def _on_cpu(member: Member) -> Member:
+    """The member where exports are made and compared, whatever this machine has."""
+    config = member.config
+    train = config.train.model_copy(update={"use_gpu": False})
+    return Member(member.weights, replace(config, train=train))
+
+
+def _origin(member: Member) -> Origin:
+    named = member.weights.named
+    return Origin(member.config.model.dataset, named.licence if named else None)
+
+
+def portable_yaml(config: Config, *, backend: str, precision: str) -> str:
+    """The resolved config as an export keeps it: without what only holds on this machine."""
+    sections = (config.model, config.train, config.valid, config.test, config.infer)
+    raw = {
+        name: {k: v for k, v in section.model_dump(mode="json").items() if k not in _LOCAL_KEYS}
+        for name, section in zip(SECTIONS, sections, strict=True)
+    }
+    raw["INFER"] |= {"backend": backend, "precision": precision}
+    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+
+
+def _write_network(trained: TrainedNetwork, folder: Path, backend: str) -> None:
+    if backend == "paddle":
+        save_program(trained, folder)
+        return
+    model = onnx_model(trained)
+    path = folder / NETWORK_FILES[backend][0]
+    if backend == "onnx":
+        with open_atomic(path) as file:
+            file.write(model)
+        return
+    from videotag.runtime.openvino_network import save_model
+
+    save_model(model, path)
+
+
+def _versions(backend: str) -> dict[str, str]:
+    """Of what made an export, by package."""
+    versions = {"videotag": videotag.__version__, "paddlepaddle": str(backends.version("paddle"))}
+    if backend != "paddle":
+        versions["paddle2onnx"] = backends.converter_version()
+        versions[backends.BACKENDS[backend].packages[0]] = str(backends.version(backend))
+    return versions
+
+
+def _own_features(config: Config, entries: Sequence[ListEntry]) -> list[dict[str, np.ndarray]]:
+    """A few batches of the user's files."""
+    if not entries:
+        return []
+
+    def refuse(_: str, error: VideotagError) -> None:
+        raise error
+
+    dataset = open_dataset(config, entries, config.infer)
+    few = config.infer.model_copy(update={"batch_size": 4})
+    batches = evaluation_batches(dataset, few, on_error=refuse)
+    return [tagger_arrays(batch.inputs) for batch in islice(batches, _SAMPLE_ROWS // 4)]
+
+
+def _own_frames(config: Config, entries: Sequence[ListEntry]) -> list[np.ndarray]:
+    """Frames of the user's first videos."""
+    check_format(entries, config.model.format)
+    split = config.infer.model_copy(update={"seg_num": 4})
+    return [read_frames(entry, split).images for entry in entries[: _SAMPLE_ROWS // 4]]

@@ -1,0 +1,205 @@
+"""Frames of videos -> their features, by the backbone of an extractor.
+
+Shapes: T = seg_num frames of a video, K <= T of them distinct, D feature width, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from videotag.config import Config
+from videotag.datasets.video_dataset import Frames
+from videotag.errors import ConfigError
+from videotag.inference.frame_batches import rows_of_videos
+from videotag.runtime import agreement
+from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
+from videotag.runtime.choice import ChosenNetwork, Wish
+from videotag.runtime.device import select_device
+from videotag.system.download import file_digest
+
+if TYPE_CHECKING:
+    from videotag.runtime.exported import ExportedNetwork
+
+#: On a CPU larger batches fall out of the caches and are slower; a GPU wants them large.
+FRAMES_PER_STEP = {"cpu": 8, "gpu": 64}
+Item = TypeVar("Item")
+
+
+class Extractor:
+    """A network that makes features of frames, and what is known of it.
+
+    Args:
+        config: of an extractor.
+        network: the backbone, uint8 frames (K, H, W, 3) -> (K, D).
+        device: that it runs on, "cpu" or "gpu".
+        weights_sha256: of the weights it was made of.
+        feature_dim: D.
+        classifier: weight (D, C) and bias (C,) of the last layer, if known.
+    """
+
+    #: The precision that the user asked for; "auto" if any will do.
+    asked_precision = "auto"
+
+    def __init__(
+        self,
+        config: Config,
+        network: ChosenNetwork | ExportedNetwork,
+        *,
+        device: str,
+        weights_sha256: str,
+        feature_dim: int,
+        classifier: tuple[np.ndarray, np.ndarray] | None,
+    ) -> None:
+        self.config = config
+        self.network = network
+        self.feature_dim = feature_dim
+        self.classifier = classifier
+        self._device = device
+        self._weights_sha256 = weights_sha256
+
+    def features(self, frames: Frames) -> np.ndarray:
+        """One row per sampled frame: (T, D) float32."""
+        ((_, features),) = self.features_of([(None, frames)])
+        assert features is not None
+        return features
+
+    def features_of(
+        self, videos: Iterable[tuple[Item, Frames | None]]
+    ) -> Iterator[tuple[Item, np.ndarray | None]]:
+        """The features (T, D) float32 of every video, in order; None of one without frames.
+
+        Args:
+            videos: anything, with its frames. On a GPU the frames of several videos share a batch, so that
+                more of them may be taken before a video's features come.
+        """
+        rows_of = rows_of_videos(
+            (((item, frames), self._images(frames)) for item, frames in videos),
+            self._rows,
+            batch_size=FRAMES_PER_STEP[self._device],
+            across_videos=self._device == "gpu",
+        )
+        for (item, frames), rows in rows_of:
+            yield item, None if frames is None or rows is None else rows[frames.rows]
+
+    def _images(self, frames: Frames | None) -> np.ndarray | None:
+        """What the network is run on; it is settled by the first."""
+        if frames is None:
+            return None
+        self.settle(frames.images)
+        return frames.images
+
+    def settle(self, images: np.ndarray) -> None:
+        """Chooses backend and precision, once, by images (K, H, W, 3) spread over a video."""
+        self.network.settle({FRAMES: images})
+
+    def prepare(self) -> None:
+        """Does what takes much memory and needs no frames: nothing where the network is an export."""
+
+    def keep_runtime(self, backend: str, precision: str) -> None:
+        """Takes a choice that was made before, where the user asks for nothing else.
+
+        Args:
+            backend: of the earlier choice; another one may be taken.
+            precision: of the earlier choice.
+
+        Raises:
+            ConfigError: the network runs in another one only.
+            DeviceError: this device cannot compute in that precision.
+        """
+        raise NotImplementedError
+
+    def _rows(self, images: np.ndarray) -> np.ndarray:
+        """(K, D) of images (K, H, W, 3)."""
+        return self.network({FRAMES: images})[FEATURES]
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """The classifier's logits of features (T, D): (T, C)."""
+        assert self.classifier is not None, "of an extractor without classifier"
+        weight, bias = self.classifier
+        return features @ weight + bias
+
+    def stamp(self) -> dict[str, Any]:
+        """What, beside the video, decides the features: weights, network, sampling and precision.
+
+        Not the backend: features of two backends in the same precision may stand beside each other.
+        """
+        model, split = self.config.model, self.config.infer
+        return {
+            "extractor": f"{self.config.entry.name}/{model.backbone}",
+            "weights_sha256": self._weights_sha256,
+            "image_mean": list(model.image_mean),
+            "image_std": list(model.image_std),
+            "seg_num": split.seg_num,
+            "sampling": split.sampling,
+            "short_size": split.short_size,
+            "resize": split.resize,
+            "target_size": split.target_size,
+            "precision": self.network.precision,
+        }
+
+
+class FeatureExtractor(Extractor):
+    """The backbone of an extractor with its weights; compiled when it sees its first frames.
+
+    Args:
+        config: of an extractor.
+        weights: the weight file.
+        with_classifier: also needs the weights of the last layer, for logits().
+
+    Raises:
+        WeightsError: the weights are missing or do not fit.
+        DeviceError: a GPU was asked for and there is none.
+    """
+
+    network: ChosenNetwork
+
+    def __init__(self, config: Config, weights: Path, *, with_classifier: bool = False) -> None:
+        from videotag.inference.load_weights import check_sizes, load_weights
+
+        check_sizes(config, weights)
+        device = select_device(config.train.use_gpu)
+        model = config.entry.cls(config.model)
+        may_miss = () if with_classifier else (f"{model.classifier}.",)
+        load_weights(model, weights, config_name=config.entry.name, may_miss=may_miss)
+        digest = file_digest(weights)
+        split = config.infer
+        #: The backbone before a backend has been chosen.
+        self.trained = backbone_network(
+            model.backbone,
+            mean=config.model.image_mean,
+            std=config.model.image_std,
+            size_px=split.target_size,
+            weights=[digest],
+            name=config.model.backbone,
+        )
+        self._wish = Wish(split.backend, split.precision, device)
+        self.asked_precision = split.precision
+        head = getattr(model, model.classifier)
+        super().__init__(
+            config,
+            ChosenNetwork(self.trained, self._wish, standard=agreement.FEATURES),
+            device=device,
+            weights_sha256=digest,
+            feature_dim=model.feature_dim,
+            classifier=(head.weight.numpy(), head.bias.numpy()),
+        )
+
+    def prepare(self) -> None:
+        """Converts the network, where that was never done here."""
+        self.network.prepare()
+
+    def keep_runtime(self, backend: str, precision: str) -> None:
+        """See Extractor; a backend that cannot be had any more is none to keep."""
+        kept = replace(self._wish, precision=precision, preferred=backend, is_kept=True)
+        try:
+            self.network = ChosenNetwork(self.trained, kept, standard=agreement.FEATURES)
+        except ConfigError as error:
+            raise ConfigError(
+                f"--backend={kept.backend}: cannot compute in {precision}, as the folder's features are; "
+                "leave it out, or choose another --save_dir"
+            ) from error

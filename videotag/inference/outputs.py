@@ -1,0 +1,398 @@
+"""Where results go, and what they never replace: inputs, and files that this program did not make.
+
+Every command that writes asks here before its work. Inputs are compared by what they are on the disk
+(symlinks resolved, hard links too), not by how they are spelled. A file that is there already is the
+program's own if its content says so: features by their stamp, folders of frames by INFO_FILE, a list by the
+files that it names, other files by how they begin.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from videotag.errors import FileListError, OutputError, one_error
+from videotag.formats.filelist import list_problem, read_filelist
+from videotag.inference.input_files import InputFiles, is_same_input
+from videotag.safe_text import MAX_TEXT, escaped, safe_repr
+from videotag.system.atomic import MAX_FOLDER_NAME_BYTES, MAX_NAME_BYTES, PARTIAL_MARK
+from videotag.system.failures import FAILURES_FILE, FAILURES_HEAD, FailureList
+from videotag.system.folder_lock import LOCK_FILE
+
+RUNTIME_FILE = "runtime.json"  # of a folder of features
+INFO_FILE = "info.json"  # of a folder of frames
+_RESERVED = {FAILURES_FILE, RUNTIME_FILE, INFO_FILE, LOCK_FILE}
+_MAX_PATH_BYTES = 3900  # the system takes 4,095; a folder of frames holds names of some bytes
+_HEAD_BYTES = 2**16  # of a file, to recognise it
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Summary:
+    """What became of a list of videos.
+
+    Attributes:
+        written: Videos turned into files now.
+        kept: Videos whose files were there already.
+        failed: Video -> why it could not be decoded.
+        partial: Video -> what is wrong with a file that could be read all the same, such as lost frames.
+        list_path: The list of all outputs, with the labels of the video list; None if there are none.
+    """
+
+    written: int = 0
+    kept: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, str] = field(default_factory=dict)
+    list_path: Path | None = None
+
+
+def plan_outputs(
+    paths: Sequence[str],
+    save_dir: Path,
+    root: Path | None = None,
+    *,
+    suffix: str = ".npy",
+    folders: Container[str] = (),
+) -> dict[str, Path]:
+    """The output of every video: its path mirrored below save_dir, with another suffix.
+
+    Where no list can hold the mirrored path, or the drive cannot, the video has no output: see
+    add_unlistable.
+
+    Relative paths are mirrored as written. Absolute ones, and those that climb out of the working folder
+    with "..", are mirrored relative to `root`.
+
+    Args:
+        paths: As the list wrote them; the same one may stand twice.
+        save_dir: Folder of the outputs.
+        root: The common parent of the absolute paths if not given.
+        suffix: Suffix of the outputs; empty for folders.
+        folders: Those of `paths` that are folders, whose names have no suffix to be replaced.
+
+    Raises:
+        OutputError: Two videos share an output or one's would lie inside another's, a path lies outside
+            root, or an output would have a name that the program keeps for its own files; all, a line each.
+            No list can hold the path of save_dir.
+    """
+    if problem := list_problem(str(save_dir)):
+        raise OutputError(f"{safe_repr(str(save_dir), limit=MAX_TEXT)}: {problem}; choose another --save_dir")
+    base = _common_parent(paths) if root is None else _absolute(root)
+    outputs: dict[str, Path] = {}
+    problems = []
+    for path in dict.fromkeys(paths):
+        try:
+            inside = _mirrored(path, base, suffix, is_folder=path in folders)
+        except ValueError as problem:
+            problems.append(f"{path}: {problem}")
+            continue
+        output = save_dir / inside
+        if list_problem(str(inside)) or _is_too_long(output, folder=not suffix):
+            continue
+        if reserved := next(filter(_is_reserved, inside.parts), None):
+            problems.append(
+                f"{path}: would write {output}, and {reserved} is a name of the program's own files; rename "
+                "the file or its folder"
+            )
+            continue
+        outputs[path] = output
+    problems += _collisions(outputs, save_dir)
+    if problems:
+        raise one_error(OutputError, problems)
+    return outputs
+
+
+def _common_parent(paths: Iterable[str]) -> Path:
+    """The folder that holds all videos which relative paths do not mirror; "." if there are none."""
+    folders = {_absolute(path).parent for path in paths if _leaves(path)}
+    return Path(os.path.commonpath(folders)) if folders else Path()
+
+
+def _mirrored(path: str, base: Path, suffix: str, *, is_folder: bool) -> PurePath:
+    """Where the output of a video lies below save_dir.
+
+    Raises:
+        ValueError: There is no such place; the text says why.
+    """
+    inside = PurePath(os.path.normpath(path))
+    if not inside.name:
+        raise ValueError("names no file; correct the list")
+    if _leaves(path):
+        if not _absolute(path).is_relative_to(base):
+            raise ValueError(f"lies outside --root {base}; name a folder that holds all videos")
+        inside = _absolute(path).relative_to(base)
+    return inside.with_name(inside.name + suffix) if is_folder else inside.with_suffix(suffix)
+
+
+def _collisions(outputs: Mapping[str, Path], save_dir: Path) -> Iterator[str]:
+    """A line for every output that is another one, or lies inside it."""
+    owners: dict[Path, str] = {}
+    places = _Places(save_dir)
+    for path, output in outputs.items():
+        place = places.of(output)
+        if place in owners:
+            yield f"{path}: would write {output}, the output of {owners[place]}; rename one of the two"
+        owners[place] = path
+    for path, output in outputs.items():
+        for parent in output.parents[: len(output.parts) - len(save_dir.parts) - 1]:
+            if (place := places.of(parent)) in owners:
+                yield (
+                    f"{path}: would write {output} inside {parent}, the output of {owners[place]}; rename "
+                    "one of the two"
+                )
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - keeps symlinks
+
+
+def add_unlistable(
+    paths: Iterable[str], outputs: Container[str], summary: Summary, failures: FailureList
+) -> None:
+    """Adds to the failures every video that has no output, as no list or drive can hold its name."""
+    for path in dict.fromkeys(paths):
+        if path not in outputs:
+            problem = list_problem(os.path.abspath(path)) or "its output would have too long a name"  # noqa: PTH100
+            error = FileListError(f"{safe_repr(path, limit=MAX_TEXT)}: {problem}; rename the file")
+            summary.failed[path] = str(error)
+            failures.add(path, error)
+            logger.warning("failed: %s", error)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command makes of a list of videos, to be compared with what is there.
+
+    Attributes:
+        outputs: Input -> the file or folder made of it, as of plan_outputs.
+        save_dir: Folder of the outputs.
+        list_path: List of the outputs.
+        filelist: List of the inputs; None if there is none.
+        what: What an output is called in messages, such as "features".
+        input_of: Output that is there -> the identity of its input, empty if it does not say, or None if the
+            command did not make it.
+        is_listed: Whether a file that a list names may be an output of the command; it need not be there.
+        in_folders: Whether outputs are folders, and their list counts the files in them.
+    """
+
+    outputs: Mapping[str, Path]
+    save_dir: Path
+    list_path: Path
+    filelist: str | Path | None
+    what: str
+    input_of: Callable[[Path], Mapping[str, Any] | None]
+    is_listed: Callable[[Path], bool]
+    in_folders: bool = False
+
+    def check(self, *, overwrite: bool = False) -> None:
+        """Refuses outputs that would replace something else than an earlier run's outputs of the same inputs.
+
+        Args:
+            overwrite: Whether files of other inputs or programs may be replaced; inputs never are.
+
+        Raises:
+            OutputError: Everything that would be replaced, a line each.
+        """
+        inputs = InputFiles([*self.outputs, self.filelist])
+        remedy = "choose another --save_dir"
+        problems = []
+        for path, output in self.outputs.items():
+            if not os.path.lexists(output):  # cheaper than a call of stat that fails
+                continue
+            if text := inputs.refusal(output, folder=self.in_folders):
+                if self.in_folders or not output.is_dir():  # a file is not written over a folder anyway
+                    problems.append(f"{output}: {text}; {remedy}")
+            elif not overwrite and (text := self._difference(path, output)):
+                problems.append(f"{output}: {text}; {remedy}, or give --overwrite")
+        if os.path.lexists(self.list_path):
+            if text := inputs.refusal(self.list_path):
+                problems.append(f"{self.list_path}: {text}; {remedy}")
+            elif not overwrite and not is_own_list(
+                self.list_path,
+                self.save_dir,
+                is_listed=self.is_listed,
+                known=set(self.outputs.values()),
+                counted=self.in_folders,
+            ):
+                problems.append(
+                    f"{self.list_path}: exists and is not a list of this folder's {self.what} written by "
+                    f"videotag; {remedy}, or give --overwrite"
+                )
+        for own in (self.save_dir / RUNTIME_FILE, self.save_dir / LOCK_FILE):
+            if text := inputs.refusal(own):
+                problems.append(f"{own}: {text}; {remedy}")
+        failures = FileOutput(self.save_dir / FAILURES_FILE, "--save_dir", FAILURES_HEAD)
+        problems += _file_problems([failures], inputs, overwrite=overwrite)
+        if problems:
+            raise one_error(OutputError, problems)
+
+    def _difference(self, path: str, output: Path) -> str | None:
+        """Why an output that is there is not one of this input; None if it is."""
+        made_from = self.input_of(output)
+        if made_from is None:
+            return "exists and was not written by videotag"
+        if is_same_input(made_from, path, output) or not os.path.exists(path):  # noqa: PTH110 - fails by itself
+            return None
+        other = os.path.normpath(os.path.join(output.parent, str(made_from["path"])))  # noqa: PTH118
+        return f"{self.what} of {escaped(other)}, and not of {path}"
+
+
+@dataclass(frozen=True)
+class FileOutput:
+    """A single file that a command writes.
+
+    Attributes:
+        path: Where it is written.
+        flag: The flag that names the place, for messages.
+        head: What a file of this kind that the program has made begins with.
+    """
+
+    path: Path
+    flag: str
+    head: re.Pattern[str]
+
+
+def check_files(
+    outputs: Sequence[FileOutput], *, inputs: Iterable[str | Path | None], overwrite: bool | None = None
+) -> None:
+    """Refuses to write over inputs, and over files that this program did not make.
+
+    Args:
+        outputs: All files that the command writes.
+        inputs: All files that it reads; None for one that was not named.
+        overwrite: Whether files that the program did not make may be replaced; inputs never are. None: no,
+            and the command has no flag for it.
+
+    Raises:
+        OutputError: Everything that would be replaced, two outputs at one place, or a folder where a file is
+            to be written; a line each.
+    """
+    if problems := _file_problems(outputs, InputFiles(inputs), overwrite=overwrite):
+        raise one_error(OutputError, problems)
+
+
+def is_own_list(
+    path: Path,
+    folder: Path,
+    *,
+    is_listed: Callable[[Path], bool],
+    known: Container[Path] = (),
+    counted: bool = False,
+) -> bool:
+    """Whether a list names nothing but outputs in a folder, as the list of an earlier run does.
+
+    The folder may have been moved since, or the list written from another working folder: an entry then
+    ends like a file in the folder.
+
+    Args:
+        path: The list, which is there.
+        folder: Folder of the outputs.
+        is_listed: See Plan.
+        known: Outputs that need not be looked at.
+        counted: Whether it is a list of folders of frames.
+    """
+    try:
+        if not path.stat().st_size:
+            return True
+        entries = read_filelist(path, must_exist=False, counted=counted)
+    except (OSError, FileListError):
+        return False
+    places = _Places(folder)
+
+    def is_own(entry: Path) -> bool:
+        if entry in known:
+            return True
+        place = places.of(entry)
+        if not place.is_relative_to(places.folder):
+            tails = (Path(*entry.parts[start:]) for start in range(1, len(entry.parts)))
+            there = next((tail for tail in tails if os.path.lexists(folder / tail)), None)
+            if there is None:
+                return False
+            place = folder / there
+        return is_listed(place)
+
+    return all(is_own(Path(entry.path)) for entry in entries)
+
+
+def _leaves(path: str) -> bool:
+    normal = PurePath(os.path.normpath(path))
+    return normal.is_absolute() or normal.parts[:1] == ("..",)
+
+
+def _is_too_long(output: Path, *, folder: bool) -> bool:
+    """Whether no drive can hold an output, or not what is written beside it first."""
+    most = MAX_FOLDER_NAME_BYTES if folder else MAX_NAME_BYTES
+    return len(os.fsencode(output.name)) > most or len(os.fsencode(output.parent)) > _MAX_PATH_BYTES - most
+
+
+def _is_reserved(name: str) -> bool:
+    """Whether a file or folder of this name is one of the program's own."""
+    name = name.casefold()
+    return name in _RESERVED or name.endswith((".list", PARTIAL_MARK))
+
+
+class _Places:
+    """Real paths of outputs: equal ones are one file, also through links and where case does not count.
+
+    Args:
+        folder: Folder of the outputs, which need not be there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._parents: dict[Path, str] = {}
+        self._folds = _folds_case(folder)
+        self.folder = self._folded(os.path.realpath(folder))
+
+    def of(self, output: Path) -> Path:
+        """The real path of an output; a link at the place itself is not followed, as it would be replaced."""
+        parent = self._parents.get(output.parent)
+        if parent is None:
+            parent = self._parents[output.parent] = os.path.realpath(output.parent)
+        return self._folded(os.path.join(parent, output.name))  # noqa: PTH118
+
+    def _folded(self, path: str) -> Path:
+        return Path(path.casefold() if self._folds else path)
+
+
+def _folds_case(folder: Path) -> bool:
+    """Whether the file system of a folder takes `A` and `a` for the same name, as far as names there tell."""
+    absolute = folder.absolute()
+    for path in (absolute, *absolute.parents):
+        other = path.with_name(path.name.swapcase()) if path.name else path
+        if path.exists() and other != path:
+            return other.exists() and other.samefile(path)
+    return False
+
+
+def _file_problems(outputs: Sequence[FileOutput], inputs: InputFiles, *, overwrite: bool | None) -> list[str]:
+    """What check_files refuses, a line each."""
+    problems = []
+    owners: dict[str, str] = {}
+    for output in outputs:
+        path, remedy = output.path, f"give another {output.flag}"
+        place = os.path.realpath(path)
+        if place in owners:
+            problems.append(f"{path}: {owners[place]} and {output.flag} write the same file; {remedy}")
+        owners[place] = output.flag
+        if not os.path.lexists(path):
+            continue
+        if text := inputs.refusal(path):
+            problems.append(f"{path}: {text}; {remedy}")
+        elif not overwrite and not _begins_with(path, output.head):
+            remedy += "" if overwrite is None else ", or --overwrite"
+            problems.append(f"{path}: exists and was not written by videotag; {remedy}")
+    return problems
+
+
+def _begins_with(path: Path, head: re.Pattern[str]) -> bool:
+    """Whether a file begins so; an empty one, in which nothing can be lost, passes too."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return not data or head.match(data.decode("utf-8", "replace")) is not None

@@ -1,0 +1,1 @@
+"""Pages and pictures for people: of tags, of an evaluation, of an exported model."""

@@ -1,0 +1,213 @@
+"""The page of an evaluation: metrics, numbers per class, curves, confusions, and the worst mistakes.
+
+One self-contained HTML file: pictures are embedded, nothing is fetched, and its one script sorts the table.
+Shapes: C classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from videotag.media.suffixes import VIDEO_SUFFIXES
+from videotag.metrics import (
+    Confusion,
+    Mistakes,
+    PerClass,
+    PerClassTable,
+    ScoreHistograms,
+    frequency_groups,
+)
+from videotag.metrics.confusion import PairCounts
+from videotag.reports.figures import LINES, MISSING, can_draw, curves_figure, drawable, matrix_figure
+from videotag.reports.tags_report import template, thumbnails
+from videotag.system.atomic import open_atomic, write_text
+
+CSV_COLUMNS = ("class_id", "class_name", "average_precision", "precision", "recall", "support", "group")
+CSV_HEAD = re.compile(",".join(CSV_COLUMNS) + "\n")  # what such a file begins with
+MAX_ROWS = 100  # of the worst classes, and as many of the best
+MATRIX_SIZE = 12  # rows and columns
+_PAIRS_LOOKED_AT = 200  # enough to fill a matrix, unless one class has all of them
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the observers of one evaluation saw.
+
+    Attributes:
+        per_class: numbers of every class.
+        curves: for the precision-recall picture.
+        confusion: Confusion for one label per video, MissedTags for many.
+        mistakes: the videos of the highest loss.
+    """
+
+    per_class: PerClass
+    curves: ScoreHistograms
+    confusion: PairCounts
+    mistakes: Mistakes
+
+
+def write_per_class(path: str | Path, table: PerClassTable, class_names: Sequence[str] | None) -> None:
+    """Writes a CSV with a row per class; a number without a denominator (NaN) and a name not known are empty.
+
+    The group is head, middle or tail as in frequency_groups, which mean_ap_head and so on are the means of.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    with open_atomic(path, "w") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(CSV_COLUMNS)
+        groups = frequency_groups(table.support)
+        for class_id, (*numbers, support, group) in enumerate(zip(*table, groups, strict=True)):
+            shown = ["" if np.isnan(number) else f"{number:.6f}" for number in numbers]
+            rows.writerow([class_id, class_names[class_id] if class_names else "", *shown, support, group])
+
+
+def write_eval_report(
+    path: str | Path,
+    metrics: Mapping[str, Any],
+    observed: Observed,
+    *,
+    class_names: Sequence[str] | None = None,
+    video_root: str | Path | None = None,
+    title: str = "Evaluation",
+) -> None:
+    """Writes the page.
+
+    Args:
+        path: of the HTML file.
+        metrics: name -> number, shown as a table.
+        observed: of the same evaluation.
+        class_names: C names; without them classes are called by their ids.
+        video_root: where the videos of feature files lie, see find_video; without it there are no thumbnails.
+        title: of the page.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    table = observed.per_class.compute()
+    page = template("eval_report.html.j2").render(
+        title=title,
+        metrics=metrics,
+        threshold=observed.per_class.threshold,
+        num_classes=table.support.size,
+        classes=_class_rows(table, class_names),
+        max_rows=MAX_ROWS,
+        one_label=isinstance(observed.confusion, Confusion),
+        no_pictures=None if can_draw() else MISSING,
+        curves=_curves_picture(observed.curves, table.support, class_names) if can_draw() else None,
+        confusion=_confusion_picture(observed.confusion, class_names) if can_draw() else None,
+        mistakes=list(_mistakes(observed, class_names, video_root)),
+    )
+    write_text(path, page)
+
+
+def find_video(feature_path: str, video_root: str | Path) -> Path | None:
+    """The video below video_root that features were extracted from, by its name; None if there is none.
+
+    The features of clips/a.mp4 may lie at out/clips/a.npy: so out/clips/a, clips/a and a are looked for, in
+    this order, with every suffix of a video.
+    """
+    path = PurePath(os.path.normpath(feature_path))
+    parts = [part for part in path.parts if part not in ("..", path.anchor)]
+    for start in range(len(parts)):
+        mirrored = Path(video_root, *parts[start:])
+        for suffix in sorted(VIDEO_SUFFIXES):
+            for spelling in (suffix, suffix.upper()):
+                video = mirrored.with_suffix(spelling)
+                if video.is_file():
+                    return video
+    return None
+
+
+def _name(class_id: int, class_names: Sequence[str] | None) -> str:
+    return class_names[class_id] if class_names else f"class {class_id}"
+
+
+def _class_rows(table: PerClassTable, class_names: Sequence[str] | None) -> list[dict[str, Any]]:
+    """The classes of the page's table, the worst first; of many the worst and the best that have videos."""
+    order = np.argsort(table.average_precision, kind="stable")  # NaN last
+    if order.size > 2 * MAX_ROWS:
+        known = order[table.support[order] > 0]
+        order = np.concatenate([known[:MAX_ROWS], known[MAX_ROWS:][-MAX_ROWS:]])
+    return [
+        {
+            "id": class_id,
+            "name": _name(class_id, class_names),
+            "numbers": [
+                None if np.isnan(column[class_id]) else float(column[class_id]) for column in table[:3]
+            ],
+            "support": int(table.support[class_id]),
+        }
+        for class_id in order.tolist()
+    ]
+
+
+def _curves_picture(
+    curves: ScoreHistograms, support: np.ndarray, class_names: Sequence[str] | None
+) -> str | None:
+    """The curves of all classes and of the most frequent ones; None without a label."""
+    frequent = np.argsort(-support, kind="stable")[: len(LINES)]
+    class_ids = frequent[support[frequent] > 0].tolist()
+    if not class_ids:
+        return None
+    names = drawable(class_ids, [_name(i, class_names) for i in class_ids])
+    return curves_figure(curves.curve(), [curves.curve([i]) for i in class_ids], names)
+
+
+def _confusion_picture(confusion: PairCounts, class_names: Sequence[str] | None) -> str | None:
+    """The matrix of the most confused classes; None if nothing was confused."""
+    pairs = confusion.pairs(_PAIRS_LOOKED_AT)
+    if not pairs:
+        return None
+    if isinstance(confusion, Confusion):
+        rows = columns = _first(class_id for true, said, _ in pairs for class_id in (true, said))
+        labels = {"row_label": "true class", "column_label": "class said"}
+    else:
+        rows, columns = _first(true for true, _, _ in pairs), _first(said for _, said, _ in pairs)
+        labels = {"row_label": "true tag that was missed", "column_label": "tag said instead"}
+    row_names, column_names = (drawable(ids, [_name(i, class_names) for i in ids]) for ids in (rows, columns))
+    return matrix_figure(
+        confusion.matrix(rows, columns), row_names, column_names, darkest=pairs[0][2], **labels
+    )
+
+
+def _first(class_ids: Iterable[int]) -> list[int]:
+    """The first MATRIX_SIZE different ids."""
+    return list(dict.fromkeys(class_ids))[:MATRIX_SIZE]
+
+
+def _mistakes(
+    observed: Observed, class_names: Sequence[str] | None, video_root: str | Path | None
+) -> Iterator[dict[str, Any]]:
+    """What the template shows of each mistake."""
+    for mistake in observed.mistakes.compute():
+        true_ids = {class_id for class_id, _ in mistake.true}
+        pictures, reason = _pictures(mistake.video_id, video_root)
+        yield {
+            "id": mistake.video_id,
+            "loss": mistake.loss,
+            "true": [(_name(i, class_names), probability) for i, probability in mistake.true],
+            "said": [(_name(i, class_names), probability, i in true_ids) for i, probability in mistake.said],
+            "thumbnails": pictures,
+            "reason": reason,
+        }
+
+
+def _pictures(video_id: str, video_root: str | Path | None) -> tuple[list[str], str]:
+    """Thumbnails as data URLs, or none and why."""
+    if video_root is None:
+        return [], "No thumbnails: --video_root, the folder of the videos, was not given."
+    video = find_video(video_id, video_root)
+    if video is None:
+        return [], f"No thumbnails: no video of this name in {video_root}."
+    pictures = thumbnails(str(video))
+    return pictures, "" if pictures else f"No thumbnails: {video} cannot be decoded."

@@ -1,0 +1,126 @@
+"""The page a person looks at: per video thumbnails along time, the attention curve below them, and the tags.
+
+One self-contained HTML file: pictures are embedded, nothing is fetched, no script runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import numbers
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, Undefined
+from PIL import Image
+
+from videotag.errors import MediaError
+from videotag.media.video import FrameReader
+from videotag.safe_text import escaped, safe_repr
+from videotag.system.atomic import write_text
+
+#: What every page of this program begins with; each has its generator in its head.
+PAGE_HEAD = re.compile(r'<!doctype html>[^\0]{0,500}?<meta name="generator" content="videotag">')
+NUM_THUMBNAILS = 8
+THUMBNAIL_PX = 96  # short side
+CURVE_HEIGHT = 100  # units of the SVG, which is stretched to its place
+
+
+def write_report(
+    path: str | Path,
+    results: Sequence[Mapping[str, Any]],
+    *,
+    title: str = "Video tags",
+    note: str = "",
+    metrics: Mapping[str, Any] | None = None,
+    truth: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Writes the page.
+
+    Args:
+        path: of the HTML file.
+        results: dicts of TagResult.to_dict; video_id is the path that thumbnails are read from, and a video
+            that cannot be read is shown without them. Predictions without segments and attention do too.
+        title: of the page.
+        note: a remark shown at the top.
+        metrics: name -> number, shown as a table.
+        truth: video_id -> true tag names, marked among the tags.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    page = template("tags_report.html.j2").render(
+        title=title,
+        note=note,
+        metrics=metrics or {},
+        videos=[_video(result, (truth or {}).get(result["video_id"])) for result in results],
+    )
+    write_text(path, page)
+
+
+def template(name: str) -> Template:
+    """A page's template of this folder; what it is given is escaped, what it is not given is an error.
+
+    Texts are cut as in messages are, but those marked as safe, which this program made: pictures and curves.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_as_shown,
+        trim_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def _as_shown(value: Any) -> Any:
+    """What a page shows of a value."""
+    if isinstance(value, numbers.Number | Undefined) or hasattr(value, "__html__"):
+        return value
+    return escaped(value) if isinstance(value, str) else safe_repr(value)
+
+
+def thumbnails(path: str) -> list[str]:
+    """JPEG pictures as data URLs, evenly spread over a video; none if it cannot be read."""
+    try:
+        frames = [
+            f for f in FrameReader(path, NUM_THUMBNAILS, short_side_px=THUMBNAIL_PX) for _ in range(f.repeats)
+        ]
+    except MediaError:
+        return []
+    urls = []
+    for frame in frames:
+        buffer = io.BytesIO()
+        Image.fromarray(frame.image).save(buffer, "JPEG", quality=80)
+        urls.append("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"))
+    return urls
+
+
+def curve_points(weights: Sequence[float]) -> str:
+    """An SVG polyline through the weights of T equal steps: x in 0..T, y down from the largest weight."""
+    top = max(weights, default=0.0) or 1.0
+    return " ".join(f"{i + 0.5:g},{CURVE_HEIGHT * (1 - w / top):.1f}" for i, w in enumerate(weights))
+
+
+def _video(result: Mapping[str, Any], truth: Sequence[str] | None) -> dict[str, Any]:
+    """What the template shows of one video."""
+    predicted = {tag["class_name"] for tag in result["tags"]}
+    curves = [
+        {"name": name, "points": curve_points(weights), "steps": len(weights), "top": max(weights)}
+        for name, weights in result.get("attention", {}).items()
+        if len(weights)
+    ]
+    return {
+        "id": result["video_id"],
+        "duration_sec": result.get("duration_sec"),
+        "warning": result.get("warning"),
+        "tags": [
+            {**tag, "true": None if truth is None else tag["class_name"] in truth} for tag in result["tags"]
+        ],
+        "missed": [name for name in truth or () if name not in predicted],
+        "thumbnails": thumbnails(result["video_id"]),
+        "curves": curves,
+        "segments": result.get("segments", []),
+    }

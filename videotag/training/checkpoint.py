@@ -1,0 +1,112 @@
+"""A checkpoint folder: weights, with the config and labels that belong to them; and weights to start from.
+
+It holds {name}_epoch{N}.pdparams (N from 0), {name}_best.pdparams, {name}.pdparams (the last epoch),
+config.yaml and, where labels are known, labels.txt; for --resume also the files of run_state.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from videotag.config import Config
+from videotag.errors import WeightsError
+from videotag.formats.weight_files import write_pdparams
+from videotag.inference.load_weights import compare_state, misfit, network_state, read_adapted, set_state
+from videotag.labels import write_labels
+from videotag.system.atomic import write_text
+from videotag.weights import CONFIG_FILE, LABELS_FILE
+
+if TYPE_CHECKING:
+    from paddle import Tensor, nn
+
+
+def write_card(save_dir: Path, config: Config, labels: list[str] | None) -> None:
+    """Writes the resolved config and the labels into a checkpoint folder."""
+    write_text(save_dir / CONFIG_FILE, config.to_yaml())
+    if labels is not None:
+        write_labels(save_dir / LABELS_FILE, labels)
+    else:
+        (save_dir / LABELS_FILE).unlink(missing_ok=True)  # an earlier run's names are not this one's
+
+
+def save_weights(model: nn.Layer, path: Path) -> None:
+    """Writes the network's parameters and buffers as .pdparams, whole or not at all."""
+    write_pdparams(path, {name: value.numpy() for name, value in network_state(model).items()})
+
+
+def start_from(
+    model: nn.Layer,
+    path: Path,
+    *,
+    config_name: str,
+    labels: Sequence[str] | None = None,
+    old_labels: Sequence[str] | None = None,
+) -> list[str]:
+    """Sets a network to pretrained weights, whose classes may be others.
+
+    The last layer (the model's `classifier`, "output" if it does not say) starts anew if its shape differs
+    or the file lacks it; with both label lists, classes keep their weights by name.
+
+    Args:
+        model: is left as it was if anything but the last layer does not fit.
+        path: of find_weights.
+        config_name: for the error's text.
+        labels: the network's C class names.
+        old_labels: those of the file.
+
+    Returns:
+        Texts that say which layers start anew and what of them was kept.
+
+    Raises:
+        WeightsError: damaged; or other differences, all of them, a line each with both shapes.
+    """
+    state = read_adapted(model, path, config_name=config_name)
+    own = network_state(model)
+    last = getattr(model, "classifier", "output") + "."
+    different = [
+        name
+        for name, tensor in own.items()
+        if name.startswith(last) and (name not in state or state[name].shape != tuple(tensor.shape))
+    ]
+    rest = {name: tensor for name, tensor in own.items() if name not in different}
+    kept = {name: array for name, array in state.items() if name not in different}
+    problems = compare_state(rest, kept)
+    if problems or not kept:
+        raise misfit(path, config_name, problems, any_fits=bool(rest.keys() & kept.keys()))
+    notes = []
+    has_last = any(name.startswith(last) for name in state)
+    if labels is not None and old_labels is not None and has_last:
+        pairs = shared_classes(labels, old_labels)
+        for name in [name for name in own if name.startswith(last) and name in state]:
+            array = own[name].numpy().copy()
+            expected = (*array.shape[:-1], len(old_labels))
+            if state[name].shape != expected:
+                raise WeightsError(
+                    f"{path}: {name} has shape {state[name].shape}, expected {expected} for its "
+                    f"{len(old_labels)} labels; give the label file of these weights"
+                )
+            array[..., [new for new, _ in pairs]] = state[name][..., [old for _, old in pairs]]
+            kept[name] = array
+        notes = [f"{len(pairs)} of {len(labels)} classes keep their weights, the others start anew"]
+    elif different:
+        seen = ", ".join(_shape_change(own[n], state.get(n), n) for n in different)
+        notes = [f"starts anew: {seen}"]
+    set_state(own, kept)
+    return notes
+
+
+def shared_classes(labels: Sequence[str], old_labels: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs of class ids (new, old) of equal names; of a name that occurs twice the first with the first."""
+    places: dict[str, list[int]] = {}
+    for index, name in enumerate(old_labels):
+        places.setdefault(name, []).append(index)
+    return [(new, places[name].pop(0)) for new, name in enumerate(labels) if places.get(name)]
+
+
+def _shape_change(own: Tensor, found: np.ndarray | None, name: str) -> str:
+    old = "missing" if found is None else tuple(found.shape)
+    return f"{name} {tuple(own.shape)} (in the file: {old})"

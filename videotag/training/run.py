@@ -1,0 +1,200 @@
+"""The epochs of a training run: steps, validation, checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from videotag.config import Config
+from videotag.datasets.batches import Dataset
+from videotag.errors import FileListError, MediaError, RecordError, VideotagError
+from videotag.inference.data import evaluation_batches
+from videotag.inference.evaluate import BEST_METRIC, evaluate
+from videotag.inference.parallel import broadcast_flag, is_main, rank, world_size
+from videotag.system.atomic import link_atomic
+from videotag.system.progress import track
+from videotag.training.batches import training_batches
+from videotag.training.checkpoint import save_weights
+from videotag.training.gradients import average_buffers
+from videotag.training.learner import Learner
+from videotag.training.run_log import RunLog
+from videotag.training.run_state import Progress, checkpoint_path, drop_old, save_state
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+EXPLODED = 10  # a loss so many times the first one is worth a warning
+logger = logging.getLogger(__name__)
+
+
+class DivergedError(VideotagError):
+    """The loss is no longer a number."""
+
+
+@dataclass
+class Run:
+    """What all epochs of a run share.
+
+    Attributes:
+        first_loss: of the first step.
+        failed: video -> why it could not be decoded, of all that were left out so far.
+    """
+
+    config: Config
+    data: Dataset
+    valid_data: Dataset | None
+    save_dir: Path
+    valid_interval: int
+    log_interval: int
+    learner: Learner
+    log: RunLog
+    steps_per_epoch: int
+    first_loss: float | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+
+    def epoch(self, progress: Progress) -> Progress:
+        """Trains one epoch, or what is left of it, validates and writes its checkpoint; the progress then."""
+        epoch, train = progress.epoch, self.config.train
+        self._learn(progress)
+        progress = replace(progress, epoch=epoch + 1, step=0)
+        with self._saved(progress) as averaged:
+            is_due = self.valid_interval and (epoch + 1) % self.valid_interval == 0
+            if self.valid_data and self.valid_interval and (is_due or epoch + 1 == train.epoch):
+                progress = self._validate(averaged, progress)
+        self._complete(progress)
+        return progress
+
+    def _learn(self, progress: Progress) -> None:
+        epoch, train = progress.epoch, self.config.train
+        self.learner.start_epoch()
+        batches = training_batches(
+            self.config,
+            self.data,
+            epoch=epoch,
+            seed=progress.seed,
+            on_error=self._left_out,
+            first_step=progress.step,
+        )
+        saved_sec = time.monotonic()
+        steps = track(batches, f"epoch {epoch}", self.steps_per_epoch - progress.step)
+        loss = None
+        for done, batch in enumerate(steps, start=progress.step + 1):
+            if batch is None and world_size() == 1:
+                continue
+            step = epoch * self.steps_per_epoch + done - 1
+            learned = self.learner.learn(batch, step=step, seed=_step_seed(progress.seed, step))
+            if learned is None:
+                continue
+            loss, rate = learned
+            self.first_loss = loss.item() if self.first_loss is None else self.first_loss
+            if step % self.log_interval == 0:
+                value = _finite(loss.item(), step)
+                self.log.write("train", step=step, epoch=epoch, loss=value, learning_rate=rate)
+                is_due = 0 < train.checkpoint_minutes * 60 < time.monotonic() - saved_sec
+                if broadcast_flag(is_due) and done < self.steps_per_epoch:
+                    self._checkpoint(replace(progress, step=done))
+                    saved_sec = time.monotonic()
+        if loss is None and progress.step:
+            return  # nothing could be read of the rest of an epoch that was gone on with
+        if loss is None:
+            raise FileListError(
+                f"{train.filelist}: not one of its videos could be read; check the paths, or try one with "
+                "`videotag tag` or `videotag predict`"
+            )
+        last_loss = _finite(loss.item(), step)  # before weights that are no numbers are saved
+        if self.first_loss is not None and last_loss > EXPLODED * self.first_loss:
+            logger.warning(
+                "the loss rose from %.4g to %.4g; lower TRAIN.learning_rate or set TRAIN.clip_norm=1",
+                self.first_loss,
+                last_loss,
+            )
+
+    def _checkpoint(self, progress: Progress) -> None:
+        """Writes what --resume needs in the middle of an epoch."""
+        with self._saved(progress):
+            pass
+        self._complete(progress)
+
+    @contextlib.contextmanager
+    def _saved(self, progress: Progress) -> Iterator[nn.Layer]:
+        """The network as it is saved, while the block lasts; its weights are written already."""
+        average_buffers(self.learner.model)
+        with self.learner.averaged() as averaged:
+            if is_main():
+                save_weights(averaged, self._path(progress))
+            yield averaged
+
+    def _complete(self, progress: Progress) -> None:
+        """Makes a checkpoint of the weights written, and drops those that are no longer needed."""
+        if is_main():
+            name = self.config.entry.name
+            save_state(self._path(progress), self.learner.state(), progress)
+            best = link_latest(self.save_dir, name, progress)
+            drop_old(self.save_dir, name, keep=self.config.train.keep, best=best)
+
+    def _path(self, progress: Progress) -> Path:
+        return _path(self.save_dir, self.config.entry.name, progress)
+
+    def _validate(self, model: nn.Layer, progress: Progress) -> Progress:
+        config, epoch = self.config, progress.epoch - 1
+        assert self.valid_data is not None
+        batches = evaluation_batches(self.valid_data, config.valid, on_error=self._left_out)
+        metrics = evaluate(model, batches, task=config.task)
+        self.log.write("valid", step=progress.epoch * self.steps_per_epoch, epoch=epoch, **metrics)
+        metric = BEST_METRIC[config.task]
+        if progress.best is None or metrics[metric] > progress.best.get(metric, -np.inf):
+            return replace(progress, best_epoch=epoch, best=metrics, without_gain=0)
+        return replace(progress, without_gain=progress.without_gain + 1)
+
+    def _left_out(self, video: str, error: VideotagError) -> None:
+        """Notes a video that cannot be read, which only shows when it is tried."""
+        if not isinstance(error, MediaError | RecordError):
+            raise error
+        if str(error) not in self._told:  # a file that is gone fails with the same words for all its records
+            logger.warning("left out: %s", error)
+            self._told.add(str(error))
+        self.failed[video] = str(error)
+
+
+def link_latest(save_dir: Path, name: str, progress: Progress) -> Path | None:
+    """Lets {name}.pdparams be the last weights and {name}_best.pdparams the best; returns the latter's epoch.
+
+    Also after a resume, since a kill may have come just before.
+    """
+    best_path = None
+    if progress.best_epoch is not None:
+        best_path = checkpoint_path(save_dir, name, progress.best_epoch)
+    if is_main():
+        link_atomic(_path(save_dir, name, progress), save_dir / f"{name}.pdparams")
+        if best_path is not None:
+            link_atomic(best_path, save_dir / f"{name}_best.pdparams")
+    return best_path
+
+
+def _path(save_dir: Path, name: str, progress: Progress) -> Path:
+    """The weights of the checkpoint at this progress."""
+    if progress.step:
+        return checkpoint_path(save_dir, name, progress.epoch, progress.step)
+    return checkpoint_path(save_dir, name, progress.epoch - 1)
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """Of a step's dropout; another one for every process."""
+    words = [seed, step, rank()] if rank() else [seed, step]
+    return int(np.random.SeedSequence(words).generate_state(1)[0]) % 2**31
+
+
+def _finite(loss: float, step: int) -> float:
+    if not np.isfinite(loss):
+        raise DivergedError(
+            f"the loss is {loss} at step {step}; lower TRAIN.learning_rate or set TRAIN.clip_norm=1"
+        )
+    return loss

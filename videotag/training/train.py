@@ -1,0 +1,367 @@
+"""Trains a tagger on lists of features, or a TSN on lists of videos.
+
+Blocks stand in the order in which things happen: seed, network, data, optimizer, epochs. Order, augmentation
+and dropout follow from the seed, the epoch and the step alone, so that a resumed run does what an unbroken
+one does.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from videotag.system.quiet_paddle import paddle
+
+from paddle import nn
+
+from videotag.config import Config, load_config
+from videotag.datasets.batches import Dataset, check_single_labels
+from videotag.datasets.feature_dataset import FeatureFiles
+from videotag.errors import (
+    ConfigError,
+    FeatureFileError,
+    FileListError,
+    RecordError,
+    VideotagError,
+    one_error,
+    problems_of,
+)
+from videotag.formats.filelist import ListEntry
+from videotag.inference.data import open_dataset
+from videotag.inference.ensemble import load_teachers
+from videotag.inference.load_weights import load_weights
+from videotag.inference.parallel import all_gather, barrier, broadcast, is_main, on_main, world_size
+from videotag.labels import load_imagenet_names, read_labels, write_labels
+from videotag.safe_text import safe_repr
+from videotag.sections import TrainSection
+from videotag.system.atomic import remove_partial, write_text
+from videotag.system.folder_lock import folder_lock
+from videotag.training.checkpoint import start_from, write_card
+from videotag.training.learner import Learner
+from videotag.training.run import Run, link_latest
+from videotag.training.run_log import LOG_FILE, RunLog, open_scalars
+from videotag.training.run_state import (
+    Checkpoint,
+    Progress,
+    check_room,
+    load_checkpoint,
+    load_newest,
+    set_aside,
+)
+from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
+
+LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
+#: Keys that a resumed run may change, as they do not decide the weights.
+_FREE_KEYS = {
+    "MODEL": {"dataset", "topk", "label_file"},  # the names are compared, not where they stand
+    "TRAIN": {
+        *("epoch", "use_gpu", "num_gpus", "num_samples", "keep", "early_stop", "filelist", "pretrain"),
+        *("extend_labels", "old_label_file", "num_reader_threads", "buf_size", "stall_limit_sec"),
+        "checkpoint_minutes",
+    },
+}
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where training ended.
+
+    Attributes:
+        best_path: weights of the epoch with the best GAP (top-1 of a single-label task) on VALID; of the
+            last epoch without validation.
+        last_path: weights of the last epoch.
+        best: metrics of best_path; empty without validation.
+        failed: video -> why it could not be decoded and was left out.
+    """
+
+    best_path: Path
+    last_path: Path
+    best: dict[str, Any]
+    failed: dict[str, str]
+
+
+def train_model(
+    config: Config,
+    train_entries: Sequence[ListEntry],
+    valid_entries: Sequence[ListEntry],
+    *,
+    save_dir: Path,
+    labels: list[str] | None = None,
+    resume: bool = False,
+    valid_interval: int = 1,
+    log_interval: int = 1,
+    visualdl_dir: str | None = None,
+) -> TrainResult:
+    """Trains the model of a config and writes a checkpoint after every epoch.
+
+    Args:
+        config: of a tagger or an extractor; TRAIN.pretrain names weights to start from.
+        train_entries: what is learned.
+        valid_entries: what chooses the best epoch; may be empty.
+        save_dir: for checkpoints, config.yaml, labels.txt and train_log.jsonl; an earlier run there is moved
+            into a folder earlier-N in it.
+        labels: class names, copied beside the weights; a run to resume keeps those it began with.
+        resume: goes on from the newest whole checkpoint in save_dir; starts anew if there is none.
+        valid_interval: epochs between validations; the last epoch is always validated; 0 for never.
+        log_interval: steps between log lines.
+        visualdl_dir: folder for VisualDL scalars.
+
+    Raises:
+        FeatureFileError: files that are missing, damaged or of another width; all, before training.
+        FileListError: drop_last leaves no batch, labels do not fit the task, or the list is not the one that
+            the run to resume began with.
+        ConfigError: the config is not that of the run to resume, or a teacher is not of its kind.
+        WeightsError: pretrain or a teacher does not fit.
+        OutputError: another run is at work in save_dir, it holds files of something else that would be
+            replaced, or it cannot be written.
+        DivergedError: the loss became NaN or infinite.
+    """
+    train, name = config.train, config.entry.name
+    check_room(save_dir, name)
+    validated = bool(valid_entries and valid_interval)
+    data, valid_data = _open_data(config, train_entries, valid_entries, validated=validated)
+    steps_per_epoch = _count_steps(len(data), train)
+    teacher = load_teachers(config, labels, save_dir=save_dir)
+    scalars = open_scalars(visualdl_dir) if is_main() else None
+    with on_main(folder_lock(save_dir)):
+        if is_main():
+            remove_partial(save_dir)
+        found = _newest(save_dir, name) if resume else None
+        lists = {"videos": data.digest, "valid": valid_data.digest if valid_data else ""}
+        progress, model = _begin(config, found, save_dir, lists=lists, labels=labels)
+        options = {"num_classes": config.model.num_classes, "teacher": teacher}
+        learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch, **options)
+        if found:
+            _go_on(config, found, learner, steps_per_epoch, labels=labels)
+        else:  # only now is there nothing left that could be the user's mistake
+            _make_room(config, save_dir, labels, resume=resume)
+        with RunLog(save_dir if is_main() else None, scalars) as log:
+            counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
+            step = progress.epoch * steps_per_epoch + progress.step
+            log.write("start", step=step, seed=progress.seed, processes=world_size(), **counts)
+            run = Run(
+                config=config,
+                data=data,
+                valid_data=valid_data,
+                save_dir=save_dir,
+                valid_interval=valid_interval,
+                log_interval=log_interval,
+                learner=learner,
+                log=log,
+                steps_per_epoch=steps_per_epoch,
+            )
+            while progress.epoch < train.epoch and not _stops_early(train, progress):
+                progress = run.epoch(progress)
+        best_path = link_latest(save_dir, name, progress)
+        last_path = save_dir / f"{name}.pdparams"
+        failed = {video: why for part in all_gather(run.failed) for video, why in part.items()}
+        return TrainResult(best_path or last_path, last_path, progress.best or {}, failed)
+
+
+def _go_on(
+    config: Config, found: Checkpoint, learner: Learner, steps_per_epoch: int, *, labels: list[str] | None
+) -> None:
+    """Brings the learner to where the checkpoint is, and says so."""
+    learner.restore(found.arrays)
+    if is_main():
+        _keep_more_epochs(found.weights_path.with_name(CONFIG_FILE), config.train.epoch)
+        if labels is not None:  # the same, or the first that are given
+            write_labels(found.weights_path.with_name(LABELS_FILE), labels)
+    progress = found.progress
+    done = f"{progress.epoch} of {config.train.epoch} epochs"
+    done += f" and {progress.step} of {steps_per_epoch} steps" if progress.step else ""
+    logger.info("going on after %s, from %s", done, found.weights_path)
+    if config.train.pretrain:
+        logger.info("TRAIN.pretrain is not looked at: the run has weights of its own")
+
+
+def _keep_more_epochs(path: Path, epoch: int) -> None:
+    """Lets a run's config, which else stays as it began, ask for the epochs that the next --resume needs."""
+    old = load_config(path)
+    if epoch > old.train.epoch:
+        more = replace(old, train=old.train.model_copy(update={"epoch": epoch}))
+        write_text(path, more.to_yaml())
+
+
+def _make_room(config: Config, save_dir: Path, labels: list[str] | None, *, resume: bool) -> None:
+    """Moves an earlier run aside and begins the folder of a new one."""
+    barrier()  # other processes may still have read weights of the earlier run
+    if is_main():
+        aside = set_aside(save_dir, resume=resume)
+        if aside:
+            logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
+        (save_dir / LOG_FILE).touch()  # first: it tells that all else in the folder is a run's
+        write_card(save_dir, config, labels)
+
+
+def _newest(save_dir: Path, name: str) -> Checkpoint | None:
+    """The checkpoint to go on from, the same one for every process."""
+    found = load_newest(save_dir, name) if is_main() else None
+    path = broadcast(found.weights_path if found else None)
+    return found if is_main() or path is None else load_checkpoint(path)
+
+
+def _open_data(
+    config: Config,
+    train_entries: Sequence[ListEntry],
+    valid_entries: Sequence[ListEntry],
+    *,
+    validated: bool,
+) -> tuple[Dataset, Dataset | None]:
+    """The videos to learn and to validate on; finds what is wrong with the lists before work starts."""
+    if config.train.early_stop and not validated:
+        raise ConfigError("TRAIN.early_stop: nothing is validated; set VALID.filelist, or leave it out")
+    opened: list[Dataset | None] = []
+    errors: list[VideotagError] = []
+    for entries, section in ((train_entries, config.train), (valid_entries, config.valid)):
+        try:
+            opened.append(open_dataset(config, entries, section) if entries else None)
+        except (FeatureFileError, RecordError) as error:
+            errors.append(error)
+    if errors:
+        raise one_error(type(errors[0]), [text for error in errors for text in problems_of(error)])
+    data, valid_data = opened
+    assert data is not None
+    if isinstance(data, FeatureFiles) and isinstance(valid_data, FeatureFiles):
+        data.check_same_extractor(valid_data)
+    if config.task == "single_label":
+        check_single_labels(train_entries, config.train.filelist)
+        check_single_labels(valid_entries, config.valid.filelist)
+    _warn_of_old_values(config, len(data))
+    return data, valid_data
+
+
+def _begin(
+    config: Config,
+    found: Checkpoint | None,
+    save_dir: Path,
+    *,
+    lists: dict[str, str],
+    labels: list[str] | None,
+) -> tuple[Progress, nn.Layer]:
+    """Where a run stands at its begin, and its network: resumed, pretrained or new."""
+    train, name = config.train, config.entry.name
+    if found:
+        _check_same_run(save_dir, config, labels, lists["videos"] == found.progress.videos)
+        progress = found.progress
+        if progress.valid != lists["valid"]:
+            logger.warning("VALID is not the list that the run began with: the best epoch is chosen anew")
+            progress = replace(progress, valid=lists["valid"], best_epoch=None, best=None, without_gain=0)
+    else:
+        seed = broadcast(secrets.randbelow(2**31)) if train.seed is None else train.seed
+        progress = Progress(epoch=0, seed=seed, videos=lists["videos"], valid=lists["valid"])
+    paddle.seed(progress.seed)
+    model: nn.Layer = config.entry.cls(config.model)
+    if found:
+        load_weights(model, found.weights_path, config_name=name)
+    elif train.pretrain:
+        _start_from_pretrained(model, config, labels)
+    return progress, model
+
+
+def _stops_early(train: TrainSection, progress: Progress) -> bool:
+    if not train.early_stop or progress.without_gain < train.early_stop:
+        return False
+    logger.info("stopped early: %d validations without a gain", progress.without_gain)
+    return True
+
+
+def _start_from_pretrained(model: nn.Layer, config: Config, labels: list[str] | None) -> None:
+    """Loads TRAIN.pretrain; a last layer for other classes starts anew, which is said."""
+    train = config.train
+    weights = find_weights(train.pretrain)
+    old_labels = None
+    if train.extend_labels:
+        old_labels = _old_labels(weights, train)
+        if labels is None:
+            raise ConfigError(
+                "TRAIN.extend_labels: the new class names are missing; give --label_file or MODEL.label_file"
+            )
+    notes = start_from(
+        model, weights.path, config_name=config.entry.name, labels=labels, old_labels=old_labels
+    )
+    for note in notes:
+        logger.warning("%s: %s", weights.path, note)
+
+
+def _old_labels(weights: FoundWeights, train: TrainSection) -> list[str]:
+    if train.old_label_file:
+        return read_labels(train.old_label_file)
+    if weights.named and weights.named.labels:
+        return load_imagenet_names()
+    beside = weights.labels_beside
+    if weights.named or beside is None:  # a cache folder holds weights of several networks
+        raise ConfigError(
+            f"TRAIN.extend_labels: the class names of {weights.path} are not known; give its label file with "
+            "--set TRAIN.old_label_file=PATH"
+        )
+    return read_labels(beside)
+
+
+def _check_same_run(save_dir: Path, config: Config, labels: list[str] | None, same_videos: bool) -> None:
+    """What a resumed run may not change: the model, how it is trained, and on what."""
+    old = load_config(save_dir / CONFIG_FILE)
+    problems = []
+    for section, new_values, old_values in (
+        ("MODEL", config.model.model_dump(), old.model.model_dump()),
+        ("TRAIN", config.train.model_dump(), old.train.model_dump()),
+    ):
+        for key, value in new_values.items():
+            before = old_values.get(key)
+            if value != before and key not in _FREE_KEYS[section]:
+                problems.append(
+                    f"{section}.{key}: {safe_repr(value)}, but the run to resume has {safe_repr(before)}"
+                )
+    if problems:
+        problems[-1] += f"; take {save_dir / CONFIG_FILE} as --config, or train anew without --resume"
+        raise one_error(ConfigError, problems)
+    beside = save_dir / LABELS_FILE
+    if labels is not None and beside.is_file() and labels != read_labels(beside):
+        raise ConfigError(
+            f"MODEL.label_file: other class names than those of the run to resume; give {beside}, or train "
+            "anew without --resume"
+        )
+    if not same_videos:
+        raise FileListError(
+            f"{config.train.filelist}: not the list that the run in {save_dir} began with; "
+            "train anew without --resume, from its weights with --pretrain"
+        )
+
+
+def _count_steps(num_samples: int, train: TrainSection) -> int:
+    """Steps per epoch; the last batch counts unless drop_last is set."""
+    full, rest = divmod(num_samples, train.batch_size)
+    steps = full + (1 if rest and not train.drop_last else 0)
+    if not steps:
+        raise FileListError(
+            f"TRAIN.filelist: {num_samples} videos fill no batch of {train.batch_size}; "
+            "lower TRAIN.batch_size or set TRAIN.drop_last=False"
+        )
+    return steps
+
+
+def _warn_of_old_values(config: Config, num_samples: int) -> None:
+    """Says which values of an old config are not what happens."""
+    train = config.train
+    if train.num_samples not in (None, num_samples):
+        logger.warning(
+            "TRAIN.num_samples is %s, the list has %d, which counts", train.num_samples, num_samples
+        )
+    if train.num_gpus not in (None, world_size()):
+        logger.warning(
+            "TRAIN.num_gpus is %s, training runs on %d, which together take the whole batch",
+            train.num_gpus,
+            world_size(),
+        )
+    summed = config.entry.kind == "tagger" and "loss_reduction" not in train.model_fields_set
+    if summed and train.weight_decay >= LARGE_WEIGHT_DECAY:
+        logger.warning(
+            "TRAIN.weight_decay is %g, which in old configs belongs to a loss summed over the batch; "
+            "set TRAIN.loss_reduction=sum for the old training, or divide weight_decay by the batch size",
+            train.weight_decay,
+        )
