@@ -13,7 +13,7 @@ from __future__ import annotations
 from videotag.system.signals import exit_with
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from videotag.config import Config, load_config
 from videotag.errors import EXIT_OK, ConfigError, OutputError, WeightsError, one_error
 from videotag.formats.weight_files import read_weights, write_pdparams
 from videotag.inference.load_weights import compare_state
-from videotag.inference.members import Member, differences
+from videotag.inference.trained_model import ModelSource, differences
 from videotag.models import load_models
 from videotag.safe_text import safe_repr
 from videotag.training.checkpoint import write_card
@@ -63,14 +63,14 @@ def _work(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _member(text: str) -> Member:
+def _member(text: str) -> ModelSource:
     weights = find_weights(text)
     if weights.config is None:
         raise ConfigError(f"{weights.path}: no config belongs to it; put its config.yaml beside it")
-    return Member(weights, load_config(weights.config))
+    return ModelSource(weights, load_config(weights.config))
 
 
-def check_same_network(members: Sequence[Member]) -> None:
+def check_same_network(members: Sequence[ModelSource]) -> None:
     """Compares every network's config and class names with the first.
 
     Raises:
@@ -79,7 +79,7 @@ def check_same_network(members: Sequence[Member]) -> None:
     first, *others = members
     problems = []
     for other in others:
-        texts = _different_keys(first.config, other.config)
+        texts: Iterable[str] = _different_keys(first.config, other.config)
         if not texts:
             # Of one MODEL section all but the names are the same.
             texts = differences(first.config, first.class_names(), other.config, other.class_names())

@@ -1,26 +1,69 @@
-"""The models there are: name -> class, typed config, kind and task.
+"""Models, backbones and readers by name, and what each of them promises.
 
-A model file registers itself with a decorator; nothing else has to change:
+A file registers what it defines with a decorator; nothing else has to change:
 
-    @register_model("AttentionLSTM", config=AttentionLSTMConfig, kind="tagger", task="multi_label")
-    class AttentionLSTM(nn.Layer): ...
+    @register_model("AttentionLSTM", config=AttentionLSTMConfig, task="multi_label")
+    class AttentionLSTM(SequenceTagger): ...
 
-This file knows no Paddle and no pydantic: classes are kept as they come.
+This file loads neither Paddle nor pydantic: classes are kept as they come.
+Shapes: N samples, C classes.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from videotag.errors import UnknownNameError
 from videotag.safe_text import MAX_VALUE, escaped
 
+#: The output that every model gives: (N, C), before sigmoid or softmax.
+LOGITS = "logits"
+#: A mask (N, T) bool of an input NAME is the input NAME + MASK; True on real steps, which come first.
+MASK = ".mask"
+#: The weight of every step (N, T) of an input NAME is the output NAME + ATTENTION.
+ATTENTION = ".attention"
+#: The output (B, D) of the first stage of a model that has two.
+FEATURES = "features"
+#: The input (N, T, H, W, 3) uint8 RGB of models over frames.
+FRAMES = "frames"
 Kind = Literal["backbone", "extractor", "tagger"]
 Task = Literal["multi_label", "single_label"]
 Cls = TypeVar("Cls", bound=type)
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """An array that goes into a model or comes out of it.
+
+    Attributes:
+        name: Name of the array.
+        shape: Its shape; None where a size may vary. The first axis is the batch.
+        dtype: Its dtype.
+        below: Integers are at least 0 and below this, such as the size of a vocabulary.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: Literal["float32", "bool", "uint8", "int64"] = "float32"
+    below: int = 256
+
+
+class Model(Protocol):
+    """What a registered class promises of its networks, built as cls(config).
+
+    Attributes:
+        inputs: Arrays that forward takes by name, in the order that an export keeps.
+        outputs: Names of the arrays that forward returns, LOGITS first.
+    """
+
+    inputs: tuple[ArraySpec, ...]
+    outputs: tuple[str, ...]
+
+    def forward(self, inputs: Mapping[str, Any], /) -> dict[str, Any]:
+        """Tensors by name: LOGITS (N, C), and what else `outputs` names."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +84,11 @@ class ModelEntry:
     config: Any
     kind: Kind
     task: Task
+
+    @property
+    def two_stage(self) -> bool:
+        """Whether the first stage, frames to features, runs alone."""
+        return self.kind == "extractor"
 
 
 _MODELS: dict[str, ModelEntry] = {}

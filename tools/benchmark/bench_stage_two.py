@@ -88,17 +88,18 @@ class Tagger:
     ) -> None:
         from videotag.config import load_config
         from videotag.models import load_models, paddle
+        from videotag.registry import LOGITS
         from videotag.runtime.agreement import scores_of
         from videotag.runtime.networks import compile_network
-        from videotag.runtime.taggers import LOGITS, tagger_network
+        from videotag.runtime.trained import trained_network
 
         load_models()
         loaded = load_config(config)
         paddle.seed(0)
         model = loaded.entry.cls(loaded.model)
         self._dims = loaded.model.dims
-        trained = tagger_network(
-            model, self._dims, weights=["seed 0"], config=loaded.model.model_dump(mode="json"), name="bench"
+        trained = trained_network(
+            model, weights=["seed 0"], config=loaded.model.model_dump(mode="json"), name="bench"
         )
         self._network = (
             compile_network(trained, backend=backend, precision=precision) if backend else trained.run_layers

@@ -28,11 +28,11 @@ import numpy as np
 from process_family import family
 
 from videotag.config import load_config
-from videotag.datasets.record_dataset import RecordFiles
+from videotag.datasets.record_dataset import RecordDataset
 from videotag.formats.filelist import ListEntry
 from videotag.formats.yt8m_records import YT8MRecord, write_yt8m
 from videotag.inference.data import evaluation_batches, open_dataset
-from videotag.inference.evaluate import evaluate
+from videotag.inference.evaluate import evaluate, in_layers
 from videotag.metrics import PerClass
 from videotag.models import load_models
 from videotag.training.batches import training_batches
@@ -140,9 +140,9 @@ def load(paths: list[str], num_records: int) -> None:
     load_models()
     config = load_config(CONFIG, overrides=[("TRAIN.batch_size", 128), ("TRAIN.shuffle_buffer", 4096)])
     dataset = open_dataset(config, [ListEntry(path) for path in paths], config.train)
-    assert isinstance(dataset, RecordFiles)
+    assert isinstance(dataset, RecordDataset)
     batches = training_batches(config, dataset, epoch=0, seed=0, on_error=refuse)
-    assert sum(len(batch.video_ids) for batch in batches if batch) == num_records
+    assert sum(len(batch.ids) for batch in batches if batch) == num_records
 
 
 def score(paths: list[str], num_records: int) -> None:
@@ -151,7 +151,9 @@ def score(paths: list[str], num_records: int) -> None:
     config = load_config(CONFIG)
     dataset = open_dataset(config, [ListEntry(path) for path in paths], config.test)
     batches = evaluation_batches(dataset, config.test, on_error=refuse)
-    metrics = evaluate(config.entry.cls(config.model), batches, observers=[PerClass(threshold=0.5)])
+    metrics = evaluate(
+        in_layers(config.entry.cls(config.model)), batches, observers=[PerClass(threshold=0.5)]
+    )
     assert metrics["num_videos"] == num_records
 
 

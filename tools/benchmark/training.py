@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,12 +39,14 @@ import numpy as np
 from run_tool import run_tool
 
 from videotag.config import Config, load_config
-from videotag.datasets.feature_dataset import READER_THREADS, FeatureBatch, FeatureFiles
+from videotag.datasets.batches import Batch
+from videotag.datasets.feature_dataset import READER_THREADS, FeatureDataset
 from videotag.datasets.order import shuffled_groups
 from videotag.errors import EXIT_OK, ConfigError, VideotagError
 from videotag.formats.filelist import ListEntry
 from videotag.inference.data import open_dataset
 from videotag.models import load_models
+from videotag.registry import MASK
 from videotag.system.kept_memory import keep_freed_memory
 from videotag.training.batches import training_batches
 from videotag.training.learner import Learner
@@ -121,7 +123,7 @@ class Trial:
         warm_steps: learned first.
     """
 
-    def __init__(self, way: str, config: Config, data: FeatureFiles, *, warm_steps: int) -> None:
+    def __init__(self, way: str, config: Config, data: FeatureDataset, *, warm_steps: int) -> None:
         self._way, self._config, self._data = way, config, data
         self._learner = _learner(config)
         epochs = (_batches(way, config, data, epoch=epoch) for epoch in itertools.count())
@@ -222,7 +224,7 @@ def loss_curves(epochs: int, *, num_videos: int = 512, batch_size: int = 16) -> 
     return curves
 
 
-def profile(learner: Learner, batch: FeatureBatch, *, most: int = 12) -> tuple[dict[str, float], float]:
+def profile(learner: Learner, batch: Batch, *, most: int = 12) -> tuple[dict[str, float], float]:
     """Milliseconds of one step by kernel, longest first and the rest as "other"; and of the whole step."""
     from paddle import profiler
 
@@ -273,7 +275,7 @@ def table(result: dict[str, Any]) -> str:
 
 def _data_set(
     folder: Path, num_videos: int, batch_size: int, sizes: dict[str, Any], num_files: int = NUM_FILES
-) -> tuple[Config, FeatureFiles]:
+) -> tuple[Config, FeatureDataset]:
     """Features of 100 to 300 steps in .npy files, float32, and the config of a network that learns them.
 
     Tag c of a video is a spike in feature c.
@@ -291,7 +293,7 @@ def _data_set(
         entries.append(ListEntry(str(path), tuple(label_ids.tolist())))
     entries = list(itertools.islice(itertools.cycle(entries), num_videos))
     data = open_dataset(config, entries, config.train)
-    assert isinstance(data, FeatureFiles)
+    assert isinstance(data, FeatureDataset)
     return config, data
 
 
@@ -320,7 +322,7 @@ def _learner(config: Config) -> Learner:
     return learner
 
 
-def _batches(way: str, config: Config, data: FeatureFiles, *, epoch: int) -> Iterator[FeatureBatch]:
+def _batches(way: str, config: Config, data: FeatureDataset, *, epoch: int) -> Iterator[Batch]:
     """The batches of an epoch in one way."""
     if way == "cut":
         yield from training_batches(config, data, epoch=epoch, seed=SEED, on_error=_fail)  # type: ignore[misc]
@@ -330,14 +332,14 @@ def _batches(way: str, config: Config, data: FeatureFiles, *, epoch: int) -> Ite
     yield from data.batches(groups, on_error=_fail)  # type: ignore[misc]
 
 
-def _warm_up(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: int) -> None:
+def _warm_up(learner: Learner, way: str, batches: Iterator[Batch], steps: int) -> None:
     """The first steps: they make the optimizer's state, and take the memory that later ones use again."""
     for number, batch in enumerate(itertools.islice(batches, steps)):
         longest = number == 0 or way == "padded"  # the memory of an epoch is that of its longest batch
         _loss(learner, _padded(batch) if longest else batch, step=0)
 
 
-def _learn(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: int, seen: Seen) -> None:
+def _learn(learner: Learner, way: str, batches: Iterator[Batch], steps: int, seen: Seen) -> None:
     """Some steps of one way, after one that is not counted.
 
     Its batch has waited since the round before, and it finds the caches as the other way has left them.
@@ -356,24 +358,27 @@ def _learn(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: i
         seen.processor_sec += time.process_time() - processor_start
         seen.seconds += wait_sec + step_sec
         seen.wait_sec += wait_sec
-        (mask,) = batch.masks.values()
+        (mask,) = (x for name, x in batch.inputs.items() if name.endswith(MASK))
         seen.steps += mask.size
     seen.rates.append((seen.steps - steps_before) / (seen.seconds - seconds))
 
 
-def _loss(learner: Learner, batch: FeatureBatch, step: int) -> float:
+def _loss(learner: Learner, batch: Batch, step: int) -> float:
     """Learns a batch; its loss."""
     learned = learner.learn(batch, step=step, seed=step)
     assert learned is not None
     return float(learned[0].item())
 
 
-def _padded(batch: FeatureBatch) -> FeatureBatch:
+def _padded(batch: Batch) -> Batch:
     """The batch with 300 steps."""
-    more = [(0, 0), (0, MOST_STEPS - next(iter(batch.masks.values())).shape[1])]
-    features = {name: np.pad(x, [*more, (0, 0)]) for name, x in batch.features.items()}
-    masks = {name: np.pad(mask, more) for name, mask in batch.masks.items()}
-    return FeatureBatch(batch.video_ids, features, masks, batch.labels)
+    return replace(
+        batch,
+        inputs={
+            name: np.pad(x, [(0, 0), (0, MOST_STEPS - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])
+            for name, x in batch.inputs.items()
+        },
+    )
 
 
 def _summary(seen: Seen, steps_per_video: float, mean_steps: float) -> dict[str, Any]:
@@ -386,7 +391,7 @@ def _summary(seen: Seen, steps_per_video: float, mean_steps: float) -> dict[str,
     }
 
 
-def _steps_per_video(config: Config, data: FeatureFiles) -> dict[str, float]:
+def _steps_per_video(config: Config, data: FeatureDataset) -> dict[str, float]:
     """The steps of time that each way computes for a video, over an epoch."""
     rng = np.random.default_rng([SEED, 0])
     groups = shuffled_groups(data.shuffled(rng), config.train.batch_size, rng, sizes=data.sizes)

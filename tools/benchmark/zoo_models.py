@@ -25,17 +25,17 @@ import yaml
 from paddle import nn
 
 from videotag.config import Config, load_config
-from videotag.datasets.feature_dataset import FeatureBatch
+from videotag.datasets.batches import Batch
 from videotag.datasets.synthetic_features import KINDS, FeatureOptions, FeatureSet
 from videotag.errors import OutputError, VideotagError
 from videotag.formats.filelist import ListEntry, write_filelist
 from videotag.formats.yt8m_records import YT8MRecord, write_yt8m
 from videotag.inference.data import evaluation_batches, open_dataset
-from videotag.inference.evaluate import evaluate, to_tensors
+from videotag.inference.evaluate import evaluate, in_layers
 from videotag.inference.load_weights import load_model
 from videotag.labels import write_labels
 from videotag.metrics import PerClass
-from videotag.registry import ModelEntry
+from videotag.registry import LOGITS, MASK, ModelEntry
 from videotag.system.atomic import write_text
 from videotag.training.train import train_model
 
@@ -248,7 +248,7 @@ def bench_model(config: Config, data: Data, *, save_dir: Path) -> Row:
     feature_set = data.feature_set
     per_class, twins = PerClass(), TwinScores(feature_set.classes_of("order"))
     started = time.perf_counter()
-    metrics = evaluate(model, batches, observers=[per_class, twins])
+    metrics = evaluate(in_layers(model), batches, observers=[per_class, twins])
     test_sec = time.perf_counter() - started
     precisions = per_class.compute().average_precision
     return Row(
@@ -269,7 +269,7 @@ def count_parameters(model: nn.Layer) -> int:
     return sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
 
 
-def sees_order(model: nn.Layer, batch: FeatureBatch, *, seed: int) -> bool:
+def sees_order(model: nn.Layer, batch: Batch, *, seed: int) -> bool:
     """Whether logits change when the real steps of every video are shuffled, all modalities alike.
 
     Args:
@@ -278,17 +278,15 @@ def sees_order(model: nn.Layer, batch: FeatureBatch, *, seed: int) -> bool:
         seed: of the shuffling.
     """
     rng = np.random.default_rng(seed)
-    some_mask = next(iter(batch.masks.values()))
-    shuffled = {name: x.copy() for name, x in batch.features.items()}
+    some_mask = next(x for name, x in batch.inputs.items() if name.endswith(MASK))
+    shuffled = {name: x.copy() for name, x in batch.inputs.items()}
     for row, length in enumerate(some_mask.sum(axis=1)):
         order = rng.permutation(int(length))
         for x in shuffled.values():
             x[row, :length] = x[row, order]
-    model.eval()
+    run = in_layers(model)
     with paddle.no_grad():
-        before, after = (
-            model(*to_tensors((features, batch.masks))).numpy() for features in (batch.features, shuffled)
-        )
+        before, after = (run(inputs)[LOGITS].numpy() for inputs in (batch.inputs, shuffled))
     return bool(np.abs(before - after).max() > 1e-3 * before.std())
 
 

@@ -18,8 +18,8 @@ from videotag.safe_text import escaped, is_plain
 if TYPE_CHECKING:
     from videotag.config import Config
     from videotag.formats.filelist import ListEntry
-    from videotag.inference.members import Member
     from videotag.inference.outputs import Summary
+    from videotag.inference.trained_model import ModelSource, TrainedModel
     from videotag.weights import FoundWeights
 
 logger = logging.getLogger(__name__)
@@ -185,44 +185,67 @@ def print_summary(summary: Summary, videos: ListedVideos, save_dir: Path, *, don
     return EXIT_OK
 
 
-def read_config(
-    args: argparse.Namespace,
-    flags: dict[str, Any],
-    *,
-    weights: FoundWeights | None = None,
-    default: str = DEFAULT_CONFIG,
-) -> Config:
-    """The config of a command line: --config, else the one that belongs to the weights, else `default`.
-
-    That of an export is read without the model's code.
+def overrides(args: argparse.Namespace, flags: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What the command line says of config keys, as load_config takes it; later ones win.
 
     Args:
-        args: with the flags of add_model_arguments.
-        flags: dotted key -> value of the command's own flags; None for one that was not given.
-        weights: the weights in use.
-        default: a shipped config.
+        args: With the flags of add_model_arguments.
+        flags: Dotted key -> value of the command's own flags; None for one that was not given.
 
     Raises:
-        ConfigError: as load_config.
+        ConfigError: As parse_overrides.
     """
-    from videotag.config import load_config, parse_overrides
+    from videotag.config import parse_overrides
 
-    path = args.config or (weights.config if weights else None) or default
-    overrides = parse_overrides(args.set)
-    overrides += [
-        (key, value) for key, value in {"TRAIN.use_gpu": args.use_gpu, **flags}.items() if value is not None
-    ]
-    if weights is not None and weights.is_export:
-        from videotag.runtime.exported import export_config
+    named = {"TRAIN.use_gpu": args.use_gpu, **flags}
+    return parse_overrides(args.set) + [(key, value) for key, value in named.items() if value is not None]
 
-        return export_config(
-            weights.path, config_file=args.config, model_name=args.model_name, overrides=overrides
-        )
+
+def read_config(args: argparse.Namespace, flags: dict[str, Any], *, default: str = DEFAULT_CONFIG) -> Config:
+    """The config of a command line without weights: --config, else `default`.
+
+    Args:
+        args: With the flags of add_model_arguments.
+        flags: As of overrides.
+        default: A shipped config.
+
+    Raises:
+        ConfigError: As load_config.
+    """
+    from videotag.config import load_config
     from videotag.models import load_models
 
     load_models()
-    is_beside = not args.config and weights is not None and weights.config_is_beside
-    return load_config(path, model_name=args.model_name, overrides=overrides, beside_weights=is_beside)
+    return load_config(args.config or default, model_name=args.model_name, overrides=overrides(args, flags))
+
+
+def read_source(
+    args: argparse.Namespace,
+    flags: dict[str, Any],
+    weights: FoundWeights,
+    *,
+    default: str | None = DEFAULT_CONFIG,
+) -> ModelSource:
+    """Weights with their config: --config, else the one that belongs to the weights, else `default`.
+
+    Args:
+        args: With the flags of add_model_arguments.
+        flags: As of overrides.
+        weights: The weights in use.
+        default: A shipped config.
+
+    Raises:
+        ConfigError: As load_config.
+    """
+    from videotag.inference import trained_model
+
+    return trained_model.read_source(
+        weights,
+        args.config,
+        model_name=args.model_name,
+        overrides=overrides(args, flags),
+        default_config=default,
+    )
 
 
 def label_file(args: argparse.Namespace) -> str | None:
@@ -354,48 +377,45 @@ def find_checkpoints(weights: str | None, *, published: str | None = None) -> li
     return [find_checkpoint(part, published=published) for part in parts]
 
 
-def read_members(args: argparse.Namespace, flags: dict[str, Any], found: list[FoundWeights]) -> list[Member]:
-    """Weights with their configs, as read_config has them; several have been compared with each other.
+def read_model(args: argparse.Namespace, flags: dict[str, Any], found: list[FoundWeights]) -> TrainedModel:
+    """The model of one or several weights.
 
     Args:
-        args: with the flags of add_model_arguments.
-        flags: see read_config; they hold for all configs.
-        found: of find_checkpoints.
+        args: With the flags of add_model_arguments.
+        flags: As of overrides; they hold for all configs.
+        found: Of find_checkpoints.
 
     Raises:
-        ConfigError: several, and --config is given, one has no config, or they do not fit together.
+        ConfigError: Several, and --config is given, one has no config, or they do not fit together.
     """
-    from videotag.inference.members import Member, check_members
+    from videotag.inference.trained_model import TrainedModel
 
     if len(found) == 1:
-        return [Member(found[0], read_config(args, flags, weights=found[0]))]
+        return TrainedModel([read_source(args, flags, found[0])])
     if args.config:
         raise ConfigError(f"--config={args.config}: each of several --weights has its own; leave it out")
-    members: list[Member] = []
+    sources: list[ModelSource] = []
     for weights in found:
-        if weights.config is None:
-            raise ConfigError(f"{weights.path}: no config belongs to it; put its config.yaml beside it")
-        device = {"TRAIN.use_gpu": members[0].config.train.use_gpu} if members else {}
-        members.append(Member(weights, read_config(args, {**flags, **device}, weights=weights)))
-    check_members(members)
-    return members
+        device = {"TRAIN.use_gpu": sources[0].config.train.use_gpu} if sources else {}
+        sources.append(read_source(args, {**flags, **device}, weights, default=None))
+    return TrainedModel(sources)
 
 
-def model_files(args: argparse.Namespace, members: list[Member]) -> list[str | Path | None]:
+def model_files(args: argparse.Namespace, model: TrainedModel) -> list[str | Path | None]:
     """What predict and eval read besides videos and features: weights, configs and class names.
 
     Args:
-        args: with the flags of add_model_arguments, and --label_file.
-        members: of read_members.
+        args: With the flags of add_model_arguments, and --label_file.
+        model: Of read_model.
     """
     from videotag.runtime.exported import files_read_with
     from videotag.system.resources import find_resource
 
     files: list[str | Path | None] = [label_file(args), DEFAULT_LABEL_FILE]
-    for member in members:
-        files += files_read_with(member.weights)
-        files.append(find_resource(args.config or member.weights.config or DEFAULT_CONFIG))
-        files.append(member.config.model.label_file)
+    for source in model.sources:
+        files += files_read_with(source.weights)
+        files.append(find_resource(args.config or source.weights.config or DEFAULT_CONFIG))
+        files.append(source.config.model.label_file)
     return files
 
 

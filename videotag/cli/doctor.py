@@ -152,18 +152,28 @@ def _probe_backend(name: str) -> str:
 
     import numpy as np
 
+    from videotag.registry import ArraySpec
     from videotag.runtime import backends, networks
     from videotag.runtime.agreement import relative_error
     from videotag.runtime.device import select_device
-    from videotag.runtime.trained import Input, TrainedNetwork
+    from videotag.runtime.trained import TrainedNetwork
+
+    class Tiny(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = paddle.nn.Sequential(
+                paddle.nn.Conv2D(3, 4, 3), paddle.nn.ReLU(), paddle.nn.Flatten()
+            )
+
+        def forward(self, inputs: Any) -> Any:
+            return {"y": self.layers(inputs["x"])}
 
     version = backends.version(name)
     if version is None:
         raise LookupError("not installed")
     device = select_device("auto") if name == "paddle" else "cpu"
-    layers = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.ReLU(), paddle.nn.Flatten())
     x = {"x": np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)}
-    tiny = TrainedNetwork(layers, (Input("x", (None, 3, 8, 8)),), ("y",), "tiny", "a tiny network")
+    tiny = TrainedNetwork(Tiny(), (ArraySpec("x", (None, 3, 8, 8)),), ("y",), "tiny", "a tiny network")
     with _empty_cache():  # a network of the cache would prove nothing
         start_sec = time.perf_counter()
         compiled = networks.compile_network(tiny, backend=name, device=device)(x)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from videotag.config import Config
     from videotag.datasets.batches import Dataset
     from videotag.formats.filelist import ListEntry
+    from videotag.inference.trained_model import TrainedModel
     from videotag.registry import Task
     from videotag.reports.eval_report import Observed
-    from videotag.weights import FoundWeights
 
 SHARES_WORK = True  # may be started several times by paddle.distributed.launch
 SUMMARY = "measure a tagger or a TSN on a labelled list"
@@ -85,7 +85,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes metrics.json and per_class.csv to SAVE_DIR, the report if asked for, and prints the metrics."""
     from videotag.inference.data import evaluation_batches
-    from videotag.inference.eval_network import check_exports, load_eval_network
     from videotag.inference.evaluate import evaluate
     from videotag.inference.parallel import all_gather, is_main
     from videotag.metrics import mean_ap_by_group
@@ -100,27 +99,26 @@ def run(args: argparse.Namespace) -> int:
         "TEST.filelist": args.filelist,
         **arguments.runtime_flags(args),
     }
-    members = arguments.read_members(args, flags, found)
-    check_exports(members)
-    config, weights = members[0].config, members[0].weights
+    model = arguments.read_model(args, flags, found).for_evaluation()
+    config = model.config
     entries = arguments.read_split(config, "TEST", labels="optional")
     save_dir = Path(args.save_dir)
-    files = [config.test.filelist, *arguments.model_files(args, members)]
+    files = [config.test.filelist, *arguments.model_files(args, model)]
     _check_places(args, [*files, *(entry.path for entry in entries)])
     dataset = _dataset(config, entries)
     # A label file that was named is looked at before work, one that is not only where weights fit.
-    class_names = _class_names(args, config, weights) if arguments.label_file(args) else None
+    class_names = _class_names(args, model) if arguments.label_file(args) else None
     observed = _observed(args, config.task)
     check_writable(save_dir)
     if args.report:
         check_writable(Path(args.report).parent)
-    model = load_eval_network(members, config_name=args.config)
-    class_names = class_names or _class_names(args, config, weights)
+    model.load_network()
+    class_names = class_names or _class_names(args, model)
     failed: list[str] = []
     batches = evaluation_batches(dataset, config.test, on_error=lambda _, error: failed.append(str(error)))
     num_batches = -(-len(dataset) // config.test.batch_size)
     metrics = evaluate(
-        model,
+        model.run,
         _logged(batches, num_batches, args.log_interval),
         task=config.task,
         observers=list(vars(observed).values()) if args.report else [observed.per_class],
@@ -219,10 +217,10 @@ def _check_report_flags(args: argparse.Namespace) -> None:
             raise ConfigError(f"{flag}: belongs to the report; give --report=eval.html too")
 
 
-def _class_names(args: argparse.Namespace, config: Config, weights: FoundWeights) -> list[str] | None:
+def _class_names(args: argparse.Namespace, model: TrainedModel) -> list[str] | None:
     """The class names; None, with a warning, if no label file was named and none is found that fits."""
     try:
-        return weights.labels(arguments.label_file(args), config.model, default=arguments.DEFAULT_LABEL_FILE)
+        return model.labels(arguments.label_file(args), default=arguments.DEFAULT_LABEL_FILE)
     except LabelFileError as error:
         if arguments.label_file(args):
             raise

@@ -22,7 +22,7 @@ from videotag.formats.filelist import ListEntry, read_filelist
 
 if TYPE_CHECKING:
     from videotag.config import Config
-    from videotag.inference.members import Member
+    from videotag.inference.trained_model import ModelSource
 
 SUMMARY = "write a folder that runs without the training code: OpenVINO, ONNX or Paddle"
 logger = logging.getLogger(__name__)
@@ -65,24 +65,24 @@ def run(args: argparse.Namespace) -> int:
     for weights in found:
         if weights.is_export:
             raise ConfigError(f"{weights.path.parent}: is an export; give the weights it was made from")
-    members = arguments.read_members(args, {}, found)
-    _check_settings(args, members[0].config)
-    folder = _folder(args, members)
+    sources = arguments.read_model(args, {}, found).sources
+    _check_settings(args, sources[0].config)
+    folder = _folder(args, sources)
     inputs = [args.config, arguments.label_file(args), args.sample]
     check_output(folder, inputs=[*inputs, *(weights.path for weights in found)])
     if not args.output:
-        _check_same_weights(folder, members)
+        _check_same_weights(folder, sources)
     options = {
         "backend": args.to,
         "precision": args.precision,
-        "labels": _labels(args, members[0]),
-        "samples": _samples(args, members[0]),
+        "labels": _labels(args, sources[0]),
+        "samples": _samples(args, sources[0]),
         "card": model_card,
     }
-    if members[0].config.entry.kind == "extractor":
-        done = export_extractor(members[0], folder, **options)
+    if sources[0].config.entry.kind == "extractor":
+        done = export_extractor(sources[0], folder, **options)
     else:
-        done = export_tagger(members, folder, **options)
+        done = export_tagger(sources, folder, **options)
     if args.json:
         arguments.show(done.manifest.model_dump_json(indent=2))
     else:
@@ -113,16 +113,16 @@ def _check_settings(args: argparse.Namespace, config: Config) -> None:
             raise ConfigError(f"--set {key}={value}: {reason}")
 
 
-def _folder(args: argparse.Namespace, members: list[Member]) -> Path:
+def _folder(args: argparse.Namespace, sources: list[ModelSource]) -> Path:
     if args.output:
         return Path(args.output)
-    weights, name = members[0].weights, f"export_{args.to}_{args.precision}"
+    weights, name = sources[0].weights, f"export_{args.to}_{args.precision}"
     if weights.named:  # they lie in a cache or a package
         return Path("data/exports") / f"{weights.named.name}_{args.to}_{args.precision}"
     return weights.path.parent / name
 
 
-def _check_same_weights(folder: Path, members: list[Member]) -> None:
+def _check_same_weights(folder: Path, sources: list[ModelSource]) -> None:
     """Other weights than those of the export that is there do not take its place unasked.
 
     Raises:
@@ -134,29 +134,29 @@ def _check_same_weights(folder: Path, members: list[Member]) -> None:
     if not (folder / EXPORT_FILE).exists():
         return
     there = [weights.file for weights in read_export(folder / EXPORT_FILE).manifest.source_weights]
-    asked = [member.weights.path.name for member in members]
+    asked = [source.weights.path.name for source in sources]
     if there != asked:
         raise OutputError(
             f"{folder}: holds the export of {', '.join(there)}, not of {', '.join(asked)}; give --output"
         )
 
 
-def _labels(args: argparse.Namespace, member: Member) -> list[str] | None:
+def _labels(args: argparse.Namespace, source: ModelSource) -> list[str] | None:
     """The class names; none, with a warning, where none are known."""
     named = arguments.label_file(args)
     try:
-        return member.weights.labels(named, member.config.model)
+        return source.weights.labels(named, source.config.model)
     except LabelFileError as error:
-        if named or member.config.model.label_file or member.weights.labels_beside:
+        if named or source.config.model.label_file or source.weights.labels_beside:
             raise
         logger.warning("no class names in the export: %s", error)
         return None
 
 
-def _samples(args: argparse.Namespace, member: Member) -> list[ListEntry]:
+def _samples(args: argparse.Namespace, source: ModelSource) -> list[ListEntry]:
     if not args.sample:
         return []
-    model = member.config.model
-    counted = member.config.entry.kind == "extractor" and model.format == "frames"
+    model = source.config.model
+    counted = source.config.entry.kind == "extractor" and model.format == "frames"
     entries = read_filelist(args.sample, counted=counted)
     return [replace(entry, label_ids=()) for entry in entries]

@@ -48,12 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from videotag.inference.extract import extract_list
 
     weights = arguments.find_checkpoint(args.weights, default=DEFAULT_WEIGHTS, published=PUBLISHED_WEIGHTS)
-    config = arguments.read_config(
-        args,
-        {"INFER.batch_size": args.batch_size, **arguments.runtime_flags(args)},
-        weights=weights,
-        default="configs/tsn.yaml",
-    )
+    flags = {"INFER.batch_size": args.batch_size, **arguments.runtime_flags(args)}
+    config = arguments.read_source(args, flags, weights, default="configs/tsn.yaml").config
     if config.entry.kind != "extractor":
         raise ConfigError(
             f"{weights.path}: {config.entry.name} is no extractor; name one of `videotag models`"

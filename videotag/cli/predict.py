@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videotag.cli import arguments, values
-from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError, MediaError
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError
 from videotag.formats.feature_files import FEATURE_SUFFIXES, list_features
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file, list_record_files
@@ -26,8 +26,7 @@ from videotag.safe_text import escaped
 
 if TYPE_CHECKING:
     from videotag.config import Config
-    from videotag.inference.members import Member
-    from videotag.weights import FoundWeights
+    from videotag.inference.trained_model import TrainedModel
 
 SUMMARY = "predict tags of feature files"
 PUBLISHED_WEIGHTS = "videotag_attention_lstm"
@@ -86,16 +85,15 @@ def run(args: argparse.Namespace) -> int:
         "MODEL.topk": args.infer_topk,
         **arguments.runtime_flags(args),
     }
-    members = arguments.read_members(args, flags, found)
-    config = members[0].config
+    model = arguments.read_model(args, flags, found)
+    config = model.config
     entries, left_out = _entries(args.video_path, config)
     failed: list[str] = []
-    predict = _predict_features if config.entry.kind == "tagger" else _predict_videos
-    predictions = predict(args, members, entries, failed)
+    predictions = _predict(args, model, entries, failed)
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", config.entry.name)  # AttentionLSTM: attention_lstm
     save_dir = Path(args.save_dir or f"./data/predict_results/{'_'.join(words).lower()}")
     path = save_dir / predictions_file(args.format)
-    named = [config.infer.filelist, *arguments.model_files(args, members)]
+    named = [config.infer.filelist, *arguments.model_files(args, model)]
     check_files(
         [FileOutput(path, "--save_dir", HEADS[args.format])],
         inputs=[*named, *(entry.path for entry in entries)],
@@ -161,63 +159,31 @@ def _entries(video_path: str | None, config: Config) -> tuple[list[ListEntry], s
     return [ListEntry(path) for path in paths], left_out
 
 
-def _class_names(args: argparse.Namespace, config: Config, weights: FoundWeights) -> list[str] | None:
-    """The class names; None, with a warning, if none was named and none is found."""
+def _class_names(args: argparse.Namespace, model: TrainedModel) -> list[str]:
+    """The class names; class ids, with a warning, if no label file was named and none is found."""
     named = arguments.label_file(args)
     try:
-        return weights.labels(named, config.model, default=arguments.DEFAULT_LABEL_FILE)
+        return model.labels(named, default=arguments.DEFAULT_LABEL_FILE)
     except LabelFileError as error:
-        if named or config.model.label_file:
+        if named or model.config.model.label_file:
             raise
         if args.format != "kaggle":  # which has no names
             logger.warning("class ids in place of names: %s", error)
-        return None
+        model.load_network()  # weights with another number of classes are told before ids of them are made
+        return [str(class_id) for class_id in range(model.config.model.num_classes)]
 
 
-def _class_ids(config: Config) -> list[str]:
-    """What stands in place of class names; to be asked for when the weights have as many classes."""
-    return [str(class_id) for class_id in range(config.model.num_classes)]
-
-
-def _predict_features(
-    args: argparse.Namespace,
-    members: list[Member],
-    entries: list[ListEntry],
-    failed: list[str],
+def _predict(
+    args: argparse.Namespace, model: TrainedModel, entries: list[ListEntry], failed: list[str]
 ) -> Iterator[dict[str, Any]]:
     from videotag.inference.data import evaluation_batches, open_dataset
-    from videotag.inference.members import load_network
-    from videotag.inference.predict import predict_tagger
+    from videotag.inference.predict import predict
 
-    config, weights = members[0].config, members[0].weights
-    names = _class_names(args, config, weights)
+    config = model.config
     dataset = open_dataset(config, entries, config.infer)
-    network = load_network(members, config_name=args.config)
+    labels = _class_names(args, model)
+    model.load_network()
     batches = evaluation_batches(dataset, config.infer, on_error=lambda _, error: failed.append(str(error)))
-    top = {"top_k": config.model.topk, "threshold": args.threshold}
-    labels = names or _class_ids(config)
-    for prediction in predict_tagger(network, batches, labels, task=config.task, **top):
+    top_k, threshold = config.model.topk, args.threshold
+    for prediction in predict(model, batches, labels, top_k=top_k, threshold=threshold):
         yield prediction.to_dict()
-
-
-def _predict_videos(
-    args: argparse.Namespace,
-    members: list[Member],
-    entries: list[ListEntry],
-    failed: list[str],
-) -> Iterator[dict[str, Any]]:
-    from videotag.inference.exported_extractor import load_extractor
-    from videotag.inference.tagger import Tagger
-
-    config, weights = members[0].config, members[0].weights
-    names = _class_names(args, config, weights)
-    extractor = load_extractor(config, weights, with_classifier=True)
-    labels = names or _class_ids(config)
-    tagger = Tagger(extractor, None, labels, top_k=config.model.topk, threshold=args.threshold)
-    for result in tagger.tag_many(entries):
-        if isinstance(result, MediaError):
-            failed.append(str(result))
-            continue
-        if result.warning:
-            logger.warning("%s", result.warning)
-        yield {"video_id": result.path, "tags": [tag.to_dict() for tag in result.tags]}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
@@ -14,29 +15,56 @@ import numpy as np
 from videotag.errors import FileListError, VideotagError, one_error
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
-from videotag.registry import Task
+from videotag.registry import MASK, Task
 
 #: Called with a video and the error of what cannot be read of it.
 OnError: TypeAlias = Callable[[str, VideotagError], None]
 
 
-class Batch(Protocol):
-    """N videos."""
+@dataclass(frozen=True)
+class Batch:
+    """N samples as named arrays; or as tensors, once they are on the device.
 
-    @property
-    def video_ids(self) -> list[str]:
-        """N paths, as their list wrote them."""
+    Attributes:
+        ids: N ids, for a classic list its paths as written.
+        inputs: Arrays by name, whose first axis is N. Of a sequence NAME (N, T, ...), the mask NAME.mask
+            (N, T) bool is True on real steps, which come first; zeros stand after them.
+        labels: (N, C) float32 multi-hot, all zeros for a sample without labels; or (N,) int64 class ids for
+            a single-label task, -1 without a label.
+    """
 
-    @property
-    def labels(self) -> np.ndarray:
-        """(N, C) float32 in {0, 1}, or (N,) int64 class ids for a single-label task."""
-
-    @property
-    def inputs(self) -> tuple[Any, ...]:
-        """The network's arguments: arrays whose first axis is N, or dicts of them."""
+    ids: list[str]
+    inputs: dict[str, np.ndarray]
+    labels: np.ndarray
 
     def parts(self, count: int) -> Iterator[Batch]:
-        """The batch in `count` parts of nearly the same size, in its order; fewer if it has fewer videos."""
+        """The batch in `count` parts of nearly the same size, in its order; fewer if it has fewer samples.
+
+        Sequences are cut to the longest one of each part; one part is the batch itself.
+        """
+        if count == 1:
+            yield self
+            return
+        for rows in slices(len(self.ids), count):
+            yield Batch(self.ids[rows], cut_rows(self.inputs, rows), self.labels[rows])
+
+
+def cut_rows(inputs: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    """Some samples of a batch, each sequence cut to the longest among them; one step at least.
+
+    Args:
+        inputs: Arrays or tensors by name, as of Batch.
+        rows: Which of the N samples.
+    """
+    lengths = {
+        name.removesuffix(MASK): slice(max(1, int(mask[rows].sum(1).max())))
+        for name, mask in inputs.items()
+        if name.endswith(MASK)
+    }
+    return {
+        name: x[rows, lengths[own]] if (own := name.removesuffix(MASK)) in lengths else x[rows]
+        for name, x in inputs.items()
+    }
 
 
 class Dataset(Protocol):

@@ -9,57 +9,23 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from videotag.datasets.batches import ListedVideos, OnError, label_array, slices
+from videotag.datasets.batches import Batch, ListedVideos, OnError, label_array
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError, one_error
 from videotag.formats.feature_files import extractor_of, read_modalities, read_shapes_and_stamp
 from videotag.formats.filelist import ListEntry
 from videotag.formats.yt8m_records import dequantize
-from videotag.registry import Task
+from videotag.registry import MASK, ArraySpec, Task
 from videotag.safe_text import escaped
 
 READER_THREADS = 2  # reading .npy files is waiting for the disk; more threads gain nothing measurable
 
 
-@dataclass(frozen=True)
-class FeatureBatch:
-    """Some videos as arrays, or as tensors once they are varied on the device.
-
-    Attributes:
-        video_ids: the list's paths as written, N of them.
-        features: per modality (N, T, D) float32, or quantised uint8; zeros after a sequence's end.
-        masks: per modality (N, T) bool, True on real steps.
-        labels: (N, C) float32 multi-hot, all zeros for a video without labels; (N,) int64 for a
-            single-label task.
-    """
-
-    video_ids: list[str]
-    features: dict[str, np.ndarray]
-    masks: dict[str, np.ndarray]
-    labels: np.ndarray
-
-    @property
-    def inputs(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """The arguments of a tagger."""
-        return self.features, self.masks
-
-    def parts(self, count: int) -> Iterator[FeatureBatch]:
-        """The batch in `count` parts of nearly the same size, each cut to its own longest; one part is it."""
-        if count == 1:
-            yield self
-            return
-        for rows in slices(len(self.video_ids), count):
-            features, masks = cut_rows(self.features, self.masks, rows)
-            yield FeatureBatch(self.video_ids[rows], features, masks, self.labels[rows])
-
-
-class FeatureFiles(ListedVideos):
+class FeatureDataset(ListedVideos):
     """A list of feature files, a video each; every one is looked at, as of `check_features`.
 
     Args:
@@ -76,7 +42,7 @@ class FeatureFiles(ListedVideos):
         self._load = partial(_load_batch, dims=dims, num_classes=num_classes, task=task)
         self.sizes, self._extractors = check_features(entries, dims)
 
-    def check_same_extractor(self, other: FeatureFiles) -> None:
+    def check_same_extractor(self, other: FeatureDataset) -> None:
         """Two lists of one training must be made alike.
 
         Raises:
@@ -86,7 +52,7 @@ class FeatureFiles(ListedVideos):
 
     def batches(
         self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
-    ) -> Iterator[FeatureBatch | None]:
+    ) -> Iterator[Batch | None]:
         lists = ([self._entries[video] for video in group] for group in groups)
         load = partial(self._load, on_error=on_error)
         return prefetch(load, lists, num_threads=READER_THREADS, ahead=READER_THREADS)
@@ -158,39 +124,47 @@ def pad(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return padded, np.arange(lengths.max()) < lengths[:, None]
 
 
-def cut_rows(
-    features: Mapping[str, Any], masks: Mapping[str, Any], rows: slice
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Some videos of a batch, each modality cut to the longest sequence among them; one step at least.
+def padded_batch(ids: list[str], samples: Sequence[Mapping[str, np.ndarray]], labels: np.ndarray) -> Batch:
+    """Samples as a batch.
 
     Args:
-        features: per modality (N, T, D), arrays or tensors.
-        masks: per modality (N, T) bool, True on real steps, which come first.
-        rows: of the N.
+        ids: N ids.
+        samples: N times modality -> (T_i, D); one at least, all of the same modalities.
+        labels: As of `label_array`.
     """
-    cuts = {name: (rows, slice(max(1, int(mask[rows].sum(1).max())))) for name, mask in masks.items()}
-    return {name: features[name][cut] for name, cut in cuts.items()}, {
-        name: masks[name][cut] for name, cut in cuts.items()
+    return Batch(ids, padded_inputs(samples), labels)
+
+
+def padded_inputs(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The inputs of a batch: per modality (N, T, D) with zeros after a sequence's end, and its mask (N, T).
+
+    Args:
+        samples: N times modality -> (T_i, D); one at least, all of the same modalities.
+    """
+    inputs: dict[str, np.ndarray] = {}
+    for name in samples[0]:
+        inputs[name], inputs[name + MASK] = pad([sample[name] for sample in samples])
+    return inputs
+
+
+def as_declared(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) -> dict[str, np.ndarray]:
+    """The arrays that a model declares, of a batch that may hold more; quantised features become numbers.
+
+    Args:
+        inputs: Arrays of a batch by name.
+        specs: Inputs of the model.
+    """
+    return {
+        spec.name: as_numbers(inputs[spec.name], inputs[spec.name + MASK])
+        if is_quantised(inputs[spec.name], spec)
+        else inputs[spec.name]
+        for spec in specs
     }
 
 
-def padded_batch(
-    video_ids: list[str], samples: Sequence[Mapping[str, np.ndarray]], labels: np.ndarray
-) -> FeatureBatch:
-    """Some videos as a batch.
-
-    Args:
-        video_ids: N of them.
-        samples: N times modality -> (T_i, D); one at least, all of the same modalities.
-        labels: as of `label_array`.
-    """
-    arrays = {name: pad([sample[name] for sample in samples]) for name in samples[0]}
-    return FeatureBatch(
-        video_ids=video_ids,
-        features={name: padded for name, (padded, _) in arrays.items()},
-        masks={name: mask for name, (_, mask) in arrays.items()},
-        labels=labels,
-    )
+def is_quantised(x: np.ndarray, spec: ArraySpec) -> bool:
+    """Whether an array holds features as bytes, where its model declares numbers."""
+    return bool(x.dtype == np.uint8) and spec.dtype == "float32"
 
 
 def as_numbers(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -229,7 +203,7 @@ def _load_batch(
     num_classes: int,
     task: Task,
     on_error: OnError,
-) -> FeatureBatch | None:
+) -> Batch | None:
     """One batch, or None if no file of it can be read."""
     loaded = []
     for entry in entries:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from videotag.datasets.batches import OnError, label_array
-from videotag.datasets.feature_dataset import FeatureBatch, padded_batch
+from videotag.datasets.batches import Batch, OnError, label_array
+from videotag.datasets.feature_dataset import padded_batch
 from videotag.datasets.order import BATCHES_SORTED, near_shuffle
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import ConfigError, RecordError
@@ -31,7 +31,7 @@ _FIRST_TRIED = 10  # records: a mistake in the config or the list shows in all o
 _MOST_OPEN = 256  # a process may often have 1,024 files open
 
 
-class RecordFiles:
+class RecordDataset:
     """The videos of some files of records.
 
     Args:
@@ -99,11 +99,11 @@ class RecordFiles:
 
     def batches(
         self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
-    ) -> Iterator[FeatureBatch | None]:
+    ) -> Iterator[Batch | None]:
         load = partial(self._load, on_error=on_error)
         return prefetch(load, groups, num_threads=self._num_threads, ahead=self._num_threads)
 
-    def _load(self, group: np.ndarray, *, on_error: OnError) -> FeatureBatch | None:
+    def _load(self, group: np.ndarray, *, on_error: OnError) -> Batch | None:
         loaded = []
         for record in group.tolist():
             try:

@@ -1,6 +1,6 @@
 """Lists of videos, or of folders of frames -> frames of one, and batches of clips for a TSN.
 
-Shapes: N videos of a batch, T sampled frames of each, K distinct ones, S pixels of a square, C classes.
+Shapes: N videos of a batch, T sampled frames of each, K distinct ones, C classes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from typing import Any, Literal
 import numpy as np
 
 from videotag.datasets.augment import augmented
-from videotag.datasets.batches import ListedVideos, OnError, label_array, slices
+from videotag.datasets.batches import Batch, ListedVideos, OnError, label_array
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FileListError, MediaError, one_error
 from videotag.formats.filelist import ListEntry
 from videotag.media.decode_pool import DecodePool, PooledReader, Stopped
 from videotag.media.frame_array import ArrayReader
 from videotag.media.frame_folder import FolderReader
-from videotag.media.transforms import normalize
 from videotag.media.video import FrameReader, VideoInfo
-from videotag.registry import Task
+from videotag.registry import FRAMES, Task
 from videotag.sections import ExtractorModel, VideoSplitSection, VideoTrainSection
 from videotag.system.cores import num_cores
 
@@ -218,32 +217,7 @@ def check_format(entries: Sequence[ListEntry], wanted: Literal["video", "frames"
         raise one_error(FileListError, wrong)
 
 
-@dataclass(frozen=True)
-class ClipBatch:
-    """Some videos as clips.
-
-    Attributes:
-        video_ids: the list's paths as written, N of them.
-        clips: (N, T, 3, S, S) float32, normalised.
-        labels: (N, C) float32 multi-hot, or (N,) int64 for a single-label task.
-    """
-
-    video_ids: list[str]
-    clips: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def inputs(self) -> tuple[np.ndarray]:
-        """The argument of a TSN."""
-        return (self.clips,)
-
-    def parts(self, count: int) -> Iterator[ClipBatch]:
-        """The batch in `count` parts of nearly the same size; fewer if it has fewer videos."""
-        for rows in slices(len(self.video_ids), count):
-            yield ClipBatch(self.video_ids[rows], self.clips[rows], self.labels[rows])
-
-
-class VideoFiles(ListedVideos):
+class VideoDataset(ListedVideos):
     """A list of videos, or of folders of frames.
 
     Args:
@@ -267,7 +241,7 @@ class VideoFiles(ListedVideos):
 
     def batches(
         self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
-    ) -> Iterator[ClipBatch | None]:
+    ) -> Iterator[Batch | None]:
         """As of Dataset, decoded in child processes.
 
         What augmentation does to a video follows from the seed and the video's number alone, whichever
@@ -318,12 +292,10 @@ def _read_clip(
         return entry, error
 
 
-def _clip_batch(loaded: Sequence[tuple[ListEntry, Frames]], model: ExtractorModel, task: Task) -> ClipBatch:
-    # Normalised only now: waiting frames are bytes, a quarter of the size.
-    clips = [normalize(f.images, model.image_mean, model.image_std)[f.rows] for _, f in loaded]
+def _clip_batch(loaded: Sequence[tuple[ListEntry, Frames]], model: ExtractorModel, task: Task) -> Batch:
     entries = [entry for entry, _ in loaded]
-    return ClipBatch(
-        video_ids=[entry.path for entry in entries],
-        clips=np.stack(clips),
+    return Batch(
+        ids=[entry.path for entry in entries],
+        inputs={FRAMES: np.stack([frames.images[frames.rows] for _, frames in loaded])},
         labels=label_array([entry.label_ids for entry in entries], model.num_classes, task),
     )

@@ -7,10 +7,10 @@ from typing import Any
 
 from videotag.config import Config
 from videotag.datasets.batches import Batch, Dataset, OnError
-from videotag.datasets.feature_dataset import FeatureFiles
+from videotag.datasets.feature_dataset import FeatureDataset
 from videotag.datasets.order import ordered_groups
-from videotag.datasets.record_dataset import RecordFiles
-from videotag.datasets.video_dataset import VideoFiles
+from videotag.datasets.record_dataset import RecordDataset
+from videotag.datasets.video_dataset import VideoDataset
 from videotag.errors import ConfigError, FileListError, one_error
 from videotag.formats.feature_files import INDEX_SUFFIX
 from videotag.formats.filelist import ListEntry
@@ -39,19 +39,19 @@ def open_dataset(config: Config, entries: Sequence[ListEntry], section: SplitSec
     """
     model: Any = config.model
     if config.entry.kind == "extractor":
-        return VideoFiles(entries, model=model, split=section, task=config.task)  # type: ignore[arg-type]
+        return VideoDataset(entries, model=model, split=section, task=config.task)  # type: ignore[arg-type]
     options: dict[str, Any] = {"dims": model.dims, "num_classes": model.num_classes, "task": config.task}
     shuffle_buffer = getattr(section, "shuffle_buffer", None)
     others = [entry.path for entry in entries if not is_record_file(entry.path)]
     if len(others) == len(entries):
         if shuffle_buffer:
             raise ConfigError("TRAIN.shuffle_buffer: lists of feature files are mixed whole; leave it out")
-        return FeatureFiles(entries, **options)
+        return FeatureDataset(entries, **options)
     if others:
         problems = [f"{path}: no file of records, as others of its list; make two lists" for path in others]
         raise one_error(FileListError, problems)
     with main_first():  # the others find its index of the records
-        return RecordFiles(
+        return RecordDataset(
             [entry.path for entry in entries],
             **options,
             shuffle_buffer=shuffle_buffer or DEFAULT_BUFFER,

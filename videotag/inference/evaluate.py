@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from videotag.system.quiet_paddle import paddle
@@ -11,15 +11,15 @@ import numpy as np
 from paddle import Tensor, nn
 
 from videotag.datasets.batches import Batch
-from videotag.datasets.feature_dataset import as_numbers
+from videotag.datasets.feature_dataset import as_numbers, is_quantised
 from videotag.formats.yt8m_records import DEQUANTIZE_BIAS, DEQUANTIZE_SCALE
 from videotag.inference.parallel import all_gather, broadcast, rank
 from videotag.inference.tasks import task_loss, task_scores
 from videotag.metrics import SingleLabelMetrics, TaggingMetrics
-from videotag.registry import Task
+from videotag.registry import LOGITS, MASK, ArraySpec, Task
 
-#: A network that runs elsewhere than in its layers: a batch's inputs -> logits (N, C).
-LogitsOf: TypeAlias = Callable[[tuple[Any, ...]], np.ndarray]
+#: The inputs of a batch -> arrays or tensors by name.
+Run: TypeAlias = Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]
 
 #: What chooses the best epoch of a task.
 BEST_METRIC = {"multi_label": "gap", "single_label": "top1"}
@@ -36,7 +36,7 @@ class Observer(Protocol):
 
 
 def evaluate(
-    model: nn.Layer | LogitsOf,
+    run: Run,
     batches: Iterable[Batch],
     *,
     task: Task = "multi_label",
@@ -45,30 +45,25 @@ def evaluate(
     """Metrics of a model, exact over all batches; of several processes, over those of all.
 
     Args:
-        model: a batch's inputs -> logits (N, C); layers are switched to evaluation.
-        batches: every video once.
-        task: of the model.
-        observers: each is given every batch.
+        run: The inputs of a batch -> LOGITS (N, C), such as TrainedModel.run or in_layers(network).
+        batches: Every sample once.
+        task: Task of the model.
+        observers: Each is given every batch.
 
     Returns:
         hit_at_one, perr, gap, mean_ap, or top1 and top5 of a single-label task, in [0, 1]; loss, the mean
         over videos; num_videos; num_without_labels.
     """
-    if isinstance(model, nn.Layer):
-        model.eval()
     metrics: Any = TaggingMetrics() if task == "multi_label" else SingleLabelMetrics()
     loss = 0.0
     with paddle.no_grad():
         for batch in batches:
-            if isinstance(model, nn.Layer):
-                logits = model(*to_tensors(batch.inputs))
-            else:
-                logits = paddle.to_tensor(model(batch.inputs))
+            logits = paddle.to_tensor(run(batch.inputs)[LOGITS])
             loss += task_loss(task, logits, paddle.to_tensor(batch.labels), "sum").item()
             scores = task_scores(task, logits).numpy()
             metrics.update(scores, batch.labels)
             for observer in observers:
-                observer.update(scores, batch.labels, batch.video_ids)
+                observer.update(scores, batch.labels, batch.ids)
     for accumulator in (metrics, *observers):
         _merge_processes(accumulator)
     result: dict[str, Any] = metrics.compute()
@@ -76,23 +71,37 @@ def evaluate(
     return broadcast(result)
 
 
-def to_tensors(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A batch's inputs on the device; features that are bytes become numbers there, zero where masked."""
-    if isinstance(inputs[0], np.ndarray):
-        return tuple(paddle.to_tensor(array) for array in inputs)
-    features, masks = inputs
-    on_cpu = paddle.get_device() == "cpu"
-    return (
-        {name: _feature_tensor(x, masks[name], on_cpu=on_cpu) for name, x in features.items()},
-        {name: paddle.to_tensor(mask) for name, mask in masks.items()},
-    )
+def in_layers(model: nn.Layer) -> Run:
+    """A model in its Paddle layers, evaluating: the inputs of a batch -> tensors by name."""
+    model.eval()
+
+    def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        outputs: Mapping[str, Any] = model(to_tensors(inputs, model.inputs))
+        return outputs
+
+    return run
 
 
-def _feature_tensor(x: np.ndarray, mask: np.ndarray, *, on_cpu: bool) -> Tensor:
-    """(N, T, D) float32 of features; quantised ones cross to a GPU as bytes."""
-    if x.dtype != np.uint8:
-        return paddle.to_tensor(x)
-    if on_cpu:
+def to_tensors(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) -> dict[str, Tensor]:
+    """The arrays that a model declares, on the device; quantised features become numbers there.
+
+    Args:
+        inputs: Arrays of a batch by name.
+        specs: Inputs of the model.
+    """
+    tensors = {}
+    for spec in specs:
+        x = inputs[spec.name]
+        if is_quantised(x, spec):
+            tensors[spec.name] = _dequantised(x, inputs[spec.name + MASK])
+        else:
+            tensors[spec.name] = paddle.to_tensor(x)
+    return tensors
+
+
+def _dequantised(x: np.ndarray, mask: np.ndarray) -> Tensor:
+    """(N, T, D) float32 of quantised features, zero where masked; they cross to a GPU as bytes."""
+    if paddle.get_device() == "cpu":
         return paddle.to_tensor(as_numbers(x, mask))
     real = paddle.to_tensor(mask).unsqueeze(-1).astype("float32")  # (N, T, 1)
     return (paddle.to_tensor(x).astype("float32") * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS) * real

@@ -16,6 +16,7 @@ import yaml
 
 import videotag
 from videotag.config import FILE_KEYS, SECTIONS, Config
+from videotag.datasets.feature_dataset import as_declared
 from videotag.datasets.video_dataset import check_format, read_frames
 from videotag.errors import OutputError, VideotagError, WeightsError
 from videotag.formats.filelist import ListEntry
@@ -23,10 +24,10 @@ from videotag.formats.weight_files import write_safetensors
 from videotag.inference.data import evaluation_batches, open_dataset
 from videotag.inference.extractor import FeatureExtractor
 from videotag.inference.input_files import InputFiles
-from videotag.inference.members import Member, trained_network
+from videotag.inference.trained_model import ModelSource, trained_network
 from videotag.labels import write_labels
+from videotag.registry import FRAMES, ArraySpec
 from videotag.runtime import backends, parity
-from videotag.runtime.backbones import FRAMES
 from videotag.runtime.exported import (
     CARD_FILE,
     CLASSIFIER_FILE,
@@ -39,7 +40,6 @@ from videotag.runtime.exported import (
     read_manifest,
 )
 from videotag.runtime.onnx_export import ExportError, onnx_model, save_program
-from videotag.runtime.taggers import tagger_arrays
 from videotag.runtime.trained import TrainedNetwork
 from videotag.system.atomic import check_may_write, open_atomic, replace_folder, write_text
 from videotag.system.download import file_digest
@@ -127,7 +127,7 @@ def check_output(folder: Path, *, inputs: Iterable[str | Path | None] = ()) -> N
 
 
 def export_tagger(
-    members: Sequence[Member],
+    sources: Sequence[ModelSource],
     folder: Path,
     *,
     backend: str,
@@ -139,7 +139,7 @@ def export_tagger(
     """Exports a tagger, or several as one whose probabilities are the mean of theirs.
 
     Args:
-        members: checkpoints that fit, see check_members; the first one's config is that of the export.
+        sources: checkpoints that fit, see TrainedModel; the first one's config is that of the export.
         folder: of the export; see check_output.
         backend: "paddle", "onnx" or "openvino".
         precision: "f32" or "bf16".
@@ -152,20 +152,20 @@ def export_tagger(
         WeightsError: missing, damaged, or not of the config's network.
         OutputError: the place cannot be written.
     """
-    members = [_on_cpu(member) for member in members]
-    config = members[0].config
-    trained = trained_network(members)
-    arrays = parity.tagger_samples(trained.inputs) + _own_features(config, samples)
+    sources = [_on_cpu(source) for source in sources]
+    config = sources[0].config
+    trained = trained_network(sources)
+    arrays = parity.random_samples(trained.inputs) + _own_features(config, samples, trained.inputs)
 
     def compare(network: ExportedNetwork) -> parity.Parity:
         return parity.tagger_parity(trained, network, arrays, task=config.task, precision=precision)
 
-    draft = _Draft(trained, members, backend, precision, labels, card)
+    draft = _Draft(trained, sources, backend, precision, labels, card)
     return draft.write(folder, compare)
 
 
 def export_extractor(
-    member: Member,
+    source: ModelSource,
     folder: Path,
     *,
     backend: str,
@@ -177,7 +177,7 @@ def export_extractor(
     """Exports the backbone of an extractor, with its classifier where the weights have one that fits.
 
     Args:
-        member: a checkpoint.
+        source: a checkpoint.
         folder: of the export; see check_output.
         backend: "paddle", "onnx" or "openvino".
         precision: "f32" or "bf16".
@@ -189,8 +189,8 @@ def export_extractor(
         ExportError, WeightsError, OutputError: as export_tagger.
         MediaError: a video of samples cannot be decoded.
     """
-    member = _on_cpu(member)
-    config, path = member.config, member.weights.path
+    source = _on_cpu(source)
+    config, path = source.config, source.weights.path
     files: dict[str, Mapping[str, np.ndarray]] = {}
     try:
         extractor = FeatureExtractor(config, path, with_classifier=True)
@@ -207,7 +207,7 @@ def export_extractor(
         return parity.feature_parity(trained, network, arrays, precision=precision)
 
     draft = _Draft(
-        trained, [member], backend, precision, labels, card, feature_dim=extractor.feature_dim, arrays=files
+        trained, [source], backend, precision, labels, card, feature_dim=extractor.feature_dim, arrays=files
     )
     return draft.write(folder, compare)
 
@@ -217,7 +217,7 @@ class _Draft:
     """An export in the making; see export_tagger."""
 
     trained: TrainedNetwork
-    members: Sequence[Member]
+    sources: Sequence[ModelSource]
     backend: str
     precision: str
     labels: Sequence[str] | None
@@ -230,7 +230,7 @@ class _Draft:
         if reason := backends.obstacle(self.trained.layer, in_onnx=self.backend != "paddle"):
             raise self._refusal(reason)
         check_output(folder)
-        config = self.members[0].config
+        config = self.sources[0].config
         with replace_folder(folder) as aside:
             self._write_files(aside)
             manifest = self._manifest(aside)
@@ -245,7 +245,7 @@ class _Draft:
                 ArrayInfo(name=name, shape=result.shapes[name], dtype="float32")
                 for name in self.trained.outputs
             ]
-            origins = [_origin(member) for member in self.members]
+            origins = [_origin(source) for source in self.sources]
             card = self.card(manifest, config, self.labels, parity=result.text, origins=origins)
             write_text(aside / CARD_FILE, card)
             manifest.files[CARD_FILE] = file_digest(aside / CARD_FILE)
@@ -257,7 +257,7 @@ class _Draft:
             _write_network(self.trained, aside, self.backend)
         except ExportError as error:
             raise self._refusal(str(error)) from error
-        config = self.members[0].config
+        config = self.sources[0].config
         write_text(aside / CONFIG_FILE, portable_yaml(config, backend=self.backend, precision=self.precision))
         if self.labels is not None:
             write_labels(aside / LABELS_FILE, self.labels)
@@ -272,11 +272,11 @@ class _Draft:
 
     def _manifest(self, aside: Path) -> Manifest:
         """What export.json will hold, but for outputs' shapes, parity and card."""
-        config, trained = self.members[0].config, self.trained
+        config, trained = self.sources[0].config, self.trained
         files = {path.name: file_digest(path) for path in sorted(aside.iterdir())}
         outputs = [{"name": name, "shape": [], "dtype": "float32"} for name in trained.outputs]
         thresholds = {"decision": 0.0, "top_k": config.model.topk}
-        weights = [member.weights.path for member in self.members]
+        weights = [source.weights.path for source in self.sources]
         return Manifest.model_validate(
             {
                 "format_version": FORMAT_VERSION,
@@ -300,16 +300,16 @@ class _Draft:
         )
 
 
-def _on_cpu(member: Member) -> Member:
-    """The member where exports are made and compared, whatever this machine has."""
-    config = member.config
+def _on_cpu(source: ModelSource) -> ModelSource:
+    """The source where exports are made and compared, whatever this machine has."""
+    config = source.config
     train = config.train.model_copy(update={"use_gpu": False})
-    return Member(member.weights, replace(config, train=train))
+    return replace(source, config=replace(config, train=train))
 
 
-def _origin(member: Member) -> Origin:
-    named = member.weights.named
-    return Origin(member.config.model.dataset, named.licence if named else None)
+def _origin(source: ModelSource) -> Origin:
+    named = source.weights.named
+    return Origin(source.config.model.dataset, named.licence if named else None)
 
 
 def portable_yaml(config: Config, *, backend: str, precision: str) -> str:
@@ -347,7 +347,9 @@ def _versions(backend: str) -> dict[str, str]:
     return versions
 
 
-def _own_features(config: Config, entries: Sequence[ListEntry]) -> list[dict[str, np.ndarray]]:
+def _own_features(
+    config: Config, entries: Sequence[ListEntry], inputs: Sequence[ArraySpec]
+) -> list[dict[str, np.ndarray]]:
     """A few batches of the user's files."""
     if not entries:
         return []
@@ -358,7 +360,7 @@ def _own_features(config: Config, entries: Sequence[ListEntry]) -> list[dict[str
     dataset = open_dataset(config, entries, config.infer)
     few = config.infer.model_copy(update={"batch_size": 4})
     batches = evaluation_batches(dataset, few, on_error=refuse)
-    return [tagger_arrays(batch.inputs) for batch in islice(batches, _SAMPLE_ROWS // 4)]
+    return [as_declared(batch.inputs, inputs) for batch in islice(batches, _SAMPLE_ROWS // 4)]
 
 
 def _own_frames(config: Config, entries: Sequence[ListEntry]) -> list[np.ndarray]:

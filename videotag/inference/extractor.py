@@ -16,10 +16,11 @@ from videotag.config import Config
 from videotag.datasets.video_dataset import Frames
 from videotag.errors import ConfigError
 from videotag.inference.frame_batches import rows_of_videos
+from videotag.registry import FEATURES, FRAMES
 from videotag.runtime import agreement
-from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
 from videotag.runtime.choice import ChosenNetwork, Wish
 from videotag.runtime.device import select_device
+from videotag.runtime.trained import trained_network
 from videotag.system.download import file_digest
 
 if TYPE_CHECKING:
@@ -169,12 +170,10 @@ class FeatureExtractor(Extractor):
         digest = file_digest(weights)
         split = config.infer
         #: The backbone before a backend has been chosen.
-        self.trained = backbone_network(
-            model.backbone,
-            mean=config.model.image_mean,
-            std=config.model.image_std,
-            size_px=split.target_size,
+        self.trained = trained_network(
+            model.encoder(split.target_size),
             weights=[digest],
+            config=[config.model.backbone, list(config.model.image_mean), list(config.model.image_std)],
             name=config.model.backbone,
         )
         self._wish = Wish(split.backend, split.precision, device)

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from videotag.datasets.batches import Batch
-from videotag.registry import Task
+from videotag.inference.trained_model import TrainedModel
+from videotag.registry import LOGITS
 from videotag.runtime.agreement import scores_of
-from videotag.runtime.taggers import LOGITS, tagger_arrays
-from videotag.runtime.trained import Network
 
 
 @dataclass(frozen=True)
@@ -65,26 +64,24 @@ def top_tags(
     return [Tag(int(i), labels[i], float(probabilities[i])) for i in order if probabilities[i] >= threshold]
 
 
-def predict_tagger(
-    network: Network,
+def predict(
+    model: TrainedModel,
     batches: Iterable[Batch],
     labels: Sequence[str],
     *,
-    task: Task = "multi_label",
     top_k: int,
     threshold: float = 0.0,
 ) -> Iterator[Prediction]:
-    """The predictions of a tagger, in the order of the batches.
+    """The predictions of a model, in the order of the batches.
 
     Args:
-        network: of videotag.runtime.taggers.
+        model: Trained model.
         batches: in the order of the predictions.
         labels: C names.
-        task: of the model; decides how logits become probabilities.
         top_k: tags kept per video.
         threshold: least probability of a tag.
     """
     for batch in batches:
-        scores = scores_of(task, network(tagger_arrays(batch.inputs))[LOGITS])
-        for video_id, row in zip(batch.video_ids, scores, strict=True):
+        scores = scores_of(model.task, model.run(batch.inputs)[LOGITS])
+        for video_id, row in zip(batch.ids, scores, strict=True):
             yield Prediction(video_id, top_tags(row, labels, top_k=top_k, threshold=threshold))

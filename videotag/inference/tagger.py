@@ -21,29 +21,28 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from videotag.config import Config, load_config
 from videotag.datasets.batches import slices
-from videotag.datasets.feature_dataset import pad
+from videotag.datasets.feature_dataset import padded_inputs
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.video_dataset import Frames, frames_of_array, read_frames
 from videotag.errors import ConfigError, MediaError, ShapeError
 from videotag.formats.filelist import ListEntry
 from videotag.inference.exported_extractor import load_extractor
 from videotag.inference.extractor import Extractor
-from videotag.inference.members import Member, load_network
 from videotag.inference.predict import Tag, top_tags
+from videotag.inference.trained_model import ModelSource, TrainedModel, read_source
 from videotag.media.decode_pool import DecodePool
 from videotag.media.temporary_copy import MediaBytes, temporary_copy
+from videotag.registry import LOGITS
 from videotag.runtime.agreement import scores_of
-from videotag.runtime.exported import export_config
-from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays
-from videotag.runtime.trained import Network
+from videotag.runtime.trained import attention_of
 from videotag.safe_text import safe_repr
-from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
+from videotag.weights import DEFAULT_EXTRACTOR, find_weights
 
 #: What Tagger.tag takes.
 Source: TypeAlias = str | Path | np.ndarray | MediaBytes
 SEGMENT_SEC = 5.0
+_ROLES = {"extractor": "extractor", "predictor": "tagger"}
 LEAST_FRAMES_PER_SEGMENT = 4
 
 
@@ -106,7 +105,7 @@ class Tagger:
 
     Args:
         extractor: The first stage.
-        predictor: The second stage's network and config; None to tag with the first stage's classifier.
+        predictor: The second stage; None to tag with the first stage's classifier.
         labels: C names.
         top_k: Tags kept.
         threshold: Least probability of a tag.
@@ -116,7 +115,7 @@ class Tagger:
     def __init__(
         self,
         extractor: Extractor,
-        predictor: tuple[Network, Config] | None,
+        predictor: TrainedModel | None,
         labels: list[str],
         *,
         top_k: int,
@@ -174,26 +173,25 @@ class Tagger:
             extractor_weights = DEFAULT_EXTRACTOR
         flags = {"TRAIN.use_gpu": use_gpu, "INFER.backend": backend, "INFER.precision": precision}
         both = [(key, value) for key, value in flags.items() if value is not None]
-        config, weights = _stage(
-            "extractor", extractor_config, extractor_weights, [*(overrides or []), *both]
-        )
+        first = _stage("extractor", extractor_config, extractor_weights, [*(overrides or []), *both])
+        options = {"threshold": threshold, "segment_sec": segment_sec}
         if predictor_weights is None and predictor_config is None:
-            labels = weights.labels(label_file, config.model)
-            extractor = load_extractor(config, weights, with_classifier=True)
-            top_k = top_k or config.model.topk
-            return cls(extractor, None, labels, top_k=top_k, threshold=threshold, segment_sec=segment_sec)
+            labels = first.weights.labels(label_file, first.config.model)
+            extractor = load_extractor(first.config, first.weights, with_classifier=True)
+            return cls(extractor, None, labels, top_k=top_k or first.config.model.topk, **options)
 
-        second, second_weights = _stage("predictor", predictor_config, predictor_weights, both)
-        labels = second_weights.labels(label_file, second.model)
-        extractor = load_extractor(config, weights)
-        if list(second.model.dims.values()) != [extractor.feature_dim]:
+        second = _stage("predictor", predictor_config, predictor_weights, both)
+        model = second.config.model
+        labels = second.weights.labels(label_file, model)
+        extractor = load_extractor(first.config, first.weights)
+        if list(model.dims.values()) != [extractor.feature_dim]:
             raise ConfigError(
                 f"the extractor makes features of width {extractor.feature_dim}, the predictor wants "
-                f"{second.model.dims}; name the extractor it was trained with"
+                f"{model.dims}; name the extractor it was trained with"
             )
-        predictor = (load_network([Member(second_weights, second)]), second)
-        top_k = top_k or second.model.topk
-        return cls(extractor, predictor, labels, top_k=top_k, threshold=threshold, segment_sec=segment_sec)
+        predictor = TrainedModel([second])
+        predictor.load_network()
+        return cls(extractor, predictor, labels, top_k=top_k or model.topk, **options)
 
     def tag(
         self, source: Source, *, fps: float | Fraction | None = None, name: str | None = None
@@ -306,12 +304,10 @@ class Tagger:
     def _predict(self, pieces: list[np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Scores (len(pieces), C) of the second stage, and its attention over the first piece."""
         assert self._predictor is not None
-        network, config = self._predictor
-        name = next(iter(config.model.dims))
-        padded, mask = pad(pieces)
-        outputs = network(tagger_arrays(({name: padded}, {name: mask})))
+        name = next(iter(self._predictor.config.model.dims))
+        outputs = self._predictor.run(padded_inputs([{name: piece} for piece in pieces]))
         attention = {modality: weights[0] for modality, weights in attention_of(outputs).items()}
-        return scores_of(config.task, outputs[LOGITS]), attention
+        return scores_of(self._predictor.task, outputs[LOGITS]), attention
 
 
 def _source_name(source: Source) -> str:
@@ -325,29 +321,18 @@ def _source_name(source: Source) -> str:
     return name if isinstance(name, str) else "file"
 
 
-#: Stage -> the kind of model that it is.
-_KINDS = {"extractor": "extractor", "predictor": "tagger"}
-
-
 def _stage(
-    stage: str, config_path: str | Path | None, weights: str | Path | None, overrides: list[tuple[str, Any]]
-) -> tuple[Config, FoundWeights]:
-    """A stage's config and weights, found by what the user named of them."""
+    stage: str, config_file: str | Path | None, weights: str | Path | None, overrides: list[tuple[str, Any]]
+) -> ModelSource:
+    """A stage's weights and config, found by what the user named of them."""
     if weights is None:
-        raise ConfigError(f"--{stage}_weights: missing; they belong to --{stage}_config {config_path}")
+        raise ConfigError(f"--{stage}_weights: missing; they belong to --{stage}_config {config_file}")
     found = find_weights(weights)
-    path = config_path or found.config
-    if path is None:
+    if config_file is None and found.config is None:
         raise ConfigError(f"{found.path}: no config.yaml beside the weights; give --{stage}_config")
-    if found.is_export:
-        config = export_config(found.path, config_file=config_path, overrides=overrides)
-    else:
-        from videotag.models import load_models  # Paddle, which an export may do without
-
-        load_models()
-        is_beside = not config_path and found.config_is_beside
-        config = load_config(path, overrides=overrides, beside_weights=is_beside)
-    if config.entry.kind != _KINDS[stage]:
-        named = f"--{stage}_config {config_path}" if config_path else f"--{stage}_weights {weights}"
-        raise ConfigError(f"{named}: {config.entry.name} is no {_KINDS[stage]}")
-    return config, found
+    source = read_source(found, config_file, overrides=overrides)
+    entry = source.config.entry
+    if entry.two_stage != (stage == "extractor"):
+        named = f"--{stage}_config {config_file}" if config_file else f"--{stage}_weights {weights}"
+        raise ConfigError(f"{named}: {entry.name} is no {_ROLES[stage]}")
+    return source

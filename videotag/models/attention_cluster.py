@@ -17,8 +17,8 @@ from paddle import Tensor, nn
 from pydantic import Field
 
 from videotag.models.norms import unit_length
-from videotag.models.sequence import masked_softmax, zero_padding
-from videotag.registry import register_model
+from videotag.models.sequence import SequenceTagger, masked_softmax, outputs_of, zero_padding
+from videotag.registry import MASK, register_model
 from videotag.sections import Positive, TaggerModel
 
 
@@ -64,11 +64,13 @@ class ShiftingAttention(nn.Layer):
 
 
 @register_model("AttentionCluster", config=AttentionClusterConfig, kind="tagger", task="multi_label")
-class AttentionCluster(nn.Layer):
+class AttentionCluster(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 
+    gives_attention = True
+
     def __init__(self, config: AttentionClusterConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         units = config.per_modality("cluster_nums")
         self.pools = nn.LayerDict({m: ShiftingAttention(dim, units[m]) for m, dim in config.dims.items()})
         first, second = config.fc_sizes
@@ -77,19 +79,13 @@ class AttentionCluster(nn.Layer):
         self.fc2 = nn.Linear(first, second)
         self.output = nn.Linear(second, config.num_classes)
 
-    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
-        """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
-        return self.attend(features, masks)[0]
-
-    def attend(
-        self, features: dict[str, Tensor], masks: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (N, C), and per modality the weight of every step, a mean over its units (N, T)."""
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Logits (N, C), and per modality the mean over its units of the weight of every step (N, T)."""
         pooled, attention = [], {}
         for name, pool in self.pools.items():
-            vector, weights = pool(features[name], masks[name])
+            vector, weights = pool(inputs[name], inputs[name + MASK])
             pooled.append(vector)
             attention[name] = weights.mean(axis=-1)
         x = self.dropout(paddle.concat(pooled, axis=-1))
         x = F.tanh(self.fc2(F.tanh(self.fc1(x))))
-        return self.output(x), attention
+        return outputs_of(self.output(x), attention)

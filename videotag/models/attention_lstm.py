@@ -22,8 +22,8 @@ from paddle import Tensor, nn
 from pydantic import Field
 
 from videotag.models.layouts import Layout
-from videotag.models.sequence import BiLSTM, masked_softmax
-from videotag.registry import register_model
+from videotag.models.sequence import BiLSTM, SequenceTagger, masked_softmax, outputs_of
+from videotag.registry import MASK, register_model
 from videotag.sections import Positive, TaggerModel
 
 
@@ -111,11 +111,13 @@ class AttentionPool(nn.Layer):
 
 
 @register_model("AttentionLSTM", config=AttentionLSTMConfig, kind="tagger", task="multi_label")
-class AttentionLSTM(nn.Layer):
+class AttentionLSTM(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 
+    gives_attention = True
+
     def __init__(self, config: AttentionLSTMConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.variant = config.variant
         self.pools = nn.LayerDict({name: AttentionPool(dim, config) for name, dim in config.dims.items()})
         first, second = config.fc_sizes
@@ -125,21 +127,15 @@ class AttentionLSTM(nn.Layer):
         bias = 0.0 if prior is None else math.log(prior / (1 - prior))
         self.output = nn.Linear(second, config.num_classes, bias_attr=nn.initializer.Constant(bias))
 
-    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
-        """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
-        return self.attend(features, masks)[0]
-
-    def attend(
-        self, features: dict[str, Tensor], masks: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Logits (N, C), and per modality the weight of every step (N, T)."""
         pooled, attention = [], {}
         for name, pool in self.pools.items():
-            vector, attention[name] = pool(features[name], masks[name])
+            vector, attention[name] = pool(inputs[name], inputs[name + MASK])
             pooled.append(vector)
         x = paddle.concat(pooled, axis=-1)  # (N, 2H * modalities)
         x = F.tanh(self.fc2(F.relu(self.fc1(x))))
-        return self.output(x), attention
+        return outputs_of(self.output(x), attention)
 
     def layouts(self) -> list[Layout]:
         """The published layout of this variant, if there is one."""

@@ -16,8 +16,8 @@ import paddle
 from paddle import Tensor, nn
 from pydantic import Field, model_validator
 
-from videotag.models.sequence import masked_softmax, zero_padding
-from videotag.registry import register_model
+from videotag.models.sequence import SequenceTagger, masked_softmax, outputs_of, zero_padding
+from videotag.registry import MASK, register_model
 from videotag.sections import MAX_COUNT, NumLayers, Positive, TaggerModel
 
 
@@ -111,11 +111,13 @@ class LatentBlock(nn.Layer):
 
 
 @register_model("LatentTransformer", config=LatentTransformerConfig, kind="tagger", task="multi_label")
-class LatentTransformer(nn.Layer):
+class LatentTransformer(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 
+    gives_attention = True
+
     def __init__(self, config: LatentTransformerConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         width = config.hidden_size
         self.embed = nn.LayerDict({m: nn.Linear(dim, width) for m, dim in config.dims.items()})
         self.frame_norm = nn.LayerDict({m: nn.LayerNorm(width) for m in config.dims})
@@ -125,24 +127,19 @@ class LatentTransformer(nn.Layer):
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, config.num_classes)
 
-    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
-        """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
-        return self.attend(features, masks)[0]
-
-    def attend(
-        self, features: dict[str, Tensor], masks: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Logits (N, C), and per modality the weight of every step in the last block (N, T).
 
-        It is a mean over heads and queries.
+        The weight is a mean over heads and queries.
         """
+        masks = {name: inputs[name + MASK] for name in self.embed.keys()}  # noqa: SIM118 - a LayerDict
         frames = {}
         for name, embed in self.embed.items():
-            x = embed(zero_padding(features[name], masks[name]))  # (N, T, W)
+            x = embed(zero_padding(inputs[name], inputs[name + MASK]))  # (N, T, W)
             frames[name] = self.frame_norm[name](x + step_encoding(x))
         count = x.shape[0]
         latents = self.latents.unsqueeze(0).expand([count, -1, -1])  # (N, Q, W)
         for block in self.blocks:
             latents, attention = block(latents, frames, masks)
         logits = self.output(self.norm(latents).mean(axis=1))
-        return logits, {name: weights.mean(axis=[2, 3]) for name, weights in attention.items()}
+        return outputs_of(logits, {name: weights.mean(axis=[2, 3]) for name, weights in attention.items()})

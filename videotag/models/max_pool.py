@@ -9,21 +9,21 @@ from __future__ import annotations
 import paddle
 from paddle import Tensor, nn
 
-from videotag.models.sequence import masked_max
-from videotag.registry import register_model
+from videotag.models.sequence import SequenceTagger, masked_max
+from videotag.registry import LOGITS, MASK, register_model
 from videotag.sections import TaggerModel
 
 
 @register_model("MaxPool", config=TaggerModel, kind="tagger", task="multi_label")
-class MaxPool(nn.Layer):
+class MaxPool(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 
     def __init__(self, config: TaggerModel) -> None:
-        super().__init__()
+        super().__init__(config)
         self.names = config.feature_names
         self.output = nn.Linear(sum(config.feature_dims), config.num_classes)
 
-    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
-        """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
-        largest = [masked_max(features[name], masks[name]) for name in self.names]
-        return self.output(paddle.concat(largest, axis=-1))
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Logits (N, C) of features (N, T, D) and masks (N, T) of every modality."""
+        largest = [masked_max(inputs[name], inputs[name + MASK]) for name in self.names]
+        return {LOGITS: self.output(paddle.concat(largest, axis=-1))}

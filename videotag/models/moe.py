@@ -12,8 +12,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from videotag.models.sequence import masked_mean
-from videotag.registry import register_model
+from videotag.models.sequence import SequenceTagger, masked_mean
+from videotag.registry import LOGITS, MASK, register_model
 from videotag.sections import Positive, TaggerModel
 
 
@@ -67,15 +67,15 @@ class MoEConfig(TaggerModel):
 
 
 @register_model("MoE", config=MoEConfig, kind="tagger", task="multi_label")
-class MoE(nn.Layer):
+class MoE(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 
     def __init__(self, config: MoEConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.names = config.feature_names
         self.output = MixtureOfExperts(sum(config.feature_dims), config.num_classes, config.num_mixtures)
 
-    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
-        """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
-        means = [masked_mean(features[name], masks[name]) for name in self.names]
-        return self.output(paddle.concat(means, axis=-1))
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Logits (N, C) of features (N, T, D) and masks (N, T) of every modality."""
+        means = [masked_mean(inputs[name], inputs[name + MASK]) for name in self.names]
+        return {LOGITS: self.output(paddle.concat(means, axis=-1))}

@@ -17,8 +17,8 @@ from paddle import Tensor, nn
 
 from videotag.models.moe import MixtureOfExperts
 from videotag.models.norms import MaskedBatchNorm, unit_length
-from videotag.models.sequence import zero_padding
-from videotag.registry import register_model
+from videotag.models.sequence import SequenceTagger, zero_padding
+from videotag.registry import LOGITS, MASK, register_model
 from videotag.sections import Positive, TaggerModel
 
 
@@ -93,11 +93,11 @@ class GatedMixtureOfExperts(MixtureOfExperts):
 
 
 @register_model("NetVLAD", config=NetVLADConfig, kind="tagger", task="multi_label")
-class NetVLAD(nn.Layer):
+class NetVLAD(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 
     def __init__(self, config: NetVLADConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         clusters = config.per_modality("cluster_size")
         self.pools = nn.LayerDict({m: VLAD(dim, clusters[m]) for m, dim in config.dims.items()})
         width = sum(dim * clusters[m] for m, dim in config.dims.items())
@@ -107,10 +107,10 @@ class NetVLAD(nn.Layer):
         head = GatedMixtureOfExperts if config.class_gating else MixtureOfExperts
         self.output = head(config.hidden_size, config.num_classes, config.num_mixtures)
 
-    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
-        """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
-        pooled = [pool(features[name], masks[name]) for name, pool in self.pools.items()]
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Logits (N, C) of features (N, T, D) and masks (N, T) of every modality."""
+        pooled = [pool(inputs[name], inputs[name + MASK]) for name, pool in self.pools.items()]
         x = self.hidden_norm(self.hidden(paddle.concat(pooled, axis=-1)))  # (N, H)
         if self.gating is not None:
             x = self.gating(x)
-        return self.output(x)
+        return {LOGITS: self.output(x)}

@@ -20,8 +20,8 @@ from pydantic import Field
 
 from videotag.errors import ConfigError
 from videotag.models.norms import MaskedBatchNorm, unit_length
-from videotag.models.sequence import zero_padding
-from videotag.registry import register_model
+from videotag.models.sequence import SequenceTagger, outputs_of, zero_padding
+from videotag.registry import MASK, register_model
 from videotag.sections import Positive, TaggerModel
 
 
@@ -95,11 +95,13 @@ class SqueezeExcitation(nn.Layer):
 
 
 @register_model("NeXtVLAD", config=NeXtVLADConfig, kind="tagger", task="multi_label")
-class NeXtVLAD(nn.Layer):
+class NeXtVLAD(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 
+    gives_attention = True
+
     def __init__(self, config: NeXtVLADConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         groups, clusters = config.per_modality("groups"), config.per_modality("cluster_size")
         pools = {
             m: GroupedVLAD(dim, expansion=config.expansion, groups=groups[m], num_clusters=clusters[m])
@@ -113,20 +115,14 @@ class NeXtVLAD(nn.Layer):
         self.gating = SqueezeExcitation(config.hidden_size, config.gating_reduction)
         self.output = nn.Linear(config.hidden_size, config.num_classes)
 
-    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
-        """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
-        return self.attend(features, masks)[0]
-
-    def attend(
-        self, features: dict[str, Tensor], masks: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Logits (N, C), and per modality each step's share (N, T) of the attention of all groups."""
         pooled, shares = [], {}
         for name, pool in self.pools.items():
-            residuals, attention = pool(features[name], masks[name])
+            residuals, attention = pool(inputs[name], inputs[name + MASK])
             pooled.append(residuals)
             total = attention.sum(axis=-1)  # (N, T)
             shares[name] = total / total.sum(axis=1, keepdim=True).clip(min=1e-30)
         x = self.dropout(paddle.concat(pooled, axis=-1))
         x = self.gating(self.hidden_norm(self.hidden(x)))  # (N, H)
-        return self.output(x), shares
+        return outputs_of(self.output(x), shares)

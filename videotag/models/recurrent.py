@@ -13,8 +13,14 @@ import paddle
 from paddle import Tensor, nn
 from pydantic import Field
 
-from videotag.models.sequence import both_directions, last_step, masked_mean, zero_padding
-from videotag.registry import register_model
+from videotag.models.sequence import (
+    SequenceTagger,
+    both_directions,
+    last_step,
+    masked_mean,
+    zero_padding,
+)
+from videotag.registry import LOGITS, MASK, register_model
 from videotag.sections import NumLayers, Positive, TaggerModel
 
 
@@ -70,22 +76,22 @@ class RecurrentPool(nn.Layer):
         return paddle.concat(ends, axis=-1)
 
 
-class _Recurrent(nn.Layer):
+class _Recurrent(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 
     cell: type[nn.Layer]
 
     def __init__(self, config: RecurrentConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.pools = nn.LayerDict(
             {m: RecurrentPool(self.cell, dim, config) for m, dim in config.dims.items()}
         )
         self.output = nn.Linear(2 * config.hidden_size * len(self.pools), config.num_classes)
 
-    def forward(self, features: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
-        """Logits (N, C) of features {modality: (N, T, D)} and masks {modality: (N, T) bool}."""
-        pooled = [pool(features[name], masks[name]) for name, pool in self.pools.items()]
-        return self.output(paddle.concat(pooled, axis=-1))
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Logits (N, C) of features (N, T, D) and masks (N, T) of every modality."""
+        pooled = [pool(inputs[name], inputs[name + MASK]) for name, pool in self.pools.items()]
+        return {LOGITS: self.output(paddle.concat(pooled, axis=-1))}
 
 
 @register_model("BiLSTM", config=RecurrentConfig, kind="tagger", task="multi_label")

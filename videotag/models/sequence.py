@@ -6,9 +6,36 @@ which come first; steps after them are padding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
+
+from videotag.registry import ATTENTION, LOGITS, MASK, ArraySpec
+from videotag.sections import TaggerModel
+
+
+class SequenceTagger(nn.Layer):
+    """Base of models over sequences of features, one per modality, with any number of real steps.
+
+    A model sets `gives_attention` if it returns the weight of every step besides the logits.
+    """
+
+    gives_attention = False
+
+    def __init__(self, config: TaggerModel) -> None:
+        super().__init__()
+        sequences = [ArraySpec(name, (None, None, dim)) for name, dim in config.dims.items()]
+        masks = [ArraySpec(name + MASK, (None, None), "bool") for name in config.dims]
+        self.inputs = (*sequences, *masks)
+        attention = [name + ATTENTION for name in config.dims] if self.gives_attention else []
+        self.outputs = (LOGITS, *attention)
+
+
+def outputs_of(logits: Tensor, attention: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The outputs of a model: logits (N, C), and per modality the weight of every step (N, T)."""
+    return {LOGITS: logits, **{name + ATTENTION: weights for name, weights in attention.items()}}
 
 
 def reversed_order(mask: Tensor) -> Tensor:

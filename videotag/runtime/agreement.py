@@ -11,8 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from videotag.registry import Task
-from videotag.runtime.taggers import LOGITS
+from videotag.registry import LOGITS, Task
 from videotag.runtime.trained import Arrays
 
 MAX_F32_ERROR = 1e-4  # of float32 features, relative to the reference

@@ -26,10 +26,10 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 
 from videotag.config import Config, load_config
 from videotag.errors import ConfigError, DeviceError, WeightsError
-from videotag.registry import ModelEntry
+from videotag.registry import ArraySpec, ModelEntry
 from videotag.runtime import backends
 from videotag.runtime.onnx_export import PROGRAM, ExportError, told_as_export_error
-from videotag.runtime.trained import Arrays, Input, Network
+from videotag.runtime.trained import Arrays, Network
 from videotag.safe_text import escaped, is_plain
 from videotag.sections import ExtractorModel, Positive, Section, TaggerModel, UseGpu
 from videotag.system.download import file_digest
@@ -70,7 +70,7 @@ class ArrayInfo(Section):
 
     name: Name
     shape: list[int | None]
-    dtype: Literal["float32", "bool", "uint8"]
+    dtype: Literal["float32", "bool", "uint8", "int64"]
 
 
 class SourceWeights(Section):
@@ -303,7 +303,7 @@ class ExportedNetwork:
         manifest = export.manifest
         self.backend, self.precision = manifest.backend, manifest.precision
         self.name = manifest.name
-        self.inputs = tuple(Input(i.name, tuple(i.shape), i.dtype) for i in manifest.inputs)
+        self.inputs = tuple(ArraySpec(i.name, tuple(i.shape), i.dtype) for i in manifest.inputs)
         self.outputs = tuple(output.name for output in manifest.outputs)
         check_files(export.folder, manifest, NETWORK_FILES[self.backend])
         device = _device(export, use_gpu)

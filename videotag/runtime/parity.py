@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from videotag.media.synthetic import random_specs, render
-from videotag.registry import Task
+from videotag.registry import LOGITS, MASK, ArraySpec, Task
 from videotag.runtime.agreement import (
     FEATURES,
     LEAST_COSINE,
@@ -24,13 +24,13 @@ from videotag.runtime.agreement import (
     mean_removed_cosine,
     scores_of,
 )
-from videotag.runtime.taggers import LOGITS, attention_of
-from videotag.runtime.trained import Arrays, Input, Network, TrainedNetwork
+from videotag.runtime.trained import Arrays, Network, TrainedNetwork, attention_of
 
 #: Attention weights may differ by so many times as much as probabilities: they are shown, and decide nothing.
 _ATTENTION_FACTOR = 10
 #: Lengths of videos, batch by batch, and steps that the longest is padded to.
 _BATCHES = (([1], 1), ([3, 40, 17, 1], 40), ([64, 2], 70))
+_VARYING = 32  # a size that may vary besides batch and steps
 _FRAME_BATCHES = (8, 1, 3)
 
 
@@ -51,27 +51,40 @@ class Parity:
     shapes: dict[str, list[int | None]]
 
 
-def tagger_samples(inputs: Sequence[Input], *, seed: int = 0) -> list[dict[str, np.ndarray]]:
-    """Batches of random features and masks for the inputs of a tagger.
+def random_samples(inputs: Sequence[ArraySpec], *, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    """Batches of random arrays for the inputs of a model, sequences padded to lengths that differ.
 
     Args:
-        inputs: of videotag.runtime.taggers: all features, then all masks.
-        seed: of the features.
+        inputs: Inputs of the model; a size that may vary besides batch and steps is 32.
+        seed: Seed of the numbers.
     """
     rng = np.random.default_rng(seed)
-    half = len(inputs) // 2
     batches = []
     for number, (lengths, steps) in enumerate(_BATCHES):
         arrays: dict[str, np.ndarray] = {}
-        for index, (features, its_mask) in enumerate(zip(inputs[:half], inputs[half:], strict=True)):
-            # One modality may have fewer steps than another, and is then padded to fewer.
+        masked = {spec.name.removesuffix(MASK) for spec in inputs if spec.name.endswith(MASK)}
+        for index, spec in enumerate(spec for spec in inputs if not spec.name.endswith(MASK)):
+            # One sequence may have fewer steps than another, and is then padded to fewer.
             share = 2 if number == len(_BATCHES) - 1 and index % 2 else 1
-            mask = np.arange(steps // share) < np.array(lengths)[:, None] // share  # (N, T)
-            x = rng.standard_normal((*mask.shape, features.shape[-1] or 1)).astype(np.float32)
-            x = np.abs(x) if number % 2 else x  # as after a ReLU, or of YouTube-8M
-            arrays |= {features.name: x * mask[..., None], its_mask.name: mask}
+            defaults = [len(lengths), steps // share, *[_VARYING] * len(spec.shape)]
+            shape = [size or default for size, default in zip(spec.shape, defaults, strict=False)]
+            x = _random(rng, spec, shape)
+            if spec.name not in masked:
+                arrays[spec.name] = x
+                continue
+            mask = np.arange(shape[1]) < np.array(lengths)[:, None] // share  # (N, T)
+            if number % 2 and spec.dtype == "float32":
+                x = np.abs(x)  # as after a ReLU, or of YouTube-8M
+            x = x * mask.reshape([*mask.shape, *[1] * (x.ndim - 2)])
+            arrays |= {spec.name: x.astype(spec.dtype), spec.name + MASK: mask}
         batches.append(arrays)
     return batches
+
+
+def _random(rng: np.random.Generator, spec: ArraySpec, shape: Sequence[int]) -> np.ndarray:
+    if spec.dtype == "float32":
+        return rng.standard_normal(shape).astype(np.float32)
+    return rng.integers(0, spec.below, shape).astype(spec.dtype)
 
 
 def frame_samples(size_px: int) -> np.ndarray:

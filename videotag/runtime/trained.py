@@ -7,11 +7,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 import videotag
+from videotag.registry import ATTENTION, ArraySpec
 from videotag.runtime.network_cache import digest_of
 
 if TYPE_CHECKING:
@@ -28,21 +29,6 @@ class Network(Protocol):
         """Its outputs by name, float32; batch and time of the inputs may differ from call to call."""
 
 
-@dataclass(frozen=True)
-class Input:
-    """One input of a network.
-
-    Attributes:
-        name: of the array.
-        shape: None where a size may vary.
-        dtype: of the array.
-    """
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: Literal["float32", "bool", "uint8"] = "float32"
-
-
 class Described(Protocol):
     """What a backend has to know of a network besides its file."""
 
@@ -51,7 +37,7 @@ class Described(Protocol):
         """Of the model, for texts."""
 
     @property
-    def inputs(self) -> tuple[Input, ...]:
+    def inputs(self) -> tuple[ArraySpec, ...]:
         """In the order of its arguments."""
 
     @property
@@ -64,15 +50,15 @@ class TrainedNetwork:
     """A network with its weights.
 
     Attributes:
-        layer: called with one tensor per input, gives a tensor per output, alone or in a sequence.
-        inputs: in the order of the layer's arguments.
-        outputs: names, in the order of what the layer gives.
-        digest: of weights and network, see network_digest.
-        name: of the model, for texts.
+        layer: Model over named tensors, see videotag.registry.Model.
+        inputs: Arrays that it takes, in the order that backends keep.
+        outputs: Names of the arrays that it gives, in the order that backends keep.
+        digest: Digest of weights and network, see network_digest.
+        name: Name for messages.
     """
 
     layer: nn.Layer
-    inputs: tuple[Input, ...]
+    inputs: tuple[ArraySpec, ...]
     outputs: tuple[str, ...]
     digest: str
     name: str
@@ -81,7 +67,7 @@ class TrainedNetwork:
         """The network as a layer from a list of tensors to a list of tensors, evaluating."""
         from videotag.runtime.flat_layers import Flat
 
-        flat = Flat(self.layer)
+        flat = Flat(self.layer, [spec.name for spec in self.inputs], self.outputs)
         flat.eval()
         return flat
 
@@ -89,12 +75,29 @@ class TrainedNetwork:
         """The outputs of the layers called one by one: the reference of every backend."""
         from videotag.system.quiet_paddle import paddle
 
-        from videotag.runtime.flat_layers import as_list
-
         self.layer.eval()
         with paddle.no_grad():
-            results = as_list(self.layer(*(paddle.to_tensor(inputs[i.name]) for i in self.inputs)))
-        return {name: tensor.numpy() for name, tensor in zip(self.outputs, results, strict=True)}
+            results = self.layer({spec.name: paddle.to_tensor(inputs[spec.name]) for spec in self.inputs})
+        return {name: results[name].numpy() for name in self.outputs}
+
+
+def trained_network(model: Any, *, weights: Sequence[str], config: Any, name: str) -> TrainedNetwork:
+    """A model with its weights, ready for any backend.
+
+    Args:
+        model: Model over named tensors, see videotag.registry.Model.
+        weights: Digests of its weight files.
+        config: Config of the network, as JSON can hold it.
+        name: Name for messages.
+    """
+    specs = [[spec.name, list(spec.shape), spec.dtype] for spec in model.inputs]
+    digest = network_digest(model, weights=weights, config=[config, specs])
+    return TrainedNetwork(model, model.inputs, model.outputs, digest, name)
+
+
+def attention_of(outputs: Arrays) -> dict[str, np.ndarray]:
+    """The weight of every step (N, T) per modality; empty for a model without attention."""
+    return {name.removesuffix(ATTENTION): x for name, x in outputs.items() if name.endswith(ATTENTION)}
 
 
 def network_digest(layer: nn.Layer, *, weights: Sequence[str], config: Any) -> str:

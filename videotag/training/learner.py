@@ -18,13 +18,12 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from videotag.datasets.batches import Batch
-from videotag.datasets.feature_dataset import FeatureBatch
 from videotag.errors import ConfigError, DeviceError
 from videotag.inference.evaluate import to_tensors
 from videotag.inference.load_weights import network_state
 from videotag.inference.parallel import world_size
 from videotag.inference.tasks import task_loss, task_scores
-from videotag.registry import Task
+from videotag.registry import LOGITS, Task
 from videotag.safe_text import safe_repr
 from videotag.sections import TrainSection
 from videotag.training.feature_augment import augment, is_augmented
@@ -103,11 +102,11 @@ class Learner:
         rate = learning_rate(step, self._train, self._steps_per_epoch)
         self._optimizer.set_lr(rate)
         total = paddle.zeros([])
-        num_videos = len(batch.video_ids) if batch else 0
+        num_videos = len(batch.ids) if batch else 0
         rng = np.random.default_rng(seed)
         for inputs, labels in self._parts(batch, rng) if batch else ():
             with self._precision():
-                logits = self.model(*inputs)
+                logits = self.model(inputs)[LOGITS]
             loss = self._loss(inputs, logits.astype("float32"), labels)
             if self._train.loss_reduction == "mean":
                 loss = loss / num_videos
@@ -189,14 +188,14 @@ class Learner:
         count = self._train.accumulate_steps
         if not is_augmented(self._train):
             for part in batch.parts(count):
-                yield to_tensors(part.inputs), paddle.to_tensor(part.labels)
+                yield to_tensors(part.inputs, self.model.inputs), paddle.to_tensor(part.labels)
             return
-        features, masks = to_tensors(batch.inputs)
+        inputs = to_tensors(batch.inputs, self.model.inputs)
         labels = paddle.to_tensor(batch.labels)
         if self._task == "single_label" and self._train.mixup_alpha:
             labels = F.one_hot(labels, self._num_classes)
-        features, masks, labels = augment(features, masks, labels, train=self._train, rng=rng)
-        for part in FeatureBatch(batch.video_ids, features, masks, labels).parts(count):
+        inputs, labels = augment(inputs, labels, train=self._train, rng=rng)
+        for part in Batch(batch.ids, inputs, labels).parts(count):
             yield part.inputs, part.labels
 
     def _loss(self, inputs: Any, logits: Tensor, labels: Tensor) -> Tensor:
@@ -209,7 +208,7 @@ class Learner:
         if self._teacher is None:
             return loss
         with paddle.no_grad(), self._precision():
-            taught = task_scores(self._task, self._teacher(*inputs).astype("float32"))
+            taught = task_scores(self._task, self._teacher(inputs)[LOGITS].astype("float32"))
         weight, temperature = train.distill_weight, train.distill_temperature
         # Its gradients are smaller by the temperature's square, which is made good for (arXiv:1503.02531).
         distilled = temperature**2 * task_loss(self._task, logits / temperature, taught, "sum")

@@ -16,7 +16,7 @@ from videotag.config import Config
 from videotag.datasets.batches import Dataset
 from videotag.errors import FileListError, MediaError, RecordError, VideotagError
 from videotag.inference.data import evaluation_batches
-from videotag.inference.evaluate import BEST_METRIC, evaluate
+from videotag.inference.evaluate import BEST_METRIC, evaluate, in_layers
 from videotag.inference.parallel import broadcast_flag, is_main, rank, world_size
 from videotag.system.atomic import link_atomic
 from videotag.system.progress import track
@@ -147,7 +147,7 @@ class Run:
         config, epoch = self.config, progress.epoch - 1
         assert self.valid_data is not None
         batches = evaluation_batches(self.valid_data, config.valid, on_error=self._left_out)
-        metrics = evaluate(model, batches, task=config.task)
+        metrics = evaluate(in_layers(model), batches, task=config.task)
         self.log.write("valid", step=progress.epoch * self.steps_per_epoch, epoch=epoch, **metrics)
         metric = BEST_METRIC[config.task]
         if progress.best is None or metrics[metric] > progress.best.get(metric, -np.inf):

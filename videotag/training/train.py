@@ -20,7 +20,7 @@ from paddle import nn
 
 from videotag.config import Config, load_config
 from videotag.datasets.batches import Dataset, check_single_labels
-from videotag.datasets.feature_dataset import FeatureFiles
+from videotag.datasets.feature_dataset import FeatureDataset
 from videotag.errors import (
     ConfigError,
     FeatureFileError,
@@ -32,7 +32,6 @@ from videotag.errors import (
 )
 from videotag.formats.filelist import ListEntry
 from videotag.inference.data import open_dataset
-from videotag.inference.ensemble import load_teachers
 from videotag.inference.load_weights import load_weights
 from videotag.inference.parallel import all_gather, barrier, broadcast, is_main, on_main, world_size
 from videotag.labels import load_imagenet_names, read_labels, write_labels
@@ -52,6 +51,7 @@ from videotag.training.run_state import (
     load_newest,
     set_aside,
 )
+from videotag.training.teachers import load_teachers
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
 
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
@@ -227,7 +227,7 @@ def _open_data(
         raise one_error(type(errors[0]), [text for error in errors for text in problems_of(error)])
     data, valid_data = opened
     assert data is not None
-    if isinstance(data, FeatureFiles) and isinstance(valid_data, FeatureFiles):
+    if isinstance(data, FeatureDataset) and isinstance(valid_data, FeatureDataset):
         data.check_same_extractor(valid_data)
     if config.task == "single_label":
         check_single_labels(train_entries, config.train.filelist)

@@ -1,0 +1,372 @@
+"""Weights, their config and their labels -> something that runs: named arrays in, named arrays out.
+
+    model = TrainedModel.load("data/checkpoints")
+    model.run({"rgb": features, "rgb.mask": mask})["logits"]
+
+A checkpoint runs in the backend that INFER names, an export as it was made. Several of them run as one, whose
+probabilities are the mean of theirs.
+Shapes: N samples, T steps, D feature width, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from videotag.config import Config, load_config
+from videotag.datasets.feature_dataset import as_declared
+from videotag.datasets.video_dataset import Frames
+from videotag.errors import ConfigError, one_error
+from videotag.inference.exported_extractor import load_extractor
+from videotag.inference.extractor import Extractor
+from videotag.inference.mean_logits import NUMPY, mean_logits
+from videotag.labels import load_imagenet_names, read_labels
+from videotag.registry import FRAMES, LOGITS, ArraySpec, Task
+from videotag.runtime import trained
+from videotag.runtime.agreement import tags_standard
+from videotag.runtime.choice import ChosenNetwork, Wish
+from videotag.runtime.device import select_device
+from videotag.runtime.exported import export_config, load_exported
+from videotag.runtime.trained import TrainedNetwork
+from videotag.safe_text import safe_repr
+from videotag.system.download import file_digest
+from videotag.weights import FoundWeights, find_weights
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+#: Named arrays in, named arrays or tensors out.
+Run: TypeAlias = Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Weights and the config of their network.
+
+    Attributes:
+        weights: Weights, found.
+        config: Config of their network.
+        config_file: The config file that the user named; None if it belongs to the weights.
+    """
+
+    weights: FoundWeights
+    config: Config
+    config_file: str | Path | None = None
+
+    def class_names(self) -> list[str] | None:
+        """The C class names that came with the weights; None if none did.
+
+        Raises:
+            LabelFileError: Those beside the weights are wrong.
+        """
+        if self.weights.named:
+            return load_imagenet_names() if self.weights.named.labels else None
+        beside = self.weights.labels_beside
+        return read_labels(beside, num_classes=self.config.model.num_classes) if beside else None
+
+
+def read_source(
+    weights: FoundWeights,
+    config_file: str | Path | None = None,
+    *,
+    model_name: str | None = None,
+    overrides: Sequence[tuple[str, Any]] = (),
+    default_config: str | Path | None = None,
+) -> ModelSource:
+    """Weights with their config; that of an export is read without the model's code.
+
+    Args:
+        weights: Weights, found.
+        config_file: Config that the user named; the one that belongs to the weights if not given.
+        model_name: Name of the model, which the config must agree with.
+        overrides: As of load_config.
+        default_config: Config where none was named and none belongs to the weights.
+
+    Raises:
+        ConfigError: The config is missing or wrong.
+        WeightsError: The export is damaged.
+    """
+    if weights.is_export:
+        config = export_config(
+            weights.path, config_file=config_file, model_name=model_name, overrides=list(overrides)
+        )
+        return ModelSource(weights, config)
+    path = config_file or weights.config or default_config
+    if path is None:
+        raise ConfigError(f"{weights.path}: no config belongs to it; put its config.yaml beside it")
+    from videotag.models import load_models  # loads Paddle, which an export may do without
+
+    load_models()
+    is_beside = not config_file and weights.config_is_beside
+    options = {"model_name": model_name, "overrides": list(overrides), "beside_weights": is_beside}
+    return ModelSource(weights, load_config(path, **options), config_file)  # type: ignore[arg-type]
+
+
+class TrainedModel:
+    """One or several trained networks as one; loaded when it first runs.
+
+    Args:
+        sources: One or more; of several, the first one's config counts for all.
+
+    Raises:
+        ConfigError: Networks of two stages, or whose inputs, classes, task or class names differ; all
+            differences, a line each, with the two weight files.
+    """
+
+    def __init__(self, sources: Sequence[ModelSource]) -> None:
+        self.sources = list(sources)
+        self.config = self.sources[0].config
+        if len(self.sources) > 1:
+            _check_sources(self.sources)
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path | Sequence[str | Path],
+        config: str | Path | None = None,
+        overrides: Sequence[tuple[str, Any]] = (),
+    ) -> TrainedModel:
+        """The model of weights, an export, or several of them.
+
+        Args:
+            weights: A file, a prefix, a folder, an export, or named weights; or several.
+            config: Config of the one checkpoint; the one that belongs to the weights if not given.
+            overrides: As of load_config.
+
+        Raises:
+            ConfigError, WeightsError: What is wrong with an argument.
+        """
+        several = [weights] if isinstance(weights, str | Path) else weights
+        if config is not None and len(several) > 1:
+            raise ConfigError(f"{config}: each of several weights has its own config; leave it out")
+        return cls([read_source(find_weights(one), config, overrides=overrides) for one in several])
+
+    @property
+    def task(self) -> Task:
+        """What decides how logits become probabilities."""
+        return self.config.task
+
+    @property
+    def inputs(self) -> tuple[ArraySpec, ...]:
+        """The arrays that `run` takes."""
+        return self._opened[0]
+
+    def labels(self, label_file: str | Path | None = None, *, default: str | None = None) -> list[str]:
+        """The C class names: of label_file, else those that came with the weights.
+
+        Args:
+            label_file: As the user named it.
+            default: A last place to look.
+
+        Raises:
+            LabelFileError: There are none, or they are wrong.
+        """
+        return self.sources[0].weights.labels(label_file, self.config.model, default=default)
+
+    def for_evaluation(self) -> TrainedModel:
+        """The model as `eval` measures it: metrics of record are those of float32, unless another was named.
+
+        Raises:
+            ConfigError: An export takes frames of another size than TEST has.
+        """
+        return TrainedModel([replace(s, config=_for_evaluation(s)) for s in self.sources])
+
+    def load_network(self) -> None:
+        """Loads the network now: what is wrong with it is found before the work.
+
+        Raises:
+            WeightsError: Missing, damaged, or not of the config's network.
+            ConfigError, DeviceError: Backend or precision cannot be had.
+        """
+        _ = self._opened
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        """The outputs by name, LOGITS (N, C) float32 among them.
+
+        Args:
+            arrays: As of Batch.inputs; others than those of `inputs` may be among them.
+
+        Raises:
+            WeightsError, ConfigError, DeviceError: As load_network.
+        """
+        inputs, network = self._opened
+        return network(as_declared(arrays, inputs))
+
+    @cached_property
+    def _opened(self) -> tuple[tuple[ArraySpec, ...], Run]:
+        return _open(self.sources)
+
+
+def _for_evaluation(source: ModelSource) -> Config:
+    config = source.config
+    update: dict[str, Any] = {"precision": "f32"} if config.infer.precision == "auto" else {}
+    if config.entry.two_stage:
+        if source.weights.is_export and config.test.target_size != config.infer.target_size:
+            raise ConfigError(
+                f"TEST.target_size={config.test.target_size}: {source.weights.path.parent} is an export for "
+                f"frames of {config.infer.target_size} pixels; set it to that"
+            )
+        update["target_size"] = config.test.target_size
+    return replace(config, infer=config.infer.model_copy(update=update))
+
+
+def _open(sources: Sequence[ModelSource]) -> tuple[tuple[ArraySpec, ...], Run]:
+    """Inputs and network of a model."""
+    first, has_exports = sources[0], any(source.weights.is_export for source in sources)
+    if len(sources) > 1 and has_exports:
+        opened = [_open([source]) for source in sources]
+        return opened[0][0], _Mean([network for _, network in opened], first.config.task)
+    if first.config.entry.two_stage:
+        extractor = load_extractor(first.config, first.weights, with_classifier=True)
+        return (ArraySpec(FRAMES, (None, None, None, None, 3), "uint8"),), _TwoStages(extractor)
+    if has_exports:
+        exported = load_exported(first.weights.path, use_gpu=first.config.train.use_gpu)
+        return exported.inputs, exported
+    request = runtime_request(first.config)
+    request.check()
+    network = trained_network(sources)
+    # Recurrent layers gain nothing by Paddle's bf16.
+    standard = tags_standard(first.config.task)
+    return network.inputs, ChosenNetwork(network, request, standard=standard, fast_in_bf16=("openvino",))
+
+
+def runtime_request(config: Config) -> Wish:
+    """Where a checkpoint is to run, by the INFER section of its config.
+
+    Raises:
+        DeviceError: A GPU was asked for and there is none.
+    """
+    return Wish(config.infer.backend, config.infer.precision, select_device(config.train.use_gpu))
+
+
+def load_layers(sources: Sequence[ModelSource], *, temperature: float = 1.0) -> nn.Layer:
+    """The layers of one checkpoint, or the ensemble of several, evaluating.
+
+    Args:
+        sources: Checkpoints that fit, see TrainedModel.
+        temperature: Each model's logits are divided by it.
+
+    Raises:
+        WeightsError: Missing, damaged, or not of the config's network.
+    """
+    from videotag.inference.ensemble import Ensemble
+    from videotag.inference.load_weights import load_model
+
+    models = [
+        load_model(s.config, s.weights.path, config_name=str(s.config_file or s.config.entry.name))
+        for s in sources
+    ]
+    alone = len(models) == 1 and temperature == 1
+    model = models[0] if alone else Ensemble(models, sources[0].config.task, temperature=temperature)
+    model.eval()
+    return model
+
+
+def trained_network(sources: Sequence[ModelSource]) -> TrainedNetwork:
+    """The network of one checkpoint, or the ensemble of several, with its weights.
+
+    Raises:
+        WeightsError: Missing, damaged, or not of the config's network.
+    """
+    config = sources[0].config
+    return trained.trained_network(
+        load_layers(sources),
+        weights=[file_digest(source.weights.path) for source in sources],
+        config=[_identity(source.config) for source in sources],
+        name=config.entry.name if len(sources) == 1 else f"the mean of {len(sources)} taggers",
+    )
+
+
+def _identity(config: Config) -> list[Any]:
+    """What decides a network besides its weights, as JSON can hold it."""
+    return [config.entry.name, config.task, config.model.model_dump(mode="json")]
+
+
+class _Mean:
+    """Networks of any backends as one, whose probabilities are the mean of theirs."""
+
+    def __init__(self, networks: Sequence[Run], task: Task) -> None:
+        self._networks = networks
+        self._task: Task = task
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Logits (N, C) float32."""
+        logits = [np.asarray(network(inputs)[LOGITS], np.float64) for network in self._networks]
+        return {LOGITS: mean_logits(logits, self._task, NUMPY).astype(np.float32)}
+
+
+class _TwoStages:
+    """Clips of frames by an extractor and its classifier."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self._extractor = extractor
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Logits (N, C), the mean over the frames' logits, of FRAMES (N, T, H, W, 3) uint8."""
+        features = map(self._extractor.features, map(_distinct, inputs[FRAMES]))
+        logits = [self._extractor.logits(x).mean(axis=0) for x in features]
+        return {LOGITS: np.stack(logits)}
+
+
+def _distinct(clip: np.ndarray) -> Frames:
+    """A clip (T, H, W, 3) without repetitions of the frame before: of a short video most frames are some."""
+    is_new = [True, *(not np.array_equal(a, b) for a, b in zip(clip[1:], clip, strict=False))]
+    return Frames(clip[is_new], np.cumsum(is_new) - 1, None, 0.0, None)
+
+
+def _check_sources(sources: Sequence[ModelSource]) -> None:
+    """Compares every network with the first.
+
+    Raises:
+        ConfigError: See TrainedModel.
+    """
+    problems = [
+        f"{source.weights.path}: {source.config.entry.name} is no tagger; only taggers are taken together"
+        for source in sources
+        if source.config.entry.two_stage
+    ]
+    if not problems:
+        first, *others = sources
+        for other in others:
+            pair = f"{first.weights.path} and {other.weights.path}"
+            problems += [f"{pair}: {text}" for text in _differences_of(first, other)]
+    if problems:
+        raise one_error(ConfigError, problems)
+
+
+def _differences_of(first: ModelSource, other: ModelSource) -> Iterator[str]:
+    yield from differences(first.config, first.class_names(), other.config, other.class_names())
+
+
+def differences(
+    config: Config, names: Sequence[str] | None, other: Config, other_names: Sequence[str] | None
+) -> Iterator[str]:
+    """What keeps the probabilities of two models from being averaged, a text each.
+
+    Args:
+        config: Config of one model.
+        names: Its class names; not compared if either is None.
+        other: Config of the other one.
+        other_names: Its class names.
+    """
+    pairs = [
+        ("modalities", config.model.dims, other.model.dims),
+        ("num_classes", config.model.num_classes, other.model.num_classes),
+        ("task", config.task, other.task),
+    ]
+    for what, one, two in pairs:
+        if one != two:
+            yield f"{what} {one} and {two}; give weights of the same"
+    if names and other_names and len(names) == len(other_names):
+        unlike = [i for i, (one, two) in enumerate(zip(names, other_names, strict=True)) if one != two]
+        if unlike:
+            i = unlike[0]
+            yield (
+                f"{len(unlike)} class names differ, first that of class {i}: {safe_repr(names[i])} and "
+                f"{safe_repr(other_names[i])}; give weights of the same labels"
+            )
