@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# A busy machine is no bug.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# A busy machine is no bug. The same examples in every run, unless HYPOTHESIS_PROFILE=explore asks for new ones.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, and so in all processes of
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests, which are to hear Ctrl-C
 

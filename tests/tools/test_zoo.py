@@ -240,7 +240,7 @@ def test_features_that_give_order_away_are_found_out(work_dir, monkeypatch):
 
 
 def test_the_command_prints_and_writes_the_table(work_dir, capsys):
-    words = ["--models=moe, MeanPool,MoE", "--videos=60", "--epoch=3", "--save-dir=out"]
+    words = ["--models=moe, MeanPool,MoE", "--videos=60", "--epoch=3", "--save_dir=out"]
     assert zoo.main(words) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()

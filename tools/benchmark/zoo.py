@@ -38,7 +38,7 @@ TEST_SHARE = 3  # a third as many videos to measure on as to train on
 MIN_VIDEOS = 20  # of fewer, hardly one shows order
 JSON_FILE, TABLE_FILE = "zoo.json", "zoo.md"
 _JSON_HEAD, _TABLE_HEAD = re.compile(r'\{\s*"options": '), re.compile(r"\| model \| GAP \|")
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("videotag.tools.zoo")  # which commands show
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -78,7 +78,7 @@ OWN_SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "NetVLAD": ({}, {"learning_rate": 0.005}),
     "NeXtVLAD": ({}, {"learning_rate": 0.005}),
 }
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("videotag.tools.zoo")  # which commands show
 
 
 @dataclass(frozen=True)
