@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# A busy machine is no bug. The same examples in every run, unless HYPOTHESIS_PROFILE=explore asks for new ones.
+# A busy machine is no bug. HYPOTHESIS_PROFILE=explore draws new examples in every run.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ LAYERS = [
     ["errors"],
     ["registry", "system"],
     ["media", "formats", "metrics", "sections", "config", "labels"],
-    ["models", "weights"],
+    ["inputs", "models", "weights"],
     ["datasets", "runtime"],
     ["inference"],
     ["training", "reports"],
@@ -29,8 +30,9 @@ LAYERS = [
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 #: What these import loads no Paddle, with two exceptions in system/.
-NO_PADDLE = {room for rooms in LAYERS[:4] for room in rooms}
+NO_PADDLE = {room for rooms in LAYERS[:4] for room in rooms} | {"inputs"}
 SOURCES = sorted((ROOT / "videotag").rglob("*.py"))
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in SOURCES}
 
 
 def room_of(path: Path) -> str:
@@ -49,6 +51,16 @@ def imported_modules(path: Path) -> set[str]:
     return names
 
 
+def imported_files(path: Path) -> set[str]:
+    """Those of them that are files of this package."""
+    found = set()
+    for name in imported_modules(path):
+        parts = name.split(".")
+        candidates = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+        found |= {next((c for c in candidates if c in MODULES), "")}
+    return found - {""}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_file_imports_a_layer_above_its_own(path):
     room = room_of(path)
@@ -59,6 +71,21 @@ def test_no_file_imports_a_layer_above_its_own(path):
         parts = name.split(".")
         if parts[0] == "videotag" and len(parts) > 1 and parts[1] in LAYER:
             assert LAYER[parts[1]] <= LAYER[room], f"{path}: {room} imports {name}"
+
+
+def test_no_import_leads_back_to_where_it_began():
+    """Of files, and of rooms."""
+    files = {name: imported_files(path) - {name} for name, path in MODULES.items()}
+    rooms: dict[str, set[str]] = {}
+    for name, path in MODULES.items():
+        imported = {room_of(MODULES[other]) for other in files[name]}
+        rooms.setdefault(room_of(path), set()).update(imported - {room_of(path), "__init__"})
+    rooms.pop("__init__")
+    for graph in (files, rooms):
+        try:
+            list(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -31,7 +31,6 @@ from run_tool import run_tool
 
 from videotag.cli import arguments, values
 from videotag.cli.main import Parser
-from videotag.datasets.feature_dataset import mixed_extractors
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FeatureFileError
 from videotag.formats.feature_files import (
@@ -43,6 +42,7 @@ from videotag.formats.feature_files import (
     read_shapes_and_stamp,
 )
 from videotag.formats.filelist import read_filelist
+from videotag.inputs.features import mixed_extractors
 from videotag.safe_text import escaped, safe_repr
 from videotag.system.progress import track
 

@@ -1,4 +1,4 @@
-"""VideoTag's YAML files as typed sections: MODEL, TRAIN, VALID, TEST, INFER.
+"""VideoTag's YAML files as typed sections: MODEL, INPUTS, TRAIN, VALID, TEST, INFER.
 
 VideoTag's old spellings are read through one table (_ALIASES). The class of the MODEL section comes from the
 registry, so the model's file must have been imported before a config is read. Values are taken in this order:
@@ -7,6 +7,7 @@ default < YAML < --set < flags. All problems of a file are reported together, ea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,21 @@ from pydantic import BaseModel, ValidationError
 
 from videotag.errors import ConfigError, one_error
 from videotag.formats.yaml_text import parse_yaml, read_yaml
-from videotag.registry import ModelEntry, Task, get_model, unknown
+from videotag.registry import ModelEntry, Task, get_model, get_reader, list_backbones, unknown
 from videotag.safe_text import MAX_TEXT, MAX_VALUE, escaped, safe_repr
 from videotag.sections import (
+    FeatureTrainSection,
     InferSection,
+    InputOptions,
+    Key,
     Section,
     SplitSection,
     TrainSection,
-    VideoInferSection,
-    VideoSplitSection,
-    VideoTrainSection,
 )
 from videotag.system.resources import find_resource, list_configs
 
-SECTIONS = ("MODEL", "TRAIN", "VALID", "TEST", "INFER")
+_SPLITS = ("TRAIN", "VALID", "TEST", "INFER")
+SECTIONS = ("MODEL", "INPUTS", *_SPLITS)
 
 _MAX_MESSAGE = 1000  # characters; the longest lists the backbones
 #: Old spelling -> today's, in any section.
@@ -42,36 +44,62 @@ _ALIASES = {
 }
 
 
-#: Keys of any section that name files other than a list, or that mean nothing without one that does.
-FILE_KEYS = frozenset(
-    [
-        *("label_file", "pretrain", "extend_labels", "old_label_file"),
-        *("distill_from", "distill_weight", "distill_temperature"),
-    ]
-)
-
-
 @dataclass(frozen=True)
 class Config:
-    """A config file, read and checked."""
+    """A config file, read and checked.
+
+    Attributes:
+        entry: The model.
+        model, train, valid, test, infer: Its sections.
+        inputs: INPUTS: the model's inputs by name, and how they are read.
+        names_inputs: Whether the file has an INPUTS section; if not, they follow from MODEL.
+    """
 
     entry: ModelEntry
     model: Any
+    inputs: dict[str, Any]
     train: Any
     valid: Any
     test: Any
     infer: Any
+    names_inputs: bool = False
 
     @property
     def task(self) -> Task:
         """What chooses loss and metrics: the MODEL section's, else the model's own."""
         return self.model.task or self.entry.task
 
+    def readers(self, section: Any) -> list[tuple[str | None, Any]]:
+        """The readers of a section's samples, each with the field that it is given.
+
+        One reader serves all inputs that name it and the same field.
+
+        Args:
+            section: TRAIN, VALID, TEST or INFER of the config.
+        """
+        groups: dict[tuple[str, str | None], dict[str, Any]] = {}
+        for name, options in self.inputs.items():
+            groups.setdefault((options.reader, options.field), {})[name] = options
+        return [(field, get_reader(name).cls(group, section)) for (name, field), group in groups.items()]
+
+    def sections(self, leave_out: Callable[[type[Section]], set[str]] = lambda _: set()) -> dict[str, Any]:
+        """The sections as YAML can hold them, every value written out.
+
+        Args:
+            leave_out: Class of a section -> its keys that are left out.
+        """
+        named = zip(_SPLITS, (self.train, self.valid, self.test, self.infer), strict=True)
+        raw = {"MODEL": self.model.model_dump(mode="json", exclude=leave_out(type(self.model)))}
+        if self.names_inputs:
+            raw["INPUTS"] = {
+                name: options.model_dump(mode="json", exclude_none=True)
+                for name, options in self.inputs.items()
+            }
+        return raw | {n: s.model_dump(mode="json", exclude=leave_out(type(s))) for n, s in named}
+
     def to_yaml(self) -> str:
         """The resolved config, every value written out; load_config reads it back to an equal one."""
-        sections = (self.model, self.train, self.valid, self.test, self.infer)
-        raw = {name: s.model_dump(mode="json") for name, s in zip(SECTIONS, sections, strict=True)}
-        return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self.sections(), sort_keys=False, allow_unicode=True)
 
 
 def load_config(
@@ -109,28 +137,75 @@ def load_config(
             problems.append(f"{where}: {key}: {safe_repr(value)} is not a section of key: value lines")
     if problems:
         raise one_error(ConfigError, problems)
-    raw = {section: _old_spellings(values, f"{where}: {section}") for section, values in raw.items()}
-    if beside_weights:
-        raw = {section: _without_files(values) for section, values in raw.items()}
-    for dotted, value in overrides or []:
+    overrides = overrides or []
+    of_inputs = [pair for pair in overrides if pair[0].partition(".")[0].upper() == "INPUTS"]
+    for dotted, value in of_inputs:  # first: which keys there are depends on them
         _override(raw, dotted, value)
+    inputs = raw.pop("INPUTS", None)
+    raw = {section: _old_spellings(values, f"{where}: {section}") for section, values in raw.items()}
     entry = _entry(raw, where, model_name, entry)
-    video = entry.kind == "extractor"
-    split: type[Section] = VideoSplitSection if video else SplitSection
-    infer: type[Section] = VideoInferSection if video else InferSection
-    train: type[Section] = VideoTrainSection if video else TrainSection
-    classes = dict(zip(SECTIONS, (entry.config, train, split, split, infer), strict=True))
-    sections: dict[str, Section] = {}
+    names = ("MODEL", *_SPLITS)
+    classes = dict(zip(names, (entry.config, *_section_classes(entry, inputs)), strict=True))
+    if beside_weights:
+        raw = {name: _without_files(values, classes[name]) for name, values in raw.items()}
+    for dotted, value in overrides:
+        if (dotted, value) not in of_inputs:
+            _override(raw, dotted, value)
+    sections: dict[str, Any] = {}
     for name, cls in classes.items():
         try:
             sections[name.lower()] = cls.model_validate(raw.get(name, {}))
         except ValidationError as error:
             problems += [f"{where}: {text}" for text in _describe(error, name, cls)]
+    read: dict[str, InputOptions] = {}
+    if inputs is not None or "model" in sections:
+        named = sections["model"].default_inputs() if inputs is None else inputs
+        read, found = _read_inputs(named)
+        problems += [f"{where}: {text}" for text in found]
     if len(sections) == len(classes):
-        problems += [f"{where}: {text}" for text in _disagreements(entry, **sections)]
+        problems += [f"{where}: {text}" for text in _contradictions(entry, read, **sections)]
     if problems:
         raise one_error(ConfigError, problems)
-    return Config(entry=entry, **sections)
+    names_inputs = inputs is not None or entry.config.default_reader is None
+    return Config(entry=entry, inputs=read, names_inputs=names_inputs, **sections)
+
+
+def _section_classes(entry: ModelEntry, inputs: dict[str, Any] | None) -> list[type[Section]]:
+    """The classes of TRAIN, VALID, TEST and INFER: those of the readers, or of both where there are two."""
+    names = [entry.config.default_reader]
+    if inputs is not None:
+        names = [options.get("reader") for options in inputs.values() if isinstance(options, dict)]
+    readers = [get_reader(name).cls for name in dict.fromkeys(names) if isinstance(name, str)]
+    split = _joined(SplitSection, [reader.split_section for reader in readers])
+    train = _joined(TrainSection, [reader.train_section for reader in readers])
+    infer = _joined(InferSection, [reader.infer_section for reader in readers])
+    return [train, split, split, infer]
+
+
+def _joined(base: type[Section], classes: list[type[Section]]) -> type[Section]:
+    """A class with the keys of all classes; one of them if it has."""
+    all_ = list(dict.fromkeys(classes))
+    bases = [cls for cls in all_ if not any(other is not cls and issubclass(other, cls) for other in all_)]
+    if len(bases) < 2:
+        return bases[0] if bases else base
+    return type(base.__name__, tuple(bases), {"__doc__": base.__doc__})
+
+
+def _read_inputs(named: dict[str, Any]) -> tuple[dict[str, InputOptions], list[str]]:
+    """The entries of INPUTS by name, and what is wrong with them."""
+    read, problems = {}, []
+    for name, raw in named.items():
+        where = f"INPUTS.{escaped(str(name))}"
+        reader = raw.get("reader") if isinstance(raw, dict) else None
+        if not isinstance(name, str) or not isinstance(reader, str):
+            problems.append(f"{where}: expected an input's name, and below it reader: NAME and its options")
+            continue
+        cls = get_reader(reader).options
+        try:
+            read[name] = cls.model_validate(raw)
+        except ValidationError as error:
+            problems += _describe(error, where, cls)
+    return read, problems
 
 
 def files_of_config(path: str | Path) -> list[Path]:
@@ -145,13 +220,17 @@ def files_of_config(path: str | Path) -> list[Path]:
     return [Path(file) for file in named if isinstance(file, str | Path)]
 
 
-def _disagreements(entry: ModelEntry, *, model: Any, train: Any, **_: Section) -> list[str]:
-    """What two sections say against each other, a text each."""
+def _contradictions(
+    entry: ModelEntry, inputs: dict[str, InputOptions], *, model: Any, train: Any, **_: Section
+) -> list[str]:
+    """What contradicts between sections, a text each."""
     texts = []
-    if train.modality_dropout and len(model.feature_names) == 1:
+    if not inputs:
+        texts.append(f"INPUTS: missing, and {entry.name} has no default; name its inputs and their readers")
+    if isinstance(train, FeatureTrainSection) and train.modality_dropout and len(inputs) == 1:
         texts.append(
             f"TRAIN.modality_dropout: {train.modality_dropout}, but MODEL.feature_names "
-            f"{safe_repr(model.feature_names)} is one modality, which always stays; leave it out"
+            f"{safe_repr(list(inputs))} is one modality, which always stays; leave it out"
         )
     if train.loss == "asymmetric" and (model.task or entry.task) == "single_label":
         texts.append(
@@ -204,9 +283,10 @@ def _old_spellings(values: dict[str, Any], where: str) -> dict[str, Any]:
     return result
 
 
-def _without_files(values: dict[str, Any]) -> dict[str, Any]:
-    """The section without FILE_KEYS, and without a list outside of the working folder."""
-    kept = {key: value for key, value in values.items() if key not in FILE_KEYS}
+def _without_files(values: dict[str, Any], cls: type[Section]) -> dict[str, Any]:
+    """The section without keys that name files, and without a list outside of the working folder."""
+    files = cls.keys(Key.FILE)
+    kept = {key: value for key, value in values.items() if key not in files}
     filelist = kept.get("filelist")
     if isinstance(filelist, str):
         here = Path.cwd().resolve()
@@ -232,7 +312,13 @@ def _override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> None:
             raise ConfigError(
                 f"--set {escaped(dotted)}: cannot read the value {safe_repr(value)} as YAML: {error}"
             ) from error
-    raw.setdefault(section.upper(), {}).update(_old_spellings({key: value}, "--set"))
+    values = raw.setdefault(section.upper(), {})
+    if section.upper() == "INPUTS":
+        name, _, key = key.partition(".")
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {escaped(dotted)}: the config has no such section; correct it")
+    values.update(_old_spellings({key: value}, "--set"))
 
 
 def _entry(
@@ -241,6 +327,8 @@ def _entry(
     name = raw.get("MODEL", {}).get("name") or model_name
     if not isinstance(name, str):
         raise ConfigError(f"{where}: MODEL.name is missing; name a model of `videotag models`")
+    if known is None and name.lower() in (backbone.name.lower() for backbone in list_backbones()):
+        raise ConfigError(f"{where}: MODEL.name: {name} is a backbone; use it as MODEL.backbone of a TSN")
     entry = known or get_model(name)
     if name.lower() != entry.name.lower():
         raise ConfigError(f"{where}: MODEL.name: {escaped(name)}, expected {entry.name}; export it again")
@@ -250,8 +338,6 @@ def _entry(
         raise ConfigError(
             f"{where}: is a config of {name}, not of {model_name}; give the one that belongs to it"
         )
-    if entry.kind == "backbone":
-        raise ConfigError(f"{where}: MODEL.name: {name} is a backbone; use it as MODEL.backbone of a TSN")
     raw.setdefault("MODEL", {})["name"] = entry.name
     return entry
 

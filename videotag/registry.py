@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from videotag.errors import UnknownNameError
 from videotag.safe_text import MAX_VALUE, escaped
@@ -29,7 +29,6 @@ ATTENTION = ".attention"
 FEATURES = "features"
 #: The input (N, T, H, W, 3) uint8 RGB of models over frames.
 FRAMES = "frames"
-Kind = Literal["backbone", "extractor", "tagger"]
 Task = Literal["multi_label", "single_label"]
 Cls = TypeVar("Cls", bound=type)
 
@@ -51,6 +50,16 @@ class ArraySpec:
     below: int = 256
 
 
+def sequence_specs(dims: Mapping[str, int]) -> list[ArraySpec]:
+    """Inputs of sequences of features: per name (N, T, D), then their masks.
+
+    Args:
+        dims: D by name.
+    """
+    sequences = [ArraySpec(name, (None, None, dim)) for name, dim in dims.items()]
+    return sequences + [ArraySpec(name + MASK, (None, None), "bool") for name in dims]
+
+
 class Model(Protocol):
     """What a registered class promises of its networks, built as cls(config).
 
@@ -66,46 +75,169 @@ class Model(Protocol):
         """Tensors by name: LOGITS (N, C), and what else `outputs` names."""
 
 
+class TwoStages(Protocol):
+    """What a model promises besides, if its first stage, frames to features, runs alone.
+
+    Its input is FRAMES; its logits are the mean over the frames of a linear layer on their features.
+
+    Attributes:
+        feature_dim: D, the width of the features.
+        classifier: Name of the attribute that holds that layer.
+    """
+
+    feature_dim: int
+    classifier: str
+
+    def encoder(self, size_px: int | None = None) -> Any:
+        """The first stage as a Model: FRAMES (B, H, W, 3) uint8 -> FEATURES (B, D).
+
+        Args:
+            size_px: H and W of its frames, if they are fixed.
+        """
+
+
+class PublishedLayouts(Protocol):
+    """What a model promises besides, if it reads weight files of other systems."""
+
+    def layouts(self) -> list[Any]:
+        """Its videotag.models.layouts.Layout by system."""
+
+    def remedy(self, state: Iterable[str], /) -> str | None:
+        """What to do about a file that holds arrays of these names, if it is of another network."""
+
+
 @dataclass(frozen=True)
 class ModelEntry:
     """What the registry knows of a model.
 
     Attributes:
-        name: as the model file spells it.
-        cls: the network; built as cls(config).
-        config: the pydantic class of the MODEL section.
-        kind: "backbone" (B, 3, H, W) -> (B, D); "extractor" clips -> logits and features;
-            "tagger" features and masks -> logits.
-        task: chooses loss and metrics.
+        name: Name, as the model file spells it.
+        cls: Class of the networks, see Model; built as cls(config).
+        config: Pydantic class of the MODEL section.
+        task: What chooses loss and metrics.
+        two_stage: Whether it keeps the promises of TwoStages.
     """
 
     name: str
     cls: Any
     config: Any
-    kind: Kind
     task: Task
-
-    @property
-    def two_stage(self) -> bool:
-        """Whether the first stage, frames to features, runs alone."""
-        return self.kind == "extractor"
+    two_stage: bool = False
 
 
-_MODELS: dict[str, ModelEntry] = {}
+@dataclass(frozen=True)
+class BackboneEntry:
+    """What the registry knows of a backbone: a network (B, 3, H, W) -> (B, D), normalised frames to features.
+
+    Attributes:
+        name: Name, as its file spells it.
+        cls: Class of the networks, built as cls(config()).
+        config: Pydantic class of its settings.
+    """
+
+    name: str
+    cls: Any
+    config: Any
 
 
-def register_model(name: str, *, config: Any, kind: Kind, task: Task) -> Callable[[Cls], Cls]:
+@dataclass(frozen=True)
+class ReaderEntry:
+    """What the registry knows of a reader.
+
+    Attributes:
+        name: Name, as INPUTS spells it.
+        cls: Class of the readers, see videotag.inputs.reader.Reader.
+        options: Pydantic class of an entry of the INPUTS section.
+    """
+
+    name: str
+    cls: Any
+    options: Any
+
+
+Entry = TypeVar("Entry", ModelEntry, BackboneEntry, ReaderEntry)
+
+
+class _Registry(Generic[Entry]):
+    """Entries by name, upper and lower case being the same."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._entries: dict[str, Entry] = {}
+
+    def add(self, entry: Entry) -> None:
+        key = entry.name.lower()
+        if key in self._entries:
+            taken = self._entries[key].cls
+            raise ValueError(f"{self._what} {entry.name!r} is registered twice: {taken} and {entry.cls}")
+        self._entries[key] = entry
+
+    def get(self, name: str) -> Entry:
+        try:
+            return self._entries[name.lower()]
+        except KeyError:
+            names = (entry.name for entry in self._entries.values())
+            raise UnknownNameError(unknown(name, names, self._what)) from None
+
+    def all(self) -> list[Entry]:
+        return sorted(self._entries.values(), key=lambda entry: entry.name.lower())
+
+
+_MODELS: _Registry[ModelEntry] = _Registry("model")
+_BACKBONES: _Registry[BackboneEntry] = _Registry("backbone")
+_READERS: _Registry[ReaderEntry] = _Registry("reader")
+
+
+def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls]:
     """A class decorator that registers a model under `name` (upper and lower case are the same).
 
+    Args:
+        name: Name of the model.
+        config: Pydantic class of the MODEL section.
+        task: What chooses loss and metrics, unless MODEL.task does.
+
     Raises:
-        ValueError: the name is taken; a programmer's mistake, hence no VideotagError.
+        ValueError: The name is taken; a programmer's mistake, hence no VideotagError.
     """
 
     def add(cls: Cls) -> Cls:
-        key = name.lower()
-        if key in _MODELS:
-            raise ValueError(f"model {name!r} is registered twice: {_MODELS[key].cls} and {cls}")
-        _MODELS[key] = ModelEntry(name=name, cls=cls, config=config, kind=kind, task=task)
+        _MODELS.add(ModelEntry(name, cls, config, task, two_stage=hasattr(cls, "encoder")))
+        return cls
+
+    return add
+
+
+def register_backbone(name: str, *, config: Any) -> Callable[[Cls], Cls]:
+    """A class decorator that registers a backbone.
+
+    Args:
+        name: Name of the backbone.
+        config: Pydantic class of its settings.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+
+    def add(cls: Cls) -> Cls:
+        _BACKBONES.add(BackboneEntry(name, cls, config))
+        return cls
+
+    return add
+
+
+def register_reader(name: str, *, options: Any) -> Callable[[Cls], Cls]:
+    """A class decorator that registers a reader of one kind of input.
+
+    Args:
+        name: Name of the reader.
+        options: Pydantic class of an entry of the INPUTS section.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+
+    def add(cls: Cls) -> Cls:
+        _READERS.add(ReaderEntry(name, cls, options))
         return cls
 
     return add
@@ -115,17 +247,42 @@ def get_model(name: str) -> ModelEntry:
     """The entry of a model.
 
     Raises:
-        UnknownNameError: no such model; the text names the nearest and lists all.
+        UnknownNameError: No such model; the text names the nearest and lists all.
     """
-    try:
-        return _MODELS[name.lower()]
-    except KeyError:
-        raise UnknownNameError(unknown(name, (entry.name for entry in list_models()), "model")) from None
+    return _MODELS.get(name)
 
 
-def list_models(kind: Kind | None = None) -> list[ModelEntry]:
-    """All entries, or those of one kind, by name."""
-    return sorted((e for e in _MODELS.values() if kind in (None, e.kind)), key=lambda e: e.name.lower())
+def get_backbone(name: str) -> BackboneEntry:
+    """The entry of a backbone.
+
+    Raises:
+        UnknownNameError: No such backbone; the text names the nearest and lists all.
+    """
+    return _BACKBONES.get(name)
+
+
+def get_reader(name: str) -> ReaderEntry:
+    """The entry of a reader.
+
+    Raises:
+        UnknownNameError: No such reader; the text names the nearest and lists all.
+    """
+    return _READERS.get(name)
+
+
+def list_models() -> list[ModelEntry]:
+    """All models, by name."""
+    return _MODELS.all()
+
+
+def list_backbones() -> list[BackboneEntry]:
+    """All backbones, by name."""
+    return _BACKBONES.all()
+
+
+def list_readers() -> list[ReaderEntry]:
+    """All readers, by name."""
+    return _READERS.all()
 
 
 def unknown(name: str, known: Iterable[str], what: str) -> str:

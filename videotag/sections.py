@@ -5,11 +5,14 @@ Section and key names are VideoTag's. The class of the MODEL section comes from 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from videotag.errors import ConfigError
+from videotag.registry import FRAMES
 from videotag.safe_text import safe_repr
 from videotag.system.cores import num_cores
 
@@ -35,14 +38,54 @@ ColourMean = Annotated[float, Field(ge=-1e6, le=1e6)]
 ColourStd = Annotated[float, Field(ge=1e-6, le=1e6)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
-#: Keys of TRAIN that no extractor has.
-FEATURE_AIDS = ("sample_steps", "mixup_alpha", "modality_dropout", "loss", "distill_from")
+
+
+class Key(Enum):
+    """What holds of a key; written at the key, as Annotated metadata."""
+
+    RESUMABLE = auto()  # may change when a run is resumed, as it does not decide the weights
+    FILE = auto()  # names a file other than a list, or means nothing without a key that does
+    LOCAL = auto()  # holds on this machine alone
+    OUTSIDE = auto()  # has no part in the network, so that an export may be run with another value
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Metadata of a key that means nothing unless another key is set.
+
+    Attributes:
+        key: The other key, of the same section.
+        value: The value that it needs; None for any but the empty ones.
+    """
+
+    key: str
+    value: str | None = None
+
+    def __str__(self) -> str:
+        return self.key if self.value is None else f"{self.key}={self.value}"
 
 
 class Section(BaseModel):
-    """Base of all sections: an unknown key is an error."""
+    """Base of all sections: an unknown key is an error, and so is a key without what it needs."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    @classmethod
+    def keys(cls, kind: Key) -> set[str]:
+        """The keys of which this holds."""
+        return {name for name, field in cls.model_fields.items() if kind in field.metadata}
+
+    @model_validator(mode="after")
+    def _nothing_is_idle(self) -> Section:
+        for name, field in type(self).model_fields.items():
+            for needs in (each for each in field.metadata if isinstance(each, Needs)):
+                found = getattr(self, needs.key)
+                is_set = found == needs.value if needs.value else bool(found)
+                if not is_set and getattr(self, name) != field.default:
+                    raise ValueError(
+                        f"{name}: nothing looks at it without {needs}; set that too, or leave it out"
+                    )
+        return self
 
 
 # ---------------------------------------------------------------- MODEL
@@ -63,11 +106,19 @@ class ModelSection(Section):
     """
 
     name: str
-    dataset: str | None = None
+    dataset: Annotated[str | None, Key.RESUMABLE] = None
     num_classes: Positive
-    topk: Positive = 20
+    topk: Annotated[Positive, Key.RESUMABLE, Key.OUTSIDE] = 20
     task: Literal["multi_label", "single_label"] | None = None
-    label_file: FilePath | None = None
+    # A resumed run compares the names, not where they stand.
+    label_file: Annotated[FilePath | None, Key.RESUMABLE, Key.FILE, Key.OUTSIDE] = None
+
+    #: Name of the reader where a config has no INPUTS section; None if it must have one.
+    default_reader: ClassVar[str | None] = None
+
+    def default_inputs(self) -> dict[str, dict[str, Any]]:
+        """The INPUTS section where a config has none."""
+        return {}
 
 
 class TaggerModel(ModelSection):
@@ -96,6 +147,12 @@ class TaggerModel(ModelSection):
                 f"and feature_num {self.feature_num} disagree; give each modality one name and one width"
             )
         return self
+
+    default_reader: ClassVar[str | None] = "features"
+
+    def default_inputs(self) -> dict[str, dict[str, Any]]:
+        """Every modality by the reader of features."""
+        return {name: {"reader": "features", "width": width} for name, width in self.dims.items()}
 
     @property
     def dims(self) -> dict[str, int]:
@@ -128,10 +185,32 @@ class ExtractorModel(ModelSection):
         image_mean, image_std: of RGB in 0..1; a frame becomes (frame / 255 - mean) / std.
     """
 
-    format: Literal["video", "frames"] = "video"
+    format: Annotated[Literal["video", "frames"], Key.OUTSIDE] = "video"
     seglen: Literal[1] = 1
     image_mean: tuple[ColourMean, ColourMean, ColourMean] = (0.485, 0.456, 0.406)
     image_std: tuple[ColourStd, ColourStd, ColourStd] = (0.229, 0.224, 0.225)
+
+    default_reader: ClassVar[str | None] = "frames"
+
+    def default_inputs(self) -> dict[str, dict[str, Any]]:
+        """Frames, of videos or of folders."""
+        return {FRAMES: {"reader": "frames", "format": self.format}}
+
+
+# ---------------------------------------------------------------- INPUTS
+
+
+class InputOptions(Section):
+    """An entry of INPUTS: how one input of the model is read.
+
+    Attributes:
+        reader: Name of the reader.
+        field: Field of a sample that the reader is given; that of the input's own name, or the one path of a
+            list of paths, if not given.
+    """
+
+    reader: str
+    field: str | None = None
 
 
 # ---------------------------------------------------------------- TRAIN, VALID, TEST, INFER
@@ -146,19 +225,19 @@ UseGpu = Annotated[bool | Literal["auto"], BeforeValidator(_auto_or_bool)]
 
 
 class SplitSection(Section):
-    """VALID, TEST or INFER of a tagger.
+    """VALID, TEST or INFER.
 
     Attributes:
-        batch_size: videos per step, over all devices.
-        filelist: the list of features, `path.npy label label ...`.
+        batch_size: Samples per step, over all devices.
+        filelist: List of the samples, `path label label ...`, or JSON lines (.jsonl).
     """
 
     batch_size: Positive = 128
-    filelist: FilePath | None = None
+    filelist: Annotated[FilePath | None, Key.RESUMABLE, Key.LOCAL] = None
 
 
 class VideoSplitSection(SplitSection):
-    """VALID, TEST or INFER of an extractor.
+    """VALID, TEST or INFER of a model over frames.
 
     Attributes:
         batch_size: videos decoded at once, as far as buf_size holds their frames; where there are more than
@@ -181,9 +260,9 @@ class VideoSplitSection(SplitSection):
     short_size: SidePx = 256
     resize: Literal["keep", "videotag"] = "keep"
     target_size: SidePx = 224
-    num_reader_threads: Annotated[int, Field(ge=0, le=MAX_THREADS)] = 0
-    buf_size: Positive = 1024
-    stall_limit_sec: Annotated[float, Field(ge=0, le=MAX_SECONDS)] = 300.0
+    num_reader_threads: Annotated[int, Field(ge=0, le=MAX_THREADS), Key.RESUMABLE] = 0
+    buf_size: Annotated[Positive, Key.RESUMABLE] = 1024
+    stall_limit_sec: Annotated[float, Field(ge=0, le=MAX_SECONDS), Key.RESUMABLE] = 300.0
 
     @property
     def videos_ahead(self) -> int:
@@ -217,15 +296,15 @@ class Runtime(Section):
 
 
 class InferSection(SplitSection, Runtime):
-    """INFER of a tagger: the keys of both."""
+    """INFER: the keys of both."""
 
 
-class VideoInferSection(VideoSplitSection, Runtime):
-    """INFER of an extractor: the keys of both."""
+class VideoInferSection(VideoSplitSection, InferSection):
+    """INFER of a model over frames: the keys of both."""
 
 
 class TrainSection(SplitSection):
-    """TRAIN of a tagger.
+    """TRAIN.
 
     Attributes:
         epoch: passes over the list.
@@ -261,9 +340,6 @@ class TrainSection(SplitSection):
         shuffle_buffer: of files of records: so many records are mixed with each other, 8,192 if not given.
             Pickles and packed files are held in memory that far, and 16 batches further (350 KB a record of
             YouTube-8M).
-        sample_steps: learns from so many random steps of each video; a shorter one stays whole.
-        mixup_alpha: mixes every video and its labels with another one's, by shares of Beta(alpha, alpha).
-        modality_dropout: probability that a modality of a video is blanked; one of them always stays.
         loss: "bce", binary cross-entropy (cross-entropy of a single-label task); "asymmetric"
             (arXiv:2009.14119) weighs down what is learned already, absent tags most of all.
         asymmetric_gamma: by how much, for tags that are there and for those that are not.
@@ -274,14 +350,14 @@ class TrainSection(SplitSection):
     """
 
     batch_size: Positive = 128
-    epoch: Positive = 10
+    epoch: Annotated[Positive, Key.RESUMABLE] = 10
     optimizer: Literal["rmsprop", "adam", "momentum"] = "rmsprop"
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     decay_epochs: list[Positive] = [5]
     decay_gamma: Annotated[float, Field(gt=0)] = 0.1
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-6
-    momentum: Fraction = DEFAULT_MOMENTUM
+    momentum: Annotated[Fraction, Needs("optimizer", "momentum")] = DEFAULT_MOMENTUM
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     loss_reduction: Literal["mean", "sum"] = "mean"
     drop_last: bool = False
@@ -291,52 +367,48 @@ class TrainSection(SplitSection):
     freeze: list[str] = []
     lr_factors: dict[str, Annotated[float, Field(ge=0)]] = {}
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    early_stop: Positive | None = None
-    keep: Positive | None = None
-    extend_labels: bool = False
-    old_label_file: FilePath | None = None
-    num_samples: int | None = None
-    pretrain: FilePath | None = None
-    use_gpu: UseGpu = "auto"
-    num_gpus: int | None = None
-    checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0
+    early_stop: Annotated[Positive | None, Key.RESUMABLE] = None
+    keep: Annotated[Positive | None, Key.RESUMABLE] = None
+    extend_labels: Annotated[bool, Key.RESUMABLE, Key.FILE, Needs("pretrain")] = False
+    old_label_file: Annotated[FilePath | None, Key.RESUMABLE, Key.FILE, Needs("extend_labels")] = None
+    num_samples: Annotated[int | None, Key.RESUMABLE] = None
+    pretrain: Annotated[FilePath | None, Key.RESUMABLE, Key.FILE] = None
+    use_gpu: Annotated[UseGpu, Key.RESUMABLE, Key.LOCAL] = "auto"
+    num_gpus: Annotated[int | None, Key.RESUMABLE, Key.LOCAL] = None
+    checkpoint_minutes: Annotated[float, Field(ge=0), Key.RESUMABLE] = 15.0
     shuffle_buffer: Positive | None = None
-    # What only taggers learn with: see FEATURE_AIDS.
-    sample_steps: Positive | None = None
-    mixup_alpha: Annotated[float, Field(gt=0)] | None = None
-    modality_dropout: Fraction = 0.0
     loss: Literal["bce", "asymmetric"] = "bce"
-    asymmetric_gamma: tuple[NotNegative, NotNegative] = (0.0, 4.0)
-    asymmetric_clip: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    distill_from: list[FilePath] = []
-    distill_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
-    distill_temperature: Annotated[float, Field(gt=0)] = 1.0
+    asymmetric_gamma: Annotated[tuple[NotNegative, NotNegative], Needs("loss", "asymmetric")] = (0.0, 4.0)
+    asymmetric_clip: Annotated[float, Field(ge=0, lt=1), Needs("loss", "asymmetric")] = 0.05
+    distill_from: Annotated[list[FilePath], Key.FILE] = []
+    distill_weight: Annotated[float, Field(gt=0, le=1), Key.FILE, Needs("distill_from")] = 0.5
+    distill_temperature: Annotated[float, Field(gt=0), Key.FILE, Needs("distill_from")] = 1.0
 
     @model_validator(mode="after")
-    def _nothing_is_idle(self) -> TrainSection:
-        if self.extend_labels and not self.pretrain:
-            raise ValueError("extend_labels: without pretrain there is nothing to keep; give --pretrain")
-        if self.old_label_file and not self.extend_labels:
-            raise ValueError("old_label_file: only extend_labels looks at it; set that too")
+    def _parts_are_not_empty(self) -> TrainSection:
         if self.accumulate_steps > self.batch_size:
             raise ValueError(
                 f"accumulate_steps: {self.accumulate_steps} parts of a batch of {self.batch_size}; give fewer"
             )
-        if self.momentum != DEFAULT_MOMENTUM and self.optimizer != "momentum":
-            raise ValueError(f"momentum: {self.optimizer} has none; set optimizer=momentum, or leave it out")
-        if self.loss == "bce" and (idle := self._changed("asymmetric_gamma", "asymmetric_clip")):
-            raise ValueError(f"{idle}: belong to loss=asymmetric; set that too, or leave them out")
-        if not self.distill_from and (idle := self._changed("distill_weight", "distill_temperature")):
-            raise ValueError(f"{idle}: without distill_from there is no teacher; set that too")
         return self
 
-    def _changed(self, *keys: str) -> str:
-        """Those of the keys whose values are not the defaults."""
-        return ", ".join(k for k in keys if getattr(self, k) != type(self).model_fields[k].default)
+
+class FeatureTrainSection(TrainSection):
+    """TRAIN of a model over features, and how these vary from step to step.
+
+    Attributes:
+        sample_steps: learns from so many random steps of each video; a shorter one stays whole.
+        mixup_alpha: mixes every video and its labels with another one's, by shares of Beta(alpha, alpha).
+        modality_dropout: probability that a modality of a video is blanked; one of them always stays.
+    """
+
+    sample_steps: Positive | None = None
+    mixup_alpha: Annotated[float, Field(gt=0)] | None = None
+    modality_dropout: Fraction = 0.0
 
 
 class VideoTrainSection(TrainSection, VideoSplitSection):
-    """TRAIN of an extractor: the keys of both, and how frames vary from epoch to epoch.
+    """TRAIN of a model over frames: the keys of both, and how frames vary from epoch to epoch.
 
     Attributes:
         segment_offset: "random": a frame anywhere in its segment; "middle".
@@ -351,15 +423,7 @@ class VideoTrainSection(TrainSection, VideoSplitSection):
     learning_rate: Annotated[float, Field(gt=0)] = 0.00125
     decay_epochs: list[Positive] = [15, 30]
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    epoch: Positive = 45
+    epoch: Annotated[Positive, Key.RESUMABLE] = 45
     segment_offset: Literal["random", "middle"] = "random"
     crop: Literal["multiscale", "random", "center"] = "multiscale"
     flip: bool = True
-
-    @model_validator(mode="after")
-    def _taggers_aids_are_off(self) -> VideoTrainSection:
-        if found := self._changed(*FEATURE_AIDS):
-            raise ValueError(
-                f"{found}: for taggers, which read features, and a TSN reads frames; leave it out"
-            )
-        return self

@@ -244,8 +244,8 @@ class DecodeAlone:
     def measure(self, paths: list[str]) -> dict[str, Any]:
         """Seconds a video."""
         from videotag.datasets.prefetch import prefetch
-        from videotag.datasets.video_dataset import read_frames
         from videotag.formats.filelist import ListEntry
+        from videotag.inputs.frames import read_frames
         from videotag.media.decode_pool import DecodePool
 
         split = self._split
@@ -263,8 +263,8 @@ class NetworkAlone(Extract):
 
     def measure(self, paths: list[str]) -> dict[str, Any]:
         """Seconds a video."""
-        from videotag.datasets.video_dataset import read_frames
         from videotag.formats.filelist import ListEntry
+        from videotag.inputs.frames import read_frames
 
         seconds = 0.0
         for path in paths:

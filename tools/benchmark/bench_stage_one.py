@@ -115,7 +115,7 @@ class Frames:
 
     def measure(self, count: int) -> dict[str, Any]:
         """Frames per second of `count` noise frames."""
-        from videotag.datasets.video_dataset import Frames as VideoFrames
+        from videotag.inputs.frames import Frames as VideoFrames
 
         images = np.random.default_rng(0).integers(0, 256, (count, self._size, self._size, 3), np.uint8)
         frames = VideoFrames(images, np.arange(count), None, 0.0, None)

@@ -40,8 +40,8 @@ from run_tool import run_tool
 
 from videotag.config import Config, load_config
 from videotag.datasets.batches import Batch
-from videotag.datasets.feature_dataset import READER_THREADS, FeatureDataset
 from videotag.datasets.order import shuffled_groups
+from videotag.datasets.sample_dataset import READER_THREADS, SampleDataset
 from videotag.errors import EXIT_OK, ConfigError, VideotagError
 from videotag.formats.filelist import ListEntry
 from videotag.inference.data import open_dataset
@@ -123,7 +123,7 @@ class Trial:
         warm_steps: learned first.
     """
 
-    def __init__(self, way: str, config: Config, data: FeatureDataset, *, warm_steps: int) -> None:
+    def __init__(self, way: str, config: Config, data: SampleDataset, *, warm_steps: int) -> None:
         self._way, self._config, self._data = way, config, data
         self._learner = _learner(config)
         epochs = (_batches(way, config, data, epoch=epoch) for epoch in itertools.count())
@@ -142,6 +142,7 @@ class Trial:
             samples_per_sec, rates (the same by round), samples_per_processor_sec, padding_share, losses.
         """
         per_video = _steps_per_video(self._config, self._data)[self._way]
+        assert self._data.sizes is not None, "of sequences"
         return _summary(self._seen, per_video, float(self._data.sizes.mean()))
 
     def wait_share(self, steps: int) -> float:
@@ -275,7 +276,7 @@ def table(result: dict[str, Any]) -> str:
 
 def _data_set(
     folder: Path, num_videos: int, batch_size: int, sizes: dict[str, Any], num_files: int = NUM_FILES
-) -> tuple[Config, FeatureDataset]:
+) -> tuple[Config, SampleDataset]:
     """Features of 100 to 300 steps in .npy files, float32, and the config of a network that learns them.
 
     Tag c of a video is a spike in feature c.
@@ -293,7 +294,7 @@ def _data_set(
         entries.append(ListEntry(str(path), tuple(label_ids.tolist())))
     entries = list(itertools.islice(itertools.cycle(entries), num_videos))
     data = open_dataset(config, entries, config.train)
-    assert isinstance(data, FeatureDataset)
+    assert isinstance(data, SampleDataset)
     return config, data
 
 
@@ -322,7 +323,7 @@ def _learner(config: Config) -> Learner:
     return learner
 
 
-def _batches(way: str, config: Config, data: FeatureDataset, *, epoch: int) -> Iterator[Batch]:
+def _batches(way: str, config: Config, data: SampleDataset, *, epoch: int) -> Iterator[Batch]:
     """The batches of an epoch in one way."""
     if way == "cut":
         yield from training_batches(config, data, epoch=epoch, seed=SEED, on_error=_fail)  # type: ignore[misc]
@@ -391,9 +392,10 @@ def _summary(seen: Seen, steps_per_video: float, mean_steps: float) -> dict[str,
     }
 
 
-def _steps_per_video(config: Config, data: FeatureDataset) -> dict[str, float]:
+def _steps_per_video(config: Config, data: SampleDataset) -> dict[str, float]:
     """The steps of time that each way computes for a video, over an epoch."""
     rng = np.random.default_rng([SEED, 0])
+    assert data.sizes is not None, "of sequences"
     groups = shuffled_groups(data.shuffled(rng), config.train.batch_size, rng, sizes=data.sizes)
     cut = sum(int(data.sizes[group].max()) * len(group) for group in groups) / len(data)
     return {"cut": cut, "padded": float(MOST_STEPS)}

@@ -123,15 +123,20 @@ def chosen(models: str | None) -> list[ModelEntry]:
     """
     load_models()
     if models is None:
-        return list_models("tagger")
+        return taggers()
     names = [name.strip() for name in models.split(",") if name.strip()]
     entries = list({entry.name: entry for entry in map(get_model, names)}.values())
-    wrong = [entry.name for entry in entries if entry.kind != "tagger"]
+    wrong = [entry.name for entry in entries if entry not in taggers()]
     if wrong or not entries:
-        taggers = ", ".join(entry.name for entry in list_models("tagger"))
+        names_ = ", ".join(entry.name for entry in taggers())
         what = f"{', '.join(wrong)} is no tagger" if wrong else "no name in it"
-        raise ConfigError(f"--models {models}: {what}; there are: {taggers}")
+        raise ConfigError(f"--models {models}: {what}; there are: {names_}")
     return entries
+
+
+def taggers() -> list[ModelEntry]:
+    """The models over features."""
+    return [entry for entry in list_models() if entry.config.default_reader == "features"]
 
 
 def markdown(rows: list[Row]) -> str:

@@ -9,13 +9,15 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from videotag.cli import values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, OutputError, WeightsError
 from videotag.safe_text import escaped, is_plain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from videotag.config import Config
     from videotag.formats.filelist import ListEntry
     from videotag.inference.outputs import Summary
@@ -123,7 +125,11 @@ def add_list_arguments(
 
 
 def listed_videos(
-    args: argparse.Namespace, *, none_named: str, default_filelist: str | None = None, counted: bool = False
+    args: argparse.Namespace,
+    *,
+    none_named: str,
+    default_filelist: str | None = None,
+    numbers: Sequence[str] = (),
 ) -> ListedVideos:
     """The videos that the flags of add_list_arguments name.
 
@@ -133,10 +139,10 @@ def listed_videos(
         args: with those flags.
         none_named: the file name where no list is given.
         default_filelist: the list where no flag names videos.
-        counted: the videos are folders of frames, which only a list can count.
+        numbers: As of read_filelist; those of folders of frames only a list can tell.
 
     Raises:
-        ConfigError: both --video_path and --filelist, or neither, or --video_path for a counted list, or
+        ConfigError: both --video_path and --filelist, or neither, or --video_path for folders of frames, or
             nothing is at --video_path.
         FileListError: as read_filelist.
     """
@@ -144,7 +150,7 @@ def listed_videos(
 
     if args.video_path and args.filelist:
         raise ConfigError("--video_path and --filelist: give one of them")
-    if args.video_path and counted:
+    if args.video_path and numbers:
         raise ConfigError(
             "--video_path: MODEL.format is frames, folders counted in a list; give --filelist, the one that "
             "`videotag frames` writes, or --set MODEL.format=video"
@@ -155,7 +161,7 @@ def listed_videos(
     filelist = args.filelist or default_filelist
     if not filelist:
         raise ConfigError("no videos; give --filelist with a list of them, or --video_path")
-    entries = read_filelist(filelist, must_exist=False, counted=counted)
+    entries = read_filelist(filelist, must_exist=False, numbers=numbers)
     return ListedVideos(entries, f"{Path(filelist).stem}.list", filelist=filelist)
 
 
@@ -256,38 +262,6 @@ def label_file(args: argparse.Namespace) -> str | None:
         if key.strip().lower() == "model.label_file" and given is None:
             given = value
     return given
-
-
-def read_split(config: Config, split: str, *, labels: Literal["required", "optional"]) -> list[ListEntry]:
-    """The list that the config's section `split` (TRAIN, VALID ...) names.
-
-    Labels are not looked at in INFER's, which may belong to another label file.
-
-    Raises:
-        ConfigError: the section names no list.
-        FileListError: as read_filelist.
-    """
-    filelist = getattr(config, split.lower()).filelist
-    if not filelist:
-        raise ConfigError(
-            f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH "
-            "(a config beside weights may name lists inside of the working folder alone)"
-        )
-    from videotag.formats.filelist import read_filelist
-
-    counted = False
-    if config.entry.kind == "extractor":
-        from videotag.datasets.video_dataset import check_format
-
-        # First of all: the number of frames stands where other lists have a label.
-        check_format(read_filelist(filelist, must_exist=False), config.model.format)
-        counted = config.model.format == "frames"
-    return read_filelist(
-        filelist,
-        labels=labels,
-        num_classes=None if split == "INFER" else config.model.num_classes,
-        counted=counted,
-    )
 
 
 def join_processes() -> None:
@@ -445,26 +419,10 @@ def _is_one_path(weights: str) -> bool:
 def videos_in(path: str) -> tuple[list[str], str | None]:
     """The video at `path`, or all videos below a folder, by name; and a line about files left out of it.
 
-    The line is logged at once; commands show it again at their end. It is None if nothing was left out.
-
     Raises:
-        ConfigError: nothing is there, or no video is in the folder.
+        ConfigError: Nothing is there, or no video is in the folder.
     """
-    from videotag.media.suffixes import folder_text, left_out_text, scan_folder
+    from videotag.inputs.frames import find_videos
 
-    if not check_readable(path).is_dir():
-        return [path], None
-    content = scan_folder(path)
-    if not content.taken and not content.left_out:
-        raise ConfigError(f"{path}: no videos in this folder or below it, nor other files; check the path")
-    if not content.taken:
-        raise ConfigError(
-            f"{path}: no videos in this folder or below it, {left_out_text(content.left_out)}; "
-            "if one of them is a video, give its own path"
-        )
-    videos = [str(video) for video in content.taken]
-    if not content.left_out:
-        return videos, None
-    line = folder_text(path, len(videos), content.left_out)
-    logger.info("%s", line)
-    return videos, line
+    found = find_videos(check_readable(path))
+    return found.paths, found.left_out

@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes metrics.json and per_class.csv to SAVE_DIR, the report if asked for, and prints the metrics."""
-    from videotag.inference.data import evaluation_batches
+    from videotag.inference.data import evaluation_batches, read_section_list
     from videotag.inference.evaluate import evaluate
     from videotag.inference.parallel import all_gather, is_main
     from videotag.metrics import mean_ap_by_group
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     }
     model = arguments.read_model(args, flags, found).for_evaluation()
     config = model.config
-    entries = arguments.read_split(config, "TEST", labels="optional")
+    entries = read_section_list(config, "TEST", labels="optional")
     save_dir = Path(args.save_dir)
     files = [config.test.filelist, *arguments.model_files(args, model)]
     _check_places(args, [*files, *(entry.path for entry in entries)])

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         "samples": _samples(args, sources[0]),
         "card": model_card,
     }
-    if sources[0].config.entry.kind == "extractor":
+    if sources[0].config.entry.two_stage:
         done = export_extractor(sources[0], folder, **options)
     else:
         done = export_tagger(sources, folder, **options)
@@ -156,7 +156,7 @@ def _labels(args: argparse.Namespace, source: ModelSource) -> list[str] | None:
 def _samples(args: argparse.Namespace, source: ModelSource) -> list[ListEntry]:
     if not args.sample:
         return []
-    model = source.config.model
-    counted = source.config.entry.kind == "extractor" and model.format == "frames"
-    entries = read_filelist(args.sample, counted=counted)
+    from videotag.inference.data import numbers_of
+
+    entries = read_filelist(args.sample, numbers=numbers_of(source.config, source.config.infer))
     return [replace(entry, label_ids=()) for entry in entries]

@@ -44,13 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Extracts, and prints what was done; 1 if some videos failed."""
+    from videotag.inference.data import numbers_of
     from videotag.inference.exported_extractor import load_extractor
     from videotag.inference.extract import extract_list
 
     weights = arguments.find_checkpoint(args.weights, default=DEFAULT_WEIGHTS, published=PUBLISHED_WEIGHTS)
     flags = {"INFER.batch_size": args.batch_size, **arguments.runtime_flags(args)}
     config = arguments.read_source(args, flags, weights, default="configs/tsn.yaml").config
-    if config.entry.kind != "extractor":
+    if not config.entry.two_stage:
         raise ConfigError(
             f"{weights.path}: {config.entry.name} is no extractor; name one of `videotag models`"
         )
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         args,
         none_named="features.list",
         default_filelist=_default_filelist(args, config),
-        counted=config.model.format == "frames",
+        numbers=numbers_of(config, config.infer),
     )
     extractor = load_extractor(config, weights)
     save_dir = Path(args.save_dir)

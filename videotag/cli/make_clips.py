@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the clips and prints where the lists lie."""
-    from videotag.media.clip_set import ClipSetOptions, write_clips
+    from videotag.datasets.clip_set import ClipSetOptions, write_clips
     from videotag.sections import MAX_SIDE_PX
 
     if args.num_clips > MAX_CLIPS:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from videotag.cli import arguments
 from videotag.errors import EXIT_OK
 from videotag.safe_text import escaped
+
+if TYPE_CHECKING:
+    from videotag.registry import BackboneEntry, ModelEntry
 
 SUMMARY = "list models, named weights and configs"
 
@@ -19,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what there is."""
     from videotag.models import load_models
-    from videotag.registry import list_models
     from videotag.system.resources import list_configs
     from videotag.weights import named_weights
 
     load_models()
     models = [
-        {"name": e.name, "kind": e.kind, "about": (e.cls.__doc__ or "").split("\n")[0]} for e in list_models()
+        {"name": entry.name, "kind": kind, "about": (entry.cls.__doc__ or "").split("\n")[0]}
+        for entry, kind in sorted(_entries(), key=lambda pair: pair[0].name.lower())
     ]
     weights: list[dict[str, str | None]] = [
         {"name": w.name, "config": w.config, "licence": w.licence} for w in named_weights().values()
@@ -47,3 +52,11 @@ def run(args: argparse.Namespace) -> int:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             arguments.show(f"  {line}".rstrip())
     return EXIT_OK
+
+
+def _entries() -> Iterator[tuple[ModelEntry | BackboneEntry, str]]:
+    """Models and backbones, and what each is."""
+    from videotag.registry import list_backbones, list_models
+
+    yield from ((entry, "backbone") for entry in list_backbones())
+    yield from ((entry, "extractor" if entry.two_stage else "tagger") for entry in list_models())

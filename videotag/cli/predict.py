@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from videotag.cli import arguments, values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError
-from videotag.formats.feature_files import FEATURE_SUFFIXES, list_features
 from videotag.formats.filelist import ListEntry
-from videotag.formats.record_files import is_record_file, list_record_files
 from videotag.safe_text import escaped
 
 if TYPE_CHECKING:
@@ -129,34 +127,19 @@ def table(prediction: dict[str, Any]) -> str:
 
 
 def _entries(video_path: str | None, config: Config) -> tuple[list[ListEntry], str | None]:
-    """What to predict, and the line of videos_in; a file of the other stage's kind is an error."""
-    tagger = config.entry.kind == "tagger"
+    """What to predict, and a line about files of a folder that are not among it."""
+    from videotag.inference.data import read_section_list
+
     if video_path is None:
         # Labels may stand in the list, of whatever label file: predicting does not look at them.
-        listed = arguments.read_split(config, "INFER", labels="optional")
+        listed = read_section_list(config, "INFER", labels="optional")
         return [replace(entry, label_ids=()) for entry in listed], None
-    found = arguments.check_readable(video_path)
+    (_, reader), *others = config.readers(config.infer)
+    if others or reader.numbers:
+        raise ConfigError(f"--video_path={video_path}: the model reads several things; give --filelist")
+    found = reader.find(arguments.check_readable(video_path))
     config.infer.filelist = None  # which is not looked at, nor is an index kept beside it
-    is_features = found.suffix.lower() in FEATURE_SUFFIXES or is_record_file(found)
-    left_out = None
-    if tagger and found.is_dir():
-        paths = list_features(found) + [str(path) for path in list_record_files(found)]
-        if not paths:
-            raise ConfigError(f"{video_path}: no features in this folder; for videos use `videotag tag`")
-    elif tagger and not is_features:
-        raise ConfigError(
-            f"{video_path}: {config.entry.name} reads features; for a video use `videotag tag {video_path}`"
-        )
-    elif not tagger and is_features:
-        raise ConfigError(
-            f"{video_path}: {config.entry.name} reads videos; for features name a tagger, "
-            "for both stages use `videotag tag`"
-        )
-    elif tagger:
-        paths = [video_path]
-    else:
-        paths, left_out = arguments.videos_in(video_path)
-    return [ListEntry(path) for path in paths], left_out
+    return [ListEntry(path) for path in found.paths], found.left_out
 
 
 def _class_names(args: argparse.Namespace, model: TrainedModel) -> list[str]:

@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints where the weights lie and the metrics of the best epoch."""
+    from videotag.inference.data import read_section_list
     from videotag.inference.parallel import is_main
     from videotag.labels import read_labels
     from videotag.runtime.device import select_device
@@ -85,10 +86,10 @@ def run(args: argparse.Namespace) -> int:
     label_file = config.model.label_file
     labels = read_labels(label_file, num_classes=num_classes) if label_file else None
     check_may_write(Path(args.save_dir))
-    train_entries = arguments.read_split(config, "TRAIN", labels="required")
+    train_entries = read_section_list(config, "TRAIN", labels="required")
     valid_entries = []
     if args.valid_interval and config.valid.filelist:
-        valid_entries = arguments.read_split(config, "VALID", labels="optional")
+        valid_entries = read_section_list(config, "VALID", labels="optional")
     launch_on_gpus(config.train.use_gpu, log_dir=Path(args.save_dir) / "launch")
     if select_device(config.train.use_gpu) == "cpu":
         keep_freed_memory()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -78,6 +75,10 @@ class Dataset(Protocol):
     def sizes(self) -> np.ndarray | None:
         """(n,) how long each video is, in any unit; None where that is not known or makes no difference."""
 
+    @property
+    def made_by(self) -> Mapping[str, str]:
+        """File -> what made it, of files that say so."""
+
     def __len__(self) -> int:
         """How many there are."""
 
@@ -95,31 +96,6 @@ class Dataset(Protocol):
                 of its batch; what it raises ends the batches.
             seed: of augmentation: of the run, and the epoch. None: no augmentation.
         """
-
-
-class ListedVideos:
-    """What data sets share whose list names every video.
-
-    Args:
-        entries: of read_filelist.
-    """
-
-    def __init__(self, entries: Sequence[ListEntry]) -> None:
-        self._entries = entries
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the list's paths and labels."""
-        text = json.dumps([(entry.path, entry.label_ids) for entry in self._entries])
-        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._entries)
-
-    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
-        """(n,) int64, any order being equally likely."""
-        return rng.permutation(len(self))
 
 
 def label_array(label_ids: Sequence[Sequence[int]], num_classes: int, task: Task) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Lists of files of records, each of many videos -> padded, masked batches, bytes still being bytes.
 
-Shapes: as of videotag.datasets.feature_dataset.
+Shapes: as of videotag.inputs.features.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from videotag.datasets.batches import Batch, OnError, label_array
-from videotag.datasets.feature_dataset import padded_batch
 from videotag.datasets.order import BATCHES_SORTED, near_shuffle
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import ConfigError, RecordError
 from videotag.formats.record_files import RecordFile, open_record_file
 from videotag.formats.record_index import RecordIndex, index_records
 from videotag.formats.yt8m_records import YT8MRecord
+from videotag.inputs.features import padded_inputs
 from videotag.registry import Task
 
 _FEWEST_OPEN = 4  # files: some batches are read at once, and each may lie across the end of a file
@@ -51,6 +51,8 @@ class RecordDataset:
             the first ones have not the modalities.
         ConfigError: one of these has a label that the model has not.
     """
+
+    made_by: Mapping[str, str] = {}  # records do not say
 
     def __init__(
         self,
@@ -113,9 +115,9 @@ class RecordDataset:
                 on_error(f"{self._index.paths[file]}: record {number}", error)
         if not loaded:
             return None
-        return padded_batch(
+        return Batch(
             [found.video_id for found, _ in loaded],
-            [sample for _, sample in loaded],
+            padded_inputs([sample for _, sample in loaded]),
             label_array([found.labels.tolist() for found, _ in loaded], self._num_classes, self._task),
         )
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
@@ -59,7 +59,14 @@ class ListEntry:
     path: str  # as written; relative ones start at the working folder
     label_ids: tuple[int, ...] = ()
     line: int = 0  # counted from 1; 0: not read from a file
-    num_frames: int | None = None  # of a folder of frames, in lists that count them
+    numbers: tuple[int, ...] = ()  # that belong to the path, such as the number of a folder's frames
+    fields: Mapping[str, str] | None = None  # of a sample of JSON lines, whose path is its id
+
+    def field(self, name: str) -> str | None:
+        """The field of a name; of a line of a classic list its path, with the numbers that belong to it."""
+        if self.fields is not None:
+            return self.fields.get(name)
+        return " ".join([self.path, *map(str, self.numbers)]) if self.numbers else self.path
 
 
 def read_filelist(
@@ -68,7 +75,7 @@ def read_filelist(
     labels: Literal["required", "optional"] = "optional",
     num_classes: int | None = None,
     must_exist: bool = True,
-    counted: bool = False,
+    numbers: Sequence[str] = (),
 ) -> list[ListEntry]:
     """The entries of a list, in its order.
 
@@ -77,7 +84,7 @@ def read_filelist(
         labels: Whether every line must have at least one class id; files of records have none, ever.
         num_classes: Every class id must be below; None: any.
         must_exist: Whether every path must be a file or folder, seen from the working folder.
-        counted: A list of folders of frames, `folder num_frames label label ...`.
+        numbers: Names of numbers that stand between path and class ids, such as "num_frames".
 
     Raises:
         FileListError: No list, not UTF-8, no entry, or bad lines (a line of the message for each).
@@ -102,13 +109,13 @@ def read_filelist(
             )
             break
         try:
-            fields = _split_line(line, counted=counted)
+            fields = _split_line(line, any_path=bool(numbers))
         except ValueError as problem:
             problems.append(f"{path}:{number}: {problem}")
             continue
         if fields is None:
             continue
-        entry, found = _parse_fields(*fields, number, labels, num_classes, counted)
+        entry, found = _parse_fields(*fields, number, labels, num_classes, numbers)
         # Wrong fields are mostly the rest of a path with blanks, whose beginning is no file either.
         found += _check_path(entry.path, must_exist and not found)
         problems += [f"{path}:{number}: {text}" for text in found]
@@ -165,7 +172,7 @@ def list_problem(name: str) -> str | None:
     return None
 
 
-def _split_line(line: bytes, *, counted: bool) -> tuple[str, list[bytes]] | None:
+def _split_line(line: bytes, *, any_path: bool) -> tuple[str, list[bytes]] | None:
     """The path and the other fields of a line; None for a blank one or a comment.
 
     Raises:
@@ -179,7 +186,7 @@ def _split_line(line: bytes, *, counted: bool) -> tuple[str, list[bytes]] | None
     if fields[0][0] in b"\"'":
         return _split_quoted(line)
     name = fields[0].decode()
-    _check_separator(name, any_path=counted and len(fields) == 1)
+    _check_separator(name, any_path=any_path and len(fields) == 1)
     return name, fields[1:]
 
 
@@ -189,7 +196,7 @@ def _parse_fields(
     line: int,
     labels: Literal["required", "optional"],
     num_classes: int | None,
-    counted: bool,
+    numbers: Sequence[str],
 ) -> tuple[ListEntry, list[str]]:
     """The entry of a path and the fields behind it, and what is wrong with these.
 
@@ -199,10 +206,10 @@ def _parse_fields(
         line: Number of the line, from 1.
         labels: As of read_filelist.
         num_classes: As of read_filelist.
-        counted: As of read_filelist.
+        numbers: As of read_filelist.
     """
-    num_frames, found = _parse_count(fields[:1]) if counted else (None, [])
-    fields = fields[1:] if counted else fields
+    counts, found = _parse_numbers(fields, numbers)
+    fields = fields[len(numbers) :]
     label_ids, wrong_labels = _parse_labels(fields, num_classes)
     found = found or wrong_labels
     if is_record_file(name):
@@ -210,7 +217,7 @@ def _parse_fields(
             found.append("class ids behind a file of records, which holds its own; remove them")
     elif labels == "required" and not fields:
         found.append("no label; write the class ids after the path")
-    return ListEntry(name, label_ids, line, num_frames), found
+    return ListEntry(name, label_ids, line, counts), found
 
 
 def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
@@ -238,14 +245,18 @@ def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
     return text[1:end].replace(quote * 2, quote), rest.encode().split()
 
 
-def _parse_count(fields: list[bytes]) -> tuple[int | None, list[str]]:
-    """The number of frames, and what is wrong with it."""
-    if fields and fields[0].isdigit() and len(fields[0]) <= _MAX_DIGITS and int(fields[0]):
-        return int(fields[0]), []
-    seen = fields[0].decode() if fields else ""
-    found = safe_repr(seen[:40]) if fields else "nothing"
-    remedy = _number_remedy(seen) or "a line is: folder num_frames label label ..."
-    return None, [f"{found} is not a number of frames; {remedy}"]
+def _parse_numbers(fields: list[bytes], names: Sequence[str]) -> tuple[tuple[int, ...], list[str]]:
+    """The numbers that belong to the path, and what is wrong with them."""
+    values: list[int] = []
+    for place, name in enumerate(names):
+        field = fields[place] if place < len(fields) else b""
+        if not field.isdigit() or len(field) > _MAX_DIGITS or not int(field):
+            seen = field.decode()
+            found = safe_repr(seen[:40]) if seen else "nothing"
+            remedy = _number_remedy(seen) or f"a line is: path {' '.join(names)} label label ..."
+            return tuple(values), [f"{found} is not {name}, a number from 1; {remedy}"]
+        values.append(int(field))
+    return tuple(values), []
 
 
 def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[int, ...], list[str]]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from videotag.config import Config
 from videotag.datasets.batches import Batch, Dataset, OnError
-from videotag.datasets.feature_dataset import FeatureDataset
 from videotag.datasets.order import ordered_groups
 from videotag.datasets.record_dataset import RecordDataset
-from videotag.datasets.video_dataset import VideoDataset
+from videotag.datasets.sample_dataset import SampleDataset
 from videotag.errors import ConfigError, FileListError, one_error
 from videotag.formats.feature_files import INDEX_SUFFIX
-from videotag.formats.filelist import ListEntry
+from videotag.formats.filelist import ListEntry, read_filelist
 from videotag.formats.record_files import is_record_file
 from videotag.inference.parallel import main_first, rank, world_size
+from videotag.inputs.features import FeatureReader
+from videotag.inputs.reader import Reader
 from videotag.sections import SplitSection
 from videotag.system.cores import num_cores
 
@@ -24,43 +25,89 @@ _ENOUGH_THREADS = 4  # read and unpack faster than any network of the zoo learns
 
 
 def open_dataset(config: Config, entries: Sequence[ListEntry], section: SplitSection) -> Dataset:
-    """The videos of a list; what cannot be used is found now, as far as that is cheap.
+    """The samples of a list; what cannot be used is found now, as far as that is cheap.
 
     Args:
-        config: of a tagger or an extractor.
-        entries: of the section's list: videos, feature files, or files of records.
+        config: Config of the model.
+        entries: Samples of the section's list; or its files of records, which hold samples of features.
         section: TRAIN, VALID, TEST or INFER of the config.
 
     Raises:
-        FeatureFileError, RecordError: all files that are missing, damaged or of another width, a line each.
-        FileListError: folders where MODEL.format wants videos, or the other way round, a line each; feature
-            files among files of records.
-        ConfigError: records have labels that the model has not.
+        FeatureFileError, RecordError: All files that are missing, damaged or of another width, a line each.
+        FileListError: Folders where videos are wanted, or the other way round, a line each; records among
+            other files.
+        ConfigError: Records have labels that the model has not.
     """
-    model: Any = config.model
-    if config.entry.kind == "extractor":
-        return VideoDataset(entries, model=model, split=section, task=config.task)  # type: ignore[arg-type]
-    options: dict[str, Any] = {"dims": model.dims, "num_classes": model.num_classes, "task": config.task}
+    readers = config.readers(section)
     shuffle_buffer = getattr(section, "shuffle_buffer", None)
     others = [entry.path for entry in entries if not is_record_file(entry.path)]
     if len(others) == len(entries):
         if shuffle_buffer:
-            raise ConfigError("TRAIN.shuffle_buffer: lists of feature files are mixed whole; leave it out")
-        return FeatureDataset(entries, **options)
+            raise ConfigError("TRAIN.shuffle_buffer: only files of records need one; leave it out")
+        return SampleDataset(entries, readers, num_classes=config.model.num_classes, task=config.task)
     if others:
-        problems = [f"{path}: no file of records, as others of its list; make two lists" for path in others]
+        problem = "not a record file, unlike the rest of this list; make two lists"
+        problems = [f"{path}: {problem}" for path in others]
         raise one_error(FileListError, problems)
+    return _open_records(config, entries, section, readers, shuffle_buffer or DEFAULT_BUFFER)
+
+
+def _open_records(
+    config: Config,
+    entries: Sequence[ListEntry],
+    section: SplitSection,
+    readers: Sequence[tuple[str | None, Reader[Any, Any]]],
+    shuffle_buffer: int,
+) -> RecordDataset:
+    (_, reader), *others = readers
+    if others or not isinstance(reader, FeatureReader):
+        raise FileListError(f"{entries[0].path}: records hold features, and {config.entry.name} reads others")
     with main_first():  # the others find its index of the records
         return RecordDataset(
             [entry.path for entry in entries],
-            **options,
-            shuffle_buffer=shuffle_buffer or DEFAULT_BUFFER,
+            dims=reader.dims,
+            num_classes=config.model.num_classes,
+            task=config.task,
+            shuffle_buffer=shuffle_buffer,
             batch_size=section.batch_size,
             num_threads=min(_ENOUGH_THREADS, num_cores()),
             needs_labels=section is config.train
             or (config.task == "single_label" and section is not config.infer),
             cache=section.filelist and section.filelist + INDEX_SUFFIX,
         )
+
+
+def read_section_list(
+    config: Config, split: str, *, labels: Literal["required", "optional"]
+) -> list[ListEntry]:
+    """The list that the config's section `split` (TRAIN, VALID ...) names.
+
+    Labels are not looked at in INFER's, which may belong to another label file.
+
+    Raises:
+        ConfigError: The section names no list.
+        FileListError: As read_filelist.
+    """
+    section = getattr(config, split.lower())
+    if not section.filelist:
+        raise ConfigError(
+            f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH "
+            "(a config beside weights may name lists inside of the working folder alone)"
+        )
+    readers = [reader for _, reader in config.readers(section)]
+    for reader in readers:  # first of all: the number of frames stands where other lists have a label
+        reader.check_kind([entry.path for entry in read_filelist(section.filelist, must_exist=False)])
+    return read_filelist(
+        section.filelist,
+        labels=labels,
+        num_classes=None if split == "INFER" else config.model.num_classes,
+        numbers=numbers_of(config, section),
+    )
+
+
+def numbers_of(config: Config, section: SplitSection) -> tuple[str, ...]:
+    """Names of the numbers that stand behind the path in a list's line."""
+    return tuple(name for _, reader in config.readers(section) for name in reader.numbers)
 
 
 def evaluation_batches(dataset: Dataset, section: SplitSection, *, on_error: OnError) -> Iterator[Batch]:

@@ -11,10 +11,10 @@ import numpy as np
 from paddle import Tensor, nn
 
 from videotag.datasets.batches import Batch
-from videotag.datasets.feature_dataset import as_numbers, is_quantised
 from videotag.formats.yt8m_records import DEQUANTIZE_BIAS, DEQUANTIZE_SCALE
 from videotag.inference.parallel import all_gather, broadcast, rank
 from videotag.inference.tasks import task_loss, task_scores
+from videotag.inputs.features import as_numbers, is_quantised
 from videotag.metrics import SingleLabelMetrics, TaggingMetrics
 from videotag.registry import LOGITS, MASK, ArraySpec, Task
 

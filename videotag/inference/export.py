@@ -15,9 +15,7 @@ import numpy as np
 import yaml
 
 import videotag
-from videotag.config import FILE_KEYS, SECTIONS, Config
-from videotag.datasets.feature_dataset import as_declared
-from videotag.datasets.video_dataset import check_format, read_frames
+from videotag.config import Config
 from videotag.errors import OutputError, VideotagError, WeightsError
 from videotag.formats.filelist import ListEntry
 from videotag.formats.weight_files import write_safetensors
@@ -25,6 +23,8 @@ from videotag.inference.data import evaluation_batches, open_dataset
 from videotag.inference.extractor import FeatureExtractor
 from videotag.inference.input_files import InputFiles
 from videotag.inference.trained_model import ModelSource, trained_network
+from videotag.inputs.features import as_declared
+from videotag.inputs.frames import check_format, read_frames
 from videotag.labels import write_labels
 from videotag.registry import FRAMES, ArraySpec
 from videotag.runtime import backends, parity
@@ -41,12 +41,11 @@ from videotag.runtime.exported import (
 )
 from videotag.runtime.onnx_export import ExportError, onnx_model, save_program
 from videotag.runtime.trained import TrainedNetwork
+from videotag.sections import Key
 from videotag.system.atomic import check_may_write, open_atomic, replace_folder, write_text
 from videotag.system.download import file_digest
 from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE
 
-#: Keys of any section that name files of this machine, or that mean nothing without one that does.
-_LOCAL_KEYS = FILE_KEYS | {"filelist", "use_gpu", "num_gpus"}
 _SAMPLE_ROWS = 16  # of the user's data, videos or frames
 
 
@@ -282,7 +281,7 @@ class _Draft:
                 "format_version": FORMAT_VERSION,
                 "name": trained.name,
                 "model": config.entry.name,
-                "kind": config.entry.kind,
+                "kind": "extractor" if config.entry.two_stage else "tagger",
                 "task": config.task,
                 "backend": self.backend,
                 "precision": self.precision,
@@ -314,11 +313,7 @@ def _origin(source: ModelSource) -> Origin:
 
 def portable_yaml(config: Config, *, backend: str, precision: str) -> str:
     """The resolved config as an export keeps it: without what only holds on this machine."""
-    sections = (config.model, config.train, config.valid, config.test, config.infer)
-    raw = {
-        name: {k: v for k, v in section.model_dump(mode="json").items() if k not in _LOCAL_KEYS}
-        for name, section in zip(SECTIONS, sections, strict=True)
-    }
+    raw = config.sections(lambda section: section.keys(Key.FILE) | section.keys(Key.LOCAL))
     raw["INFER"] |= {"backend": backend, "precision": precision}
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
 
@@ -365,6 +360,6 @@ def _own_features(
 
 def _own_frames(config: Config, entries: Sequence[ListEntry]) -> list[np.ndarray]:
     """Frames of the user's first videos."""
-    check_format(entries, config.model.format)
+    check_format([entry.path for entry in entries], config.model.format)
     split = config.infer.model_copy(update={"seg_num": 4})
     return [read_frames(entry, split).images for entry in entries[: _SAMPLE_ROWS // 4]]

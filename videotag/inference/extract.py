@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from videotag.datasets.prefetch import prefetch
-from videotag.datasets.video_dataset import Frames, read_frames
 from videotag.errors import DamagedFeaturesError, FeatureFileError, MediaError
 from videotag.formats.feature_files import read_stamp, write_features
 from videotag.formats.filelist import ListEntry, write_filelist
@@ -24,6 +23,7 @@ from videotag.inference.extractor import Extractor
 from videotag.inference.frozen_runtime import FolderRuntime
 from videotag.inference.input_files import input_identity, is_same_input, without_path
 from videotag.inference.outputs import Plan, Summary, add_unlistable, plan_outputs
+from videotag.inputs.frames import Frames, read_frames
 from videotag.media.decode_pool import DecodePool
 from videotag.system.atomic import remove_partial
 from videotag.system.failures import FailureList
@@ -49,7 +49,7 @@ def extract_list(
     Videos are decoded in child processes: one that hangs or crashes FFmpeg is a failure like any other.
 
     Args:
-        entries: videos, or folders of frames where they are counted; with labels or without. One that is
+        entries: videos, or folders of frames with their number; with labels or without. One that is
             there twice is decoded once, and in the list twice.
         extractor: with its weights.
         save_dir: for features, the list and failures.jsonl.
@@ -63,7 +63,7 @@ def extract_list(
         OutputError: two videos would write the same file, an input or a file of something else would be
             replaced, another run is at work in save_dir, or it cannot be written.
     """
-    folders = {entry.path for entry in entries if entry.num_frames is not None}
+    folders = {entry.path for entry in entries if entry.numbers}
     outputs = plan_outputs([entry.path for entry in entries], save_dir, root, folders=folders)
     first = {entry.path: entry for entry in reversed(entries)}
     once = [first[path] for path in outputs]
@@ -149,7 +149,7 @@ def _made_as(stamp: dict[str, Any]) -> dict[str, Any]:
 
 def _identity(entry: ListEntry, output: Path) -> dict[str, Any]:
     identity = input_identity(entry.path, output)
-    return identity if entry.num_frames is None else {**identity, "num_frames": entry.num_frames}
+    return {**identity, "num_frames": entry.numbers[0]} if entry.numbers else identity
 
 
 def _found_stamp(output: Path) -> dict[str, Any]:

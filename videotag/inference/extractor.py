@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from videotag.config import Config
-from videotag.datasets.video_dataset import Frames
 from videotag.errors import ConfigError
 from videotag.inference.frame_batches import rows_of_videos
+from videotag.inputs.frames import Frames
 from videotag.registry import FEATURES, FRAMES
 from videotag.runtime import agreement
 from videotag.runtime.choice import ChosenNetwork, Wish

@@ -216,7 +216,7 @@ class Plan:
                 self.save_dir,
                 is_listed=self.is_listed,
                 known=set(self.outputs.values()),
-                counted=self.in_folders,
+                numbers=("num_frames",) if self.in_folders else (),
             ):
                 problems.append(
                     f"{self.list_path}: exists and is not a list of this folder's {self.what} written by "
@@ -281,7 +281,7 @@ def is_own_list(
     *,
     is_listed: Callable[[Path], bool],
     known: Container[Path] = (),
-    counted: bool = False,
+    numbers: Sequence[str] = (),
 ) -> bool:
     """Whether a list names nothing but outputs in a folder, as the list of an earlier run does.
 
@@ -293,12 +293,12 @@ def is_own_list(
         folder: Folder of the outputs.
         is_listed: See Plan.
         known: Outputs that need not be looked at.
-        counted: Whether it is a list of folders of frames.
+        numbers: As of read_filelist.
     """
     try:
         if not path.stat().st_size:
             return True
-        entries = read_filelist(path, must_exist=False, counted=counted)
+        entries = read_filelist(path, must_exist=False, numbers=numbers)
     except (OSError, FileListError):
         return False
     places = _Places(folder)

@@ -22,15 +22,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from videotag.datasets.batches import slices
-from videotag.datasets.feature_dataset import padded_inputs
 from videotag.datasets.prefetch import prefetch
-from videotag.datasets.video_dataset import Frames, frames_of_array, read_frames
 from videotag.errors import ConfigError, MediaError, ShapeError
 from videotag.formats.filelist import ListEntry
 from videotag.inference.exported_extractor import load_extractor
 from videotag.inference.extractor import Extractor
 from videotag.inference.predict import Tag, top_tags
 from videotag.inference.trained_model import ModelSource, TrainedModel, read_source
+from videotag.inputs.features import padded_inputs
+from videotag.inputs.frames import Frames, frames_of_array, read_frames
 from videotag.media.decode_pool import DecodePool
 from videotag.media.temporary_copy import MediaBytes, temporary_copy
 from videotag.registry import LOGITS

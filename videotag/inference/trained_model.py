@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from videotag.config import Config, load_config
-from videotag.datasets.feature_dataset import as_declared
-from videotag.datasets.video_dataset import Frames
 from videotag.errors import ConfigError, one_error
 from videotag.inference.exported_extractor import load_extractor
 from videotag.inference.extractor import Extractor
 from videotag.inference.mean_logits import NUMPY, mean_logits
+from videotag.inputs.features import as_declared
+from videotag.inputs.frames import Frames
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import FRAMES, LOGITS, ArraySpec, Task
 from videotag.runtime import trained
@@ -343,6 +343,11 @@ def _differences_of(first: ModelSource, other: ModelSource) -> Iterator[str]:
     yield from differences(first.config, first.class_names(), other.config, other.class_names())
 
 
+def _described(config: Config) -> dict[str, Any]:
+    """The inputs by name, with what differs from the defaults of their readers."""
+    return {name: options.model_dump(exclude_defaults=True) for name, options in config.inputs.items()}
+
+
 def differences(
     config: Config, names: Sequence[str] | None, other: Config, other_names: Sequence[str] | None
 ) -> Iterator[str]:
@@ -355,7 +360,7 @@ def differences(
         other_names: Its class names.
     """
     pairs = [
-        ("modalities", config.model.dims, other.model.dims),
+        ("inputs", _described(config), _described(other)),
         ("num_classes", config.model.num_classes, other.model.num_classes),
         ("task", config.task, other.task),
     ]

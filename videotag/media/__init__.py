@@ -5,5 +5,5 @@ hangs or crashes FFmpeg costs that file alone. Below them, container.py opens fi
 checks an MP4 first) and timeline.py says when each frame is shown, over packet_times.py and
 packet_clock.py, which repair time stamps, and avi.py. frame_folder.py and frame_array.py read frames from
 elsewhere; sampling.py chooses frames; orientation.py and transforms.py turn, scale and crop them. writer.py
-writes H.264; synthetic.py and clip_set.py generate clips. suffixes.py knows the suffixes of videos.
+writes H.264; synthetic.py generates clips. suffixes.py knows the suffixes of videos.
 """

@@ -7,8 +7,11 @@ import pkgutil
 
 from videotag.system.quiet_paddle import paddle as paddle
 
+from videotag.inputs import load_readers
+
 
 def load_models() -> None:
-    """Imports every model file, so that the registry is complete; cheap when called again."""
+    """Imports the files of all models and readers, so that both are registered; cheap when called again."""
+    load_readers()
     for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
         importlib.import_module(module.name)

@@ -63,7 +63,7 @@ class ShiftingAttention(nn.Layer):
         return shifted.flatten(start_axis=1), attention  # (N, K * D), (N, T, K)
 
 
-@register_model("AttentionCluster", config=AttentionClusterConfig, kind="tagger", task="multi_label")
+@register_model("AttentionCluster", config=AttentionClusterConfig, task="multi_label")
 class AttentionCluster(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 

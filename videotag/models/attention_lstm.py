@@ -110,7 +110,7 @@ class AttentionPool(nn.Layer):
         return (attention.unsqueeze(-1) * states).sum(axis=1), attention  # (N, 2H), (N, T)
 
 
-@register_model("AttentionLSTM", config=AttentionLSTMConfig, kind="tagger", task="multi_label")
+@register_model("AttentionLSTM", config=AttentionLSTMConfig, task="multi_label")
 class AttentionLSTM(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 

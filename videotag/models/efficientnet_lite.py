@@ -14,7 +14,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from videotag.models.layouts import Layout
-from videotag.registry import register_model
+from videotag.registry import register_backbone
 from videotag.sections import Section
 
 #: repeats, output channels, kernel, stride of the first, expansion
@@ -77,7 +77,7 @@ class InvertedResidual(nn.Layer):
         return x + y if self.residual else y
 
 
-@register_model("efficientnet_lite0", config=EfficientNetLite0Config, kind="backbone", task="single_label")
+@register_backbone("efficientnet_lite0", config=EfficientNetLite0Config)
 class EfficientNetLite0(nn.Layer):
     """Frames (B, 3, H, W) -> features (B, 1280); H and W from 32 pixels."""
 

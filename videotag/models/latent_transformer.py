@@ -110,7 +110,7 @@ class LatentBlock(nn.Layer):
         return latents + self.dropout(self.mlp(self.mlp_norm(latents))), attention
 
 
-@register_model("LatentTransformer", config=LatentTransformerConfig, kind="tagger", task="multi_label")
+@register_model("LatentTransformer", config=LatentTransformerConfig, task="multi_label")
 class LatentTransformer(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 

@@ -14,7 +14,7 @@ from videotag.registry import LOGITS, MASK, register_model
 from videotag.sections import TaggerModel
 
 
-@register_model("MeanPool", config=TaggerModel, kind="tagger", task="multi_label")
+@register_model("MeanPool", config=TaggerModel, task="multi_label")
 class MeanPool(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 

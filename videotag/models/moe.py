@@ -66,7 +66,7 @@ class MoEConfig(TaggerModel):
     num_mixtures: Positive = 2
 
 
-@register_model("MoE", config=MoEConfig, kind="tagger", task="multi_label")
+@register_model("MoE", config=MoEConfig, task="multi_label")
 class MoE(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 

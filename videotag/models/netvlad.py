@@ -92,7 +92,7 @@ class GatedMixtureOfExperts(MixtureOfExperts):
         return log_yes + F.log_sigmoid(gate), log_no
 
 
-@register_model("NetVLAD", config=NetVLADConfig, kind="tagger", task="multi_label")
+@register_model("NetVLAD", config=NetVLADConfig, task="multi_label")
 class NetVLAD(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 

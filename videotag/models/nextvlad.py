@@ -94,7 +94,7 @@ class SqueezeExcitation(nn.Layer):
         return x * F.sigmoid(self.excite(F.relu(self.norm(self.squeeze(x)))))
 
 
-@register_model("NeXtVLAD", config=NeXtVLADConfig, kind="tagger", task="multi_label")
+@register_model("NeXtVLAD", config=NeXtVLADConfig, task="multi_label")
 class NeXtVLAD(SequenceTagger):
     """Features and masks of every modality -> logits (N, C)."""
 

@@ -94,14 +94,14 @@ class _Recurrent(SequenceTagger):
         return {LOGITS: self.output(paddle.concat(pooled, axis=-1))}
 
 
-@register_model("BiLSTM", config=RecurrentConfig, kind="tagger", task="multi_label")
+@register_model("BiLSTM", config=RecurrentConfig, task="multi_label")
 class BiLSTMTagger(_Recurrent):
     """Layers of LSTM."""
 
     cell = nn.LSTM
 
 
-@register_model("BiGRU", config=RecurrentConfig, kind="tagger", task="multi_label")
+@register_model("BiGRU", config=RecurrentConfig, task="multi_label")
 class BiGRUTagger(_Recurrent):
     """Layers of GRU."""
 

@@ -15,7 +15,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from videotag.models.layouts import Layout
-from videotag.registry import register_model
+from videotag.registry import register_backbone
 from videotag.sections import Section
 
 #: depth -> (blocks per stage, whether they are bottlenecks)
@@ -129,21 +129,21 @@ class ResNet(nn.Layer):
         return found
 
 
-@register_model("resnet18", config=BackboneConfig, kind="backbone", task="single_label")
+@register_backbone("resnet18", config=BackboneConfig)
 class ResNet18(ResNet):
     """ResNet-18, D = 512."""
 
     depth = 18
 
 
-@register_model("resnet34", config=BackboneConfig, kind="backbone", task="single_label")
+@register_backbone("resnet34", config=BackboneConfig)
 class ResNet34(ResNet):
     """ResNet-34, D = 512."""
 
     depth = 34
 
 
-@register_model("resnet50", config=BackboneConfig, kind="backbone", task="single_label")
+@register_backbone("resnet50", config=BackboneConfig)
 class ResNet50(ResNet):
     """ResNet-50, D = 2048."""
 
@@ -151,7 +151,7 @@ class ResNet50(ResNet):
     tsn_config = "configs/tsn_resnet50.yaml"
 
 
-@register_model("resnet101", config=BackboneConfig, kind="backbone", task="single_label")
+@register_backbone("resnet101", config=BackboneConfig)
 class ResNet101(ResNet):
     """ResNet-101, D = 2048: the backbone of VideoTag's TSN."""
 

@@ -12,7 +12,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from videotag.registry import ATTENTION, LOGITS, MASK, ArraySpec
+from videotag.registry import ATTENTION, LOGITS, sequence_specs
 from videotag.sections import TaggerModel
 
 
@@ -26,9 +26,7 @@ class SequenceTagger(nn.Layer):
 
     def __init__(self, config: TaggerModel) -> None:
         super().__init__()
-        sequences = [ArraySpec(name, (None, None, dim)) for name, dim in config.dims.items()]
-        masks = [ArraySpec(name + MASK, (None, None), "bool") for name in config.dims]
-        self.inputs = (*sequences, *masks)
+        self.inputs = tuple(sequence_specs(config.dims))
         attention = [name + ATTENTION for name in config.dims] if self.gives_attention else []
         self.outputs = (LOGITS, *attention)
 

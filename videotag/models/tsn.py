@@ -20,8 +20,8 @@ from videotag.registry import (
     FRAMES,
     LOGITS,
     ArraySpec,
-    get_model,
-    list_models,
+    get_backbone,
+    list_backbones,
     register_model,
 )
 from videotag.safe_text import escaped
@@ -50,7 +50,7 @@ class TSNConfig(ExtractorModel):
                 "them"
             )
         self.backbone = self.backbone or resnet
-        names = [entry.name for entry in list_models("backbone")]
+        names = [entry.name for entry in list_backbones()]
         if self.backbone.lower() not in map(str.lower, names):
             raise ValueError(f"{escaped(self.backbone)} is not a backbone; there are: {', '.join(names)}")
         return self
@@ -79,7 +79,7 @@ class FrameEncoder(nn.Layer):
         return {FEATURES: self.backbone(x * self._scale - self._shift)}
 
 
-@register_model("TSN", config=TSNConfig, kind="extractor", task="single_label")
+@register_model("TSN", config=TSNConfig, task="single_label")
 class TSN(nn.Layer):
     """Clips of frames (N, T, H, W, 3) uint8 -> logits (N, C)."""
 
@@ -87,7 +87,7 @@ class TSN(nn.Layer):
 
     def __init__(self, config: TSNConfig) -> None:
         super().__init__()
-        entry = get_model(str(config.backbone))
+        entry = get_backbone(str(config.backbone))
         self.backbone: Any = entry.cls(entry.config())
         self.feature_dim: int = self.backbone.feature_dim
         self.fc = nn.Linear(self.feature_dim, config.num_classes)
@@ -117,7 +117,7 @@ class TSN(nn.Layer):
     def remedy(self, state: Iterable[str]) -> str | None:
         """What to do about weights of another backbone."""
         names = list(state)
-        for entry in list_models("backbone"):
+        for entry in list_backbones():
             owns = getattr(entry.cls, "owns", None)
             if owns and entry.cls is not type(self.backbone) and owns(names):
                 config = f"--config={entry.cls.tsn_config} or " if entry.cls.tsn_config else ""

@@ -72,7 +72,7 @@ The network is `{"`, `".join(NETWORK_FILES[manifest.backend])}`. `?` is a size t
 
 
 def _kind(manifest: Manifest, config: Config) -> str:
-    if manifest.kind == "extractor":
+    if manifest.two_stage:
         return f"First stage, {manifest.model} over {config.model.backbone}: frames of a video to features."
     return f"Second stage, {manifest.model}: features of a video to tags."
 
@@ -85,7 +85,7 @@ def _source(weights: SourceWeights, origin: Origin) -> str:
 
 
 def _commands(manifest: Manifest) -> str:
-    if manifest.kind == "tagger":
+    if not manifest.two_stage:
         lines = ["videotag predict --weights=. --filelist=features.list"]
         return "\n".join([*lines, "videotag tag any.mp4 --predictor_weights=."])
     lines = ["videotag extract --weights=. --filelist=videos.list --save_dir=features"]
@@ -106,7 +106,7 @@ def _rows(way: str, arrays: Sequence[ArrayInfo]) -> str:
 
 
 def _meaning(manifest: Manifest, config: Config) -> str:
-    if manifest.kind == "tagger":
+    if not manifest.two_stage:
         return (
             "Features are videos x steps x width, zeros after a video's end; a mask is true on real steps. "
             "Logits are videos x classes; attention, where there is any, is the weight of every step."

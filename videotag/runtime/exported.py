@@ -26,12 +26,13 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 
 from videotag.config import Config, load_config
 from videotag.errors import ConfigError, DeviceError, WeightsError
-from videotag.registry import ArraySpec, ModelEntry
+from videotag.inputs import load_readers
+from videotag.registry import FEATURES, MASK, ArraySpec, ModelEntry
 from videotag.runtime import backends
 from videotag.runtime.onnx_export import PROGRAM, ExportError, told_as_export_error
 from videotag.runtime.trained import Arrays, Network
 from videotag.safe_text import escaped, is_plain
-from videotag.sections import ExtractorModel, Positive, Section, TaggerModel, UseGpu
+from videotag.sections import ExtractorModel, Key, ModelSection, Positive, Section, TaggerModel, UseGpu
 from videotag.system.download import file_digest
 from videotag.system.json_text import MAX_CARD_BYTES, read_json
 from videotag.system.regular_file import open_regular
@@ -46,9 +47,6 @@ NETWORK_FILES = {
     "onnx": (f"{PROGRAM}.onnx",),
     "paddle": (f"{PROGRAM}.json", f"{PROGRAM}.pdiparams"),
 }
-#: Keys of MODEL that have no part in the network.
-_FREE_KEYS = ("topk", "label_file", "format")
-
 #: The key of every file that an ONNX network names: its length, however many bytes that takes, and the text.
 _EXTERNAL_DATA = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
 
@@ -94,7 +92,8 @@ class Manifest(Section):
         format_version: of this file.
         name: of the network, for texts.
         model: as MODEL.name.
-        kind, task: of the model.
+        kind: What earlier versions tell first and second stages by: "extractor" if it gives FEATURES.
+        task: of the model.
         backend, precision: that the network runs in.
         inputs, outputs: its contract; outputs in the order in which they come.
         feature_dim: of an extractor.
@@ -128,13 +127,18 @@ class Manifest(Section):
             raise ValueError(f"files: {', '.join(missing)} missing")
         if self.precision not in backends.BACKENDS[self.backend].precisions:
             raise ValueError(f"precision: {self.backend} does not compute in {self.precision}")
-        if self.kind == "extractor":
+        if self.two_stage:
             shape = self.inputs[0].shape
             if len(shape) != 4 or shape[1] is None:
                 raise ValueError("inputs: an extractor's is of frames, (null, side, side, 3)")
             if self.feature_dim is None:
                 raise ValueError("feature_dim: missing, and an extractor has one")
         return self
+
+    @property
+    def two_stage(self) -> bool:
+        """Whether it is the first stage of a model that has two."""
+        return [output.name for output in self.outputs] == [FEATURES]
 
 
 @dataclass(frozen=True)
@@ -163,10 +167,21 @@ class ExportedExtractorModel(ExtractorModel):
     backbone: str
 
 
-_MODEL_SECTIONS: dict[str, type[Section]] = {
-    "tagger": ExportedTaggerModel,
-    "extractor": ExportedExtractorModel,
-}
+class ExportedModel(ModelSection):
+    """MODEL section of an exported model whose config has INPUTS: other keys are kept, and not looked at."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def _model_section(manifest: Manifest) -> type[ModelSection]:
+    if manifest.two_stage:
+        return ExportedExtractorModel
+    names = [info.name for info in manifest.inputs]
+    are_sequences = all(
+        info.name.endswith(MASK) or (info.dtype == "float32" and info.name + MASK in names)
+        for info in manifest.inputs
+    )
+    return ExportedTaggerModel if are_sequences else ExportedModel
 
 
 def read_export(path: Path) -> Export:
@@ -254,11 +269,13 @@ def export_config(
         raise ConfigError(f"{config_file}: {folder} is an export with its own config; give no other with it")
     for dotted, value in overrides or []:
         _check_override(dotted, value, export)
-    entry = ModelEntry(manifest.model, None, _MODEL_SECTIONS[manifest.kind], manifest.kind, manifest.task)
+    load_readers()
+    section = _model_section(manifest)
+    entry = ModelEntry(manifest.model, None, section, manifest.task, two_stage=manifest.two_stage)
     path = folder / CONFIG_FILE
     config = load_config(path, model_name=model_name, overrides=overrides, entry=entry, beside_weights=True)
     for dotted, _ in overrides or []:
-        if dotted.lower() != "infer.target_size" or manifest.kind != "extractor":
+        if dotted.lower() != "infer.target_size" or not manifest.two_stage:
             continue
         side_px = manifest.inputs[0].shape[1]
         if config.infer.target_size != side_px:
@@ -272,7 +289,7 @@ def export_config(
 def _check_override(dotted: str, value: Any, export: Export) -> None:
     section, _, key = dotted.partition(".")
     section, manifest = section.upper(), export.manifest
-    if section == "MODEL" and key not in _FREE_KEYS:
+    if section == "MODEL" and key not in _model_section(manifest).keys(Key.OUTSIDE):
         raise ConfigError(
             f"--set {escaped(dotted)}={escaped(str(value))}: {export.folder} is an export, whose network is "
             "fixed; leave it out, or export again with it"

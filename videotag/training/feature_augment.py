@@ -7,7 +7,7 @@ per modality NAME (N, T, D) with zeros after a sequence's end, and NAME.mask (N,
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from videotag.system.quiet_paddle import paddle
 
@@ -15,18 +15,20 @@ import numpy as np
 from paddle import Tensor
 
 from videotag.registry import MASK
-from videotag.sections import TrainSection
+from videotag.sections import FeatureTrainSection, TrainSection
 
 Tensors: TypeAlias = dict[str, Tensor]
 
 
-def is_augmented(train: TrainSection) -> bool:
+def is_augmented(train: TrainSection) -> TypeGuard[FeatureTrainSection]:
     """Whether `augment` changes anything."""
+    if not isinstance(train, FeatureTrainSection):
+        return False
     return bool(train.sample_steps or train.mixup_alpha or train.modality_dropout)
 
 
 def augment(
-    inputs: Tensors, labels: Tensor, *, train: TrainSection, rng: np.random.Generator
+    inputs: Tensors, labels: Tensor, *, train: FeatureTrainSection, rng: np.random.Generator
 ) -> tuple[Tensors, Tensor]:
     """The batch as a TRAIN section varies it: steps sampled, then videos mixed, then modalities blanked.
 

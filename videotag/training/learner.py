@@ -185,16 +185,16 @@ class Learner:
 
     def _parts(self, batch: Batch, rng: np.random.Generator) -> Iterator[tuple[Any, Tensor]]:
         """The network's arguments and the labels of every part; augmented before the batch is divided."""
-        count = self._train.accumulate_steps
-        if not is_augmented(self._train):
+        train, count = self._train, self._train.accumulate_steps
+        if not is_augmented(train):
             for part in batch.parts(count):
                 yield to_tensors(part.inputs, self.model.inputs), paddle.to_tensor(part.labels)
             return
         inputs = to_tensors(batch.inputs, self.model.inputs)
         labels = paddle.to_tensor(batch.labels)
-        if self._task == "single_label" and self._train.mixup_alpha:
+        if self._task == "single_label" and train.mixup_alpha:
             labels = F.one_hot(labels, self._num_classes)
-        inputs, labels = augment(inputs, labels, train=self._train, rng=rng)
+        inputs, labels = augment(inputs, labels, train=train, rng=rng)
         for part in Batch(batch.ids, inputs, labels).parts(count):
             yield part.inputs, part.labels
 

@@ -45,9 +45,6 @@ def load_teachers(config: Config, labels: Sequence[str] | None, *, save_dir: Pat
             teacher = read_source(weights, overrides=[("TRAIN.use_gpu", train.use_gpu)])
             teachers.append(teacher)
             own = teacher.config
-            if own.entry.kind != config.entry.kind:
-                problems.append(f"{where}: {own.entry.name} is no tagger; name weights of one")
-                continue
             texts = differences(own, teacher.class_names(), config, labels)
             problems += [f"{where} and the network that learns: {text}" for text in texts]
     if problems:

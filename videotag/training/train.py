@@ -20,7 +20,6 @@ from paddle import nn
 
 from videotag.config import Config, load_config
 from videotag.datasets.batches import Dataset, check_single_labels
-from videotag.datasets.feature_dataset import FeatureDataset
 from videotag.errors import (
     ConfigError,
     FeatureFileError,
@@ -34,9 +33,10 @@ from videotag.formats.filelist import ListEntry
 from videotag.inference.data import open_dataset
 from videotag.inference.load_weights import load_weights
 from videotag.inference.parallel import all_gather, barrier, broadcast, is_main, on_main, world_size
+from videotag.inputs.features import check_extractors
 from videotag.labels import load_imagenet_names, read_labels, write_labels
 from videotag.safe_text import safe_repr
-from videotag.sections import TrainSection
+from videotag.sections import FeatureTrainSection, Key, TrainSection
 from videotag.system.atomic import remove_partial, write_text
 from videotag.system.folder_lock import folder_lock
 from videotag.training.checkpoint import start_from, write_card
@@ -55,15 +55,6 @@ from videotag.training.teachers import load_teachers
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
 
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
-#: Keys that a resumed run may change, as they do not decide the weights.
-_FREE_KEYS = {
-    "MODEL": {"dataset", "topk", "label_file"},  # the names are compared, not where they stand
-    "TRAIN": {
-        *("epoch", "use_gpu", "num_gpus", "num_samples", "keep", "early_stop", "filelist", "pretrain"),
-        *("extend_labels", "old_label_file", "num_reader_threads", "buf_size", "stall_limit_sec"),
-        "checkpoint_minutes",
-    },
-}
 logger = logging.getLogger(__name__)
 
 
@@ -227,8 +218,8 @@ def _open_data(
         raise one_error(type(errors[0]), [text for error in errors for text in problems_of(error)])
     data, valid_data = opened
     assert data is not None
-    if isinstance(data, FeatureDataset) and isinstance(valid_data, FeatureDataset):
-        data.check_same_extractor(valid_data)
+    if valid_data is not None:
+        check_extractors({**data.made_by, **valid_data.made_by})
     if config.task == "single_label":
         check_single_labels(train_entries, config.train.filelist)
         check_single_labels(valid_entries, config.valid.filelist)
@@ -307,16 +298,16 @@ def _check_same_run(save_dir: Path, config: Config, labels: list[str] | None, sa
     """What a resumed run may not change: the model, how it is trained, and on what."""
     old = load_config(save_dir / CONFIG_FILE)
     problems = []
-    for section, new_values, old_values in (
-        ("MODEL", config.model.model_dump(), old.model.model_dump()),
-        ("TRAIN", config.train.model_dump(), old.train.model_dump()),
-    ):
-        for key, value in new_values.items():
-            before = old_values.get(key)
-            if value != before and key not in _FREE_KEYS[section]:
+    for section, new, before in (("MODEL", config.model, old.model), ("TRAIN", config.train, old.train)):
+        old_values = before.model_dump()
+        for key, value in new.model_dump(exclude=type(new).keys(Key.RESUMABLE)).items():
+            if value != old_values.get(key):
                 problems.append(
-                    f"{section}.{key}: {safe_repr(value)}, but the run to resume has {safe_repr(before)}"
+                    f"{section}.{key}: {safe_repr(value)}, but the run to resume has "
+                    f"{safe_repr(old_values.get(key))}"
                 )
+    if config.inputs != old.inputs:
+        problems.append(f"INPUTS: {config.inputs}, but the run to resume has {old.inputs}")
     if problems:
         problems[-1] += f"; take {save_dir / CONFIG_FILE} as --config, or train anew without --resume"
         raise one_error(ConfigError, problems)
@@ -358,7 +349,7 @@ def _warn_of_old_values(config: Config, num_samples: int) -> None:
             train.num_gpus,
             world_size(),
         )
-    summed = config.entry.kind == "tagger" and "loss_reduction" not in train.model_fields_set
+    summed = isinstance(train, FeatureTrainSection) and "loss_reduction" not in train.model_fields_set
     if summed and train.weight_decay >= LARGE_WEIGHT_DECAY:
         logger.warning(
             "TRAIN.weight_decay is %g, which in old configs belongs to a loss summed over the batch; "

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from videotag.cli.main import main
+from videotag.datasets.clip_set import ClipSetOptions, assign_splits, write_clips
 from videotag.errors import OutputError
 from videotag.formats.filelist import read_filelist
 from videotag.labels import read_labels
-from videotag.media.clip_set import ClipSetOptions, assign_splits, write_clips
 from videotag.media.synthetic import TAGS, random_specs
 from videotag.media.video import FrameReader, probe
 

@@ -1,4 +1,4 @@
-"""Lists of feature files -> padded, masked batches, each cut to its own longest sequence.
+"""Feature files -> padded, masked sequences, each batch cut to its own longest one.
 
 Shapes: N videos of a batch, T steps of its longest sequence per modality, D feature width, C classes.
 """
@@ -8,57 +8,81 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from videotag.datasets.batches import Batch, ListedVideos, OnError, label_array
-from videotag.datasets.prefetch import prefetch
-from videotag.errors import FeatureFileError, one_error
-from videotag.formats.feature_files import extractor_of, read_modalities, read_shapes_and_stamp
-from videotag.formats.filelist import ListEntry
+from videotag.errors import ConfigError, FeatureFileError, one_error
+from videotag.formats.feature_files import (
+    FEATURE_SUFFIXES,
+    extractor_of,
+    list_features,
+    read_modalities,
+    read_shapes_and_stamp,
+)
+from videotag.formats.record_files import is_record_file, list_record_files
 from videotag.formats.yt8m_records import dequantize
-from videotag.registry import MASK, ArraySpec, Task
+from videotag.inputs.reader import Checked, Found, Reader
+from videotag.registry import MASK, ArraySpec, register_reader, sequence_specs
 from videotag.safe_text import escaped
+from videotag.sections import FeatureTrainSection, InputOptions, Positive, SplitSection
 
-READER_THREADS = 2  # reading .npy files is waiting for the disk; more threads gain nothing measurable
 
+class FeatureOptions(InputOptions):
+    """An entry of INPUTS with `reader: features`.
 
-class FeatureDataset(ListedVideos):
-    """A list of feature files, a video each; every one is looked at, as of `check_features`.
-
-    Args:
-        entries: of read_filelist.
-        dims: width of each modality.
-        num_classes: C.
-        task: decides the form of the labels.
+    Attributes:
+        width: D, the width of the features.
     """
 
-    def __init__(
-        self, entries: Sequence[ListEntry], *, dims: dict[str, int], num_classes: int, task: Task
-    ) -> None:
-        super().__init__(entries)
-        self._load = partial(_load_batch, dims=dims, num_classes=num_classes, task=task)
-        self.sizes, self._extractors = check_features(entries, dims)
+    width: Positive
 
-    def check_same_extractor(self, other: FeatureDataset) -> None:
-        """Two lists of one training must be made alike.
+
+@register_reader("features", options=FeatureOptions)
+class FeatureReader(Reader[FeatureOptions, SplitSection]):
+    """Feature files: a sequence (T, D) for every modality, of one file."""
+
+    train_section = FeatureTrainSection
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """The width of each modality."""
+        return {name: options.width for name, options in self.inputs.items()}
+
+    def specs(self) -> list[ArraySpec]:
+        """Per modality NAME (N, T, D), and NAME.mask (N, T)."""
+        return sequence_specs(self.dims)
+
+    def check(self, fields: Sequence[str]) -> Checked:
+        """Reads the header and the stamp of every file; see check_features."""
+        return Checked(*check_features(fields, self.dims))
+
+    def find(self, path: Path) -> Found:
+        """The feature files in a folder, then its files of records; or the one file.
 
         Raises:
-            FeatureFileError: they are of several extractors, a line for each but the first.
+            ConfigError: It is neither, or there are none in the folder.
         """
-        _check_extractors(self._extractors | other._extractors)
+        if path.is_dir():
+            paths = list_features(path) + [str(file) for file in list_record_files(path)]
+            if not paths:
+                raise ConfigError(f"{path}: no features in this folder; for videos use `videotag tag`")
+            return Found(paths)
+        if path.suffix.lower() not in FEATURE_SUFFIXES and not is_record_file(path):
+            raise ConfigError(f"{path}: the model reads features; for a video use `videotag tag {path}`")
+        return Found([str(path)])
 
-    def batches(
-        self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
-    ) -> Iterator[Batch | None]:
-        lists = ([self._entries[video] for video in group] for group in groups)
-        load = partial(self._load, on_error=on_error)
-        return prefetch(load, lists, num_threads=READER_THREADS, ahead=READER_THREADS)
+    def read(self, field: str, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
+        """Modality -> (T, D)."""
+        return read_modalities(field, self.dims)
+
+    def collate(self, samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The inputs, padded to the longest sequence; see padded_inputs."""
+        return padded_inputs(samples)
 
 
-def check_features(entries: Sequence[ListEntry], dims: dict[str, int]) -> tuple[np.ndarray, dict[str, str]]:
+def check_features(paths: Sequence[str], dims: dict[str, int]) -> tuple[np.ndarray, dict[str, str]]:
     """Reads the header and the stamp of every file, so that a wrong one is found before work starts.
 
     Files without a stamp, such as those of other tools, may come with any others.
@@ -71,22 +95,22 @@ def check_features(entries: Sequence[ListEntry], dims: dict[str, int]) -> tuple[
             of several extractors, of which a model would learn which one made a video.
     """
     problems = []
-    steps = np.zeros(len(entries), np.int64)
+    steps = np.zeros(len(paths), np.int64)
     extractors: dict[str, str] = {}  # file -> what made it
-    for place, entry in enumerate(entries):
+    for place, path in enumerate(paths):
         try:
-            shapes, stamp = read_shapes_and_stamp(entry.path, dims)
+            shapes, stamp = read_shapes_and_stamp(path, dims)
         except FeatureFileError as error:
             problems.append(str(error))
             continue
         steps[place] = max(num_steps for num_steps, _ in shapes.values())
         if stamp is not None:
-            extractors[entry.path] = sys.intern(extractor_of(stamp))  # one text for a million files
-    _check_extractors(extractors, problems)
+            extractors[path] = sys.intern(extractor_of(stamp))  # one text for a million files
+    check_extractors(extractors, problems)
     return steps, extractors
 
 
-def _check_extractors(extractors: Mapping[str, str], others: Sequence[str] = ()) -> None:
+def check_extractors(extractors: Mapping[str, str], others: Sequence[str] = ()) -> None:
     problems = [*others, *mixed_extractors(extractors).values()]
     if problems:
         raise one_error(FeatureFileError, problems)
@@ -122,17 +146,6 @@ def pad(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for row, sequence in zip(padded, sequences, strict=True):
         row[: len(sequence)] = sequence
     return padded, np.arange(lengths.max()) < lengths[:, None]
-
-
-def padded_batch(ids: list[str], samples: Sequence[Mapping[str, np.ndarray]], labels: np.ndarray) -> Batch:
-    """Samples as a batch.
-
-    Args:
-        ids: N ids.
-        samples: N times modality -> (T_i, D); one at least, all of the same modalities.
-        labels: As of `label_array`.
-    """
-    return Batch(ids, padded_inputs(samples), labels)
 
 
 def padded_inputs(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -194,27 +207,3 @@ def _differences(extractor: str, other: str) -> str:
 def _shown(values: Mapping[str, object], key: str) -> str:
     """A value on one line; 80 characters hold a SHA-256."""
     return escaped(json.dumps(values[key], ensure_ascii=False), limit=80) if key in values else "(not there)"
-
-
-def _load_batch(
-    entries: Sequence[ListEntry],
-    *,
-    dims: dict[str, int],
-    num_classes: int,
-    task: Task,
-    on_error: OnError,
-) -> Batch | None:
-    """One batch, or None if no file of it can be read."""
-    loaded = []
-    for entry in entries:
-        try:
-            loaded.append((entry, read_modalities(entry.path, dims)))
-        except FeatureFileError as error:
-            on_error(entry.path, error)
-    if not loaded:
-        return None
-    return padded_batch(
-        [entry.path for entry, _ in loaded],
-        [sample for _, sample in loaded],
-        label_array([entry.label_ids for entry, _ in loaded], num_classes, task),
-    )

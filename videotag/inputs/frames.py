@@ -1,4 +1,4 @@
-"""Lists of videos, or of folders of frames -> frames of one, and batches of clips for a TSN.
+"""Videos, folders of frames, arrays -> sampled frames of one, and clips of several.
 
 Shapes: N videos of a batch, T sampled frames of each, K distinct ones, C classes.
 """
@@ -6,6 +6,7 @@ Shapes: N videos of a batch, T sampled frames of each, K distinct ones, C classe
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,19 +17,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from videotag.datasets.augment import augmented
-from videotag.datasets.batches import Batch, ListedVideos, OnError, label_array
-from videotag.datasets.prefetch import prefetch
-from videotag.errors import FileListError, MediaError, one_error
+from videotag.errors import ConfigError, FileListError, MediaError, one_error
+from videotag.formats.feature_files import FEATURE_SUFFIXES
 from videotag.formats.filelist import ListEntry
+from videotag.formats.record_files import is_record_file
+from videotag.inputs.frame_augment import augmented
+from videotag.inputs.reader import Checked, Found, Read, Reader
 from videotag.media.decode_pool import DecodePool, PooledReader, Stopped
 from videotag.media.frame_array import ArrayReader
 from videotag.media.frame_folder import FolderReader
+from videotag.media.suffixes import folder_text, left_out_text, scan_folder
 from videotag.media.video import FrameReader, VideoInfo
-from videotag.registry import FRAMES, Task
-from videotag.sections import ExtractorModel, VideoSplitSection, VideoTrainSection
+from videotag.registry import ArraySpec, register_reader
+from videotag.sections import InputOptions, VideoInferSection, VideoSplitSection, VideoTrainSection
 from videotag.system.cores import num_cores
 
+logger = logging.getLogger(__name__)
 _AHEAD = 4  # videos that may wait per decoding thread
 
 
@@ -79,8 +83,8 @@ def read_frames(
     images = _ImageRows(entry.path, split.seg_num)
     options = _reader_options(split, images, offsets=offsets, crop=crop)
     reader: FrameReader | PooledReader | FolderReader
-    if entry.num_frames is not None:
-        reader = FolderReader(entry.path, entry.num_frames, **options)
+    if entry.numbers:
+        reader = FolderReader(entry.path, entry.numbers[0], **options)
     else:
         options["num_threads"] = _threads_of_one(split)
         if pool is None:
@@ -195,107 +199,148 @@ def _covered_sec(info: VideoInfo, split: VideoSplitSection) -> float | None:
     return info.duration_sec * length * split.seg_num / info.num_frames if length else None
 
 
-def check_format(entries: Sequence[ListEntry], wanted: Literal["video", "frames"]) -> None:
+def check_format(paths: Iterable[str], wanted: Literal["video", "frames"]) -> None:
     """A list of videos names files, a list of frames folders; what is missing is not looked at.
 
     Raises:
-        FileListError: all entries of the other kind, a line each.
+        FileListError: All paths of the other kind, a line each.
     """
     if wanted == "frames":
-        wrong = [
-            f"{e.path}: a file; MODEL.format is frames, whose lists name folders"
-            for e in entries
-            if Path(e.path).is_file()
-        ]
+        problem = "a file; MODEL.format is frames, whose lists name folders"
+        wrong = [path for path in paths if Path(path).is_file()]
     else:
-        wrong = [
-            f"{e.path}: a folder; if it holds frames, set MODEL.format=frames"
-            for e in entries
-            if Path(e.path).is_dir()
-        ]
+        problem = "a folder; if it holds frames, set MODEL.format=frames"
+        wrong = [path for path in paths if Path(path).is_dir()]
     if wrong:
-        raise one_error(FileListError, wrong)
+        raise one_error(FileListError, [f"{path}: {problem}" for path in wrong])
 
 
-class VideoDataset(ListedVideos):
-    """A list of videos, or of folders of frames.
+class FrameOptions(InputOptions):
+    """An entry of INPUTS with `reader: frames`.
 
-    Args:
-        entries: of read_filelist.
-        model: of the TSN.
-        split: sampling, size and batch_size; a TRAIN section also says how frames are augmented.
-        task: decides the form of the labels.
-
-    Raises:
-        FileListError: folders where MODEL.format wants videos, or the other way round, a line each.
+    Attributes:
+        format: "video": fields name media files; "frames": folders of img_%05d.jpg, and their number.
     """
 
-    sizes = None  # every video has seg_num frames
+    format: Literal["video", "frames"] = "video"
 
-    def __init__(
-        self, entries: Sequence[ListEntry], *, model: ExtractorModel, split: VideoSplitSection, task: Task
-    ) -> None:
-        check_format(entries, model.format)
-        super().__init__(entries)
-        self._model, self._split, self._task = model, split, task
 
-    def batches(
-        self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
-    ) -> Iterator[Batch | None]:
-        """As of Dataset, decoded in child processes.
+@register_reader("frames", options=FrameOptions)
+class ClipReader(Reader[FrameOptions, VideoSplitSection]):
+    """Videos, or folders of frames: seg_num frames of each, decoded in child processes."""
 
-        What augmentation does to a video follows from the seed and the video's number alone, whichever
-        thread decodes it.
+    split_section = VideoSplitSection
+    infer_section = VideoInferSection
+    train_section = VideoTrainSection
+    decodes = True
+    augments = True
+
+    @property
+    def format(self) -> Literal["video", "frames"]:
+        """What fields name."""
+        return next(iter(self.inputs.values())).format
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The number of frames behind a folder."""
+        return ("num_frames",) if self.format == "frames" else ()
+
+    @property
+    def num_threads(self) -> int:
+        """As many as the section says, or cores; no more than a batch has videos."""
+        return min(self.section.num_reader_threads or num_cores(), self.section.batch_size)
+
+    @property
+    def ahead(self) -> int:
+        """As many as fit into buf_size."""
+        return min(_AHEAD * self.num_threads, self.section.videos_ahead)
+
+    def specs(self) -> list[ArraySpec]:
+        """NAME (N, T, S, S, 3) uint8 of seg_num frames, S being target_size."""
+        split = self.section
+        shape = (None, split.seg_num, split.target_size, split.target_size, 3)
+        return [ArraySpec(name, shape, "uint8") for name in self.inputs]
+
+    def check_kind(self, paths: Sequence[str]) -> None:
+        """Looks whether paths are files or folders, as `format` wants."""
+        check_format(paths, self.format)
+
+    def check(self, fields: Sequence[str]) -> Checked:
+        """See check_kind."""
+        self.check_kind([path_and_count(field)[0] if self.numbers else field for field in fields])
+        return Checked()
+
+    def find(self, path: Path) -> Found:
+        """The videos in a folder or below it, by name; or the one video.
+
+        Raises:
+            ConfigError: There are none, or the file holds features.
         """
-        places = (place for group in groups for place in [*group.tolist(), None])  # None ends a batch
-        stop = threading.Event()
-        num_threads = min(self._split.num_reader_threads or num_cores(), self._split.batch_size)
-        ahead = min(_AHEAD * num_threads, self._split.videos_ahead)
+        if path.suffix.lower() in FEATURE_SUFFIXES or is_record_file(path):
+            raise ConfigError(
+                f"{path}: the model reads videos; for features name a tagger, for both stages use "
+                "`videotag tag`"
+            )
+        return find_videos(path)
+
+    @contextlib.contextmanager
+    def session(self, stop: threading.Event) -> Iterator[Read]:
+        """Child processes that decode."""
         with DecodePool() as pool:
-            read = partial(_read_clip, self._entries, self._split, seed, pool, stop)
-            with contextlib.closing(
-                prefetch(read, places, num_threads=num_threads, ahead=ahead, stop=stop)
-            ) as results:
-                loaded: list[tuple[ListEntry, Frames]] = []
-                for result in results:
-                    if result is None:
-                        yield _clip_batch(loaded, self._model, self._task) if loaded else None
-                        loaded = []
-                        continue
-                    entry, frames = result
-                    if isinstance(frames, MediaError):
-                        on_error(entry.path, frames)
-                    else:
-                        loaded.append((entry, frames))
+            yield partial(self._read, pool=pool, stop=stop)
 
+    def read(self, field: str, rng: np.random.Generator | None) -> Frames:
+        """The frames of one video, decoded in this process."""
+        return self._read(field, rng)
 
-def _read_clip(
-    entries: Sequence[ListEntry],
-    split: VideoSplitSection,
-    seed: tuple[int, int] | None,
-    pool: DecodePool,
-    stop: threading.Event,
-    place: int | None,
-) -> tuple[ListEntry, Frames | MediaError] | None:
-    """The frames of the video at `place`, or why there are none; None ends a batch."""
-    if place is None:
-        return None
-    entry = entries[place]
-    try:
-        if seed is None or not isinstance(split, VideoTrainSection):
-            return entry, read_frames(entry, split, pool=pool, stop=stop)
-        rng = np.random.default_rng([*seed, place])
+    def _read(
+        self,
+        field: str,
+        rng: np.random.Generator | None,
+        *,
+        pool: DecodePool | None = None,
+        stop: threading.Event | None = None,
+    ) -> Frames:
+        path, count = path_and_count(field) if self.numbers else (field, None)
+        entry = ListEntry(path, numbers=() if count is None else (count,))
+        split = self.section
+        if rng is None or not isinstance(split, VideoTrainSection):
+            return read_frames(entry, split, pool=pool, stop=stop)
         offsets = rng.random(split.seg_num).tolist() if split.segment_offset == "random" else None
         frames = read_frames(entry, split, offsets=offsets, crop=False, pool=pool, stop=stop)
-        return entry, replace(frames, images=augmented(frames.images, split, rng))
-    except MediaError as error:
-        return entry, error
+        return replace(frames, images=augmented(frames.images, split, rng))
+
+    def collate(self, samples: Sequence[Frames]) -> dict[str, np.ndarray]:
+        """Clips (N, T, S, S, 3) uint8."""
+        clips = np.stack([frames.images[frames.rows] for frames in samples])
+        return dict.fromkeys(self.inputs, clips)
 
 
-def _clip_batch(loaded: Sequence[tuple[ListEntry, Frames]], model: ExtractorModel, task: Task) -> Batch:
-    entries = [entry for entry, _ in loaded]
-    return Batch(
-        ids=[entry.path for entry in entries],
-        inputs={FRAMES: np.stack([frames.images[frames.rows] for _, frames in loaded])},
-        labels=label_array([entry.label_ids for entry in entries], model.num_classes, task),
-    )
+def path_and_count(field: str) -> tuple[str, int]:
+    """The folder and the number of its frames, of a field of both."""
+    path, _, count = field.rpartition(" ")
+    return path, int(count)
+
+
+def find_videos(path: Path) -> Found:
+    """The video at `path`, or all videos below a folder, by name; a line about others is logged at once.
+
+    Raises:
+        ConfigError: No video is in the folder.
+    """
+    if not path.is_dir():
+        return Found([str(path)])
+    content = scan_folder(path)
+    if not content.taken and not content.left_out:
+        raise ConfigError(f"{path}: no videos in this folder or below it, nor other files; check the path")
+    if not content.taken:
+        raise ConfigError(
+            f"{path}: no videos in this folder or below it, {left_out_text(content.left_out)}; "
+            "if one of them is a video, give its own path"
+        )
+    videos = [str(video) for video in content.taken]
+    if not content.left_out:
+        return Found(videos)
+    line = folder_text(path, len(videos), content.left_out)
+    logger.info("%s", line)
+    return Found(videos, line)

@@ -1,0 +1,165 @@
+"""Samples of a list, each read by the readers of a config's inputs -> batches of named arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from videotag.datasets.batches import Batch, OnError, label_array
+from videotag.datasets.prefetch import prefetch
+from videotag.errors import FeatureFileError, FileListError, MediaError, one_error
+from videotag.formats.filelist import ListEntry
+from videotag.inputs.reader import Read, Reader
+from videotag.registry import Task
+
+READER_THREADS = 2  # reading small files is waiting for the disk; more threads gain nothing measurable
+_Loaded: TypeAlias = "tuple[ListEntry, list[Any] | FeatureFileError | MediaError]"
+
+
+class SampleDataset:
+    """The samples of a list.
+
+    Args:
+        entries: Of read_filelist.
+        readers: Each with the field that it is given: a name, or None for that of its first input.
+        num_classes: C.
+        task: Decides the form of the labels.
+
+    Attributes:
+        sizes: (n,) int64, the longest sequence of each sample; None where that makes no difference.
+        made_by: Field -> what made it, of files that say so.
+
+    Raises:
+        FileListError: Samples without a field that their reader needs, a line each.
+        VideotagError: What readers find wrong with the list, a line each.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[ListEntry],
+        readers: Sequence[tuple[str | None, Reader[Any, Any]]],
+        *,
+        num_classes: int,
+        task: Task,
+    ) -> None:
+        self._entries = entries
+        self._readers = [(name or next(iter(reader.inputs)), reader) for name, reader in readers]
+        self._labels = partial(label_array, num_classes=num_classes, task=task)
+        _check_fields(entries, self._readers)
+        checked = [reader.check(self._fields(name)) for name, reader in self._readers]
+        known = [found.sizes for found in checked if found.sizes is not None]
+        self.sizes: np.ndarray | None = np.maximum.reduce(known) if known else None
+        self.made_by: Mapping[str, str] = {k: v for found in checked for k, v in found.made_by.items()}
+
+    def _fields(self, name: str) -> list[str]:
+        found = (entry.field(name) for entry in self._entries)
+        return [field for field in found if field is not None]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the list's ids, fields and labels."""
+        text = json.dumps(
+            [
+                (entry.path, entry.label_ids, *([dict(entry.fields)] if entry.fields else []))
+                for entry in self._entries
+            ]
+        )
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._entries)
+
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """(n,) int64, any order being equally likely."""
+        return rng.permutation(len(self))
+
+    def batches(
+        self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
+    ) -> Iterator[Batch | None]:
+        """As of Dataset.
+
+        What augmentation does to a sample follows from the seed and the sample's number alone, whichever
+        thread reads it.
+        """
+        stop = threading.Event()
+        with contextlib.ExitStack() as stack:
+            reads = [stack.enter_context(reader.session(stop)) for _, reader in self._readers]
+            load = partial(self._load, reads, seed)
+            join = partial(self._join, on_error=on_error)
+            decoders = [reader for _, reader in self._readers if reader.decodes]
+            if not decoders:
+                together = partial(_load_and_join, load, join)
+                yield from prefetch(together, groups, num_threads=READER_THREADS, ahead=READER_THREADS)
+                return
+            places = (place for group in groups for place in [*group.tolist(), None])  # None ends a batch
+            num_threads = max(reader.num_threads for reader in decoders)
+            ahead = min(reader.ahead for reader in decoders)
+            one = partial(_load_one, load)
+            results = prefetch(one, places, num_threads=num_threads, ahead=ahead, stop=stop)
+            loaded: list[_Loaded] = []
+            for result in stack.enter_context(contextlib.closing(results)):
+                if result is not None:
+                    loaded.append(result)
+                    continue
+                yield join(loaded)
+                loaded = []
+
+    def _load(self, reads: Sequence[Read], seed: tuple[int, int] | None, place: int) -> _Loaded:
+        """What the readers make of a sample, or why it cannot be read."""
+        entry, values = self._entries[place], []
+        try:
+            for (name, reader), read in zip(self._readers, reads, strict=True):
+                field = entry.field(name)
+                varies = seed is not None and reader.augments
+                rng = np.random.default_rng([*seed, place]) if seed is not None and varies else None
+                values.append(None if field is None else read(field, rng))
+        except (FeatureFileError, MediaError) as error:
+            return entry, error
+        return entry, values
+
+    def _join(self, loaded: Sequence[_Loaded], *, on_error: OnError) -> Batch | None:
+        """The batch of what could be read; None if nothing could."""
+        entries, samples = [], []
+        for entry, values in loaded:
+            if isinstance(values, list):
+                entries.append(entry)
+                samples.append(values)
+            else:
+                on_error(entry.path, values)
+        if not entries:
+            return None
+        inputs: dict[str, np.ndarray] = {}
+        for (_, reader), column in zip(self._readers, zip(*samples, strict=True), strict=True):
+            inputs |= reader.collate(column)
+        return Batch(
+            [entry.path for entry in entries], inputs, self._labels([entry.label_ids for entry in entries])
+        )
+
+
+def _load_and_join(load: Any, join: Any, group: np.ndarray) -> Batch | None:
+    batch: Batch | None = join([load(place) for place in group.tolist()])
+    return batch
+
+
+def _load_one(load: Any, place: int | None) -> _Loaded | None:
+    return None if place is None else load(place)
+
+
+def _check_fields(entries: Sequence[ListEntry], readers: Sequence[tuple[str, Reader[Any, Any]]]) -> None:
+    needed = [name for name, reader in readers if not reader.may_miss]
+    problems = [
+        f"{entry.path}: no field {name!r}, which the model's input needs; add it, or leave the sample out"
+        for entry in entries
+        for name in needed
+        if entry.field(name) is None
+    ]
+    if problems:
+        raise one_error(FileListError, problems)
