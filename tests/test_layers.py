@@ -21,6 +21,7 @@ LAYERS = [
     ["safe_text"],
     ["errors"],
     ["registry", "system"],
+    ["plugins"],
     ["media", "formats", "metrics", "sections", "config", "labels"],
     ["inputs", "models", "weights"],
     ["datasets", "runtime"],
@@ -30,7 +31,7 @@ LAYERS = [
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 #: What these import loads no Paddle, with two exceptions in system/.
-NO_PADDLE = {room for rooms in LAYERS[:4] for room in rooms} | {"inputs"}
+NO_PADDLE = {room for rooms in LAYERS[:5] for room in rooms} | {"inputs"}
 SOURCES = sorted((ROOT / "videotag").rglob("*.py"))
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in SOURCES}
 

@@ -15,17 +15,19 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from videotag.errors import ConfigError, one_error
+from videotag.errors import ConfigError, UnknownNameError, one_error
 from videotag.formats.yaml_text import parse_yaml, read_yaml
 from videotag.registry import ModelEntry, Task, get_model, get_reader, list_backbones, unknown
 from videotag.safe_text import MAX_TEXT, MAX_VALUE, escaped, safe_repr
 from videotag.sections import (
+    ExtractorModel,
     FeatureTrainSection,
     InferSection,
     InputOptions,
     Key,
     Section,
     SplitSection,
+    TaggerModel,
     TrainSection,
 )
 from videotag.system.resources import find_resource, list_configs
@@ -33,6 +35,7 @@ from videotag.system.resources import find_resource, list_configs
 _SPLITS = ("TRAIN", "VALID", "TEST", "INFER")
 SECTIONS = ("MODEL", "INPUTS", *_SPLITS)
 
+_MOST_PLUGINS = 5  # shown
 _MAX_MESSAGE = 1000  # characters; the longest lists the backbones
 #: Old spelling -> today's, in any section.
 _ALIASES = {
@@ -69,6 +72,12 @@ class Config:
         """What chooses loss and metrics: the MODEL section's, else the model's own."""
         return self.model.task or self.entry.task
 
+    @property
+    def plugins(self) -> list[str]:
+        """Names of the plugins that model and readers are of."""
+        readers = [get_reader(options.reader).plugin for options in self.inputs.values()]
+        return [name for name in dict.fromkeys([self.entry.plugin, *readers]) if name is not None]
+
     def readers(self, section: Any) -> list[tuple[str | None, Any]]:
         """The readers of a section's samples, each with the field that it is given.
 
@@ -95,6 +104,8 @@ class Config:
                 name: options.model_dump(mode="json", exclude_none=True)
                 for name, options in self.inputs.items()
             }
+        if self.plugins:
+            raw["PLUGINS"] = self.plugins
         return raw | {n: s.model_dump(mode="json", exclude=leave_out(type(s))) for n, s in named}
 
     def to_yaml(self) -> str:
@@ -126,6 +137,7 @@ def load_config(
         UnknownNameError: no such model.
     """
     raw, where = _read_yaml(path), str(path)
+    plugins = raw.pop("PLUGINS", [])
     problems = [
         f"{where}: {escaped(key, limit=MAX_VALUE)}: unknown section; there are: {', '.join(SECTIONS)}"
         for key in raw
@@ -143,9 +155,13 @@ def load_config(
         _override(raw, dotted, value)
     inputs = raw.pop("INPUTS", None)
     raw = {section: _old_spellings(values, f"{where}: {section}") for section, values in raw.items()}
-    entry = _entry(raw, where, model_name, entry)
+    try:
+        entry = _entry(raw, where, model_name, entry)
+        section_classes = _section_classes(entry, inputs)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{where}: {error}{_plugin_hint(plugins)}") from None
     names = ("MODEL", *_SPLITS)
-    classes = dict(zip(names, (entry.config, *_section_classes(entry, inputs)), strict=True))
+    classes = dict(zip(names, (entry.config, *section_classes), strict=True))
     if beside_weights:
         raw = {name: _without_files(values, classes[name]) for name, values in raw.items()}
     for dotted, value in overrides:
@@ -166,13 +182,22 @@ def load_config(
         problems += [f"{where}: {text}" for text in _contradictions(entry, read, **sections)]
     if problems:
         raise one_error(ConfigError, problems)
-    names_inputs = inputs is not None or entry.config.default_reader is None
+    # An export of the model is read without its code, and so without defaults of its own.
+    names_inputs = inputs is not None or not issubclass(entry.config, TaggerModel | ExtractorModel)
     return Config(entry=entry, inputs=read, names_inputs=names_inputs, **sections)
+
+
+def _plugin_hint(plugins: Any) -> str:
+    """What may be missing, where a config names plugins: their names, which are never executed."""
+    if not isinstance(plugins, list) or not plugins:
+        return ""
+    flags = (f"--plugin {escaped(str(name), limit=MAX_VALUE)}.py" for name in plugins[:_MOST_PLUGINS])
+    return f"; the config was made with plugins: give {' '.join(flags)}"
 
 
 def _section_classes(entry: ModelEntry, inputs: dict[str, Any] | None) -> list[type[Section]]:
     """The classes of TRAIN, VALID, TEST and INFER: those of the readers, or of both where there are two."""
-    names = [entry.config.default_reader]
+    names = list(entry.config.default_readers)
     if inputs is not None:
         names = [options.get("reader") for options in inputs.values() if isinstance(options, dict)]
     readers = [get_reader(name).cls for name in dict.fromkeys(names) if isinstance(name, str)]

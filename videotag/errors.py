@@ -2,6 +2,7 @@
 
     VideotagError             a user's mistake or a user's file; one line, no traceback
     ├── ConfigError           a YAML file, --set or another flag
+    ├── PluginError           a file of one's own models or readers
     ├── UnknownNameError      a model, optimizer ... that is not registered
     ├── FileListError         a list of videos or features
     ├── LabelFileError        a label file
@@ -56,6 +57,10 @@ class VideotagError(Exception):
 
 class ConfigError(VideotagError):
     """A config file, an override or a flag is wrong."""
+
+
+class PluginError(VideotagError):
+    """A plugin is missing, or fails while it is loaded."""
 
 
 class UnknownNameError(VideotagError):

@@ -11,8 +11,9 @@ Shapes: N samples, C classes.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -116,6 +117,7 @@ class ModelEntry:
         config: Pydantic class of the MODEL section.
         task: What chooses loss and metrics.
         two_stage: Whether it keeps the promises of TwoStages.
+        plugin: Name of the plugin that registered it; None if it is videotag's own.
     """
 
     name: str
@@ -123,6 +125,7 @@ class ModelEntry:
     config: Any
     task: Task
     two_stage: bool = False
+    plugin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,13 @@ class ReaderEntry:
         name: Name, as INPUTS spells it.
         cls: Class of the readers, see videotag.inputs.reader.Reader.
         options: Pydantic class of an entry of the INPUTS section.
+        plugin: Name of the plugin that registered it; None if it is videotag's own.
     """
 
     name: str
     cls: Any
     options: Any
+    plugin: str | None = None
 
 
 Entry = TypeVar("Entry", ModelEntry, BackboneEntry, ReaderEntry)
@@ -186,6 +191,18 @@ class _Registry(Generic[Entry]):
 _MODELS: _Registry[ModelEntry] = _Registry("model")
 _BACKBONES: _Registry[BackboneEntry] = _Registry("backbone")
 _READERS: _Registry[ReaderEntry] = _Registry("reader")
+_plugin: str | None = None  # that is being loaded
+
+
+@contextlib.contextmanager
+def registering(plugin: str) -> Iterator[None]:
+    """While the block lasts, what is registered is of this plugin."""
+    global _plugin
+    before, _plugin = _plugin, plugin
+    try:
+        yield
+    finally:
+        _plugin = before
 
 
 def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls]:
@@ -201,7 +218,7 @@ def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls
     """
 
     def add(cls: Cls) -> Cls:
-        _MODELS.add(ModelEntry(name, cls, config, task, two_stage=hasattr(cls, "encoder")))
+        _MODELS.add(ModelEntry(name, cls, config, task, two_stage=hasattr(cls, "encoder"), plugin=_plugin))
         return cls
 
     return add
@@ -237,7 +254,7 @@ def register_reader(name: str, *, options: Any) -> Callable[[Cls], Cls]:
     """
 
     def add(cls: Cls) -> Cls:
-        _READERS.add(ReaderEntry(name, cls, options))
+        _READERS.add(ReaderEntry(name, cls, options, plugin=_plugin))
         return cls
 
     return add

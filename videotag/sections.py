@@ -113,8 +113,8 @@ class ModelSection(Section):
     # A resumed run compares the names, not where they stand.
     label_file: Annotated[FilePath | None, Key.RESUMABLE, Key.FILE, Key.OUTSIDE] = None
 
-    #: Name of the reader where a config has no INPUTS section; None if it must have one.
-    default_reader: ClassVar[str | None] = None
+    #: Names of the readers where a config has no INPUTS section; none if it must have one.
+    default_readers: ClassVar[tuple[str, ...]] = ()
 
     def default_inputs(self) -> dict[str, dict[str, Any]]:
         """The INPUTS section where a config has none."""
@@ -148,7 +148,7 @@ class TaggerModel(ModelSection):
             )
         return self
 
-    default_reader: ClassVar[str | None] = "features"
+    default_readers: ClassVar[tuple[str, ...]] = ("features",)
 
     def default_inputs(self) -> dict[str, dict[str, Any]]:
         """Every modality by the reader of features."""
@@ -190,7 +190,7 @@ class ExtractorModel(ModelSection):
     image_mean: tuple[ColourMean, ColourMean, ColourMean] = (0.485, 0.456, 0.406)
     image_std: tuple[ColourStd, ColourStd, ColourStd] = (0.229, 0.224, 0.225)
 
-    default_reader: ClassVar[str | None] = "frames"
+    default_readers: ClassVar[tuple[str, ...]] = ("frames",)
 
     def default_inputs(self) -> dict[str, dict[str, Any]]:
         """Frames, of videos or of folders."""

@@ -136,7 +136,7 @@ def chosen(models: str | None) -> list[ModelEntry]:
 
 def taggers() -> list[ModelEntry]:
     """The models over features."""
-    return [entry for entry in list_models() if entry.config.default_reader == "features"]
+    return [entry for entry in list_models() if entry.config.default_readers == ("features",)]
 
 
 def markdown(rows: list[Row]) -> str:

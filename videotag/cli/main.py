@@ -33,6 +33,7 @@ from videotag.errors import (
     error_text,
     lacks_memory,
 )
+from videotag.plugins import load_plugin
 from videotag.safe_text import escaped
 from videotag.system.cores import is_launched
 
@@ -92,6 +93,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> int:
         _check_processes(name, commands[args.command])
+        for plugin in args.plugin:
+            load_plugin(plugin)
         return int(commands[args.command].run(args))
 
     return run_command(name, work, debug=args.debug)
@@ -225,6 +228,13 @@ def _build_parser() -> tuple[Parser, dict[str, ModuleType]]:
         )
         module.add_arguments(subparser)
         subparser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+        subparser.add_argument(
+            "--plugin",
+            action="append",
+            default=[],
+            metavar="FILE.py",
+            help="execute a Python file that registers models or readers of your own; may be given again",
+        )
         commands[name] = module
     return parser, commands
 

@@ -13,6 +13,7 @@ from videotag.datasets.sample_dataset import SampleDataset
 from videotag.errors import ConfigError, FileListError, one_error
 from videotag.formats.feature_files import INDEX_SUFFIX
 from videotag.formats.filelist import ListEntry, read_filelist
+from videotag.formats.json_lists import is_json_list, read_json_list
 from videotag.formats.record_files import is_record_file
 from videotag.inference.parallel import main_first, rank, world_size
 from videotag.inputs.features import FeatureReader
@@ -94,13 +95,16 @@ def read_section_list(
             f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH "
             "(a config beside weights may name lists inside of the working folder alone)"
         )
+    num_classes = None if split == "INFER" else config.model.num_classes
+    if is_json_list(section.filelist):
+        return read_json_list(section.filelist, labels=labels, num_classes=num_classes)
     readers = [reader for _, reader in config.readers(section)]
     for reader in readers:  # first of all: the number of frames stands where other lists have a label
         reader.check_kind([entry.path for entry in read_filelist(section.filelist, must_exist=False)])
     return read_filelist(
         section.filelist,
         labels=labels,
-        num_classes=None if split == "INFER" else config.model.num_classes,
+        num_classes=num_classes,
         numbers=numbers_of(config, section),
     )
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from videotag.plugins import load_installed
+
 
 def load_readers() -> None:
-    """Imports every file of this room, so that all readers are registered; cheap when called again."""
+    """Imports every file of this room and installed plugins, so that all readers are registered."""
+    load_installed()
     for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
         importlib.import_module(module.name)

@@ -1,0 +1,245 @@
+"""Models and readers in files outside of the package go through the same code as those in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from videotag.system.quiet_paddle import paddle
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from videotag.cli.main import main
+from videotag.config import load_config
+from videotag.datasets.sample_dataset import SampleDataset
+from videotag.errors import PluginError
+from videotag.inference.data import open_dataset, read_section_list
+from videotag.inference.evaluate import to_tensors
+from videotag.inference.trained_model import TrainedModel
+from videotag.media.writer import write_video
+from videotag.models import load_models
+from videotag.plugins import load_plugin
+from videotag.registry import LOGITS, MASK, get_model
+from videotag.runtime.parity import random_samples
+
+EXAMPLES = Path(__file__).parent / "plugin_example"
+RAW_GRU, TWO_INPUTS = EXAMPLES / "raw_gru.py", EXAMPLES / "two_inputs.py"
+BACKENDS = ("onnx", "openvino", "paddle")
+VIDEO_KEYS = {"seg_num": 6, "short_size": 40, "target_size": 40}
+EXACT = {"backend": "paddle", "precision": "f32"}
+MODELS = {
+    "RawGRU": (RAW_GRU, {"hidden_size": 8}),
+    "TwoInputs": (TWO_INPUTS, {"hidden_size": 8}),
+}
+
+
+def write_config(path, model, **sections):
+    keys = {"num_classes": 3, "topk": 2}
+    Path(path).write_text(yaml.safe_dump({"MODEL": {**model, **keys}, **sections}), encoding="utf-8")
+
+
+def write_films(count):
+    """Videos whose brightness grows or shrinks, or which flicker; and a list of them."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for number in range(count):
+        label, length = number % 3, 4 + number % 5
+        level = np.linspace(20, 230, length)
+        level = [level, level[::-1], rng.permutation(level)][label]
+        frames = np.clip(level[:, None, None, None] + rng.normal(0, 5, (length, 48, 64, 3)), 0, 255)
+        write_video(f"film{number}.mp4", frames.astype(np.uint8), fps=8)
+        lines.append(f"film{number}.mp4 {label}\n")
+    Path("films.list").write_text("".join(lines), encoding="utf-8")
+
+
+@pytest.fixture
+def films(work_dir):
+    write_films(9)
+    split = {**VIDEO_KEYS, "filelist": "films.list", "batch_size": 4}
+    train = {**split, "epoch": 2, "seed": 1, "use_gpu": False, "optimizer": "adam", "learning_rate": 0.01}
+    write_config("c.yaml", {"name": "RawGRU", "hidden_size": 8}, TRAIN=train, TEST=split, INFER=split | EXACT)
+    return work_dir
+
+
+@pytest.fixture
+def posts(work_dir):
+    """Pictures and texts as JSON lines; the third one lacks its picture."""
+    lines = []
+    for number in range(8):
+        colour = [250, 5, 5] if number % 2 else [5, 5, 250]
+        Image.fromarray(np.tile(np.array(colour, np.uint8), (20, 30, 1))).save(f"p{number}.png")
+        labels = [number % 2, 2] if number % 4 == 0 else [number % 2]
+        text = "a cat" if number % 4 == 0 else "some other words here"
+        image = None if number == 2 else f"p{number}.png"
+        lines.append(json.dumps({"id": f"post{number}", "image": image, "text": text, "labels": labels}))
+    Path("posts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    split = {"filelist": "posts.jsonl", "batch_size": 4}
+    train = {**split, "epoch": 60, "seed": 1, "use_gpu": False, "optimizer": "adam", "learning_rate": 0.02}
+    train["decay_epochs"] = [60]
+    write_config("c.yaml", {"name": "TwoInputs", "hidden_size": 8}, TRAIN=train, TEST=split, INFER=split | EXACT)
+    return work_dir
+
+
+def videotag(plugin, command, *words):
+    assert main([command, "--plugin", str(plugin), *words]) == 0
+
+
+def predictions(folder):
+    found = json.loads(Path(folder, "predictions.json").read_text(encoding="utf-8"))
+    return [
+        (each["video_id"], {tag["class_id"]: tag["probability"] for tag in each["tags"]}) for each in found
+    ]
+
+
+def assert_exports_predict_alike(plugin, folder):
+    videotag(plugin, "predict", f"--weights={folder}", "--save_dir=layers")
+    for backend in BACKENDS:
+        videotag(plugin, "export", f"--weights={folder}", f"--to={backend}")
+        export = f"--weights={folder}/export_{backend}_f32"
+        videotag(plugin, "predict", export, f"--save_dir={backend}", "--set=INFER.filelist=" + infer_list())
+        for (name, found), (expected_name, expected) in zip(
+            predictions(backend), predictions("layers"), strict=True
+        ):
+            assert name == expected_name
+            assert found == pytest.approx(expected, abs=1e-5)
+
+
+def infer_list():
+    return str(yaml.safe_load(Path("c.yaml").read_text(encoding="utf-8"))["INFER"]["filelist"])
+
+
+@pytest.mark.slow
+def test_a_gru_over_raw_frames_goes_all_the_way(films, capsys):
+    videotag(RAW_GRU, "train", "--config=c.yaml", "--save_dir=straight", "--epoch=2")
+    videotag(RAW_GRU, "train", "--config=c.yaml", "--save_dir=resumed", "--epoch=1")
+    videotag(RAW_GRU, "train", "--config=c.yaml", "--save_dir=resumed", "--epoch=2", "--resume")
+    for name in ("RawGRU.pdparams", "config.yaml"):
+        assert Path("resumed", name).read_bytes() == Path("straight", name).read_bytes()
+    config = yaml.safe_load(Path("straight/config.yaml").read_text(encoding="utf-8"))
+    assert config["PLUGINS"] == ["raw_gru"]
+    videotag(RAW_GRU, "eval", "--weights=straight", "--save_dir=metrics")
+    metrics = json.loads(Path("metrics/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["num_videos"] == 9
+    assert_exports_predict_alike(RAW_GRU, "straight")
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_a_model_of_two_inputs_goes_all_the_way_and_learns_both(posts, capsys):
+    videotag(TWO_INPUTS, "train", "--config=c.yaml", "--save_dir=ck")
+    videotag(TWO_INPUTS, "eval", "--weights=ck", "--save_dir=metrics")
+    metrics = json.loads(Path("metrics/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["gap"] > 0.9  # colours tell two tags, words the third
+    assert_exports_predict_alike(TWO_INPUTS, "ck")
+    capsys.readouterr()
+
+
+def test_token_ids_stay_integers_and_a_missing_picture_is_masked(posts):
+    load_models()
+    load_plugin(TWO_INPUTS)
+    config = load_config("c.yaml")
+    entries = read_section_list(config, "TEST", labels="required")
+    dataset = open_dataset(config, entries, config.test)
+    assert isinstance(dataset, SampleDataset)
+    (batch,) = dataset.batches([np.arange(1, 4)], on_error=lambda _, error: pytest.fail(str(error)))
+    assert batch.ids == ["post1", "post2", "post3"]
+    assert batch.inputs["text"].dtype == np.int64
+    assert batch.inputs["image"].dtype == np.uint8
+    assert batch.inputs["image" + MASK].tolist() == [[True], [False], [True]]
+    assert not batch.inputs["image"][1].any()
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_of_its_batch(posts):
+    load_models()
+    load_plugin(TWO_INPUTS)
+    Path("p1.png").write_text("no picture", encoding="utf-8")
+    config = load_config("c.yaml")
+    dataset = open_dataset(config, read_section_list(config, "TEST", labels="required"), config.test)
+    failed = {}
+    (batch,) = dataset.batches([np.arange(3)], on_error=lambda video, error: failed.update({video: error}))
+    assert batch.ids == ["post0", "post2"]
+    assert list(failed) == ["post1"]
+    assert "p1.png: no picture that can be read" in str(failed["post1"])
+
+
+@pytest.fixture(params=MODELS)
+def network(request):
+    """A network of a plugin, and batches of random arrays for it."""
+    load_models()
+    plugin, options = MODELS[request.param]
+    load_plugin(plugin)
+    entry = get_model(request.param)
+    paddle.seed(1)
+    model = entry.cls(entry.config(name=request.param, num_classes=3, **options))
+    return model, random_samples(model.inputs)
+
+
+def test_what_stands_in_the_padding_of_a_plugin_s_inputs_changes_no_logit(network):
+    model, samples = network
+    model.eval()
+    for arrays in samples:
+        changed = {}
+        for name, x in arrays.items():
+            mask = arrays.get(name + MASK)
+            changed[name] = x.copy()
+            if mask is not None and x.ndim > 1:
+                changed[name][~mask] = 7
+        expected, found = (
+            model(to_tensors(each, model.inputs))[LOGITS].numpy() for each in (arrays, changed)
+        )
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_every_parameter_of_a_plugin_s_model_gets_a_gradient(network):
+    model, samples = network
+    model.train()
+    logits = model(to_tensors(samples[1], model.inputs))[LOGITS]
+    (logits * paddle.arange(3, dtype="float32")).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert float(parameter.grad.abs().sum()) > 0, name
+
+
+def test_a_config_names_its_plugin_and_never_executes_it(films):
+    videotag(RAW_GRU, "train", "--config=c.yaml", "--save_dir=ck", "--epoch=1")
+    done = subprocess.run(
+        [sys.executable, "-m", "videotag", "eval", "--weights=ck"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "RawGRU: unknown model; there are: AttentionCluster" in done.stderr
+    assert done.stderr.endswith("the config was made with plugins: give --plugin raw_gru.py\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.py", None, r"gone\.py: no such plugin; give a Python file"),
+        ("text.txt", "x = 1", r"text\.txt: no such plugin"),
+        ("wrong.py", "x = (", r"wrong\.py: SyntaxError: "),
+        ("fails.py", "raise KeyError('a')", r"fails\.py: KeyError: 'a'"),
+        (
+            "twice.py",
+            "from videotag.registry import register_model\n"
+            "register_model('MeanPool', config=None, task='multi_label')(int)",
+            r"twice\.py: ValueError: model 'MeanPool' is registered twice",
+        ),
+    ],
+)
+def test_a_plugin_that_cannot_be_loaded_is_one_line(work_dir, name, content, message):
+    load_models()
+    if content is not None:
+        Path(name).write_text(content, encoding="utf-8")
+    with pytest.raises(PluginError, match=message):
+        load_plugin(name)
+
+
+def test_a_model_of_a_plugin_is_loaded_by_python_code_too(films, capsys):
+    videotag(RAW_GRU, "train", "--config=c.yaml", "--save_dir=ck", "--epoch=1")
+    model = TrainedModel.load("ck", overrides=[("INFER.backend", "paddle"), ("INFER.precision", "f32")])
+    arrays = random_samples(model.inputs)[1]
+    assert model.run(arrays)[LOGITS].shape == (4, 3)
+    capsys.readouterr()

@@ -1,0 +1,73 @@
+"""Models, readers and backends of one's own, from outside of the package.
+
+    videotag train --plugin raw_gru.py --config=raw_gru.yaml
+
+A plugin is a Python file that registers what it defines, see videotag.registry. It comes in by --plugin, by
+load_plugin, or by an installed package's entry point of the group "videotag.plugins", and by nothing else: a
+config or checkpoint names the plugins that it needs, and nothing of that is ever executed.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from pathlib import Path
+
+from videotag.errors import PluginError
+from videotag.registry import registering
+from videotag.safe_text import reason_of
+
+ENTRY_POINTS = "videotag.plugins"
+_MODULE = "videotag_plugin_{}"  # beside other modules of the same name
+
+
+def load_plugin(path: str | Path) -> None:
+    """Executes a plugin's file, once.
+
+    Args:
+        path: The file, NAME.py; NAME is what configs record.
+
+    Raises:
+        PluginError: There is no such file, or it fails.
+    """
+    file = Path(path).resolve()
+    name = _MODULE.format(file.stem)
+    loaded = sys.modules.get(name)
+    if loaded is not None and Path(str(loaded.__file__)) == file:
+        return
+    spec = importlib.util.spec_from_file_location(name, file) if file.suffix == ".py" else None
+    if spec is None or spec.loader is None or not file.is_file():
+        raise PluginError(f"{path}: no such plugin; give a Python file that registers models or readers")
+    if loaded is not None:
+        raise PluginError(f"{path}: a plugin of this name is {loaded.__file__}; rename one of the two")
+    if importlib.util.find_spec("paddle"):  # which a plugin may import at once, and so with all its chatter
+        importlib.import_module("videotag.system.quiet_paddle")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with registering(file.stem):
+            spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise PluginError(f"{path}: {type(error).__name__}: {reason_of(error, limit=300)}") from error
+
+
+@functools.cache
+def load_installed() -> None:
+    """Loads the plugins of installed packages, once.
+
+    Raises:
+        PluginError: One fails.
+    """
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            with registering(point.name):
+                point.load()
+        except Exception as error:
+            raise PluginError(
+                f"plugin {point.name} of an installed package: {type(error).__name__}: "
+                f"{reason_of(error, limit=300)}; update or uninstall it"
+            ) from error
