@@ -92,8 +92,10 @@ def add_runtime_arguments(
     """
     parser.add_argument(
         "--backend",
-        choices=("auto", "paddle", "openvino", "onnx"),
-        help="what runs the networks (default: INFER.backend, auto: the fastest that is installed and right)",
+        choices=values.BackendNames("auto"),
+        metavar="BACKEND",
+        help="what runs the networks, of %(choices)s (default: INFER.backend, auto: the fastest that is "
+        "installed and right)",
     )
     parser.add_argument(
         "--precision",
@@ -206,6 +208,7 @@ def read_config(
         ConfigError: as load_config.
     """
     from videotag.config import load_config, parse_overrides
+    from videotag.runtime.backends import check_name
 
     path = args.config or (weights.config if weights else None) or default
     overrides = parse_overrides(args.set)
@@ -222,7 +225,9 @@ def read_config(
 
     load_models()
     is_beside = not args.config and weights is not None and weights.config_is_beside
-    return load_config(path, model_name=args.model_name, overrides=overrides, beside_weights=is_beside)
+    config = load_config(path, model_name=args.model_name, overrides=overrides, beside_weights=is_beside)
+    check_name(config.infer.backend, where=f"{path}: INFER.backend")
+    return config
 
 
 def label_file(args: argparse.Namespace) -> str | None:

@@ -37,14 +37,14 @@ Compare: TypeAlias = Callable[[Arrays, Arrays], Agreement]
 
 
 @dataclass(frozen=True)
-class Standard:
-    """What a kind of network is held to.
+class Tolerances:
+    """How far the outputs of one kind of network may be from those of its layers.
 
     Attributes:
-        f32_error: how far outputs in float32 are from the reference, a number.
-        max_f32_error: the largest that passes on a CPU.
-        max_gpu_error: and on a GPU, which may compute in TF32, of 10 bits.
-        compare_bf16: outputs in float32 with those in bfloat16.
+        f32_error: Measures how far outputs in float32 are from the reference.
+        max_f32_error: Largest f32_error that passes on a CPU.
+        max_gpu_error: Largest f32_error that passes on a GPU, which may compute in TF32, of 10 bits.
+        compare_bf16: Compares outputs in float32 with those in bfloat16.
     """
 
     f32_error: Callable[[Arrays, Arrays], float]
@@ -82,12 +82,12 @@ def mean_removed_cosine(reference: np.ndarray, found: np.ndarray) -> float:
     return float(a @ b / max(_norm(a) * _norm(b), 1e-30))
 
 
-#: Of a backbone.
-FEATURES = Standard(relative_error, MAX_F32_ERROR, MAX_GPU_ERROR, compare_features)
+#: The tolerances of a backbone.
+FEATURES = Tolerances(relative_error, MAX_F32_ERROR, MAX_GPU_ERROR, compare_features)
 
 
-def tags_standard(task: Task) -> Standard:
-    """Of a tagger, by the probabilities of its logits (N, C)."""
+def tags_tolerances(task: Task) -> Tolerances:
+    """The tolerances of a tagger, on the probabilities of its logits (N, C)."""
 
     def error(reference: Arrays, found: Arrays) -> float:
         a, b = (scores_of(task, outputs[LOGITS]) for outputs in (reference, found))
@@ -98,7 +98,7 @@ def tags_standard(task: Task) -> Standard:
         worst = error(reference, found)
         return Agreement(worst <= MAX_PROBABILITY_ERROR, f"probabilities differ by up to {worst:.0e}")
 
-    return Standard(error, MAX_F32_PROBABILITY_ERROR, MAX_PROBABILITY_ERROR, compare)
+    return Tolerances(error, MAX_F32_PROBABILITY_ERROR, MAX_PROBABILITY_ERROR, compare)
 
 
 def scores_of(task: Task, logits: np.ndarray) -> np.ndarray:

@@ -36,9 +36,9 @@ def backbone_network(
         weights: digests of its weight files.
         name: of the model, for texts.
     """
-    from videotag.runtime.flat_layers import OfBytes
+    from videotag.runtime.flat_layers import NormalizedBackbone
 
-    layer = OfBytes(backbone, mean, std)
+    layer = NormalizedBackbone(backbone, mean, std)
     return TrainedNetwork(
         layer=layer,
         inputs=(Input(FRAMES, (None, size_px, size_px, 3), "uint8"),),

@@ -52,7 +52,7 @@ class FlatTagger(paddle.nn.Layer):
         return [logits] + [attention[name] for name in self.names]
 
 
-class OfBytes(paddle.nn.Layer):
+class NormalizedBackbone(paddle.nn.Layer):
     """A backbone behind (x / 255 - mean) / std, as videotag.media.transforms.normalize has it."""
 
     def __init__(self, backbone: paddle.nn.Layer, mean: Sequence[float], std: Sequence[float]) -> None:
