@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.datasets import records
+from videotag.datasets import record_dataset as records
 from videotag.datasets.order import ordered_groups, shuffled_groups
 from videotag.datasets.record_dataset import RecordFiles
 from videotag.errors import ConfigError, RecordError

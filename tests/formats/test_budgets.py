@@ -20,13 +20,14 @@ import numpy as np
 import pytest
 
 from videotag.errors import FeatureFileError, FileListError, LabelFileError, WeightsError
-from videotag.formats import archives, filelist, record_index, text
+from videotag.formats import archives, filelist, record_index
 from videotag.formats.feature_files import read_modalities, read_vectors
 from videotag.formats.filelist import read_filelist
 from videotag.formats.protobuf_wire import field
 from videotag.formats.tfrecord import write_records
 from videotag.formats.weight_files import read_weights, write_pdparams
 from videotag.labels import read_labels
+from videotag.system import text
 
 MOST_MB = 500  # above what reading anything takes
 CHILD = """

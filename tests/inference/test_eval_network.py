@@ -18,6 +18,7 @@ from videotag.inference.eval_network import load_eval_network
 from videotag.inference.evaluate import evaluate
 from videotag.inference.export import export_tagger
 from videotag.models import load_models, paddle
+from videotag.reports.model_card import model_card
 from videotag.runtime import backends
 from videotag.runtime.backends import backend_names, bf16_instructions
 from videotag.training.checkpoint import save_weights
@@ -115,7 +116,7 @@ def test_metrics_are_those_of_f32_unless_bf16_is_asked_for(tmp_path, caplog):
 
 def exported(found, folder, backend):
     """The export of a member, as a command finds it."""
-    weights = find_weights(export_tagger([found], folder, backend=backend).folder)
+    weights = find_weights(export_tagger([found], folder, card=model_card, backend=backend).folder)
     args = argparse.Namespace(config=None, set=[], model_name=None, use_gpu=None)
     (of_export,) = arguments.read_members(args, {}, [weights])
     return of_export

@@ -21,6 +21,7 @@ from videotag.inference.load_weights import load_weights
 from videotag.inference.members import MeanNetwork, Member, load_network, trained_network
 from videotag.models import load_models, paddle
 from videotag.registry import list_models
+from videotag.reports.model_card import model_card
 from videotag.runtime import backends, onnx_backend, parity
 from videotag.runtime.backends import Backend, ExportError, backend_names, get_backend
 from videotag.runtime.exported import export_config, load_exported
@@ -89,7 +90,7 @@ def mean_pool(tmp_path_factory):
     """A checkpoint of a tiny tagger, and its export for ONNX, which tests only read."""
     folder = tmp_path_factory.mktemp("mean_pool")
     member = tagger(folder / "ck")
-    export_tagger([member], folder / "export", backend="onnx", labels=["a", "b", "c", "d"])
+    export_tagger([member], folder / "export", card=model_card, backend="onnx", labels=["a", "b", "c", "d"])
     return member, folder / "export"
 
 
@@ -108,7 +109,7 @@ def test_every_tagger_is_exported_to_every_backend_and_gives_the_same(name, vari
     member = tagger(tmp_path / "ck", name, **({"variant": variant} if variant else {}))
     trained = trained_network([member])
     for backend in set(backend_names()) - set(CANNOT.get((name, variant), ())):
-        done = export_tagger([member], tmp_path / backend, backend=backend)
+        done = export_tagger([member], tmp_path / backend, card=model_card, backend=backend)
         network = load_exported(done.folder / "export.json")
         assert (network.backend, network.precision) == (backend, "f32")
         for arrays in (batch([5, 3, 1], 5), batch([1], 1), batch([2], 9), batch([21, 4], 21)):
@@ -136,7 +137,7 @@ def test_a_tsn_of_every_backbone_is_exported_to_every_backend_and_gives_the_same
     frames = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), dtype=np.uint8)
     inputs = parity.frame_samples(32)
     for backend in backend_names():
-        done = export_extractor(member, tmp_path / backend, backend=backend)
+        done = export_extractor(member, tmp_path / backend, card=model_card, backend=backend)
         found = find_weights(done.folder)
         config = export_config(found.path)
         extractor = ExportedExtractor(config, found.path, with_classifier=True)
@@ -160,7 +161,7 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(model, cannot, tmp_p
         with pytest.raises(
             ExportError, match=rf"cannot be exported to {backend}: PeepholeLSTM: a loop .*weights"
         ):
-            export_tagger([member], tmp_path / "out", backend=backend)
+            export_tagger([member], tmp_path / "out", card=model_card, backend=backend)
         assert not (tmp_path / "out").exists()
 
 
@@ -174,7 +175,7 @@ def test_a_network_that_the_converter_does_not_know_is_refused_with_another_way(
         r"--to, or run it from its weights$"
     )
     with pytest.raises(ExportError, match=message):
-        export_tagger([tagger(tmp_path / "ck")], tmp_path / "out", backend="onnx")
+        export_tagger([tagger(tmp_path / "ck")], tmp_path / "out", card=model_card, backend="onnx")
     assert not (tmp_path / "out").exists()
     with pytest.raises(ExportError, match="OpenVINO cannot read it"):
         save_model(b"no network", tmp_path / "network.xml")
@@ -194,7 +195,7 @@ def test_bf16_is_checked_by_its_own_bounds(tmp_path):
     member = tagger(tmp_path / "ck")
     small = {name: 0.1 * array for name, array in read_weights(member.weights.path).items()}
     write_pdparams(member.weights.path, small)
-    done = export_tagger([member], tmp_path / "out", backend="openvino", precision="bf16")
+    done = export_tagger([member], tmp_path / "out", card=model_card, backend="openvino", precision="bf16")
     assert done.manifest.parity["max_probability_difference_allowed"] == 1e-3
     assert load_exported(tmp_path / "out" / "export.json").precision == "bf16"
 
@@ -206,7 +207,7 @@ def test_several_taggers_become_one(tmp_path):
         Member(FoundWeights(first.weights.path, named), first.config),
         tagger(tmp_path / "b", "MaxPool", seed=2),
     ]
-    done = export_tagger(members, tmp_path / "out", backend="onnx")
+    done = export_tagger(members, tmp_path / "out", card=model_card, backend="onnx")
     assert [w.file for w in done.manifest.source_weights] == ["tiny.pdparams"] * 2
     lines = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").splitlines()
     weights = [line for line in lines if line.startswith("- `tiny.pdparams`, sha256")]
@@ -277,7 +278,7 @@ def test_the_folder_says_what_it_holds_and_names_no_place_of_this_machine(mean_p
 def test_an_extractor_without_a_classifier_that_fits_makes_features_only(tmp_path):
     member = tsn(tmp_path / "ck", "resnet18")
     config = load_config(tmp_path / "ck" / "config.yaml", overrides=[("MODEL.num_classes", 5)])
-    done = export_extractor(Member(member.weights, config), tmp_path / "out", backend="onnx")
+    done = export_extractor(Member(member.weights, config), tmp_path / "out", card=model_card, backend="onnx")
     assert "classifier.safetensors" not in done.manifest.files
     path = tmp_path / "out" / "export.json"
     assert ExportedExtractor(export_config(path), path).feature_dim == 512
@@ -306,20 +307,20 @@ def test_an_export_that_is_too_far_is_refused_and_leaves_nothing(kind, message, 
     else:
         member, write = tsn(tmp_path / "ck", "resnet18"), export_extractor
     with pytest.raises(ExportError, match=message):
-        write(member, place, backend="onnx")
+        write(member, place, card=model_card, backend="onnx")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_older_export_is_replaced_whole_and_stays_where_the_new_one_is_refused(tmp_path, monkeypatch):
     member = tagger(tmp_path / "ck")
-    export_tagger([member], tmp_path / "out", backend="onnx", labels=["a", "b", "c", "d"])
+    export_tagger([member], tmp_path / "out", card=model_card, backend="onnx", labels=["a", "b", "c", "d"])
     before = (tmp_path / "out" / "export.json").read_bytes()
     with monkeypatch.context() as patched:
         patched.setattr(parity, "MAX_F32_PROBABILITY_ERROR", -1.0)
         with pytest.raises(ExportError):
-            export_tagger([member], tmp_path / "out", backend="paddle")
+            export_tagger([member], tmp_path / "out", card=model_card, backend="paddle")
     assert (tmp_path / "out" / "export.json").read_bytes() == before
-    export_tagger([member], tmp_path / "out", backend="paddle")
+    export_tagger([member], tmp_path / "out", card=model_card, backend="paddle")
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert names == {"README.md", "config.yaml", "export.json", *get_backend("paddle").files}
     assert {path.name for path in tmp_path.iterdir()} == {"ck", "out"}

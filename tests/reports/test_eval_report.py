@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videotag import eval_report, figures
 from videotag.media.writer import write_video
 from videotag.metrics import Confusion, Curve, MissedTags, Mistakes, PerClass, ScoreHistograms
+from videotag.reports import eval_report, figures
 from videotag.reports.eval_report import Observed, find_video, write_eval_report, write_per_class
 from videotag.reports.figures import BASE_FONT, MISSING, drawable
 from videotag.reports.tags_report import NUM_THUMBNAILS

@@ -16,6 +16,7 @@ from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.inference.export import export_tagger
 from videotag.inference.members import Member
 from videotag.models import load_models
+from videotag.reports.model_card import model_card
 from videotag.runtime import backends, device
 from videotag.runtime.backends import Backend, ExportError, get_backend
 from videotag.runtime.exported import export_config, load_exported, read_export
@@ -44,7 +45,9 @@ def exports(tmp_path_factory):
     save_weights(config.entry.cls(config.model), folder / "tiny.pdparams")
     members = [Member(FoundWeights(folder / "tiny.pdparams"), config)]
     for backend in ("onnx", "paddle"):
-        export_tagger(members, folder / backend, backend=backend, labels=["a", "b", "c", "d"])
+        export_tagger(
+            members, folder / backend, card=model_card, backend=backend, labels=["a", "b", "c", "d"]
+        )
     return folder
 
 
