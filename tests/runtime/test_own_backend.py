@@ -106,9 +106,8 @@ def test_a_backend_in_one_file_predicts_and_exports(own_backend, trained, capsys
     assert set(told["versions"]) == {"videotag", "paddlepaddle", "numpy"}
     assert "This needs `videotag` and `numpy`;" in (folder / "README.md").read_text(encoding="utf-8")
     for weights in (folder, folder / "network.own"):
-        np.testing.assert_allclose(
-            predicted(f"--weights={weights}", "--filelist=features/test.list"), expected, atol=1e-5
-        )
+        found = predicted(f"--weights={weights}", "--filelist=features/test.list")
+        np.testing.assert_allclose(found, expected, atol=1e-5)
     assert "AttentionLSTM runs in own " in capsys.readouterr().err
     (folder / "network.own").write_bytes(b"PK")
     assert main(["predict", f"--weights={folder}", "--filelist=features/test.list"]) == 2
@@ -148,9 +147,9 @@ def test_an_unknown_backend_in_a_config_is_found_before_work(command, tagger_dir
 
 
 def test_an_unknown_backend_in_python_is_an_error_of_one_line():
-    with pytest.raises(ConfigError, match=r"^--backend=onxx: unknown backend; did you mean 'onnx'\?"):
+    with pytest.raises(ConfigError, match=r"^--backend: onxx: unknown backend; did you mean 'onnx'\?"):
         Tagger.load(backend="onxx")
-    with pytest.raises(UnknownNameError, match="^auto: unknown backend; there are: onnx, openvino, paddle$"):
+    with pytest.raises(UnknownNameError, match=r"^auto: unknown backend; there are: onnx, openvino, paddle$"):
         get_backend("auto")
 
 
