@@ -1,4 +1,4 @@
-"""Whether two runs of one network on the same inputs agree: f32 with the reference, bf16 with f32.
+"""Whether two runs of one network on the same inputs agree: f32 with the layers, bf16 with f32.
 
 Shapes: K frames, D feature width, N videos, C classes.
 """
@@ -16,17 +16,17 @@ from videotag.runtime.taggers import LOGITS
 from videotag.runtime.trained import Arrays
 
 MAX_F32_ERROR = 1e-4  # of float32 features, relative to the reference
-MAX_GPU_ERROR = 1e-2  # the same on a GPU
+MAX_GPU_ERROR = 1e-2  # of float32 features on a GPU, relative to the reference
 MAX_F32_PROBABILITY_ERROR = 1e-5  # of tags in float32
 LEAST_COSINE = 0.99  # of bf16 features
-LEAST_SPREAD = 0.1  # of frames, relative to their mean, for a cosine to say something
+LEAST_SPREAD = 0.1  # of frames, relative to their mean, below which a cosine is mostly noise
 MAX_ALIKE_ERROR = 0.02  # relative, of features of frames that are too alike
 MAX_PROBABILITY_ERROR = 1e-3  # of tags in bf16, and on a GPU
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether two runs agree, and the number that says so in words."""
+    """Whether two runs agree, and the number that decides it, as text."""
 
     ok: bool
     text: str
@@ -54,7 +54,7 @@ class Tolerances:
 
 
 def relative_error(reference: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
-    """The largest relative L2 error of an output; infinite where one holds no number."""
+    """The largest relative L2 error of an output; infinite if an output is not finite."""
     errors = [_relative(reference[name], found[name]) for name in reference]
     return float(max(errors)) if np.isfinite(errors).all() else float("inf")
 
@@ -62,8 +62,9 @@ def relative_error(reference: Mapping[str, np.ndarray], found: Mapping[str, np.n
 def compare_features(reference: Arrays, found: Arrays) -> Agreement:
     """Compares the features (K, D) of frames of a video.
 
-    By their cosine, after the mean of the reference over the frames is taken from both: without it all frames
-    look alike, whatever they show. Where the frames themselves are too alike for that, by the relative error.
+    They are compared by their cosine after the reference's mean over the frames was subtracted from both:
+    without that, features of any two frames have a cosine near 1. Frames that are too alike for it are
+    compared by their relative error.
     """
     (a,), (b,) = reference.values(), found.values()
     mean = a.mean(axis=0)
@@ -76,7 +77,7 @@ def compare_features(reference: Arrays, found: Arrays) -> Agreement:
 
 
 def mean_removed_cosine(reference: np.ndarray, found: np.ndarray) -> float:
-    """The cosine of features (K, D) after the mean of the reference over the frames is taken from both."""
+    """The cosine of features (K, D) after the reference's mean over the frames was subtracted from both."""
     mean = reference.mean(axis=0)
     a, b = ((x - mean).ravel().astype(np.float64) for x in (reference, found))
     return float(a @ b / max(_norm(a) * _norm(b), 1e-30))

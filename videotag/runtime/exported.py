@@ -45,7 +45,7 @@ from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE, FoundWeights
 FORMAT_VERSION = 1
 CARD_FILE = "README.md"
 CLASSIFIER_FILE = "classifier.safetensors"
-#: Keys of MODEL that have no part in the network.
+#: Keys of MODEL that the network does not depend on.
 _FREE_KEYS = ("topk", "label_file", "format")
 
 
@@ -76,14 +76,14 @@ class ArrayInfo(Section):
 
 
 class SourceWeights(Section):
-    """A weight file that the network was made of."""
+    """A weight file that the network was made from."""
 
     file: str
     sha256: Sha256
 
 
 class Thresholds(Section):
-    """Which tags are kept where the user says nothing."""
+    """Which tags are kept unless the user asks otherwise."""
 
     decision: float
     top_k: Positive
@@ -93,18 +93,21 @@ class Manifest(Section):
     """What export.json holds.
 
     Attributes:
-        format_version: of this file.
-        name: of the network, for texts.
-        model: as MODEL.name.
-        kind, task: of the model.
-        backend, precision: that the network runs in.
-        inputs, outputs: its contract; outputs in the order in which they come.
-        feature_dim: of an extractor.
-        files: sha256 by file name.
-        source_weights: that it was made of.
-        thresholds: see Thresholds.
-        parity: how far its outputs are from those of the layers it was made of, and the bounds.
-        versions: of the packages that made it.
+        format_version: Version of the format of export.json.
+        name: Name of the network, for messages.
+        model: MODEL.name of its config.
+        kind: Kind of its model.
+        task: Task of its model.
+        backend: Name of the backend that runs it.
+        precision: Precision that it runs in.
+        inputs: Its inputs, in the order of its arguments.
+        outputs: Its outputs, in the order in which it returns them.
+        feature_dim: Feature width of an extractor; None for a tagger.
+        files: File name -> sha256.
+        source_weights: Weight files that it was made from.
+        thresholds: Which tags are kept by default.
+        parity: How far its outputs are from those of the original layers, and the bounds.
+        versions: Package -> version, of the packages that made it.
     """
 
     format_version: Literal[1]
@@ -142,25 +145,25 @@ class Manifest(Section):
 
 @dataclass(frozen=True)
 class Export:
-    """An export folder whose files, but the network's, have been compared with their sha256."""
+    """An export folder, whose files except the network's have been compared with their sha256."""
 
     folder: Path
     manifest: Manifest
 
     @property
     def has_classifier(self) -> bool:
-        """Whether an extractor brings its last layer."""
+        """Whether the export holds the last layer of an extractor."""
         return CLASSIFIER_FILE in self.manifest.files
 
 
 class ExportedTaggerModel(TaggerModel):
-    """MODEL section of an exported tagger: keys of its own class are kept, and not looked at."""
+    """MODEL section of an exported tagger; keys of the model's own class are kept unchecked."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class ExportedExtractorModel(ExtractorModel):
-    """MODEL section of an exported extractor: keys of its own class are kept, and not looked at."""
+    """MODEL section of an exported extractor; keys of the model's own class are kept unchecked."""
 
     model_config = ConfigDict(extra="allow")
     backbone: str
@@ -173,10 +176,10 @@ _MODEL_SECTIONS: dict[str, type[Section]] = {
 
 
 def read_export(path: Path) -> Export:
-    """The export whose export.json lies at `path`; a network's own files are compared when it is loaded.
+    """The export whose export.json lies at `path`; the network's files are compared when it is loaded.
 
     Raises:
-        WeightsError: damaged, edited, or of a later version.
+        WeightsError: A file is damaged or edited, or the export is of a later version.
     """
     folder, manifest = path.parent, read_manifest(path)
     later = (*get_backend(manifest.backend).files, CARD_FILE)
@@ -187,10 +190,10 @@ def read_export(path: Path) -> Export:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """What the export.json at `path` says; the files that it names are not looked at.
+    """The content of the export.json at `path`; the files that it names are not read.
 
     Raises:
-        WeightsError: Missing, damaged, or of a later version.
+        WeightsError: The file is missing, damaged, or of a later version.
     """
     said = read_json(path, error=WeightsError, remedy="export it again", max_bytes=MAX_CARD_BYTES)
     try:
@@ -217,8 +220,13 @@ def files_read_with(weights: FoundWeights) -> list[Path]:
 def check_files(folder: Path, manifest: Manifest, names: Sequence[str]) -> None:
     """Compares files of an export with their sha256.
 
+    Args:
+        folder: Folder of the export.
+        manifest: Content of its export.json.
+        names: Names of the files.
+
     Raises:
-        WeightsError: one is missing or another one.
+        WeightsError: A file is missing, damaged or edited.
     """
     for name in names:
         path = folder / name
@@ -242,14 +250,14 @@ def export_config(
     """The config of an export, read without its model's code.
 
     Args:
-        path: its export.json.
-        config_file: a config that the user named, which is a mistake.
-        model_name: as of load_config.
-        overrides: as of load_config.
+        path: Path of its export.json.
+        config_file: Config that the user named; any is an error.
+        model_name: As in load_config.
+        overrides: As in load_config.
 
     Raises:
-        ConfigError: a flag contradicts the export.
-        WeightsError: as read_export.
+        ConfigError: A flag contradicts the export.
+        WeightsError: As read_export.
     """
     export = read_export(path)
     manifest, folder = export.manifest, export.folder
