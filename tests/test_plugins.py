@@ -81,7 +81,9 @@ def posts(work_dir):
     split = {"filelist": "posts.jsonl", "batch_size": 4}
     train = {**split, "epoch": 60, "seed": 1, "use_gpu": False, "optimizer": "adam", "learning_rate": 0.02}
     train["decay_epochs"] = [60]
-    write_config("c.yaml", {"name": "TwoInputs", "hidden_size": 8}, TRAIN=train, TEST=split, INFER=split | EXACT)
+    write_config(
+        "c.yaml", {"name": "TwoInputs", "hidden_size": 8}, TRAIN=train, TEST=split, INFER=split | EXACT
+    )
     return work_dir
 
 

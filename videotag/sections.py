@@ -285,13 +285,13 @@ class Runtime(Section):
     """Where and how exactly a trained network runs: keys of INFER.
 
     Attributes:
-        backend: "paddle", "openvino" or "onnx"; "auto" takes the fastest that is installed and gives the same
-            answers as the network's own layers.
+        backend: Name of a backend, checked where backends are known (videotag.runtime.backends); "auto" takes
+            the fastest that is installed and gives the same answers as the network's own layers.
         precision: "f32", "bf16", or "f16" on a GPU; "auto" takes bf16 where the CPU has instructions for it
             and the results on the first data are close to those of f32.
     """
 
-    backend: Literal["auto", "paddle", "openvino", "onnx"] = "auto"
+    backend: str = "auto"
     precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
 
 

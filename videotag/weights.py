@@ -33,7 +33,7 @@ CONFIG_FILE = "config.yaml"
 LABELS_FILE = "labels.txt"
 EXPORT_FILE = "export.json"  # of a folder that `videotag export` wrote, in place of weights
 MODELS_FILE = "weights/models.yaml"
-_EXPORTED = {".onnx", ".xml", ".pdiparams"}  # networks, which only an export.json makes an export
+NETWORK_STEM = "network"  # name before the suffix of an export's network files, whatever its backend
 _SUFFIXES = (".pdparams", ".pth", ".safetensors", ".tar")
 _MAX_RECORD_BYTES = 4096  # of a line of a digest and a name
 
@@ -319,15 +319,15 @@ def find_weights(weights: str | Path) -> FoundWeights:
     name, entries = str(weights), named_weights()
     if name in entries and not Path(name).exists():
         return FoundWeights(entries[name].path(), entries[name])
-    is_network = Path(weights).suffix in _EXPORTED and Path(weights).is_file()
+    is_network = _is_network(Path(weights)) and Path(weights).is_file()
     folder = Path(weights).parent if is_network else Path(weights)
     if (folder / EXPORT_FILE).is_file():
         return FoundWeights(folder / EXPORT_FILE)
     try:
         return FoundWeights(resolve_weights(weights))
     except WeightsError as error:
-        kinds = {file.suffix for file in Path(name).glob("*")} if Path(name).is_dir() else set()
-        if kinds & _EXPORTED and not kinds.intersection(_SUFFIXES):
+        files = list(Path(name).glob("*")) if Path(name).is_dir() else []
+        if any(map(_is_network, files)) and not any(file.suffix in _SUFFIXES for file in files):
             raise WeightsError(
                 f"{name}: an export without its {EXPORT_FILE}; copy the whole folder, or remove it and "
                 "export again"
@@ -339,3 +339,8 @@ def find_weights(weights: str | Path) -> FoundWeights:
                 f"{name}: one is expected here, not several; of taggers `videotag export` makes one"
             ) from error
         raise WeightsError(f"{error}, or one of the named weights: {', '.join(entries)}") from error
+
+
+def _is_network(path: Path) -> bool:
+    """Whether a file is called as the network of an export, which only an export.json makes an export."""
+    return path.stem == NETWORK_STEM and path.suffix not in ("", *_SUFFIXES)

@@ -12,7 +12,7 @@ from videotag.cli import doctor
 from videotag.cli.main import main
 from videotag.system.cores import MKL_VARIABLES
 
-REQUIRED = {"Python", "videotag", "paddlepaddle", "numpy", "av", "CPU cores", "GPUs", "Paddle Inference",
+REQUIRED = {"Python", "videotag", "paddlepaddle", "numpy", "av", "CPU cores", "GPUs", "backend paddle",
             "telemetry", "video files", "weights efficientnet_lite0_imagenet", "cache folder"}  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_where_all_is_well_it_says_so_and_leaves_nothing_behind(work_dir, capsys
     assert findings.keys() >= REQUIRED
     assert all(findings[name]["works"] for name in REQUIRED)
     assert findings["paddlepaddle"]["detail"] == importlib.metadata.version("paddlepaddle")
-    assert "on cpu" in findings["Paddle Inference"]["detail"]
+    assert "on cpu" in findings["backend paddle"]["detail"]
     assert findings["telemetry"]["detail"].startswith("nothing is sent; off in openvino ")
     assert "8 frames" in findings["video files"]["detail"]
     assert list(work_dir.iterdir()) == []
@@ -61,14 +61,14 @@ def test_broken_parts_are_told_apart_and_stop_nothing(work_dir, capsys, monkeypa
     failed = {name: f for name, f in findings.items() if f["needed"] and not f["works"]}
     assert failed.keys() == {
         "GPUs",
-        "Paddle Inference",
+        "backend paddle",
         "backend auto takes",
         "video files",
         "named weights",
         "cache folder",
     }
-    assert "ended by SIGILL" in failed["Paddle Inference"]["detail"]
-    assert "pip install --force-reinstall 'paddlepaddle" in failed["Paddle Inference"]["remedy"]
+    assert "ended by SIGILL" in failed["backend paddle"]["detail"]
+    assert "pip install --force-reinstall 'paddlepaddle" in failed["backend paddle"]["remedy"]
     assert "libavcodec.so.62" in failed["video files"]["detail"]
     assert "pip install --force-reinstall 'av" in failed["video files"]["remedy"]
     assert "weights/models.yaml: not a YAML file" in failed["named weights"]["detail"]
@@ -79,7 +79,7 @@ def test_broken_parts_are_told_apart_and_stop_nothing(work_dir, capsys, monkeypa
 @pytest.fixture
 def no_probes(monkeypatch):
     """Leaves the processes out, which take seconds."""
-    monkeypatch.setattr(doctor, "_apart", lambda probe: "left out")
+    monkeypatch.setattr(doctor, "_apart", lambda probe, *texts: "left out")
 
 
 def test_every_line_of_something_missing_ends_with_its_remedy(no_probes, work_dir, capsys, monkeypatch):
@@ -156,15 +156,15 @@ def test_wrong_answers_of_the_backends_are_noticed(work_dir, monkeypatch):
     import numpy as np
 
     from videotag.media import video
-    from videotag.runtime import paddle_inference
+    from videotag.runtime import paddle_backend
 
-    class Wrong(paddle_inference.PaddleNetwork):
+    class Wrong(paddle_backend.PaddleNetwork):
         def __call__(self, inputs):
             return {name: x + 1 for name, x in super().__call__(inputs).items()}
 
-    monkeypatch.setattr(paddle_inference, "PaddleNetwork", Wrong)
+    monkeypatch.setattr(paddle_backend, "PaddleNetwork", Wrong)
     with pytest.raises(ArithmeticError, match="answers otherwise than its layers"):
-        doctor.probe_paddle()
+        doctor.probe_backend("paddle")
     black = video.SampledFrame(image=np.zeros((64, 64, 3), np.uint8), repeats=1, time_sec=0.0)
     monkeypatch.setattr(video, "FrameReader", lambda path, count: [black] * count)
     with pytest.raises(ArithmeticError, match="decoded frames of brightness"):

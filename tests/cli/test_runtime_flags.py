@@ -11,7 +11,7 @@ import pytest
 from videotag.cli.main import main
 from videotag.inference.tagger import Tagger
 from videotag.media.writer import write_video
-from videotag.runtime import backends
+from videotag.runtime.backends import Backend
 
 
 @pytest.fixture
@@ -59,16 +59,16 @@ def test_eval_measures_the_same_in_every_backend(trained, capsys):
 def test_a_wish_that_cannot_be_had_ends_before_work(trained, capsys, monkeypatch, command):
     assert main([command, "--weights=ck", "--backend=onnx", "--precision=bf16", "--save_dir=no"]) == 2
     assert not any(Path("no").glob("*.json"))
-    real = backends.version
-    monkeypatch.setattr(backends, "version", lambda name: None if name == "openvino" else real(name))
+    real = Backend.version
+    monkeypatch.setattr(Backend, "version", lambda its: None if its.name == "openvino" else real(its))
     capsys.readouterr()
     assert main([command, "--weights=ck", "--backend=openvino", "--save_dir=no"]) == 2
     assert "run: pip install 'videotag[openvino]'" in capsys.readouterr().err
 
 
 def test_the_embedded_default_works_without_the_extras(work_dir, capsys, monkeypatch):
-    real = backends.version
-    monkeypatch.setattr(backends, "version", lambda name: real(name) if name == "paddle" else None)
+    real = Backend.version
+    monkeypatch.setattr(Backend, "version", lambda its: real(its) if its.name == "paddle" else None)
     frames = np.random.default_rng(0).integers(0, 255, (8, 64, 80, 3), dtype=np.uint8)
     write_video("a.mp4", frames, fps=8)
     assert main(["tag", "a.mp4", "--seg_num=4", "--json"]) == 0

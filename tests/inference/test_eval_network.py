@@ -7,20 +7,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from videotag.cli import arguments
 from videotag.datasets.feature_dataset import FeatureBatch, pad
 from videotag.datasets.video_dataset import ClipBatch
+from videotag.inference.eval_network import load_eval_network
+
+from videotag.cli import arguments
 from videotag.errors import ConfigError
 from videotag.inference import members as engine_members
 from videotag.inference.ensemble import load_members
-from videotag.inference.eval_network import load_eval_network
 from videotag.inference.evaluate import evaluate
 from videotag.inference.export import export_tagger
 from videotag.models import load_models, paddle
 from videotag.reports.model_card import model_card
 from videotag.runtime import backends
-from videotag.runtime.backends import BACKENDS, bf16_instructions
+from videotag.runtime.backends import backend_names, bf16_instructions
 from videotag.training.checkpoint import save_weights
 from videotag.weights import FoundWeights, find_weights
 
@@ -69,7 +69,7 @@ def assert_same(found, expected):
         assert found[name] == pytest.approx(value, abs=1e-5), name
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", backend_names())
 @pytest.mark.parametrize("variant", ["standard", "videotag"])
 def test_a_tagger_is_measured_alike_in_every_backend(backend, variant, tmp_path):
     members = wish(member(tmp_path, "AttentionLSTM", 1, f"{SMALL}, variant: {variant}"), backend)
@@ -78,7 +78,7 @@ def test_a_tagger_is_measured_alike_in_every_backend(backend, variant, tmp_path)
     assert_same(evaluate(load_eval_network(members), batches()), expected)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", backend_names())
 def test_several_taggers_are_measured_alike_in_every_backend(backend, tmp_path):
     members = [member(tmp_path, "AttentionLSTM", 2, SMALL), member(tmp_path, "MeanPool", 3)]
     wish(members[0], backend)
@@ -86,7 +86,7 @@ def test_several_taggers_are_measured_alike_in_every_backend(backend, tmp_path):
     assert_same(evaluate(load_eval_network(members), batches()), expected)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", backend_names())
 def test_a_tsn_is_measured_alike_in_every_backend(backend, tsn_dir):
     overrides = ["TEST.target_size=48", f"INFER.backend={backend}"]  # not the size that INFER has
     args = argparse.Namespace(config=str(tsn_dir / "tsn.yaml"), set=overrides, model_name=None, use_gpu=None)

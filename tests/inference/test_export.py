@@ -9,26 +9,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from videotag.datasets.video_dataset import Frames
+from videotag.inference.members import MeanNetwork, Member, load_network, trained_network
+from videotag.runtime.taggers import LOGITS, attention_of
 
 from videotag.config import load_config
-from videotag.datasets.video_dataset import Frames
 from videotag.errors import ConfigError, DeviceError, OutputError, WeightsError
 from videotag.formats.weight_files import read_weights, write_pdparams
-from videotag.inference import export
 from videotag.inference.export import check_output, export_extractor, export_tagger
 from videotag.inference.exported_extractor import ExportedExtractor
 from videotag.inference.extractor import FeatureExtractor
 from videotag.inference.load_weights import load_weights
-from videotag.inference.members import MeanNetwork, Member, load_network, trained_network
 from videotag.models import load_models, paddle
 from videotag.registry import list_models
 from videotag.reports.model_card import model_card
-from videotag.runtime import backends, parity
-from videotag.runtime.backends import BACKENDS, NOT_TRACEABLE
-from videotag.runtime.exported import NETWORK_FILES, export_config, load_exported
-from videotag.runtime.onnx_export import ExportError
-from videotag.runtime.openvino_network import save_model
-from videotag.runtime.taggers import LOGITS, attention_of
+from videotag.runtime import backends, onnx_backend, parity
+from videotag.runtime.backends import Backend, ExportError, backend_names, get_backend
+from videotag.runtime.exported import export_config, load_exported
+from videotag.runtime.openvino_backend import save_model
 from videotag.training.checkpoint import save_weights
 from videotag.weights import FoundWeights, find_weights
 
@@ -46,7 +44,7 @@ TINY = {
     "NetVLAD": {"cluster_size": [4, 3], "hidden_size": 7, "context_gating": True, "class_gating": True},
     "NeXtVLAD": {"groups": [3, 2], "cluster_size": [4, 3], "hidden_size": 8, "gating_reduction": 2},
 }
-#: Variants with a layer of NOT_TRACEABLE, and the backends without a form for them; in docs/export.md too.
+#: Variants with a layer that some backends do not support, and these backends; in docs/export.md too.
 CANNOT = {("AttentionLSTM", "videotag"): ("paddle",), ("AttentionLSTM", "fluid_yt8m"): ("paddle",)}
 RUNTIME = {"backend": "paddle", "precision": "f32"}
 #: They take long to convert.
@@ -110,7 +108,7 @@ def damaged(mean_pool, tmp_path):
 def test_every_tagger_is_exported_to_every_backend_and_gives_the_same(name, variant, tmp_path):
     member = tagger(tmp_path / "ck", name, **({"variant": variant} if variant else {}))
     trained = trained_network([member])
-    for backend in set(BACKENDS) - set(CANNOT.get((name, variant), ())):
+    for backend in set(backend_names()) - set(CANNOT.get((name, variant), ())):
         done = export_tagger([member], tmp_path / backend, card=model_card, backend=backend)
         network = load_exported(done.folder / "export.json")
         assert (network.backend, network.precision) == (backend, "f32")
@@ -138,7 +136,7 @@ def test_a_tsn_of_every_backbone_is_exported_to_every_backend_and_gives_the_same
     expected = FeatureExtractor(member.config, member.weights.path, with_classifier=True)
     frames = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), dtype=np.uint8)
     inputs = parity.frame_samples(32)
-    for backend in BACKENDS:
+    for backend in backend_names():
         done = export_extractor(member, tmp_path / backend, card=model_card, backend=backend)
         found = find_weights(done.folder)
         config = export_config(found.path)
@@ -171,7 +169,7 @@ def test_a_network_that_the_converter_does_not_know_is_refused_with_another_way(
     def fail(trained):
         raise ExportError("paddle2onnx cannot convert it (no such op)")
 
-    monkeypatch.setattr(export, "onnx_model", fail)
+    monkeypatch.setattr(onnx_backend, "onnx_model", fail)
     message = (
         r"^MeanPool: cannot be exported to onnx: paddle2onnx cannot convert it \(no such op\); give another "
         r"--to, or run it from its weights$"
@@ -185,7 +183,7 @@ def test_a_network_that_the_converter_does_not_know_is_refused_with_another_way(
 
 def test_the_documented_list_of_what_cannot_be_exported_is_complete():
     page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
-    for layer in NOT_TRACEABLE:
+    for layer in get_backend("paddle").unsupported_layers:
         assert f"| {layer} |" in page
     for name, variant in CANNOT:
         assert name in page
@@ -324,7 +322,7 @@ def test_an_older_export_is_replaced_whole_and_stays_where_the_new_one_is_refuse
     assert (tmp_path / "out" / "export.json").read_bytes() == before
     export_tagger([member], tmp_path / "out", card=model_card, backend="paddle")
     names = {file.name for file in (tmp_path / "out").iterdir()}
-    assert names == {"README.md", "config.yaml", "export.json", *NETWORK_FILES["paddle"]}
+    assert names == {"README.md", "config.yaml", "export.json", *get_backend("paddle").files}
     assert {path.name for path in tmp_path.iterdir()} == {"ck", "out"}
 
 
@@ -358,7 +356,7 @@ def test_a_target_that_cannot_be_had_is_told_before_work(monkeypatch):
     monkeypatch.setattr(backends, "bf16_instructions", lambda: None)
     with pytest.raises(DeviceError, match="--precision=bf16: this CPU has neither"):
         backends.check_backend("openvino", "bf16", flag="--to")
-    monkeypatch.setattr(backends, "version", lambda name: None)
+    monkeypatch.setattr(Backend, "version", lambda backend: None)
     with pytest.raises(ConfigError, match=r"--to=onnx: .* installed; run: pip install 'videotag\[onnx\]'"):
         backends.check_backend("onnx", "f32", flag="--to")
 

@@ -17,6 +17,7 @@ from videotag.inference.extract import extract_list
 from videotag.inference.extractor import FeatureExtractor
 from videotag.inference.frozen_runtime import RUNTIME_FILE
 from videotag.runtime import backends
+from videotag.runtime.backends import Backend
 
 needs_bf16 = pytest.mark.skipif(backends.bf16_instructions() is None, reason="the CPU has no bf16")
 
@@ -43,7 +44,7 @@ def test_the_first_run_writes_its_choice_down_and_into_the_stamp(extract, noise_
     assert frozen() == {"backend": "paddle", "precision": "f32"}
     stamp = read_stamp("out/a.npy")
     assert stamp["precision"] == "f32"
-    assert stamp["runtime"] == f"paddle {backends.version('paddle')}"
+    assert stamp["runtime"] == f"paddle {backends.get_backend('paddle').version()}"
 
 
 @needs_bf16
@@ -76,8 +77,8 @@ def test_another_backend_of_the_same_precision_keeps_what_is_there(extract, nois
 
 def test_a_backend_that_is_gone_is_replaced(extract, noise_video, monkeypatch):
     extract(noise_video("a.mp4"), precision="f32", backend="openvino")
-    real = backends.version
-    monkeypatch.setattr(backends, "version", lambda name: None if name == "openvino" else real(name))
+    real = Backend.version
+    monkeypatch.setattr(Backend, "version", lambda its: None if its.name == "openvino" else real(its))
     extract(noise_video("b.mp4", seed=1), precision="auto", backend="auto")
     assert read_stamp("out/b.npy")["runtime"].startswith("onnx ")
 
@@ -85,7 +86,7 @@ def test_a_backend_that_is_gone_is_replaced(extract, noise_video, monkeypatch):
 def test_backends_give_the_same_features_in_f32(extract, noise_video):
     noise_video("a.mp4")
     features = []
-    for backend in backends.BACKENDS:
+    for backend in backends.backend_names():
         extract("a.mp4", precision="f32", backend=backend, save_dir=backend)
         features.append(read_features(f"{backend}/a.npy"))
     for other in features[1:]:

@@ -9,8 +9,8 @@ import pytest
 
 from videotag.errors import ConfigError, DeviceError
 from videotag.runtime import agreement, backends
-from videotag.runtime.agreement import compare_features, relative_error, scores_of, tags_standard
-from videotag.runtime.backends import bf16_instructions, candidates, check_backend
+from videotag.runtime.agreement import compare_features, relative_error, scores_of, tags_tolerances
+from videotag.runtime.backends import Backend, bf16_instructions, candidates, check_backend, list_backends
 
 CPUINFO = (
     "processor\t: 0\nmodel name\t: X\nflags\t\t: {}\nbugs\t\t: amx_bf16\n\nprocessor\t: 1\nflags\t: fpu\n"
@@ -36,7 +36,7 @@ def machine(monkeypatch):
     """machine(installed, bf16=...): what seems to be there."""
 
     def make(installed, bf16="amx_bf16"):
-        monkeypatch.setattr(backends, "version", lambda name: "1.0" if name in installed else None)
+        monkeypatch.setattr(Backend, "version", lambda backend: "1.0" if backend.name in installed else None)
         monkeypatch.setattr(backends, "bf16_instructions", lambda: bf16)
         monkeypatch.setattr(backends, "gpu_capability", lambda: (8, 0))
 
@@ -122,12 +122,12 @@ def test_frames_that_are_too_alike_are_compared_by_their_error():
 
 
 def test_tags_are_compared_by_probability():
-    standard = tags_standard("multi_label")
+    tolerances = tags_tolerances("multi_label")
     a, b = {"logits": np.zeros((1, 2))}, {"logits": np.array([[0.0, 0.0041]])}  # sigmoid(0.0041) = 0.501025
-    assert not standard.compare_bf16(a, b).ok
-    assert standard.f32_error(a, b) == pytest.approx(1.025e-3, rel=1e-3)
-    assert standard.compare_bf16(a, {"logits": np.array([[0.0, 0.0039]])}).ok
-    assert standard.f32_error(a, {"logits": np.array([[0.0, np.nan]])}) == np.inf
+    assert not tolerances.compare_bf16(a, b).ok
+    assert tolerances.f32_error(a, b) == pytest.approx(1.025e-3, rel=1e-3)
+    assert tolerances.compare_bf16(a, {"logits": np.array([[0.0, 0.0039]])}).ok
+    assert tolerances.f32_error(a, {"logits": np.array([[0.0, np.nan]])}) == np.inf
 
 
 def test_outputs_that_are_no_numbers_never_agree():
@@ -147,9 +147,9 @@ def test_the_docs_name_what_cannot_be_exported_and_every_bound():
     page = (Path(__file__).resolve().parents[2] / "docs" / "runtimes.md").read_text(encoding="utf-8")
     table = page.split("## What cannot be exported")[1].split("## The cache")[0]
     rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
-    assert set(rows[2:]) == set(backends.NOT_TRACEABLE), "behind the table's head"
-    for name, backend in backends.BACKENDS.items():
-        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}`")]
+    assert set(rows[2:]) == set(backends.fallback_backend().unsupported_layers), "behind the table's head"
+    for backend in list_backends():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{backend.name}`")]
         assert all(precision in row for precision in backend.precisions)
     for bound in (agreement.LEAST_COSINE, agreement.MAX_ALIKE_ERROR, agreement.MAX_PROBABILITY_ERROR):
         assert str(bound) in page

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from videotag.inference.members import Member
+from videotag.runtime.taggers import LOGITS
 
 from videotag.config import load_config
 from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.inference.export import export_tagger
-from videotag.inference.members import Member
 from videotag.models import load_models
 from videotag.reports.model_card import model_card
 from videotag.runtime import backends, device
-from videotag.runtime.exported import NETWORK_FILES, export_config, load_exported, read_export
-from videotag.runtime.onnx_export import ExportError
-from videotag.runtime.taggers import LOGITS
+from videotag.runtime.backends import Backend, ExportError, get_backend
+from videotag.runtime.exported import export_config, load_exported, read_export
 from videotag.system.download import file_digest
 from videotag.system.quiet_runtimes import import_openvino
 from videotag.training.checkpoint import save_weights
@@ -99,6 +99,10 @@ def edited(folder, change):
             "feature_dim: missing, and an extractor has one",
         ),
         (lambda told: told.update(precision="bf16"), "precision: onnx does not compute in bf16"),
+        (
+            lambda told: told.update(backend="onxx"),
+            r"backend: .*did you mean 'onnx'\? there are: onnx, openv",
+        ),
         (lambda told: told.update(run="rm"), "run: Extra inputs are not permitted"),
     ],
 )
@@ -207,7 +211,7 @@ def test_a_machine_that_cannot_run_an_export_is_told(exports, tmp_path, monkeypa
     with pytest.raises(DeviceError, match="runs on a CPU only; give --use_gpu=False"):
         load_exported(path, use_gpu=True)
     with monkeypatch.context() as patched:
-        patched.setattr(backends, "runtime_version", lambda name: None)
+        patched.setattr(Backend, "runtime_version", lambda backend: None)
         with pytest.raises(ConfigError, match="which is not installed; run: pip install onnxruntime"):
             load_exported(path)
     copy = shutil.copytree(exports / "paddle", tmp_path / "out")
@@ -277,7 +281,7 @@ def test_a_network_that_names_files_outside_of_its_export_is_refused(key, damage
 
     (damaged / "network.xml").write_bytes(network)
     (damaged / "network.bin").write_bytes(b"")
-    digests = {name: file_digest(damaged / name) for name in NETWORK_FILES["openvino"]}
+    digests = {name: file_digest(damaged / name) for name in get_backend("openvino").files}
 
     def for_openvino(told):
         told["files"].pop("network.onnx")

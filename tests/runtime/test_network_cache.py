@@ -8,13 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from videotag.runtime.backbones import backbone_network
+from videotag.runtime.taggers import tagger_network
 
 from videotag.models import paddle
-from videotag.runtime import network_cache, onnx_export, openvino_network
-from videotag.runtime.backbones import backbone_network
-from videotag.runtime.network_cache import cached_file, compiled_dir, load_entry, remove_oldest, store_entry
-from videotag.runtime.networks import compile_network
-from videotag.runtime.taggers import tagger_network
+from videotag.runtime import network_cache, onnx_export, openvino_backend
+from videotag.runtime.backends import compile_network
+from videotag.runtime.network_cache import (
+    cached_file,
+    compiled_dir,
+    evict_least_recently_used,
+    load_entry,
+    store_entry,
+)
 from videotag.runtime.trained import Input, TrainedNetwork
 
 PARTS = {"network": "abc", "precision": "f32", "version": "1.0"}
@@ -80,14 +86,14 @@ def test_a_cache_that_cannot_be_used_costs_time_alone(monkeypatch, cache):
     assert content(lambda: b"content") == b"content"
 
 
-def test_what_was_longest_out_of_use_is_removed_first():
+def test_the_least_recently_used_entry_is_evicted_first():
     for age, name in enumerate("cab"):
         store_entry({"network": name}, {"x": b"0" * 1000})
         entry = compiled_dir() / network_cache.digest_of({"network": name})
         os.utime(entry, (1000 - age, 1000 - age))
     load_entry({"network": "b"})  # in use again
     size = sum(f.stat().st_size for f in next(compiled_dir().iterdir()).iterdir())
-    remove_oldest(keep=network_cache.digest_of({"network": "a"}), max_bytes=2 * size)
+    evict_least_recently_used(keep=network_cache.digest_of({"network": "a"}), max_bytes=2 * size)
     assert load_entry({"network": "c"}) is None
     assert load_entry({"network": "a"})
     assert load_entry({"network": "b"})
@@ -117,7 +123,7 @@ def test_a_second_start_in_openvino_compiles_nothing_either(monkeypatch):
     network = TrainedNetwork(paddle.nn.Linear(3, 2), (Input("x", (None, 3)),), ("y",), "linear", "Net")
     x = {"x": np.ones((2, 3), np.float32)}
     found = [compile_network(network, backend="openvino")(x)["y"]]
-    monkeypatch.setattr(openvino_network, "_compile", None)
+    monkeypatch.setattr(openvino_backend, "_compile", None)
     found.append(compile_network(network, backend="openvino")(x)["y"])
     assert np.array_equal(*found)
 

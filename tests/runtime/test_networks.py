@@ -12,6 +12,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
+from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays, tagger_network
 
 from videotag.errors import ConfigError
 from videotag.inference.ensemble import Ensemble
@@ -19,15 +21,18 @@ from videotag.media.transforms import normalize
 from videotag.models import load_models, paddle
 from videotag.models.sequence import PeepholeLSTM
 from videotag.registry import get_model, list_models
-from videotag.runtime import backends, onnx_export, paddle_inference, peephole_scan
+from videotag.runtime import backends, onnx_export, paddle_backend, peephole_scan
 from videotag.runtime.agreement import MAX_PROBABILITY_ERROR, relative_error, scores_of
-from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
-from videotag.runtime.backends import NOT_TRACEABLE
-from videotag.runtime.networks import compile_network
-from videotag.runtime.onnx_export import ExportError
-from videotag.runtime.paddle_inference import PaddleNetwork
+from videotag.runtime.backends import (
+    Backend,
+    ExportError,
+    backend_names,
+    compile_network,
+    get_backend,
+    list_backends,
+)
+from videotag.runtime.paddle_backend import PaddleNetwork
 from videotag.runtime.peephole_scan import stand_ins
-from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays, tagger_network
 from videotag.runtime.trained import Input, TrainedNetwork, network_digest
 
 load_models()
@@ -76,7 +81,7 @@ def batch(lengths, *, padding=0.0, steps=None, seed=0):
 @pytest.mark.parametrize("name", TAGGERS)
 def test_every_tagger_gives_the_same_probabilities_in_every_backend(name):
     network = trained(make_tagger(name), name)
-    for backend in backends.BACKENDS:
+    for backend in backend_names():
         compiled = compile_network(network, backend=backend)
         if backend == "paddle":
             assert isinstance(compiled, PaddleNetwork), "not layer by layer"
@@ -126,7 +131,7 @@ def test_every_backbone_gives_the_same_features_in_every_backend(name):
         normalized = model(paddle.to_tensor(normalize(frames, **normal))).numpy()
     assert relative_error({FEATURES: normalized}, network.run_layers(x)) < 1e-5
     expected, one = network.run_layers(x), {FRAMES: frames[:1]}
-    for backend in backends.BACKENDS:
+    for backend in backend_names():
         compiled = compile_network(network, backend=backend)
         assert relative_error(expected, compiled(x)) < 1e-5, backend
         assert relative_error({FEATURES: expected[FEATURES][:1]}, compiled(one)) < 1e-5, backend
@@ -146,7 +151,7 @@ def gpu(monkeypatch):
             asked.append((device_id, kind.name))
 
     monkeypatch.setattr(backends, "gpu_capability", lambda: (8, 0))
-    monkeypatch.setattr(paddle_inference, "_on_gpu", to_gpu)
+    monkeypatch.setattr(paddle_backend, "_on_gpu", to_gpu)
     monkeypatch.setattr(paddle.inference, "Config", Config)
     monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:3")
     return copied, asked
@@ -182,7 +187,7 @@ def test_what_goes_to_a_gpu_goes_there_from_pinned_memory(monkeypatch):
     monkeypatch.setattr(paddle, "CUDAPinnedPlace", lambda: "pinned")
     tensors = {"pinned": SimpleNamespace(cuda=lambda: "on the GPU")}
     monkeypatch.setattr(paddle, "to_tensor", lambda array, place: tensors[place])
-    assert paddle_inference._on_gpu(np.zeros(2)) == "on the GPU"
+    assert paddle_backend._on_gpu(np.zeros(2)) == "on the GPU"
 
 
 @pytest.mark.parametrize("name", ["AttentionCluster", "LatentTransformer"])
@@ -196,7 +201,7 @@ def test_an_ensemble_runs_in_every_backend():
     models = [make_tagger("MeanPool"), make_tagger("MaxPool")]
     network = trained(Ensemble(models, "multi_label"), "an ensemble")
     expected = network.run_layers(batch([5, 3]))[LOGITS]
-    for backend in backends.BACKENDS:
+    for backend in backend_names():
         found = compile_network(network, backend=backend)(batch([5, 3]))[LOGITS]
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=backend)
 
@@ -277,7 +282,7 @@ def test_what_the_table_lists_would_end_the_process():
         "spec = paddle.static.InputSpec([None, None, 3], 'float32', 'x')\n"
         "paddle.jit.save(PeepholeLSTM(3, 2), 'network', input_spec=[spec])\n"
     )
-    assert set(NOT_TRACEABLE) == {"PeepholeLSTM"}
+    assert set(get_backend("paddle").unsupported_layers) == {"PeepholeLSTM"}
     with tempfile.TemporaryDirectory() as folder:
         path = os.pathsep.join(filter(None, sys.path))
         env = os.environ | {"PYTHONPATH": path}
@@ -287,11 +292,10 @@ def test_what_the_table_lists_would_end_the_process():
 
 def test_a_layer_may_say_itself_that_it_cannot_be_exported():
     layer = paddle.nn.Linear(2, 2)
-    assert backends.obstacle(layer) is None
+    assert {backend.unsupported_reason(layer) for backend in list_backends()} == {None}
     layer.not_exportable = "it is mine"
-    for in_onnx in (False, True):
-        found = backends.obstacle(paddle.nn.Sequential(layer), in_onnx=in_onnx)
-        assert found == "Linear: it is mine"
+    found = {backend.unsupported_reason(paddle.nn.Sequential(layer)) for backend in list_backends()}
+    assert found == {"Linear: it is mine"}
     network = TrainedNetwork(layer, (Input("x", (None, 2)),), ("y",), "mine", "a model of mine")
     for backend in ("openvino", "onnx"):
         with pytest.raises(ExportError, match=r"^Linear: it is mine$"):
@@ -362,7 +366,7 @@ def test_features_of_bytes_become_numbers_and_zero_where_masked():
 
 
 def test_a_backend_that_is_not_installed_is_named_with_its_command(monkeypatch):
-    monkeypatch.setattr(backends, "version", lambda name: None)
+    monkeypatch.setattr(Backend, "version", lambda backend: None)
     network = trained(make_tagger("MeanPool"), "MeanPool")
     for backend in ("openvino", "onnx"):
         with pytest.raises(

@@ -10,7 +10,7 @@ import faulthandler, os, signal, sys, threading
 faulthandler.enable()  # which makes an alternate signal stack
 import numpy as np
 from videotag.system.quiet_paddle import paddle
-from videotag.runtime.networks import compile_network
+from videotag.runtime.backends import compile_network
 from videotag.runtime.trained import Input, TrainedNetwork
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))

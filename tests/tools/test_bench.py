@@ -534,7 +534,7 @@ def test_a_profile_without_its_tool_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_functions, "py_spy", lambda: None)
     part = bench_functions.run(Options(tmp_path))
     assert (part.lines, part.notes) == ([], ["py-spy is not installed; pip install 'videotag[bench]'."])
-    monkeypatch.setattr("videotag.runtime.backends.version", lambda name: None)
+    monkeypatch.setattr("videotag.runtime.backends.Backend.version", lambda backend: None)
     part = bench_profile.run(Options(tmp_path))
     assert (part.lines, part.notes) == ([], ["OpenVINO is not installed; pip install 'videotag[openvino]'."])
 

@@ -18,10 +18,10 @@ _LEAST_SHARE = 0.005  # of the time; kinds below it are put together
 def run(options: Options) -> Part:
     """Milliseconds a frame by kind of layer, as OpenVINO counts them itself."""
     from videotag.inference.extractor import FRAMES_PER_STEP
-    from videotag.runtime.backends import bf16_instructions, version
+    from videotag.runtime.backends import bf16_instructions, get_backend
 
     part = Part(f"Where the network's time goes: ResNet-101 in OpenVINO, batches of {FRAMES_PER_STEP['cpu']}")
-    if not version("openvino"):
+    if not get_backend("openvino").version():
         part.notes.append("OpenVINO is not installed; pip install 'videotag[openvino]'.")
         return part
     weights = str(make_weights(options))

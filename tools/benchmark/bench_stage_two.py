@@ -24,17 +24,17 @@ LEAST_RATIO, MOST_ERROR = 5.0, 1e-3
 
 def run(options: Options) -> Part:
     """Every installed backend in every precision, against the layers one by one."""
-    from videotag.runtime.backends import BACKENDS, bf16_instructions, version
+    from videotag.runtime.backends import bf16_instructions, list_backends
 
     part = Part("Stage two, inference: AttentionLSTM (2048 to 512, 1024, 8192, 4096, 3396), 300 steps")
     chosen: dict[str, tuple[str | None, str]] = {CLASSIC: (None, "f32")}
     if mkl_cpu_type():
         chosen[TOLD] = (None, "f32")
         part.notes.append(TOLD_NOTE)
-    for backend, its in BACKENDS.items():
-        for precision in its.precisions:
-            if version(backend) and (precision == "f32" or bf16_instructions()):
-                chosen[f"{backend} {version(backend)}, {precision}"] = (backend, precision)
+    for backend in list_backends():
+        for precision in backend.precisions:
+            if backend.version() and (precision == "f32" or bf16_instructions()):
+                chosen[f"{backend.name} {backend.version()}, {precision}"] = (backend.name, precision)
     count = QUICK_VIDEOS if options.quick else VIDEOS
     with tempfile.TemporaryDirectory() as folder:
         arguments: dict[str, dict[str, Any]] = {
@@ -90,7 +90,7 @@ class Tagger:
         from videotag.models import load_models, paddle
         from videotag.registry import LOGITS
         from videotag.runtime.agreement import scores_of
-        from videotag.runtime.networks import compile_network
+        from videotag.runtime.backends import compile_network
         from videotag.runtime.trained import trained_network
 
         load_models()

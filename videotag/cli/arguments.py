@@ -94,8 +94,10 @@ def add_runtime_arguments(
     """
     parser.add_argument(
         "--backend",
-        choices=("auto", "paddle", "openvino", "onnx"),
-        help="what runs the networks (default: INFER.backend, auto: the fastest that is installed and right)",
+        choices=values.BackendNames("auto"),
+        metavar="BACKEND",
+        help="what runs the networks, of %(choices)s (default: INFER.backend, auto: the fastest that is "
+        "installed and right)",
     )
     parser.add_argument(
         "--precision",
@@ -220,9 +222,13 @@ def read_config(args: argparse.Namespace, flags: dict[str, Any], *, default: str
     """
     from videotag.config import load_config
     from videotag.models import load_models
+    from videotag.runtime.backends import check_name
 
     load_models()
-    return load_config(args.config or default, model_name=args.model_name, overrides=overrides(args, flags))
+    path = args.config or default
+    config = load_config(path, model_name=args.model_name, overrides=overrides(args, flags))
+    check_name(config.infer.backend, where=f"{path}: INFER.backend")
+    return config
 
 
 def read_source(

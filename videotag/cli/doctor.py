@@ -86,21 +86,6 @@ def probe_gpus() -> str:
     return f"{found or 'none'}; networks run on: {select_device('auto')}"
 
 
-def probe_paddle() -> str:
-    """Compiles and runs a tiny network in Paddle Inference."""
-    return _probe_backend("paddle")
-
-
-def probe_openvino() -> str:
-    """Compiles and runs a tiny network in OpenVINO."""
-    return _probe_backend("openvino")
-
-
-def probe_onnx() -> str:
-    """Compiles and runs a tiny network in ONNX Runtime."""
-    return _probe_backend("onnx")
-
-
 def probe_telemetry() -> str:
     """Imports OpenVINO and ONNX Runtime as videotag does, in a process of its own with an empty home folder.
 
@@ -108,20 +93,16 @@ def probe_telemetry() -> str:
         RuntimeError: One of them has written into that folder, as telemetry writes the id that it sends, or
             the code that sends OpenVINO's telemetry is loaded.
     """
-    from videotag.runtime.backends import runtime_version
-    from videotag.system.quiet_runtimes import import_onnxruntime, import_openvino
+    from videotag.system.quiet_runtimes import QUIET_IMPORTS
 
     imported = []
     with tempfile.TemporaryDirectory(prefix="videotag-") as home:
         os.environ["HOME"] = home
         os.environ.pop("XDG_CACHE_HOME", None)
-        for name, package, import_quietly in (
-            ("openvino", "openvino", import_openvino),
-            ("onnx", "onnxruntime", import_onnxruntime),
-        ):
+        for package, import_quietly in QUIET_IMPORTS.items():
             with contextlib.suppress(ImportError):  # what is not imported sends nothing
                 import_quietly()
-                imported.append(f"{package} {runtime_version(name)}")
+                imported.append(f"{package} {importlib.metadata.version(package)}")
         written = sorted(path.name for path in Path(home).rglob("*"))
     names = " and ".join(imported)
     if written or sys.modules.get("openvino_telemetry"):
@@ -138,23 +119,26 @@ def probe_choice() -> str:
     name = next(backends.candidates("auto", "f32", device=device))
     flag = backends.bf16_instructions() if device == "cpu" else None
     precision = f"bf16 ({flag}) where results stay close to f32" if flag else "f32"
-    return f"{name} {backends.version(name)}, {precision}; each network is checked before"
+    return f"{name} {backends.get_backend(name).version()}, {precision}; each network is checked before"
 
 
-def _probe_backend(name: str) -> str:
-    """Compares a tiny network in a backend with its layers.
+def probe_backend(name: str) -> str:
+    """Compiles and runs a tiny network in a backend, and compares it with its layers.
+
+    Args:
+        name: Name of the backend.
 
     Raises:
-        ArithmeticError: they differ.
-        PackageNotFoundError: the backend is not installed.
+        ArithmeticError: They differ.
+        LookupError: The backend is not installed.
     """
     from videotag.system.quiet_paddle import paddle
 
     import numpy as np
 
     from videotag.registry import ArraySpec
-    from videotag.runtime import backends, networks
     from videotag.runtime.agreement import relative_error
+    from videotag.runtime.backends import compile_network, get_backend
     from videotag.runtime.device import select_device
     from videotag.runtime.trained import TrainedNetwork
 
@@ -168,15 +152,16 @@ def _probe_backend(name: str) -> str:
         def forward(self, inputs: Any) -> Any:
             return {"y": self.layers(inputs["x"])}
 
-    version = backends.version(name)
+    backend = get_backend(name)
+    version = backend.version()
     if version is None:
         raise LookupError("not installed")
-    device = select_device("auto") if name == "paddle" else "cpu"
+    device = select_device("auto") if backend.gpu_precisions else "cpu"
     x = {"x": np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)}
     tiny = TrainedNetwork(Tiny(), (ArraySpec("x", (None, 3, 8, 8)),), ("y",), "tiny", "a tiny network")
     with _empty_cache():  # a network of the cache would prove nothing
         start_sec = time.perf_counter()
-        compiled = networks.compile_network(tiny, backend=name, device=device)(x)
+        compiled = compile_network(tiny, backend=name, device=device)(x)
         took_sec = time.perf_counter() - start_sec
     # A GPU may compute convolutions in TF32, of 10 bits.
     if relative_error(tiny.run_layers(x), compiled) > (1e-5 if device == "cpu" else 1e-2):
@@ -248,10 +233,13 @@ def _machine() -> Iterator[Check]:
 
 
 def _backends() -> Iterator[Check]:
-    yield Check("Paddle Inference", partial(_apart, "probe_paddle"), _reinstall("paddlepaddle"))
-    for name, probe in (("openvino", "probe_openvino"), ("onnx", "probe_onnx")):
-        remedy = f"pip install 'videotag[{name}]'"  # said here, as asking the runtime would load Paddle
-        yield Check(f"backend {name}", partial(_apart, probe), remedy, needed=False)
+    from videotag.runtime.backends import list_backends
+
+    for backend in list_backends():
+        needed = backend.is_fallback
+        remedy = _reinstall(backend.runtime_package) if needed else backend.install_command()
+        probe = partial(_apart, "probe_backend", backend.name)
+        yield Check(f"backend {backend.name}", probe, remedy, needed=needed)
     yield Check("backend auto takes", partial(_apart, "probe_choice"), _reinstall("paddlepaddle"))
     remedy = f"pip uninstall openvino-telemetry; export {ONNXRUNTIME_VARIABLE}=1"
     yield Check("telemetry", partial(_apart, "probe_telemetry"), remedy)
@@ -302,16 +290,20 @@ def _line(finding: dict[str, Any]) -> str:
     return f"{mark:<8} {finding['name']:<40} {finding['detail']}{remedy}"
 
 
-def _apart(probe: str) -> str:
+def _apart(probe: str, *texts: str) -> str:
     """What a function of this file returns in a process of its own.
 
+    Args:
+        probe: Name of the function.
+        texts: Arguments of the function.
+
     Raises:
-        RuntimeError: it failed, crashed, or took too long; the text says which.
+        RuntimeError: It failed, crashed, or took too long; the text says which.
     """
     # The same places are searched in the same order, but not the working folder, which may hold an av.py.
     places = os.pathsep.join(str(Path(place).absolute()) for place in sys.path if place)
     with temporary_folder() as folder:
-        command = [sys.executable, "-c", f"from videotag.cli import doctor; print(doctor.{probe}())"]
+        command = [sys.executable, "-c", f"from videotag.cli import doctor; print(doctor.{probe}(*{texts}))"]
         try:
             done = subprocess.run(
                 command,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videotag.cli import arguments
+from videotag.cli import arguments, values
 from videotag.errors import EXIT_OK, ConfigError, LabelFileError, OutputError
 from videotag.formats.filelist import ListEntry, read_filelist
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from videotag.config import Config
     from videotag.inference.trained_model import ModelSource
 
-SUMMARY = "write a folder that runs without the training code: OpenVINO, ONNX or Paddle"
+SUMMARY = "write a folder that runs without the training code, in one backend"
 logger = logging.getLogger(__name__)
 
 
@@ -35,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", required=True, help="a checkpoint or named weights; A,B,C: several taggers as one"
     )
     parser.add_argument(
-        "--to", required=True, choices=("paddle", "onnx", "openvino"), help="what will run the network"
+        "--to",
+        required=True,
+        choices=values.BackendNames(),
+        metavar="BACKEND",
+        help="what will run the network: %(choices)s",
     )
     parser.add_argument(
         "--precision", choices=("f32", "bf16"), default="f32", help="that it computes in (default: f32)"
@@ -56,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
     """Writes the export and prints how far it is from the network."""
     from videotag.inference.export import check_output, export_extractor, export_tagger
     from videotag.reports.model_card import model_card
-    from videotag.runtime import backends
+    from videotag.runtime.backends import check_backend
 
     if args.use_gpu is True:
         raise ConfigError("--use_gpu=True: exports are made on a CPU; leave it out")
-    backends.check_backend(args.to, args.precision, flag="--to")
+    check_backend(args.to, args.precision, flag="--to")
     found = arguments.find_checkpoints(args.weights)
     for weights in found:
         if weights.is_export:

@@ -146,9 +146,12 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, (VideotagError, OSError)):
         return error_text(error), EXIT_USAGE
     if isinstance(error, ModuleNotFoundError) and error.name == "paddle":
+        from videotag.runtime.backends import list_backends
+
+        others = " or ".join(backend.name for backend in list_backends() if not backend.needs_paddle)
         return (
-            "Paddle is not installed, and all but predict, extract and tag from exports for openvino or onnx "
-            "needs it; run: pip install paddlepaddle",
+            f"Paddle is not installed, and all but predict, extract and tag from exports for {others} needs "
+            "it; run: pip install paddlepaddle",
             EXIT_USAGE,
         )
     text = f"{type(error).__name__}: {escaped(text, limit=500)}"

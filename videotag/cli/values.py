@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import Literal
 
 from videotag.safe_text import safe_repr
+
+
+class BackendNames:
+    """`choices` of a flag that takes a backend, which are looked up when the flag is read or explained.
+
+    Give the flag a metavar too: argparse would look them up at once to make one.
+
+    Args:
+        others: Choices that stand before the backends.
+    """
+
+    def __init__(self, *others: str) -> None:
+        self._others = others
+
+    def __iter__(self) -> Iterator[str]:
+        from videotag.runtime.backends import backend_names
+
+        return iter([*self._others, *backend_names()])
 
 
 def boolean(text: str) -> bool:

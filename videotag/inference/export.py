@@ -27,22 +27,21 @@ from videotag.inputs.features import as_declared
 from videotag.inputs.frames import check_format, read_frames
 from videotag.labels import write_labels
 from videotag.registry import FRAMES, ArraySpec
-from videotag.runtime import backends, parity
+from videotag.runtime import parity
+from videotag.runtime.backends import ExportError, get_backend, package_version
 from videotag.runtime.exported import (
     CARD_FILE,
     CLASSIFIER_FILE,
     FORMAT_VERSION,
-    NETWORK_FILES,
     ArrayInfo,
     Export,
     ExportedNetwork,
     Manifest,
     read_manifest,
 )
-from videotag.runtime.onnx_export import ExportError, onnx_model, save_program
 from videotag.runtime.trained import TrainedNetwork
 from videotag.sections import Key
-from videotag.system.atomic import check_may_write, open_atomic, replace_folder, write_text
+from videotag.system.atomic import check_may_write, replace_folder, write_text
 from videotag.system.download import file_digest
 from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE
 
@@ -140,7 +139,7 @@ def export_tagger(
     Args:
         sources: checkpoints that fit, see TrainedModel; the first one's config is that of the export.
         folder: of the export; see check_output.
-        backend: "paddle", "onnx" or "openvino".
+        backend: Name of the backend that will run it.
         precision: "f32" or "bf16".
         labels: C names, if known.
         samples: files of features of the user, to be compared besides random ones.
@@ -178,7 +177,7 @@ def export_extractor(
     Args:
         source: a checkpoint.
         folder: of the export; see check_output.
-        backend: "paddle", "onnx" or "openvino".
+        backend: Name of the backend that will run it.
         precision: "f32" or "bf16".
         labels: C names, if known.
         samples: videos of the user, to be compared besides generated ones.
@@ -226,7 +225,7 @@ class _Draft:
 
     def write(self, folder: Path, compare: Callable[[ExportedNetwork], parity.Parity]) -> Finished:
         """Makes the folder aside, runs what was written, and puts it in its place if that is right."""
-        if reason := backends.obstacle(self.trained.layer, in_onnx=self.backend != "paddle"):
+        if reason := get_backend(self.backend).unsupported_reason(self.trained.layer):
             raise self._refusal(reason)
         check_output(folder)
         config = self.sources[0].config
@@ -253,7 +252,7 @@ class _Draft:
 
     def _write_files(self, aside: Path) -> None:
         try:
-            _write_network(self.trained, aside, self.backend)
+            get_backend(self.backend).save(self.trained, aside)
         except ExportError as error:
             raise self._refusal(str(error)) from error
         config = self.sources[0].config
@@ -318,28 +317,12 @@ def portable_yaml(config: Config, *, backend: str, precision: str) -> str:
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
 
 
-def _write_network(trained: TrainedNetwork, folder: Path, backend: str) -> None:
-    if backend == "paddle":
-        save_program(trained, folder)
-        return
-    model = onnx_model(trained)
-    path = folder / NETWORK_FILES[backend][0]
-    if backend == "onnx":
-        with open_atomic(path) as file:
-            file.write(model)
-        return
-    from videotag.runtime.openvino_network import save_model
-
-    save_model(model, path)
-
-
 def _versions(backend: str) -> dict[str, str]:
-    """Of what made an export, by package."""
-    versions = {"videotag": videotag.__version__, "paddlepaddle": str(backends.version("paddle"))}
-    if backend != "paddle":
-        versions["paddle2onnx"] = backends.converter_version()
-        versions[backends.BACKENDS[backend].packages[0]] = str(backends.version(backend))
-    return versions
+    """The versions of what made an export, by package."""
+    its = get_backend(backend)
+    packages = ["paddlepaddle", *its.converter_packages, its.runtime_package]
+    versions = {package: str(package_version(package)) for package in packages}
+    return {"videotag": videotag.__version__, **versions}
 
 
 def _own_features(

@@ -18,7 +18,7 @@ from videotag.errors import ConfigError, DeviceError, FeatureFileError
 from videotag.formats.feature_files import read_stamp
 from videotag.inference.extractor import Extractor
 from videotag.inference.outputs import RUNTIME_FILE as RUNTIME_FILE
-from videotag.runtime.backends import BACKENDS
+from videotag.runtime.backends import backend_names
 from videotag.safe_text import safe_repr
 from videotag.system.atomic import write_text
 from videotag.system.json_text import read_json
@@ -93,7 +93,7 @@ def read_frozen(path: Path) -> dict[str, Any] | None:
     if not isinstance(frozen, dict) or frozen.get("precision") not in _PRECISIONS:
         raise ConfigError(f"{path}: names no precision of {', '.join(_PRECISIONS)}; remove it")
     backend = frozen.get("backend")
-    is_known = isinstance(backend, str) and backend in BACKENDS
+    is_known = isinstance(backend, str) and backend in backend_names()
     return {"backend": backend if is_known else "auto", "precision": frozen["precision"]}
 
 

@@ -28,8 +28,9 @@ from videotag.inputs.frames import Frames
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import FRAMES, LOGITS, ArraySpec, Task
 from videotag.runtime import trained
-from videotag.runtime.agreement import tags_standard
-from videotag.runtime.choice import ChosenNetwork, Wish
+from videotag.runtime.agreement import tags_tolerances
+from videotag.runtime.backends import check_name
+from videotag.runtime.choice import ChosenNetwork, RuntimeRequest
 from videotag.runtime.device import select_device
 from videotag.runtime.exported import export_config, load_exported
 from videotag.runtime.trained import TrainedNetwork
@@ -103,8 +104,9 @@ def read_source(
 
     load_models()
     is_beside = not config_file and weights.config_is_beside
-    options = {"model_name": model_name, "overrides": list(overrides), "beside_weights": is_beside}
-    return ModelSource(weights, load_config(path, **options), config_file)  # type: ignore[arg-type]
+    config = load_config(path, model_name=model_name, overrides=list(overrides), beside_weights=is_beside)
+    check_name(config.infer.backend, where=f"{path}: INFER.backend")
+    return ModelSource(weights, config, config_file)
 
 
 class TrainedModel:
@@ -230,18 +232,17 @@ def _open(sources: Sequence[ModelSource]) -> tuple[tuple[ArraySpec, ...], Run]:
     request = runtime_request(first.config)
     request.check()
     network = trained_network(sources)
-    # Recurrent layers gain nothing by Paddle's bf16.
-    standard = tags_standard(first.config.task)
-    return network.inputs, ChosenNetwork(network, request, standard=standard, fast_in_bf16=("openvino",))
+    tolerances = tags_tolerances(first.config.task)
+    return network.inputs, ChosenNetwork(network, request, tolerances=tolerances)
 
 
-def runtime_request(config: Config) -> Wish:
+def runtime_request(config: Config) -> RuntimeRequest:
     """Where a checkpoint is to run, by the INFER section of its config.
 
     Raises:
         DeviceError: A GPU was asked for and there is none.
     """
-    return Wish(config.infer.backend, config.infer.precision, select_device(config.train.use_gpu))
+    return RuntimeRequest(config.infer.backend, config.infer.precision, select_device(config.train.use_gpu))
 
 
 def load_layers(sources: Sequence[ModelSource], *, temperature: float = 1.0) -> nn.Layer:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from videotag.config import Config
 from videotag.inference.export import Origin
-from videotag.runtime.exported import CLASSIFIER_FILE, NETWORK_FILES, ArrayInfo, Manifest, SourceWeights
+from videotag.runtime.backends import get_backend
+from videotag.runtime.exported import CLASSIFIER_FILE, ArrayInfo, Manifest, SourceWeights
 
-_INSTALL = {"openvino": "openvino", "onnx": "onnxruntime", "paddle": "paddlepaddle"}
 _TASKS = {
     "multi_label": "any number of tags per video; probability = sigmoid(logit)",
     "single_label": "one class per video; probability = softmax(logits)",
@@ -34,6 +34,8 @@ def model_card(
     """
     weights = "\n".join(map(_source, manifest.source_weights, origins))
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    backend = get_backend(manifest.backend)
+    no_paddle = "" if backend.needs_paddle else ", no Paddle"
     names = "labels.txt" if labels is not None else "none came with the weights"
     return f"""# {manifest.name}, exported for {manifest.backend} in {manifest.precision}
 {_kind(manifest, config)} Task: {manifest.task}, {_TASKS[manifest.task]}.
@@ -48,11 +50,11 @@ by {versions}.
 ```
 {_commands(manifest)}
 ```
-This needs `videotag` and `{_INSTALL[manifest.backend]}`{_no_paddle(manifest)}; neither the training code
+This needs `videotag` and `{backend.runtime_package}`{no_paddle}; neither the training code
 nor the weights it was made of. The sha256 of every other file is in `export.json` and compared before use.
 
 ## Contract
-The network is `{"`, `".join(NETWORK_FILES[manifest.backend])}`. `?` is a size that may differ by call.
+The network is `{"`, `".join(backend.files)}`. `?` is a size that may differ by call.
 
 | | name | shape | dtype |
 |---|---|---|---|
@@ -92,10 +94,6 @@ def _commands(manifest: Manifest) -> str:
     if CLASSIFIER_FILE in manifest.files:
         lines.append("videotag tag any.mp4 --extractor_weights=.")
     return "\n".join([*lines, "videotag tag any.mp4 --extractor_weights=. --predictor_weights=SECOND_STAGE"])
-
-
-def _no_paddle(manifest: Manifest) -> str:
-    return "" if manifest.backend == "paddle" else ", no Paddle"
 
 
 def _rows(way: str, arrays: Sequence[ArrayInfo]) -> str:

@@ -1,4 +1,4 @@
-"""Whether two runs of one network on the same inputs agree: f32 with the reference, bf16 with f32.
+"""Whether two runs of one network on the same inputs agree: f32 with the layers, bf16 with f32.
 
 Shapes: K frames, D feature width, N videos, C classes.
 """
@@ -15,17 +15,17 @@ from videotag.registry import LOGITS, Task
 from videotag.runtime.trained import Arrays
 
 MAX_F32_ERROR = 1e-4  # of float32 features, relative to the reference
-MAX_GPU_ERROR = 1e-2  # the same on a GPU
+MAX_GPU_ERROR = 1e-2  # of float32 features on a GPU, relative to the reference
 MAX_F32_PROBABILITY_ERROR = 1e-5  # of tags in float32
 LEAST_COSINE = 0.99  # of bf16 features
-LEAST_SPREAD = 0.1  # of frames, relative to their mean, for a cosine to say something
+LEAST_SPREAD = 0.1  # of frames, relative to their mean, below which a cosine is mostly noise
 MAX_ALIKE_ERROR = 0.02  # relative, of features of frames that are too alike
 MAX_PROBABILITY_ERROR = 1e-3  # of tags in bf16, and on a GPU
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether two runs agree, and the number that says so in words."""
+    """Whether two runs agree, and the number that decides it, as text."""
 
     ok: bool
     text: str
@@ -36,14 +36,14 @@ Compare: TypeAlias = Callable[[Arrays, Arrays], Agreement]
 
 
 @dataclass(frozen=True)
-class Standard:
-    """What a kind of network is held to.
+class Tolerances:
+    """How far the outputs of one kind of network may be from those of its layers.
 
     Attributes:
-        f32_error: how far outputs in float32 are from the reference, a number.
-        max_f32_error: the largest that passes on a CPU.
-        max_gpu_error: and on a GPU, which may compute in TF32, of 10 bits.
-        compare_bf16: outputs in float32 with those in bfloat16.
+        f32_error: Measures how far outputs in float32 are from the reference.
+        max_f32_error: Largest f32_error that passes on a CPU.
+        max_gpu_error: Largest f32_error that passes on a GPU, which may compute in TF32, of 10 bits.
+        compare_bf16: Compares outputs in float32 with those in bfloat16.
     """
 
     f32_error: Callable[[Arrays, Arrays], float]
@@ -53,7 +53,7 @@ class Standard:
 
 
 def relative_error(reference: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
-    """The largest relative L2 error of an output; infinite where one holds no number."""
+    """The largest relative L2 error of an output; infinite if an output is not finite."""
     errors = [_relative(reference[name], found[name]) for name in reference]
     return float(max(errors)) if np.isfinite(errors).all() else float("inf")
 
@@ -61,8 +61,9 @@ def relative_error(reference: Mapping[str, np.ndarray], found: Mapping[str, np.n
 def compare_features(reference: Arrays, found: Arrays) -> Agreement:
     """Compares the features (K, D) of frames of a video.
 
-    By their cosine, after the mean of the reference over the frames is taken from both: without it all frames
-    look alike, whatever they show. Where the frames themselves are too alike for that, by the relative error.
+    They are compared by their cosine after the reference's mean over the frames was subtracted from both:
+    without that, features of any two frames have a cosine near 1. Frames that are too alike for it are
+    compared by their relative error.
     """
     (a,), (b,) = reference.values(), found.values()
     mean = a.mean(axis=0)
@@ -75,18 +76,18 @@ def compare_features(reference: Arrays, found: Arrays) -> Agreement:
 
 
 def mean_removed_cosine(reference: np.ndarray, found: np.ndarray) -> float:
-    """The cosine of features (K, D) after the mean of the reference over the frames is taken from both."""
+    """The cosine of features (K, D) after the reference's mean over the frames was subtracted from both."""
     mean = reference.mean(axis=0)
     a, b = ((x - mean).ravel().astype(np.float64) for x in (reference, found))
     return float(a @ b / max(_norm(a) * _norm(b), 1e-30))
 
 
-#: Of a backbone.
-FEATURES = Standard(relative_error, MAX_F32_ERROR, MAX_GPU_ERROR, compare_features)
+#: The tolerances of a backbone.
+FEATURES = Tolerances(relative_error, MAX_F32_ERROR, MAX_GPU_ERROR, compare_features)
 
 
-def tags_standard(task: Task) -> Standard:
-    """Of a tagger, by the probabilities of its logits (N, C)."""
+def tags_tolerances(task: Task) -> Tolerances:
+    """The tolerances of a tagger, on the probabilities of its logits (N, C)."""
 
     def error(reference: Arrays, found: Arrays) -> float:
         a, b = (scores_of(task, outputs[LOGITS]) for outputs in (reference, found))
@@ -97,7 +98,7 @@ def tags_standard(task: Task) -> Standard:
         worst = error(reference, found)
         return Agreement(worst <= MAX_PROBABILITY_ERROR, f"probabilities differ by up to {worst:.0e}")
 
-    return Standard(error, MAX_F32_PROBABILITY_ERROR, MAX_PROBABILITY_ERROR, compare)
+    return Tolerances(error, MAX_F32_PROBABILITY_ERROR, MAX_PROBABILITY_ERROR, compare)
 
 
 def scores_of(task: Task, logits: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Where a network runs and how exactly: what the user asked for, else the fastest that is right.
+"""Chooses the backend and precision of a network: what the user asked for, or the fastest that is right.
 
-float32: the first installed of openvino, onnx and paddle whose outputs are those of the network's own layers.
-bfloat16: where the CPU has instructions for it, if what comes out on the user's own data is close to float32.
+float32: in the fastest installed backend whose outputs agree with those of the network's own layers.
+bfloat16: on a CPU that has instructions for it, if the outputs on the user's own data are close to float32.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from videotag.errors import WeightsError
 from videotag.runtime import backends
-from videotag.runtime.agreement import Standard
+from videotag.runtime.agreement import Tolerances
+from videotag.runtime.backends import AUTO, ExportError, compile_network, get_backend, wrap_backend_errors
 from videotag.runtime.network_cache import load_entry, store_entry
-from videotag.runtime.networks import compile_network
-from videotag.runtime.onnx_export import ExportError, onnx_file, onnx_parts, told_as_export_error
+from videotag.runtime.onnx_export import onnx_parts
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork
 from videotag.system.json_text import read_json
 
@@ -31,94 +30,85 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wish:
+class RuntimeRequest:
     """What the user asked for.
 
     Attributes:
-        backend: "paddle", "openvino", "onnx" or "auto".
+        backend: Name of a backend, or "auto".
         precision: "f32", "bf16", "f16" (on a GPU) or "auto".
         device: "cpu" or "gpu".
-        preferred: the backend that is tried first if any will do; "auto": the fastest.
-        is_kept: precision and preferred are those of a folder's first run.
+        preferred: With the backend "auto", the backend to try first; "auto" is the fastest.
+        is_kept: Whether precision and preferred come from the first run of a folder.
     """
 
-    backend: str = "auto"
+    backend: str = AUTO
     precision: str = "auto"
     device: str = "cpu"
-    preferred: str = "auto"
+    preferred: str = AUTO
     is_kept: bool = False
 
     def check(self) -> None:
-        """Finds before any work what cannot be had.
+        """Checks before any work that backend and precision can be had.
 
         Raises:
-            ConfigError, DeviceError: as check_backend.
+            ConfigError, DeviceError: As check_backend.
         """
         backends.check_backend(self.backend, self.precision, device=self.device)
 
 
 class ChosenNetwork:
-    """A network that chooses its backend and precision on the first data it sees; then it is a Network.
+    """A Network that chooses its backend and precision on the first data it sees.
 
     Args:
-        trained: the network.
-        wish: of the user.
-        standard: that results are held to.
-        fast_in_bf16: the backends in which this network gains by bfloat16.
+        trained: Network with its weights.
+        request: What the user asked for.
+        tolerances: How far the outputs may be from those of the layers.
 
     Raises:
-        ConfigError, DeviceError: the wish cannot be had.
+        ConfigError, DeviceError: The requested backend or precision cannot be had.
     """
 
-    def __init__(
-        self,
-        trained: TrainedNetwork,
-        wish: Wish,
-        *,
-        standard: Standard,
-        fast_in_bf16: Sequence[str] = ("openvino", "paddle"),
-    ) -> None:
-        wish.check()
-        self.wish = wish
+    def __init__(self, trained: TrainedNetwork, request: RuntimeRequest, *, tolerances: Tolerances) -> None:
+        request.check()
+        self.request = request
         self._trained = trained
-        self._standard = standard
-        self._fast_in_bf16 = fast_in_bf16
+        self._tolerances = tolerances
         self._network: Network | None = None
-        #: What was chosen; as wished before.
-        self.backend, self.precision = wish.backend, wish.precision
+        #: What was chosen; before that, what was requested.
+        self.backend, self.precision = request.backend, request.precision
 
     @property
     def runtime(self) -> str:
         """The backend that was chosen, with its version."""
-        return f"{self.backend} {backends.version(self.backend)}"
+        return f"{self.backend} {get_backend(self.backend).version()}"
 
     def prepare(self) -> None:
-        """Converts the network if it never ran here: that takes memory, and there are no data yet."""
-        name = next(iter(self._candidates("f32")), "paddle")
-        if self._network is None and name != "paddle" and load_entry(self._error_parts(name)) is None:
-            # What goes wrong is told when the network is settled.
-            with contextlib.suppress(ExportError), told_as_export_error(), onnx_file(self._trained):
-                pass
+        """Converts the network if it never ran here: that takes memory, and there is no data yet."""
+        name = next(iter(self._candidates("f32")), None)
+        if self._network is None and name and load_entry(self._error_parts(name)) is None:
+            # An error is reported when the network is settled.
+            with contextlib.suppress(ExportError), wrap_backend_errors():
+                get_backend(name).prepare(self._trained)
 
     def settle(self, sample: Arrays) -> None:
-        """Chooses, once; says in a line of the log what and why.
+        """Chooses backend and precision, once, and logs them with the reason in one line.
 
         Args:
-            sample: inputs such as will follow; at most SAMPLE_ROWS of them are looked at.
+            sample: Inputs such as will follow; at most SAMPLE_ROWS of them are used.
 
         Raises:
-            ExportError: the network cannot run in the backend that was asked for.
+            ExportError: The network cannot run in the backend that was asked for.
         """
         if self._network is not None:
             return
         sample = spread_rows(sample, SAMPLE_ROWS)
-        if self.wish.precision in ("bf16", "f16"):
-            self.precision = self.wish.precision
+        if self.request.precision in ("bf16", "f16"):
+            self.precision = self.request.precision
             self._network, why = self._in_half(sample)
         else:
             self.precision = "f32"
             self._network, why = self._in_f32(sample)
-            if self.wish.precision == "auto":
+            if self.request.precision == "auto":
                 why += "; " + self._try_bf16(sample)
         logger.info("%s runs in %s, %s: %s", self._trained.name, self.runtime, self.precision, why)
 
@@ -131,7 +121,7 @@ class ChosenNetwork:
     def _in_f32(self, sample: Arrays) -> tuple[Network, str]:
         """The network in float32, and why there."""
         passed_over = []
-        is_named = self.wish.backend != "auto"
+        is_named = self.request.backend != AUTO
         for name in self._candidates("f32"):
             try:
                 network = self._compile(name, "f32")
@@ -150,23 +140,25 @@ class ChosenNetwork:
                     )
                 return network, "; not in ".join([f"{self._why(name)} (error {error:.0e})", *passed_over])
             passed_over.append(f"{name}: error {error:.0e}")
-        self.backend = "paddle"
+        self.backend = backends.fallback_backend().name
         return self._trained.run_layers, "layer by layer; not in " + "; not in ".join(passed_over)
 
     def _why(self, backend: str) -> str:
-        """Why this backend is taken."""
-        if self.wish.backend != "auto":
+        """The reason for this backend, for the log."""
+        if self.request.backend != AUTO:
             return "as asked for"
-        return "as before" if backend == self.wish.preferred else "the fastest that is installed and agrees"
+        return (
+            "as before" if backend == self.request.preferred else "the fastest that is installed and agrees"
+        )
 
     def _try_bf16(self, sample: Arrays) -> str:
-        """Goes over to bfloat16 if that is faster and right; returns why, or why not."""
+        """Changes to bfloat16 if that is faster and right; returns the reason for or against it."""
         assert self._network is not None
-        if self.wish.device == "gpu":
+        if self.request.device == "gpu":
             return "f32, as nothing else was asked for"
         if backends.bf16_instructions() is None:
             return "f32, as this CPU has no instructions for bf16"
-        able = [name for name in self._candidates("bf16") if name in self._fast_in_bf16]
+        able = [name for name in self._candidates("bf16") if get_backend(name).gains_by_bf16(self._trained)]
         if not able:
             return "f32, as no backend here is faster in bf16"
         expected = self._network(sample)
@@ -175,7 +167,7 @@ class ChosenNetwork:
         for name in able:
             try:
                 network = self._compile(name, "bf16")
-                agreement = self._standard.compare_bf16(expected, _outputs(network, sample))
+                agreement = self._tolerances.compare_bf16(expected, _outputs(network, sample))
             except ExportError as problem:
                 logger.info("not in bf16 in %s: %s", name, problem)
                 continue
@@ -197,65 +189,66 @@ class ChosenNetwork:
                 network = self._compile(name, self.precision)
                 found = _outputs(network, few)
             except ExportError as problem:
-                if self.wish.backend != "auto":
+                if self.request.backend != AUTO:
                     raise self._refusal(name, self.precision, problem) from problem
                 problems.append(f"{name}: {problem}")
                 continue
             self.backend = name
-            agreement = self._standard.compare_bf16(self._trained.run_layers(few), found)
+            agreement = self._tolerances.compare_bf16(self._trained.run_layers(few), found)
             if not agreement.ok:
                 logger.warning(
                     "%s in %s is far from f32 (%s)", self._trained.name, self.precision, agreement.text
                 )
-            why = f"as {'before' if self.wish.is_kept else 'asked for'} ({agreement.text})"
+            why = f"as {'before' if self.request.is_kept else 'asked for'} ({agreement.text})"
             return network, "; not in ".join([why, *problems])
-        remedy = "choose another --save_dir" if self.wish.is_kept else "give --precision=f32"
+        remedy = "choose another --save_dir" if self.request.is_kept else "give --precision=f32"
         raise ExportError(f"{self._trained.name}: not in {self.precision}: {'; '.join(problems)}; {remedy}")
 
     def _candidates(self, precision: str) -> list[str]:
         """The backends to try in turn."""
-        names = backends.candidates(self.wish.backend, precision, device=self.wish.device)
-        return sorted(names, key=lambda name: name != self.wish.preferred)  # else as they come
+        names = backends.candidates(self.request.backend, precision, device=self.request.device)
+        return sorted(names, key=lambda name: name != self.request.preferred)  # else as they come
 
     def _compile(self, backend: str, precision: str) -> Network:
-        with told_as_export_error():
+        with wrap_backend_errors():
             return compile_network(
-                self._trained, backend=backend, precision=precision, device=self.wish.device
+                self._trained, backend=backend, precision=precision, device=self.request.device
             )
 
     def _refusal(self, backend: str, precision: str, problem: ExportError) -> ExportError:
-        """Of a backend that the user named: says what to ask for in its place."""
-        remedy = "give --backend=paddle"
-        if backend == "paddle":
-            may_be_f32 = precision != "f32" and not self.wish.is_kept
+        """The error about a backend that the user named, with what to ask for instead."""
+        fallback = backends.fallback_backend().name
+        remedy = f"give --backend={fallback}"
+        if backend == fallback:
+            may_be_f32 = precision != "f32" and not self.request.is_kept
             remedy = "give --precision=f32" if may_be_f32 else "leave --backend out"
         return ExportError(f"{self._trained.name}: not in {backend}: {problem}; {remedy}")
 
     @property
     def _max_f32_error(self) -> float:
-        standard = self._standard
-        return standard.max_f32_error if self.wish.device == "cpu" else standard.max_gpu_error
+        on_cpu = self.request.device == "cpu"
+        return self._tolerances.max_f32_error if on_cpu else self._tolerances.max_gpu_error
 
     def _error_of(self, backend: str, network: Network, sample: Arrays) -> float:
-        """The error of a backend in float32; measured once for each network and version."""
+        """The error of a backend in float32, measured once for each network and version."""
         parts = self._error_parts(backend)
         found = load_entry(parts)
         if found is not None and _ERROR_FILE in found:
-            with contextlib.suppress(WeightsError):  # a file of something else is measured anew
+            with contextlib.suppress(WeightsError):  # of a damaged file: the error is measured anew
                 known = read_json(found[_ERROR_FILE], error=WeightsError, remedy="measured anew")
                 if isinstance(known, float):
                     return known
         few = spread_rows(sample, _REFERENCE_ROWS)
-        error = self._standard.f32_error(self._trained.run_layers(few), _outputs(network, few))
+        error = self._tolerances.f32_error(self._trained.run_layers(few), _outputs(network, few))
         store_entry(parts, {_ERROR_FILE: json.dumps(error).encode()})
         return error
 
     def _error_parts(self, backend: str) -> dict[str, object]:
-        """What decides the error of a backend."""
+        """All that decides the error of a backend, as keys of the cache."""
         return {
             **onnx_parts(self._trained),
-            "form": f"error of {backend} on {self.wish.device}",
-            "version": backends.version(backend),
+            "form": f"error of {backend} on {self.request.device}",
+            "version": get_backend(backend).version(),
             "cpu": backends.cpu_kind(),
         }
 
@@ -271,7 +264,7 @@ def _outputs(network: Network, inputs: Arrays) -> dict[str, np.ndarray]:
     """The outputs of a network in a backend.
 
     Raises:
-        ExportError: it failed.
+        ExportError: The backend failed.
     """
-    with told_as_export_error():
+    with wrap_backend_errors():
         return network(inputs)

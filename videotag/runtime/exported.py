@@ -1,21 +1,20 @@
 """A folder that `videotag export` wrote: a network that runs without the code it was trained with.
 
     export.json                          what the folder holds, and the sha256 of every file
-    network.onnx | .xml .bin | .json .pdiparams   the network, by backend
+    network.*                            the network, in the files of its backend
     classifier.safetensors               of an extractor: its last layer, to tag without a second stage
     config.yaml labels.txt               as beside a checkpoint
     README.md                            the card for people; the only file that may be edited
 
-Nothing is read that export.json does not name by a plain file name with its sha256; a network in ONNX or
-OpenVINO's form that could name other files is refused. A Paddle program may hold operators that read and
-write files, so that an export for Paddle is to be trusted as code is, and sha256s beside the files only tell
-damage, not who made them. Networks in OpenVINO and ONNX Runtime run where Paddle is not even installed.
+Only files are read that export.json names by a plain file name with its sha256, and a backend refuses a
+network that could make it read others. A Paddle program may hold operators that read and write files: trust
+an export for Paddle as you would trust code. The sha256s show damage; they do not show who made the files.
+An export for a backend that needs no Paddle runs where Paddle is not installed.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,34 +26,38 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 from videotag.config import Config, load_config
 from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.inputs import load_readers
-from videotag.registry import FEATURES, MASK, ArraySpec, ModelEntry
-from videotag.runtime import backends
-from videotag.runtime.onnx_export import PROGRAM, ExportError, told_as_export_error
+from videotag.registry import FEATURES, MASK, ArraySpec, ModelEntry, unknown
+from videotag.runtime.backends import (
+    Backend,
+    ExportError,
+    backend_names,
+    get_backend,
+    list_backends,
+    unsupported_precision_reason,
+    wrap_backend_errors,
+)
 from videotag.runtime.trained import Arrays, Network
 from videotag.safe_text import escaped, is_plain
 from videotag.sections import ExtractorModel, Key, ModelSection, Positive, Section, TaggerModel, UseGpu
 from videotag.system.download import file_digest
 from videotag.system.json_text import MAX_CARD_BYTES, read_json
-from videotag.system.regular_file import open_regular
 from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE, FoundWeights
 
 FORMAT_VERSION = 1
 CARD_FILE = "README.md"
 CLASSIFIER_FILE = "classifier.safetensors"
-#: Backend -> the network's files.
-NETWORK_FILES = {
-    "openvino": (f"{PROGRAM}.xml", f"{PROGRAM}.bin"),
-    "onnx": (f"{PROGRAM}.onnx",),
-    "paddle": (f"{PROGRAM}.json", f"{PROGRAM}.pdiparams"),
-}
-#: The key of every file that an ONNX network names: its length, however many bytes that takes, and the text.
-_EXTERNAL_DATA = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
 
 
 def _printable(text: str) -> str:
     if not all(map(is_plain, text)):
         raise ValueError("holds a character that no name may have")
     return text
+
+
+def _registered(backend: str) -> str:
+    if backend not in (names := backend_names()):
+        raise ValueError(unknown(backend, names, "backend"))
+    return backend
 
 
 Name = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
@@ -72,14 +75,14 @@ class ArrayInfo(Section):
 
 
 class SourceWeights(Section):
-    """A weight file that the network was made of."""
+    """A weight file that the network was made from."""
 
     file: str
     sha256: Sha256
 
 
 class Thresholds(Section):
-    """Which tags are kept where the user says nothing."""
+    """Which tags are kept unless the user asks otherwise."""
 
     decision: float
     top_k: Positive
@@ -89,19 +92,21 @@ class Manifest(Section):
     """What export.json holds.
 
     Attributes:
-        format_version: of this file.
-        name: of the network, for texts.
-        model: as MODEL.name.
+        format_version: Version of the format of export.json.
+        name: Name of the network, for messages.
+        model: MODEL.name of its config.
         kind: What earlier versions tell first and second stages by: "extractor" if it gives FEATURES.
-        task: of the model.
-        backend, precision: that the network runs in.
-        inputs, outputs: its contract; outputs in the order in which they come.
-        feature_dim: of an extractor.
-        files: sha256 by file name.
-        source_weights: that it was made of.
-        thresholds: see Thresholds.
-        parity: how far its outputs are from those of the layers it was made of, and the bounds.
-        versions: of the packages that made it.
+        task: Task of its model.
+        backend: Name of the backend that runs it.
+        precision: Precision that it runs in.
+        inputs: Its inputs, in the order of its arguments.
+        outputs: Its outputs, in the order in which it returns them.
+        feature_dim: Feature width of an extractor; None for others.
+        files: File name -> sha256.
+        source_weights: Weight files that it was made from.
+        thresholds: Which tags are kept by default.
+        parity: How far its outputs are from those of the original layers, and the bounds.
+        versions: Package -> version, of the packages that made it.
     """
 
     format_version: Literal[1]
@@ -109,7 +114,7 @@ class Manifest(Section):
     model: Name
     kind: Literal["tagger", "extractor"]
     task: Literal["multi_label", "single_label"]
-    backend: Literal["openvino", "onnx", "paddle"]
+    backend: Annotated[str, AfterValidator(_registered)]
     precision: Literal["f32", "bf16"]
     inputs: list[ArrayInfo] = Field(min_length=1)
     outputs: list[ArrayInfo] = Field(min_length=1)
@@ -122,10 +127,11 @@ class Manifest(Section):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Manifest:
-        missing = [n for n in (CONFIG_FILE, *NETWORK_FILES[self.backend]) if n not in self.files]
+        backend = get_backend(self.backend)
+        missing = [name for name in (CONFIG_FILE, *backend.files) if name not in self.files]
         if missing:
             raise ValueError(f"files: {', '.join(missing)} missing")
-        if self.precision not in backends.BACKENDS[self.backend].precisions:
+        if self.precision not in backend.precisions:
             raise ValueError(f"precision: {self.backend} does not compute in {self.precision}")
         if self.two_stage:
             shape = self.inputs[0].shape
@@ -143,25 +149,25 @@ class Manifest(Section):
 
 @dataclass(frozen=True)
 class Export:
-    """An export folder whose files, but the network's, have been compared with their sha256."""
+    """An export folder, whose files except the network's have been compared with their sha256."""
 
     folder: Path
     manifest: Manifest
 
     @property
     def has_classifier(self) -> bool:
-        """Whether an extractor brings its last layer."""
+        """Whether the export holds the last layer of an extractor."""
         return CLASSIFIER_FILE in self.manifest.files
 
 
 class ExportedTaggerModel(TaggerModel):
-    """MODEL section of an exported tagger: keys of its own class are kept, and not looked at."""
+    """MODEL section of an exported tagger; keys of the model's own class are kept unchecked."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class ExportedExtractorModel(ExtractorModel):
-    """MODEL section of an exported extractor: keys of its own class are kept, and not looked at."""
+    """MODEL section of an exported extractor; keys of the model's own class are kept unchecked."""
 
     model_config = ConfigDict(extra="allow")
     backbone: str
@@ -185,13 +191,13 @@ def _model_section(manifest: Manifest) -> type[ModelSection]:
 
 
 def read_export(path: Path) -> Export:
-    """The export whose export.json lies at `path`; a network's own files are compared when it is loaded.
+    """The export whose export.json lies at `path`; the network's files are compared when it is loaded.
 
     Raises:
-        WeightsError: damaged, edited, or of a later version.
+        WeightsError: A file is damaged or edited, or the export is of a later version.
     """
     folder, manifest = path.parent, read_manifest(path)
-    later = (*NETWORK_FILES[manifest.backend], CARD_FILE)
+    later = (*get_backend(manifest.backend).files, CARD_FILE)
     check_files(folder, manifest, [name for name in manifest.files if name not in later])
     if LABELS_FILE not in manifest.files and (folder / LABELS_FILE).exists():
         raise WeightsError(f"{folder / LABELS_FILE}: is no part of the export; give it as --label_file")
@@ -199,10 +205,10 @@ def read_export(path: Path) -> Export:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """What the export.json at `path` says; the files that it names are not looked at.
+    """The content of the export.json at `path`; the files that it names are not read.
 
     Raises:
-        WeightsError: Missing, damaged, or of a later version.
+        WeightsError: The file is missing, damaged, or of a later version.
     """
     said = read_json(path, error=WeightsError, remedy="export it again", max_bytes=MAX_CARD_BYTES)
     try:
@@ -229,8 +235,13 @@ def files_read_with(weights: FoundWeights) -> list[Path]:
 def check_files(folder: Path, manifest: Manifest, names: Sequence[str]) -> None:
     """Compares files of an export with their sha256.
 
+    Args:
+        folder: Folder of the export.
+        manifest: Content of its export.json.
+        names: Names of the files.
+
     Raises:
-        WeightsError: one is missing or another one.
+        WeightsError: A file is missing, damaged or edited.
     """
     for name in names:
         path = folder / name
@@ -254,14 +265,14 @@ def export_config(
     """The config of an export, read without its model's code.
 
     Args:
-        path: its export.json.
-        config_file: a config that the user named, which is a mistake.
-        model_name: as of load_config.
-        overrides: as of load_config.
+        path: Path of its export.json.
+        config_file: Config that the user named; any is an error.
+        model_name: As in load_config.
+        overrides: As in load_config.
 
     Raises:
-        ConfigError: a flag contradicts the export.
-        WeightsError: as read_export.
+        ConfigError: A flag contradicts the export.
+        WeightsError: As read_export.
     """
     export = read_export(path)
     manifest, folder = export.manifest, export.folder
@@ -306,27 +317,27 @@ class ExportedNetwork:
     """The network of an export; see videotag.runtime.trained.Network.
 
     Args:
-        export: of read_export.
-        use_gpu: as of the config; a GPU in paddle only.
+        export: The export, as read by read_export.
+        use_gpu: TRAIN.use_gpu of the config; a backend for CPUs alone takes no GPU.
 
     Raises:
-        WeightsError: a file is damaged, or could make its backend read others.
-        ConfigError: what runs it is not installed.
-        DeviceError: this machine cannot compute so.
-        ExportError: the backend cannot load it.
+        WeightsError: A file is damaged, or could make its backend read other files.
+        ConfigError: The backend is not installed.
+        DeviceError: This machine cannot run the export.
+        ExportError: The backend cannot load the network.
     """
 
     def __init__(self, export: Export, *, use_gpu: UseGpu = "auto") -> None:
         manifest = export.manifest
+        backend = get_backend(manifest.backend)
         self.backend, self.precision = manifest.backend, manifest.precision
         self.name = manifest.name
         self.inputs = tuple(ArraySpec(i.name, tuple(i.shape), i.dtype) for i in manifest.inputs)
         self.outputs = tuple(output.name for output in manifest.outputs)
-        check_files(export.folder, manifest, NETWORK_FILES[self.backend])
-        device = _device(export, use_gpu)
-        self.runtime = f"{self.backend} {backends.runtime_version(self.backend)}"
-        self.device = device
-        self._network = self._load(export, device)
+        check_files(export.folder, manifest, backend.files)
+        self.device = _device(export, backend, use_gpu)
+        self.runtime = f"{self.backend} {backend.runtime_version()}"
+        self._network = self._load(export, backend)
         logger.info("%s runs in %s, %s: as exported", self.name, self.runtime, self.precision)
 
     def settle(self, sample: Arrays) -> None:
@@ -336,87 +347,56 @@ class ExportedNetwork:
         """The network's outputs by name."""
         return self._network(inputs)
 
-    def _load(self, export: Export, device: str) -> Network:
-        files = NETWORK_FILES[self.backend]
-        path = export.folder / files[0]
-        _check_closed(path, self.backend)
+    def _load(self, export: Export, backend: Backend) -> Network:
+        digests = [export.manifest.files[name] for name in backend.files]
         try:
-            if self.backend == "openvino":
-                from videotag.runtime.openvino_network import from_file
-
-                digests = [export.manifest.files[name] for name in files]
-                return from_file(self, path, digests=digests, precision=self.precision)
-            if self.backend == "onnx":
-                from videotag.runtime.onnx_network import OnnxNetwork
-
-                return OnnxNetwork(self, _network_bytes(path))
-            from videotag.runtime.paddle_inference import PaddleNetwork
-
-            with told_as_export_error():
-                return PaddleNetwork(path.with_suffix(""), self, precision=self.precision, device=device)
+            with wrap_backend_errors():
+                return backend.load(
+                    self, export.folder, digests=digests, precision=self.precision, device=self.device
+                )
         except ExportError as error:
-            package = backends.BACKENDS[self.backend].packages[0]
+            package = backend.runtime_package
             made_with = export.manifest.versions.get(package, "(not known)")
             raise ExportError(
-                f"{path}: {error}; install {package} {made_with}, which it was made with (here is "
-                f"{backends.runtime_version(self.backend)}), or export it again"
+                f"{export.folder / backend.files[0]}: {error}; install {package} {made_with}, which it was "
+                f"made with (here is {backend.runtime_version()}), or export it again"
             ) from error
-
-
-def _check_closed(path: Path, backend: str) -> None:
-    """Refuses what could make ONNX Runtime or OpenVINO read files that export.json does not name.
-
-    Both read external data of an ONNX network, also from the working folder, and OpenVINO takes a file for
-    ONNX by its content, whatever its name.
-
-    Raises:
-        WeightsError: it is refused.
-    """
-    content = _network_bytes(path)
-    if backend == "onnx" and _EXTERNAL_DATA.search(content):
-        raise WeightsError(
-            f"{path}: holds the text 'location', by which ONNX names files outside of the export; export it "
-            "again, for another backend if something in the network is called so"
-        )
-    if backend == "openvino" and not content.startswith(b"<?xml "):
-        raise WeightsError(f"{path}: not OpenVINO's XML; export it again")
-
-
-def _network_bytes(path: Path) -> bytes:
-    """The content of a network's file, which its manifest bounds no further."""
-    with open_regular(path, error=WeightsError) as file:
-        return file.read()
 
 
 def load_exported(path: Path, *, use_gpu: UseGpu = "auto") -> ExportedNetwork:
     """The network of the export whose export.json lies at `path`.
 
     Raises:
-        WeightsError, ConfigError, DeviceError, ExportError: as ExportedNetwork.
+        WeightsError, ConfigError, DeviceError, ExportError: As ExportedNetwork.
     """
     return ExportedNetwork(read_export(path), use_gpu=use_gpu)
 
 
-def _device(export: Export, use_gpu: UseGpu) -> str:
-    """The device that an export runs on, where this machine can run it."""
-    name, precision = export.manifest.backend, export.manifest.precision
-    backend = backends.BACKENDS[name]
-    if backends.runtime_version(name) is None:
+def _device(export: Export, backend: Backend, use_gpu: UseGpu) -> str:
+    """The device that an export runs on.
+
+    Raises:
+        ConfigError: The backend is not installed.
+        DeviceError: This machine cannot run the export.
+    """
+    name, precision = backend.name, export.manifest.precision
+    if backend.runtime_version() is None:
         raise ConfigError(
             f"{export.folder}: an export for {name}, which is not installed; run: "
-            f"pip install {backend.packages[0]}"
+            f"pip install {backend.runtime_package}"
         )
     device = "cpu"
-    if backend.on_gpu:
+    if backend.gpu_precisions:
         from videotag.runtime.device import select_device
 
         device = select_device(use_gpu)
     elif use_gpu is True:
+        others = " or ".join(other.name for other in list_backends() if other.gpu_precisions)
         raise DeviceError(
             f"{export.folder}: an export for {name}, which runs on a CPU only; give --use_gpu=False, or "
-            "export with --to paddle"
+            f"export with --to {others}"
         )
-    if reason := backends.precision_obstacle(precision, device):
+    if reason := unsupported_precision_reason(precision, device):
         raise DeviceError(
             f"{export.folder}: an export in {precision}, and {reason}; export with --precision=f32"
         )

@@ -1,9 +1,9 @@
 """Compiled networks on the disk, so that only the first start pays for compiling.
 
-An entry is a folder of the cache folder's `compiled`, named by a digest of all that decides its content:
+An entry is a folder below `compiled` of the cache folder, named by a digest of all that decides its content:
 weights, network, precision, backend and its version, and the CPU. Its `manifest.json`, written last, holds
-the sha256 of each file. What does not agree with it (damaged, cut off, half-written) is made anew; nothing is
-handed to a backend before it was compared, and nothing is ever unpickled.
+the sha256 of each file. An entry that does not agree with it (damaged, cut off, half-written) is made anew;
+no backend gets a file before its sha256 was compared, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from videotag.system.json_text import read_json
 from videotag.weights import cache_dir
 
 MANIFEST_FILE = "manifest.json"
-MAX_BYTES = 4 << 30  # of all entries; those longest out of use go first
+MAX_BYTES = 4 << 30  # of all entries together
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ def compiled_dir() -> Path:
 
 
 def digest_of(parts: Mapping[str, object]) -> str:
-    """The name of the entry that these parts decide."""
+    """The name of the entry whose content is decided by these parts."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def load_entry(parts: Mapping[str, object]) -> dict[str, Path] | None:
-    """The files of an entry by name, each as it was written; None if there is none that is whole."""
+    """The files of an entry by name, each as it was written; None if there is no undamaged entry."""
     try:
         folder = compiled_dir() / digest_of(parts)
         if not (folder / MANIFEST_FILE).exists():
@@ -65,11 +65,11 @@ def load_entry(parts: Mapping[str, object]) -> dict[str, Path] | None:
 
 
 def store_entry(parts: Mapping[str, object], files: Mapping[str, bytes | memoryview | Path]) -> None:
-    """Writes an entry; where that is not possible (read-only, a full disk) it only costs the next start.
+    """Writes an entry; one that cannot be written (a read-only or full disk) only makes the next start slow.
 
     Args:
-        parts: that decide it.
-        files: name -> content, or a file to be copied.
+        parts: All that decides the content.
+        files: Name -> content, or a file to copy.
     """
     try:
         folder = compiled_dir() / digest_of(parts)
@@ -78,7 +78,7 @@ def store_entry(parts: Mapping[str, object], files: Mapping[str, bytes | memoryv
             _write(folder / name, content)
             digests[name] = file_digest(folder / name)
         write_text(folder / MANIFEST_FILE, json.dumps(digests))
-        remove_oldest(keep=folder.name)
+        evict_least_recently_used(keep=folder.name)
     except (OSError, VideotagError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         reason = getattr(cause, "strerror", None) or " ".join(str(error).split())
@@ -87,7 +87,7 @@ def store_entry(parts: Mapping[str, object], files: Mapping[str, bytes | memoryv
 
 @functools.cache
 def _warn_once(reason: str) -> None:
-    """Says what every further network would meet again."""
+    """Warns of an entry that was not written, once for a reason that all further entries would share."""
     place: object = "a cache"
     with contextlib.suppress(VideotagError):
         place = compiled_dir()
@@ -99,8 +99,13 @@ def _warn_once(reason: str) -> None:
     )
 
 
-def remove_oldest(*, keep: str, max_bytes: int = MAX_BYTES) -> None:
-    """Removes the entries longest out of use until the others fit into max_bytes; `keep` stays."""
+def evict_least_recently_used(*, keep: str, max_bytes: int = MAX_BYTES) -> None:
+    """Removes the least recently used entries until the others fit into max_bytes.
+
+    Args:
+        keep: Name of an entry that stays.
+        max_bytes: Size of all entries together.
+    """
     entries = [entry for entry in compiled_dir().iterdir() if entry.is_dir()]
     sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
     for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime):
@@ -113,7 +118,13 @@ def remove_oldest(*, keep: str, max_bytes: int = MAX_BYTES) -> None:
 
 @contextlib.contextmanager
 def cached_file(parts: Mapping[str, object], name: str, make: Callable[[], bytes]) -> Iterator[Path]:
-    """The one file of an entry, made if it is not there; a passing one where the cache cannot be used."""
+    """The only file of an entry, made if it is missing; a temporary file if the cache cannot be used.
+
+    Args:
+        parts: All that decides the content.
+        name: Name of the file.
+        make: Makes the content.
+    """
     found = load_entry(parts) or {}
     if name not in found:
         content = make()

@@ -1,9 +1,8 @@
 """A network as ONNX, by paddle2onnx in a process of its own.
 
-Apart from this one because it prints to stdout, and because what it does not know may end its process. Its
-compiled part is called directly: its Python part would install packages with pip at run time, and imports
-Paddle once more. It drops an LSTM's sequence_length in silence, which is why our networks use none (see
-videotag.models.sequence).
+paddle2onnx prints to stdout, and a layer that it does not know may end its process. Its compiled part is
+called directly: its Python part would install packages with pip at run time, and import Paddle once more. It
+drops an LSTM's sequence_length in silence, which is why our networks use none (see videotag.models.sequence).
 """
 
 from __future__ import annotations
@@ -11,24 +10,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import logging
 import os
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from videotag.errors import ConfigError, VideotagError, lacks_memory
-from videotag.runtime.backends import converter_version, obstacle
+from videotag.runtime.backends import ExportError, package_version, unsupported_reason
 from videotag.runtime.network_cache import cached_file
+from videotag.runtime.program import save_program
 from videotag.runtime.trained import TrainedNetwork
 from videotag.system.atomic import check_room, temporary_folder
 from videotag.system.kept_memory import give_back_freed_memory
+from videotag.weights import NETWORK_STEM
 
 OPSET = 18  # up to 17, OpenVINO takes ReduceLogSumExp over all axes
-PROGRAM = "network"  # file name of a saved program, before .json and .pdiparams
+ONNX_FILE = f"{NETWORK_STEM}.onnx"
+CONVERTER = "paddle2onnx"
 _TIMEOUT_SEC = 600
 #: argv: paddle2onnx's compiled part, the program's prefix, the output, the opset.
 _CHILD = """
@@ -46,59 +45,6 @@ pathlib.Path(output).write_bytes(data)
 """
 
 
-logger = logging.getLogger(__name__)
-
-
-class ExportError(ConfigError):
-    """A network cannot be brought into a backend's form, or not be loaded there.
-
-    Those that raise it first give the reason alone; who knows what the user asked for adds name and remedy.
-    """
-
-
-@contextlib.contextmanager
-def told_as_export_error() -> Iterator[None]:
-    """Makes an ExportError of whatever a backend raises: their errors share no class.
-
-    Not of a want of memory, which another backend has too, and not of a failed import, as which a signal may
-    come out.
-    """
-    try:
-        yield
-    except (VideotagError, MemoryError, ImportError):
-        raise
-    except Exception as error:
-        if lacks_memory(error):
-            raise
-        text = " ".join(str(error).split())
-        logger.debug("a backend failed", exc_info=True)
-        text = text.rpartition("Error Message Summary:")[2].strip(" -")[:200]  # behind Paddle's C++ traceback
-        raise ExportError(f"{type(error).__name__}{': ' if text else ''}{text}") from error
-
-
-def save_program(trained: TrainedNetwork, folder: Path) -> Path:
-    """Writes the network as Paddle's program and weights, and returns the prefix of both files.
-
-    Raises:
-        ExportError: Paddle cannot trace it.
-    """
-    from videotag.system.quiet_paddle import paddle
-
-    prefix = folder / PROGRAM
-    specs = [paddle.static.InputSpec(list(i.shape), i.dtype, i.name) for i in trained.inputs]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Paddle's own deprecations while it traces
-        try:
-            paddle.jit.save(trained.flat_layer(), str(prefix), input_spec=[specs])
-        except Exception as error:  # whatever tracing meets in a model's code
-            if lacks_memory(error):
-                raise
-            check_room(folder)
-            raise ExportError(f"cannot be traced ({_one_line(str(error), last=True)})") from error
-    check_room(folder)  # Paddle says nothing
-    return prefix
-
-
 def onnx_model(trained: TrainedNetwork) -> bytes:
     """The network as ONNX; see onnx_file."""
     with onnx_file(trained) as path:
@@ -107,24 +53,24 @@ def onnx_model(trained: TrainedNetwork) -> bytes:
 
 @contextlib.contextmanager
 def onnx_file(trained: TrainedNetwork) -> Iterator[Path]:
-    """A file that holds the network as ONNX, of the cache if it is there.
+    """A file that holds the network as ONNX; from the cache if it is there.
 
     Raises:
-        ExportError: it cannot be exported; the text says why.
+        ExportError: The network cannot be exported; the text says why.
     """
-    if reason := obstacle(trained.layer, in_onnx=True):
+    if reason := unsupported_reason(trained.layer, {}):
         raise ExportError(reason)
-    with cached_file(onnx_parts(trained), "network.onnx", lambda: _convert(trained)) as path:
+    with cached_file(onnx_parts(trained), ONNX_FILE, lambda: _convert(trained)) as path:
         yield path
 
 
 def onnx_parts(trained: TrainedNetwork) -> dict[str, object]:
-    """All that decides a network's ONNX form."""
+    """All that decides the content of a network's ONNX file, as keys of the cache."""
     from videotag.system.quiet_paddle import paddle
 
     # Another form of a layer than Paddle's own, so that its code decides the network too.
     scan = hashlib.sha256(Path(__file__).with_name("peephole_scan.py").read_bytes()).hexdigest()
-    versions = {"paddle": paddle.__version__, "paddle2onnx": converter_version()}
+    versions = {"paddle": paddle.__version__, CONVERTER: package_version(CONVERTER) or ""}
     return {"network": trained.digest, "form": "onnx", "opset": OPSET, "scan": scan, **versions}
 
 
@@ -133,7 +79,7 @@ def _convert(trained: TrainedNetwork) -> bytes:
 
     with temporary_folder() as folder:
         with stand_ins(trained.layer) as replaced:
-            prefix, output = save_program(trained, folder), folder / "network.onnx"
+            prefix, output = save_program(trained, folder), folder / ONNX_FILE
         give_back_freed_memory()  # the converter takes five times what the network does
         command = [sys.executable, "-c", _CHILD, _converter_library(), str(prefix), str(output), str(OPSET)]
         try:
@@ -161,17 +107,17 @@ def _convert(trained: TrainedNetwork) -> bytes:
 
 
 def _converter_library() -> str:
-    """The compiled part of paddle2onnx, whose package is not imported."""
+    """The path of paddle2onnx's compiled part; its package is not imported."""
     spec = importlib.util.find_spec("paddle2onnx")
     places = spec.submodule_search_locations or [] if spec else []
     for place in places:
         for found in sorted(Path(place).glob("paddle2onnx_cpp2py_export*.so")):
             return str(found)
-    raise ExportError("paddle2onnx is not installed (pip install 'videotag[openvino]')")
+    raise ExportError("paddle2onnx is not installed (pip install 'videotag[onnx]')")
 
 
 def _paddle_libraries() -> str:
-    """Where paddle2onnx finds Paddle's compiled part, before the user's own places."""
+    """The LD_LIBRARY_PATH by which paddle2onnx finds Paddle's compiled part, before the user's own."""
     from videotag.system.quiet_paddle import paddle
 
     root = Path(paddle.__file__).parent
@@ -179,6 +125,5 @@ def _paddle_libraries() -> str:
     return os.pathsep.join(place for place in own if place)
 
 
-def _one_line(text: str, *, last: bool = False) -> str:
-    words = " ".join(text.split())
-    return words[-300:] if last else words[:300]
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

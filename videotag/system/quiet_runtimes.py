@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 ONNXRUNTIME_VARIABLE = "ORT_DISABLE_TELEMETRY"
@@ -43,3 +44,10 @@ def import_onnxruntime() -> Any:
 
     onnxruntime.disable_telemetry_events()
     return onnxruntime
+
+
+#: Package -> what imports it without its telemetry.
+QUIET_IMPORTS: Mapping[str, Callable[[], Any]] = {
+    "openvino": import_openvino,
+    "onnxruntime": import_onnxruntime,
+}

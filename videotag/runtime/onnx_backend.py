@@ -1,0 +1,114 @@
+"""The backend "onnx": ONNX Runtime on a CPU, in float32."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from videotag.errors import WeightsError
+from videotag.runtime.backends import Backend, ExportError, register_backend
+from videotag.runtime.onnx_export import CONVERTER, ONNX_FILE, onnx_file, onnx_model
+from videotag.runtime.trained import Arrays, Described, TrainedNetwork
+from videotag.system.atomic import open_atomic
+from videotag.system.cores import num_cores
+from videotag.system.quiet_runtimes import import_onnxruntime
+from videotag.system.regular_file import open_regular
+
+_ERRORS_ONLY = 3  # it warns of every constant that it does not need
+#: The key by which an ONNX network names another file: its length, in however many bytes, and its text.
+_EXTERNAL_DATA = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
+
+
+@register_backend
+class OnnxBackend(Backend):
+    """ONNX Runtime; see Backend."""
+
+    name = "onnx"
+    runtime_package = "onnxruntime"
+    converter_packages = (CONVERTER,)
+    extra = "onnx"
+    speed = 8.3  # the median of docs/runtimes.md
+    files = (ONNX_FILE,)
+
+    def convert(self, trained: TrainedNetwork, *, precision: str, device: str) -> OnnxNetwork:
+        """A trained network in ONNX Runtime."""
+        return OnnxNetwork(trained, onnx_model(trained))
+
+    def save(self, trained: TrainedNetwork, folder: Path) -> None:
+        """Writes a trained network as ONNX."""
+        model = onnx_model(trained)
+        with open_atomic(folder / ONNX_FILE) as file:
+            file.write(model)
+
+    def load(
+        self, network: Described, folder: Path, *, digests: Sequence[str], precision: str, device: str
+    ) -> OnnxNetwork:
+        """A network that `save` wrote; refused if it names other files."""
+        path = folder / ONNX_FILE
+        with open_regular(path, error=WeightsError) as file:
+            model = file.read()
+        _reject_external_data(model, path)
+        return OnnxNetwork(network, model)
+
+    def prepare(self, trained: TrainedNetwork) -> None:
+        """Converts a network to ONNX, which the cache keeps."""
+        with onnx_file(trained):
+            pass
+
+
+class OnnxNetwork:
+    """A network in ONNX Runtime; see videotag.runtime.trained.Network.
+
+    Args:
+        network: Name, inputs and outputs of the network.
+        model: The network as ONNX.
+
+    Raises:
+        ExportError: ONNX Runtime cannot load it.
+    """
+
+    def __init__(self, network: Described, model: bytes) -> None:
+        onnxruntime = import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_cores()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        # Waiting threads would otherwise keep the cores busy that decode the next video.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Its own format would be told by the bytes, and may name files too.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors share no other class
+            raise ExportError(
+                f"ONNX Runtime cannot load it ({' '.join(str(error).split())[:200]})"
+            ) from error
+        self._inputs = network.inputs
+        self._outputs = network.outputs
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """The outputs by name."""
+        arrays = {i.name: np.ascontiguousarray(inputs[i.name], dtype=i.dtype) for i in self._inputs}
+        return dict(zip(self._outputs, self._session.run(None, arrays), strict=True))
+
+
+def _reject_external_data(model: bytes, path: Path) -> None:
+    """Refuses a network by which ONNX Runtime could read files that export.json does not name.
+
+    It reads external data of a network from any folder, even from the working folder.
+
+    Args:
+        model: The network as ONNX.
+        path: Where it was read from, for the error.
+
+    Raises:
+        WeightsError: It may name another file.
+    """
+    if _EXTERNAL_DATA.search(model):
+        raise WeightsError(
+            f"{path}: holds the text 'location', by which ONNX names files outside of the export; export it "
+            "again, for another backend if something in the network is called so"
+        )

@@ -1,0 +1,191 @@
+"""The backend "openvino": OpenVINO on a CPU, by way of ONNX.
+
+The precision is always stated, because OpenVINO's own default may be bf16.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videotag.errors import WeightsError
+from videotag.runtime.backends import Backend, ExportError, cpu_kind, package_version, register_backend
+from videotag.runtime.network_cache import load_entry, store_entry
+from videotag.runtime.onnx_export import CONVERTER, onnx_file, onnx_model, onnx_parts
+from videotag.runtime.trained import Arrays, Described, TrainedNetwork
+from videotag.system.cores import num_cores
+from videotag.system.quiet_runtimes import import_openvino
+from videotag.system.regular_file import open_regular
+from videotag.weights import NETWORK_STEM
+
+_PACKAGE = "openvino"
+_FILES = (f"{NETWORK_STEM}.xml", f"{NETWORK_STEM}.bin")
+_XML_START = b"<?xml "
+_BLOB_FILE = "network.blob"
+
+logger = logging.getLogger(__name__)
+
+
+@register_backend
+class OpenVinoBackend(Backend):
+    """OpenVINO; see Backend."""
+
+    name = "openvino"
+    runtime_package = _PACKAGE
+    converter_packages = (CONVERTER,)
+    extra = "openvino"
+    precisions = ("f32", "bf16")
+    speed = 8.7  # the median of docs/runtimes.md
+    files = _FILES
+
+    def convert(self, trained: TrainedNetwork, *, precision: str, device: str) -> OpenVinoNetwork:
+        """A trained network in OpenVINO."""
+
+        def read(core: Any) -> Any:
+            with onnx_file(trained) as path:
+                return core.read_model(path)
+
+        return OpenVinoNetwork(trained, parts=onnx_parts(trained), read=read, precision=precision)
+
+    def save(self, trained: TrainedNetwork, folder: Path) -> None:
+        """Writes a trained network in OpenVINO's own form."""
+        save_model(onnx_model(trained), folder / _FILES[0])
+
+    def load(
+        self, network: Described, folder: Path, *, digests: Sequence[str], precision: str, device: str
+    ) -> OpenVinoNetwork:
+        """A network that `save` wrote; refused in any other form."""
+        path = folder / _FILES[0]
+        _reject_other_forms(path)
+        return OpenVinoNetwork(
+            network,
+            parts={"network": list(digests)},
+            read=lambda core: core.read_model(path),
+            precision=precision,
+        )
+
+    def prepare(self, trained: TrainedNetwork) -> None:
+        """Converts a network to ONNX, which the cache keeps."""
+        with onnx_file(trained):
+            pass
+
+
+class OpenVinoNetwork:
+    """A network compiled by OpenVINO; see videotag.runtime.trained.Network.
+
+    Args:
+        network: Name, inputs and outputs of the network.
+        parts: All that decides its content, as keys of the cache.
+        read: Reads the network as a model of OpenVINO, given its core.
+        precision: "f32" or "bf16".
+
+    Raises:
+        ExportError: The network cannot be converted or compiled.
+    """
+
+    def __init__(
+        self, network: Described, *, parts: Mapping[str, object], read: Callable[[Any], Any], precision: str
+    ) -> None:
+        core = _core()
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": num_cores(),
+            "PERFORMANCE_HINT": "LATENCY",
+            # Two processes of one thread each would be pinned to the same core.
+            "ENABLE_CPU_PINNING": False,
+        }
+        parts = {**parts, "form": "openvino", "openvino": package_version(_PACKAGE), "options": options}
+        parts |= {"cpu": cpu_kind()}
+        compiled = _from_cache(core, parts, options) or _compile(core, parts, options, read)
+        self._request = compiled.create_infer_request()
+        self._inputs = network.inputs
+        self._outputs = network.outputs
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """The outputs by name."""
+        arrays = {i.name: np.ascontiguousarray(inputs[i.name], dtype=i.dtype) for i in self._inputs}
+        self._request.infer(arrays, share_inputs=True)
+        return {
+            name: self._request.get_output_tensor(index).data.copy()  # the next call writes there
+            for index, name in enumerate(self._outputs)
+        }
+
+
+def save_model(model: bytes, path: Path) -> None:
+    """Writes a network in OpenVINO's own form: an .xml, and a .bin beside it.
+
+    Args:
+        model: The network as ONNX.
+        path: Path of the .xml.
+
+    Raises:
+        ExportError: OpenVINO cannot read the network.
+    """
+    openvino = import_openvino()
+    try:
+        network = _core().read_model(io.BytesIO(model))
+    except RuntimeError as error:
+        raise ExportError(f"OpenVINO cannot read it ({' '.join(str(error).split())[:200]})") from error
+    openvino.save_model(network, path, compress_to_fp16=False)
+
+
+def _reject_other_forms(path: Path) -> None:
+    """Refuses a file by which OpenVINO could read files that export.json does not name.
+
+    OpenVINO takes a file for ONNX by its content, whatever its name, and then reads external data of it.
+
+    Raises:
+        WeightsError: The file is not OpenVINO's XML.
+    """
+    with open_regular(path, error=WeightsError) as file:
+        start = file.read(len(_XML_START))
+    if start != _XML_START:
+        raise WeightsError(f"{path}: not OpenVINO's XML; export it again")
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO's core, one for the whole process.
+
+    If a thread has an alternate signal stack, as Python's faulthandler makes one, OpenVINO's CPU plugin
+    replaces it by its own and frees that with the last network. If another thread frees it, the first thread
+    keeps a freed stack, and its next signal ends the process. The plugin stays loaded as long as the core.
+    """
+    return import_openvino().Core()
+
+
+def _from_cache(core: Any, parts: Mapping[str, object], options: dict[str, Any]) -> Any:
+    found = load_entry(parts)
+    if found is None or _BLOB_FILE not in found:
+        return None
+    try:
+        return core.import_model(found[_BLOB_FILE].read_bytes(), "CPU", options)
+    except (RuntimeError, OSError) as error:
+        logger.info("cache of compiled networks: not used (%s)", " ".join(str(error).split())[:200])
+        return None
+
+
+def _compile(
+    core: Any,
+    parts: Mapping[str, object],
+    options: dict[str, Any],
+    read: Callable[[Any], Any],
+) -> Any:
+    try:
+        compiled = core.compile_model(read(core), "CPU", options)
+    except RuntimeError as error:
+        raise ExportError(f"OpenVINO cannot compile it ({' '.join(str(error).split())[:200]})") from error
+    blob = io.BytesIO()
+    try:
+        compiled.export_model(blob)
+    except RuntimeError as error:
+        logger.info("cache of compiled networks: not kept (%s)", " ".join(str(error).split())[:200])
+    else:
+        store_entry(parts, {_BLOB_FILE: blob.getbuffer()})
+    return compiled

@@ -1,0 +1,39 @@
+"""A network as a program of Paddle: traced, in two files, the form that every conversion starts from."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from videotag.errors import lacks_memory
+from videotag.runtime.backends import ExportError
+from videotag.runtime.trained import TrainedNetwork
+from videotag.system.atomic import check_room
+from videotag.weights import NETWORK_STEM
+
+PROGRAM_FILES = (f"{NETWORK_STEM}.json", f"{NETWORK_STEM}.pdiparams")
+
+
+def save_program(trained: TrainedNetwork, folder: Path) -> Path:
+    """Writes a network as PROGRAM_FILES, program and weights, and returns their path without suffix.
+
+    Raises:
+        ExportError: Paddle cannot trace the network.
+        OSError: The disk is full.
+    """
+    from videotag.system.quiet_paddle import paddle
+
+    prefix = folder / NETWORK_STEM
+    specs = [paddle.static.InputSpec(list(i.shape), i.dtype, i.name) for i in trained.inputs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Paddle's own deprecations while it traces
+        try:
+            paddle.jit.save(trained.flat_layer(), str(prefix), input_spec=[specs])
+        except Exception as error:  # whatever tracing meets in a model's code
+            if lacks_memory(error):
+                raise
+            check_room(folder)
+            text = " ".join(str(error).split())[-300:]
+            raise ExportError(f"cannot be traced ({text})") from error
+    check_room(folder)  # Paddle does not report a full disk
+    return prefix
