@@ -13,6 +13,8 @@
     ├── MediaError            a video that cannot be decoded
     │   └── DecoderLostError  its decoding hung or crashed
     ├── OutputError           a place that cannot be written
+    ├── BusyError             more requests than a queue takes (retriable)
+    ├── ClosedError           a predictor that was closed (from Python code)
     ├── DeviceError           a device that is not there
     └── ShapeError            arrays that do not fit together (from Python code)
 
@@ -103,6 +105,16 @@ class DecoderLostError(MediaError):
 
 class OutputError(VideotagError):
     """An output place cannot be written or would be written twice."""
+
+
+class BusyError(VideotagError):
+    """A queue of requests is full."""
+
+    retriable = True
+
+
+class ClosedError(VideotagError):
+    """A predictor is used after it was closed."""
 
 
 class DeviceError(VideotagError):

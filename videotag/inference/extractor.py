@@ -60,7 +60,7 @@ class Extractor:
         self.network = network
         self.feature_dim = feature_dim
         self.classifier = classifier
-        self._device = device
+        self.device = device
         self._weights_sha256 = weights_sha256
 
     def features(self, frames: Frames) -> np.ndarray:
@@ -81,8 +81,8 @@ class Extractor:
         rows_of = rows_of_videos(
             (((item, frames), self._images(frames)) for item, frames in videos),
             self._rows,
-            batch_size=FRAMES_PER_STEP[self._device],
-            across_videos=self._device == "gpu",
+            batch_size=FRAMES_PER_STEP[self.device],
+            across_videos=self.device == "gpu",
         )
         for (item, frames), rows in rows_of:
             yield item, None if frames is None or rows is None else rows[frames.rows]

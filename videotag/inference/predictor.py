@@ -1,0 +1,273 @@
+"""Requests from any thread -> tags: one thread owns the networks, others decode, a bounded queue between.
+
+    with Predictor(tagger) as predictor:
+        future = predictor.submit("any.mp4")
+        future.result()
+
+A request is decoded by the next free thread, in a child process, and then waits for the thread that owns the
+networks, which takes all that wait at once. Results are those of one request after the other.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from videotag.errors import BusyError, ClosedError, ConfigError, MediaError, ShapeError
+from videotag.formats.filelist import ListEntry
+from videotag.inference.frame_tagging import FrameTagger
+from videotag.inference.tag_result import TagResult
+from videotag.inputs.frames import Frames, frames_of_array, read_frames
+from videotag.media.decode_pool import DecodePool
+from videotag.media.temporary_copy import MediaBytes, temporary_copy
+from videotag.safe_text import safe_repr
+from videotag.sections import VideoSplitSection
+
+#: What can be tagged: a media file by its path or as an entry of a list, its bytes, or frames.
+Source: TypeAlias = str | Path | ListEntry | np.ndarray | MediaBytes
+MAX_WAITING = 64  # requests, besides those that are decoded
+
+
+@dataclass
+class _Request:
+    source: Source
+    fps: float | Fraction | None
+    name: str
+    features: bool  # are wanted in place of tags
+    future: Future[Any] = field(default_factory=Future)
+    stop: threading.Event = field(default_factory=threading.Event)  # set when nobody wants the result
+
+
+class Predictor:
+    """Tags what is submitted, from any thread; a context manager.
+
+    Args:
+        tagger: Its networks; from now on only the predictor may call them.
+        max_waiting: Requests that may wait to be decoded; `submit` waits when there are more.
+    """
+
+    def __init__(self, tagger: FrameTagger, *, max_waiting: int = MAX_WAITING) -> None:
+        section = tagger.section
+        ahead = max(1, section.videos_ahead - section.videos_at_once)
+        self._shared = _Shared(tagger, max_waiting, ahead=ahead)
+        # The threads hold no reference to the predictor, so that one which nobody uses any more is closed.
+        self._finalizer = weakref.finalize(self, self._shared.close, cancel=True)
+
+    def submit(
+        self,
+        source: Source,
+        *,
+        fps: float | Fraction | None = None,
+        name: str | None = None,
+        wait: bool = True,
+    ) -> Future[TagResult]:
+        """The result of a source, once it is there.
+
+        The future's `cancel` gives the request up, also while it is decoded.
+
+        Args:
+            source: Path of a media file; or its bytes, or a binary file open for reading, which is read from
+                where it stands; or frames (T, height, width, 3) uint8 RGB.
+            fps: Frames per second of an array of frames.
+            name: TagResult.path; if not given, the path, the open file's name, "bytes" or "frames".
+            wait: Whether to wait where the queue is full.
+
+        Raises:
+            BusyError: The queue is full, and `wait` is False.
+            ClosedError: The predictor is closed.
+
+        The future raises:
+            MediaError: The video cannot be decoded, or its decoding stalls.
+            ShapeError: An array is not as said above, or fps is missing.
+            ConfigError: fps is given for a media file, which has its own frame rate.
+            OutputError: The temporary folder has no room for a copy of bytes or of an open file.
+        """
+        request = _Request(source, fps, name or source_name(source), features=False)
+        self._shared.put(request, wait=wait)
+        return request.future
+
+    def submit_features(self, source: Source, *, fps: float | Fraction | None = None) -> Future[np.ndarray]:
+        """The features (T, D) float32 of a source, of a tagger with a first stage; see submit.
+
+        Args:
+            source: As of submit.
+            fps: As of submit.
+        """
+        request = _Request(source, fps, source_name(source), features=True)
+        self._shared.put(request, wait=True)
+        return request.future
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Waits until all that was submitted is done, and ends threads and child processes.
+
+        Args:
+            cancel: Give up what is not done yet; its futures are cancelled.
+        """
+        self._shared.close(cancel=cancel)
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(cancel=kind is not None)
+
+
+class _Shared:
+    """What the threads of a predictor share."""
+
+    def __init__(self, tagger: FrameTagger, max_waiting: int, *, ahead: int) -> None:
+        self._tagger = tagger
+        self._waiting: queue.Queue[_Request | None] = queue.Queue(max_waiting)
+        self._decoded: queue.Queue[tuple[_Request, Frames] | None] = queue.Queue(ahead)
+        self._pool = DecodePool()
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._unfinished: dict[int, _Request] = {}
+        self._decoders = [_start(self._decode) for _ in range(tagger.section.videos_at_once)]
+        self._owner = _start(self._run_networks)
+
+    def put(self, request: _Request, *, wait: bool) -> None:
+        with self._lock:
+            if self._is_closed:
+                raise ClosedError("the predictor is closed; make a new one")
+            self._unfinished[id(request)] = request
+        request.future.add_done_callback(lambda _: self._done(request))
+        try:
+            self._waiting.put(request, block=wait)
+        except queue.Full:
+            request.future.cancel()
+            raise BusyError(f"{self._waiting.maxsize} requests wait already; try again later") from None
+
+    def _done(self, request: _Request) -> None:
+        request.stop.set()  # ends its decoding, if it was cancelled
+        with self._lock:
+            self._unfinished.pop(id(request), None)
+
+    def _decode(self) -> None:
+        """What a decoding thread does, until it is told to end."""
+        while (request := self._waiting.get()) is not None:
+            if request.future.cancelled():
+                continue
+            try:
+                frames = read_source(request, self._tagger.section, self._pool)
+            except BaseException as error:
+                _fail([request], error)
+            else:
+                self._decoded.put((request, frames))
+
+    def _run_networks(self) -> None:
+        """What the thread that owns the networks does, until it is told to end."""
+        most = self._decoded.maxsize if self._tagger.joins_videos else 1
+        while (first := self._decoded.get()) is not None:
+            taken = [first, *self._more(most - 1)]
+            self._tag([pair for pair in taken if pair[0].future.set_running_or_notify_cancel()])
+
+    def _more(self, count: int) -> Iterator[tuple[_Request, Frames]]:
+        """At most `count` requests whose frames are there already."""
+        for _ in range(count):
+            try:
+                pair = self._decoded.get_nowait()
+            except queue.Empty:
+                return
+            if pair is None:
+                self._decoded.put(None)  # which ends the thread when these are done
+                return
+            yield pair
+
+    def _tag(self, pairs: list[tuple[_Request, Frames]]) -> None:
+        waiting = [request for request, _ in pairs]
+        try:
+            for result in self._tagger.answers(
+                (request.name, frames, request.features) for request, frames in pairs
+            ):
+                waiting.pop(0).future.set_result(result)
+        except BaseException as error:
+            _fail(waiting, error)
+
+    def close(self, *, cancel: bool) -> None:
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            unfinished = list(self._unfinished.values()) if cancel else []
+        for request in unfinished:
+            request.future.cancel()
+        for _ in self._decoders:
+            self._waiting.put(None)
+        _join(self._decoders)
+        self._decoded.put(None)
+        _join([self._owner])
+        self._pool.close()
+        for request in self._unfinished.copy().values():  # came in while it was closed
+            request.future.cancel()
+
+
+def _start(target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, name="videotag-predictor", daemon=True)
+    thread.start()
+    return thread
+
+
+def _join(threads: Iterable[threading.Thread]) -> None:
+    """Waits for threads; not for this one, in which a predictor may have been collected as garbage."""
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join()
+
+
+def _fail(requests: Iterable[_Request], error: BaseException) -> None:
+    """Tells an error to those who have not cancelled."""
+    for request in requests:
+        if request.future.running() or request.future.set_running_or_notify_cancel():
+            request.future.set_exception(error)
+
+
+def read_source(request: _Request, section: VideoSplitSection, pool: DecodePool) -> Frames:
+    """The sampled frames of what was submitted.
+
+    Raises:
+        MediaError, ShapeError, ConfigError, OutputError: See Predictor.submit.
+    """
+    source, fps, name = request.source, request.fps, request.name
+    if isinstance(source, np.ndarray):
+        if fps is None:
+            raise ShapeError(f"{name}: fps is missing; pass the frame rate of the array")
+        return frames_of_array(source, fps, section, name=name)
+    if isinstance(source, list | tuple):
+        raise ShapeError(f"{name}: a {type(source).__name__}; make an array of the frames with np.stack")
+    if fps is not None:
+        raise ConfigError(
+            f"{name}: fps {safe_repr(fps)} applies only to arrays; a media file has its own frame rate"
+        )
+    if isinstance(source, str | Path | ListEntry):
+        entry = source if isinstance(source, ListEntry) else ListEntry(str(source))
+        return read_frames(entry, section, pool=pool, stop=request.stop)
+    with temporary_copy(source, name) as path:
+        try:
+            frames = read_frames(ListEntry(str(path)), section, pool=pool, stop=request.stop)
+        except MediaError as error:
+            raise type(error)(str(error).replace(str(path), name)) from error
+    return replace(frames, warning=frames.warning and frames.warning.replace(str(path), name))
+
+
+def source_name(source: Source) -> str:
+    """What a source is called where no name is given."""
+    if isinstance(source, np.ndarray):
+        return "frames"
+    if isinstance(source, ListEntry):
+        return source.path
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "bytes"
+    name = getattr(source, "name", None)  # a temporary file's is a number
+    return name if isinstance(name, str) else "file"
