@@ -146,7 +146,7 @@ def test_a_batch_with_another_number_of_classes_is_refused_and_not_added(make):
     metric = make()
     metric.update([[0.3, 0.2]], [[0, 1]])
     before = metric.compute()
-    with pytest.raises(ShapeError, match=r"^batch of 3 classes, expected 2 as in the batches before$"):
+    with pytest.raises(ShapeError, match=r"^batch of 3 classes, expected 2 as in earlier batches$"):
         metric.update(np.zeros((1, 3)), np.zeros((1, 3)))
     assert metric.compute() == before
 
