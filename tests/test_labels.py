@@ -20,7 +20,7 @@ def test_line_index_is_class_id_and_names_may_repeat(tmp_path):
     [
         (
             b"cat\n\ndog\n \nemu\n",
-            r"labels\.txt:2: a blank line between names; .*\n.*labels\.txt:4: a blank line",
+            r"labels\.txt:2: blank line between names; .*\n.*labels\.txt:4: blank line",
         ),
         (b"", "no names; write one class name per line, the first line for class id 0"),
         (b"\n\n", "no names"),
@@ -122,20 +122,23 @@ def test_a_vocabulary_of_3862_rows_in_any_order_becomes_a_plain_file(tmp_path):
             [(1, "a", ""), (3, "b", ""), (7, "c", "")],
             "no row has Index 0, 2, 4-6; every class id from 0 to 7",
         ),
-        ([(0, "a", ""), (1, "b", ""), (0, "c", "")], "v.csv:4: Index 0 as in line 2; correct one"),
+        ([(0, "a", ""), (1, "b", ""), (0, "c", "")], "v.csv:4: Index 0 repeats that of line 2; correct one"),
         (
             [("x", "a", ""), ("-1", "b", "")],
             "v.csv:2: Index 'x', expected .*\n.*v.csv:3: Index '-1', expected",
         ),
         (
             [("", "a", ""), (10**9, "b", "")],
-            "Index '', expected .*\n.*Index '1000000000', expected the class id",
+            "Index '', expected .*\n.*Index '1000000000', expected a class id",
         ),
         (
             [(0, "a", ""), ("9" * 20, "b", ""), (2, "c", "")],  # no gap is named, as it is but a consequence
-            "v.csv:3: Index '9{20}', expected the class id, a whole number from 0 of at most 9 digits$",
+            "v.csv:3: Index '9{20}', expected a class id: .* from 0 with at most 9 digits; correct it$",
         ),
-        ([(0, "a", ""), (0, "b", ""), (2, "c", "")], "Index 0 as in line 2.*\n.*no row has Index 1;"),
+        (
+            [(0, "a", ""), (0, "b", ""), (2, "c", "")],
+            "Index 0 repeats that of line 2.*\n.*no row has Index 1;",
+        ),
         ([(0, " ", "")], "v.csv:2: neither Name nor KnowledgeGraphId"),
         ([], "no names; write one class name per line"),
         ([(0, "a", "")], "1 names, expected num_classes 2; give the model's label file"),
@@ -152,9 +155,9 @@ def test_a_bad_vocabulary_is_one_error_of_all_its_rows(tmp_path, rows, message):
     [
         (
             "0,Fish, fried,/m/1",
-            "v.csv:2: 4 columns, expected 3 as in the header; is a cell with a comma not in",
+            "v.csv:2: 4 columns, expected 3 as in the header; put cells that contain a comma",
         ),
-        ('0,"Fish,/m/1', "v.csv:2: not CSV .*; correct its quotes"),
+        ('0,"Fish,/m/1', "v.csv:2: not valid CSV .*; correct its quotes"),
     ],
 )
 def test_a_vocabulary_that_is_no_csv_is_named_with_its_line(tmp_path, row, message):
@@ -174,7 +177,8 @@ def test_a_plain_file_is_never_taken_for_a_vocabulary(tmp_path, first):
 
 def test_a_first_name_that_reads_as_a_header_is_not_written(tmp_path):
     with pytest.raises(
-        LabelFileError, match=r"class 0 is named 'Index,.*', the header of a vocabulary; rename"
+        LabelFileError,
+        match=r"class 0 is named 'Index,.*', which would be read as the header of a vocabulary; rename",
     ):
         write_labels(tmp_path / "labels.txt", [",".join(HEADER), "cat"])
     assert not list(tmp_path.iterdir())
@@ -182,13 +186,13 @@ def test_a_first_name_that_reads_as_a_header_is_not_written(tmp_path):
 
 @pytest.mark.parametrize("name", ["", " cat", "cat\n", "a\nb", "\ufeffcat", "caf\udce9"])
 def test_name_that_no_line_can_hold_is_not_written(tmp_path, name):
-    with pytest.raises(LabelFileError, match=re.escape(f"class 1 is named {name!r}; a name is one line")):
+    with pytest.raises(LabelFileError, match=re.escape(f"class 1 is named {name!r}, expected one line")):
         write_labels(tmp_path / "labels.txt", ["dog", name])
     assert not list(tmp_path.iterdir())
 
 
 def test_no_names_are_not_written(tmp_path):
-    with pytest.raises(LabelFileError, match="no names to write"):
+    with pytest.raises(LabelFileError, match="no names to write; give at least one class name"):
         write_labels(tmp_path / "labels.txt", [])
 
 
