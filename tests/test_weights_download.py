@@ -261,14 +261,16 @@ def test_another_size_than_declared_is_not_fetched(server, tmp_path):
 
 
 def test_more_than_any_weight_file_is_not_fetched(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download_module, "MAX_SIZE", 1000)
+    monkeypatch.setattr(download_module, "MAX_BYTES", 1000)
     with pytest.raises(WeightsError, match="256000 bytes, more than any weight file"):
         download(server.url, tmp_path / "f", waits_sec=FAST)
 
 
 def test_a_server_that_never_ends_is_stopped_at_the_declared_size(server, tmp_path):
     server.answers = [endless]
-    with pytest.raises(WeightsError, match=r"sends more than 100000 bytes; nothing kept; fetch it yourself"):
+    with pytest.raises(
+        WeightsError, match=r"sends more than 100000 bytes; nothing is kept; fetch it yourself"
+    ):
         download(server.url, tmp_path / "f", size=100_000, waits_sec=FAST)
     assert server.hung_up.wait(10)
     assert_nothing_kept(tmp_path)
@@ -276,7 +278,7 @@ def test_a_server_that_never_ends_is_stopped_at_the_declared_size(server, tmp_pa
 
 def test_a_length_that_nobody_knows_is_refused(server, tmp_path):
     server.answers = [endless]
-    with pytest.raises(WeightsError, match="the server does not say how long the file is"):
+    with pytest.raises(WeightsError, match="the server does not declare the size of the file"):
         download(server.url, tmp_path / "f", waits_sec=FAST)
 
 

@@ -66,7 +66,7 @@ def test_text_is_utf8_with_unix_line_ends_and_replaces_the_old_file(tmp_path):
 def test_folder_of_that_name_is_an_output_error(tmp_path):
     (tmp_path / "a.txt").mkdir()
     with pytest.raises(
-        OutputError, match=r"a\.txt: cannot write \(Is a directory\); check the folder's rights and"
+        OutputError, match=r"a\.txt: cannot write \(Is a directory\); check the folder's permissions and"
     ):
         write_text(tmp_path / "a.txt", "x")
     assert names_in(tmp_path) == ["a.txt"]
@@ -181,7 +181,7 @@ def killed(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", only_once)
-        patched.setattr(atomic, "_put_back", lambda folder: None)
+        patched.setattr(atomic, "_restore_backup", lambda folder: None)
         patched.setattr(atomic, "_remove", lambda path: None)
         with pytest.raises(KeyboardInterrupt), replace_folder(tmp_path / "f.x") as new:
             (new / "new.txt").write_text("new", encoding="utf-8")
@@ -223,7 +223,7 @@ def test_unfinished_folders_and_files_are_removed_and_nothing_else(tmp_path, cap
     (tmp_path / "a.txt").touch()
     remove_partial(tmp_path)
     assert names_in(tmp_path) == ["a.txt"]
-    assert caplog.messages == [f"removing what an earlier run left unfinished: {new}"]
+    assert caplog.messages == [f"removing the unfinished output of an earlier run: {new}"]
 
 
 def test_a_leftover_of_a_process_of_the_same_number_is_no_hindrance(tmp_path):
@@ -262,7 +262,7 @@ def left(tmp_path, monkeypatch):
     """A folder in which a process was killed while it wrote a file and a folder; t has its temporary one."""
     (tmp_path / "t").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
-    monkeypatch.setattr(atomic, "_tidied", set())
+    monkeypatch.setattr(atomic, "_cleaned", set())
     environment = os.environ | {"TMPDIR": str(tmp_path / "t"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL

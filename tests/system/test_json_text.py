@@ -34,7 +34,7 @@ def test_names_that_are_there_twice_and_nan_are_read_as_by_python():
 )
 def test_nesting_is_read_up_to_the_bound(text):
     parse_json(text)
-    with pytest.raises(ValueError, match=f"more than {MAX_DEPTH} lists and objects inside each other"):
+    with pytest.raises(ValueError, match=f"lists and objects nested deeper than {MAX_DEPTH} levels"):
         parse_json(f"[{text}]")
 
 
@@ -43,9 +43,9 @@ def test_nesting_is_read_up_to_the_bound(text):
     [
         ("", "Expecting value: line 1"),
         ("{", "Expecting property name"),
-        ("[" * 10**5, "more than 64 lists and objects"),
-        ('{"a":' * 10**5, "more than 64 lists and objects"),
-        ("[" * 900 + "]" * 900, "more than 64 lists and objects"),
+        ("[" * 10**5, "nested deeper than 64 levels"),
+        ('{"a":' * 10**5, "nested deeper than 64 levels"),
+        ("[" * 900 + "]" * 900, "nested deeper than 64 levels"),
         ("9" * 5000, "an integer of 5000 digits, expected at most 40"),
         ("-" + "9" * 4000, "an integer of 4001 digits"),
         ("[" + "[]," * 2_000_000 + "1]", "more than 2000000 values"),

@@ -483,7 +483,7 @@ def test_two_runs_at_a_time_are_refused(work_dir, capsys):
         code, _, err = run(capsys, "in", "out")
     assert code == 2
     assert (
-        "out: another videotag is at work in this folder; wait until it has ended, or choose another DST"
+        "out: another videotag process uses this folder; wait until it ends, or choose another DST"
         in err
     )
 
