@@ -116,7 +116,7 @@ def test_hostile_files_are_listed_and_the_others_extracted(extract, noise_video,
     for name, text in {
         "hangs.mp4": "no frame for 1 s, decoding was ended; raise stall_limit_sec",
         "segfaults.mp4": "crashed (signal SIGSEGV)",
-        "killed.mp4": "was killed, probably for want of memory",
+        "killed.mp4": "was killed, probably because memory ran out",
         "greedy.mp4": "not enough memory",
         "truncated.mp4": "cannot be read as video",
         "disguised.mp4": "cannot be read as video",

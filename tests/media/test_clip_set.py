@@ -96,12 +96,12 @@ def test_a_folder_of_other_clips_is_refused(work_dir):
     write_clips(Path("out"), SMALL)
     before = contents(Path("out"))
     with pytest.raises(
-        OutputError, match=r"out: holds clips made with other options .*; choose another folder"
+        OutputError, match=r"out: has clips made with other options .*; choose another folder"
     ):
         write_clips(Path("out"), ClipSetOptions(num_clips=10, seed=1, fps=6, duration_sec=1.0, size_px=32))
     assert contents(Path("out")) == before
     Path("out/clips.json").unlink()
-    with pytest.raises(OutputError, match=r"holds files although .*clips\.json is missing"):
+    with pytest.raises(OutputError, match=r"contains files although .*clips\.json is missing"):
         write_clips(Path("out"), SMALL)
     Path("out/clips.json").write_text("{", encoding="utf-8")
     with pytest.raises(OutputError, match="choose another folder"):

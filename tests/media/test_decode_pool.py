@@ -116,8 +116,12 @@ def test_a_hanging_decode_is_ended_and_the_next_video_is_read(pool, faulty, make
     ("what", "message", "retriable"),
     [
         ("segfaults", r"crashed \(signal SIGSEGV\); run again, and if it crashes again convert", True),
-        ("killed", r"was killed, probably for want of memory; free some or set a smaller batch_size", True),
-        ("greedy", r"not enough memory to decode it; free some", True),
+        (
+            "killed",
+            r"was killed, probably because memory ran out; free memory or set a smaller batch_size",
+            True,
+        ),
+        ("greedy", r"not enough memory to decode it; free memory", True),
         ("buggy", r"a bug in videotag: ZeroDivisionError: division by zero; report it", False),
     ],
 )
@@ -183,9 +187,9 @@ def test_children_end_when_the_parent_is_killed(faulty, what):
         "from videotag.media.video import new_image as new\n"
         "decode_pool.READER = 'faulty_reader:FaultyReader'\n"
         "pool = decode_pool.DecodePool()\n"
-        "child = pool.take()\n"
+        "child = pool.acquire()\n"
         "print(child._process.pid, flush=True)\n"
-        "for a, i in child.answers({'path': sys.argv[1], 'num_frames': 4}, 0.0, None, new):\n"
+        "for a, i in child.messages({'path': sys.argv[1], 'num_frames': 4}, 0.0, None, new):\n"
         "    print(i is None, flush=True)\n"
         "input()\n"
     )

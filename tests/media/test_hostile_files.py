@@ -109,7 +109,7 @@ def test_sound_only(tmp_path):
     path = tmp_path / "a.m4a"
     with av.open(str(path), "w", format="mp4") as file:
         write_tone(file, file.add_stream("aac", rate=16_000, layout="mono"))
-    refuse(path, "only sound, no video; leave it out of the list")
+    refuse(path, "only sound, no video; remove it from the list")
 
 
 def test_cover_art_is_not_video(tmp_path):

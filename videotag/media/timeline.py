@@ -365,7 +365,7 @@ def _by_slots(stream: Any, times: PacketTimes, shown: DisplayTimes, path: str | 
     num_slots = layout.num_slots or declared_frames(stream) or 0
     num_missing = max(len(stream.index_entries) - times.num_hidden - count, 0)
     end = shown.end
-    if layout.is_cut:
+    if layout.is_truncated:
         num_missing = max(num_missing, round((num_slots + start - end) * count / (end - start)))
     elif not num_missing and layout.num_slots:  # the header alone may count too many
         _, slots, _ = times.arrays()  # the first one is behind the empty chunks that the file begins with
