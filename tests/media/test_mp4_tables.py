@@ -132,7 +132,7 @@ def test_a_compressed_header_that_unpacks_to_much_is_refused(tmp_path):
     content = box(b"moov", box(b"cmov", box(b"cmvd", struct.pack(">I", 2**31) + zlib.compress(bytes(100)))))
     (tmp_path / "a.mov").write_bytes(content)
     with pytest.raises(
-        MediaError, match="a header that unpacks to 2147483648 bytes, expected at most 67108864"
+        MediaError, match="compressed header of 2147483648 bytes when unpacked, expected at most 67108864"
     ):
         check_tables(tmp_path / "a.mov")
 
@@ -229,7 +229,11 @@ print(out.getvalue()[4:].decode())
     ("held", "message", "retriable"),
     [
         (0, "a.mp4: not enough memory to decode it; free memory or set a smaller batch_size", "true"),
-        (3 * 2**30, "a.mp4: decoding it takes more than the limit of 4.0 GiB per file; convert it to H.264", "false"),
+        (
+            3 * 2**30,
+            "a.mp4: decoding it takes more than the limit of 4.0 GiB per file; convert it to H.264",
+            "false",
+        ),
     ],
 )
 def test_a_file_that_takes_all_memory_is_to_blame_and_not_tried_again(held, message, retriable):

@@ -33,7 +33,7 @@ from videotag.media.container import (
     video_stream,
 )
 from videotag.media.orientation import Orientation
-from videotag.media.sampling import rows_of, videotag_indices
+from videotag.media.sampling import image_rows, videotag_indices
 from videotag.media.timeline import TimedFrames, survey
 from videotag.media.transforms import center_crop, forced_size, scaled_size
 
@@ -187,7 +187,7 @@ class FrameReader:
                 found = survey(container, stream, self._path)
                 if found is not None:
                     self._timeline, first = found
-                    self._orientation = Orientation.of_frame(first)
+                    self._orientation = Orientation.from_frame(first)
                     self.info = self._describe(container, stream, first)
                     return
                 if not container.format.name.startswith("mov,"):
@@ -211,7 +211,7 @@ class FrameReader:
         for frame in self._frames():
             repeats.append(frame.repeats)
             yield frame
-        self.rows = rows_of(repeats, self._all_indices).tolist()
+        self.rows = image_rows(repeats, self._all_indices).tolist()
 
     def _frames(self) -> Iterator[SampledFrame]:
         answered = decoded = damaged = interlaced = 0
@@ -272,7 +272,9 @@ class FrameReader:
     def _describe(self, container: Any, stream: Any, frame: Any) -> VideoInfo:
         """Facts about the video, from its headers, its packets and its first frame."""
         pixel_aspect = stream.sample_aspect_ratio or Fraction(1)  # width of a pixel by its height
-        width, height = self._orientation.turned_size(max(round(frame.width * pixel_aspect), 1), frame.height)
+        width, height = self._orientation.rotated_size(
+            max(round(frame.width * pixel_aspect), 1), frame.height
+        )
         duration_sec = self._timeline.duration_sec
         return VideoInfo(
             width_px=width,
@@ -334,7 +336,7 @@ class FrameScaler:
         new_image: NewImage = new_image,
     ) -> None:
         self._place = place
-        self._size = orientation.turned_size(*size)
+        self._size = orientation.rotated_size(*size)
         self._orientation = orientation
         self._crop_px = crop_px
         self._num_threads = num_threads
