@@ -150,7 +150,9 @@ def test_a_stream_without_its_headers_is_told_from_one_of_too_large_frames(make_
     path = make_video(f"a.{format}", codec=codec, format=format)
     assert probe(path).num_frames == 8
     path.write_bytes(without_headers(path.read_bytes(), codec))
-    message = r"no frame can be decoded, as the stream's headers are missing; cut or record it again from its"
+    message = (
+        r"no frame can be decoded, because the stream's headers are missing; cut or record it again from"
+    )
     with pytest.raises(MediaError, match=message):
         probe(path)
 
@@ -161,7 +163,7 @@ def test_a_transport_stream_without_its_sequence_header_is_told_so(make_video):
     assert b"\0\0\1\xb3" in data
     path.write_bytes(data.replace(b"\0\0\1\xb3", bytes(4)))
     with pytest.raises(
-        MediaError, match=r"a\.ts: no frame can be decoded, as the stream's headers are missing"
+        MediaError, match=r"a\.ts: no frame can be decoded, because the stream's headers are missing"
     ):
         probe(path)
 

@@ -107,7 +107,7 @@ def sampled(made, num_samples):
         times_faults=shown.faults,
     )
     coded = [SimpleNamespace(pts=int(time), is_discard=False) for time in made.pts]
-    numbered = list(timeline.numbered(coded, STREAM))
+    numbered = list(timeline.number_packets(coded, STREAM))
     decoded = [numbered[packet] for packet in np.argsort(made.frame)]
     times = np.array([time for _, time in TimedFrames(timeline, decoded)])
     assert (np.diff(times) >= 0).all()

@@ -56,7 +56,7 @@ RIGHT = {
         0.8,
         [1, 3, 5, 7, 9, 11, 13, 15, 17, 19],
         4,
-        r"colour matrix 10 is not supported; converted by a near one",
+        r"colour matrix 10 is not supported; converted with a similar one",
     ),
 }
 
@@ -559,7 +559,7 @@ def test_matrices_with_a_near_one_are_converted_by_it(tmp_path, matrix, primarie
     (frame,) = reader
     assert np.abs(frame.image[60, 40].astype(int) - (200, 40, 40)).max() < 8
     assert np.abs(frame.image[60, 120].astype(int) - (40, 200, 40)).max() < 8
-    assert f"colour matrix {matrix} is not supported; converted by a near one" in reader.warning
+    assert f"colour matrix {matrix} is not supported; converted with a similar one" in reader.warning
 
 
 @pytest.mark.parametrize("matrix", [8, 11, 14, 15])

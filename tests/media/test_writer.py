@@ -63,7 +63,7 @@ def test_the_same_frames_give_the_same_bytes(tmp_path):
     ids=["odd width", "odd height", "float", "grey", "another size"],
 )
 def test_frames_that_cannot_be_kept_as_they_are_are_refused(tmp_path, frames):
-    with pytest.raises(ShapeError, match=r"a\.mp4: a frame of .* expected uint8 \(H, W, 3\), H and W even"):
+    with pytest.raises(ShapeError, match=r"a\.mp4: frame of .* expected uint8 \(H, W, 3\) with H and W even"):
         write_video(tmp_path / "a.mp4", frames, fps=12)
     assert not list(tmp_path.iterdir())
 
@@ -87,7 +87,7 @@ def test_sound_that_is_not_mono_is_refused(tmp_path, samples):
 
 
 def test_a_rate_of_sound_that_cannot_be_coded_is_told(tmp_path):
-    with pytest.raises(MediaError, match="sound needs a usual rate"):
+    with pytest.raises(MediaError, match="sound needs a standard rate"):
         write_video(tmp_path / "a.mp4", shades(), fps=12, sound=(np.zeros(100, np.float32), 123_456))
 
 
@@ -96,7 +96,7 @@ def test_a_missing_encoder_is_told_with_the_remedy(tmp_path, monkeypatch):
         raise writer.UnknownCodecError("libx264")
 
     monkeypatch.setattr(writer, "_add_video", no_encoder)
-    with pytest.raises(MediaError, match=r"cannot write libx264; install the one of PyPI: pip install av"):
+    with pytest.raises(MediaError, match=r"has no encoder libx264; install PyAV from PyPI: pip install av"):
         write_video(tmp_path / "a.mp4", shades(), fps=12)
 
 
