@@ -64,8 +64,8 @@ def write_clips(out_dir: Path, options: ClipSetOptions) -> list[Path]:
         Paths of the lists, in the order of SPLITS.
 
     Raises:
-        OutputError: out_dir has a set made with other options or files that would be overwritten, or cannot
-            be written.
+        OutputError: The folder has a set made with other options or files that would be overwritten, or
+            cannot be written.
     """
     _write_or_check_options(out_dir, options)
     specs = random_specs(options.num_clips, options.seed, tone=options.tone, text=options.text)

@@ -162,7 +162,7 @@ def draw_shape(
         frame: (H, W, 3) uint8 RGB frame of any size.
         shape: One of SHAPES.
         colour: Key of COLOURS.
-        center: x and y as fractions of the width and the height.
+        center: Coordinates x and y as fractions of the width and the height.
         radius: Radius as a fraction of the shorter side.
     """
     height, width = frame.shape[:2]

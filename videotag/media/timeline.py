@@ -70,7 +70,7 @@ class Timeline:
         time_base: Seconds per unit.
         by_order: Whether frames are timed in display order, because their packets have no display times.
         num_frames: Number of frames to show that are in the file.
-        num_expected: num_frames plus the frames that the header declares but the file lacks.
+        num_expected: Sum of num_frames and the frames that the header declares but the file lacks.
         times: (n,) int64 display times, in units of time_base; by_order: of the frames in display order, else
             of the frames in the packets in file order. None for a steady rate, where the time of a frame is
             its number.

@@ -81,7 +81,7 @@ def normalize(frames: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
         (T, 3, H, W) float32, C-contiguous.
 
     Raises:
-        ShapeError: frames are not (T, H, W, 3) uint8.
+        ShapeError: The frames are not (T, H, W, 3) uint8.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (T, H, W, 3)")

@@ -138,7 +138,7 @@ class FrameReader:
     Raises:
         MediaError: The path is not a local file or not a video, or no frame can be decoded; iterating raises
             it too.
-        ValueError: num_frames, short_side_px or crop_px is below 1.
+        ValueError: One of num_frames, short_side_px and crop_px is below 1.
     """
 
     def __init__(

@@ -125,7 +125,7 @@ class TopEntries:
         num_videos: Number of videos so far, with or without labels.
 
     Raises:
-        ValueError: top_k is below 1.
+        ValueError: Argument top_k is below 1.
     """
 
     def __init__(self, *, top_k: int = DEFAULT_TOP_K) -> None:

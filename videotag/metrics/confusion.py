@@ -146,7 +146,7 @@ class MissedTags(PairCounts):
             number of pairs per video.
 
     Raises:
-        ValueError: top_k is below 1.
+        ValueError: Argument top_k is below 1.
     """
 
     def __init__(self, *, threshold: float = 0.5, top_k: int = DEFAULT_TOP_K) -> None:

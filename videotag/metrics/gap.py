@@ -32,7 +32,7 @@ def gap(scores: npt.ArrayLike, labels: npt.ArrayLike, *, top_k: int = DEFAULT_TO
     Raises:
         ShapeError: The arrays are not 2-D or differ in shape, a score is not finite, or a label is neither 0
             nor 1.
-        ValueError: top_k is below 1.
+        ValueError: Argument top_k is below 1.
 
     Source: YouTube-8M, arXiv:1609.08675.
     """

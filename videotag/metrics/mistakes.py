@@ -43,7 +43,7 @@ class Mistakes:
         top_k: Number of best-scored classes kept per video, at least 1.
 
     Raises:
-        ValueError: limit is below 0, or top_k below 1.
+        ValueError: Argument limit is below 0, or top_k below 1.
     """
 
     def __init__(self, *, limit: int = 20, top_k: int = 5) -> None:

@@ -45,7 +45,7 @@ class PerClass:
         top_k: Number of entries per video that average precision is computed from, at least 1.
 
     Raises:
-        ValueError: top_k is below 1.
+        ValueError: Argument top_k is below 1.
     """
 
     def __init__(self, *, threshold: float | None = 0.5, top_k: int = DEFAULT_TOP_K) -> None:

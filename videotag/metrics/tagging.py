@@ -21,7 +21,7 @@ class TaggingMetrics:
             as 0.
 
     Raises:
-        ValueError: top_k is below 1, or `empty` is neither "skip" nor "zero".
+        ValueError: Argument top_k is below 1, or `empty` is neither "skip" nor "zero".
     """
 
     def __init__(self, *, top_k: int = DEFAULT_TOP_K, empty: Empty = "skip") -> None:

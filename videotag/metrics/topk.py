@@ -24,9 +24,9 @@ def topk_accuracy(scores: npt.ArrayLike, label_ids: npt.ArrayLike, *, k: int = 1
         Value in [0, 1]; 0.0 if there are no videos.
 
     Raises:
-        ShapeError: scores are not 2-D or not finite, or label_ids are not (N,), not integers or outside
+        ShapeError: The scores are not 2-D or not finite, or label_ids are not (N,), not integers or outside
             [0, C).
-        ValueError: k is below 1.
+        ValueError: Argument k is below 1.
     """
     metric = TopKAccuracy(k=k)
     metric.update(scores, label_ids)
@@ -43,7 +43,7 @@ class TopKAccuracy:
         num_videos: Number of videos so far.
 
     Raises:
-        ValueError: k is below 1.
+        ValueError: Argument k is below 1.
     """
 
     def __init__(self, *, k: int = 1) -> None:

@@ -191,10 +191,12 @@ class _Fetch:
 
     @property
     def partial(self) -> Path:
+        """Path of the bytes received so far."""
         return self.target.with_name(self.target.name + PARTIAL_MARK)
 
     @property
     def metadata(self) -> Path:
+        """Path of the JSON file that says which file the received bytes belong to."""
         return self.target.with_name(f"{self.target.name}{PARTIAL_MARK}.json")
 
     def run(self) -> None:
