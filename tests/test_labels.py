@@ -78,7 +78,7 @@ READ = ['Call of Duty: "Ghosts", part 2', "Pokémon Go", "/m/0abc"]
 @pytest.mark.parametrize("name", ["vocabulary.csv", "labels.txt"])
 @pytest.mark.parametrize("header", [HEADER, HEADER[::-1], ["Name", "Index", "KnowledgeGraphId"]])
 @pytest.mark.parametrize("options", [{}, {"lineterminator": "\n"}, {"quoting": csv.QUOTE_ALL}])
-def test_a_vocabulary_is_known_by_its_header_and_named_by_its_index(tmp_path, name, header, options):
+def test_a_vocabulary_is_recognized_by_its_header_and_read_by_its_index(tmp_path, name, header, options):
     path = write_vocabulary(tmp_path / name, ROWS, header, **options)
     assert read_labels(path, num_classes=3) == READ
     path.write_bytes("\ufeff".encode() + path.read_bytes() + b"\r\n\r\n")
@@ -144,7 +144,7 @@ def test_a_vocabulary_of_3862_rows_in_any_order_becomes_a_plain_file(tmp_path):
         ([(0, "a", "")], "1 names, expected num_classes 2; give the model's label file"),
     ],
 )
-def test_a_bad_vocabulary_is_one_error_of_all_its_rows(tmp_path, rows, message):
+def test_a_bad_vocabulary_is_one_error_for_all_its_rows(tmp_path, rows, message):
     path = write_vocabulary(tmp_path / "v.csv", rows, ["Index", "Name", "KnowledgeGraphId"])
     with pytest.raises(LabelFileError, match=message):
         read_labels(path, num_classes=2)
@@ -160,7 +160,7 @@ def test_a_bad_vocabulary_is_one_error_of_all_its_rows(tmp_path, rows, message):
         ('0,"Fish,/m/1', "v.csv:2: not valid CSV .*; correct its quotes"),
     ],
 )
-def test_a_vocabulary_that_is_no_csv_is_named_with_its_line(tmp_path, row, message):
+def test_a_vocabulary_that_is_not_csv_is_reported_with_its_line(tmp_path, row, message):
     (tmp_path / "v.csv").write_text(f"Index,Name,KnowledgeGraphId\n{row}\n", encoding="utf-8")
     with pytest.raises(LabelFileError, match=message):
         read_labels(tmp_path / "v.csv")
@@ -185,7 +185,7 @@ def test_a_first_name_that_reads_as_a_header_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", " cat", "cat\n", "a\nb", "\ufeffcat", "caf\udce9"])
-def test_name_that_no_line_can_hold_is_not_written(tmp_path, name):
+def test_a_name_that_is_not_a_valid_line_is_not_written(tmp_path, name):
     with pytest.raises(LabelFileError, match=re.escape(f"class 1 is named {name!r}, expected one line")):
         write_labels(tmp_path / "labels.txt", ["dog", name])
     assert not list(tmp_path.iterdir())
@@ -208,7 +208,7 @@ def test_no_names_are_not_written(tmp_path):
         ["0) basketball", " 1)bow tie", "2  )  3 point shot\r"],
     ],
 )
-def test_class_ids_at_the_beginning_of_all_lines_are_no_part_of_the_names(tmp_path, lines):
+def test_class_ids_at_the_beginning_of_all_lines_are_not_part_of_the_names(tmp_path, lines):
     (tmp_path / "labels.txt").write_text("\n".join(lines), encoding="utf-8")
     assert read_labels(tmp_path / "labels.txt") == ["basketball", "bow tie", "3 point shot"]
 
@@ -292,7 +292,7 @@ def test_lines_without_the_class_id_that_most_others_have_are_an_error(tmp_path,
 @pytest.mark.parametrize(
     "names", [["1 on 1", "2 on 2"], ["0 degrees"], ["1 b", "0 a"], ["0 0 a", "1 0 b"], ["0 a", "1 b", "c"]]
 )
-def test_names_that_read_as_numbered_lines_are_written_behind_their_class_ids(tmp_path, names):
+def test_names_that_read_as_numbered_lines_are_written_after_their_class_ids(tmp_path, names):
     write_labels(tmp_path / "labels.txt", names)
     expected = [f"{class_id} {name}" for class_id, name in enumerate(names)]
     assert (tmp_path / "labels.txt").read_text(encoding="utf-8").splitlines() == expected

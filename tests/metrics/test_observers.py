@@ -102,7 +102,7 @@ def test_confusion_equals_plain_loops_for_any_split(given_arrays, data):
     np.testing.assert_array_equal(merged.matrix(everything, everything), expected)
 
 
-def test_pairs_counted_on_the_way_equal_pairs_counted_at_the_end(monkeypatch):
+def test_pairs_counted_in_steps_equal_pairs_counted_at_the_end(monkeypatch):
     rng = np.random.default_rng(0)
     scores, ids = rng.random((300, 8)), rng.integers(0, 8, 300)
     whole, often = Confusion(), Confusion()
@@ -114,7 +114,7 @@ def test_pairs_counted_on_the_way_equal_pairs_counted_at_the_end(monkeypatch):
     assert sum(n for *_, n in whole.pairs(99)) + np.trace(whole.matrix(range(8), range(8))) == 300
 
 
-def test_nothing_seen_has_no_pairs():
+def test_no_batches_give_no_pairs():
     assert Confusion().pairs(3) == []
     np.testing.assert_array_equal(MissedTags().matrix([0], [1, 2]), [[0, 0]])
     counts = Confusion()
@@ -190,7 +190,7 @@ def test_without_positives_there_is_no_curve():
     assert histograms.curve([0]).recall.size == 0
 
 
-def test_logits_and_other_classes_are_refused():
+def test_logits_and_other_class_counts_are_rejected():
     histograms = ScoreHistograms()
     with pytest.raises(ShapeError, match=r"scores\[0, 1\]: 1.5, expected 0 to 1; logits\?"):
         histograms.update([[0.3, 1.5]], [[0, 1]])

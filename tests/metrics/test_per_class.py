@@ -140,7 +140,7 @@ def test_before_the_first_batch_the_table_is_empty_and_merging_nothing_changes_n
     assert_same(empty.compute(), table_of(SCORES, LABELS))
 
 
-def test_merging_leaves_the_other_as_it_was():
+def test_merging_does_not_change_the_other():
     first, second = PerClass(), PerClass()
     second.update(SCORES, LABELS)
     first.merge(second)
@@ -171,7 +171,7 @@ def test_memory_does_not_grow_with_the_number_of_classes_per_video():
         ([0.5], [0], "expected \\(N videos, C classes\\)"),
     ],
 )
-def test_wrong_arrays_are_named(scores, labels, message):
+def test_invalid_arrays_are_rejected(scores, labels, message):
     with pytest.raises(ShapeError, match=message):
         PerClass().update(np.array(scores), np.array(labels))
 

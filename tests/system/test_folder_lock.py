@@ -23,7 +23,7 @@ with folder_lock(pathlib.Path(sys.argv[1])):
 """
 
 
-def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path):
+def test_a_second_run_is_rejected_until_the_first_ends(tmp_path):
     folder = tmp_path / "new" / "out"
     with folder_lock(folder):
         with (
@@ -59,7 +59,7 @@ def test_a_killed_process_holds_no_lock(tmp_path):
         pass
 
 
-def test_a_place_that_is_no_folder_is_an_output_error(tmp_path):
+def test_a_path_that_is_not_a_folder_is_an_output_error(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(OutputError, match=r"file: cannot write .*choose another --save_dir"),
@@ -77,7 +77,7 @@ def test_a_drive_without_locks_is_a_warning(tmp_path, monkeypatch, caplog):
         assert "cannot be locked (No locks available); run only one command" in caplog.text
 
 
-def test_a_drive_without_locks_is_warned_of_once_and_used(tmp_path, monkeypatch, caplog):
+def test_a_drive_without_locks_warns_once_and_is_used(tmp_path, monkeypatch, caplog):
     def no_locks(handle, how):
         raise OSError(37, "No locks available")
 
