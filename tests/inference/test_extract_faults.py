@@ -114,7 +114,7 @@ def test_hostile_files_are_listed_and_the_others_extracted(extract, noise_video,
     assert list(failures) == [*faulty, *refused], "in the list's order"
     assert [name for name, record in failures.items() if record["retriable"]] == faulty
     for name, text in {
-        "hangs.mp4": "no frame for 1 s, decoding was ended; raise stall_limit_sec",
+        "hangs.mp4": "no frame for 1 s, decoding was stopped; raise stall_limit_sec",
         "segfaults.mp4": "crashed (signal SIGSEGV)",
         "killed.mp4": "was killed, probably because memory ran out",
         "greedy.mp4": "not enough memory",
