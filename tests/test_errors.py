@@ -40,7 +40,7 @@ def test_one_error_shows_fifty_problems_and_counts_the_rest():
     assert len(problems) == 50  # the caller's list is not changed
 
 
-def test_what_an_error_quotes_makes_no_line_of_its_own():
+def test_a_line_break_in_a_quoted_value_adds_no_line():
     fake = "a\x1b[2J\nvideotag: all is well"
     shown = r"a\x1b[2J\nvideotag: all is well"
     assert error_text(FileListError(fake)) == shown
@@ -49,6 +49,6 @@ def test_what_an_error_quotes_makes_no_line_of_its_own():
     assert error_text(OSError(fake)) == shown
 
 
-def test_a_problem_is_cut():
+def test_a_long_problem_is_truncated():
     assert len(error_text(FileListError("x" * 10**6))) == 2000
     assert len(str(one_error(FileListError, ["x" * 10**6]))) == 2000

@@ -20,7 +20,7 @@ def test_line_index_is_class_id_and_names_may_repeat(tmp_path):
     [
         (
             b"cat\n\ndog\n \nemu\n",
-            r"labels\.txt:2: a blank line between names; .*\n.*labels\.txt:4: a blank line",
+            r"labels\.txt:2: blank line between names; .*\n.*labels\.txt:4: blank line",
         ),
         (b"", "no names; write one class name per line, the first line for class id 0"),
         (b"\n\n", "no names"),
@@ -78,7 +78,7 @@ READ = ['Call of Duty: "Ghosts", part 2', "Pokémon Go", "/m/0abc"]
 @pytest.mark.parametrize("name", ["vocabulary.csv", "labels.txt"])
 @pytest.mark.parametrize("header", [HEADER, HEADER[::-1], ["Name", "Index", "KnowledgeGraphId"]])
 @pytest.mark.parametrize("options", [{}, {"lineterminator": "\n"}, {"quoting": csv.QUOTE_ALL}])
-def test_a_vocabulary_is_known_by_its_header_and_named_by_its_index(tmp_path, name, header, options):
+def test_a_vocabulary_is_recognized_by_its_header_and_read_by_its_index(tmp_path, name, header, options):
     path = write_vocabulary(tmp_path / name, ROWS, header, **options)
     assert read_labels(path, num_classes=3) == READ
     path.write_bytes("\ufeff".encode() + path.read_bytes() + b"\r\n\r\n")
@@ -122,26 +122,29 @@ def test_a_vocabulary_of_3862_rows_in_any_order_becomes_a_plain_file(tmp_path):
             [(1, "a", ""), (3, "b", ""), (7, "c", "")],
             "no row has Index 0, 2, 4-6; every class id from 0 to 7",
         ),
-        ([(0, "a", ""), (1, "b", ""), (0, "c", "")], "v.csv:4: Index 0 as in line 2; correct one"),
+        ([(0, "a", ""), (1, "b", ""), (0, "c", "")], "v.csv:4: Index 0 repeats that of line 2; correct one"),
         (
             [("x", "a", ""), ("-1", "b", "")],
             "v.csv:2: Index 'x', expected .*\n.*v.csv:3: Index '-1', expected",
         ),
         (
             [("", "a", ""), (10**9, "b", "")],
-            "Index '', expected .*\n.*Index '1000000000', expected the class id",
+            "Index '', expected .*\n.*Index '1000000000', expected a class id",
         ),
         (
             [(0, "a", ""), ("9" * 20, "b", ""), (2, "c", "")],  # no gap is named, as it is but a consequence
-            "v.csv:3: Index '9{20}', expected the class id, a whole number from 0 of at most 9 digits$",
+            "v.csv:3: Index '9{20}', expected a class id: .* from 0 with at most 9 digits; correct it$",
         ),
-        ([(0, "a", ""), (0, "b", ""), (2, "c", "")], "Index 0 as in line 2.*\n.*no row has Index 1;"),
+        (
+            [(0, "a", ""), (0, "b", ""), (2, "c", "")],
+            "Index 0 repeats that of line 2.*\n.*no row has Index 1;",
+        ),
         ([(0, " ", "")], "v.csv:2: neither Name nor KnowledgeGraphId"),
         ([], "no names; write one class name per line"),
         ([(0, "a", "")], "1 names, expected num_classes 2; give the model's label file"),
     ],
 )
-def test_a_bad_vocabulary_is_one_error_of_all_its_rows(tmp_path, rows, message):
+def test_a_bad_vocabulary_is_one_error_for_all_its_rows(tmp_path, rows, message):
     path = write_vocabulary(tmp_path / "v.csv", rows, ["Index", "Name", "KnowledgeGraphId"])
     with pytest.raises(LabelFileError, match=message):
         read_labels(path, num_classes=2)
@@ -152,12 +155,12 @@ def test_a_bad_vocabulary_is_one_error_of_all_its_rows(tmp_path, rows, message):
     [
         (
             "0,Fish, fried,/m/1",
-            "v.csv:2: 4 columns, expected 3 as in the header; is a cell with a comma not in",
+            "v.csv:2: 4 columns, expected 3 as in the header; put cells that contain a comma",
         ),
-        ('0,"Fish,/m/1', "v.csv:2: not CSV .*; correct its quotes"),
+        ('0,"Fish,/m/1', "v.csv:2: not valid CSV .*; correct its quotes"),
     ],
 )
-def test_a_vocabulary_that_is_no_csv_is_named_with_its_line(tmp_path, row, message):
+def test_a_vocabulary_that_is_not_csv_is_reported_with_its_line(tmp_path, row, message):
     (tmp_path / "v.csv").write_text(f"Index,Name,KnowledgeGraphId\n{row}\n", encoding="utf-8")
     with pytest.raises(LabelFileError, match=message):
         read_labels(tmp_path / "v.csv")
@@ -174,21 +177,22 @@ def test_a_plain_file_is_never_taken_for_a_vocabulary(tmp_path, first):
 
 def test_a_first_name_that_reads_as_a_header_is_not_written(tmp_path):
     with pytest.raises(
-        LabelFileError, match=r"class 0 is named 'Index,.*', the header of a vocabulary; rename"
+        LabelFileError,
+        match=r"class 0 is named 'Index,.*', which would be read as the header of a vocabulary; rename",
     ):
         write_labels(tmp_path / "labels.txt", [",".join(HEADER), "cat"])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["", " cat", "cat\n", "a\nb", "\ufeffcat", "caf\udce9"])
-def test_name_that_no_line_can_hold_is_not_written(tmp_path, name):
-    with pytest.raises(LabelFileError, match=re.escape(f"class 1 is named {name!r}; a name is one line")):
+def test_a_name_that_is_not_a_valid_line_is_not_written(tmp_path, name):
+    with pytest.raises(LabelFileError, match=re.escape(f"class 1 is named {name!r}, expected one line")):
         write_labels(tmp_path / "labels.txt", ["dog", name])
     assert not list(tmp_path.iterdir())
 
 
 def test_no_names_are_not_written(tmp_path):
-    with pytest.raises(LabelFileError, match="no names to write"):
+    with pytest.raises(LabelFileError, match="no names to write; give at least one class name"):
         write_labels(tmp_path / "labels.txt", [])
 
 
@@ -204,7 +208,7 @@ def test_no_names_are_not_written(tmp_path):
         ["0) basketball", " 1)bow tie", "2  )  3 point shot\r"],
     ],
 )
-def test_class_ids_at_the_beginning_of_all_lines_are_no_part_of_the_names(tmp_path, lines):
+def test_class_ids_at_the_beginning_of_all_lines_are_not_part_of_the_names(tmp_path, lines):
     (tmp_path / "labels.txt").write_text("\n".join(lines), encoding="utf-8")
     assert read_labels(tmp_path / "labels.txt") == ["basketball", "bow tie", "3 point shot"]
 
@@ -288,7 +292,7 @@ def test_lines_without_the_class_id_that_most_others_have_are_an_error(tmp_path,
 @pytest.mark.parametrize(
     "names", [["1 on 1", "2 on 2"], ["0 degrees"], ["1 b", "0 a"], ["0 0 a", "1 0 b"], ["0 a", "1 b", "c"]]
 )
-def test_names_that_read_as_numbered_lines_are_written_behind_their_class_ids(tmp_path, names):
+def test_names_that_read_as_numbered_lines_are_written_after_their_class_ids(tmp_path, names):
     write_labels(tmp_path / "labels.txt", names)
     expected = [f"{class_id} {name}" for class_id, name in enumerate(names)]
     assert (tmp_path / "labels.txt").read_text(encoding="utf-8").splitlines() == expected

@@ -1,4 +1,4 @@
-"""What messages show of values from files."""
+"""How messages show values from files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def nested_aliases(depth, width):
     ],
     ids=lambda value: type(value).__name__,  # pytest cannot format the large integer either
 )
-def test_short_values_are_shown_as_they_are_and_others_in_part(value, expected):
+def test_short_values_are_shown_whole_and_others_in_part(value, expected):
     assert safe_repr(value) == expected
 
 
@@ -76,7 +76,7 @@ def test_text_keeps_its_letters_and_loses_control_characters():
     assert len(escaped("y" * 10**6)) == len(escaped("\0" * 10**6)) == MAX_TEXT
 
 
-def test_subclasses_of_containers_are_not_formatted_whole():
+def test_subclasses_of_containers_are_abbreviated():
     value: object = "laugh"
     for _ in range(60):
         value = OrderedDict(a=value, b=value)

@@ -1,4 +1,4 @@
-"""Downloads against a server of this machine that breaks off, lies, changes its file, or never ends."""
+"""Downloads from a local server that disconnects, lies, changes its file or never ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAST = (0.0, 0.0, 0.0)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers each request with the next of the server's answers, the last one again and again."""
+    """Answers each request with the next of the server's answers, and repeats the last one."""
 
     def do_GET(self):
         server = self.server
@@ -72,7 +72,7 @@ def server(monkeypatch):
 
 
 def whole(body=BODY, *, etag='"a"', length=None, cut=None, wait=False):
-    """The file from its start: `length` said instead of the real one, only `cut` bytes of it sent."""
+    """The whole file; declares `length` if given, and sends only `cut` bytes if given."""
 
     def answer(handler):
         handler.head(200, Content_Length=length or len(body), ETag=etag)
@@ -84,7 +84,7 @@ def whole(body=BODY, *, etag='"a"', length=None, cut=None, wait=False):
 
 
 def ranged(body=BODY, *, etag='"a"', told=None, cut=None):
-    """As a good server: from the byte asked for; `told` is a wrong Content-Range."""
+    """A correct server: sends from the requested byte on; `told` is a wrong Content-Range."""
 
     def answer(handler):
         asked, same = handler.headers.get("Range"), handler.headers.get("If-Range") == etag
@@ -119,21 +119,21 @@ def assert_nothing_kept(folder):
 # ---------------------------------------------------------------- one file
 
 
-def test_a_file_arrives_whole_and_leaves_nothing_unfinished(server, tmp_path):
+def test_a_file_is_downloaded_whole_and_leaves_nothing_unfinished(server, tmp_path):
     target = tmp_path / "new" / "folder" / "net.pdparams"
     download(server.url, target, size=len(BODY), checksum=Checksum("sha256", SHA256, "here"), waits_sec=())
     assert target.read_bytes() == BODY
     assert sorted(path.name for path in target.parent.iterdir()) == ["net.pdparams", "net.pdparams.lock"]
 
 
-def test_a_file_that_is_there_is_not_fetched(server, tmp_path):
+def test_an_existing_file_is_not_downloaded(server, tmp_path):
     (tmp_path / "f").write_bytes(b"mine")
     download(server.url, tmp_path / "f", waits_sec=())
     assert server.seen == []
     assert (tmp_path / "f").read_bytes() == b"mine"
 
 
-def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
+def test_an_interrupted_download_resumes_where_it_stopped(server, tmp_path):
     server.answers = [ranged(cut=1000), ranged(cut=500), ranged()]
     download(server.url, tmp_path / "f", checksum=Checksum("sha256", SHA256, "here"), waits_sec=FAST)
     assert (tmp_path / "f").read_bytes() == BODY
@@ -141,7 +141,7 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
     assert server.seen[1]["If-Range"] == '"a"'
 
 
-def test_a_later_call_goes_on_as_well(server, tmp_path):
+def test_a_later_call_resumes_as_well(server, tmp_path):
     server.answers = [ranged(cut=1000), ranged()]
     with pytest.raises(WeightsError, match="ended after 1000 of 256000 bytes"):
         download(server.url, tmp_path / "f", waits_sec=())
@@ -206,7 +206,7 @@ def test_a_file_that_changed_between_tries_is_fetched_from_the_start(server, tmp
     assert (tmp_path / "f").read_bytes() == OTHER
 
 
-def test_a_server_that_goes_on_with_another_file_is_found_out(server, tmp_path):
+def test_a_server_that_continues_with_another_file_is_detected(server, tmp_path):
     def careless(handler):  # honours Range, ignores If-Range
         handler.head(
             206, Content_Length=len(OTHER) - 1000, Content_Range="bytes 1000-255999/256000", ETag='"b"'
@@ -222,14 +222,14 @@ def test_a_server_that_goes_on_with_another_file_is_found_out(server, tmp_path):
 @pytest.mark.parametrize(
     "told", ["bytes 999-255999/256000", "bytes 1000-255999/300000", "bytes 1000-1999/256000", "nonsense"]
 )
-def test_a_wrong_content_range_starts_anew(server, tmp_path, told):
+def test_a_wrong_content_range_restarts_the_download(server, tmp_path, told):
     server.answers = [ranged(cut=1000), ranged(told=told), ranged()]
     download(server.url, tmp_path / "f", waits_sec=FAST)
     assert (tmp_path / "f").read_bytes() == BODY
     assert ranges(server) == [None, "bytes=1000-", None]
 
 
-def test_a_range_that_is_not_there_starts_anew(server, tmp_path):
+def test_an_unavailable_range_restarts_the_download(server, tmp_path):
     server.answers = [ranged(cut=1000), status(416), ranged()]
     download(server.url, tmp_path / "f", waits_sec=FAST)
     assert (tmp_path / "f").read_bytes() == BODY
@@ -261,26 +261,28 @@ def test_another_size_than_declared_is_not_fetched(server, tmp_path):
 
 
 def test_more_than_any_weight_file_is_not_fetched(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download_module, "MAX_SIZE", 1000)
+    monkeypatch.setattr(download_module, "MAX_BYTES", 1000)
     with pytest.raises(WeightsError, match="256000 bytes, more than any weight file"):
         download(server.url, tmp_path / "f", waits_sec=FAST)
 
 
 def test_a_server_that_never_ends_is_stopped_at_the_declared_size(server, tmp_path):
     server.answers = [endless]
-    with pytest.raises(WeightsError, match=r"sends more than 100000 bytes; nothing kept; fetch it yourself"):
+    with pytest.raises(
+        WeightsError, match=r"sends more than 100000 bytes; nothing is kept; fetch it yourself"
+    ):
         download(server.url, tmp_path / "f", size=100_000, waits_sec=FAST)
     assert server.hung_up.wait(10)
     assert_nothing_kept(tmp_path)
 
 
-def test_a_length_that_nobody_knows_is_refused(server, tmp_path):
+def test_an_undeclared_size_is_rejected(server, tmp_path):
     server.answers = [endless]
-    with pytest.raises(WeightsError, match="the server does not say how long the file is"):
+    with pytest.raises(WeightsError, match="the server does not declare the size of the file"):
         download(server.url, tmp_path / "f", waits_sec=FAST)
 
 
-def test_a_silent_server_is_given_up(server, tmp_path):
+def test_a_silent_server_is_abandoned(server, tmp_path):
     server.answers = [whole(cut=1000, wait=True)]
     with pytest.raises(WeightsError, match=r"timed out.*, 1 times; fetch it yourself"):
         download(server.url, tmp_path / "f", waits_sec=(), timeout_sec=2.0)
@@ -399,7 +401,7 @@ def test_weights_named_by_a_flag_are_downloaded_once(entry, server):
     assert len(server.seen) == 1
 
 
-def test_an_unpublished_digest_is_said_aloud_recorded_and_demanded_later(entry, server, caplog):
+def test_an_unpublished_digest_is_logged_recorded_and_required_later(entry, server, caplog):
     entry(sha256=None)
     path = named_weights()["net"].path()
     assert f"sha256 {SHA256} is what came" in caplog.text
@@ -423,7 +425,7 @@ def test_an_unpublished_digest_is_said_aloud_recorded_and_demanded_later(entry, 
     ],
     ids=["pipe", "folder", "long"],
 )
-def test_a_record_that_is_no_short_file_is_refused(entry, server, make, message):
+def test_a_record_that_is_not_a_short_file_is_rejected(entry, server, make, message):
     entry(sha256=None)
     record = Path("cache/net.pdparams.sha256").absolute()
     record.parent.mkdir()
@@ -453,7 +455,7 @@ def test_a_file_put_there_by_hand_is_taken_if_it_is_the_right_one(entry, server)
     assert server.seen == []
 
 
-def test_a_cached_file_older_than_its_entry_is_refused(entry):
+def test_a_cached_file_older_than_its_entry_is_rejected(entry):
     entry(sha256=SHA256)
     find_weights("net")
     entry(sha256=hashlib.sha256(OTHER).hexdigest())

@@ -12,7 +12,7 @@ _waiting = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT, _signal.S
 try:  # before anything else is imported: a signal may come at any moment
     from videotag.system import signals
 
-    signals.begin()
+    signals.install_handlers()
 finally:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, _waiting)
 

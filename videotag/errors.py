@@ -1,24 +1,24 @@
-"""Every error that videotag raises on purpose, and the exit codes of its commands.
+"""The exceptions that videotag raises on purpose, and the exit codes of its commands.
 
-    VideotagError             a user's mistake or a user's file; one line, no traceback
+    VideotagError             a mistake of the user or in a user's file; shown without a traceback
     ├── ConfigError           a YAML file, --set or another flag
     ├── PluginError           a file of one's own models or readers
     ├── UnknownNameError      a model, optimizer ... that is not registered
     ├── FileListError         a list of videos or features
     ├── LabelFileError        a label file
     ├── FeatureFileError      a .npy or .npz file of features
-    │   └── DamagedFeaturesError  it is cut off, or not whole in another way
+    │   └── DamagedFeaturesError  it is truncated or otherwise incomplete
     ├── RecordError           a TFRecord file, or a record in it
     ├── WeightsError          a weight file: missing, damaged, or made for another network
-    ├── MediaError            a video that cannot be decoded
-    │   └── DecoderLostError  its decoding hung or crashed
-    ├── OutputError           a place that cannot be written
+    ├── MediaError            a media file that cannot be decoded
+    │   └── DecoderLostError  its decoder hung or crashed
+    ├── OutputError           an output path that cannot be written
     ├── BusyError             more requests than a queue takes (retriable)
     ├── ClosedError           a predictor that was closed (from Python code)
-    ├── DeviceError           a device that is not there
-    └── ShapeError            arrays that do not fit together (from Python code)
+    ├── DeviceError           a device that does not exist
+    └── ShapeError            arrays whose shapes do not match (from Python code)
 
-An error may stand for many problems (all bad lines of a list); its text then has one line for each.
+An error may report several problems (all bad lines of a list); its text then has one line per problem.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ import errno
 
 from videotag.safe_text import escaped
 
-#: How libraries word a want of memory for which they raise no MemoryError.
-_MEMORY_WORDS = (
+#: Out-of-memory messages of libraries that do not raise MemoryError.
+_OUT_OF_MEMORY_TEXTS = (
     "ResourceExhausted",  # Paddle
     "bad_alloc",  # OpenVINO, ONNX Runtime
     "bad allocation",
-    "annot allocate memory",  # the system
-    "failed to map segment",  # its loader, of a library
+    "annot allocate memory",  # the operating system
+    "failed to map segment",  # the dynamic loader
     "ailed to allocate memory",
-    "can't start new thread",  # Python's: a thread needs a stack
+    "can't start new thread",  # Python: no memory for the thread's stack
 )
 
 EXIT_OK = 0
 EXIT_FAILURES = 1  # finished, but some items failed and were listed
-EXIT_USAGE = 2  # the user's mistake, found before work began
+EXIT_USAGE = 2  # a mistake of the user, found before work began
 EXIT_INTERRUPTED = 130  # Ctrl-C
-EXIT_TERMINATED = 143  # SIGTERM, as of `kill` and `timeout`
+EXIT_TERMINATED = 143  # SIGTERM, which `kill` and `timeout` send
 AGAIN = "copy or download it again"  # the remedy for a damaged file
-_MAX_LINE = 2000  # characters of a problem; the longest of our own lists the shipped configs
+_MAX_LINE = 2000  # characters per problem; our own longest one lists the shipped configs
 
 
 class VideotagError(Exception):
-    """Base of all errors raised on purpose; its text names what, where and the remedy."""
+    """Base of all errors raised on purpose; its text says what is wrong, where, and the remedy."""
 
-    #: True if the same input may succeed when it is tried again (lost worker, time-out).
+    #: True if the same input may succeed on another attempt (lost worker, time-out).
     retriable = False
 
-    #: True if the text is of one_error, a line for each problem; else it is one line, whatever it quotes.
-    has_lines = False
+    #: True if the text has one line per problem (see one_error); else it is one line, even if it quotes "\n".
+    is_multiline = False
 
 
 class ConfigError(VideotagError):
@@ -78,15 +78,15 @@ class LabelFileError(VideotagError):
 
 
 class FeatureFileError(VideotagError):
-    """A file of features is missing, damaged, or of another shape."""
+    """A feature file is missing or damaged, or its array has the wrong shape."""
 
 
 class DamagedFeaturesError(FeatureFileError):
-    """A file of features has been cut off or overwritten in part; nobody can read it."""
+    """A feature file is truncated or partly overwritten, so that its array cannot be read."""
 
 
 class RecordError(VideotagError):
-    """A TFRecord file is missing or damaged, or a record in it is not what it should be."""
+    """A TFRecord file is missing or damaged, or a record in it is invalid."""
 
 
 class WeightsError(VideotagError):
@@ -94,17 +94,17 @@ class WeightsError(VideotagError):
 
 
 class MediaError(VideotagError):
-    """A media file cannot be decoded; trying again does not help."""
+    """A media file cannot be decoded; another attempt does not help."""
 
 
 class DecoderLostError(MediaError):
-    """Decoding a media file hung, or its process died; it may succeed when tried again."""
+    """Decoding a media file hung, or the decoding process died; another attempt may succeed."""
 
     retriable = True
 
 
 class OutputError(VideotagError):
-    """An output place cannot be written or would be written twice."""
+    """An output path cannot be written or would be written twice."""
 
 
 class BusyError(VideotagError):
@@ -118,32 +118,37 @@ class ClosedError(VideotagError):
 
 
 class DeviceError(VideotagError):
-    """A device was asked for that this machine does not have."""
+    """The requested device does not exist on this machine."""
 
 
 class ShapeError(VideotagError, ValueError):
-    """Arrays do not fit together."""
+    """The shapes, dtypes or values of arrays do not match what a function expects."""
 
 
 def one_error(error: type[VideotagError], problems: list[str]) -> VideotagError:
-    """One error of class `error` that lists all problems, a line each, the first 50 of them in full."""
+    """A single error that lists several problems, one per line.
+
+    Args:
+        error: Class of the error.
+        problems: Texts of the problems; the first 50 are listed, the rest is counted.
+    """
     lines = [_one_line(problem) for problem in problems[:50]]
     if len(problems) > len(lines):
         lines.append(f"... and {len(problems) - len(lines)} more problems")
     result = error("\n".join(lines))
-    result.has_lines = True
+    result.is_multiline = True
     return result
 
 
 def problems_of(error: BaseException) -> list[str]:
-    """The text of an error as it is shown: one line, or one for each problem; no control characters."""
+    """The lines of an error's text as shown to users: one per problem, control characters escaped."""
     text = str(error)
-    lines = text.split("\n") if isinstance(error, VideotagError) and error.has_lines else [text]
+    lines = text.split("\n") if isinstance(error, VideotagError) and error.is_multiline else [text]
     return [_one_line(line) for line in lines]
 
 
 def error_text(error: BaseException) -> str:
-    """The lines of problems_of as one text."""
+    """The lines of problems_of, joined by line breaks."""
     return "\n".join(problems_of(error))
 
 
@@ -152,8 +157,8 @@ def _one_line(text: str) -> str:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error, of whatever library, says that there is too little memory."""
+    """Whether an error of Python or of any library means that memory ran out."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     text = "" if isinstance(error, VideotagError) else str(error)
-    return any(words in text for words in _MEMORY_WORDS)
+    return any(part in text for part in _OUT_OF_MEMORY_TEXTS)

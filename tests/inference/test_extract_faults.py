@@ -114,9 +114,9 @@ def test_hostile_files_are_listed_and_the_others_extracted(extract, noise_video,
     assert list(failures) == [*faulty, *refused], "in the list's order"
     assert [name for name, record in failures.items() if record["retriable"]] == faulty
     for name, text in {
-        "hangs.mp4": "no frame for 1 s, decoding was ended; raise stall_limit_sec",
+        "hangs.mp4": "no frame for 1 s, decoding was stopped; raise stall_limit_sec",
         "segfaults.mp4": "crashed (signal SIGSEGV)",
-        "killed.mp4": "was killed, probably for want of memory",
+        "killed.mp4": "was killed, probably because memory ran out",
         "greedy.mp4": "not enough memory",
         "truncated.mp4": "cannot be read as video",
         "disguised.mp4": "cannot be read as video",
@@ -183,7 +183,7 @@ def test_a_second_run_into_a_folder_is_refused(extract, noise_video, capsys):
     names = [noise_video("a.mp4")]
     with folder_lock(Path("out")):
         assert extract(names) == 2
-    assert "out: another videotag is at work in this folder; wait" in one_line(capsys)
+    assert "out: another videotag process uses this folder; wait" in one_line(capsys)
     assert extract(names) == 0
 
 
@@ -210,8 +210,9 @@ def test_a_file_that_finds_no_room_ends_the_run_and_the_next_goes_on(
             assert extract(names) == 2
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    assert "out/1.npy: cannot write (File too large); check the folder's rights and free space" in one_line(
-        capsys
+    assert (
+        "out/1.npy: cannot write (File too large); check the folder's permissions and free space"
+        in one_line(capsys)
     )
     assert leftovers() == []
     assert sorted(path.name for path in Path("out").glob("*.npy")) == ["0.npy"]

@@ -187,7 +187,9 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(grey_video, monkeypatc
         patch.setattr(Path, "write_bytes", fill)
         frames(names, "--batch_size=1", code=2)
     err = capsys.readouterr().err
-    assert "out/b: cannot write (No space left on device); check the folder's rights and free space" in err
+    assert (
+        "out/b: cannot write (No space left on device); check the folder's permissions and free space" in err
+    )
     assert "Traceback" not in err
     assert [name for name in names_in("out") if not name.startswith(".")] == ["a"]
     frames(names)
@@ -197,7 +199,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(grey_video, monkeypatc
 def test_a_second_run_into_a_folder_is_refused(grey_video, capsys):
     with folder_lock(Path("out")):
         frames([grey_video("a.mp4")], code=2)
-    assert "out: another videotag is at work in this folder" in capsys.readouterr().err
+    assert "out: another videotag process uses this folder" in capsys.readouterr().err
 
 
 def test_folders_inside_each_other_are_refused_before_work(grey_video, capsys):

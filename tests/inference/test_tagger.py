@@ -111,7 +111,7 @@ def test_a_file_that_crashes_ffmpeg_is_an_error_and_the_next_one_is_tagged(defau
         patch.setattr(decode_pool, "READER", "faulty_reader:FaultyReader")
         patch.syspath_prepend(Path(__file__).parents[1] / "media")
         patch.setattr(default_tagger, "_pool", pool)
-        with pytest.raises(DecoderLostError, match=r"segfaults\.mp4: its decoding crashed"):
+        with pytest.raises(DecoderLostError, match=r"segfaults\.mp4: the decoder crashed"):
             default_tagger.tag(path)
     assert default_tagger.tag(video).tags == expected
 

@@ -1,4 +1,4 @@
-"""Tiny videos made on the spot; every frame is of one grey, which tells its number."""
+"""Generates tiny videos; every frame has one grey level, which encodes its number."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def rows() -> Callable[..., list[int]]:
 
 @pytest.fixture
 def refusal_cost_mb() -> Callable[[Path], int]:
-    """refusal_cost_mb(path): memory in MB that a process of its own takes until probe() refuses the file."""
+    """refusal_cost_mb(path): memory in MB that a separate process takes until probe() rejects the file."""
     code = (
         "import resource, sys\n"
         "from videotag.errors import MediaError; from videotag.media.video import probe\n"

@@ -1,4 +1,4 @@
-"""Stands for FrameReader in a decoding child, and does there what the file's name says."""
+"""Replaces FrameReader in a decoding child and misbehaves as the name of the file says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from videotag.media.video import FrameReader
 
 
 def use_faulty_reader(monkeypatch):
-    """Lets decoding children read with it. Only what hangs is under the limit, however slow the machine."""
+    """Makes decoding children use it. The time limit applies only to files that hang, on any machine."""
     reader = decode_pool.DecodePool.reader
 
     def limited(pool, path, *, stall_limit_sec=0.0, **options):
@@ -23,7 +23,7 @@ def use_faulty_reader(monkeypatch):
 
 
 class FaultyReader(FrameReader):
-    """After its first frame "hangs" hangs, "segfaults" crashes, "killed" is killed ..."""
+    """After the first frame, "hangs" hangs, "segfaults" crashes, "killed" is killed ..."""
 
     def __iter__(self):
         for frame in super().__iter__():

@@ -1,4 +1,4 @@
-"""Files that are whole only in part: what is there is read, and the counts are told."""
+"""Damaged and truncated files: intact frames are read, and the counts are reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from videotag.errors import MediaError
 from videotag.media.video import FrameReader, probe
 
-INTRA = {"g": "1", "bf": "0"}  # every packet stands for itself
+INTRA = {"g": "1", "bf": "0"}  # every packet is independent
 FASTSTART = {"movflags": "faststart"}
 
 
@@ -42,7 +42,7 @@ def read(path, num_frames, **how):
     ],
     ids=lambda how: how["name"],
 )
-def test_a_file_cut_short_yields_what_is_there_and_tells_the_counts(make_noise, how):
+def test_a_truncated_file_yields_its_frames_and_reports_the_counts(make_noise, how):
     path = make_noise(count=40, fps=10, codec_options=INTRA, **how)
     cut(path, 0.6)
     reader, frames = read(path, 80)
@@ -57,7 +57,7 @@ def test_a_file_cut_short_yields_what_is_there_and_tells_the_counts(make_noise, 
     assert "\n" not in reader.warning
 
 
-def test_a_transport_stream_cut_short_yields_what_is_there(make_noise):
+def test_a_truncated_transport_stream_yields_its_frames(make_noise):
     path = make_noise("a.ts", 40, codec_options=INTRA)  # its header promises nothing
     cut(path, 0.6)
     reader, frames = read(path, 10)
@@ -85,7 +85,7 @@ def damage_packets(path, indices):
     ],
     ids=["in the middle", "several", "at the start"],
 )
-def test_the_nearest_earlier_frame_stands_for_a_lost_one_else_the_first(make_video, rows, damaged, expected):
+def test_the_nearest_earlier_frame_replaces_a_lost_one_else_the_first(make_video, rows, damaged, expected):
     path = make_video("a.mov", codec="png", pix_fmt="rgb24")
     damage_packets(path, damaged)
     # Several threads would give up what is behind damage so near the end.
@@ -103,7 +103,7 @@ def test_several_threads_lose_no_other_frames(make_noise, num_threads):
     assert len(frames) == 62
 
 
-def test_bytes_destroyed_in_the_middle_are_told(make_noise):
+def test_bytes_destroyed_in_the_middle_are_reported(make_noise):
     path = make_noise("a.mp4", 40, codec_options=INTRA, container_options=FASTSTART)
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
@@ -115,13 +115,13 @@ def test_bytes_destroyed_in_the_middle_are_told(make_noise):
     assert counts(reader.warning)[1] == 40
 
 
-def test_a_whole_file_has_no_warning(make_noise):
+def test_an_intact_file_has_no_warning(make_noise):
     reader, _ = read(make_noise("a.mkv", 40, sound_sec=2.0), 10)
     assert reader.warning is None
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.asf", "a.flv"])
-def test_sound_that_outlasts_the_picture_is_no_damage(make_noise, name):
+def test_sound_that_outlasts_the_picture_is_not_damage(make_noise, name):
     reader, _ = read(make_noise(name, 10, sound_sec=3.0), 10)
     assert reader.warning is None
 
@@ -146,22 +146,24 @@ def without_headers(data, codec):
 
 
 @pytest.mark.parametrize(("format", "codec"), [("h264", "libx264"), ("hevc", "libx265")])
-def test_a_stream_without_its_headers_is_told_from_one_of_too_large_frames(make_video, format, codec):
+def test_missing_headers_and_too_large_frames_have_different_errors(make_video, format, codec):
     path = make_video(f"a.{format}", codec=codec, format=format)
     assert probe(path).num_frames == 8
     path.write_bytes(without_headers(path.read_bytes(), codec))
-    message = r"no frame can be decoded, as the stream's headers are missing; cut or record it again from its"
+    message = (
+        r"no frame can be decoded, because the stream's headers are missing; cut or record it again from"
+    )
     with pytest.raises(MediaError, match=message):
         probe(path)
 
 
-def test_a_transport_stream_without_its_sequence_header_is_told_so(make_video):
+def test_a_transport_stream_without_its_sequence_header_is_an_error(make_video):
     path = make_video("a.ts", codec="mpeg2video")
     data = path.read_bytes()
     assert b"\0\0\1\xb3" in data
     path.write_bytes(data.replace(b"\0\0\1\xb3", bytes(4)))
     with pytest.raises(
-        MediaError, match=r"a\.ts: no frame can be decoded, as the stream's headers are missing"
+        MediaError, match=r"a\.ts: no frame can be decoded, because the stream's headers are missing"
     ):
         probe(path)
 

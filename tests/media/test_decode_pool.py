@@ -1,4 +1,4 @@
-"""Frames decoded in child processes are the same frames, and a child's end is an error of its video alone."""
+"""Decoding in child processes: the same frames, and a crash is an error of its video alone."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def pool():
 
 @pytest.fixture
 def faulty(monkeypatch, make_video):
-    """faulty("hangs"): a video whose decoding does that."""
+    """faulty("hangs"): a video whose decoding misbehaves in that way."""
     monkeypatch.setattr(decode_pool, "READER", "faulty_reader:FaultyReader")
     return lambda what: make_video(f"{what}.mp4")
 
 
 def has_ended(pid):
-    """Whether a process is gone, or dead and not yet fetched by its parent."""
+    """Whether a process has ended, or is a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -63,7 +63,7 @@ def test_frames_from_a_child_are_those_of_a_reader(pool, make_noise, options):
 
 
 @pytest.mark.parametrize("in_child", [False, True])
-def test_images_are_written_where_the_caller_wants_them(pool, make_noise, in_child):
+def test_images_are_written_into_the_callers_arrays(pool, make_noise, in_child):
     path, rows = make_noise("a.mp4", 12), []
 
     def new_image(shape):
@@ -77,7 +77,7 @@ def test_images_are_written_where_the_caller_wants_them(pool, make_noise, in_chi
     assert np.array_equal(rows, expected)
 
 
-def test_warnings_come_through(pool, make_noise):
+def test_warnings_reach_the_parent(pool, make_noise):
     path = make_noise("a.mkv", 60, codec_options={"g": "1"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     here, there = FrameReader(path, 4), pool.reader(path, num_frames=4)
@@ -103,7 +103,7 @@ def test_names_that_are_not_unicode_are_read(pool, make_video):
     assert sum(frame.repeats for frame in pool.reader(path, num_frames=4)) == 4
 
 
-def test_a_hanging_decode_is_ended_and_the_next_video_is_read(pool, faulty, make_video):
+def test_a_hanging_decoder_is_killed_and_the_next_video_is_read(pool, faulty, make_video):
     with pytest.raises(
         DecoderLostError, match=r"hangs.mp4: no frame for 1 s.*raise stall_limit_sec"
     ) as caught:
@@ -116,8 +116,12 @@ def test_a_hanging_decode_is_ended_and_the_next_video_is_read(pool, faulty, make
     ("what", "message", "retriable"),
     [
         ("segfaults", r"crashed \(signal SIGSEGV\); run again, and if it crashes again convert", True),
-        ("killed", r"was killed, probably for want of memory; free some or set a smaller batch_size", True),
-        ("greedy", r"not enough memory to decode it; free some", True),
+        (
+            "killed",
+            r"was killed, probably because memory ran out; free memory or set a smaller batch_size",
+            True,
+        ),
+        ("greedy", r"not enough memory to decode it; free memory", True),
         ("buggy", r"a bug in videotag: ZeroDivisionError: division by zero; report it", False),
     ],
 )
@@ -130,11 +134,11 @@ def test_a_crash_is_an_error_of_that_video(pool, faulty, make_video, what, messa
     assert len(list(pool.reader(make_video("a.mp4"), num_frames=4))) == 4
 
 
-def test_what_a_library_prints_does_not_get_between_the_frames(pool, faulty):
+def test_output_of_libraries_does_not_corrupt_the_frames(pool, faulty):
     assert len(list(pool.reader(faulty("chatty"), num_frames=4))) == 4
 
 
-def test_a_child_that_died_while_idle_costs_no_video(pool, make_video):
+def test_a_child_that_died_while_idle_loses_no_video(pool, make_video):
     list(pool.reader(make_video("a.mp4"), num_frames=2))
     (child,) = pool._idle
     os.kill(child._process.pid, signal.SIGKILL)
@@ -142,7 +146,7 @@ def test_a_child_that_died_while_idle_costs_no_video(pool, make_video):
     assert len(list(pool.reader(make_video("a.mp4"), num_frames=2))) == 2
 
 
-def test_an_iteration_given_up_leaves_nothing_for_the_next(pool, make_video):
+def test_an_abandoned_iteration_does_not_affect_the_next(pool, make_video):
     for _ in pool.reader(make_video("a.mp4"), num_frames=8):
         break
     numbers = [int(frame.image[0, 0, 0]) for frame in pool.reader(make_video("a.mp4"), num_frames=8)]
@@ -150,7 +154,7 @@ def test_an_iteration_given_up_leaves_nothing_for_the_next(pool, make_video):
     assert len(numbers) == 8
 
 
-def test_stop_ends_a_hanging_decode(pool, faulty):
+def test_stop_ends_a_hanging_decoder(pool, faulty):
     stop = threading.Event()
     frames = iter(pool.reader(faulty("hangs"), num_frames=4, stop=stop))
     next(frames)
@@ -159,7 +163,7 @@ def test_stop_ends_a_hanging_decode(pool, faulty):
         next(frames)
 
 
-def test_no_process_left_to_start_is_an_error_of_that_video(pool, make_video, monkeypatch):
+def test_a_process_that_cannot_start_is_an_error_of_that_video(pool, make_video, monkeypatch):
     def refuse(*_, **__):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
@@ -183,9 +187,9 @@ def test_children_end_when_the_parent_is_killed(faulty, what):
         "from videotag.media.video import new_image as new\n"
         "decode_pool.READER = 'faulty_reader:FaultyReader'\n"
         "pool = decode_pool.DecodePool()\n"
-        "child = pool.take()\n"
+        "child = pool.acquire()\n"
         "print(child._process.pid, flush=True)\n"
-        "for a, i in child.answers({'path': sys.argv[1], 'num_frames': 4}, 0.0, None, new):\n"
+        "for a, i in child.messages({'path': sys.argv[1], 'num_frames': 4}, 0.0, None, new):\n"
         "    print(i is None, flush=True)\n"
         "input()\n"
     )

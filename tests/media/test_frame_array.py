@@ -20,7 +20,7 @@ def frames(count, height=24, width=32):
     ("count", "num_frames", "found"),
     [(10, 5, [1, 3, 5, 7, 9]), (3, 6, [0, 0, 1, 1, 2, 2]), (1, 4, [0, 0, 0, 0])],
 )
-def test_the_frames_of_the_midpoints_are_given_once_with_their_repeats(count, num_frames, found):
+def test_the_frames_at_the_midpoints_come_once_with_their_repeats(count, num_frames, found):
     reader = ArrayReader(frames(count), 25, num_frames, short_side_px=24)
     given = [int(frame.image[0, 0, 0]) for frame in reader for _ in range(frame.repeats)]
     assert given == found
@@ -28,7 +28,7 @@ def test_the_frames_of_the_midpoints_are_given_once_with_their_repeats(count, nu
     assert reader.info.duration_sec == count / 25
 
 
-def test_pictures_too_large_are_refused_before_they_are_scaled():
+def test_too_large_pictures_are_rejected_before_scaling():
     huge = np.broadcast_to(np.zeros((1, 1, 1, 1), np.uint8), (1, 9000, 9000, 3))
     with pytest.raises(MediaError, match="9000x9000"):
         ArrayReader(huge, 25, 1)
@@ -47,6 +47,6 @@ NO_RATES = [0, -1, float("nan"), float("inf"), 10**400, True, "25", 1j, np.compl
 
 
 @pytest.mark.parametrize("fps", NO_RATES, ids=range(len(NO_RATES)))
-def test_a_rate_that_is_none_is_refused(fps):
+def test_an_invalid_rate_is_rejected(fps):
     with pytest.raises(ShapeError, match=r"^frames: fps .*, expected frames per second above 0$"):
         ArrayReader(frames(2), fps, 1)

@@ -1,4 +1,4 @@
-"""What is not a video, or only looks like one: one line of error, and no other file is opened."""
+"""Files that are not videos, or only look like one: a one-line error, and no other file is opened."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from videotag.media.video import FrameReader, probe
 
 
 def refuse(path, match):
-    """The one line with which a path is refused."""
+    """Checks that a path is rejected with one line that matches `match`; returns the line."""
     with pytest.raises(MediaError, match=match) as caught:
         list(FrameReader(path, 3))
     text = str(caught.value)
@@ -67,14 +67,14 @@ def test_picture(tmp_path):
     refuse(tmp_path / "a.mp4", "cannot be read as video")
 
 
-def test_a_video_whose_index_is_cut_off(make_video):
+def test_a_video_whose_index_is_truncated(make_video):
     path = make_video("a.mp4")  # its index lies at the end
     path.write_bytes(path.read_bytes()[:-200])
     refuse(path, "cannot be read as video")
 
 
 @pytest.mark.parametrize("url", ["http://localhost:9/a.mp4", "concat:a.mp4|b.mp4", "file:a.mp4", "pipe:0"])
-def test_urls_are_names_of_files_that_are_not_there(make_video, monkeypatch, tmp_path, url):
+def test_urls_are_treated_as_names_of_missing_files(make_video, monkeypatch, tmp_path, url):
     make_video("a.mp4")
     monkeypatch.chdir(tmp_path)
     refuse(url, "no such file")
@@ -98,7 +98,7 @@ def test_a_file_whose_name_looks_like_an_url_is_read(make_video, rows, monkeypat
     ids=["ffconcat", "HLS playlist", "SDP", "DASH"],
 )
 @pytest.mark.parametrize("name", ["a.mp4", "a.m3u8", "a.ffconcat"])
-def test_scripts_that_name_other_files_are_refused(make_video, tmp_path, script, victim, name):
+def test_scripts_that_name_other_files_are_rejected(make_video, tmp_path, script, victim, name):
     make_video("real.mp4")
     path = tmp_path / name
     path.write_text(script.format(victim=victim.format(folder=tmp_path)), encoding="utf-8")
@@ -109,7 +109,7 @@ def test_sound_only(tmp_path):
     path = tmp_path / "a.m4a"
     with av.open(str(path), "w", format="mp4") as file:
         write_tone(file, file.add_stream("aac", rate=16_000, layout="mono"))
-    refuse(path, "only sound, no video; leave it out of the list")
+    refuse(path, "only sound, no video; remove it from the list")
 
 
 def test_cover_art_is_not_video(tmp_path):
@@ -133,7 +133,7 @@ def write_tone(file, stream):
     file.mux(stream.encode(None))
 
 
-def test_frames_too_large_by_the_header_are_refused(tmp_path):
+def test_frames_too_large_by_the_header_are_rejected(tmp_path):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as file:
         stream = file.add_stream("mjpeg", rate=25)
@@ -154,7 +154,7 @@ def test_decompression_bomb_is_not_decoded(tmp_path):
     refuse(tmp_path / "a.gif", "no frame can be decoded, or its frames have more than 67108864 pixels")
 
 
-def test_frames_too_large_by_their_shape_are_refused(make_video, monkeypatch):
+def test_frames_too_large_as_displayed_are_rejected(make_video, monkeypatch):
     monkeypatch.setattr(container_module, "MAX_FRAME_PX", 64 * 48)
     path = make_video("a.mp4", pixel_aspect=2)  # the file is within the limit, its display is not
     with pytest.raises(MediaError, match="frames of 128x48 pixels"):
@@ -170,7 +170,7 @@ def test_metadata_that_is_not_utf8_does_no_harm(make_video, rows):
     assert rows(path, 4) == [1, 3, 5, 7]
 
 
-def test_errors_of_our_own_are_not_taken_for_damage(make_video, monkeypatch):
+def test_our_own_bugs_are_not_reported_as_damage(make_video, monkeypatch):
     def bug(*_):
         raise ZeroDivisionError
 
@@ -184,7 +184,7 @@ def flv_tag(kind, content):
     return bytes([kind]) + size + bytes(7) + content + struct.pack(">I", 11 + len(content))
 
 
-def test_the_size_of_an_flv_index_is_not_believed(tmp_path, refusal_cost_mb):
+def test_the_index_size_of_an_flv_is_not_trusted(tmp_path, refusal_cost_mb):
     text = lambda word: struct.pack(">H", len(word)) + word  # noqa: E731
     index = b"\x03" + text(b"times") + b"\x0a" + struct.pack(">I", 2**27)  # numbers, 8 bytes each
     script = b"\x02" + text(b"onMetaData") + b"\x08" + struct.pack(">I", 1) + text(b"keyframes") + index

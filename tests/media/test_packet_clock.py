@@ -37,12 +37,12 @@ def kinds(clock):
 @pytest.mark.parametrize(
     ("gap_ms", "found"), [(9_000, {}), (9_900, {}), (10_100, {"breaks": [50]}), (60_000, {"breaks": [50]})]
 )
-def test_a_jump_of_ten_seconds_is_a_break_if_nothing_vouches_for_it(gap_ms, found):
+def test_a_jump_of_ten_seconds_is_a_break_unless_confirmed(gap_ms, found):
     assert kinds(clock_of(even() + gap_ms * (np.arange(100) >= 50))) == found
 
 
 @pytest.mark.parametrize(("gap_ms", "found"), [(45_000, {}), (120_000, {"breaks": [50]})])
-def test_of_a_slide_show_a_longer_slide_is_no_break(gap_ms, found):
+def test_a_longer_slide_of_a_slide_show_is_not_a_break(gap_ms, found):
     assert kinds(clock_of(rising([5_000] * 49 + [gap_ms] + [5_000] * 50))) == found
 
 
@@ -51,7 +51,7 @@ def test_a_show_with_some_long_slides_may_have_a_longer_one():
     assert kinds(clock_of(rising(spacings))) == {}
 
 
-def test_a_header_vouches_for_pauses_up_to_ten_times_the_rest():
+def test_a_header_confirms_pauses_up_to_ten_times_the_rest():
     for gap_ms, found in [(30_000, {"pauses": [50]}), (60_000, {"breaks": [50]})]:  # the rest is 4 s
         times = even() + gap_ms * (np.arange(100) >= 50)
         assert kinds(clock_of(times, declared=float(times[-1] + 40))) == found
@@ -60,7 +60,7 @@ def test_a_header_vouches_for_pauses_up_to_ten_times_the_rest():
         assert kinds(whole) == {"pauses": [50]}
 
 
-def test_the_duration_of_the_frame_before_vouches_for_a_pause():
+def test_the_duration_of_the_previous_frame_confirms_a_pause():
     times = even() + 60_000 * (np.arange(100) >= 50)
     for packet in (20, 33, 49, 66, 80):  # frames are reordered over 16 at most
         durations = np.full(100, 40)
@@ -72,7 +72,7 @@ def test_the_duration_of_the_frame_before_vouches_for_a_pause():
     assert kinds(clock_of(times, half)) == {"pauses": [50]}
 
 
-def test_pauses_are_told_of_even_streams_only():
+def test_pauses_are_reported_for_even_streams_only():
     telecine = [33, 50] * 50
     gap = [*telecine[:50], 60_000, *telecine[50:]]
     vouched = {"has_durations": True}
@@ -115,7 +115,7 @@ def test_of_two_times_out_of_order_the_uneven_one_is_wrong(packet, time_ms):
 
 
 @pytest.mark.parametrize(("num_missing", "found"), [(4, {}), (20, {"breaks": [70]})])
-def test_a_clock_that_stood_still_for_long_goes_on_behind_a_break(num_missing, found):
+def test_a_clock_that_stalled_for_long_has_a_break(num_missing, found):
     times = even()
     times[50 : 50 + num_missing] = NO_TIME
     assert kinds(clock_of(times)) == {}
@@ -177,7 +177,7 @@ def test_times_missing_at_the_end_of_a_stream_with_a_pause_add_their_steps(num_m
     assert found.end - found.start == pytest.approx(true[-1] + 40, abs=2 * 40)
 
 
-def test_recordings_too_long_to_be_added_up_are_given_up():
+def test_recordings_whose_sum_would_overflow_have_no_times():
     pts = np.tile(np.linspace(-(2**59), 2**59, 9).astype(np.int64), 20)
     assert shown(pts, reorder_depth=0) is None
 
@@ -202,7 +202,7 @@ def test_few_equal_times_are_those_of_a_high_rate_and_many_of_a_stopped_clock(ti
     assert found.times.tolist() == (even() if kind else pts).tolist()
 
 
-def test_reordering_around_a_pause_is_no_break():
+def test_reordering_around_a_pause_is_not_a_break():
     pts = even(121)
     pts[60:] += 8_000
     pts = reordered(pts)
@@ -212,7 +212,7 @@ def test_reordering_around_a_pause_is_no_break():
 
 
 @pytest.mark.parametrize(("last_ms", "declared", "kind"), [(5_000, None, []), (60_000, None, ["end"])])
-def test_a_last_frame_of_a_minute_is_believed_if_the_header_agrees(last_ms, declared, kind):
+def test_a_last_frame_of_a_minute_is_accepted_if_the_header_agrees(last_ms, declared, kind):
     durations = np.full(100, 40)
     durations[-1] = last_ms
     found = display_times(even(), even(), durations, units_per_sec=1000)

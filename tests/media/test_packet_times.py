@@ -107,7 +107,7 @@ def sampled(made, num_samples):
         times_faults=shown.faults,
     )
     coded = [SimpleNamespace(pts=int(time), is_discard=False) for time in made.pts]
-    numbered = list(timeline.numbered(coded, STREAM))
+    numbered = list(timeline.number_packets(coded, STREAM))
     decoded = [numbered[packet] for packet in np.argsort(made.frame)]
     times = np.array([time for _, time in TimedFrames(timeline, decoded)])
     assert (np.diff(times) >= 0).all()
@@ -207,7 +207,7 @@ TOLD = {"jump": "break", "outlier": "wrong"} | {kind: "missing" for kind in KIND
 
 
 def check_told(kinds, is_faulty, repairs):
-    """A single fault is told as what it is; small steps back may be none, jumps near an end are outliers."""
+    """A single fault is reported as its kind; small steps back may be none, jumps near an end outliers."""
     if len(kinds) == 1 and is_faulty and kinds != ["step back"]:
         assert repairs
         assert repairs <= ({"break", "wrong"} if kinds == ["jump"] else {TOLD[kinds[0]]})
@@ -252,7 +252,7 @@ def test_every_second_time_missing_of_two_rates_makes_no_longer_stream():
 @given(uneven, num_bs, st.data(), st.sampled_from([*KINDS[:4], KINDS[5]]), st.booleans())
 @settings(max_examples=500)
 def test_variable_rates_and_a_fault(spacings, num_b, data, kind, stored):
-    if kind == "jump":  # times behind a break do not tell how long the frames before it are shown
+    if kind == "jump":  # times after a break do not show how long the frames before it last
         at = data.draw(st.integers(0, (len(spacings) - 2) // (num_b + 1))) * (num_b + 1) + 1
         spacings = [
             STEP if abs(k - at) <= max(4, num_b + 1) else spacing for k, spacing in enumerate(spacings)

@@ -91,7 +91,7 @@ def test_orientation_survives_side_data_that_pyav_does_not_know():
         def side_data(self):
             raise ValueError("999 is not a valid Type")
 
-    assert Orientation.of_frame(Frame()) == Orientation.of_matrix(0, 1, -1, 0)
+    assert Orientation.from_frame(Frame()) == Orientation.from_matrix(0, 1, -1, 0)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])

@@ -1,4 +1,4 @@
-"""Which frames are taken, at which times; the frame's grey tells its number."""
+"""Which frames are sampled, and at which times; a frame's grey level encodes its number."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_videotags_scaling_forces_4_by_3_unless_the_short_side_fits(size, expect
     assert forced_size(*size, 256) == expected
 
 
-def test_a_wide_video_is_squashed_only_when_asked(make_video):
+def test_a_wide_video_is_distorted_only_on_request(make_video):
     path = make_video("a.mp4", range(2), size=(128, 48))
     assert next(iter(FrameReader(path, 1, short_side_px=24))).image.shape == (24, 64, 3)
     forced = FrameReader(path, 1, short_side_px=24, force_4_by_3=True)

@@ -1,4 +1,4 @@
-"""Which files of a folder are videos: those whose format is opened, and what is said of the others."""
+"""Which files of a folder are videos: those with a supported format; and how the others are reported."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_hidden_files_and_what_is_in_hidden_folders_are_left_out_silently(tmp_pa
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_pipes_and_broken_links_are_no_videos(tmp_path):
+def test_pipes_and_broken_links_are_not_videos(tmp_path):
     os.mkfifo(tmp_path / "a.mp4")
     (tmp_path / "b.mp4").symlink_to(tmp_path / "gone.mp4")
     shutil.copy(CASES / "a.mp4", tmp_path / "c.mp4")
@@ -161,7 +161,7 @@ def test_pipes_and_broken_links_are_no_videos(tmp_path):
     assert left_out_text(content.left_out) == "2 files left out (not regular files 2)"
 
 
-def test_other_suffixes_may_be_asked_for(tmp_path):
+def test_other_suffixes_may_be_requested(tmp_path):
     (tmp_path / "a.npy").touch()
     (tmp_path / "b.mp4").touch()
     content = scan_folder(tmp_path, {".npy"})

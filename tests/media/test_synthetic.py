@@ -1,4 +1,4 @@
-"""Generated clips: what they show, and that only the order tells twins apart."""
+"""Generated clips: what they show, and that only the order of frames distinguishes twins."""
 
 from __future__ import annotations
 

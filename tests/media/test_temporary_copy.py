@@ -35,7 +35,7 @@ def test_the_copy_holds_the_content_and_is_deleted(source):
     assert not path.exists()
 
 
-def test_a_file_is_read_from_where_it_stands_to_its_end():
+def test_a_file_is_read_from_its_current_position():
     with temporary_copy(read_from_second(io.BytesIO(b"." + bytes(3 * 2**20))), "a") as path:
         assert path.read_bytes() == bytes(3 * 2**20)
 
@@ -49,7 +49,7 @@ def test_a_file_is_read_from_where_it_stands_to_its_end():
         (Fails(), "cannot be read ([Errno 5] Input/output error); give a path instead"),
     ],
 )
-def test_what_cannot_be_read_is_named(source, message):
+def test_an_unreadable_source_is_named(source, message):
     with pytest.raises(MediaError, match=f"^a: {re.escape(message)}"), temporary_copy(source, "a"):
         pass
 

@@ -1,4 +1,4 @@
-"""Files whose time stamps are wrong, or whose container says odd things: frames and warnings.
+"""Files with wrong timestamps or unusual containers: frames and warnings.
 
 The films of cases/timeline show frame n of 75 as a barcode of ten bars across the middle third of the
 picture: bar b, from the left, is bright if bit b of n is set. They have 25 frames a second.
@@ -21,7 +21,7 @@ from videotag.media.video import FrameReader
 CASES = Path(__file__).parent / "cases" / "timeline"
 ALL_75 = [3, 11, 18, 26, 33, 41, 48, 56, 63, 71]  # at 3.75, 11.25, 18.75 ... of 75 frames
 TWICE_75 = [7, 22, 37, 52, 67] * 2  # at 7.5, 22.5 ... of 150
-#: File -> seconds, ten samples, number of pictures at 5 a second, what the warning says.
+#: File -> seconds, ten samples, number of pictures at 5 a second, warning.
 RIGHT = {
     "ts_forward_jump.ts": (
         6.0,
@@ -56,7 +56,7 @@ RIGHT = {
         0.8,
         [1, 3, 5, 7, 9, 11, 13, 15, 17, 19],
         4,
-        r"colour matrix 10 is not supported; converted by a near one",
+        r"colour matrix 10 is not supported; converted with a similar one",
     ),
 }
 
@@ -98,7 +98,7 @@ def test_the_right_frames_at_the_right_times(name):
         assert "copy or download" not in reader.warning
 
 
-def test_encryption_is_named_and_no_new_copy_is_asked_for():
+def test_encryption_is_reported_without_advice_to_copy_again():
     with pytest.raises(MediaError, match=r"encrypted; use a copy without copy protection") as caught:
         FrameReader(CASES / "cenc_encrypted.mp4", 3)
     assert "download" not in str(caught.value)
@@ -202,7 +202,7 @@ def test_recordings_put_together_as_bytes_are_joined(tmp_path, name, codec, offs
 
 
 @pytest.mark.parametrize("options", [{}, {"bf": "0"}], ids=["reordered", "in order"])
-def test_clusters_of_matroska_that_begin_anew_are_joined(tmp_path, options):
+def test_matroska_clusters_that_restart_are_joined(tmp_path, options):
     film = encode(tmp_path / "film.mkv", options=options)
     path = copy_with_times(
         film, tmp_path / "a.mkv", lambda i, pts, dts, _: (pts, dts), options={"cluster_time_limit": "500"}
@@ -229,7 +229,7 @@ def test_decoding_times_in_place_of_display_times_are_given_in_display_order(tmp
     assert "75 frames with timestamps in decoding order, from 0.0 s, sorted" in reader.warning
 
 
-def test_a_frame_with_a_time_below_the_one_before_it_is_shown_between_its_neighbours_and_told(tmp_path):
+def test_a_frame_timed_before_the_previous_one_is_shown_between_its_neighbours_and_reported(tmp_path):
     film = encode(tmp_path / "film.mkv", options={"bf": "2"})
     moved: list[int] = []
 
@@ -268,7 +268,7 @@ def without_times(path, is_without):
 
 
 @pytest.mark.parametrize("catches_up", [True, False])
-def test_a_clock_that_stands_still_is_interpolated_between_reordered_frames(tmp_path, catches_up):
+def test_a_stalled_clock_is_interpolated_between_reordered_frames(tmp_path, catches_up):
     path = encode(tmp_path / "a.ts", options={"bf": "3"})
     data = bytearray(path.read_bytes())
     headers = list(pes_headers(data))
@@ -293,7 +293,7 @@ def test_a_clock_that_stands_still_is_interpolated_between_reordered_frames(tmp_
     assert ("timestamps jump at" in reader.warning) is not catches_up
 
 
-def test_a_piece_of_a_fragmented_mp4_lacks_nothing(tmp_path):
+def test_an_excerpt_of_a_fragmented_mp4_is_complete(tmp_path):
     film = encode(tmp_path / "film.mkv")
     movflags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
     path = copy_with_times(film, tmp_path / "a.mp4", lambda i, pts, dts, _: (pts, dts), options=movflags)
@@ -364,7 +364,7 @@ def test_leading_pictures_that_can_be_decoded_are_shown_at_their_times(tmp_path)
     assert reader.warning is None
 
 
-def test_a_pause_that_the_samples_durations_vouch_for_stays_and_is_told_in_an_even_stream(tmp_path):
+def test_a_pause_confirmed_by_sample_durations_stays_and_is_reported_in_an_even_stream(tmp_path):
     film = encode(tmp_path / "film.mkv", options={"bf": "0"})
     path = copy_with_times(
         film, tmp_path / "a.mp4", lambda i, pts, dts, per_sec: (pts + 60 * per_sec * (i >= 50),) * 2
@@ -375,7 +375,7 @@ def test_a_pause_that_the_samples_durations_vouch_for_stays_and_is_told_in_an_ev
     assert "a frame is held until 62.0 s, as the file declares" in reader.warning
 
 
-def test_of_an_mp4_the_header_vouches_for_a_pause_however_short_the_rest(tmp_path):
+def test_the_header_of_an_mp4_confirms_a_pause_however_short_the_rest(tmp_path):
     film = encode(
         tmp_path / "film.webm", codec="libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"}
     )
@@ -426,7 +426,7 @@ def test_empty_chunks_at_the_end_of_an_avi_take_their_time(tmp_path):
 
 
 def write_with_matrix(path, matrix, *, true_matrix=1, primaries=2):
-    """Two colours, red (200, 40, 40) and green (40, 200, 40), in true_matrix, said to be in another one."""
+    """Red (200, 40, 40) and green (40, 200, 40), encoded with true_matrix but declared with another."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv444p"
@@ -473,7 +473,7 @@ def interleaved(source, target):
     return target
 
 
-def test_a_pause_in_which_sound_goes_on_stays(tmp_path):
+def test_a_pause_in_which_sound_continues_stays(tmp_path):
     times = [k / 25 + 30 * (k >= 50) for k in range(75)]
     silent = write_timed(tmp_path / "silent.mkv", times)
     reader, found = numbers(silent)
@@ -496,7 +496,7 @@ def test_pauses_of_a_recording_stay_whatever_the_order_of_its_frames(tmp_path, n
     assert "interpolated" not in (reader.warning or "")
 
 
-def test_a_clock_that_stands_still_and_catches_up_is_interpolated(tmp_path):
+def test_a_clock_that_stalls_and_catches_up_is_interpolated(tmp_path):
     film = encode(tmp_path / "film.mkv", options={"bf": "0"})
     path = copy_with_times(
         film,
@@ -508,7 +508,7 @@ def test_a_clock_that_stands_still_and_catches_up_is_interpolated(tmp_path):
     assert "29 frames without a timestamp, from 0.8 s, interpolated" in reader.warning
 
 
-def test_a_clock_that_stands_still_and_goes_on_is_shifted(tmp_path):
+def test_a_clock_that_stalls_and_continues_is_shifted(tmp_path):
     film = encode(tmp_path / "film.mkv", options={"bf": "0"})
     path = copy_with_times(
         film,
@@ -540,7 +540,7 @@ def test_a_program_stream_with_few_times_is_read_in_order(tmp_path, codec):
 
 
 @pytest.mark.parametrize("length", [150, 2**32 - 1])
-def test_an_avi_without_an_index_does_not_believe_a_header_that_is_too_long(tmp_path, length):
+def test_an_avi_without_an_index_ignores_a_header_with_too_many_frames(tmp_path, length):
     data = bytearray((CASES / "avi_dropped_frames.avi").read_bytes())
     struct.pack_into("<I", data, data.index(b"strh") + 8 + 32, length)
     del data[data.index(b"idx1") :]
@@ -553,17 +553,17 @@ def test_an_avi_without_an_index_does_not_believe_a_header_that_is_too_long(tmp_
 
 @pytest.mark.parametrize("matrix", [10, 12, 13])
 @pytest.mark.parametrize(("primaries", "true_matrix"), [(2, 1), (1, 1), (9, 9)])  # of BT.709 and BT.2020
-def test_matrices_with_a_near_one_are_converted_by_it(tmp_path, matrix, primaries, true_matrix):
+def test_matrices_with_a_similar_one_are_converted_with_it(tmp_path, matrix, primaries, true_matrix):
     write_with_matrix(tmp_path / "a.mkv", matrix, true_matrix=true_matrix, primaries=primaries)
     reader = FrameReader(tmp_path / "a.mkv", 1, short_side_px=None)
     (frame,) = reader
     assert np.abs(frame.image[60, 40].astype(int) - (200, 40, 40)).max() < 8
     assert np.abs(frame.image[60, 120].astype(int) - (40, 200, 40)).max() < 8
-    assert f"colour matrix {matrix} is not supported; converted by a near one" in reader.warning
+    assert f"colour matrix {matrix} is not supported; converted with a similar one" in reader.warning
 
 
 @pytest.mark.parametrize("matrix", [8, 11, 14, 15])
-def test_other_matrices_are_named_and_refused(tmp_path, matrix):
+def test_other_matrices_are_rejected(tmp_path, matrix):
     write_with_matrix(tmp_path / "a.mkv", matrix)
     with pytest.raises(MediaError, match=rf"colour matrix {matrix} \(ITU-T H.273\) is not supported"):
         list(FrameReader(tmp_path / "a.mkv", 1))

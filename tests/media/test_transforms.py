@@ -47,7 +47,7 @@ def test_center_crop_of_the_whole_is_the_whole():
     assert center_crop(frames, 4).shape == (4, 4, 3)
 
 
-def test_center_crop_refuses_frames_that_are_too_small():
+def test_center_crop_rejects_frames_that_are_too_small():
     with pytest.raises(ShapeError, match="frames are 300x200 pixels, expected at least 224 on both sides"):
         center_crop(np.zeros((200, 300, 3), np.uint8), 224)
 
@@ -76,6 +76,6 @@ def test_normalize_takes_views_and_no_frames():
     [np.zeros((1, 4, 4, 3)), np.zeros((4, 4, 3), np.uint8), np.zeros((1, 4, 4, 4), np.uint8)],
     ids=["float", "one frame", "four colours"],
 )
-def test_normalize_refuses_other_arrays(frames):
+def test_normalize_rejects_other_arrays(frames):
     with pytest.raises(ShapeError, match=r"expected uint8 \(T, H, W, 3\)"):
         normalize(frames, [0.5] * 3, [0.5] * 3)

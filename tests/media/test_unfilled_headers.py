@@ -1,4 +1,4 @@
-"""Files written to a pipe, whose headers were never filled in: their numbers of frames are not believed."""
+"""Files written to a pipe, whose headers were never filled in: their frame counts are not trusted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNFILLED = 2**32 - 1  # as a size; FFmpeg's number of frames is 2**30
 
 
 class Pipe(io.RawIOBase):
-    """A file that cannot be sought in, as a pipe cannot."""
+    """A file without seeking, like a pipe."""
 
     def __init__(self):
         self.content = bytearray()
@@ -70,7 +70,7 @@ def read(path):
 @pytest.mark.parametrize(
     ("muxer", "codec"), [("avi", "mpeg4"), ("avi", "libx264"), ("ivf", "libvpx"), ("matroska", "mpeg4")]
 )
-def test_a_whole_file_from_a_pipe_is_read_without_a_warning(tmp_path, muxer, codec):
+def test_an_intact_file_from_a_pipe_is_read_without_a_warning(tmp_path, muxer, codec):
     (tmp_path / "a").write_bytes(piped(muxer, codec))
     reader, numbers = read(tmp_path / "a")
     assert (numbers, reader.warning) == (list(range(NUM_FRAMES)), None)
@@ -80,7 +80,7 @@ def test_a_whole_file_from_a_pipe_is_read_without_a_warning(tmp_path, muxer, cod
 
 @pytest.mark.parametrize("size", [0, UNFILLED])
 @pytest.mark.parametrize("num_frames", [0, 2**30, UNFILLED])
-def test_an_avi_whose_writer_was_killed_has_the_frames_that_are_there(tmp_path, size, num_frames):
+def test_an_avi_whose_writer_was_killed_yields_its_frames(tmp_path, size, num_frames):
     (tmp_path / "a.avi").write_bytes(broken_off(size, num_frames))
     reader, numbers = read(tmp_path / "a.avi")
     assert (numbers, reader.warning) == (list(range(NUM_FRAMES)), None)
@@ -89,7 +89,7 @@ def test_an_avi_whose_writer_was_killed_has_the_frames_that_are_there(tmp_path, 
 
 @pytest.mark.parametrize("size", [0, UNFILLED])
 @pytest.mark.parametrize("num_frames", [0, 2**30, UNFILLED])
-def test_no_impossible_number_is_shown_where_the_last_chunk_is_cut(tmp_path, size, num_frames):
+def test_a_truncated_last_chunk_gives_no_impossible_count(tmp_path, size, num_frames):
     data = broken_off(size, num_frames)
     (tmp_path / "a.avi").write_bytes(data[: data.rindex(b"00dc") + 12])
     reader, _ = read(tmp_path / "a.avi")
@@ -97,7 +97,7 @@ def test_no_impossible_number_is_shown_where_the_last_chunk_is_cut(tmp_path, siz
     assert reader.warning is None or f"of {NUM_FRAMES} frames" in reader.warning
 
 
-def test_a_cut_avi_still_tells_how_many_frames_its_filled_header_counts(tmp_path):
+def test_a_truncated_avi_reports_the_frames_that_its_header_declares(tmp_path):
     file = io.BytesIO()
     written(file, "avi")
     data = file.getvalue()

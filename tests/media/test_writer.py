@@ -1,4 +1,4 @@
-"""Videos that we write."""
+"""Videos that we write, read back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def shades(count=6, width=64, height=48):
     return [np.full((height, width, 3), 20 * index, np.uint8) for index in range(count)]
 
 
-def test_frames_come_back(tmp_path):
+def test_written_frames_are_read_back(tmp_path):
     path = tmp_path / "new" / "a.mp4"
     write_video(path, iter(shades()), fps=12)
     frames = list(FrameReader(path, 6, short_side_px=48))
@@ -26,13 +26,13 @@ def test_frames_come_back(tmp_path):
     assert info.duration_sec == pytest.approx(0.5)
 
 
-def test_a_rate_that_is_no_whole_number_is_kept(tmp_path):
+def test_a_fractional_rate_is_kept(tmp_path):
     write_video(tmp_path / "a.mp4", shades(), fps=29.97)
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].average_rate == pytest.approx(30_000 / 1001, abs=1e-3)
 
 
-def test_sound_comes_back(tmp_path):
+def test_written_sound_is_read_back(tmp_path):
     rate = 16_000
     tone = np.sin(2 * np.pi * 880 * np.arange(rate) / rate).astype(np.float32) / 2
     write_video(tmp_path / "a.mp4", shades(12), fps=12, sound=(tone, rate))
@@ -62,8 +62,8 @@ def test_the_same_frames_give_the_same_bytes(tmp_path):
     ],
     ids=["odd width", "odd height", "float", "grey", "another size"],
 )
-def test_frames_that_cannot_be_kept_as_they_are_are_refused(tmp_path, frames):
-    with pytest.raises(ShapeError, match=r"a\.mp4: a frame of .* expected uint8 \(H, W, 3\), H and W even"):
+def test_frames_that_cannot_be_encoded_unchanged_are_rejected(tmp_path, frames):
+    with pytest.raises(ShapeError, match=r"a\.mp4: frame of .* expected uint8 \(H, W, 3\) with H and W even"):
         write_video(tmp_path / "a.mp4", frames, fps=12)
     assert not list(tmp_path.iterdir())
 
@@ -75,32 +75,32 @@ def test_no_frames_are_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
-def test_a_rate_that_is_none_is_refused(tmp_path, fps):
+def test_an_invalid_rate_is_rejected(tmp_path, fps):
     with pytest.raises(ShapeError, match="expected a number above 0"):
         write_video(tmp_path / "a.mp4", shades(), fps=fps)
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0, np.float32), np.zeros((2, 100), np.float32)])
-def test_sound_that_is_not_mono_is_refused(tmp_path, samples):
+def test_sound_that_is_not_mono_is_rejected(tmp_path, samples):
     with pytest.raises(ShapeError, match=r"expected \(samples,\) and at least one"):
         write_video(tmp_path / "a.mp4", shades(), fps=12, sound=(samples, 16_000))
 
 
-def test_a_rate_of_sound_that_cannot_be_coded_is_told(tmp_path):
-    with pytest.raises(MediaError, match="sound needs a usual rate"):
+def test_an_unsupported_sound_rate_is_an_error(tmp_path):
+    with pytest.raises(MediaError, match="sound needs a standard rate"):
         write_video(tmp_path / "a.mp4", shades(), fps=12, sound=(np.zeros(100, np.float32), 123_456))
 
 
-def test_a_missing_encoder_is_told_with_the_remedy(tmp_path, monkeypatch):
+def test_a_missing_encoder_is_reported_with_the_remedy(tmp_path, monkeypatch):
     def no_encoder(*_):
         raise writer.UnknownCodecError("libx264")
 
     monkeypatch.setattr(writer, "_add_video", no_encoder)
-    with pytest.raises(MediaError, match=r"cannot write libx264; install the one of PyPI: pip install av"):
+    with pytest.raises(MediaError, match=r"has no encoder libx264; install PyAV from PyPI: pip install av"):
         write_video(tmp_path / "a.mp4", shades(), fps=12)
 
 
-def test_nothing_is_left_when_the_frames_break_off(tmp_path):
+def test_nothing_is_left_if_the_frames_raise_an_error(tmp_path):
     def breaking():
         yield from shades(2)
         raise ZeroDivisionError
@@ -110,7 +110,7 @@ def test_nothing_is_left_when_the_frames_break_off(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
+def test_a_path_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "a.mp4").mkdir()
     with pytest.raises(OutputError, match=r"a\.mp4"):
         write_video(tmp_path / "a.mp4", shades(), fps=12)

@@ -1,4 +1,4 @@
-"""Nothing to count, little to count, and input that is refused."""
+"""Edge cases: nothing or little to count, and invalid input."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_videos_without_any_label_give_zero_and_are_counted(empty):
 
 
 @pytest.mark.parametrize("metric", MULTI_LABEL)
-def test_one_video_with_one_class_is_right(metric):
+def test_one_video_with_one_class_is_correct(metric):
     assert metric([[-3.0]], [[1]]) == 1.0
 
 
 @pytest.mark.parametrize("metric", MULTI_LABEL)
-def test_a_video_with_every_class_as_label_is_right(metric):
+def test_a_video_with_every_class_as_label_is_correct(metric):
     assert metric(np.arange(8.0)[None], np.ones((1, 8))) == 1.0
 
 
@@ -83,7 +83,7 @@ def test_merging_with_an_unused_accumulator_changes_nothing():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("metric", MULTI_LABEL)
-def test_scores_that_are_not_finite_are_refused_with_their_place(metric, value):
+def test_scores_that_are_not_finite_are_rejected_with_their_position(metric, value):
     scores = np.zeros((3, 4), np.float32)
     scores[2, 1] = value
     with pytest.raises(ShapeError, match=r"^scores\[2, 1\]: -?(nan|inf), expected a finite number"):
@@ -94,7 +94,7 @@ def test_scores_that_are_not_finite_are_refused_with_their_place(metric, value):
 
 @pytest.mark.parametrize("value", [2.0, 0.5, -1.0, np.nan])
 @pytest.mark.parametrize("metric", MULTI_LABEL)
-def test_labels_besides_zero_and_one_are_refused_with_their_place(metric, value):
+def test_labels_besides_zero_and_one_are_rejected_with_their_position(metric, value):
     labels = np.zeros((3, 4))
     labels[1, 3] = value
     with pytest.raises(ShapeError, match=rf"^labels\[1, 3\]: {value}, expected 0 or 1$"):
@@ -103,23 +103,23 @@ def test_labels_besides_zero_and_one_are_refused_with_their_place(metric, value)
 
 @pytest.mark.parametrize("shape", [(4,), (2, 3, 4), (3, 0), ()])
 @pytest.mark.parametrize("metric", MULTI_LABEL)
-def test_scores_that_are_not_videos_by_classes_are_refused(metric, shape):
+def test_scores_that_are_not_videos_by_classes_are_rejected(metric, shape):
     with pytest.raises(ShapeError, match=r"^scores: shape \(.*\), expected \(N videos, C classes\)"):
         metric(np.zeros(shape), np.zeros(shape))
 
 
 @pytest.mark.parametrize("metric", MULTI_LABEL)
-def test_labels_of_another_shape_are_refused(metric):
+def test_labels_of_another_shape_are_rejected(metric):
     with pytest.raises(ShapeError, match=r"^labels: shape \(3, 5\), expected that of the scores, \(3, 4\)$"):
         metric(np.zeros((3, 4)), np.zeros((3, 5)))
 
 
-def test_class_ids_in_place_of_multi_hot_labels_are_named_as_such():
+def test_class_ids_in_place_of_multi_hot_labels_are_recognized():
     with pytest.raises(ShapeError, match=r"class ids instead of a multi-hot row per video"):
         gap(np.zeros((3, 4)), [0, 1, 2])
 
 
-def test_arrays_that_are_not_numbers_are_refused():
+def test_arrays_that_are_not_numbers_are_rejected():
     with pytest.raises(ShapeError, match=r"^scores: dtype <U1, expected real numbers"):
         gap([["a"]], [[1]])
     with pytest.raises(ShapeError, match=r"^labels: dtype object, expected real numbers"):
@@ -136,17 +136,17 @@ def test_arrays_that_are_not_numbers_are_refused():
         ([0, 1, -1], r"^label_ids\[2\]: -1, expected 0 to 3$"),
     ],
 )
-def test_label_ids_that_do_not_fit_are_refused(label_ids, message):
+def test_invalid_label_ids_are_rejected(label_ids, message):
     with pytest.raises(ShapeError, match=message):
         topk_accuracy(np.zeros((3, 4)), label_ids)
 
 
 @pytest.mark.parametrize("make", [Gap, MeanAp, TaggingMetrics])
-def test_a_batch_with_another_number_of_classes_is_refused_and_not_added(make):
+def test_a_batch_with_another_number_of_classes_is_rejected_and_not_added(make):
     metric = make()
     metric.update([[0.3, 0.2]], [[0, 1]])
     before = metric.compute()
-    with pytest.raises(ShapeError, match=r"^batch of 3 classes, expected 2 as in the batches before$"):
+    with pytest.raises(ShapeError, match=r"^batch of 3 classes, expected 2 as in earlier batches$"):
         metric.update(np.zeros((1, 3)), np.zeros((1, 3)))
     assert metric.compute() == before
 
@@ -162,7 +162,7 @@ def test_accumulators_with_other_settings_do_not_merge():
         HitAtOne().merge(Perr())
 
 
-def test_settings_out_of_range_are_refused():
+def test_settings_out_of_range_are_rejected():
     with pytest.raises(ValueError, match=r"^top_k=0: expected at least 1$"):
         TaggingMetrics(top_k=0)
     with pytest.raises(ValueError, match=r"^k=0: expected at least 1$"):

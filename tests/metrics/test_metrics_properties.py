@@ -155,7 +155,7 @@ def test_compute_between_updates_changes_nothing():
     assert asked.compute() == quiet.compute()
 
 
-def test_merge_leaves_the_other_as_it_was():
+def test_merge_does_not_change_the_other():
     rng = np.random.default_rng(3)
     scores, labels = rng.random((20, 9)), rng.random((20, 9)) < 0.3
     first, second = TaggingMetrics(), TaggingMetrics()
@@ -167,7 +167,7 @@ def test_merge_leaves_the_other_as_it_was():
     assert second.compute() == before
 
 
-def test_accumulators_survive_the_way_to_another_process():
+def test_accumulators_survive_pickling():
     metrics = TaggingMetrics()
     metrics.update([[0.2, 0.7, 0.1]], [[0, 1, 1]])
     assert pickle.loads(pickle.dumps(metrics)).compute() == metrics.compute()

@@ -58,7 +58,7 @@ def test_the_confusion_matrix_by_hand():
 
 def test_missed_tags_by_hand():
     counts = MissedTags()
-    # Video 0 misses 0 and 2, says 1 and 3 wrongly; video 1 misses 0, says 1; video 2 misses 0 alone.
+    # Video 0 misses 0 and 2, wrongly predicts 1 and 3; video 1 misses 0, predicts 1; video 2 misses 0 alone.
     counts.update(
         [[0.1, 0.9, 0.2, 0.8], [0.4, 0.6, 0.0, 0.0], [0.4, 0.4, 0.0, 0.0]],
         np.array([[1, 0, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0]]),
@@ -68,10 +68,12 @@ def test_missed_tags_by_hand():
     np.testing.assert_array_equal(counts.matrix([2, 0], [1, 0]), [[1, 0], [2, 0]])
 
 
-def test_a_video_says_no_more_than_its_top_k():
+def test_a_video_predicts_no_more_than_its_top_k():
     counts = MissedTags(top_k=1)
     counts.update([[0.7, 0.9, 0.8]], np.array([[1, 0, 0]]))
-    assert counts.pairs(9) == [(0, 1, 1)], "0 ranks third, so it is missed; 2 ranks second, so it is not said"
+    assert counts.pairs(9) == [(0, 1, 1)], (
+        "0 ranks third, so it is missed; 2 ranks second, so it is not predicted"
+    )
 
 
 @given(arrays(), st.integers(1, 7), st.data())
@@ -80,9 +82,9 @@ def test_missed_tags_equal_plain_loops_for_any_split(given_arrays, top_k, data):
     expected = Counter()
     for row, label_row in zip(scores.tolist(), labels.tolist(), strict=True):
         ranked = sorted(range(len(row)), key=lambda c: (-row[c], c))[:top_k]
-        said = [c for c in ranked if row[c] >= 0.5]
-        for true in (c for c, is_true in enumerate(label_row) if is_true and c not in said):
-            expected.update((true, c) for c in said if not label_row[c])
+        predicted = [c for c in ranked if row[c] >= 0.5]
+        for true in (c for c, is_true in enumerate(label_row) if is_true and c not in predicted):
+            expected.update((true, c) for c in predicted if not label_row[c])
     whole, merged = in_parts(lambda: MissedTags(top_k=top_k), scores, labels, data)
     everything = sorted(((*pair, n) for pair, n in expected.items()), key=lambda p: (-p[2], p[:2]))
     assert whole.pairs(99) == merged.pairs(99) == everything
@@ -100,7 +102,7 @@ def test_confusion_equals_plain_loops_for_any_split(given_arrays, data):
     np.testing.assert_array_equal(merged.matrix(everything, everything), expected)
 
 
-def test_pairs_counted_on_the_way_equal_pairs_counted_at_the_end(monkeypatch):
+def test_pairs_counted_in_steps_equal_pairs_counted_at_the_end(monkeypatch):
     rng = np.random.default_rng(0)
     scores, ids = rng.random((300, 8)), rng.integers(0, 8, 300)
     whole, often = Confusion(), Confusion()
@@ -112,7 +114,7 @@ def test_pairs_counted_on_the_way_equal_pairs_counted_at_the_end(monkeypatch):
     assert sum(n for *_, n in whole.pairs(99)) + np.trace(whole.matrix(range(8), range(8))) == 300
 
 
-def test_nothing_seen_has_no_pairs():
+def test_no_batches_give_no_pairs():
     assert Confusion().pairs(3) == []
     np.testing.assert_array_equal(MissedTags().matrix([0], [1, 2]), [[0, 0]])
     counts = Confusion()
@@ -145,7 +147,7 @@ def test_a_curve_by_hand():
     assert at[0.5] == (1 / 2, 1 / 2)  # .9+ .6
     assert at[0.25] == (2 / 3, 1)  # .9+ .6 .3+
     assert at[0.0] == (2 / 4, 1)
-    assert max(at) == math.floor(0.9 * NUM_BINS) / NUM_BINS, "above, nothing is said"
+    assert max(at) == math.floor(0.9 * NUM_BINS) / NUM_BINS, "above, nothing is predicted"
     alone = histograms.curve([0])
     assert (alone.precision[-1], alone.recall[-1]) == (1, 1)
 
@@ -158,9 +160,9 @@ def test_every_point_is_exact_at_its_threshold():
     histograms.update(scores, labels)
     np.testing.assert_array_equal(histograms.curve().thresholds, np.arange(256)[::-1] / 256)
     for threshold, precision, recall in zip(*histograms.curve([1, 3, 4]), strict=True):
-        said, positive = scores[:, [1, 3, 4]] >= threshold, labels[:, [1, 3, 4]]
-        assert precision == (said & positive).sum() / said.sum()
-        assert recall == (said & positive).sum() / positive.sum()
+        predicted, positive = scores[:, [1, 3, 4]] >= threshold, labels[:, [1, 3, 4]]
+        assert precision == (predicted & positive).sum() / predicted.sum()
+        assert recall == (predicted & positive).sum() / positive.sum()
 
 
 @given(arrays(), st.data())
@@ -188,7 +190,7 @@ def test_without_positives_there_is_no_curve():
     assert histograms.curve([0]).recall.size == 0
 
 
-def test_logits_and_other_classes_are_refused():
+def test_logits_and_other_class_counts_are_rejected():
     histograms = ScoreHistograms()
     with pytest.raises(ShapeError, match=r"scores\[0, 1\]: 1.5, expected 0 to 1; logits\?"):
         histograms.update([[0.3, 1.5]], [[0, 1]])
@@ -209,7 +211,7 @@ def test_mistakes_by_hand():
     assert bad.loss == pytest.approx(-math.log(0.2) - math.log(0.2))
     assert middle.loss == pytest.approx(-math.log(0.5) - math.log(0.25))
     assert bad.true == ((0, 0.2),)
-    assert bad.said == ((1, 0.8), (0, 0.2))
+    assert bad.predicted == ((1, 0.8), (0, 0.2))
     assert middle.true == ((0, 0.5), (1, 0.25))
 
 

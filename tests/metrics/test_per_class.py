@@ -38,19 +38,19 @@ def test_the_table_by_hand_at_half():
     table = table_of(SCORES, LABELS)
     # AP as in mean_ap: class 0: .9+ first -> 1. Class 2: .7+ .3+ -> 1. Class 3: .6 .1 .05+ -> 1/3.
     np.testing.assert_allclose(table.average_precision, [1, np.nan, 1, 1 / 3])
-    # Said at .5 and above: 0 once, right; 1 twice, wrong; 2 once, right; 3 once, wrong.
+    # Predicted at .5 and above: 0 once, right; 1 twice, wrong; 2 once, right; 3 once, wrong.
     np.testing.assert_array_equal(table.precision, [1, 0, 1, 0])
     # Of the videos that have it, found: 0 1 of 1; 1 has none; 2 1 of 2; 3 0 of 1.
     np.testing.assert_array_equal(table.recall, [1, np.nan, 1 / 2, 0])
     np.testing.assert_array_equal(table.support, [1, 0, 2, 1])
 
 
-def test_a_score_equal_to_the_threshold_is_said():
+def test_a_score_equal_to_the_threshold_is_predicted():
     assert table_of([[0.25]], [[1]], threshold=0.25).recall == [1.0]
     assert table_of([[0.25]], [[1]], threshold=0.26).recall == [0.0]
 
 
-def test_a_class_that_is_never_said_has_no_precision():
+def test_a_class_that_is_never_predicted_has_no_precision():
     table = table_of(SCORES, LABELS, threshold=0.85)
     np.testing.assert_array_equal(table.precision, [1, np.nan, np.nan, np.nan])
 
@@ -66,7 +66,7 @@ def test_one_label_per_video_by_hand():
     np.testing.assert_allclose(table.average_precision, [3 / 4, np.nan, 1])
 
 
-def test_of_tied_best_classes_the_lowest_id_is_said():
+def test_of_tied_best_classes_the_lowest_id_is_predicted():
     table = table_of([[0.4, 0.4, 0.2]], np.array([1]), threshold=None)
     np.testing.assert_array_equal(table.precision, [0, np.nan, np.nan])
 
@@ -75,12 +75,12 @@ def oracle_table(scores, labels, threshold, top_k):
     entries = oracle.top_entries(scores, labels, top_k)
     for class_id in range(len(scores[0])):
         support = int(sum(row[class_id] for row in labels))
-        said = [bool(row[class_id] >= threshold) for row in scores]
-        right = sum(s and bool(row[class_id]) for s, row in zip(said, labels, strict=True))
+        predicted = [bool(row[class_id] >= threshold) for row in scores]
+        right = sum(s and bool(row[class_id]) for s, row in zip(predicted, labels, strict=True))
         ap = oracle.average_precision([e for e in entries if e[0] == class_id], support)
         yield (
             ap if support else math.nan,
-            right / sum(said) if any(said) else math.nan,
+            right / sum(predicted) if any(predicted) else math.nan,
             right / support if support else math.nan,
             support,
         )
@@ -140,7 +140,7 @@ def test_before_the_first_batch_the_table_is_empty_and_merging_nothing_changes_n
     assert_same(empty.compute(), table_of(SCORES, LABELS))
 
 
-def test_merging_leaves_the_other_as_it_was():
+def test_merging_does_not_change_the_other():
     first, second = PerClass(), PerClass()
     second.update(SCORES, LABELS)
     first.merge(second)
@@ -171,7 +171,7 @@ def test_memory_does_not_grow_with_the_number_of_classes_per_video():
         ([0.5], [0], "expected \\(N videos, C classes\\)"),
     ],
 )
-def test_wrong_arrays_are_named(scores, labels, message):
+def test_invalid_arrays_are_rejected(scores, labels, message):
     with pytest.raises(ShapeError, match=message):
         PerClass().update(np.array(scores), np.array(labels))
 

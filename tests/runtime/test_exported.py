@@ -118,7 +118,7 @@ def test_an_export_json_that_is_not_right_is_one_line(damaged, change, message):
     [
         (b"\xff{", "not UTF-8"),
         (b"{", "not JSON: .*; export it again"),
-        (b"[" * 10**5, "not JSON: more than 64 lists and objects inside each other; export it again"),
+        (b"[" * 10**5, "not JSON: lists and objects nested deeper than 64 levels; export it again"),
         (b'{"inputs": [' + b"{}," * 10**5 + b"{}]}", "300016 bytes or more, expected at most 262144; export"),
         (b"3", "no export that this videotag reads"),
         (None, "no such file; export it again"),

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic files and folders."""
 
 import errno
 import os
@@ -66,7 +66,7 @@ def test_text_is_utf8_with_unix_line_ends_and_replaces_the_old_file(tmp_path):
 def test_folder_of_that_name_is_an_output_error(tmp_path):
     (tmp_path / "a.txt").mkdir()
     with pytest.raises(
-        OutputError, match=r"a\.txt: cannot write \(Is a directory\); check the folder's rights and"
+        OutputError, match=r"a\.txt: cannot write \(Is a directory\); check the folder's permissions and"
     ):
         write_text(tmp_path / "a.txt", "x")
     assert names_in(tmp_path) == ["a.txt"]
@@ -132,7 +132,7 @@ def test_an_error_inside_leaves_the_old_folder_and_nothing_else(tmp_path, error)
     assert names_in(tmp_path) == ["f"]
 
 
-def test_what_cannot_be_written_inside_is_named_by_its_last_place(tmp_path):
+def test_an_error_about_a_file_inside_names_its_final_path(tmp_path):
     with (
         pytest.raises(OutputError, match=f"^{tmp_path}/f/a.onnx: cannot write"),
         replace_folder(tmp_path / "f") as new,
@@ -148,9 +148,7 @@ def test_what_cannot_be_written_inside_is_named_by_its_last_place(tmp_path):
         (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
     ],
 )
-def test_a_folder_that_cannot_be_put_in_its_place_leaves_the_old_one(
-    tmp_path, monkeypatch, error, expected, message
-):
+def test_a_folder_that_cannot_be_renamed_leaves_the_old_one(tmp_path, monkeypatch, error, expected, message):
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "old.txt").write_text("old", encoding="utf-8")
     rename = Path.rename
@@ -181,7 +179,7 @@ def killed(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", only_once)
-        patched.setattr(atomic, "_put_back", lambda folder: None)
+        patched.setattr(atomic, "_restore_backup", lambda folder: None)
         patched.setattr(atomic, "_remove", lambda path: None)
         with pytest.raises(KeyboardInterrupt), replace_folder(tmp_path / "f.x") as new:
             (new / "new.txt").write_text("new", encoding="utf-8")
@@ -191,13 +189,13 @@ def killed(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_what_was_replaced_when_its_process_was_killed_is_put_back(killed):
+def test_a_folder_whose_replacement_was_killed_is_restored(killed):
     remove_partial(killed)
     assert names_in(killed) == ["f.x"]
     assert names_in(killed / "f.x") == ["old.txt"]
 
 
-def test_what_was_replaced_when_its_process_was_killed_survives_a_second_failure(killed):
+def test_a_restored_folder_survives_a_second_failure(killed):
     with pytest.raises(ValueError, match="no"), replace_folder(killed / "f.x"):
         raise ValueError("no")
     assert names_in(killed / "f.x") == ["old.txt"]
@@ -206,7 +204,7 @@ def test_what_was_replaced_when_its_process_was_killed_survives_a_second_failure
     assert names_in(killed / "f.x") == ["newer.txt"]
 
 
-def test_an_old_folder_is_removed_where_the_new_one_was_in_its_place(killed):
+def test_a_backup_is_removed_if_the_new_folder_exists(killed):
     (killed / "f.x").mkdir()
     (killed / "f.x" / "newer.txt").touch()
     remove_partial(killed)
@@ -223,10 +221,10 @@ def test_unfinished_folders_and_files_are_removed_and_nothing_else(tmp_path, cap
     (tmp_path / "a.txt").touch()
     remove_partial(tmp_path)
     assert names_in(tmp_path) == ["a.txt"]
-    assert caplog.messages == [f"removing what an earlier run left unfinished: {new}"]
+    assert caplog.messages == [f"removing the unfinished output of an earlier run: {new}"]
 
 
-def test_a_leftover_of_a_process_of_the_same_number_is_no_hindrance(tmp_path):
+def test_a_leftover_of_a_process_with_the_same_id_does_not_prevent_writing(tmp_path):
     for kind in ("new", "old"):
         (tmp_path / f".f.{os.getpid()}.{kind}{PARTIAL_MARK}").mkdir()
     with replace_folder(tmp_path / "f") as new:
@@ -262,7 +260,7 @@ def left(tmp_path, monkeypatch):
     """A folder in which a process was killed while it wrote a file and a folder; t has its temporary one."""
     (tmp_path / "t").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
-    monkeypatch.setattr(atomic, "_tidied", set())
+    monkeypatch.setattr(atomic, "_cleaned", set())
     environment = os.environ | {"TMPDIR": str(tmp_path / "t"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -279,7 +277,7 @@ def test_the_next_write_into_a_folder_removes_what_a_killed_process_left(left):
     assert names_in(left / "t") == []
 
 
-def test_what_a_living_process_is_writing_stays(left):
+def test_files_that_a_running_process_writes_stay(left):
     code = "import sys; from pathlib import Path; from videotag.system.atomic import *; "
     code += "write_text(sys.argv[1] + '/b.txt', 'x'); remove_partial(Path(sys.argv[1]))\n"
     code += "with temporary_folder(): pass"
@@ -310,7 +308,7 @@ def test_what_a_living_process_is_writing_stays(left):
         ),
     ],
 )
-def test_what_is_not_certainly_ours_stays(tmp_path, name):
+def test_files_with_other_names_stay(tmp_path, name):
     """Downloads that can be resumed are among these."""
     (tmp_path / name).touch()
     remove_partial(tmp_path)
@@ -336,7 +334,7 @@ def no_room():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_temporary_folder_is_named_with_its_variable(tmp_path, monkeypatch, no_room):
+def test_a_full_temporary_folder_names_the_folder_and_its_variable(tmp_path, monkeypatch, no_room):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def fill():

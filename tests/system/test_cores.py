@@ -1,4 +1,4 @@
-"""How many threads are kept busy, and what the CPU can do."""
+"""The number of threads, and the CPU's instruction sets."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from videotag.system.cores import cpu_flags, mkl_cpu_type, num_cores
 
 
 @pytest.mark.parametrize(("text", "number"), [("3", 3), ("4,2", 4)])
-def test_the_variable_says_how_many(monkeypatch, text, number):
+def test_the_variable_sets_the_number_of_threads(monkeypatch, text, number):
     monkeypatch.setenv("OMP_NUM_THREADS", text)
     assert num_cores() == number
 
 
 @pytest.mark.parametrize("text", ["0", "all", "-1", ""])
-def test_a_variable_that_is_no_number_is_named(monkeypatch, text):
+def test_a_variable_that_is_not_a_number_is_an_error(monkeypatch, text):
     monkeypatch.setenv("OMP_NUM_THREADS", text)
     with pytest.raises(ConfigError, match=f"OMP_NUM_THREADS={text}: expected a whole number from 1"):
         num_cores()
@@ -41,17 +41,17 @@ CPUINFO = "processor\t: 0\nvendor_id\t: {}\nflags\t\t: {}\n\nprocessor\t: 1\nfla
         ("", AVX512, None),
     ],
 )
-def test_mkl_is_told_of_the_instructions_that_it_does_not_look_for(maker, flags, expected):
+def test_mkl_gets_the_cpu_type_that_it_does_not_detect(maker, flags, expected):
     assert mkl_cpu_type(CPUINFO.format(maker, flags)) == expected
 
 
-def test_a_system_that_says_nothing_of_its_cpu_is_left_alone():
+def test_a_system_without_cpu_information_is_not_changed():
     assert mkl_cpu_type("") is None
     assert cpu_flags("") == []
 
 
 @pytest.mark.parametrize("text", [None, "processor\t: 0\nFeatures\t: fp asimd\n"])
-def test_a_cpu_that_is_hidden_or_of_another_kind_is_left_alone(tmp_path, monkeypatch, text):
+def test_an_unknown_or_hidden_cpu_is_not_changed(tmp_path, monkeypatch, text):
     path = tmp_path / "cpuinfo"
     if text is not None:
         path.write_text(text, encoding="utf-8")
@@ -60,7 +60,7 @@ def test_a_cpu_that_is_hidden_or_of_another_kind_is_left_alone(tmp_path, monkeyp
 
 
 @pytest.mark.skipif(not cpu_flags(), reason="neither Linux nor an x86")
-def test_this_cpu_is_the_first_that_linux_tells_of():
+def test_the_flags_are_those_of_the_first_cpu():
     whole = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     assert cpu_flags() == cpu_flags(whole) != []
     assert mkl_cpu_type() == mkl_cpu_type(whole)

@@ -23,12 +23,12 @@ with folder_lock(pathlib.Path(sys.argv[1])):
 """
 
 
-def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path):
+def test_a_second_run_is_rejected_until_the_first_ends(tmp_path):
     folder = tmp_path / "new" / "out"
     with folder_lock(folder):
         with (
             pytest.raises(
-                OutputError, match=r"out: another videotag is at work .*wait until .*another --save_dir"
+                OutputError, match=r"out: another videotag process .*wait until .*another --save_dir"
             ),
             folder_lock(folder),
         ):
@@ -51,7 +51,7 @@ def test_a_killed_process_holds_no_lock(tmp_path):
     words = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(OutputError, match="another videotag is at work"), folder_lock(tmp_path):
+        with pytest.raises(OutputError, match="another videotag process"), folder_lock(tmp_path):
             pass
         holder.kill()
         holder.wait()
@@ -59,7 +59,7 @@ def test_a_killed_process_holds_no_lock(tmp_path):
         pass
 
 
-def test_a_place_that_is_no_folder_is_an_output_error(tmp_path):
+def test_a_path_that_is_not_a_folder_is_an_output_error(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(OutputError, match=r"file: cannot write .*choose another --save_dir"),
@@ -74,14 +74,14 @@ def test_a_drive_without_locks_is_a_warning(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(module.fcntl, "flock", unsupported)
     with folder_lock(tmp_path):
-        assert "cannot be locked (No locks available); let one run at a time" in caplog.text
+        assert "cannot be locked (No locks available); run only one command" in caplog.text
 
 
-def test_a_drive_without_locks_is_warned_of_once_and_used(tmp_path, monkeypatch, caplog):
+def test_a_drive_without_locks_warns_once_and_is_used(tmp_path, monkeypatch, caplog):
     def no_locks(handle, how):
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(module.fcntl, "flock", no_locks)
     with (tmp_path / "file").open("w") as file:
         assert module.lock(file.fileno(), tmp_path / "file", wait=True)
-    assert "file: cannot be locked (No locks available); let one run at a time write there" in caplog.text
+    assert "file: cannot be locked (No locks available); run only one command there" in caplog.text

@@ -1,4 +1,4 @@
-"""JSON files within bounds: a value, or one line of the caller's error."""
+"""JSON files within limits: a value, or a one-line error of the caller's class."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_what_python_writes_is_read_back(value):
     assert parse_json(json.dumps(value).encode()) == value
 
 
-def test_names_that_are_there_twice_and_nan_are_read_as_by_python():
+def test_repeated_keys_and_nan_are_read_as_python_does():
     assert parse_json('{"a": 1, "a": 2}') == {"a": 2}
     assert math.isnan(parse_json("NaN"))
 
@@ -32,9 +32,9 @@ def test_names_that_are_there_twice_and_nan_are_read_as_by_python():
 @pytest.mark.parametrize(
     "text", ["[" * MAX_DEPTH + "1" + "]" * MAX_DEPTH, '{"a":' * MAX_DEPTH + "1" + "}" * MAX_DEPTH]
 )
-def test_nesting_is_read_up_to_the_bound(text):
+def test_nesting_is_read_up_to_the_limit(text):
     parse_json(text)
-    with pytest.raises(ValueError, match=f"more than {MAX_DEPTH} lists and objects inside each other"):
+    with pytest.raises(ValueError, match=f"lists and objects nested deeper than {MAX_DEPTH} levels"):
         parse_json(f"[{text}]")
 
 
@@ -43,9 +43,9 @@ def test_nesting_is_read_up_to_the_bound(text):
     [
         ("", "Expecting value: line 1"),
         ("{", "Expecting property name"),
-        ("[" * 10**5, "more than 64 lists and objects"),
-        ('{"a":' * 10**5, "more than 64 lists and objects"),
-        ("[" * 900 + "]" * 900, "more than 64 lists and objects"),
+        ("[" * 10**5, "nested deeper than 64 levels"),
+        ('{"a":' * 10**5, "nested deeper than 64 levels"),
+        ("[" * 900 + "]" * 900, "nested deeper than 64 levels"),
         ("9" * 5000, "an integer of 5000 digits, expected at most 40"),
         ("-" + "9" * 4000, "an integer of 4001 digits"),
         ("[" + "[]," * 2_000_000 + "1]", "more than 2000000 values"),
@@ -53,13 +53,13 @@ def test_nesting_is_read_up_to_the_bound(text):
     ],
     ids=lambda value: str(value[:20]),
 )  # fmt: skip
-def test_what_is_not_read_is_one_short_line(text, message):
+def test_rejected_texts_give_one_short_line(text, message):
     with pytest.raises(ValueError, match=r"^[^\n]{1,200}$") as caught:
         parse_json(text)
     assert message in str(caught.value)
 
 
-def test_a_float_beyond_all_bounds_is_an_infinity():
+def test_a_float_out_of_range_is_infinite():
     assert parse_json("1e999") == math.inf
 
 

@@ -1,4 +1,4 @@
-"""Memory that is freed and taken again: whether the system clears it anew."""
+"""Freed memory: reused without new pages, or returned to the system."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def has_mallopt():
 
 
 @pytest.mark.skipif(not has_mallopt(), reason="no glibc")
-def test_what_was_freed_is_taken_again_without_new_pages():
+def test_freed_memory_is_reused_without_new_pages():
     assert pages("keep")[0] == "True"
     assert pages("keep")[1] <= 1
     assert pages("keep", MALLOC_MMAP_THRESHOLD_="65536")[0] == "False"
@@ -92,11 +92,11 @@ def test_more_than_two_gib_are_kept_too():
 
 
 @pytest.mark.skipif(not has_mallopt(), reason="no glibc")
-def test_what_was_kept_is_given_back():
+def test_kept_memory_is_returned():
     assert int(run(BACK_CODE)[0]) >= 60
 
 
-def test_other_systems_stay_as_they_are(monkeypatch):
+def test_other_systems_are_not_changed(monkeypatch):
     monkeypatch.setattr(kept_memory.sys, "platform", "darwin")
     assert keep_freed_memory() is False
     give_back_freed_memory()

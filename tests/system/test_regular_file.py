@@ -1,4 +1,4 @@
-"""Only regular files are opened, by every reader, and no more of them is read than is allowed."""
+"""Every reader opens regular files only, and reads no more than its limit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_file_and_a_link_to_it_are_read_and_keep_their_name(tmp_path):
         assert found.read(3) == b"con"
 
 
-def test_a_pipe_a_folder_a_socket_and_a_device_are_refused_by_name(tmp_path, monkeypatch):
+def test_a_pipe_a_folder_a_socket_and_a_device_are_rejected_by_kind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the name of a socket must be short
     os.mkfifo("pipe")
     os.mkdir("folder")  # noqa: PTH102
@@ -51,7 +51,7 @@ def test_a_pipe_a_folder_a_socket_and_a_device_are_refused_by_name(tmp_path, mon
                 opened(name)
 
 
-def test_a_pipe_that_takes_the_place_of_a_file_is_refused_too(tmp_path, monkeypatch):
+def test_a_pipe_that_replaces_a_file_is_rejected_too(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"")
     status = (tmp_path / "file").stat()
@@ -60,7 +60,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_refused_too(tmp_path, monkeypa
         opened(tmp_path / "pipe")
 
 
-def test_what_is_not_there_is_left_to_the_caller(tmp_path):
+def test_a_missing_file_is_left_to_the_caller(tmp_path):
     (tmp_path / "broken").symlink_to(tmp_path / "nothing")
     for name in ("nothing", "broken"):
         with pytest.raises(FileNotFoundError):
@@ -80,14 +80,14 @@ def test_no_more_is_read_than_allowed(tmp_path):
         read_regular(file, error=FeatureFileError, max_bytes=4, remedy="cut it")
 
 
-def test_a_huge_file_is_refused_unread(tmp_path):
+def test_a_huge_file_is_rejected_unread(tmp_path):
     with (tmp_path / "a").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(FeatureFileError, match=f"{2**40} bytes or more"):
         read_regular(tmp_path / "a", error=FeatureFileError, max_bytes=4)
 
 
-def test_a_file_that_does_not_tell_its_size_is_bounded_too():
+def test_a_file_without_a_size_is_limited_too():
     with pytest.raises(FeatureFileError, match="expected at most 4"):
         read_regular("/proc/self/status", error=FeatureFileError, max_bytes=4)
 
@@ -109,7 +109,7 @@ READERS = {
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "folder", "broken link"])
-def test_every_reader_refuses_at_once_what_is_no_regular_file(tmp_path, monkeypatch, name, kind):
+def test_every_reader_rejects_what_is_not_a_regular_file(tmp_path, monkeypatch, name, kind):
     monkeypatch.chdir(tmp_path)
     if name == "a.tar" and kind == "folder":
         pytest.skip("a folder of weights")

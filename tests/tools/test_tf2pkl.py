@@ -482,10 +482,7 @@ def test_two_runs_at_a_time_are_refused(work_dir, capsys):
     with folder_lock(Path("out")):
         code, _, err = run(capsys, "in", "out")
     assert code == 2
-    assert (
-        "out: another videotag is at work in this folder; wait until it has ended, or choose another DST"
-        in err
-    )
+    assert "out: another videotag process uses this folder; wait until it ends, or choose another DST" in err
 
 
 # --- processes --------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(tagger_dir, capl
 @pytest.mark.parametrize(
     ("card", "message"),
     [
-        (b"[" * 10**5, "not JSON: more than 64 lists and objects inside each other"),
+        (b"[" * 10**5, "not JSON: lists and objects nested deeper than 64 levels"),
         (
             b'{"best": {' + b",".join(b'"%d": []' % n for n in range(30_000)) + b"}}",
             "or more, expected",
@@ -314,7 +314,7 @@ def test_two_runs_in_one_folder_are_refused_and_leftovers_of_a_kill_go(tagger_di
     (tagger_dir / "ck").mkdir()
     leftover = tagger_dir / "ck" / f".{NAME}_epoch0.pdparams.1.2.partial"
     leftover.write_bytes(b"half")
-    with folder_lock(tagger_dir / "ck"), pytest.raises(OutputError, match="another videotag is at work"):
+    with folder_lock(tagger_dir / "ck"), pytest.raises(OutputError, match="another videotag process"):
         train(tagger_dir / "ck")
     assert leftover.exists()
     train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1)])

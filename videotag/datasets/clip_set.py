@@ -1,4 +1,4 @@
-"""A folder of generated clips with label file and lists, ready for extraction and training."""
+"""Writes a folder of generated clips with a label file and lists, ready for extraction and training."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class ClipSetOptions:
-    """What decides a set of clips; equal options make equal sets.
+    """Parameters of a set of clips; equal options generate equal sets.
 
     Attributes:
-        num_clips: in all splits together.
-        seed: of what the clips show.
-        fps: frames per second.
-        duration_sec: of every clip.
-        size_px: side of the square frames, even.
-        tone: gives most clips a sound.
-        text: gives most clips a word.
-        split: shares of train, val and test; they sum to 1.
+        num_clips: Number of clips in all splits together.
+        seed: Seed of the clips' content.
+        fps: Frames per second.
+        duration_sec: Duration of every clip in seconds.
+        size_px: Side of the square frames in pixels, even.
+        tone: Whether about two thirds of the clips have a tone.
+        text: Whether about three quarters of the clips show a word.
+        split: Shares of train, val and test, which sum to 1.
     """
 
     num_clips: int = 60
@@ -47,23 +47,27 @@ class ClipSetOptions:
 
     @property
     def num_frames(self) -> int:
-        """Frames of every clip."""
+        """Number of frames of every clip, at least 1."""
         return max(1, round(self.fps * self.duration_sec))
 
 
 def write_clips(out_dir: Path, options: ClipSetOptions) -> list[Path]:
     """Writes out_dir/clips/*.mp4, labels.txt, train.list, val.list, test.list and clips.json.
 
-    Clips that are there already are kept, so a call that was broken off goes on. Twins share a split.
+    Existing clips are kept, so that an interrupted call resumes. Twins are in the same split.
+
+    Args:
+        out_dir: Output folder; created if it does not exist.
+        options: Parameters of the set.
 
     Returns:
-        The lists, in the order of SPLITS.
+        Paths of the lists, in the order of SPLITS.
 
     Raises:
-        OutputError: out_dir holds a set made with other options, or files of no set that would be replaced,
-            or cannot be written.
+        OutputError: The folder has a set made with other options or files that would be overwritten, or
+            cannot be written.
     """
-    _claim(out_dir, options)
+    _write_or_check_options(out_dir, options)
     specs = random_specs(options.num_clips, options.seed, tone=options.tone, text=options.text)
     lines: dict[str, list[str]] = {name: [] for name in SPLITS}
     for index, (spec, split) in enumerate(zip(specs, assign_splits(specs, options.split), strict=True)):
@@ -79,26 +83,34 @@ def write_clips(out_dir: Path, options: ClipSetOptions) -> list[Path]:
 
 
 def assign_splits(specs: Sequence[ClipSpec], shares: tuple[float, float, float]) -> list[str]:
-    """The split of every clip; a clip and its twin get the same.
+    """The split of every clip; a clip and its twin are in the same split.
 
-    Clips of the same kind of change are dealt out in turn, so that every split sees every order tag.
+    The kinds of change alternate from pair to pair, so that every split of three or more pairs has every
+    order tag.
+
+    Args:
+        specs: Specs of the clips, twins side by side.
+        shares: Shares of train, val and test, which sum to 1.
+
+    Returns:
+        One of SPLITS per clip.
     """
     pairs = -(-len(specs) // 2)
     bounds = [round(pairs * shares[0]), round(pairs * (shares[0] + shares[1]))]
     return [SPLITS[sum(index // 2 >= bound for bound in bounds)] for index in range(len(specs))]
 
 
-def _claim(out_dir: Path, options: ClipSetOptions) -> None:
-    """Writes clips.json, or checks that the one there says the same."""
+def _write_or_check_options(out_dir: Path, options: ClipSetOptions) -> None:
+    """Writes clips.json, or checks that an existing one has the same options."""
     path = out_dir / PARAMETERS_FILE
     clips = out_dir / "clips"
     if not path.exists():
         if clips.is_dir() and any(clips.iterdir()):
-            raise OutputError(f"{clips}: holds files although {path} is missing; choose another folder")
+            raise OutputError(f"{clips}: contains files although {path} is missing; choose another folder")
         for name in ("labels.txt", *(f"{split}.list" for split in SPLITS)):
             if os.path.lexists(out_dir / name):
                 raise OutputError(
-                    f"{out_dir / name}: is there although {path} is missing; choose another folder"
+                    f"{out_dir / name}: exists although {path} is missing; choose another folder"
                 )
     wanted: dict[str, Any] = json.loads(json.dumps(options.__dict__))
     if path.exists():
@@ -108,7 +120,7 @@ def _claim(out_dir: Path, options: ClipSetOptions) -> None:
             found = None
         if found != wanted:
             raise OutputError(
-                f"{out_dir}: holds clips made with other options ({safe_repr(found)}); choose another folder"
+                f"{out_dir}: has clips made with other options ({safe_repr(found)}); choose another folder"
             )
         return
     write_text(path, json.dumps(wanted, indent=2) + "\n")

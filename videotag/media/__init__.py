@@ -1,9 +1,9 @@
-"""Media files -> NumPy arrays: frames of a video, upright, with the time at which each is shown; and back.
+"""Media files <-> NumPy arrays: upright frames of a video, each with its display time.
 
-video.py yields the sampled frames of a file, decode_pool.py does so in child processes, so that a file that
-hangs or crashes FFmpeg costs that file alone. Below them, container.py opens files safely (mp4_tables.py
-checks an MP4 first) and timeline.py says when each frame is shown, over packet_times.py and
-packet_clock.py, which repair time stamps, and avi.py. frame_folder.py and frame_array.py read frames from
-elsewhere; sampling.py chooses frames; orientation.py and transforms.py turn, scale and crop them. writer.py
-writes H.264; synthetic.py generates clips. suffixes.py knows the suffixes of videos.
+video.py yields the sampled frames of a file; decode_pool.py does so in child processes, so that a file that
+hangs or crashes FFmpeg affects no other. container.py opens files safely, after mp4_tables.py has checked an
+MP4. timeline.py computes when each frame is displayed, using avi.py, packet_times.py and packet_clock.py,
+which repair timestamps. frame_folder.py and frame_array.py read frames from pictures and from memory.
+sampling.py selects frames; orientation.py and transforms.py rotate, scale and crop them. writer.py writes
+H.264; synthetic.py generates clips. suffixes.py lists the supported formats and suffixes.
 """

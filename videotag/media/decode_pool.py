@@ -1,12 +1,12 @@
-"""Decoding in child processes, so that a file that hangs or crashes FFmpeg costs only itself.
+"""Decodes videos in child processes, so that a file that hangs or crashes FFmpeg affects no other.
 
-A child runs one FrameReader after the other and sends the frames through a pipe, one at a time. It imports
-videotag.media alone: 0.2 s and 45 MB to start, then it is used from video to video. Its memory is limited.
+A child runs one FrameReader after another and sends the frames through a pipe, one at a time. It imports only
+videotag.media, which takes 0.2 s and 45 MB, and is reused for further videos. Its memory is limited.
 
-Protocol: the parent writes one line of JSON per video, the arguments of a FrameReader. The child answers in
-messages: 4 bytes with the length of a JSON text, the text, and behind that of a frame its (H, W, 3) bytes.
-The last message has the facts about the video, or the error. A child whose stdin is closed ends at once, so
-that it cannot outlive its parent, however that one dies.
+Protocol: for each video the parent writes the arguments of a FrameReader as one line of JSON. The child
+replies with messages: 4 bytes for the length of a JSON text, the text, and for a frame its (H, W, 3) bytes.
+The last message has the facts about the video, or the error. A child exits as soon as its stdin is closed, so
+it cannot outlive its parent, however the parent dies.
 """
 
 from __future__ import annotations
@@ -35,34 +35,35 @@ import numpy as np
 from videotag.errors import AGAIN, DecoderLostError, MediaError
 from videotag.media.video import FrameReader, NewImage, SampledFrame, VideoInfo, new_image
 
-#: What a child calls for a video, as "module:name"; tests put a hanging one here.
+#: The reader class that a child calls for each video, as "module:name"; tests replace it by one that hangs.
 READER = f"{FrameReader.__module__}:{FrameReader.__name__}"
 
-# Bytes of address space of a child. The largest frames, 8192 x 8192 of 10 bits in 4:2:0, have 200 MB; H.264
-# refers to 16 of them, and 16 threads hold one or two each: 7 GB. Real 4K videos with many threads need 2 GB.
+# Limit on a child's address space in bytes. The largest frames, 8192 x 8192 with 10 bits in 4:2:0, take
+# 200 MB; H.264 references up to 16 of them, and 16 threads hold one or two each: 7 GB. Real 4K videos with
+# many threads need 2 GB.
 MAX_MEMORY = 2**33
-# For each core besides: a thread of the decoder and one of swscale, each with a stack of 8 MB and up to
-# 128 MB that glibc sets apart for its allocations, mostly never used.
+# Added per core: a decoder thread and a swscale thread, each with a stack of 8 MB and a glibc arena of up to
+# 128 MB, most of which is never used.
 MEMORY_PER_CORE = 2**28
 
 _LENGTH = struct.Struct("!I")
-_PIPE_BYTES = 2**20  # holds a frame or more; with the usual 64 KiB, handing frames over costs 15% of decoding
-_SLICE_SEC = 0.1  # how often a waiting parent looks whether it should stop
+_PIPE_BYTES = 2**20  # holds at least one frame; with the default 64 KiB, transfer takes 15% of decoding
+_POLL_SEC = 0.1  # interval at which a waiting parent checks whether it should stop
 _REAP_SEC = 5.0
-# sys.path first: the working folder, which -c puts in front, may hold anyone's numpy.py.
+# Sets sys.path first: the working folder, which -c puts in front, may contain an unrelated numpy.py.
 _CODE = (
     "import sys; sys.path[:] = sys.argv[2:]; from videotag.media.decode_pool import serve; serve(sys.argv[1])"
 )
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: someone else has failed or pressed Ctrl-C
-    """Decoding was given up because `stop` was set."""
+class Stopped(Exception):  # noqa: N818 - not an error: another thread failed or the user pressed Ctrl-C
+    """Decoding stopped because `stop` was set."""
 
 
 class DecodePool:
-    """Child processes that decode, one for every video that is read at the same time; a context manager.
+    """A pool of decoding processes, one for each video being read; a context manager.
 
-    Threads may share it. The children start when they are needed, and end with the block or by `close`.
+    Thread-safe. Child processes start on demand, and end with the block or by `close`.
     """
 
     def __init__(self) -> None:
@@ -75,9 +76,9 @@ class DecodePool:
         self.close()
 
     def close(self) -> None:
-        """Terminates idle child processes."""
+        """Kills the idle child processes."""
         while self._idle:
-            self._idle.pop().end()
+            self._idle.pop().kill()
 
     def reader(
         self,
@@ -88,43 +89,43 @@ class DecodePool:
         new_image: NewImage = new_image,
         **options: Any,
     ) -> PooledReader:
-        """What a FrameReader of `path` would be.
+        """A reader that yields the frames of FrameReader(path, **options), decoded in a child process.
 
         Args:
-            path: A media file.
-            stall_limit_sec: Seconds to wait for a frame; 0 waits for ever.
-            stop: When set, iterating ends with Stopped.
-            new_image: Where images are written, straight from the child's pipe.
-            **options: of FrameReader.
+            path: Path of a media file.
+            stall_limit_sec: Maximum time to wait for a frame, in seconds; 0 waits indefinitely.
+            stop: Event that makes iterating raise Stopped once it is set.
+            new_image: Function that allocates the array of each image, which is filled from the child's pipe.
+            **options: Further arguments of FrameReader, which must be JSON values.
         """
         return PooledReader(self, {"path": str(path), **options}, stall_limit_sec, stop, new_image)
 
-    def take(self) -> _Child:
-        """A living child that nobody else uses."""
+    def acquire(self) -> _Child:
+        """A running child that no other thread uses."""
         while self._idle:
-            with contextlib.suppress(IndexError):  # another thread was faster
+            with contextlib.suppress(IndexError):  # another thread took the last one
                 child = self._idle.pop()
                 if child.is_alive():
                     return child
-                child.end()
+                child.kill()
         return _Child()
 
-    def give_back(self, child: _Child) -> None:
-        """Keeps a child, which awaits a request, for the next video."""
+    def release(self, child: _Child) -> None:
+        """Returns a child that is ready for another request to the pool."""
         self._idle.append(child)
 
 
 class PooledReader:
-    """The frames that a FrameReader yields, decoded in a child of a DecodePool.
+    """Yields the frames that a FrameReader yields, decoded in a child of a DecodePool.
 
     Attributes:
-        info: Facts about the video; known after iterating.
-        rows: As FrameReader's; known after iterating.
-        warning: As FrameReader's; known after iterating.
+        info: Facts about the video; available after iterating.
+        rows: FrameReader.rows; available after iterating.
+        warning: FrameReader.warning; available after iterating.
 
     Raises:
-        MediaError: Iterating raises what FrameReader raises.
-        DecoderLostError: No frame came within the limit, or the child died.
+        MediaError: Iterating met an error that FrameReader raises.
+        DecoderLostError: No frame arrived within the time limit, or the child died.
         Stopped: `stop` was set.
     """
 
@@ -148,7 +149,7 @@ class PooledReader:
 
     def __iter__(self) -> Iterator[SampledFrame]:
         try:
-            child = self._pool.take()
+            child = self._pool.acquire()
         except OSError as error:
             raise DecoderLostError(
                 f"{self._request['path']}: no process can be started to decode it ({error.strerror}); free "
@@ -156,28 +157,28 @@ class PooledReader:
             ) from error
         done = False
         try:
-            answers = child.answers(self._request, self._limit_sec, self._stop, self._new_image)
-            for answer, image in answers:
+            messages = child.messages(self._request, self._limit_sec, self._stop, self._new_image)
+            for message, image in messages:
                 if image is not None:
-                    yield SampledFrame(image, **answer)
+                    yield SampledFrame(image, **message)
                     continue
-                done = True  # any other way out of the loop leaves a child in the middle of a video
-                if "error" in answer:
-                    raise (DecoderLostError if answer["retriable"] else MediaError)(answer["error"])
-                self.info, self.warning = VideoInfo(**answer["info"]), answer["warning"]
-                self.rows = answer["rows"]
+                done = True  # without it, the child is still in the middle of a video
+                if "error" in message:
+                    raise (DecoderLostError if message["retriable"] else MediaError)(message["error"])
+                self.info, self.warning = VideoInfo(**message["info"]), message["warning"]
+                self.rows = message["rows"]
         finally:
             if done:
-                self._pool.give_back(child)
+                self._pool.release(child)
             else:
-                child.end()
+                child.kill()
 
 
 class _Child:
-    """One decoding process, seen by its parent."""
+    """A decoding process, as its parent sees it."""
 
     def __init__(self) -> None:
-        # A session of its own, so that Ctrl-C reaches the parent alone, which decides what becomes of it.
+        # A new session, so that Ctrl-C reaches only the parent, which then decides about the child.
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CODE, READER, *sys.path],
             stdin=subprocess.PIPE,
@@ -187,7 +188,7 @@ class _Child:
         )
         assert self._process.stdin is not None
         self._stdin, self._stdout = self._process.stdin, cast(io.FileIO, self._process.stdout)
-        with contextlib.suppress(OSError):  # the user's share of pipe memory is used up
+        with contextlib.suppress(OSError):  # the user's limit on pipe memory is reached
             fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._poll = select.poll()
         self._poll.register(self._stdout, select.POLLIN)
@@ -196,23 +197,23 @@ class _Child:
         """Whether the process is still running."""
         return self._process.poll() is None
 
-    def end(self) -> None:
-        """Kills it, whatever it is doing."""
+    def kill(self) -> None:
+        """Kills the process."""
         self._process.kill()
         self._stdin.close()
         self._stdout.close()
-        # One that waits in the kernel for a dead network drive cannot end; it is left behind.
+        # A process that waits in the kernel for a dead network drive cannot be killed; it is abandoned.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_SEC)
 
-    def answers(
+    def messages(
         self,
         request: dict[str, Any],
         limit_sec: float,
         stop: threading.Event | None,
         new_image: NewImage,
     ) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
-        """The messages that answer a request, those of frames with the image."""
+        """Sends a request; yields the messages of the reply, each with its image if it is a frame."""
 
         def fill(array: np.ndarray) -> np.ndarray:
             self._fill(array.data.cast("B"), request["path"], limit_sec, stop)
@@ -221,62 +222,63 @@ class _Child:
         def read(size: int) -> bytes:
             return fill(np.empty(size, np.uint8)).tobytes()
 
-        with contextlib.suppress(BrokenPipeError):  # it has died, which reading will tell
+        with contextlib.suppress(BrokenPipeError):  # the child has died; reading reports it
             self._stdin.write(json.dumps(request).encode() + b"\n")
         while True:
-            answer = json.loads(read(_LENGTH.unpack(read(_LENGTH.size))[0]))
-            shape = answer.pop("shape", None)
+            message = json.loads(read(_LENGTH.unpack(read(_LENGTH.size))[0]))
+            shape = message.pop("shape", None)
             if shape is None:
-                yield answer, None
+                yield message, None
                 return
-            yield answer, fill(new_image(tuple(shape)))
+            yield message, fill(new_image(tuple(shape)))
 
     def _fill(self, rest: memoryview, path: str, limit_sec: float, stop: threading.Event | None) -> None:
-        """Fills `rest` with the next bytes."""
+        """Fills `rest` with the next bytes from the pipe."""
         while rest:
             if not self._wait(limit_sec, stop):
                 raise DecoderLostError(
-                    f"{path}: no frame for {limit_sec:g} s, decoding was ended; raise stall_limit_sec if the "
-                    f"file is long or the disk slow, else {AGAIN}"
+                    f"{path}: no frame for {limit_sec:g} s, decoding was stopped; raise stall_limit_sec if "
+                    f"the file is long or the disk slow, else {AGAIN}"
                 )
             count = self._stdout.readinto(rest)
             if not count:
-                raise DecoderLostError(f"{path}: {self._death()}")
+                raise DecoderLostError(f"{path}: {self._exit_reason()}")
             rest = rest[count:]
 
     def _wait(self, limit_sec: float, stop: threading.Event | None) -> bool:
-        """False if nothing came within the limit."""
-        # Slices are counted, not the clock: while Ctrl-Z or a sleeping laptop holds us, nothing can come.
+        """Waits for data; False if none arrives within the limit."""
+        # Counts polls instead of reading a clock, which runs on while Ctrl-Z or sleep suspends the process.
         waited_sec = 0.0
         while True:
             if stop is not None and stop.is_set():
                 raise Stopped
-            if self._poll.poll(_SLICE_SEC * 1000):
+            if self._poll.poll(_POLL_SEC * 1000):
                 return True
-            waited_sec += _SLICE_SEC
+            waited_sec += _POLL_SEC
             if 0 < limit_sec <= waited_sec:
                 return False
 
-    def _death(self) -> str:
-        """How the child died, and what to do."""
+    def _exit_reason(self) -> str:
+        """Why the child exited, and the remedy."""
         code = self._process.wait()
         if code == -signal.SIGKILL:
             return (
-                "its decoding was killed, probably for want of memory; free some or set a smaller batch_size"
+                "the decoding process was killed, probably because memory ran out; free memory or set a "
+                "smaller batch_size"
             )
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return f"its decoding crashed ({how}); run again, and if it crashes again convert the file to H.264"
+        return f"the decoder crashed ({how}); run again, and if it crashes again convert the file to H.264"
 
 
 def serve(reader_name: str) -> None:
-    """Answers the requests on stdin until it is closed; what a child does.
+    """Handles requests on stdin until it is closed; the main loop of a child.
 
     Args:
-        reader_name: FrameReader or what stands for it, as "module:name".
+        reader_name: Reader class, FrameReader or a substitute, as "module:name".
     """
     _limit_memory()
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get between the frames
+    os.dup2(2, 1)  # keeps what libraries print out of the stream of frames
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests,), daemon=True).start()
     module, _, name = reader_name.partition(":")
@@ -286,36 +288,36 @@ def serve(reader_name: str) -> None:
 
 
 def _receive(requests: queue.SimpleQueue[bytes]) -> None:
-    """Passes requests on, and ends the process with its parent, also while a decode hangs."""
+    """Queues requests, and exits when the parent does, even while decoding hangs."""
     for line in sys.stdin.buffer:
         requests.put(line)
     os._exit(0)
 
 
 def _answer(out: BinaryIO, make_reader: Callable[..., FrameReader], request: dict[str, Any]) -> None:
-    """Sends the frames of one video, then its facts or the error."""
+    """Sends the frames of one video, then the facts about it or the error."""
     path = request["path"]
-    answer: dict[str, Any]
+    message: dict[str, Any]
     try:
         reader = make_reader(**request)
         for frame in reader:
             header = {"shape": frame.image.shape, "repeats": frame.repeats, "time_sec": frame.time_sec}
             _send(out, header, frame.image)
-        answer = {"info": asdict(reader.info), "rows": reader.rows, "warning": reader.warning}
-    except BrokenPipeError:  # the parent has gone
+        message = {"info": asdict(reader.info), "rows": reader.rows, "warning": reader.warning}
+    except BrokenPipeError:  # the parent has exited
         os._exit(0)
     except MediaError as error:
-        answer = {"error": str(error), "retriable": error.retriable}
+        message = {"error": str(error), "retriable": error.retriable}
     except MemoryError:
-        answer = _out_of_memory(path)
+        message = _out_of_memory(path)
     except Exception as error:  # an unexpected error must not stop the other videos
         text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        answer = {"error": f"{path}: a bug in videotag: {text}; report it", "retriable": False}
-    _send(out, answer)
+        message = {"error": f"{path}: a bug in videotag: {text}; report it", "retriable": False}
+    _send(out, message)
 
 
 def _limit_memory() -> None:
-    """Keeps a file from taking the machine's memory; a lower limit of the user's stays."""
+    """Limits this process's memory, so that one file cannot exhaust the machine's; keeps a lower limit."""
     limit = MAX_MEMORY + MEMORY_PER_CORE * (os.cpu_count() or 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY or soft > limit:
@@ -323,28 +325,28 @@ def _limit_memory() -> None:
 
 
 def _out_of_memory(path: str) -> dict[str, Any]:
-    """The answer when memory ran out: at the limit by the file, else because the machine has none left."""
+    """The message for lack of memory: the file exceeds the limit, or the machine has too little."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if _peak_memory() > limit // 2 > 0:
         text = (
-            f"{path}: decoding it takes more than the {limit / 2**30:.1f} GiB that a file may have; convert "
-            "it to H.264 with smaller frames, or leave it out"
+            f"{path}: decoding it takes more than the limit of {limit / 2**30:.1f} GiB per file; convert it "
+            "to H.264 with smaller frames, or remove it from the list"
         )
         return {"error": text, "retriable": False}
-    text = f"{path}: not enough memory to decode it; free some or set a smaller batch_size"
+    text = f"{path}: not enough memory to decode it; free memory or set a smaller batch_size"
     return {"error": text, "retriable": True}
 
 
 def _peak_memory() -> int:
-    """Bytes of address space that this process has had at most; 0 where the system does not tell."""
+    """Peak address space of this process in bytes; 0 if the system does not report it."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.split("VmPeak:")[1].split()[0]) * 1024
     return 0
 
 
-def _send(out: BinaryIO, answer: dict[str, Any], image: np.ndarray | None = None) -> None:
-    text = json.dumps(answer).encode()
+def _send(out: BinaryIO, message: dict[str, Any], image: np.ndarray | None = None) -> None:
+    text = json.dumps(message).encode()
     out.write(_LENGTH.pack(len(text)) + text)
     if image is not None:
         out.write(np.ascontiguousarray(image).data)

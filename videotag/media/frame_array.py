@@ -1,4 +1,4 @@
-"""Frames in memory -> sampled frames, as of a video file.
+"""Frames in memory -> sampled frames like those of a video file.
 
 Shapes: N frames in memory, H height and W width after scaling; images are uint8 RGB (H, W, 3).
 """
@@ -23,29 +23,31 @@ from videotag.safe_text import safe_repr
 
 
 class ArrayReader:
-    """Some frames of an array, by FrameReader's rules; frame i appears at i / fps seconds.
+    """Samples frames of an array by FrameReader's rules; frame i is displayed at i / fps seconds.
+
+    Iterating yields each sampled frame once as a SampledFrame.
 
     Args:
         frames: (N, height, width, 3) uint8 RGB, upright, N at least 1.
         fps: Frames per second, above 0.
-        num_frames: Number of sampling times, at least 1; the frames of a shorter video are repeated evenly.
-        name: What messages call the frames.
-        offsets: Where in each part the sampling time lies, from 0 to below 1; in the middle if not given.
-        by_videotag: Whether frames are chosen by VideoTag's rule, each once.
-        short_side_px: Short side to which frames are scaled, keeping the aspect ratio.
-        force_4_by_3: Whether frames are scaled to 4:3 as VideoTag does.
-        crop_px: Side of the square that is cut from the middle; None keeps all.
-        num_threads: Threads of scaling; 0 lets FFmpeg choose.
-        new_image: Where images are written.
+        num_frames: Number of sampling times, at least 1; frames of a shorter array are repeated evenly.
+        name: Name of the array in error messages.
+        offsets: (num_frames,) position of the sampling time in each part, in [0, 1); None takes the middle.
+        by_videotag: Whether to select frames by VideoTag's rule (sampling.py), each once.
+        short_side_px: Short side of the scaled frames in pixels; the aspect ratio is kept.
+        force_4_by_3: Whether to scale frames to 4:3 as VideoTag does.
+        crop_px: Side of the square center crop in pixels; None does not crop.
+        num_threads: Number of scaling threads; 0 lets FFmpeg choose.
+        new_image: Function that allocates the array of each image.
 
     Attributes:
         info: Facts about the video.
-        rows: Image, counted from 0 as they come, that each sampled frame shows.
-        warning: None.
+        rows: For each sampled frame, the index of its image in iteration order.
+        warning: Always None.
 
     Raises:
-        ShapeError: The array's shape or dtype, or fps, is invalid.
-        MediaError: The frames are too large.
+        ShapeError: The shape or dtype of frames, or fps, is invalid.
+        MediaError: The frames, or the scaled frames, are too large.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class ArrayReader:
 
 
 def _rate(fps: object) -> float:
-    """A frame rate as a float; nan for what is no real number."""
+    """A frame rate as a float; nan if it is not a real number."""
     if not isinstance(fps, numbers.Real) or isinstance(fps, bool):
         return math.nan
     try:

@@ -1,4 +1,4 @@
-"""A folder of pictures img_00001.jpg and on, as `videotag frames` writes it -> frames, as of a video file.
+"""A folder of pictures img_00001.jpg ..., written by `videotag frames` -> frames like those of a video file.
 
 Shapes: H height and W width after scaling; images are uint8 RGB (H, W, 3).
 """
@@ -23,25 +23,27 @@ FRAME_NAME = "img_{:05d}.jpg"  # counted from 1
 
 
 class FolderReader:
-    """Some of the pictures of a folder, by FrameReader's rules with the picture's number in place of time.
+    """Samples the pictures of a folder by FrameReader's rules, using the picture's number as its time.
+
+    Iterating yields each sampled picture once as a SampledFrame.
 
     Args:
-        path: The folder.
-        count: Number of its pictures.
+        path: Path of the folder.
+        count: Number of pictures in the folder, at least 1.
         num_frames: Number of sampled frames, at least 1.
-        offsets: Where in each part; in the middle if not given.
-        by_videotag: VideoTag's rule, each frame once.
-        short_side_px: The pictures are scaled to it, keeping the aspect ratio.
-        force_4_by_3: VideoTag's scaling.
-        crop_px: Side of the square that is cut from the middle; None keeps all.
-        new_image: Where images are written.
+        offsets: (num_frames,) position of the frame in each part, in [0, 1); None takes the middle.
+        by_videotag: Whether to select frames by VideoTag's rule (sampling.py), each once.
+        short_side_px: Short side of the scaled pictures in pixels; the aspect ratio is kept.
+        force_4_by_3: Whether to scale pictures to 4:3 as VideoTag does.
+        crop_px: Side of the square center crop in pixels; None does not crop.
+        new_image: Function that allocates the array of each image.
 
     Attributes:
-        rows: The image, counted from 0 as they come, that each sampled frame shows.
-        warning: None.
+        rows: For each sampled frame, the index of its image in iteration order.
+        warning: Always None.
 
     Raises:
-        MediaError: Iterating meets a picture that is missing, damaged or too large.
+        MediaError: Iterating met a picture that is missing, damaged or too large.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class FolderReader:
         indices = choose(count, num_frames, offsets)
         self._indices, rows, self._repeats = np.unique(indices, return_inverse=True, return_counts=True)
         self.rows: list[int] = rows.tolist()
-        self.warning: str | None = None  # a folder is whole, or an error
+        self.warning: str | None = None  # a missing or damaged picture is an error instead
         self._forced = force_4_by_3
         self._short_side_px = short_side_px
         self._crop_px = crop_px
@@ -86,15 +88,17 @@ class FolderReader:
                     scaled = forced_size if self._forced else scaled_size
                     size = scaled(width, height, self._short_side_px)
                     check_size(path, *size)
-                    picture.draft("RGB", size)  # lets the decoder skip what scaling would throw away
+                    picture.draft("RGB", size)  # lets the decoder skip detail that scaling would discard
                     image = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BILINEAR))
         except FileNotFoundError:
             raise MediaError(
                 f"{path}: no such picture; make the folder again with `videotag frames`"
             ) from None
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise MediaError(f"{path}: not a whole JPEG ({' '.join(str(error).split())}); {AGAIN}") from error
+            raise MediaError(
+                f"{path}: damaged or not a JPEG ({' '.join(str(error).split())}); {AGAIN}"
+            ) from error
         image = center_crop(image, self._crop_px) if self._crop_px else image
-        written = self._new_image((*image.shape[:2], 3))
-        np.copyto(written, image)
-        return written
+        output = self._new_image((*image.shape[:2], 3))
+        np.copyto(output, image)
+        return output

@@ -1,11 +1,11 @@
-"""Display times of frames from the timestamps of their packets, with faulty ones repaired.
+"""Computes the display times of frames from the timestamps of their packets, repairing faulty ones.
 
-Timestamps jump where recordings were joined, and single ones may be wrong or missing; some containers have
-none for display. Those that agree with their neighbours are kept, the others are interpolated. Behind a break
-the stream is shifted to continue where it stopped, as players do for MPEG-TS.
+Timestamps jump where recordings were joined, single ones may be wrong or missing, and some containers store
+no display times. Timestamps that agree with their neighbours are kept; the others are interpolated. After a
+break the stream is shifted to continue where it stopped, as players do for MPEG-TS.
 
 Legend: dts is the decoding time of a packet, which rises from packet to packet; pts is the display time of
-its frame, which need not. Times are int64 in units of the stream's time_base. Arrays (n,) run over the
+its frame, which need not rise. Times are int64 in units of the stream's time_base. (n,) arrays run over the
 packets of shown frames in file order, which is decoding order.
 """
 
@@ -27,9 +27,9 @@ from videotag.media.packet_clock import (
 )
 
 _MAX_TIME = 2**60  # larger numbers are not timestamps
-_MAX_SPAN = 2**60  # units; sums beyond it would overflow
-_MAX_EQUAL = 4  # packets; rates above that of the clock give some equal times
-_BLOCK = 65_536  # packets that are checked at once
+_MAX_SPAN = 2**60  # units; larger sums would overflow
+_MAX_EQUAL = 4  # packets; a frame rate above the clock's resolution gives some equal times
+_BLOCK = 65_536  # packets checked at once
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Fault:
     """One kind of timestamp fault, and the packets affected.
 
     Attributes:
-        kind: "break": recordings were joined here; "wrong" and "missing": single times; "order": display
-            times that are decoding times; "pause": the frame before is held for very long in an otherwise
-            even stream. Pauses are kept, since the duration of that frame vouches for them. "end": the last
-            frame is said to last for so long that it is given the usual time.
-        frames: (n,) bool, the packets concerned; of a break or a pause, the first packet behind it.
+        kind: "break": recordings were joined here. "wrong", "missing": single times are wrong or missing.
+            "order": the display times are decoding times. "pause": the previous frame is held very long in an
+            otherwise even stream; kept, since the duration of that frame confirms it. "end": the duration of
+            the last frame is implausibly long and replaced by the usual one.
+        frames: (n,) bool, True for the packets affected; for a break or a pause, the first packet after it.
     """
 
     kind: Literal["break", "pause", "order", "wrong", "missing", "end"]
@@ -53,15 +53,15 @@ class DisplayTimes:
     """When the frames of a stream are displayed.
 
     Attributes:
-        times: (n,) int64, the time of the frame in each packet; in display order if by_order.
+        times: (n,) int64 display time of the frame in each packet; sorted in display order if by_order.
         by_order: Whether the packets have no display times, so that frames take `times` in display order.
-        uncertain: (n,) bool, reordered frames without a good time, which belong between their neighbours in
-            display order; None if there are none.
-        end: When the last frame ends.
-        step: Usual spacing of frames, at least 1.
-        num_leading: Number of frames that follow the first keyframe in the file and are shown before it. In a
-            cut out of a film they mostly need frames from before the cut, and cannot be decoded.
-        faults: What was wrong; empty if `times` are those of the packets.
+        uncertain: (n,) bool, True for reordered frames without a good time, which belong between their
+            neighbours in display order; None if there are none.
+        end: Time at which the last frame ends.
+        step: Usual spacing of frames in units, at least 1.
+        num_leading: Number of frames that follow the first keyframe in the file but are shown before it. In
+            an excerpt of a film they mostly depend on frames before the cut and cannot be decoded.
+        faults: Faults that were repaired; empty if `times` are those of the packets.
     """
 
     times: np.ndarray
@@ -74,7 +74,7 @@ class DisplayTimes:
 
     @property
     def start(self) -> int:
-        """When the first frame appears."""
+        """Time at which the first frame is displayed."""
         return int(np.delete(self.times, np.s_[1 : 1 + self.num_leading]).min())
 
 
@@ -91,17 +91,17 @@ class PacketTimes:
         self.num_hidden = 0
         self._pts, self._dts, self._durations = array("q"), array("q"), array("q")
 
-    def add(self, packet: Any, *, shown: bool, heard: int = 0) -> None:
-        """Adds the next av.Packet of the file.
+    def add(self, packet: Any, *, shown: bool, sound_duration: int = 0) -> None:
+        """Adds the next av.Packet of the stream.
 
         Args:
             packet: Packet of the stream.
             shown: Whether its frame is shown.
-            heard: Duration of the sound that lies before it in the file and behind the packet before it, in
-                units. The frame before lasts at least as long: sound goes on in a pause, not in a break.
+            sound_duration: Duration, in units, of the sound between the previous packet and this one in the
+                file. The previous frame lasts at least as long: sound continues in a pause, not in a break.
         """
-        if self._durations and heard > self._durations[-1]:
-            self._durations[-1] = heard
+        if self._durations and sound_duration > self._durations[-1]:
+            self._durations[-1] = sound_duration
         if not shown:
             self.num_hidden += 1
             return
@@ -111,7 +111,7 @@ class PacketTimes:
         self._durations.append(packet.duration or 0)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(n,), (n,), (n,) int64: pts, dts and durations, as display_times takes them."""
+        """(n,) int64 pts, dts and durations, the arguments of display_times."""
         pts, dts, durations = (np.frombuffer(x, np.int64) for x in (self._pts, self._dts, self._durations))
         return pts, dts, durations
 
@@ -130,20 +130,24 @@ def display_times(
     has_durations: bool = False,
     is_slotted: bool = False,
 ) -> DisplayTimes | None:
-    """When the frames of a stream are displayed; None if its timestamps are missing or all equal.
+    """The display times of a stream's frames.
 
     Args:
-        pts: (n,) int64 display times, NO_TIME where there is none.
+        pts: (n,) int64 display times, NO_TIME where there is none; n is at least 1.
         dts: (n,) int64 decoding times, NO_TIME where there is none.
-        durations: (n,) int64 durations of frames, 0 where unknown.
-        units_per_sec: 1 / time_base.
-        declared: Duration that the container's header states, in units; None if it states none.
-        stores_dts: Whether the container holds decoding times. FFmpeg makes up those of Matroska.
-        reorder_depth: Number of frames by which the decoder delays output to reorder it; 0 if it does not.
+        durations: (n,) int64 durations of frames in units, 0 where unknown.
+        units_per_sec: Units per second, 1 / time_base.
+        declared: Duration that the container's header declares, in units; None if it declares none.
+        stores_dts: Whether the container stores decoding times. FFmpeg generates those of Matroska.
+        reorder_depth: Number of frames by which the decoder delays its output for reordering; 0 for none.
         first_pts: Display time of the frame that is decoded first; None if it has none.
         holds_decoding_times: Whether `pts` are decoding times, so that frames take them in display order.
-        has_durations: Whether the container holds the duration of every frame, which its header sums up.
-        is_slotted: Whether decoding times count equal slots, as in AVI, where an empty slot repeats a frame.
+        has_durations: Whether the container stores the duration of every frame, and the header their sum.
+        is_slotted: Whether decoding times count equal time slots, as in AVI, where an empty slot repeats a
+            frame.
+
+    Returns:
+        The display times; None if the timestamps are missing, all equal or out of range.
     """
     pause = PAUSE_SEC * units_per_sec
     num_leading = _num_leading(pts, reorder_depth, first_pts)
@@ -152,7 +156,7 @@ def display_times(
         step = max(int(np.median(np.diff(np.sort(pts)))), 1) if len(pts) > 1 else 1
         end, faults = _end(pts, durations, step, pause, declared)
         return DisplayTimes(pts, False, None, end, step, num_leading, faults)
-    pts, durations = _single(_bounded(pts)), np.clip(durations, 0, _MAX_SPAN // len(pts))
+    pts, durations = _without_runs(_bounded(pts)), np.clip(durations, 0, _MAX_SPAN // len(pts))
     by_order = by_order or 4 * int((pts != NO_TIME).sum()) < len(pts)
     if by_order:
         times = _slot_times(pts, dts, is_slotted=is_slotted)
@@ -169,7 +173,7 @@ def display_times(
     uncertain = None
     if by_order:
         displayed, good = clock.joined(clock.times), ~clock.wrong & (times != NO_TIME)
-        if is_slotted and reorder_depth:  # the first frame appears when packet 1 + reorder_depth is read
+        if is_slotted and reorder_depth:  # the first frame is displayed when packet 1 + reorder_depth is read
             beyond = displayed[-1] + clock.step * np.arange(1, reorder_depth + 1)
             displayed = np.concatenate([displayed, beyond])[reorder_depth:]
     else:
@@ -191,11 +195,11 @@ def display_times(
 
 
 def _slot_times(pts: np.ndarray, dts: np.ndarray, *, is_slotted: bool) -> np.ndarray:
-    """(n,) int64 times that frames take in display order; NO_TIME everywhere if most packets have none.
+    """(n,) int64 times that frames take in display order; all NO_TIME if most packets have none.
 
-    Elementary streams have none, and some program streams one for several frames.
+    Elementary streams have no times, and some program streams one for several frames.
     """
-    dts = _bounded(dts) if is_slotted else _single(_bounded(dts))  # packets of an AVI may share a slot
+    dts = _bounded(dts) if is_slotted else _without_runs(_bounded(dts))  # packets of an AVI may share a slot
     times = np.where(dts != NO_TIME, dts, pts)
     has_most = 2 * int((times != NO_TIME).sum()) >= len(times)
     return times if has_most else np.full(len(times), NO_TIME)
@@ -210,16 +214,16 @@ def _rising_times(
     *,
     stores_dts: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) int64 times that rise from packet to packet if none is wrong; (n,) the pts that may be right."""
+    """(n,) int64 times that rise from packet to packet if none is wrong, and (n,) int64 plausible pts."""
     known = pts != NO_TIME
     if not _num_disorderly(pts[known], reorder_depth):
         times = pts.copy()
         times[known] = np.sort(pts[known])
         return times, pts
-    single = _single(_bounded(dts))
-    if stores_dts and 4 * int((single != NO_TIME).sum()) >= len(dts):
-        # Display times are stored as differences from decoding times, whose clock may have stopped.
-        return single, np.where((single == NO_TIME) & (dts != NO_TIME), NO_TIME, pts)
+    running = _without_runs(_bounded(dts))
+    if stores_dts and 4 * int((running != NO_TIME).sum()) >= len(dts):
+        # Display times are stored as offsets from decoding times, whose clock may have stopped.
+        return running, np.where((running == NO_TIME) & (dts != NO_TIME), NO_TIME, pts)
     return _sorted_times(pts, durations, units_per_sec, reorder_depth), pts
 
 
@@ -228,8 +232,8 @@ def _bounded(times: np.ndarray) -> np.ndarray:
     return np.where((times > -_MAX_TIME) & (times < _MAX_TIME), times, NO_TIME)
 
 
-def _single(times: np.ndarray) -> np.ndarray:
-    """(n,) int64 `times`; of more than _MAX_EQUAL equal ones in a row, as of a stopped clock, one stays."""
+def _without_runs(times: np.ndarray) -> np.ndarray:
+    """(n,) int64 `times`; of over _MAX_EQUAL equal ones in a row (a stopped clock) only one is kept."""
     repeats = np.append(False, times[1:] == times[:-1])
     run = np.cumsum(~repeats)
     return np.where(repeats & (np.bincount(run)[run] > _MAX_EQUAL), NO_TIME, times)
@@ -238,7 +242,7 @@ def _single(times: np.ndarray) -> np.ndarray:
 def _end(
     times: np.ndarray, durations: np.ndarray, step: int, pause: float, declared: float | None
 ) -> tuple[int, list[Fault]]:
-    """When the frame shown last ends. Very long durations are accepted only if the header agrees."""
+    """The end of the frame shown last; and a fault if its duration is very long and the header disagrees."""
     last = int(times.argmax())
     duration = int(durations[last])
     span = int(times[last]) + duration - int(times.min())
@@ -248,7 +252,7 @@ def _end(
 
 
 def _is_plain(pts: np.ndarray, reorder_depth: int, pause: float) -> bool:
-    """Whether every packet has a display time and none jumps, as in most files; checked block by block."""
+    """Whether every packet has a display time and none jumps, as in most files; checked in blocks."""
     for start in range(0, len(pts), _BLOCK):
         block = pts[max(start - REORDER, 0) : start + _BLOCK + REORDER]
         if block.min() <= -_MAX_TIME or block.max() >= _MAX_TIME or _num_disorderly(block, reorder_depth):
@@ -264,20 +268,21 @@ def _is_plain(pts: np.ndarray, reorder_depth: int, pause: float) -> bool:
 def _num_leading(pts: np.ndarray, reorder_depth: int, first_pts: int | None) -> int:
     """Number of frames that directly follow the first one in decoding order and are shown before it.
 
-    Only where that one is decoded first: those before it were not decoded. Matroska has no times below 0.
+    Counted only if the first frame is decoded first, since they were not decoded then. In Matroska they may
+    have no time, as it stores none below 0.
     """
     head = pts[1 : REORDER + 1]
     is_leading = (head == NO_TIME) | (head < pts[0])
     count = int(np.append(is_leading, False).argmin())
     if not reorder_depth or count == len(head) or pts[0] == NO_TIME or first_pts != pts[0]:
         return 0
-    if (pts[1 + count :] == NO_TIME).any():  # the first ones without a time may lie anywhere
+    if (pts[1 + count :] == NO_TIME).any():  # leading frames without a time may be shown anywhere
         return int(np.flatnonzero(head[:count] != NO_TIME).max(initial=-1)) + 1
     return count
 
 
 def _num_disorderly(pts: np.ndarray, reorder_depth: int) -> int:
-    """Number of display times that are further out of order than frames are reordered."""
+    """Number of display times further out of order than reordering explains."""
     order = np.arange(len(pts))
     late = np.empty(len(pts), np.int64)
     sorted_order = np.argsort(pts, kind="stable")
@@ -290,14 +295,14 @@ def _sorted_times(
 ) -> np.ndarray:
     """(n,) int64 rising times of a stream without decoding times: its display times, sorted per recording.
 
-    Times further off than frames can be reordered become NO_TIME.
+    Times further off than reordering explains become NO_TIME.
     """
     known = pts != NO_TIME
     rises = np.diff(pts[known])
     falls = -rises[rises < 0]
     if not has_span(pts):
         return pts
-    # Reordering may span any pause or only the usual distance: whichever explains more timestamps is taken.
+    # Reordering may span any pause, or only the usual distance; uses whichever explains more timestamps.
     spacing = float(np.median(np.diff(np.sort(pts[known]))))
     usual = min(2.0 * float(np.median(falls)), REORDER * spacing) if len(falls) else 0.0
     candidates = []
@@ -315,7 +320,7 @@ def _sorted_times(
 
 
 def _agreeing(pts: np.ndarray, clock: PacketClock) -> np.ndarray:
-    """(n,) bool: display times no further off the clock around them than frames can be reordered."""
+    """(n,) bool, True for display times within the range of the clock that reordering explains."""
     usual = int(np.median((pts - clock.times)[pts != NO_TIME]))
     low, high = clock.bounds(REORDER)
     return (pts != NO_TIME) & (pts - usual >= low) & (pts - usual <= high)
@@ -324,10 +329,10 @@ def _agreeing(pts: np.ndarray, clock: PacketClock) -> np.ndarray:
 def _completed(
     pts: np.ndarray, good: np.ndarray, clock: PacketClock, reorder_depth: int
 ) -> tuple[np.ndarray, bool]:
-    """(n,) int64 display times with recordings joined and gaps filled; whether the filled ones are certain.
+    """(n,) int64 display times with recordings joined and gaps filled; and whether all of them are certain.
 
-    Where frames are shown in file order, the clock tells the times that are not good. Reordered ones
-    are known only once their frames are decoded; here they just widen the span of the good times.
+    If frames are shown in file order, the clock gives the times that are not good. Those of reordered frames
+    are known only after decoding; here they only extend the span of the good times.
     """
     delays = (pts - clock.times)[good]
     usual = int(np.median(delays)) if len(delays) else 0
@@ -343,7 +348,7 @@ def _completed(
         num_before = max(_num_outside(good[::-1], -ordered[::-1], clock.step), 1)
         widened[0] = first - num_before * clock.step
     num_beyond = int((~good).sum()) - num_before - _num_holes(ordered, clock.step)
-    if num_beyond < 0:  # pauses make more holes than frames are missing, so that only those near the end tell
+    if num_beyond < 0:  # pauses leave more holes than missing frames, so only those near the end count
         num_beyond = _num_outside(good, ordered, clock.step)
     num_beyond = min(num_beyond, _num_near(good))
     if num_beyond:
@@ -352,7 +357,7 @@ def _completed(
 
 
 def _num_holes(ordered: np.ndarray, step: int) -> int:
-    """Number of frames missing between ascending times; times too close together count against it."""
+    """Number of frames missing between ascending times, less the times that are too close together."""
     return int((np.rint(np.diff(ordered) / step) - 1).sum())
 
 
@@ -362,14 +367,14 @@ def _num_near(good: np.ndarray) -> int:
 
 
 def _num_outside(good: np.ndarray, ordered: np.ndarray, step: int) -> int:
-    """Number of frames near the end that find no hole between the last good times.
+    """Number of frames near the end that have no hole between the last good times.
 
     Args:
-        good: (n,) bool, the packets with a good time.
-        ordered: The good times, ascending.
-        step: Usual spacing.
+        good: (n,) bool, True for packets with a good time.
+        ordered: (k,) int64 good times, ascending.
+        step: Usual spacing in units.
     """
-    # Counted from where none is missing, as the frames of a gap there may belong to either side of it.
+    # Counts from where no time is missing, since the frames of a gap there may belong to either side of it.
     is_clear = np.convolve(~good, np.ones(REORDER), "same") == 0
     starts = np.flatnonzero(is_clear[: -int(good[::-1].argmax()) - REORDER])
     is_good = good[starts[-1] :] if len(starts) else good

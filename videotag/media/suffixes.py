@@ -1,7 +1,7 @@
-"""The container formats that are opened, and which files of a folder are videos by their suffix.
+"""Supported container formats and their file suffixes; finds the videos of a folder by suffix.
 
-One table names both, so that a folder's videos are those whose formats can be read. A file that is named
-itself is opened whatever its suffix: its content decides.
+One table defines both, so that the videos found in a folder have formats that can be read. A file given by
+its own path is opened whatever its suffix, and its content decides.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-# FFmpeg's demuxers -> suffixes of videos in that format. Playlists and scripts (concat, hls, dash, image2
-# ...) are missing, as they open other files. Sound is there, without suffixes, so that a song is called one.
-# Suffixes that usually mean something else are missing too: .dat, .ps (PostScript), .mod (music), .dif
-# (tables), .psp and .heic (pictures), .ism (XML), .ogg and .m4a (sound).
+# FFmpeg demuxer -> suffixes of videos in that format. Excludes playlists and scripts (concat, hls, dash,
+# image2 ...), which open other files. Includes sound formats, without suffixes, so that the error for a sound
+# file says what it is. Excludes suffixes that usually mean something else: .dat, .ps (PostScript), .mod
+# (music), .dif (tables), .psp and .heic (pictures), .ism (XML), .ogg and .m4a (sound).
 _SUFFIXES_OF = {
     "mov": "mp4 m4v mov qt mqv mp4v 3gp 3gpp 3g2 3gp2 f4v ismv mj2",
     "matroska": "mkv webm mk3d",
@@ -30,7 +30,7 @@ _SUFFIXES_OF = {
     "h264": "h264 264 h26l avc",
     "hevc": "hevc h265 265",
     "vvc": "vvc h266 266",
-    "av1": "obu",  # its two byte streams, Annex B and low overhead, share a suffix
+    "av1": "obu",  # its two byte stream formats, Annex B and low overhead, share a suffix
     "obu": "obu",
     "ivf": "ivf",
     "ogg": "ogv ogm ogx",
@@ -46,23 +46,24 @@ _SUFFIXES_OF = {
     "aac": "",
     "aiff": "",
 }
-#: What a file may be, as FFmpeg's option format_whitelist takes it.
+#: The demuxers, as a value of FFmpeg's option format_whitelist.
 FORMATS = ",".join(_SUFFIXES_OF)
 #: In lower case, with the dot.
 VIDEO_SUFFIXES = frozenset(f".{name}" for names in _SUFFIXES_OF.values() for name in names.split())
-#: Kind of files left out that have a suffix that was asked for, but are links to nowhere, pipes or devices.
+#: Key in FolderContent.left_out for broken links, pipes and devices with a requested suffix.
 NOT_REGULAR = "not regular files"
-_MAX_KINDS = 8  # suffixes that a message names
-_MAX_SUFFIX = 12  # characters; what is longer is the end of a name with a dot in it
+_MAX_KINDS = 8  # suffixes listed in a message
+_MAX_SUFFIX = 12  # characters; a longer suffix is the end of a name with a dot in it
 
 
 @dataclass(frozen=True)
 class FolderContent:
-    """What is below a folder, without hidden files and folders.
+    """The files below a folder, ignoring hidden files and folders.
 
     Attributes:
-        taken: Files whose suffix was asked for, sorted.
-        left_out: Number of all other files by suffix, in lower case; "" for files without one; NOT_REGULAR.
+        taken: Paths of the files with a requested suffix, sorted.
+        left_out: Number of other files per lower-case suffix, which is "" for files without one; broken
+            links, pipes and devices with a requested suffix count as NOT_REGULAR.
     """
 
     taken: list[Path]
@@ -70,11 +71,11 @@ class FolderContent:
 
 
 def scan_folder(folder: str | Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> FolderContent:
-    """Files at any depth below `folder`; links to folders are not followed.
+    """Finds the files at any depth below `folder`, without following links to folders.
 
     Args:
-        folder: Folder to search; whether its own path is hidden does not matter.
-        suffixes: Suffixes of the files to take, in lower case.
+        folder: Folder to search; it may itself be hidden. One that does not exist counts as empty.
+        suffixes: Lower-case suffixes of the files to take, with the dot.
     """
     taken = []
     left_out: Counter[str] = Counter()
@@ -95,28 +96,31 @@ def scan_folder(folder: str | Path, suffixes: Collection[str] = VIDEO_SUFFIXES) 
 
 
 def list_videos(folder: str | Path) -> list[Path]:
-    """Files below `folder` whose suffix is a video's, sorted; hidden ones are left out."""
+    """Paths of the files below `folder` with a video suffix, sorted; ignores hidden files and folders."""
     return scan_folder(folder).taken
 
 
 def folder_text(folder: str | Path, num_taken: int, left_out: Counter[str], *, noun: str = "video") -> str:
-    """What was taken of a folder and what was not: "clips: 9 videos; 3 files left out (.txt 2, .srt 1)".
+    """A summary of a folder, such as "clips: 9 videos; 3 files left out (.txt 2, .srt 1)".
 
     Args:
         folder: Path of the folder, as the user wrote it.
         num_taken: Number of files taken.
-        left_out: Number of other files, as in FolderContent.
-        noun: What one of the files taken is called.
+        left_out: Number of other files per suffix, as in FolderContent.
+        noun: Singular noun for a file taken.
     """
     others = left_out_text(left_out)
     return f"{Path(folder)}: {_counted(num_taken, noun)}{others and f'; {others}'}"
 
 
 def left_out_text(left_out: Counter[str]) -> str:
-    """What was not taken of a folder: "3 files left out (.txt 2, .srt 1)"; "" if nothing.
+    """A summary of the files left out, such as "3 files left out (.txt 2, .srt 1)"; "" if there are none.
 
-    The most frequent suffixes come first. Very long ones, which are the end of a name with a dot in it, and
-    those with control characters are counted together as "other".
+    The most frequent suffixes come first. Very long ones (the end of a name with a dot in it) and those with
+    control characters are counted together as "other".
+
+    Args:
+        left_out: Number of files per suffix, as in FolderContent.
     """
     kinds: Counter[str] = Counter()
     for suffix, count in left_out.items():

@@ -1,9 +1,9 @@
-"""Generated clips of coloured shapes with several tags each: what tests, benchmarks and the demo stand on.
+"""Generates clips of coloured shapes with several tags each, for tests, benchmarks and the demo.
 
-Every clip shows one shape before a background. One thing changes over time: its size, its colour or its
-place; and the tag of ORDER says in which direction: "grows" or "shrinks", "red then blue" or "blue then
-red", "moves right" or "moves left". Clips come in twins: the second holds the frames of the first in reverse.
-So no single frame and no mean over frames can tell the two apart, only the order can.
+Every clip shows one shape on a background. Its size, colour or place changes over time, and an order tag
+names the direction: "grows" or "shrinks", "red then blue" or "blue then red", "moves right" or "moves left".
+Clips come in twins: the second has the frames of the first in reverse, so that only the order of frames, and
+no single frame or mean over frames, distinguishes the two.
 Shapes: T frames, S pixels a side.
 """
 
@@ -22,7 +22,7 @@ COLOURS = {"red": (214, 40, 40), "green": (46, 160, 67), "blue": (38, 84, 214), 
 BACKGROUNDS = ("dark", "light", "stripes", "noise")
 WORDS = ("sale", "goal", "news")
 TONES_HZ = {"low tone": 220, "high tone": 880}
-#: what changes -> (tag of the first twin, tag of the reversed one)
+#: What changes over time -> (tag of the first twin, tag of the reversed twin).
 ORDERS = {
     "size": ("grows", "shrinks"),
     "colour": ("red then blue", "blue then red"),
@@ -39,22 +39,22 @@ TAGS = (
     *(f"text {word}" for word in WORDS),
 )
 SOUND_RATE_HZ = 16_000
-_SUPERSAMPLING = 2  # masks are drawn larger and scaled down, which smooths their edges
+_SUPERSAMPLING = 2  # masks are drawn larger and scaled down to smooth their edges
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Everything that a clip shows; equal specs render to equal frames.
+    """The content of a clip; equal specs render to equal frames.
 
     Attributes:
-        shape: of SHAPES.
-        colour: of COLOURS; not used where the colour is what changes.
-        background: of BACKGROUNDS.
-        change: what changes over time, a key of ORDERS.
-        reverse: whether the frames run backwards.
-        seed: of place, size and background.
-        tone: of TONES_HZ, or None for no sound.
-        word: of WORDS, or None for no text.
+        shape: One of SHAPES.
+        colour: Key of COLOURS; unused if the colour is what changes.
+        background: One of BACKGROUNDS.
+        change: What changes over time, a key of ORDERS.
+        reverse: Whether the frames run backwards.
+        seed: Seed of the place, the size and the background.
+        tone: Key of TONES_HZ; None for no sound.
+        word: One of WORDS; None for no text.
     """
 
     shape: Shape
@@ -77,26 +77,26 @@ class ClipSpec:
 
     @property
     def label_ids(self) -> tuple[int, ...]:
-        """The tags' class ids, ascending."""
+        """The class ids of the tags, ascending."""
         return tuple(TAGS.index(tag) for tag in self.tags)
 
     def twin(self) -> ClipSpec:
-        """The same clip with its frames in reverse."""
+        """The same clip with its frames in reverse order."""
         return replace(self, reverse=not self.reverse)
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as JSON can hold it."""
+        """The spec as a dict of JSON values."""
         return asdict(self)
 
 
 def random_specs(num_clips: int, seed: int, *, tone: bool = False, text: bool = False) -> list[ClipSpec]:
-    """num_clips specs, a clip and its twin side by side; an odd number leaves the last one alone.
+    """Random specs, each clip followed by its twin; if num_clips is odd, the last clip has none.
 
     Args:
-        num_clips: how many.
-        seed: the same seed gives the same specs.
-        tone: about two thirds of the clips get a tone.
-        text: about three quarters get a word.
+        num_clips: Number of specs.
+        seed: Seed of the random choices.
+        tone: Whether about two thirds of the clips get a tone.
+        text: Whether about three quarters of the clips get a word.
     """
     rng = np.random.default_rng(seed)
     specs = []
@@ -115,7 +115,16 @@ def random_specs(num_clips: int, seed: int, *, tone: bool = False, text: bool = 
 
 
 def render(spec: ClipSpec, *, num_frames: int, size_px: int) -> np.ndarray:
-    """The clip's frames, (T, S, S, 3) uint8."""
+    """Renders the frames of a clip.
+
+    Args:
+        spec: Content of the clip.
+        num_frames: Number T of frames.
+        size_px: Side S of the square frames in pixels.
+
+    Returns:
+        (T, S, S, 3) uint8 RGB, C-contiguous.
+    """
     rng = np.random.default_rng(spec.seed)
     frames = np.repeat(_background(spec.background, size_px, rng)[None], num_frames, axis=0)
     middle = rng.uniform(0.4, 0.6, size=2)
@@ -132,7 +141,12 @@ def render(spec: ClipSpec, *, num_frames: int, size_px: int) -> np.ndarray:
 
 
 def sound(spec: ClipSpec, duration_sec: float) -> tuple[np.ndarray, int] | None:
-    """The clip's tone: mono samples float32 in -1..1 and their rate in Hz; None without a tone."""
+    """The clip's tone: (samples,) float32 mono in [-1, 1] and the sample rate in Hz; None without a tone.
+
+    Args:
+        spec: Content of the clip.
+        duration_sec: Duration of the tone in seconds.
+    """
     if spec.tone is None:
         return None
     time = np.arange(round(duration_sec * SOUND_RATE_HZ)) / SOUND_RATE_HZ
@@ -142,14 +156,14 @@ def sound(spec: ClipSpec, duration_sec: float) -> tuple[np.ndarray, int] | None:
 def draw_shape(
     frame: np.ndarray, shape: Shape, colour: str, *, center: tuple[float, float], radius: float
 ) -> None:
-    """Draws a smooth-edged shape into a frame, in place.
+    """Draws an anti-aliased shape into a frame, in place.
 
     Args:
-        frame: (H, W, 3) uint8, any size.
-        shape: of SHAPES.
-        colour: of COLOURS.
-        center: x and y as shares of width and height.
-        radius: as a share of the shorter side.
+        frame: (H, W, 3) uint8 RGB frame of any size.
+        shape: One of SHAPES.
+        colour: Key of COLOURS.
+        center: Coordinates x and y as fractions of the width and the height.
+        radius: Radius as a fraction of the shorter side.
     """
     height, width = frame.shape[:2]
     scale = _SUPERSAMPLING
@@ -167,20 +181,20 @@ def draw_shape(
 
 
 def _background(name: str, size_px: int, rng: np.random.Generator) -> np.ndarray:
-    """(S, S, 3) uint8."""
+    """The background as (S, S, 3) uint8 RGB."""
     grey = {"dark": 30, "light": 225, "stripes": 128, "noise": 128}[name]
     image = np.full((size_px, size_px, 3), grey, np.float32)
     if name == "stripes":
         image += 60 * np.sign(np.sin(np.arange(size_px) * 2 * np.pi * 8 / size_px))[None, :, None]
     if name == "noise":
-        coarse = rng.uniform(-80, 80, size=(16, 16))  # in blocks, as fine noise would not survive coding
+        coarse = rng.uniform(-80, 80, size=(16, 16))  # in blocks, since fine noise does not survive encoding
         cell = np.arange(size_px) * 16 // size_px
         image += coarse[cell][:, cell][..., None]
     return image.clip(0, 255).astype(np.uint8)
 
 
 def _draw_word(frame: np.ndarray, word: str) -> None:
-    """Writes a word at the lower edge, white on black, in place."""
+    """Draws a word at the lower edge of a frame, white on black, in place."""
     height, width = frame.shape[:2]
     bar = max(10, height // 7)
     image = Image.new("RGB", (width, bar))

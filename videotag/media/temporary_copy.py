@@ -1,4 +1,4 @@
-"""Media in memory or in an open file -> a file with a name, which FFmpeg can seek in and open again."""
+"""Media in memory or in an open file -> a temporary file that FFmpeg can seek in and reopen."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _PART_BYTES = 2**20
 
 @contextlib.contextmanager
 def temporary_copy(source: MediaBytes, name: str) -> Iterator[Path]:
-    """Path of a temporary copy, which is deleted when the block ends.
+    """Yields the path of a temporary copy, which is deleted when the block ends.
 
     Args:
-        source: Content; an open file is read from where it stands to its end.
-        name: What messages call the source.
+        source: Bytes of a media file, or an open binary file, which is read from its current position.
+        name: Name of the source in error messages.
 
     Raises:
-        MediaError: The file is not binary or cannot be read, or is at its end.
+        MediaError: The open file is not binary, cannot be read or is at its end.
         OutputError: The temporary folder cannot be written.
     """
     with temporary_folder() as folder:
@@ -36,10 +36,10 @@ def temporary_copy(source: MediaBytes, name: str) -> Iterator[Path]:
 
 
 def _parts(source: MediaBytes, name: str) -> Iterator[bytes | bytearray | memoryview]:
-    """The content, piece by piece.
+    """Yields the content in parts.
 
     Raises:
-        MediaError: As of temporary_copy.
+        MediaError: The open file is not binary, cannot be read or is at its end.
     """
     is_empty = True
     try:

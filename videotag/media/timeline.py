@@ -1,4 +1,4 @@
-"""Display times of a video's frames, and the frame at each sampling time, in integer arithmetic."""
+"""Computes the display times of a video's frames and finds the frame at each sampling time, with integers."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from videotag.media.packet_clock import NO_TIME, PAUSE_SEC, REORDER
 from videotag.media.packet_times import DisplayTimes, Fault, PacketTimes, display_times
 
 _DEFAULT_FPS = Fraction(25)  # for raw streams without a frame rate; FFmpeg's default
-_ORDER_PACKETS = 2 * REORDER  # enough to see frames that the decoder reorders
+_ORDER_PACKETS = 2 * REORDER  # enough packets to observe the decoder's reordering
 _MAX_FPS = 1000  # closer timestamps are not frame times
-_DURATION_SLACK_SEC = 0.5  # how far a header for all streams may be off in a whole file
+_DURATION_SLACK_SEC = 0.5  # allowed error of a header's duration of all streams in an intact file
 
 
 @dataclass(frozen=True)
-class _Container:
-    """How far the timestamps of a container can be trusted.
+class _ContainerTraits:
+    """What the timestamps of a container format mean.
 
     Attributes:
-        stores_dts: Whether it holds decoding times; others are made up by FFmpeg from the display times.
-        stores_durations: Whether it holds the duration of every frame.
-        is_slotted: Whether every packet takes one of equal slots of time.
-        duration_of: What the duration in its header spans; "none" if FFmpeg takes it from the timestamps.
+        stores_dts: Whether it stores decoding times; otherwise FFmpeg derives them from the display times.
+        stores_durations: Whether it stores the duration of every frame.
+        is_slotted: Whether every packet takes one of equal time slots.
+        duration_of: What the duration in its header covers; "none" if FFmpeg derives it from the timestamps.
     """
 
     stores_dts: bool = False
@@ -49,35 +49,37 @@ class _Container:
     duration_of: Literal["stream", "all streams", "none"] = "stream"
 
 
-_CONTAINERS = {
-    "mov,mp4,m4a,3gp,3g2,mj2": _Container(stores_dts=True, stores_durations=True),
-    "avi": _Container(is_slotted=True),
-    "mpegts": _Container(stores_dts=True, duration_of="none"),
-    "mpeg": _Container(stores_dts=True, duration_of="none"),
-    "flv": _Container(stores_dts=True, duration_of="all streams"),
-    "asf": _Container(duration_of="all streams"),
-    "matroska,webm": _Container(duration_of="all streams"),
+_TRAITS = {
+    "mov,mp4,m4a,3gp,3g2,mj2": _ContainerTraits(stores_dts=True, stores_durations=True),
+    "avi": _ContainerTraits(is_slotted=True),
+    "mpegts": _ContainerTraits(stores_dts=True, duration_of="none"),
+    "mpeg": _ContainerTraits(stores_dts=True, duration_of="none"),
+    "flv": _ContainerTraits(stores_dts=True, duration_of="all streams"),
+    "asf": _ContainerTraits(duration_of="all streams"),
+    "matroska,webm": _ContainerTraits(duration_of="all streams"),
 }
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The span over which a stream is shown.
+    """The time span of a stream and the display times of its frames.
 
     Attributes:
-        start: when the first frame appears, in units of time_base.
-        end: when the last frame ends.
-        time_base: seconds per unit.
-        by_order: Whether frames are timed in display order, as their packets have no display times.
-        num_frames: frames to show that are in the file.
-        num_expected: with those that the header promises and the file lacks.
-        times: (n,) int64, when a frame appears: by_order, the frame shown as that number; else the frame in
-            the packet of that number. None, of frames at a steady rate: its number.
-        uncertain: (n,) bool, packets whose frames go between their neighbours; None if there are none.
-        step: usual spacing of frames, in units of time_base.
-        by_duration: num_expected follows from a duration alone, which may be wrong.
+        start: Time at which the first frame is displayed, in units of time_base.
+        end: Time at which the last frame ends, in units of time_base.
+        time_base: Seconds per unit.
+        by_order: Whether frames are timed in display order, because their packets have no display times.
+        num_frames: Number of frames to show that are in the file.
+        num_expected: Sum of num_frames and the frames that the header declares but the file lacks.
+        times: (n,) int64 display times, in units of time_base; by_order: of the frames in display order, else
+            of the frames in the packets in file order. None for a steady rate, where the time of a frame is
+            its number.
+        uncertain: (n,) bool, True for packets whose frames have no good time and are placed between their
+            neighbours; None if there are none.
+        step: Usual spacing of frames, in units of time_base.
+        by_duration: Whether num_expected is derived from a duration alone, which may be wrong.
         has_unusable_times: Whether all timestamps are unusable, so that frames are spaced evenly.
-        times_faults: what was wrong with the packets' times.
+        times_faults: Faults of the packets' times that were repaired.
     """
 
     start: int
@@ -95,26 +97,30 @@ class Timeline:
 
     @property
     def duration_sec(self) -> float:
-        """From the first frame to the end of the last one."""
+        """Duration in seconds, from the first frame to the end of the last one."""
         return float((self.end - self.start) * self.time_base)
 
     def num_targets_before(self, time: int, num_targets: int) -> int:
-        """How many midpoints of num_targets equal parts of the span lie before `time`.
+        """Number of sampling times before `time`; they are the midpoints of equal parts of the span.
 
         Midpoint i, start + span (2 i + 1) / (2 n), lies before `time` if i < n (time - start) / span - 1/2.
+
+        Args:
+            time: Time in units of time_base.
+            num_targets: Number n of parts.
         """
         span = self.end - self.start
         before = -((span - 2 * num_targets * (time - self.start)) // (2 * span))  # rounded up
         return min(max(before, 0), num_targets)
 
     def position(self, time: int) -> float:
-        """Where `time` lies in the span: 0 at its start, 1 at its end."""
+        """Relative position of `time` in the span: 0 at its start, 1 at its end."""
         return (time - self.start) / (self.end - self.start)
 
-    def numbered(self, packets: Iterable[Any], stream: Any) -> Iterator[Any]:
-        """Yields the packets to decode; after a repair each carries its number in place of a time.
+    def number_packets(self, packets: Iterable[Any], stream: Any) -> Iterator[Any]:
+        """Yields the packets to decode; if times were repaired, replaces each packet's times by its number.
 
-        The decoder passes it on to the frame.
+        The decoder copies the number to the frame. Packets are those of the av.VideoStream in file order.
         """
         if self.by_order or not self.times_faults:
             yield from packets
@@ -130,27 +136,27 @@ class Timeline:
 class TimedFrames:
     """The decoded frames of a stream with their display times, in non-decreasing order.
 
-    Iterating yields (av.VideoFrame, time), once.
+    Iterating yields (av.VideoFrame, time in units of time_base); it can be done once.
 
     Args:
-        timeline: Of the stream.
-        frames: Decoded from its `numbered` packets, in the order of display.
+        timeline: Timeline of the stream.
+        frames: Frames decoded from the packets of `number_packets`, in display order.
     """
 
     def __init__(self, timeline: Timeline, frames: Iterable[Any]) -> None:
         self._timeline = timeline
         self._frames = frames
         self._is_numbered = timeline.by_order or bool(timeline.times_faults)
-        self._seen = np.zeros(0 if timeline.times is None else len(timeline.times), bool)  # frames that came
-        self._num_late = 0  # frames whose time lies before that of the frame shown before them
-        self._first_late = 0  # when the first of these appears
+        self._seen = np.zeros(0 if timeline.times is None else len(timeline.times), bool)  # decoded frames
+        self._num_late = 0  # number of frames timed before the previous frame
+        self._first_late = 0  # display time of the first of these
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
         timeline = self._timeline
         time = timeline.start
         for order, frame in enumerate(self._frames):
             number = order if timeline.by_order else frame.pts
-            if number is None:  # damage may leave a frame without time, or with a wrong one
+            if number is None:  # damage may leave a frame without a time, or with a wrong one
                 shown = time
             elif timeline.times is None or not self._is_numbered:
                 shown = number
@@ -168,20 +174,20 @@ class TimedFrames:
             yield frame, time
 
     def _gap_after(self, time: int) -> int:
-        """Delay after `time` of a frame without a good time: a step, at most half the gap to the next."""
+        """Delay after `time` of a frame without a good time: one step, at most half the gap to the next."""
         place = int(np.searchsorted(self._good_times, time, side="right"))
         ahead = self._good_times[place : place + 1]
         return min([self._timeline.step, *((ahead - time) // 2).tolist()])
 
     @cached_property
     def _good_times(self) -> np.ndarray:
-        """Ascending times of frames that are not uncertain."""
+        """(k,) int64 times of frames that are not uncertain, ascending."""
         times, uncertain = self._timeline.times, self._timeline.uncertain
         assert times is not None
         return np.sort(times if uncertain is None else times[~uncertain])
 
     def faults(self) -> list[str]:
-        """What was wrong with the times of the frames that came: what, how many, from what second."""
+        """Descriptions of the faults in the times of the decoded frames; empty if there are none."""
         if self._timeline.has_unusable_times:
             return [f"no usable timestamps; frames spread at {float(1 / self._timeline.time_base):g} fps"]
         found = [
@@ -224,9 +230,10 @@ class _FirstFrames:
     """Decodes the start of a stream until the order of its frames is known.
 
     Attributes:
-        frame: The first av.VideoFrame; None if none has come yet.
-        are_out_of_order: Whether frames come with falling display times, though the packets' times rise: then
-            these are decoding times, as in an H.264 stream with B frames in ASF, or in an MP4 without ctts.
+        frame: The first decoded av.VideoFrame; None if there is none yet.
+        are_out_of_order: Whether decoded frames have falling display times although the packets' times rise.
+            Then these are decoding times, as in an H.264 stream with B-frames in ASF or in an MP4 without
+            ctts.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -237,7 +244,7 @@ class _FirstFrames:
         self._last_packet = self._last_frame = NO_TIME
 
     def add(self, packet: Any | None) -> None:
-        """Takes the next packet of the stream; None ends it."""
+        """Decodes the next packet of the stream; None flushes the decoder."""
         if self.frame is not None and not self._num_left:
             return
         if packet is not None:
@@ -251,35 +258,42 @@ class _FirstFrames:
                 self._last_frame = frame.pts
 
 
-def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any] | None:
-    """The timeline of an av.VideoStream and its first frame, from one pass over all packets.
+def build_timeline(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any] | None:
+    """The timeline of a stream and its first av.VideoFrame, from one pass over all packets.
 
-    None if no frame can be decoded.
+    Args:
+        container: Opened av.InputContainer.
+        stream: The av.VideoStream.
+        path: Path of the file.
+
+    Returns:
+        The timeline and the first frame; None if no frame can be decoded.
 
     Raises:
-        MediaError: the stream is encrypted.
+        MediaError: The stream is encrypted.
     """
     time_bases = {s.index: s.time_base or Fraction(0) for s in container.streams}
-    ends = dict.fromkeys(time_bases, 0)  # when the last packet of each stream ends
+    ends = dict.fromkeys(time_bases, 0)  # end of the last packet of each stream
     times = PacketTimes()
     first = _FirstFrames(stream)
     encrypted = has_encryption_key(stream)
     own, sound = stream.index, container.streams.audio[0].index if container.streams.audio else None
-    heard = 0  # sound since the last packet of the stream
-    # Shorter stretches of sound are just how it is interleaved.
+    sound_duration = 0  # duration of the sound since the last packet of the stream
+    # Shorter stretches of sound are just interleaving.
     long = PAUSE_SEC / 2 / time_bases[sound] if sound is not None and time_bases[sound] else np.inf
     for packet in packets(container):
         index, duration, pts = packet.stream_index, packet.duration or 0, packet.pts
         if pts is not None and pts + duration > ends[index]:
             ends[index] = pts + duration
         if index == sound:
-            heard += duration
+            sound_duration += duration
         elif index == own:
             encrypted = encrypted or (packet.is_keyframe and is_encrypted(packet))
             first.add(packet)
-            pause = round(heard * time_bases[sound] / time_bases[own]) if heard > long else 0
-            times.add(packet, shown=is_shown(packet, stream), heard=pause)
-            heard = 0
+            is_pause = sound_duration > long
+            pause = round(sound_duration * time_bases[sound] / time_bases[own]) if is_pause else 0
+            times.add(packet, shown=is_shown(packet, stream), sound_duration=pause)
+            sound_duration = 0
     last_sec = float(max(end * time_bases[index] for index, end in ends.items()))
     if encrypted:
         raise MediaError(f"{path}: {ENCRYPTED}")
@@ -287,23 +301,23 @@ def survey(container: Any, stream: Any, path: str | Path) -> tuple[Timeline, Any
         first.add(None)
     if first.frame is None or not times.num_shown:
         return None
-    kind = _CONTAINERS.get(container.format.name, _Container())
+    traits = _TRAITS.get(container.format.name, _ContainerTraits())
     shown = display_times(
         *times.arrays(),
         units_per_sec=float(1 / stream.time_base),
-        declared=_declared(container, stream) if kind.duration_of != "none" else None,
-        stores_dts=kind.stores_dts,
+        declared=_declared(container, stream) if traits.duration_of != "none" else None,
+        stores_dts=traits.stores_dts,
         reorder_depth=stream.codec_context.reorder_depth,
         first_pts=first.frame.pts,
-        holds_decoding_times=first.are_out_of_order and not kind.is_slotted,
-        has_durations=kind.stores_durations and bool(declared_frames(stream)),
-        is_slotted=kind.is_slotted,
+        holds_decoding_times=first.are_out_of_order and not traits.is_slotted,
+        has_durations=traits.stores_durations and bool(declared_frames(stream)),
+        is_slotted=traits.is_slotted,
     )
     if shown is None or shown.step * _MAX_FPS * stream.time_base < 1:
         return _by_order(stream, times), first.frame
-    if kind.is_slotted:
+    if traits.is_slotted:
         return _by_slots(stream, times, shown, path), first.frame
-    return _by_time(container, stream, times, shown, last_sec, kind.duration_of), first.frame
+    return _by_time(container, stream, times, shown, last_sec, traits.duration_of), first.frame
 
 
 def _declared(container: Any, stream: Any) -> float | None:
@@ -316,32 +330,23 @@ def _declared(container: Any, stream: Any) -> float | None:
 def _by_time(
     container: Any, stream: Any, times: PacketTimes, shown: DisplayTimes, last_sec: float, duration_of: str
 ) -> Timeline:
-    """The timeline of a stream whose packets have times.
-
-    Args:
-        container: av.InputContainer of the stream.
-        stream: av.VideoStream.
-        times: Of its packets.
-        shown: Of its frames.
-        last_sec: When the last packet of all streams ends.
-        duration_of: As of _Container.
-    """
+    """The timeline of a stream whose packets have times; last_sec is the end of all streams."""
     start, count = shown.start, times.num_shown - shown.num_leading
     duration_sec = float((shown.end - start) * stream.time_base)
     missing_sec = slack_sec = 0.0
     if duration_of == "none" or any(fault.kind == "break" for fault in shown.faults):
-        pass  # durations, if any, span the jumps
+        pass  # the declared duration, if any, includes the jumps
     elif duration_of == "all streams":
         missing_sec = container.duration / 1e6 - last_sec if container.duration else 0.0
         slack_sec = _DURATION_SLACK_SEC
-    elif duration := declared_duration(stream):  # of a piece of a stream it may count from time 0
+    elif duration := declared_duration(stream):  # for an excerpt of a stream it may count from time 0
         missing_sec = float(duration * stream.time_base) - max(
             duration_sec, float(shown.end * stream.time_base)
         )
     frame_sec = duration_sec / count
     num_missing = round(missing_sec / frame_sec) if missing_sec > max(2 * frame_sec, slack_sec) else 0
     declared = declared_frames(stream)
-    if declared:  # counted in the header, which may tell a wrong duration
+    if declared:  # the header's frame count is more reliable than its duration
         num_missing = min(num_missing, max(declared - times.num_hidden - count, 0))
     return Timeline(
         start=start,
@@ -359,16 +364,16 @@ def _by_time(
 
 
 def _by_slots(stream: Any, times: PacketTimes, shown: DisplayTimes, path: str | Path) -> Timeline:
-    """The timeline of an AVI: an empty chunk takes its time, and nothing is missing because of it."""
+    """The timeline of an AVI, in which an empty chunk takes a time slot and is not a missing frame."""
     start, count = shown.start, times.num_shown
     layout = read_layout(path, stream.index)
     num_slots = layout.num_slots or declared_frames(stream) or 0
     num_missing = max(len(stream.index_entries) - times.num_hidden - count, 0)
     end = shown.end
-    if layout.is_cut:
+    if layout.is_truncated:
         num_missing = max(num_missing, round((num_slots + start - end) * count / (end - start)))
-    elif not num_missing and layout.num_slots:  # the header alone may count too many
-        _, slots, _ = times.arrays()  # the first one is behind the empty chunks that the file begins with
+    elif not num_missing and layout.num_slots:  # the header's own count may be too high
+        _, slots, _ = times.arrays()  # the first slot comes after empty chunks at the start of the file
         end = max(end, layout.num_slots + start - int(slots[0]))
     return Timeline(
         start=start,
@@ -383,7 +388,7 @@ def _by_slots(stream: Any, times: PacketTimes, shown: DisplayTimes, path: str | 
 
 
 def _by_order(stream: Any, times: PacketTimes) -> Timeline:
-    """The timeline of a stream whose frames follow each other at a steady rate."""
+    """The timeline of a stream whose frames have a constant rate."""
     rates = (stream.average_rate, stream.guessed_rate, stream.codec_context.framerate, _DEFAULT_FPS)
     rate = next(rate for rate in rates if rate and rate <= _MAX_FPS)
     count = times.num_shown

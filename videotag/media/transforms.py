@@ -1,6 +1,6 @@
-"""Pure functions on frames: size, crop, and the network's input.
+"""Pure functions on frames: scaled size, crop and normalization.
 
-Shapes: T frames, H height, W width; frames are uint8 RGB, the last axis is colour.
+Shapes: T frames, H height, W width; frames are uint8 RGB with the colour axis last.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ from videotag.errors import ShapeError
 
 
 def scaled_size(width_px: int, height_px: int, short_side_px: int) -> tuple[int, int]:
-    """(width, height) with the short side scaled to short_side_px and the long one to the nearest integer.
+    """(width, height) in pixels after scaling the short side to short_side_px and rounding the long side.
 
-    Halves are rounded up: 175x131 at 256 is 342x256, since 175 * 256 / 131 = 341.98.
+    Halves are rounded up: 175x131 becomes 342x256 for a short side of 256, since 175 * 256 / 131 = 341.98.
+
+    Args:
+        width_px: Width, at least 1.
+        height_px: Height, at least 1.
+        short_side_px: Short side of the result, at least 1.
     """
     short = min(width_px, height_px)
     width, height = (
@@ -26,10 +31,15 @@ def scaled_size(width_px: int, height_px: int, short_side_px: int) -> tuple[int,
 
 
 def forced_size(width_px: int, height_px: int, short_side_px: int) -> tuple[int, int]:
-    """(width, height) as VideoTag scales: 4:3 or 3:4 whatever the shape was, unless the short side fits.
+    """(width, height) in pixels as VideoTag scales: always 4:3 or 3:4, unless the short side already fits.
 
-    It squashes wide and tall pictures; for weights that were trained so. VideoTag scaled with Pillow, and
-    its crop of an odd margin may be a pixel beside ours.
+    Distorts other aspect ratios; for weights that were trained with it. VideoTag scaled with Pillow, and its
+    center crop may be one pixel off ours if the margin is odd.
+
+    Args:
+        width_px: Width, at least 1.
+        height_px: Height, at least 1.
+        short_side_px: Short side of the result, at least 1.
     """
     if min(width_px, height_px) == short_side_px:
         return width_px, height_px
@@ -38,17 +48,17 @@ def forced_size(width_px: int, height_px: int, short_side_px: int) -> tuple[int,
 
 
 def center_crop(frames: np.ndarray, size_px: int) -> np.ndarray:
-    """The middle square of every frame, as a view; an odd margin is one pixel larger at the right and bottom.
+    """The center square of every frame; an odd margin is one pixel larger at the right and at the bottom.
 
     Args:
-        frames: (..., H, W, colours), H and W at least size_px.
-        size_px: side of the square.
+        frames: (..., H, W, channels) of any dtype, H and W at least size_px.
+        size_px: Side of the square in pixels.
 
     Returns:
-        (..., size_px, size_px, colours).
+        (..., size_px, size_px, channels) view.
 
     Raises:
-        ShapeError: the frames are smaller than the square.
+        ShapeError: The frames are smaller than the square.
     """
     height, width = frames.shape[-3:-1]
     if min(height, width) < size_px:
@@ -60,22 +70,25 @@ def center_crop(frames: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def normalize(frames: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """(x / 255 - mean) / std per colour, colour axis first: (T, 3, H, W) float32, C-contiguous.
+    """(x / 255 - mean) / std for every colour.
 
     Args:
-        frames: (T, H, W, 3) uint8; T may be 0.
-        mean: three numbers in units of 0..1.
-        std: three numbers in units of 0..1.
+        frames: (T, H, W, 3) uint8 RGB; T may be 0.
+        mean: (3,) mean per colour, for values in [0, 1].
+        std: (3,) standard deviation per colour, for values in [0, 1].
+
+    Returns:
+        (T, 3, H, W) float32, C-contiguous.
 
     Raises:
-        ShapeError: frames are not uint8 (T, H, W, 3).
+        ShapeError: The frames are not (T, H, W, 3) uint8.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (T, H, W, 3)")
     num_frames, height, width, _ = frames.shape
     result = np.empty((num_frames, 3, height, width), np.float32)
     for colour in range(3):
-        plane = result[:, colour]  # (T, H, W), written in place: no float copy of all frames
+        plane = result[:, colour]  # (T, H, W), written in place to avoid a float copy of all frames
         np.multiply(frames[..., colour], np.float32(1 / (255 * std[colour])), out=plane)
         plane -= np.float32(mean[colour] / std[colour])
     return result

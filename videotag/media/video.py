@@ -1,7 +1,8 @@
-"""A video file -> frames spread evenly over its whole duration.
+"""A video file -> frames sampled evenly over its whole duration.
 
-A file is read twice: the first pass only splits it into packets, to learn how many frames there are and when
-they are shown; the second decodes all in order and scales only the wanted ones. One frame is held at a time.
+Reads the file twice: the first pass only splits it into packets, to find out how many frames there are and
+when they are displayed; the second decodes all frames in order and scales only the sampled ones, holding one
+frame at a time.
 Shapes: H height and W width after scaling; images are uint8 RGB (H, W, 3).
 """
 
@@ -33,44 +34,43 @@ from videotag.media.container import (
     video_stream,
 )
 from videotag.media.orientation import Orientation
-from videotag.media.sampling import rows_of, videotag_indices
-from videotag.media.timeline import TimedFrames, survey
+from videotag.media.sampling import image_rows, videotag_indices
+from videotag.media.timeline import TimedFrames, build_timeline
 from videotag.media.transforms import center_crop, forced_size, scaled_size
 
-# Bilinear averages all pixels under an output pixel when it shrinks. Without the other two flags swscale is
-# up to 2 of 255 too dark at even widths.
+# When shrinking, bilinear scaling averages all pixels under an output pixel. Without the other two flags
+# swscale is up to 2 of 255 too dark at even widths.
 _SCALING = 0x2 | 0x2000 | 0x40000  # SWS_BILINEAR, FULL_CHR_H_INT, ACCURATE_RND; PyAV 14 has no names for them
-# Matrices from YCbCr to RGB that swscale has, of those in ITU-T H.273, table 4; 2 is "unspecified". The next
-# have a near one there. The rest are no YCbCr, such as YCgCo (8) and ICtCp (14).
+# YCbCr-to-RGB matrices of ITU-T H.273, table 4, that swscale supports; 2 is "unspecified". _NEAR_MATRICES are
+# close to one of them: 3 is reserved, 10 is constant luminance, 12 and 13 depend on the colour primaries. The
+# rest, such as YCgCo (8) and ICtCp (14), are not YCbCr.
 _MATRICES = frozenset([0, 1, 2, 4, 5, 6, 7, 9])
-_NEAR_MATRICES = frozenset(
-    [3, 10, 12, 13]
-)  # reserved; constant luminance; by the primaries, with and without
+_NEAR_MATRICES = frozenset([3, 10, 12, 13])
 _BT709, _BT2020 = 1, 9
 
 
-#: The shape (H, W, 3) of the next image -> the uint8 array that it is to be written into.
+#: Allocates the uint8 array of an image, given its shape (H, W, 3).
 NewImage: TypeAlias = Callable[[tuple[int, int, int]], np.ndarray]
 
 
 def new_image(shape: tuple[int, int, int]) -> np.ndarray:
-    """An image of its own, not yet written."""
+    """An uninitialized uint8 array of the shape (H, W, 3)."""
     return np.empty(shape, np.uint8)
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video is.
+    """Facts about a video.
 
     Attributes:
-        width_px: Width as displayed: upright and with square pixels.
-        height_px: Height as displayed.
-        duration_sec: From the first frame to the end of the last one that is in the file.
-        num_frames: Frames to show that are in the file, counted.
-        declared_frames: Frames that the header counts, also those an edit list hides; None if it does not,
-            or if the header was never filled in, as of a file written to a pipe.
-        fps: num_frames by duration_sec.
-        rotation_deg: 0, 90, 180 or 270; the clockwise turn of the stored picture that makes it upright.
+        width_px: Displayed width, upright and with square pixels.
+        height_px: Displayed height, upright and with square pixels.
+        duration_sec: Duration from the first frame to the end of the last one in the file, in seconds.
+        num_frames: Number of frames to show that are in the file.
+        declared_frames: Number of frames that the header declares, including those that an edit list hides;
+            None if it declares none or was never filled in, as in a file written to a pipe.
+        fps: Average frame rate, num_frames / duration_sec.
+        rotation_deg: Clockwise rotation of 0, 90, 180 or 270 degrees that makes the stored picture upright.
         has_audio: Whether there is sound.
     """
 
@@ -86,12 +86,12 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class SampledFrame:
-    """A frame of a video that is shown at one or more sampling times.
+    """A frame of a video that is displayed at one or more sampling times.
 
     Attributes:
         image: (H, W, 3) uint8 RGB, C-contiguous.
-        repeats: At how many sampling times, one after the other, it is shown.
-        time_sec: When it appears, from the video's first frame.
+        repeats: Number of consecutive sampling times at which it is displayed, at least 1.
+        time_sec: Display time in seconds, counted from the video's first frame.
     """
 
     image: np.ndarray
@@ -100,44 +100,45 @@ class SampledFrame:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Facts about a video; splits the file into packets and decodes its first frame.
+    """Facts about a video, found by splitting it into packets and decoding its first frame.
 
     Raises:
-        MediaError: Not a local file, not a video, or nothing in it can be decoded.
+        MediaError: The path is not a local file or not a video, or no frame can be decoded.
     """
     return FrameReader(path, 1).info
 
 
 class FrameReader:
-    """The frames shown at the midpoints of num_frames equal parts of a video's duration, or all frames.
+    """Yields the frames displayed at the midpoints of num_frames equal parts of a video's duration, or all.
 
-    Iterating decodes the file and yields each wanted frame once, with the number of sampling times it is
-    shown at; these numbers sum to num_frames (by_videotag: to the number of distinct frames wanted). Where
-    damage left no frame, the nearest earlier one stands, at the start the first later one. It may be iterated
-    again, which decodes again.
+    Iterating decodes the file and yields each sampled frame once as a SampledFrame, with the number of
+    sampling times at which it is displayed; these sum to num_frames (by_videotag: to the number of distinct
+    sampled frames). Where frames are lost to damage, the nearest earlier frame is used, and at the start the
+    next later one. Iterating again decodes again.
 
     Args:
-        path: A local file; a text with ":" in it is a file name like any other.
-        num_frames: Number of sampling times, at least 1; the frames of a shorter video are repeated evenly.
-            None takes every frame once.
-        fps: Sampling times per second, above 0, in place of num_frames; not more than there are frames.
-        offsets: With num_frames: where in each part the sampling time lies, from 0 to below 1; in the middle
-            if not given.
-        by_videotag: num_frames are chosen by VideoTag's rule (sampling.py), and each once.
-        short_side_px: The frames are scaled to it, keeping the aspect ratio; None keeps their size.
-        force_4_by_3: As VideoTag the long side becomes 4/3 of the short one, unless the short one fits.
-        crop_px: Side of the square that is cut from the middle; None keeps all.
-        num_threads: Threads for decoding and scaling; 0 lets FFmpeg choose. Of several threads, a damaged
-            packet among the last (threads - 1) also costs the frames behind it.
-        new_image: Where images are written.
+        path: Path of a local file, never interpreted as a URL.
+        num_frames: Number of sampling times, at least 1; frames of a shorter video are repeated evenly. None
+            yields every frame once.
+        fps: Sampling times per second, above 0, instead of num_frames; limited to the number of frames.
+        offsets: (num_frames,) position of the sampling time in each part, in [0, 1); None takes the middle.
+        by_videotag: Whether to select num_frames by VideoTag's rule (sampling.py), each once.
+        short_side_px: Short side of the scaled frames in pixels, aspect ratio kept; None does not scale.
+        force_4_by_3: Whether to scale frames to 4:3 as VideoTag does.
+        crop_px: Side of the square center crop in pixels; None does not crop.
+        num_threads: Number of threads for decoding and scaling; 0 lets FFmpeg choose. With several threads, a
+            damaged packet among the last (threads - 1) also loses the frames after it.
+        new_image: Function that allocates the array of each image.
 
     Attributes:
         info: Facts about the video.
-        rows: The image, counted from 0 as they come, that each sampled frame shows; known after iterating.
-        warning: What is wrong with a file that could be read all the same; known after iterating.
+        rows: For each sampled frame, the index of its image in iteration order; available after iterating.
+        warning: Faults of the file that did not prevent reading it, or None; available after iterating.
 
     Raises:
-        MediaError: Not a local file, not a video, or nothing in it can be decoded; iterating raises it too.
+        MediaError: The path is not a local file or not a video, or no frame can be decoded; iterating raises
+            it too.
+        ValueError: One of num_frames, short_side_px and crop_px is below 1.
     """
 
     def __init__(
@@ -166,28 +167,26 @@ class FrameReader:
         self._new_image = new_image
         self.rows: list[int] = []
         self.warning: str | None = None
-        self._survey()
+        self._scan()
         if fps is not None:
             self._num_frames = min(max(round(self.info.duration_sec * fps), 1), self.info.num_frames)
-        self._plan(offsets, by_videotag=by_videotag)
+        self._select(offsets, by_videotag=by_videotag)
         short_side_px = short_side_px or min(self.info.width_px, self.info.height_px)
         scaled = forced_size if force_4_by_3 else scaled_size
         self._size = scaled(self.info.width_px, self.info.height_px, short_side_px)
         check_size(path, *self._size)
 
-    def _survey(self) -> None:
-        """Learns when which frames are shown, and what they look like."""
-        for ignore_edit_list in (
-            False,
-            True,
-        ):  # players show all of a file whose edit list has the duration 0
+    def _scan(self) -> None:
+        """Sets the timeline, the orientation and the facts about the video."""
+        # Players show all frames of a file whose edit list has the duration 0.
+        for ignore_edit_list in (False, True):
             self._ignore_edit_list = ignore_edit_list
             with self._opened() as container:
                 stream = video_stream(container, self._path)
-                found = survey(container, stream, self._path)
+                found = build_timeline(container, stream, self._path)
                 if found is not None:
                     self._timeline, first = found
-                    self._orientation = Orientation.of_frame(first)
+                    self._orientation = Orientation.from_frame(first)
                     self.info = self._describe(container, stream, first)
                     return
                 if not container.format.name.startswith("mov,"):
@@ -196,10 +195,10 @@ class FrameReader:
             raise MediaError(f"{self._path}: {ENCRYPTED}")
         if lacks_headers(stream):
             raise MediaError(
-                f"{self._path}: no frame can be decoded, as the stream's headers are missing; cut or record "
-                "it again from its start"
+                f"{self._path}: no frame can be decoded, because the stream's headers are missing; cut or "
+                "record it again from its start"
             )
-        # FFmpeg forgets the size of frames that it refuses.
+        # FFmpeg resets the width if it rejects frames for their size.
         why = "" if stream.width else f", or its frames have more than {MAX_FRAME_PX} pixels"
         raise MediaError(f"{self._path}: no frame can be decoded{why}; {AGAIN}")
 
@@ -211,11 +210,11 @@ class FrameReader:
         for frame in self._frames():
             repeats.append(frame.repeats)
             yield frame
-        self.rows = rows_of(repeats, self._all_indices).tolist()
+        self.rows = image_rows(repeats, self._all_indices).tolist()
 
     def _frames(self) -> Iterator[SampledFrame]:
-        answered = decoded = damaged = interlaced = 0
-        shown: tuple[Any, int] | None = None  # the newest frame, and when it appears
+        num_sampled = decoded = damaged = interlaced = 0
+        shown: tuple[Any, int] | None = None  # the latest frame and its display time
         scaler = FrameScaler(
             self._path,
             self._size,
@@ -228,13 +227,13 @@ class FrameReader:
             stream = video_stream(container, self._path)
             stream.codec_context.thread_count = self._num_threads
             stream.codec_context.thread_type = "AUTO"
-            coded = self._timeline.numbered(packets(container, stream), stream)
-            timed = TimedFrames(self._timeline, decode(coded, stream))
+            numbered = self._timeline.number_packets(packets(container, stream), stream)
+            timed = TimedFrames(self._timeline, decode(numbered, stream))
             for frame, time in timed:
                 due = self._num_due(time, decoded)
-                if shown is not None and due > answered:
-                    yield self._sampled(scaler, *shown, due - answered)
-                    answered = due
+                if shown is not None and due > num_sampled:
+                    yield self._sampled(scaler, *shown, due - num_sampled)
+                    num_sampled = due
                 shown = frame, time
                 decoded += 1
                 damaged += bool(frame.is_corrupt)
@@ -242,16 +241,16 @@ class FrameReader:
             if shown is None:
                 raise MediaError(f"{self._path}: no frame can be decoded; {AGAIN}")
             total = decoded if self._num_frames is None else self._num_frames
-            if answered < total:
-                yield self._sampled(scaler, *shown, total - answered)
+            if num_sampled < total:
+                yield self._sampled(scaler, *shown, total - num_sampled)
         faults = timed.faults() + self._faults(scaler, decoded, damaged, interlaced)
         self.warning = f"{self._path}: {'; '.join(faults)}" if faults else None
 
-    def _plan(self, offsets: Sequence[float] | None, *, by_videotag: bool) -> None:
-        """Selects the frames to sample when they are not at the midpoints."""
-        self._positions: list[float] | None = None  # of the sampling times in the span, 0..1
-        self._indices: list[int] | None = None  # of the wanted frames, ascending
-        self._all_indices: np.ndarray | None = None  # of all sampled frames, in their order
+    def _select(self, offsets: Sequence[float] | None, *, by_videotag: bool) -> None:
+        """Selects the frames to sample if they are not at the midpoints."""
+        self._positions: list[float] | None = None  # of the sampling times in the span, in [0, 1)
+        self._indices: list[int] | None = None  # distinct frame numbers to sample, ascending
+        self._all_indices: np.ndarray | None = None  # (T,) frame numbers to sample, in their order
         if by_videotag and self._num_frames is not None:
             self._all_indices = videotag_indices(self.info.num_frames, self._num_frames, offsets)
             self._indices = np.unique(self._all_indices).tolist()
@@ -260,7 +259,7 @@ class FrameReader:
             self._positions = [(part + offset) / len(offsets) for part, offset in enumerate(offsets)]
 
     def _num_due(self, time: int, decoded: int) -> int:
-        """Sampling times before `time`, where as many frames were decoded before it."""
+        """Number of sampling times before `time`, given the number of frames decoded before it."""
         if self._num_frames is None:
             return decoded
         if self._indices is not None:
@@ -270,9 +269,11 @@ class FrameReader:
         return self._timeline.num_targets_before(time, self._num_frames)
 
     def _describe(self, container: Any, stream: Any, frame: Any) -> VideoInfo:
-        """Facts about the video, from its headers, its packets and its first frame."""
-        pixel_aspect = stream.sample_aspect_ratio or Fraction(1)  # width of a pixel by its height
-        width, height = self._orientation.turned_size(max(round(frame.width * pixel_aspect), 1), frame.height)
+        """The facts about the video, from its headers, its packets and its first frame."""
+        pixel_aspect = stream.sample_aspect_ratio or Fraction(1)  # width / height of a pixel
+        width, height = self._orientation.rotated_size(
+            max(round(frame.width * pixel_aspect), 1), frame.height
+        )
         duration_sec = self._timeline.duration_sec
         return VideoInfo(
             width_px=width,
@@ -286,17 +287,19 @@ class FrameReader:
         )
 
     def _sampled(self, scaler: FrameScaler, frame: Any, time: int, repeats: int) -> SampledFrame:
-        """A wanted frame, scaled and upright."""
+        """The SampledFrame of a decoded av.VideoFrame."""
         image = scaler.image(frame)
         return SampledFrame(image, repeats, float((time - self._timeline.start) * self._timeline.time_base))
 
     def _faults(self, scaler: FrameScaler, decoded: int, damaged: int, interlaced: int) -> list[str]:
-        """What is wrong with the file, but for the times of its frames."""
+        """Descriptions of the file's faults, other than the times of its frames; empty if there are none."""
         faults = []
         if self._ignore_edit_list:
             faults.append("its edit list hides every frame; ignored")
         if scaler.unknown_matrix is not None:
-            faults.append(f"colour matrix {scaler.unknown_matrix} is not supported; converted by a near one")
+            faults.append(
+                f"colour matrix {scaler.unknown_matrix} is not supported; converted with a similar one"
+            )
         # A packet of interlaced video may hold half a frame.
         lost = decoded + interlaced < self._timeline.num_frames
         expected = self._timeline.num_expected
@@ -309,23 +312,23 @@ class FrameReader:
 
 
 class FrameScaler:
-    """Decoded frames -> images: scaled, upright, RGB, cropped.
+    """Converts decoded frames to images: scaled, upright, RGB and cropped.
 
     Args:
-        place: Name of the video, for messages.
-        size: (width, height) of the scaled, upright picture.
-        orientation: How stored pictures are turned for display.
-        crop_px: Side of the square that is cut from the middle; None keeps all.
-        num_threads: Threads of swscale; 0 lets FFmpeg choose.
-        new_image: Where images are written.
+        name: Name of the video in error messages.
+        size: (width, height) of the scaled, upright picture in pixels.
+        orientation: Orientation of the stored pictures.
+        crop_px: Side of the square center crop in pixels; None does not crop.
+        num_threads: Number of swscale threads; 0 lets FFmpeg choose.
+        new_image: Function that allocates the array of each image.
 
     Attributes:
-        unknown_matrix: Colour matrix for which a near one was taken; None if there was no such frame.
+        unknown_matrix: Unsupported colour matrix that was replaced by a similar one; None if there was none.
     """
 
     def __init__(
         self,
-        place: str | Path,
+        name: str | Path,
         size: tuple[int, int],
         *,
         orientation: Orientation,
@@ -333,8 +336,8 @@ class FrameScaler:
         num_threads: int = 0,
         new_image: NewImage = new_image,
     ) -> None:
-        self._place = place
-        self._size = orientation.turned_size(*size)
+        self._name = name
+        self._size = orientation.rotated_size(*size)
         self._orientation = orientation
         self._crop_px = crop_px
         self._num_threads = num_threads
@@ -343,36 +346,37 @@ class FrameScaler:
         self.unknown_matrix: int | None = None
 
     def image(self, frame: Any) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of an av.VideoFrame.
+        """The (H, W, 3) uint8 RGB image of an av.VideoFrame.
 
         Raises:
-            MediaError: The frame is too large, or of a pixel format that swscale cannot read.
+            MediaError: The frame is too large, or swscale supports neither its pixel format nor its colour
+                matrix.
         """
-        check_size(self._place, frame.width, frame.height)
+        check_size(self._name, frame.width, frame.height)
         if frame.colorspace in _NEAR_MATRICES:
             self.unknown_matrix = frame.colorspace
             frame.colorspace = _BT2020 if frame.color_primaries == _BT2020 else _BT709
         elif frame.colorspace not in _MATRICES:
             raise MediaError(
-                f"{self._place}: colour matrix {frame.colorspace} (ITU-T H.273) is not supported; convert it "
+                f"{self._name}: colour matrix {frame.colorspace} (ITU-T H.273) is not supported; convert it "
                 "to BT.709"
             )
         try:
-            # Colour by colour, which takes swscale half as long as pixel by pixel.
+            # Planar output takes swscale half as long as packed output.
             scaled = self._reformatter.reformat(
                 frame, *self._size, "gbrp", interpolation=_SCALING, threads=self._num_threads
             )
         except av.error.FFmpegError as error:
             raise MediaError(
-                f"{self._place}: cannot read pixels of format {frame.format.name} ({error.strerror}); "
+                f"{self._name}: cannot read pixels of format {frame.format.name} ({error.strerror}); "
                 "convert it to H.264"
             ) from error
-        green, blue, red = (self._cut(plane) for plane in scaled.planes)  # each (H, W, 1)
+        green, blue, red = (self._upright_crop(plane) for plane in scaled.planes)  # each (H, W, 1)
         image = self._new_image((*red.shape[:2], 3))
         return np.concatenate([red, green, blue], axis=2, out=image)
 
-    def _cut(self, plane: Any) -> np.ndarray:
-        """One colour of a scaled frame, upright and cropped, as a view (H, W, 1)."""
+    def _upright_crop(self, plane: Any) -> np.ndarray:
+        """One colour of a scaled frame, upright and cropped, as a (H, W, 1) view."""
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size, 1)
         upright = self._orientation.upright(rows[: plane.height, : plane.width])
         return upright if self._crop_px is None else center_crop(upright, self._crop_px)

@@ -1,4 +1,4 @@
-"""RGB frames and sound -> an H.264 video file, whole or not at all."""
+"""RGB frames and sound -> an H.264 video file, written atomically."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from av.codec.codec import UnknownCodecError
 from videotag.errors import MediaError, ShapeError
 from videotag.system.atomic import open_atomic
 
-# Every frame is coded alone and with the same quantiser, on one thread: the same frames give the same bytes,
-# and a clip played backwards decodes to exactly the frames of the clip, in reverse.
+# Every frame is encoded independently, with the same quantizer, on one thread: the same frames give the same
+# bytes, and a reversed clip decodes to exactly the same frames in reverse order.
 _INTRA_ONLY = {"qp": "18", "g": "1", "bf": "0", "preset": "veryfast"}
 
 
@@ -27,18 +27,19 @@ def write_video(
     fps: float,
     sound: tuple[np.ndarray, int] | None = None,
 ) -> None:
-    """Writes an .mp4 of H.264 (yuv420p) and, with sound, AAC.
+    """Writes an .mp4 with H.264 video (yuv420p) and, if there is sound, AAC audio.
 
     Args:
-        path: of the finished file.
-        frames: uint8 RGB (H, W, 3), H and W even, all of one size; at least one.
-        fps: frames per second, above 0; 29.97 is taken for 30000/1001.
-        sound: mono samples float32 in -1..1, at least one, and their rate in Hz.
+        path: Path of the file.
+        frames: At least one frame, (H, W, 3) uint8 RGB, H and W even and the same for all.
+        fps: Frames per second, above 0; 29.97 becomes 30000/1001.
+        sound: Mono samples, (samples,) float32 in [-1, 1] with at least one, and their rate in Hz; None for
+            no sound.
 
     Raises:
-        ShapeError: a frame, fps or the sound is not as said above.
-        MediaError: no frames, or this PyAV lacks an encoder.
-        OutputError: the place cannot be written.
+        ShapeError: A frame, fps or the sound is invalid.
+        MediaError: There are no frames, this PyAV lacks an encoder, or encoding fails.
+        OutputError: The file cannot be written.
     """
     if not 0 < fps < float("inf"):
         raise ShapeError(f"{path}: fps {fps}, expected a number above 0")
@@ -61,11 +62,11 @@ def write_video(
                 container.mux(audio.encode(None))
     except UnknownCodecError as error:
         raise MediaError(
-            f"{path}: this PyAV cannot write {error}; install the one of PyPI: pip install av"
+            f"{path}: this PyAV has no encoder {error}; install PyAV from PyPI: pip install av"
         ) from error
     except av.error.FFmpegError as error:
         raise MediaError(
-            f"{path}: cannot be encoded ({error.strerror}); sound needs a usual rate, such as 16000"
+            f"{path}: cannot be encoded ({error.strerror}); sound needs a standard rate, such as 16000"
         ) from error
 
 
@@ -78,11 +79,11 @@ def _add_video(container: Any, image: np.ndarray, fps: Fraction) -> Any:
 
 
 def _check_frame(path: str | Path, image: np.ndarray, width: int, height: int) -> None:
-    """Refuses what PyAV would scale or misread in silence."""
+    """Rejects frames that PyAV would silently scale or misread."""
     if image.dtype != np.uint8 or image.shape != (height, width, 3) or width % 2 or height % 2:
         raise ShapeError(
-            f"{path}: a frame of {image.dtype} {image.shape}, expected uint8 (H, W, 3), H and W even and the "
-            "same for all"
+            f"{path}: frame of {image.dtype} {image.shape}, expected uint8 (H, W, 3) with H and W even and "
+            "the same for all"
         )
 
 

@@ -1,4 +1,4 @@
-"""How good scores are: Hit@1, PERR, GAP and mAP for many labels per video, top-k for one label.
+"""Evaluation metrics: Hit@1, PERR, GAP and mAP for multi-label tagging, top-k accuracy for single labels.
 
 Each metric is one file with a function over whole arrays and an accumulator that takes batches:
 
@@ -7,11 +7,11 @@ Each metric is one file with a function over whole arrays and an accumulator tha
                                               metric.merge(metric_of_another_process)
                                               metric.compute()
 
-An accumulator answers the same, to the last bit, for any split into batches and any order of merges.
-TaggingMetrics and SingleLabelMetrics compute all metrics of a task from one pass over the scores.
-PerClass, Confusion, MissedTags, ScoreHistograms and Mistakes show where a network is good and bad; an
-evaluation calls their update(scores, labels, video_ids) as observers. mean_ap_by_group parts PerClass's table
-into frequent and rare classes.
+The result of an accumulator is bitwise independent of the split into batches and of the order of merges.
+TaggingMetrics and SingleLabelMetrics compute all metrics of a task in one pass over the scores.
+PerClass, Confusion, MissedTags, ScoreHistograms and Mistakes show what a network does well and badly; an
+evaluation passes each batch to them as observers, by update(scores, labels, video_ids). mean_ap_by_group
+averages PerClass's table over frequent and over rare classes.
 To add a metric, add a file like hit_at_one.py (a mean over videos) or gap.py (over all kept entries).
 
 NumPy only: nothing here loads Paddle.

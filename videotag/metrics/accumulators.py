@@ -1,7 +1,7 @@
-"""What metrics remember between batches: a mean over videos, or the best entries of every video.
+"""Accumulator base classes: a mean over videos, and the top entries of every video.
 
-MeanOverVideos is the base of Hit@1 and PERR, TopEntries that of GAP and mAP. Both hold exact counts and
-scores as they came, never a rounded sum; so results do not depend on the split or on the order of merges.
+MeanOverVideos is the base of Hit@1 and PERR, TopEntries that of GAP and mAP. Both store exact counts and
+the original scores, never a rounded sum, so results do not depend on the batch split or the merge order.
 
 Shapes: N videos, C classes, M entries kept (at most top_k per video).
 """
@@ -21,22 +21,25 @@ from videotag.metrics.ranking import RankedBatch, rank_batch
 
 Empty = Literal["skip", "zero"]
 
-DEFAULT_TOP_K = 20  # of the YouTube-8M starter code
+DEFAULT_TOP_K = 20  # as in the YouTube-8M starter code
 
-# Batches are joined into a block when there are so many: thousands of small arrays would cost more than
-# their content, and joining each batch at once would copy everything every time.
+# This many batches are concatenated into one block: thousands of small arrays cost more than their content,
+# and concatenating after every batch would copy everything every time.
 _BATCHES_PER_BLOCK = 256
 
 
 class MeanOverVideos(ABC):
-    """Mean over videos of a fraction, hits / out_of, with a rule for videos without labels.
+    """Mean over videos of the fraction hits / out_of, with a rule for videos without labels.
 
     Args:
-        empty: "skip" leaves videos without labels out of the mean; "zero" counts them as 0, like the
-            YouTube-8M starter code.
+        empty: Rule for videos without labels: "skip" leaves them out of the mean, "zero" counts them as 0
+            like the YouTube-8M starter code.
 
     Attributes:
-        num_without_labels: videos without labels so far, counted under either rule.
+        num_without_labels: Number of videos without labels so far, counted under either rule.
+
+    Raises:
+        ValueError: `empty` is neither "skip" nor "zero".
     """
 
     def __init__(self, *, empty: Empty = "skip") -> None:
@@ -49,18 +52,22 @@ class MeanOverVideos(ABC):
 
     @abstractmethod
     def _fractions(self, batch: RankedBatch) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) hits and (N,) out_of, both int, out_of >= 1 wherever a video has labels."""
+        """(N,) int hits and (N,) int out_of; out_of >= 1 wherever a video has labels."""
 
     def update(self, scores: npt.ArrayLike, labels: npt.ArrayLike) -> None:
-        """Adds a batch: scores (N, C) finite, labels (N, C) in {0, 1}; N may be 0.
+        """Adds a batch.
+
+        Args:
+            scores: (N, C) finite numbers, higher is more likely; N may be 0.
+            labels: (N, C) in {0, 1}.
 
         Raises:
-            ShapeError: the arrays do not fit, or hold values that are not allowed.
+            ShapeError: The shapes do not match, or a value is invalid.
         """
         self.add(rank_batch(scores, labels))
 
     def add(self, batch: RankedBatch) -> None:
-        """Adds a batch that is ranked already."""
+        """Adds a batch that is already ranked."""
         labelled = batch.num_positives > 0
         hits, out_of = (part[labelled] for part in self._fractions(batch))
         for denominator in np.unique(out_of):
@@ -69,10 +76,10 @@ class MeanOverVideos(ABC):
         self.num_without_labels += labelled.size - hits.size
 
     def merge(self, other: MeanOverVideos) -> None:
-        """Adds all that `other` has seen; `other` stays as it is.
+        """Adds everything that `other` has accumulated, without changing `other`.
 
         Raises:
-            ShapeError: the two treat videos without labels differently.
+            ShapeError: The two have different rules for videos without labels.
             TypeError: `other` is another metric.
         """
         if type(self) is not type(other):
@@ -84,19 +91,19 @@ class MeanOverVideos(ABC):
         self.num_without_labels += other.num_without_labels
 
     def compute(self) -> float:
-        """The mean so far, in [0, 1]; 0.0 if no video counts."""
+        """The mean over all videos so far, in [0, 1]; 0.0 if no video counts."""
         num_videos = self._num_labelled + (self.num_without_labels if self.empty == "zero" else 0)
-        # fsum rounds once, at the end: the order of the terms does not matter.
+        # fsum rounds only once, at the end, so the order of the terms does not matter.
         total = math.fsum(hits / out_of for out_of, hits in self._hits_by_out_of.items())
         return total / num_videos if num_videos else 0.0
 
 
 class Entries(NamedTuple):
-    """Kept (class, score, hit) triples, in no order that matters.
+    """Kept (class id, score, hit) triples, in arbitrary order.
 
     Attributes:
-        class_ids: (M,) unsigned int of the smallest width that holds C.
-        scores: (M,) float32 or float64.
+        class_ids: (M,) unsigned integers of the narrowest dtype that holds C.
+        scores: (M,) float32 or float64 scores.
         hits: (M,) bool, True where the class is a label of its video.
     """
 
@@ -106,16 +113,19 @@ class Entries(NamedTuple):
 
 
 class TopEntries:
-    """The top_k entries of every video, and the positives per class; all that GAP and mAP need.
+    """The top_k entries of every video and the positives per class, which GAP and mAP are computed from.
 
-    Keeps 7 bytes per entry for float32 scores and up to 65,536 classes: 140 MB for a million videos and
+    An entry takes 7 bytes with float32 scores and up to 65,536 classes: 140 MB for a million videos and
     top_k 20, whatever the number of classes.
 
     Args:
-        top_k: entries kept per video, at least 1; all C where there are fewer classes.
+        top_k: Number of entries kept per video, at least 1; all C if there are fewer classes.
 
     Attributes:
-        num_videos: videos so far, with or without labels.
+        num_videos: Number of videos so far, with or without labels.
+
+    Raises:
+        ValueError: Argument top_k is below 1.
     """
 
     def __init__(self, *, top_k: int = DEFAULT_TOP_K) -> None:
@@ -129,39 +139,42 @@ class TopEntries:
 
     @property
     def positives_per_class(self) -> np.ndarray:
-        """(C,) int64, videos per label, also those outside the top_k; (0,) before the first batch."""
+        """(C,) int64 videos per label, including labels outside the top_k; (0,) before the first batch."""
         return np.zeros(0, np.int64) if self._positives_per_class is None else self._positives_per_class
 
     def update(self, scores: npt.ArrayLike, labels: npt.ArrayLike) -> None:
-        """Adds a batch: scores (N, C) finite, labels (N, C) in {0, 1}; N may be 0.
+        """Adds a batch.
+
+        Args:
+            scores: (N, C) finite numbers, higher is more likely; N may be 0.
+            labels: (N, C) in {0, 1}.
 
         Raises:
-            ShapeError: the arrays do not fit each other or the batches before, or hold values that are
-                not allowed.
+            ShapeError: The shapes do not match each other or earlier batches, or a value is invalid.
         """
         self.add(rank_batch(scores, labels, depth=self.top_k))
 
     def add(self, batch: RankedBatch) -> None:
-        """Adds a batch ranked to a depth of top_k or more.
+        """Adds a batch ranked to a depth of at least top_k.
 
         Raises:
-            ShapeError: another number of classes than in the batches before.
+            ShapeError: The number of classes differs from earlier batches.
         """
         self._add_positives(batch.positives_per_class)
         self.num_videos += batch.num_positives.size
-        id_type = np.min_scalar_type(batch.num_classes)  # narrow ids save memory and are sorted by radix
+        id_type = np.min_scalar_type(batch.num_classes)  # narrow ids save memory and get a radix sort
         kept = (batch.class_ids.astype(id_type), batch.scores, batch.hits)
-        # A copy, since a view would keep the deeper ranking alive.
+        # flatten copies: a view would keep the deeper ranking alive.
         self._recent.append(Entries(*(part[:, : self.top_k].flatten() for part in kept)))
         if len(self._recent) == _BATCHES_PER_BLOCK:
-            self._blocks.append(_joined(self._recent))
+            self._blocks.append(_concatenated(self._recent))
             self._recent = []
 
     def merge(self, other: TopEntries) -> None:
-        """Adds all that `other` has seen; `other` stays as it is.
+        """Adds everything that `other` has accumulated, without changing `other`.
 
         Raises:
-            ShapeError: the two differ in top_k or in the number of classes.
+            ShapeError: The two differ in top_k or in the number of classes.
         """
         if self.top_k != other.top_k:
             raise ShapeError(f"merge of top_k={self.top_k} with top_k={other.top_k}: expected the same")
@@ -172,9 +185,9 @@ class TopEntries:
         self._blocks = [*self._blocks, *other._blocks, *other._recent]
 
     def entries(self) -> Entries:
-        """All kept entries, joined."""
+        """All kept entries."""
         if self._recent or len(self._blocks) != 1:
-            self._blocks = [_joined([*self._blocks, *self._recent])]
+            self._blocks = [_concatenated([*self._blocks, *self._recent])]
             self._recent = []
         return self._blocks[0]
 
@@ -183,20 +196,20 @@ class TopEntries:
             self._positives_per_class = np.zeros_like(positives_per_class)
         expected, seen = self._positives_per_class.size, positives_per_class.size
         if expected != seen:
-            raise ShapeError(f"batch of {seen} classes, expected {expected} as in the batches before")
+            raise ShapeError(f"batch of {seen} classes, expected {expected} as in earlier batches")
         self._positives_per_class += positives_per_class
 
 
 def average_precision(scores: np.ndarray, hits: np.ndarray, num_positives: int) -> float:
-    """Mean over all positives of the precision at their rank; positives that have no entry add 0.
+    """Mean over all positives of the precision at their rank; positives without an entry add 0.
 
-    Of equal scores, misses rank before hits. This is the one order that neither the split into batches,
-    nor the order of videos, nor a random state can change, and it never makes a tie pay.
+    Among equal scores, misses rank before hits. This order does not depend on the batch split, the order of
+    videos or a random state, and ties never raise the value.
 
     Args:
-        scores: (M,) finite, in any order.
-        hits: (M,) bool.
-        num_positives: at least the number of hits.
+        scores: (M,) finite scores in any order.
+        hits: (M,) bool, True for entries that are hits.
+        num_positives: Number of positives, at least the number of hits.
 
     Returns:
         Value in [0, 1]; 0.0 if num_positives is 0.
@@ -210,7 +223,7 @@ def average_precision(scores: np.ndarray, hits: np.ndarray, num_positives: int) 
     return float(np.sum(hits_to_rank / (hits_to_rank + misses_to_rank)) / num_positives)
 
 
-def _joined(parts: list[Entries]) -> Entries:
+def _concatenated(parts: list[Entries]) -> Entries:
     if not parts:
         return Entries(np.zeros(0, np.uint8), np.zeros(0, np.float32), np.zeros(0, bool))
     return Entries(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

@@ -1,8 +1,8 @@
 """mAP: mean over classes of the average precision of each class.
 
-As the YouTube-8M starter code has it (mean_average_precision_calculator with filter_empty_classes):
-a class is ranked over those videos only that have it in their top_k, and classes without a positive are
-left out. The copies in Paddle's model zoo count such classes as 0, which lowers the value.
+Defined as in the YouTube-8M starter code (mean_average_precision_calculator with filter_empty_classes): a
+class is ranked only over the videos that have it in their top_k, and classes without a positive are left
+out. The copies in Paddle's model zoo count such classes as 0, which lowers the value.
 Differs in ties: misses rank before hits of the same score (the starter code shuffles).
 
 Shapes: M entries kept, C classes.
@@ -23,16 +23,17 @@ def mean_ap(scores: npt.ArrayLike, labels: npt.ArrayLike, *, top_k: int = DEFAUL
     Positives outside their video's top_k still count in the recall denominator of their class.
 
     Args:
-        scores: (N, C) finite, higher is more likely; need not be probabilities.
+        scores: (N, C) finite numbers, higher is more likely; need not be probabilities. N may be 0.
         labels: (N, C) in {0, 1}.
-        top_k: predictions kept per video; all C where there are fewer classes.
+        top_k: Number of predictions kept per video, at least 1; all C if there are fewer classes.
 
     Returns:
         Value in [0, 1]; 0.0 if there is no positive label.
 
     Raises:
-        ShapeError: not 2-D, shapes differ, a score that is not finite, a label besides 0 and 1.
-        ValueError: top_k below 1.
+        ShapeError: The arrays are not 2-D or differ in shape, a score is not finite, or a label is neither 0
+            nor 1.
+        ValueError: Argument top_k is below 1.
 
     Source: YouTube-8M, arXiv:1609.08675.
     """
@@ -42,24 +43,24 @@ def mean_ap(scores: npt.ArrayLike, labels: npt.ArrayLike, *, top_k: int = DEFAUL
 
 
 class MeanAp(TopEntries):
-    """Accumulates mean_ap over batches; memory as TopEntries says."""
+    """Accumulates mean_ap over batches; see TopEntries for its memory use."""
 
     def compute(self) -> float:
         """The mAP so far, in [0, 1]; 0.0 if there is no positive label."""
-        return mean_ap_of(self)
+        return mean_ap_from_entries(self)
 
 
-def mean_ap_of(kept: TopEntries) -> float:
-    """The mAP of entries that are collected already."""
-    positives = kept.positives_per_class  # (C,)
+def mean_ap_from_entries(top: TopEntries) -> float:
+    """The mAP of accumulated entries, in [0, 1]; 0.0 if there is no positive label."""
+    positives = top.positives_per_class  # (C,)
     if not positives.any():
         return 0.0
-    return float(np.mean(ap_per_class(kept)[positives > 0]))
+    return float(np.mean(ap_per_class(top)[positives > 0]))
 
 
-def ap_per_class(kept: TopEntries) -> np.ndarray:
-    """(C,) average precision per class of entries that are collected already; 0 without positives."""
-    entries, positives = kept.entries(), kept.positives_per_class
+def ap_per_class(top: TopEntries) -> np.ndarray:
+    """(C,) float64 average precision per class of accumulated entries; 0 for classes without positives."""
+    entries, positives = top.entries(), top.positives_per_class
     by_class = np.argsort(entries.class_ids, kind="stable")  # (M,)
     scores, hits = entries.scores[by_class], entries.hits[by_class]
     ends = np.cumsum(np.bincount(entries.class_ids, minlength=positives.size))  # (C,)

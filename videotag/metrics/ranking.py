@@ -1,7 +1,7 @@
-"""One batch of scores and labels: checked, and each video's best classes put in order.
+"""Validates a batch of scores and labels and ranks each video's best classes.
 
-The order within a video is by score, highest first; of equal scores the lower class id comes first.
-It depends on that video alone, hence not on how videos are split into batches.
+Classes rank by descending score, ties by ascending class id. The ranking of a video depends on that video
+alone, so the split into batches does not matter.
 
 Shapes: N videos, C classes, K classes ranked per video.
 """
@@ -18,14 +18,14 @@ from videotag.errors import ShapeError
 
 @dataclass(frozen=True)
 class RankedBatch:
-    """The best K classes of every video; all that the multi-label metrics need of a batch.
+    """The best K classes of every video, from which the multi-label metrics are computed.
 
     Attributes:
         class_ids: (N, K) int64, best class first.
         scores: (N, K) float32 or float64, descending.
         hits: (N, K) bool, True where the class is a label of the video.
-        num_positives: (N,) int64, labels per video, also those outside the K.
-        positives_per_class: (C,) int64, videos per label, also those outside the K.
+        num_positives: (N,) int64 labels per video, including those outside the K.
+        positives_per_class: (C,) int64 videos per label, including those outside the K.
     """
 
     class_ids: np.ndarray
@@ -36,22 +36,24 @@ class RankedBatch:
 
     @property
     def num_classes(self) -> int:
+        """Number of classes C."""
         return int(self.positives_per_class.size)
 
 
 def rank_batch(scores: npt.ArrayLike, labels: npt.ArrayLike, *, depth: int = 1) -> RankedBatch:
-    """The `depth` best classes of every video, or more where a video has more labels than that.
+    """The `depth` best classes of every video, or more if a video has more labels than that.
 
-    K = min(C, max(depth, labels of the video with most of them)), so that PERR can look at as many
-    classes as a video has labels.
+    K = min(C, max(depth, the largest label count of a video)), since PERR needs as many classes as a video
+    has labels.
 
     Args:
-        scores: (N, C) finite numbers, higher is more likely; logits serve as well as probabilities.
-        labels: (N, C) in {0, 1}, of any numeric type or bool.
-        depth: classes to rank, at least 1.
+        scores: (N, C) finite numbers, higher is more likely: logits or probabilities. N may be 0.
+        labels: (N, C) in {0, 1}, of any numeric dtype or bool.
+        depth: Number of classes to rank, at least 1.
 
     Raises:
-        ShapeError: not 2-D, shapes differ, no class, a score that is not finite, a label besides 0 and 1.
+        ShapeError: The arrays are not 2-D or differ in shape, C is 0, a score is not finite, or a label is
+            neither 0 nor 1.
     """
     scores = checked_scores(scores)
     positive = checked_labels(labels, scores.shape)
@@ -68,10 +70,10 @@ def rank_batch(scores: npt.ArrayLike, labels: npt.ArrayLike, *, depth: int = 1) 
 
 
 def checked_scores(scores: npt.ArrayLike) -> np.ndarray:
-    """The scores as (N, C) float32 or float64; float32 stays float32, which loses nothing and saves memory.
+    """The scores as (N, C) float32 if they are float32 or float16, else as float64.
 
     Raises:
-        ShapeError: not (N, C) with C >= 1, not numbers, or not finite.
+        ShapeError: The scores are not real numbers, not (N, C) with C >= 1, or not finite.
     """
     scores = _checked_numbers("scores", scores)
     if scores.ndim != 2 or scores.shape[1] == 0:
@@ -88,17 +90,21 @@ def checked_scores(scores: npt.ArrayLike) -> np.ndarray:
 
 
 def checked_labels(labels: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """The labels as (N, C) bool; shape is that of the scores.
+    """The labels as (N, C) bool.
+
+    Args:
+        labels: (N, C) in {0, 1}, of any numeric dtype or bool.
+        shape: Shape (N, C) of the scores.
 
     Raises:
-        ShapeError: another shape, or values besides 0 and 1.
+        ShapeError: The shape differs, or a value is neither 0 nor 1.
     """
     labels = _checked_numbers("labels", labels)
     if labels.shape != shape:
         hint = "; class ids instead of a multi-hot row per video?" if labels.ndim == 1 else ""
         raise ShapeError(f"labels: shape {labels.shape}, expected that of the scores, {shape}{hint}")
     positive = labels.astype(bool, copy=False)
-    wrong = labels != positive  # also True for NaN
+    wrong = labels != positive  # True for NaN too
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise ShapeError(f"labels[{row}, {column}]: {labels[row, column]}, expected 0 or 1")
@@ -106,10 +112,14 @@ def checked_labels(labels: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def checked_label_ids(label_ids: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """The label ids of single-label videos as (N,) int64; shape is that of the scores, (N, C).
+    """The label ids of single-label videos as (N,) int64.
+
+    Args:
+        label_ids: (N,) int class ids in [0, C).
+        shape: Shape (N, C) of the scores.
 
     Raises:
-        ShapeError: not (N,), not int, or outside [0, C).
+        ShapeError: The ids are not (N,), not integers, or outside [0, C).
     """
     label_ids = np.asarray(label_ids)
     num_videos, num_classes = shape
@@ -126,11 +136,15 @@ def checked_label_ids(label_ids: npt.ArrayLike, shape: tuple[int, ...]) -> np.nd
     return label_ids.astype(np.int64, copy=False)
 
 
-def label_rows(labels: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """Labels of either task as (N, C) bool: (N, C) in {0, 1} as they are, (N,) class ids as one-hot rows.
+def multi_hot(labels: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """The labels of either task as (N, C) bool; class ids become one-hot rows.
+
+    Args:
+        labels: (N, C) in {0, 1}, or (N,) int class ids in [0, C).
+        shape: Shape (N, C) of the scores.
 
     Raises:
-        ShapeError: neither of the two fits the scores, whose shape is given.
+        ShapeError: The labels do not match that shape, or a value is invalid.
     """
     if np.ndim(labels) != 1:
         return checked_labels(labels, shape)
@@ -149,14 +163,14 @@ def _checked_numbers(name: str, values: npt.ArrayLike) -> np.ndarray:
 def _best_classes(scores: np.ndarray, depth: int) -> np.ndarray:
     """(N, depth) class ids, best first; 1 <= depth <= C.
 
-    A partition alone would leave to chance which of the classes that share the last kept score stay.
+    np.partition alone would choose arbitrarily among the classes that tie for the last place.
     """
     worst_kept = scores.shape[1] - depth
     threshold = np.partition(scores, worst_kept, axis=1)[:, worst_kept, None]  # (N, 1)
     above = scores > threshold
     tied = scores == threshold
-    room = depth - np.count_nonzero(above, axis=1, keepdims=True)  # (N, 1), for tied classes
-    kept = above | (tied & (np.cumsum(tied, axis=1, dtype=np.int32) <= room))
+    num_tied_kept = depth - np.count_nonzero(above, axis=1, keepdims=True)  # (N, 1)
+    kept = above | (tied & (np.cumsum(tied, axis=1, dtype=np.int32) <= num_tied_kept))
     class_ids = np.nonzero(kept)[1].reshape(-1, depth)  # ascending in every row
     order = np.argsort(-np.take_along_axis(scores, class_ids, axis=1), axis=1, kind="stable")
     return np.take_along_axis(class_ids, order, axis=1)

@@ -13,19 +13,20 @@ from videotag.metrics.ranking import checked_label_ids, checked_scores
 
 
 def topk_accuracy(scores: npt.ArrayLike, label_ids: npt.ArrayLike, *, k: int = 1) -> float:
-    """Share of videos whose label is among their k best-scored classes; of tied classes lower ids come first.
+    """Fraction of videos whose label is among their k best-scored classes; ties rank by ascending class id.
 
     Args:
-        scores: (N, C) finite, higher is more likely; need not be probabilities.
-        label_ids: (N,) int in [0, C).
-        k: at least 1; where k >= C, every video counts as right.
+        scores: (N, C) finite numbers, higher is more likely; need not be probabilities. N may be 0.
+        label_ids: (N,) int class ids in [0, C).
+        k: Number of best-scored classes, at least 1; if k >= C, every video counts as correct.
 
     Returns:
         Value in [0, 1]; 0.0 if there are no videos.
 
     Raises:
-        ShapeError: scores not 2-D or not finite; label_ids not (N,), not int or outside [0, C).
-        ValueError: k below 1.
+        ShapeError: The scores are not 2-D or not finite, or label_ids are not (N,), not integers or outside
+            [0, C).
+        ValueError: Argument k is below 1.
     """
     metric = TopKAccuracy(k=k)
     metric.update(scores, label_ids)
@@ -33,13 +34,16 @@ def topk_accuracy(scores: npt.ArrayLike, label_ids: npt.ArrayLike, *, k: int = 1
 
 
 class TopKAccuracy:
-    """Accumulates topk_accuracy over batches; two numbers in memory.
+    """Accumulates topk_accuracy over batches in constant memory.
 
     Args:
-        k: at least 1.
+        k: Number of best-scored classes, at least 1.
 
     Attributes:
-        num_videos: videos so far.
+        num_videos: Number of videos so far.
+
+    Raises:
+        ValueError: Argument k is below 1.
     """
 
     def __init__(self, *, k: int = 1) -> None:
@@ -50,23 +54,27 @@ class TopKAccuracy:
         self._num_hits = 0
 
     def update(self, scores: npt.ArrayLike, label_ids: npt.ArrayLike) -> None:
-        """Adds a batch: scores (N, C) finite, label_ids (N,) int in [0, C); N may be 0.
+        """Adds a batch.
+
+        Args:
+            scores: (N, C) finite numbers, higher is more likely; N may be 0.
+            label_ids: (N,) int class ids in [0, C).
 
         Raises:
-            ShapeError: the arrays do not fit, or hold values that are not allowed.
+            ShapeError: The shapes do not match, or a value is invalid.
         """
         self.add(label_ranks(scores, label_ids))
 
     def add(self, ranks: np.ndarray) -> None:
-        """Adds videos by the (N,) ranks of their labels, 0 = best."""
+        """Adds N videos, given the (N,) int ranks of their labels, 0 for the best."""
         self.num_videos += ranks.size
         self._num_hits += int(np.count_nonzero(ranks < self.k))
 
     def merge(self, other: TopKAccuracy) -> None:
-        """Adds all that `other` has seen; `other` stays as it is.
+        """Adds everything that `other` has accumulated, without changing `other`.
 
         Raises:
-            ShapeError: the two differ in k.
+            ShapeError: The two differ in k.
         """
         if self.k != other.k:
             raise ShapeError(f"merge of k={self.k} with k={other.k}: expected the same")
@@ -79,10 +87,14 @@ class TopKAccuracy:
 
 
 def label_ranks(scores: npt.ArrayLike, label_ids: npt.ArrayLike) -> np.ndarray:
-    """(N,) number of classes that rank before the label: higher scores, and equal ones of a lower id.
+    """(N,) int number of classes that rank before the label: a higher score, or an equal one and a lower id.
+
+    Args:
+        scores: (N, C) finite numbers, higher is more likely; N may be 0.
+        label_ids: (N,) int class ids in [0, C).
 
     Raises:
-        ShapeError: as topk_accuracy.
+        ShapeError: The shapes do not match, or a value is invalid.
     """
     scores = checked_scores(scores)
     label_ids = checked_label_ids(label_ids, scores.shape)[:, None]  # (N, 1)

@@ -196,7 +196,9 @@ def _mistakes(
             "id": mistake.video_id,
             "loss": mistake.loss,
             "true": [(_name(i, class_names), probability) for i, probability in mistake.true],
-            "said": [(_name(i, class_names), probability, i in true_ids) for i, probability in mistake.said],
+            "said": [
+                (_name(i, class_names), probability, i in true_ids) for i, probability in mistake.predicted
+            ],
             "thumbnails": pictures,
             "reason": reason,
         }

@@ -1,5 +1,5 @@
-"""What any program needs: whole files, locks, signals, progress, downloads, and Paddle without its chatter.
+"""What any program needs: atomic files, locks, signals, progress bars, downloads, a quiet Paddle import.
 
-Nothing here knows of videos or models. Importing a module of this room loads neither Paddle nor NumPy, but
-for quiet_paddle, whose purpose is to import Paddle.
+Nothing here depends on videos or models. Importing a module of this package loads neither Paddle nor NumPy,
+except quiet_paddle, whose purpose is to import Paddle.
 """

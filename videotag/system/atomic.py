@@ -1,8 +1,8 @@
-"""Files that are either whole or not there: written aside, flushed to disk, then renamed.
+"""Atomic writes: a file is staged beside its final path, flushed to disk, then renamed.
 
-Unfinished files are locked by the process that writes them, and the system drops the lock when it ends. So
-leftovers of killed processes are distinguished from files being written, also in another container, and the
-first write into a folder removes them. Where a drive has no locks, they stay.
+The writing process locks the staged file, and the operating system releases the lock when the process ends.
+This distinguishes leftovers of killed processes from files being written, even by another container; the
+first write into a folder removes the leftovers. On a file system without locks they stay.
 """
 
 from __future__ import annotations
@@ -25,58 +25,62 @@ from typing import IO, Any, Literal
 from videotag.errors import OutputError
 
 PARTIAL_MARK = ".partial"  # part of the name of every unfinished file
-MAX_NAME_BYTES = 255  # of a file's name, on all common drives
-_OLD_MARK = f".old{PARTIAL_MARK}"  # ends the name of a folder that is being replaced
-MAX_FOLDER_NAME_BYTES = MAX_NAME_BYTES - len(f".{_OLD_MARK}")  # of one that replace_folder may replace
-#: All names that this module gives, and no others: a user's own .x.partial stays.
+MAX_NAME_BYTES = 255  # length limit of a file name on all common file systems
+_BACKUP_MARK = f".old{PARTIAL_MARK}"  # suffix of a folder that is being replaced
+MAX_FOLDER_NAME_BYTES = MAX_NAME_BYTES - len(f".{_BACKUP_MARK}")  # limit for replace_folder
+#: These match only names that this module creates: a user's own .x.partial stays.
 _UNFINISHED_FILE = re.compile(r"\..+\.\d+\.\d+\.partial", re.DOTALL)
 _UNFINISHED_FOLDER = re.compile(r"\..+\.(new\.[0-9a-f]{32}|old)\.partial", re.DOTALL)
 _TEMPORARY = re.compile(r"videotag-[a-z0-9_]{8}\.partial")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-_ROOM_BYTES = 2**16  # more than a disk leaves free that has cut a file short
-_tidied: set[str] = set()  # folders that this process has looked through
+_PROBE_BYTES = 2**16  # more than a disk has free after it truncated a file
+_cleaned: set[str] = set()  # folders that this process has already cleaned of leftovers
 logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def open_atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    r"""A file object whose content appears at `path` only when the block ends without an error.
+    r"""Yields a file object whose content appears at `path` only when the block ends without an error.
 
-    The text modes write UTF-8 with "\n" line ends; what is not Unicode, such as a byte of a file name, is
-    written as \udcff, which JSON reads back. Missing parent folders are made. A process killed inside the
-    block leaves at most a file with PARTIAL_MARK in its name, which nothing reads.
+    Text mode writes UTF-8 with "\n" line ends; lone surrogates, such as undecodable bytes of a file name, are
+    written as escapes like \udcff, which JSON reads back. Missing parent folders are created. A process
+    killed inside the block leaves at most a file with PARTIAL_MARK in its name, which nothing reads.
 
     Args:
-        path: Where the finished file belongs; an older file there is replaced.
-        mode: "w" or "wb".
+        path: Final path; an existing file there is replaced.
+        mode: "w" for text or "wb" for bytes.
 
     Raises:
-        OutputError: The place cannot be written (read-only, no space, a folder of that name).
+        OutputError: The path cannot be written (read-only, disk full, a folder of that name).
     """
     as_text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
     options: dict[str, Any] = {} if "b" in mode else as_text
-    with _aside(Path(path)) as aside, aside.open(mode, **options) as file:
+    with _staged(Path(path)) as staged, staged.open(mode, **options) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes `text` as UTF-8 at `path`, whole or not at all."""
+    """Writes `text` as UTF-8 to `path` atomically.
+
+    Raises:
+        OutputError: The path cannot be written.
+    """
     with open_atomic(path, "w") as file:
         file.write(text)
 
 
 def append_whole(file: io.FileIO, data: bytes) -> None:
-    """Appends to an unbuffered file, all of `data` or nothing.
+    """Appends all of `data` to an unbuffered file, or nothing.
 
     Raises:
-        OSError: There is no room.
+        OSError: Writing failed, for example because the disk is full.
     """
     end = file.seek(0, os.SEEK_END)
     rest = memoryview(data)
     try:
-        while rest:  # a full disk takes a part first, and says so at the next call
+        while rest:  # a full disk accepts a part first and fails on the next call
             rest = rest[os.write(file.fileno(), rest) :]
     except OSError:
         file.truncate(end)
@@ -84,29 +88,30 @@ def append_whole(file: io.FileIO, data: bytes) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Deletes what killed processes left unfinished in `folder`; what a living one is writing stays.
+    """Deletes unfinished files that killed processes left in `folder`; files still being written stay.
 
-    A folder that was being replaced when its process was killed is put back first.
+    First restores folders that were being replaced when their process was killed. Does nothing if `folder`
+    does not exist or cannot be listed.
     """
     try:
         names = [name for name in os.listdir(folder) if _unfinished_kind(name)]  # noqa: PTH208 - no order
-    except OSError:  # not there yet, or closed to us
+    except OSError:  # it does not exist, or cannot be listed
         return
-    for name in sorted(names, key=lambda name: not name.endswith(_OLD_MARK)):
+    for name in sorted(names, key=lambda name: not name.endswith(_BACKUP_MARK)):
         path = folder / name
-        with contextlib.suppress(OSError), _locked_if_left(path) as is_left:
-            if not is_left or path.is_dir() != (_unfinished_kind(name) == "folder"):
+        with contextlib.suppress(OSError), _locked_if_stale(path) as is_stale:
+            if not is_stale or path.is_dir() != (_unfinished_kind(name) == "folder"):
                 continue
-            if name.endswith(_OLD_MARK):
-                _put_back(folder / name.removeprefix(".").removesuffix(_OLD_MARK))
+            if name.endswith(_BACKUP_MARK):
+                _restore_backup(folder / name.removeprefix(".").removesuffix(_BACKUP_MARK))
             else:
-                if path.is_dir():  # of a million pictures, which takes minutes
-                    logger.info("removing what an earlier run left unfinished: %s", path)
+                if path.is_dir():  # it may hold a million pictures, which take minutes to delete
+                    logger.info("removing the unfinished output of an earlier run: %s", path)
                 _remove(path)
 
 
 def _unfinished_kind(name: str) -> Literal["file", "folder"] | None:
-    """What this module gives such a name to; None if it gives it to nothing."""
+    """Whether this module gives such a name to a file or to a folder; None if to neither."""
     if _UNFINISHED_FILE.fullmatch(name):
         return "file"
     return "folder" if _UNFINISHED_FOLDER.fullmatch(name) else None
@@ -114,27 +119,27 @@ def _unfinished_kind(name: str) -> Literal["file", "folder"] | None:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """An empty folder in the system's temporary folder, which is removed when the block ends.
+    """Yields an empty folder in the system's temporary folder and removes it when the block ends.
 
-    Those that killed processes of this user left there are removed before.
+    First removes those that killed processes of this user have left there.
 
     Raises:
-        OutputError: There is no room in the temporary folder.
+        OutputError: The temporary folder cannot be written or is full.
     """
-    place: str | None = None
+    parent: str | None = None
     folder = None
     try:
-        place = tempfile.gettempdir()
-        _remove_temporary(Path(place))
+        parent = tempfile.gettempdir()
+        _clean_temporary_once(Path(parent))
         folder = Path(tempfile.mkdtemp(prefix="videotag-", suffix=PARTIAL_MARK))
         with _locked(folder):
             yield folder
     except OSError as error:
         if folder is not None and not (error.errno in _NO_SPACE and _is_about(error, folder)):
-            raise  # of the block, about another place
+            raise  # raised by the block, about another path
         raise OutputError(
-            f"{place or 'the temporary folder'}: cannot write ({error.strerror or error}); free space there, "
-            "or set TMPDIR to another folder"
+            f"{parent or 'the temporary folder'}: cannot write ({error.strerror or error}); free space "
+            "there, or set TMPDIR to another folder"
         ) from error
     finally:
         if folder is not None:
@@ -142,26 +147,26 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def _is_about(error: OSError, folder: Path) -> bool:
-    """Whether an error may be about a file in `folder`: writing to an open file names none."""
+    """Whether an error may be about a file in `folder`; one of writing to an open file names no path."""
     return error.filename is None or Path(str(error.filename)).is_relative_to(folder)
 
 
 def check_room(folder: Path) -> None:
-    """Fails where a library may have met a full disk and said nothing, or something else.
+    """Checks for a full disk after a library that may not have reported it.
 
     Raises:
-        OSError: There is no room in `folder`.
+        OSError: The disk of `folder` is full.
     """
     with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
-        append_whole(probe, bytes(_ROOM_BYTES))
+        append_whole(probe, bytes(_PROBE_BYTES))
         os.fsync(probe.fileno())
 
 
 def check_writable(folder: Path) -> None:
-    """Makes `folder` if it is not there and a file in it, which vanishes; to be called before long work.
+    """Creates `folder` if it does not exist and checks that it can be written; for use before long work.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: The folder cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,61 +174,59 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(
-            f"{folder}: cannot write ({error.strerror or error}); check the folder's rights and free space"
+            f"{folder}: cannot write ({error.strerror or error}); check the folder's permissions and free "
+            "space"
         ) from error
 
 
 def check_may_write(folder: Path) -> None:
-    """As check_writable as far as rights tell, making nothing: for what may still turn out to be a mistake.
+    """Checks the permissions to write to `folder` without creating anything.
 
     Raises:
-        OutputError: The folder, or the one in which it would be made, cannot be written.
+        OutputError: The folder, or its nearest existing parent, cannot be written.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"{folder}: cannot write; choose another --save_dir")
 
 
 def link_atomic(source: Path, target: Path) -> None:
-    """Replaces `target` by a hard link to `source`.
-
-    A link costs no second copy; where the file system has no links, a copy is made.
+    """Atomically replaces `target` with a hard link to `source`, or a copy if the file system has no links.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: `target` cannot be written.
     """
     if target.exists() and target.samefile(source):
-        return  # renaming a link onto another one to the same file does nothing and would leave it
-    # The link is the same file as the source, so the source's lock says that the link is in use.
-    with _aside(target) as aside, _locked(source):
-        aside.unlink(missing_ok=True)
+        return  # renaming one link onto another link of the same file does nothing and would leave both
+    # The link and the source are one file, so the lock on the source marks the link as in use.
+    with _staged(target) as staged, _locked(source):
+        staged.unlink(missing_ok=True)
         try:
-            aside.hardlink_to(source)
+            staged.hardlink_to(source)
         except OSError:
-            shutil.copyfile(source, aside)
+            shutil.copyfile(source, staged)
 
 
 @contextlib.contextmanager
 def replace_folder(folder: Path, *, flush: bool = True) -> Iterator[Path]:
-    """An empty folder to be filled, which takes the place of `folder` when the block ends without an error.
+    """Yields an empty folder to fill, which replaces `folder` when the block ends without an error.
 
-    What was at `folder` before is removed then, and stays as it was after an error. A process killed while
-    one takes the place of the other leaves the old one aside, which the next call, or remove_partial, puts
-    back.
+    After an error, `folder` is unchanged. If the process is killed during the replacement, the old folder
+    remains under a backup name, from which the next call, or remove_partial, restores it.
 
     Args:
-        folder: The place.
-        flush: Whether the files are flushed to disk one by one, which takes long for many.
+        folder: Path of the folder; created if it does not exist.
+        flush: Whether to flush every file to disk, which is slow for many files.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: The path cannot be written.
     """
     folder = folder.resolve()
-    # Not named by the process: in containers the next one often has the same number.
-    new = _beside(folder, f"new.{uuid.uuid4().hex}")
+    # Named by a random id instead of the process id, which often repeats in containers.
+    new = _staging_path(folder, f"new.{uuid.uuid4().hex}")
     try:
-        _tidy(folder.parent)
-        _put_back(folder)
+        _clean_once(folder.parent)
+        _restore_backup(folder)
         new.mkdir(parents=True)
         with _locked(new):
             yield new
@@ -233,41 +236,41 @@ def replace_folder(folder: Path, *, flush: bool = True) -> Iterator[Path]:
             with _locked(folder) if folder.exists() else contextlib.nullcontext():
                 try:
                     if folder.exists():
-                        folder.rename(_old_of(folder))
+                        folder.rename(_backup_path(folder))
                     new.rename(folder)
                 finally:
-                    _put_back(folder)
+                    _restore_backup(folder)
     except OSError as error:
         raise _cannot_write(folder, error) from error
-    except OutputError as error:  # of a file inside, which the user knows by the name that it was to get
+    except OutputError as error:  # names a file in the staged folder; the user knows its final path
         raise OutputError(str(error).replace(str(new), str(folder))) from error
     finally:
         _remove(new)
 
 
-def _beside(path: Path, mark: str) -> Path:
-    """An unfinished file's place, named by as much of the finished one's name as there is room for."""
-    end = f".{mark}{PARTIAL_MARK}"
-    name = path.name.encode(errors="replace")[: MAX_NAME_BYTES - len(f".{end}")].decode(errors="ignore")
-    return path.with_name(f".{name}{end}")
+def _staging_path(path: Path, mark: str) -> Path:
+    """The path beside `path` for its unfinished content; long names are truncated to the length limit."""
+    suffix = f".{mark}{PARTIAL_MARK}"
+    name = path.name.encode(errors="replace")[: MAX_NAME_BYTES - len(f".{suffix}")].decode(errors="ignore")
+    return path.with_name(f".{name}{suffix}")
 
 
-def _old_of(folder: Path) -> Path:
-    """Where a folder lies while another takes its place."""
-    return folder.with_name(f".{folder.name}{_OLD_MARK}")
+def _backup_path(folder: Path) -> Path:
+    """The name that an old folder has while another replaces it."""
+    return folder.with_name(f".{folder.name}{_BACKUP_MARK}")
 
 
-def _put_back(folder: Path) -> None:
-    """Lets what lies at _old_of be `folder` again if that is missing; removes it if not."""
-    old = _old_of(folder)
+def _restore_backup(folder: Path) -> None:
+    """Restores a backup of `folder` if the folder is missing; else removes the backup."""
+    backup = _backup_path(folder)
     if folder.exists():
-        _remove(old)
-    elif old.exists():
-        old.rename(folder)
+        _remove(backup)
+    elif backup.exists():
+        backup.rename(folder)
 
 
 def _remove(path: Path) -> None:
-    """Deletes a file, or a folder as far as it can be."""
+    """Deletes a file, or as much of a folder as possible."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -275,18 +278,18 @@ def _remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """A path beside `path` for unfinished content, renamed to it when the block ends without an error."""
-    aside = _beside(path, f"{os.getpid()}.{threading.get_ident()}")
+def _staged(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path` and renames it to `path` when the block ends without an error."""
+    staged = _staging_path(path, f"{os.getpid()}.{threading.get_ident()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _tidy(path.parent)
-        with _locked(aside, make=True):
-            yield aside
-            aside.replace(path)
+        _clean_once(path.parent)
+        with _locked(staged, create=True):
+            yield staged
+            staged.replace(path)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # it was never made, or its folder is gone
-            aside.unlink()
+        with contextlib.suppress(OSError):  # it was never created, or its folder is gone
+            staged.unlink()
         if isinstance(error, OSError):
             raise _cannot_write(path, error) from error
         raise
@@ -294,47 +297,47 @@ def _aside(path: Path) -> Iterator[Path]:
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"{path}: cannot write ({error.strerror or error}); check the folder's rights and free space"
+        f"{path}: cannot write ({error.strerror or error}); check the folder's permissions and free space"
     )
 
 
-def _tidy(folder: Path) -> None:
-    """Once in a process, removes what killed processes left unfinished in a folder."""
+def _clean_once(folder: Path) -> None:
+    """Removes leftovers of killed processes from a folder, once per process."""
     name = str(folder.absolute())
-    if name not in _tidied:
-        _tidied.add(name)
+    if name not in _cleaned:
+        _cleaned.add(name)
         remove_partial(folder)
 
 
-def _remove_temporary(place: Path) -> None:
-    """As _tidy, of the folders of temporary_folder."""
-    if str(place) in _tidied:
+def _clean_temporary_once(parent: Path) -> None:
+    """Removes leftover folders of temporary_folder, once per process."""
+    if str(parent) in _cleaned:
         return
-    _tidied.add(str(place))
-    for name in filter(_TEMPORARY.fullmatch, os.listdir(place)):  # noqa: PTH208 - no order
-        path = place / name
+    _cleaned.add(str(parent))
+    for name in filter(_TEMPORARY.fullmatch, os.listdir(parent)):  # noqa: PTH208 - no order
+        path = parent / name
         with contextlib.suppress(OSError):
             if path.lstat().st_uid == os.getuid():
-                with _locked_if_left(path) as is_left:
-                    if is_left:
+                with _locked_if_stale(path) as is_stale:
+                    if is_stale:
                         _remove(path)
 
 
 @contextlib.contextmanager
-def _locked(path: Path, *, make: bool = False) -> Iterator[None]:
-    """Marks a file or folder as in use by this process, until the block ends or the process does.
+def _locked(path: Path, *, create: bool = False) -> Iterator[None]:
+    """Locks a file or folder until the block or the process ends, which marks it as in use.
 
     Args:
         path: The file or folder.
-        make: Whether to make it, as an empty file.
+        create: Whether to create it as an empty file.
     """
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT if make else os.O_RDONLY, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o666)
         try:
-            with contextlib.suppress(OSError):  # a drive without locks
+            with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            # Someone who took it for a leftover may have removed it before it was locked.
-            if not make or _is_at(handle, path):
+            # Another process may have removed it as a leftover before it was locked.
+            if not create or _is_file_at(handle, path):
                 yield
                 return
         finally:
@@ -342,22 +345,22 @@ def _locked(path: Path, *, make: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked_if_left(path: Path) -> Iterator[bool]:
-    """Yields True if no process holds the lock of a file or folder; holds it during the block."""
+def _locked_if_stale(path: Path) -> Iterator[bool]:
+    """Yields whether a file or folder is a leftover that no process has locked; locks it during the block."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_left = _is_at(handle, path)
-        except OSError:  # in use; or on a drive without locks, where nobody can tell
-            is_left = False
-        yield is_left
+            is_stale = _is_file_at(handle, path)
+        except OSError:  # in use, or on a file system without locks, where it cannot be known
+            is_stale = False
+        yield is_stale
     finally:
         os.close(handle)
 
 
-def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file is still the one at `path`."""
+def _is_file_at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the file at `path`."""
     try:
         return os.path.samestat(os.fstat(handle), path.lstat())
     except FileNotFoundError:

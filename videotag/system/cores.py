@@ -1,4 +1,4 @@
-"""What a process of videotag may use of the CPU: how many threads, which instructions, and who shares it."""
+"""CPU settings of a process: number of threads, instruction set, and processes that share the cores."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from videotag.errors import ConfigError
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 MKL_VARIABLE = "MKL_DEBUG_CPU_TYPE"
 _CPUINFO = Path("/proc/cpuinfo")
-MKL_VARIABLES = (MKL_VARIABLE, "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")  # that choose its instructions
-#: MKL's number of a kind of CPU -> what its code needs, the fastest first.
+MKL_VARIABLES = (MKL_VARIABLE, "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")  # all that select its instruction set
+#: MKL's CPU type -> CPU flags that its code needs; fastest first.
 _MKL_CPU_TYPES = {
     "7": {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"},
     "5": {"avx2", "fma", "bmi1", "bmi2"},
@@ -21,11 +21,11 @@ _MKL_CPU_TYPES = {
 
 
 def use_whole_cpu() -> None:
-    """Sets OMP_NUM_THREADS and, if need be, MKL_DEBUG_CPU_TYPE, unless the user has set them.
+    """Sets OMP_NUM_THREADS and, if necessary, MKL_DEBUG_CPU_TYPE, unless the user has set them.
 
-    OMP_NUM_THREADS becomes the cores this process may use: Paddle reads it while it is imported, and takes a
-    single thread when it is unset. Processes that its launcher starts on one machine share the cores.
-    For MKL_DEBUG_CPU_TYPE see `mkl_cpu_type`: it is read at the first product of matrices.
+    OMP_NUM_THREADS becomes the number of cores that this process may use. Paddle reads it on import, and uses
+    a single thread if it is unset. Processes that its launcher starts on one machine share the cores.
+    MKL reads MKL_DEBUG_CPU_TYPE at the first matrix product; see `mkl_cpu_type`.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     sharers = os.environ.get("PADDLE_LOCAL_SIZE", "1")
@@ -37,18 +37,18 @@ def use_whole_cpu() -> None:
 
 
 def is_launched() -> bool:
-    """Whether this process is one of several that Paddle's launcher has started."""
+    """Whether this process is one of several started by Paddle's launcher."""
     return os.environ.get("PADDLE_TRAINERS_NUM", "1") != "1"
 
 
 def num_cores() -> int:
-    """Cores that this process may use, or what the user has set OMP_NUM_THREADS to.
+    """Number of cores that this process may use: the value of OMP_NUM_THREADS, 1 if it is unset.
 
     Raises:
-        ConfigError: the variable holds no whole number from 1.
+        ConfigError: OMP_NUM_THREADS is not a whole number of at least 1.
     """
     text = os.environ.get(THREADS_VARIABLE, "1")
-    first = text.partition(",")[0].strip()  # OpenMP takes a number for each level of nesting
+    first = text.partition(",")[0].strip()  # OpenMP accepts one number per nesting level
     if not (first.isdecimal() and int(first)):
         raise ConfigError(
             f"{THREADS_VARIABLE}={text}: expected a whole number from 1; correct it or unset it"
@@ -57,36 +57,36 @@ def num_cores() -> int:
 
 
 def mkl_cpu_type(cpuinfo: str | None = None) -> str | None:
-    """MKL_DEBUG_CPU_TYPE with which MKL uses what this CPU can do; None if it does so by itself.
+    """The MKL_DEBUG_CPU_TYPE that makes MKL use all of this CPU; None if it does so by default.
 
-    Paddle multiplies matrices by an MKL of 2019, which looks at a CPU's maker before it looks at its
-    instructions: to others than Intel's it gives the code for SSE, a fourth of the speed of AVX-512.
+    Paddle multiplies matrices with MKL 2019, which checks the CPU's vendor before its instruction sets: for
+    vendors other than Intel it falls back to SSE code, a quarter of the speed of AVX-512.
 
     Args:
-        cpuinfo: what /proc/cpuinfo says; read if not given.
+        cpuinfo: Content of /proc/cpuinfo; None reads it.
     """
     cpuinfo = _first_cpu() if cpuinfo is None else cpuinfo
-    maker = re.search(r"^vendor_id[ \t]*:[ \t]*(\S+)", cpuinfo, re.MULTILINE)
-    if maker is None or maker[1] == "GenuineIntel":
+    vendor = re.search(r"^vendor_id[ \t]*:[ \t]*(\S+)", cpuinfo, re.MULTILINE)
+    if vendor is None or vendor[1] == "GenuineIntel":
         return None
     flags = set(cpu_flags(cpuinfo))
-    return next((number for number, needed in _MKL_CPU_TYPES.items() if needed <= flags), None)
+    return next((cpu_type for cpu_type, needed in _MKL_CPU_TYPES.items() if needed <= flags), None)
 
 
 def cpu_flags(cpuinfo: str | None = None) -> list[str]:
-    """What the first CPU can do, by Linux' names, sorted; empty where that is not told.
+    """The flags of the first CPU as Linux names them, sorted; empty if the system does not list them.
 
     Args:
-        cpuinfo: what /proc/cpuinfo says; read if not given.
+        cpuinfo: Content of /proc/cpuinfo; None reads it.
     """
     found = re.search(r"^flags\s*:(.*)$", _first_cpu() if cpuinfo is None else cpuinfo, re.MULTILINE)
     return sorted(found[1].split()) if found else []
 
 
 def _first_cpu() -> str:
-    """What Linux says of the first CPU: of hundreds, the rest takes long to be told."""
+    """The first CPU's entry of /proc/cpuinfo, "" without one; reading it for hundreds of CPUs is slow."""
     try:
         with _CPUINFO.open(encoding="utf-8", errors="replace") as lines:
             return "".join(itertools.takewhile(str.strip, lines))
-    except OSError:  # not Linux, or a sandbox that hides it
+    except OSError:  # not Linux, or hidden by a sandbox
         return ""

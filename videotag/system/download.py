@@ -1,7 +1,7 @@
-"""A file of the web on the disk: resumed, bounded, checked, and only then in its place.
+"""Downloads a file: resumable, limited in size, and moved to its final path only after verification.
 
-Beside FILE lie FILE.partial (what has arrived), FILE.partial.json (of which file it is a part) and FILE.lock
-(held by the process that writes). A process may be killed at any moment: the next one goes on.
+Beside FILE are FILE.partial (the bytes received so far), FILE.partial.json (which file they belong to) and
+FILE.lock (held by the writing process). If a process is killed at any moment, the next one resumes.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from videotag.system.json_text import read_json
 from videotag.system.progress import track_bytes
 from videotag.system.regular_file import open_regular
 
-WAITS_SEC = (1.0, 2.0, 4.0)  # one wait before each further try
+RETRY_WAITS_SEC = (1.0, 2.0, 4.0)  # the wait before each retry
 TIMEOUT_SEC = 30.0
-MAX_SIZE = 8 << 30  # bytes, of a file whose size is not declared
-_CHUNK = 1 << 20
+MAX_BYTES = 8 << 30  # limit for any file
+_CHUNK_BYTES = 1 << 20
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
-_TRY_AGAIN = (408, 425, 429)  # HTTP's own words for "later"; and all from 500
+_RETRIABLE_STATUS = (408, 425, 429)  # besides all from 500 on
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checksum:
-    """What the digest of a file begins with.
+    """The expected digest of a file, or the beginning of it.
 
     Attributes:
-        algorithm: "sha256" or "md5".
-        digits: hex, in lower case; all of them or the first ones.
-        given_by: who says so, for the error's text.
+        algorithm: Hash algorithm, "sha256" or "md5".
+        digits: Lower-case hex digits, all or the first ones.
+        given_by: Source of the digest, named in error messages.
     """
 
     algorithm: str
@@ -55,10 +55,15 @@ class Checksum:
     given_by: str
 
     def check(self, path: Path, *, shown_as: Path, remedy: str) -> None:
-        """Reads the file.
+        """Compares the digest of a file.
+
+        Args:
+            path: File to read.
+            shown_as: Path named in the error message.
+            remedy: What to do if the digest differs; ends the message.
 
         Raises:
-            WeightsError: its digest is another; the text says both, and the remedy.
+            WeightsError: The digest differs.
         """
         found = file_digest(path, self.algorithm)
         if not found.startswith(self.digits):
@@ -68,15 +73,24 @@ class Checksum:
             )
 
 
-class _Interrupted(Exception):  # noqa: N818 - no error of the user's; it leads to another try
-    """The transfer did not come to its end."""
+class _Interrupted(Exception):  # noqa: N818 - not shown to users, but leads to a retry
+    """The transfer was interrupted; a retry may succeed."""
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """The digest of a file's content as hex digits, 64 of sha256."""
+    """The digest of a file's content as lower-case hex digits, 64 for sha256.
+
+    Args:
+        path: File to read.
+        algorithm: Name of a hashlib algorithm.
+
+    Raises:
+        WeightsError: The path is not a regular file.
+        OSError: The file does not exist or cannot be read.
+    """
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with open_regular(path, error=WeightsError) as file:
-        while block := file.read(_CHUNK):
+        while block := file.read(_CHUNK_BYTES):
             digest.update(block)
     return digest.hexdigest()
 
@@ -87,32 +101,33 @@ def download(
     *,
     size: int | None = None,
     checksum: Checksum | None = None,
-    waits_sec: tuple[float, ...] = WAITS_SEC,
+    waits_sec: tuple[float, ...] = RETRY_WAITS_SEC,
     timeout_sec: float = TIMEOUT_SEC,
 ) -> None:
-    """Fetches `url` to `target`, unless it is there; goes on where an earlier try broke off.
+    """Downloads `url` to `target`, unless `target` exists; resumes an interrupted download.
 
     Args:
-        url: https; http from this machine alone.
-        target: missing parent folders are made.
-        size: in bytes; None takes the server's word, up to MAX_SIZE.
-        checksum: of the whole file; None checks the length alone.
-        waits_sec: as many further tries are made, each after its wait.
-        timeout_sec: without a byte, after which a try is given up.
+        url: An https address, or an http address on this machine.
+        target: Path of the file; missing parent folders are created.
+        size: Expected size in bytes; None accepts the size that the server declares.
+        checksum: Checksum of the whole file; None verifies only the size.
+        waits_sec: Seconds to wait before each retry; its length is the number of retries.
+        timeout_sec: Seconds without data after which an attempt is abandoned.
 
     Raises:
-        WeightsError: it cannot be fetched, or what came is not the file; nothing of the latter is kept.
-        OutputError: the folder cannot be written.
+        WeightsError: The file cannot be downloaded, or its size or checksum is wrong; a file with a wrong
+            checksum is deleted.
+        OutputError: The folder cannot be written.
     """
     check_address(url)
     fetch = _Fetch(url, target, size, timeout_sec)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_name(f"{target.name}.lock")):
-            if target.is_file():  # another process was faster
+            if target.is_file():  # another process has downloaded it
                 return
-            _try_again_and_again(fetch, waits_sec)
-            _put_in_place(fetch, checksum)
+            _fetch_with_retries(fetch, waits_sec)
+            _verify_and_move(fetch, checksum)
     except OSError as error:
         raise OutputError(
             f"{target}: cannot write ({error.strerror or error}); free some space there, or set "
@@ -121,23 +136,23 @@ def download(
 
 
 def check_address(url: str) -> None:
-    """Refuses what is not fetched.
+    """Checks that an address may be fetched.
 
     Raises:
-        WeightsError: neither https nor http from this machine.
+        WeightsError: It is neither an https address nor an http address on this machine.
     """
     try:
         parts = urllib.parse.urlsplit(url)
         allowed = bool(parts.hostname and re.fullmatch("[!-~]+", url)) and (
             parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS)
         )
-    except ValueError:  # a host in half a pair of brackets
+    except ValueError:  # unbalanced brackets around the host
         allowed = False
     if not allowed:
         raise WeightsError(f"{escaped(url)}: not fetched; expected an address that begins with https://")
 
 
-def _try_again_and_again(fetch: _Fetch, waits_sec: tuple[float, ...]) -> None:
+def _fetch_with_retries(fetch: _Fetch, waits_sec: tuple[float, ...]) -> None:
     for number, wait_sec in enumerate([*waits_sec, None], start=1):
         try:
             fetch.run()
@@ -150,22 +165,24 @@ def _try_again_and_again(fetch: _Fetch, waits_sec: tuple[float, ...]) -> None:
             return
 
 
-def _put_in_place(fetch: _Fetch, checksum: Checksum | None) -> None:
+def _verify_and_move(fetch: _Fetch, checksum: Checksum | None) -> None:
     if checksum:
         try:
             checksum.check(
-                fetch.partial, shown_as=fetch.target, remedy=f"{fetch.url} is another file; nothing is kept"
+                fetch.partial,
+                shown_as=fetch.target,
+                remedy=f"{fetch.url} has different content; nothing is kept",
             )
         except WeightsError:
             fetch.discard()
             raise
     fetch.partial.replace(fetch.target)
-    fetch.notes.unlink(missing_ok=True)
+    fetch.metadata.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class _Fetch:
-    """One file on its way; the attributes are those of `download`."""
+    """A download in progress; the attributes are the arguments of `download`."""
 
     url: str
     target: Path
@@ -174,120 +191,124 @@ class _Fetch:
 
     @property
     def partial(self) -> Path:
+        """Path of the bytes received so far."""
         return self.target.with_name(self.target.name + PARTIAL_MARK)
 
     @property
-    def notes(self) -> Path:
+    def metadata(self) -> Path:
+        """Path of the JSON file that says which file the received bytes belong to."""
         return self.target.with_name(f"{self.target.name}{PARTIAL_MARK}.json")
 
     def run(self) -> None:
-        """One try: brings the partial file to its full length.
+        """Makes one attempt to complete the partial file.
 
         Raises:
-            _Interrupted: another try may succeed.
-            WeightsError: none will.
+            _Interrupted: A retry may succeed.
+            WeightsError: A retry cannot succeed.
         """
-        done, total, validator = self._arrived()
+        done, total, validator = self._resume_point()
         if done and done == total:
             return
         headers = {"User-Agent": "videotag", "Accept-Encoding": "identity"}
         if done:
             headers |= {"Range": f"bytes={done}-", "If-Range": validator}
-        with self._answer(urllib.request.Request(self.url, headers=headers)) as answer:
-            if answer.status == 206 and done:
-                self._check_continuation(answer, done, total, validator)
-            elif answer.status == 200:  # the whole file: the server ignores Range, or has another file now
-                done, total = 0, self._start(answer)
+        with self._open(urllib.request.Request(self.url, headers=headers)) as response:
+            if response.status == 206 and done:
+                self._check_continuation(response, done, total, validator)
+            elif response.status == 200:  # the whole file: the server ignores Range, or the file has changed
+                done, total = 0, self._start(response)
             else:
-                raise self.failed(f"the server answers {answer.status} {answer.reason}")
-            self._receive(answer, done, total)
+                raise self.failed(f"the server answers {response.status} {response.reason}")
+            self._receive(response, done, total)
 
     def discard(self) -> None:
-        """Forgets what has arrived."""
-        self.notes.unlink(missing_ok=True)
+        """Deletes the bytes received so far."""
+        self.metadata.unlink(missing_ok=True)
         self.partial.unlink(missing_ok=True)
 
     def failed(self, why: str) -> WeightsError:
-        """The error that says what a person can do without this program."""
+        """An error that tells the user how to download the file by hand."""
         return WeightsError(f"{self.url}: {why}; fetch it yourself and put it at {self.target.absolute()}")
 
-    def _arrived(self) -> tuple[int, int, str]:
-        """Bytes of an earlier try, of how many, and their file's validator; zeros if they are of no use."""
+    def _resume_point(self) -> tuple[int, int, str]:
+        """(bytes received, total, validator) of an earlier attempt; (0, 0, "") if it cannot be resumed."""
         try:
-            notes = read_json(self.notes, error=WeightsError, remedy="fetched anew")
-            done, total, validator = self.partial.stat().st_size, notes["total"], notes["validator"]
+            found = read_json(self.metadata, error=WeightsError, remedy="downloaded from the start")
+            done, total, validator = self.partial.stat().st_size, found["total"], found["validator"]
             is_typed = type(total) is int and isinstance(validator, str)
-            fits = is_typed and notes["url"] == self.url and total == (self.size or total) and done <= total
+            fits = is_typed and found["url"] == self.url and total == (self.size or total) and done <= total
         except (FileNotFoundError, WeightsError, KeyError, TypeError):
             return 0, 0, ""
         return (done, total, validator) if fits and validator else (0, 0, "")
 
-    def _start(self, answer: Any) -> int:
-        """Makes an empty partial file for a whole answer, and returns the bytes to come."""
-        told = answer.length  # of Content-Length; None without one
-        total = told if self.size is None else self.size
+    def _start(self, response: Any) -> int:
+        """Creates an empty partial file for a whole response; returns the number of bytes to receive."""
+        declared = response.length  # of Content-Length; None without one
+        total = declared if self.size is None else self.size
         if total is None:
-            raise self.failed("the server does not say how long the file is")
-        if told is not None and told != total:
-            raise self.failed(f"the server's file has {told} bytes, expected {total}")
-        if total > MAX_SIZE:
+            raise self.failed("the server does not declare the size of the file")
+        if declared is not None and declared != total:
+            raise self.failed(f"the server's file has {declared} bytes, expected {total}")
+        if total > MAX_BYTES:
             raise self.failed(f"the server's file has {total} bytes, more than any weight file")
-        self.notes.unlink(missing_ok=True)
+        self.metadata.unlink(missing_ok=True)
         self.partial.write_bytes(b"")
-        notes = {"url": self.url, "total": total, "validator": _validator(answer)}
-        write_text(self.notes, json.dumps(notes))  # last: notes beside bytes of another file never lie there
+        metadata = {"url": self.url, "total": total, "validator": _validator(response)}
+        write_text(self.metadata, json.dumps(metadata))  # last, so that it never describes older bytes
         return int(total)
 
-    def _check_continuation(self, answer: Any, done: int, total: int, validator: str) -> None:
-        """Makes sure that an answer 206 goes on where the partial file ends."""
-        told = answer.headers.get("Content-Range", "")
-        if told != f"bytes {done}-{total - 1}/{total}" or _validator(answer) not in ("", validator):
+    def _check_continuation(self, response: Any, done: int, total: int, validator: str) -> None:
+        """Checks that a response 206 continues where the partial file ends."""
+        declared = response.headers.get("Content-Range", "")
+        if declared != f"bytes {done}-{total - 1}/{total}" or _validator(response) not in ("", validator):
             self.discard()
-            raise _Interrupted(f"the server goes on wrongly ({told[:80]!r} after {done} of {total} bytes)")
+            raise _Interrupted(
+                f"the server does not continue where asked ({declared[:80]!r} after {done} of {total} bytes)"
+            )
 
-    def _receive(self, answer: Any, done: int, total: int) -> None:
+    def _receive(self, response: Any, done: int, total: int) -> None:
         with (
             self.partial.open("ab") as file,
             track_bytes(self.target.name, done=done, total=total) as advance,
         ):
-            while chunk := self._read(answer):
+            while chunk := self._read(response):
                 done += len(chunk)
                 if done > total:
                     self.discard()
-                    raise self.failed(f"the server sends more than {total} bytes; nothing kept")
+                    raise self.failed(f"the server sends more than {total} bytes; nothing is kept")
                 file.write(chunk)
-                file.flush()  # what has arrived outlives a kill
+                file.flush()  # so that it survives a kill
                 advance(len(chunk))
             os.fsync(file.fileno())
         if done < total:
             raise _Interrupted(f"the connection ended after {done} of {total} bytes")
 
-    def _read(self, answer: Any) -> bytes:
-        with _network():
-            chunk: bytes = answer.read1(_CHUNK)
+    def _read(self, response: Any) -> bytes:
+        with _network_errors():
+            chunk: bytes = response.read1(_CHUNK_BYTES)
             return chunk
 
     @contextlib.contextmanager
-    def _answer(self, request: urllib.request.Request) -> Iterator[Any]:
+    def _open(self, request: urllib.request.Request) -> Iterator[Any]:
         try:
-            with _network():
-                answer = urllib.request.build_opener(_CheckedRedirects).open(
+            with _network_errors():
+                response = urllib.request.build_opener(_CheckedRedirects).open(
                     request, timeout=self.timeout_sec
                 )
         except urllib.error.HTTPError as error:
             error.close()
             why = f"the server answers {error.code} {error.reason}"
-            if error.code == 416:  # it has no such range: its file is another one now
+            if error.code == 416:  # the range does not exist, so the file has changed
                 self.discard()
-            elif error.code < 500 and error.code not in _TRY_AGAIN:
+            elif error.code < 500 and error.code not in _RETRIABLE_STATUS:
                 raise self.failed(why) from error
             raise _Interrupted(why) from error
-        with answer:
-            yield answer
+        with response:
+            yield response
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect to an address that would not be fetched itself."""
+    """Follows redirects only to addresses that check_address accepts."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         check_address(newurl)
@@ -295,8 +316,8 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
 
 
 @contextlib.contextmanager
-def _network() -> Iterator[None]:
-    """Tells the network's errors from the disk's, which are OSError too."""
+def _network_errors() -> Iterator[None]:
+    """Turns network errors into _Interrupted, which tells them from disk errors (both are OSError)."""
     try:
         yield
     except urllib.error.HTTPError:
@@ -307,17 +328,17 @@ def _network() -> Iterator[None]:
         raise _Interrupted(f"cannot be fetched ({text or type(reason).__name__})") from error
 
 
-def _validator(answer: Any) -> str:
-    """What If-Range may name: a strong ETag, else the date; "" if there is neither."""
-    etag = answer.headers.get("ETag", "")
-    return etag if re.fullmatch(r'"[^"\r\n]*"', etag) else answer.headers.get("Last-Modified", "")
+def _validator(response: Any) -> str:
+    """The validator for If-Range: a strong ETag, else Last-Modified; "" if there is neither."""
+    etag = response.headers.get("ETag", "")
+    return etag if re.fullmatch(r'"[^"\r\n]*"', etag) else response.headers.get("Last-Modified", "")
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Holds a file's lock, which the system frees when the process ends in whatever way."""
+    """Locks a file during the block; the lock is released when the process ends in any way."""
     with path.open("a") as file:
         if not lock(file.fileno(), path):
-            logger.info("%s: another process is fetching it; waiting", path.with_suffix(""))
+            logger.info("%s: another process is downloading it; waiting", path.with_suffix(""))
             lock(file.fileno(), path, wait=True)
         yield

@@ -1,4 +1,4 @@
-"""FAILURES_FILE: what a run could not do, a line of JSON each, written as it happens."""
+"""failures.jsonl: one line of JSON per input that failed, written as it happens."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ FAILURES_HEAD = re.compile(r'\{"(video_id|source)": [^\n]*"retriable": (true|fal
 
 
 class FailureList:
-    """FAILURES_FILE in a folder, a line for each input that failed.
+    """Writes FAILURES_FILE in a folder.
 
-    The failures of an earlier run are forgotten: they are tried again now.
+    Deletes the file of an earlier run, since its failed inputs are tried again.
 
     Args:
-        save_dir: the folder.
-        named_by: the flag that names it, for messages.
-        key: what an input is called in its line.
+        save_dir: Folder of the file; created if it does not exist.
+        named_by: Flag that sets the folder, named in error messages.
+        key: JSON key of the input's name.
 
     Raises:
-        OutputError: the place cannot be written; add() too.
+        OutputError: The folder cannot be written.
     """
 
     def __init__(self, save_dir: Path, *, named_by: str = "--save_dir", key: str = "video_id") -> None:
@@ -39,7 +39,15 @@ class FailureList:
             ) from error
 
     def add(self, name: str, error: VideotagError) -> None:
-        """Appends the line of one input, whole or not at all."""
+        """Appends the line of one input, complete or not at all.
+
+        Args:
+            name: Name of the input.
+            error: The error that it failed with.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
         record = {self._key: name, "retriable": error.retriable, "error": str(error)}
         line = json.dumps(record, ensure_ascii=False) + "\n"
         try:
@@ -47,6 +55,6 @@ class FailureList:
                 append_whole(file, line.encode("utf-8", "backslashreplace"))
         except OSError as problem:
             raise OutputError(
-                f"{self._path}: cannot write ({problem.strerror}); check the folder's rights and free space, "
-                "then run again: what was done is kept"
+                f"{self._path}: cannot write ({problem.strerror}); check the folder's permissions and free "
+                "space, then run again: finished results are kept"
             ) from problem

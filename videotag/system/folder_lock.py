@@ -1,4 +1,4 @@
-"""One run at a time in an output folder, one process at a time at a file."""
+"""Locks that admit one run at a time to an output folder, and one process at a time to a file."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, *, named_by: str = "--save_dir") -> Iterator[None]:
-    """Keeps other runs out of `folder`, which is made if it is not there, until the block ends.
+    """Locks `folder` for this run until the block ends.
 
-    The system holds the lock for this process and drops it when the process ends, however it does. The empty
-    file LOCK_FILE stays: were it removed, a run that had just opened it would lock what is no longer there.
+    The operating system releases the lock when the process ends in any way. The empty file LOCK_FILE stays:
+    if it were removed, a run that had just opened it would lock a deleted file.
 
     Args:
-        folder: of the outputs.
-        named_by: the flag that names it, for messages.
+        folder: Output folder; created if it does not exist.
+        named_by: Flag that sets the folder, named in error messages.
 
     Raises:
-        OutputError: another run is at work there, or the folder cannot be written.
+        OutputError: Another run uses the folder, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def folder_lock(folder: Path, *, named_by: str = "--save_dir") -> Iterator[None]
     try:
         if not lock(handle, folder):
             raise OutputError(
-                f"{folder}: another videotag is at work in this folder; wait until it has ended, or choose "
+                f"{folder}: another videotag process uses this folder; wait until it ends, or choose "
                 f"another {named_by}"
             )
         yield
@@ -45,20 +45,25 @@ def folder_lock(folder: Path, *, named_by: str = "--save_dir") -> Iterator[None]
         os.close(handle)
 
 
-def lock(handle: int, place: Path, *, wait: bool = False) -> bool:
-    """Locks an open file for this process; False if another one holds it and `wait` is not set.
+def lock(handle: int, path: Path, *, wait: bool = False) -> bool:
+    """Locks an open file for this process.
 
-    Where the drive has no locks, as some network drives, it warns and goes on.
+    On a file system without locks, such as some network drives, it logs a warning and returns True.
 
     Args:
-        handle: of the file.
-        place: for the warning.
-        wait: until the other process has ended.
+        handle: Descriptor of the open file.
+        path: Path named in the warning.
+        wait: Whether to wait until another process releases the lock.
+
+    Returns:
+        False if another process holds the lock and `wait` is False; else True.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError as error:
-        logger.warning("%s: cannot be locked (%s); let one run at a time write there", place, error.strerror)
+        logger.warning(
+            "%s: cannot be locked (%s); run only one command there at a time", path, error.strerror
+        )
     return True

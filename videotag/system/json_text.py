@@ -1,4 +1,4 @@
-"""JSON files, read within stated bounds; NaN and infinities are read as Python writes them."""
+"""Reads JSON files within limits on size and nesting; accepts NaN and infinities as Python writes them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from videotag.errors import VideotagError
 from videotag.safe_text import escaped
 from videotag.system.text import read_text
 
-MAX_BYTES = 32 << 20  # predictions of 15,000 videos; a text takes up to 4 bytes a character in memory
-MAX_VALUES = 2_000_000  # of about 80 bytes in memory each
-MAX_CARD_BYTES = 256 << 10  # ours have a few KB; pydantic takes 3 KB of memory for every wrong element
-MAX_DEPTH = 64  # Python's own reader ends with a RecursionError at about 1,000
-_MAX_DIGITS = 40  # of an integer; Python refuses to print thousands of them, and a float holds 308
+MAX_BYTES = 32 << 20  # predictions of 15,000 videos; a string takes up to 4 bytes a character in memory
+MAX_VALUES = 2_000_000  # each takes about 80 bytes of memory
+MAX_CARD_BYTES = 256 << 10  # ours have a few KB; pydantic takes 3 KB of memory per invalid element
+MAX_DEPTH = 64  # Python's parser raises RecursionError at about 1,000
+_MAX_DIGITS = 40  # of an integer; Python refuses to format thousands of digits, and a float holds 308
 
 
 def read_json(
@@ -25,11 +25,11 @@ def read_json(
     Args:
         path: The file.
         error: Class of every error raised.
-        remedy: What to do about a file that is not there or no JSON; ends the message.
-        max_bytes: Size of the largest file of this kind, at most MAX_BYTES.
+        remedy: What to do if the file is missing or not JSON; ends the message.
+        max_bytes: Size limit of this kind of file, at most MAX_BYTES.
 
     Raises:
-        error: The file is missing, too large, not UTF-8, not JSON, or beyond a bound of this module.
+        error: The file is missing, too large, not UTF-8, not JSON, or exceeds a limit of this module.
     """
     try:
         text = read_text(path, error=error, missing=remedy, binary=remedy, max_bytes=max_bytes)
@@ -39,15 +39,18 @@ def read_json(
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; of a name that is there twice the last value.
+    """The value of a JSON text; of a repeated key the last value counts.
+
+    Args:
+        text: JSON text, or its UTF-8 bytes.
 
     Raises:
-        ValueError: Not JSON, or beyond a bound of this module; the text says what.
+        ValueError: The text is not JSON or exceeds a limit of this module; the message says which.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"{len(text)} bytes, expected at most {MAX_BYTES}")
     content = text if isinstance(text, str) else text.decode()
-    if sum(map(content.count, ",[{")) > MAX_VALUES:  # signs in texts count too
+    if sum(map(content.count, ",[{")) > MAX_VALUES:  # also counts those inside strings
         raise ValueError(f"more than {MAX_VALUES} values")
     try:
         value = json.loads(content, parse_int=_integer)
@@ -78,4 +81,4 @@ def _check_depth(value: Any) -> None:
 
 
 def _too_deep() -> ValueError:
-    return ValueError(f"more than {MAX_DEPTH} lists and objects inside each other")
+    return ValueError(f"lists and objects nested deeper than {MAX_DEPTH} levels")

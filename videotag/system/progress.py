@@ -1,4 +1,4 @@
-"""A progress bar with the time left, on stderr; silent where stderr is not a terminal."""
+"""Progress bars with the time left, on stderr; silent if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ Item = TypeVar("Item")
 
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
-    """The items, while a bar shows how many of `total` are done and how long the rest will take."""
+    """Yields the items while a bar shows how many of `total` are done and the time left.
+
+    Args:
+        items: Items to yield.
+        description: Text in front of the bar.
+        total: Number of items.
+    """
     from rich.progress import MofNCompleteColumn
 
     with _bar(MofNCompleteColumn()) as progress:
@@ -23,7 +29,13 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
 
 @contextlib.contextmanager
 def track_bytes(description: str, *, done: int, total: int) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of further bytes, while a bar shows `done` and `total` bytes."""
+    """Shows a bar of bytes; yields a function to call with the number of further bytes.
+
+    Args:
+        description: Text in front of the bar.
+        done: Number of bytes already done.
+        total: Number of bytes in total.
+    """
     from rich.progress import DownloadColumn, TransferSpeedColumn
 
     with _bar(DownloadColumn(), TransferSpeedColumn()) as progress:
@@ -33,9 +45,12 @@ def track_bytes(description: str, *, done: int, total: int) -> Iterator[Callable
 
 @contextlib.contextmanager
 def track_records(description: str, *, done: int, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A function to call with the number of further bytes and of the records that were in them.
+    """Shows a bar of bytes with records per second; yields a function to call with further bytes and records.
 
-    A bar shows `done` and `total` bytes, records per second since the start, and the time left by bytes.
+    Args:
+        description: Text in front of the bar.
+        done: Number of bytes already done.
+        total: Number of bytes in total, from which the time left is estimated.
     """
     from rich.progress import DownloadColumn, TextColumn
 

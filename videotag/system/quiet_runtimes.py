@@ -1,12 +1,13 @@
-"""Imports OpenVINO and ONNX Runtime with their telemetry switched off.
+"""Imports OpenVINO and ONNX Runtime with their telemetry disabled.
 
-Nothing else imports them (tests/test_layers.py). What they would do otherwise, on Linux:
+No other module imports them (tests/test_layers.py). What they would do by default, on Linux:
 
-    openvino      By the package openvino_telemetry, `import openvino` writes an id below ~/intel and sends an
-                  event to Google Analytics. Its documented switch, `opt_in_out --opt_out`, writes there too
-                  and reports the choice. Without that package OpenVINO uses a stub that does nothing.
+    openvino      Through the package openvino_telemetry, `import openvino` writes an id below ~/intel and
+                  sends an event to Google Analytics. Its documented switch, `opt_in_out --opt_out`, writes
+                  there too and reports the choice. Without that package OpenVINO uses a stub that does
+                  nothing.
     onnxruntime   From 1.29 on, `import onnxruntime` writes an id below ~/.cache/Microsoft, and a process that
-                  goes on for some seconds sends it to Microsoft. ORT_DISABLE_TELEMETRY=1, set before the
+                  runs for some seconds sends it to Microsoft. ORT_DISABLE_TELEMETRY=1, set before the
                   import, prevents both (Privacy.md in that package).
 """
 
@@ -22,22 +23,22 @@ _OPENVINO_TELEMETRY = "openvino_telemetry"
 
 
 def import_openvino() -> Any:
-    """The package openvino, which does not find openvino_telemetry.
+    """The module openvino, imported so that it does not find openvino_telemetry.
 
-    That package stays hidden for the rest of the process, as OpenVINO's tools look for it again when they are
-    used. An openvino that the caller's own program has imported earlier stays as it is.
+    openvino_telemetry stays hidden for the rest of the process, since OpenVINO's tools import it again when
+    used. If the calling program has already imported openvino, nothing changes.
     """
     if "openvino" not in sys.modules:
-        cast("dict[str, Any]", sys.modules)[_OPENVINO_TELEMETRY] = None  # an import of it is an ImportError
+        cast("dict[str, Any]", sys.modules)[_OPENVINO_TELEMETRY] = None  # importing it raises ImportError
     import openvino
 
     return openvino
 
 
 def import_onnxruntime() -> Any:
-    """The package onnxruntime, which collects nothing.
+    """The module onnxruntime, which collects no telemetry.
 
-    One that the caller's own program has imported earlier collects nothing more, but keeps its first event.
+    If the calling program has already imported it, it collects nothing more but keeps its first event.
     """
     os.environ[ONNXRUNTIME_VARIABLE] = "1"
     import onnxruntime

@@ -1,6 +1,6 @@
-"""Files opened for reading only if they are regular ones: a pipe would hang, and a device never ends.
+"""Opens regular files only: reading a pipe may hang, and reading a device may never end.
 
-Every reader of videotag opens a user's file here, FFmpeg's apart (see media/container.py).
+All readers open users' files here, except FFmpeg (see media/container.py).
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from videotag.safe_text import escaped
 
 
 def open_regular(path: str | Path, *, error: type[VideotagError], buffering: int = -1) -> BinaryIO:
-    """The file, open for reading bytes; `path` is its name.
+    """Opens a regular file for reading bytes.
 
     Args:
-        path: A file, or a link to one.
+        path: Path of a file, or of a link to one.
         error: Exception class raised if the path is not a regular file.
-        buffering: As of the built-in open; 0 reads without a buffer.
+        buffering: Buffer size as in the built-in open; 0 disables buffering.
 
     Raises:
-        error: A folder, a pipe, a socket, a device, or a path with a NUL character.
-        OSError: No such file (also a broken link), or it cannot be opened.
+        error: The path is a folder, a pipe, a socket or a device, or contains a NUL character.
+        OSError: The file does not exist (or is a broken link), or cannot be opened.
     """
 
     def opener(name: str, flags: int) -> int:
-        _check(Path(name).stat(), path, error)  # first, as opening a device may do something
-        # By now it may be another one: O_NONBLOCK opens even a pipe at once, and no terminal is taken over.
+        _check(Path(name).stat(), path, error)  # before opening, which on a device may have side effects
+        # It may have been replaced since: O_NONBLOCK never waits for a pipe's writer, and O_NOCTTY prevents a
+        # terminal from becoming the controlling one.
         descriptor = os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             _check(os.fstat(descriptor), path, error)
@@ -47,21 +48,21 @@ def open_regular(path: str | Path, *, error: type[VideotagError], buffering: int
 def read_regular(
     path: str | Path, *, error: type[VideotagError], max_bytes: int, remedy: str = "give another file"
 ) -> bytes:
-    """The whole content of a file of at most `max_bytes`; no more than that is ever read.
+    """The content of a regular file of at most `max_bytes` bytes; never reads more than one byte beyond.
 
     Args:
-        path: A file, or a link to one.
+        path: Path of a file, or of a link to one.
         error: Exception class raised if the path is not a regular file, or the file is too large.
-        max_bytes: What the caller allows for its kind of file.
-        remedy: What to do about a larger file; ends the message.
+        max_bytes: Size limit of this kind of file.
+        remedy: What to do if the file is larger; ends the message.
 
     Raises:
-        error: As of open_regular; or the file is larger.
-        OSError: As of open_regular; or it cannot be read.
+        error: The path is not a regular file or contains a NUL character, or the file is too large.
+        OSError: The file does not exist (or is a broken link), or cannot be opened or read.
     """
     with open_regular(path, error=error) as file:
         size = os.fstat(file.fileno()).st_size
-        # The size alone does not tell: files of /proc say 0, and others may still grow.
+        # The size is not reliable: files in /proc report 0, and others may still grow.
         data = file.read(max_bytes + 1) if size <= max_bytes else b""
     size = max(size, len(data))
     if size > max_bytes:
@@ -70,7 +71,7 @@ def read_regular(
 
 
 def non_regular_kind(status: os.stat_result) -> str | None:
-    """What something is instead of a regular file, such as "a folder"; None for a regular file."""
+    """The kind of a file that is not regular, such as "a folder"; None for a regular file."""
     mode = status.st_mode
     if stat.S_ISREG(mode):
         return None

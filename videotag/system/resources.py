@@ -1,4 +1,4 @@
-"""Finds the files that come with videotag (configs/, weights/models.yaml), installed or in a checkout."""
+"""Finds the files shipped with videotag (configs/, weights/models.yaml), installed or in a checkout."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def find_resource(name: str | Path) -> Path | None:
-    """The file `name` ("configs/tsn.yaml"), or None.
+    """The path of a file such as "configs/tsn.yaml"; None if it does not exist.
 
-    Looked for in this order: as written from the working folder; in the checkout; in the installed
-    package. An absolute path, or one that climbs out with "..", is only taken as written.
+    Searches the working folder, then the checkout, then the installed package. An absolute path, or one with
+    "..", is not searched for elsewhere.
     """
     path = Path(name)
     if path.is_file():
@@ -25,7 +25,7 @@ def find_resource(name: str | Path) -> Path | None:
 
 
 def list_configs() -> list[Path]:
-    """The YAML files of configs/ as shipped, by name."""
+    """The shipped YAML files of configs/, sorted by name; empty if the folder is missing."""
     for root in (_PACKAGE.parent, _PACKAGE / "_data"):
         if (root / "configs").is_dir():
             return sorted((root / "configs").glob("*.yaml"))

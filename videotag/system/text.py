@@ -1,4 +1,4 @@
-"""Text files that people write: UTF-8 only, with the remedy for those that are not."""
+"""Reads hand-written text files: UTF-8 only, with a remedy for other encodings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from videotag.errors import VideotagError
 from videotag.system.regular_file import read_regular
 
-#: Largest file of class names or the like: a million short lines, or YouTube-8M's vocabulary.csv twice.
-#: A line of few characters takes 100 times as much memory where each is an object: 400 MB.
+#: Size limit of a file of class names or the like: a million short lines, or twice YouTube-8M's
+#: vocabulary.csv. As one object per short line it takes 100 times as much memory, 400 MB.
 MAX_TEXT_BYTES = 2**22
-#: Largest list of videos or features: 6 million, as of YouTube-8M, have 400 MB.
+#: Size limit of a list of videos or features; the 6 million of YouTube-8M take 400 MB.
 MAX_LIST_BYTES = 2**29
-#: Most lines of a list, empty ones and comments too: each costs time although it may hold nothing.
+#: Line limit of a list, including empty lines and comments, since these take time too.
 MAX_LIST_LINES = 10_000_000
 
 
@@ -27,19 +27,19 @@ def read_text(
     max_bytes: int = MAX_TEXT_BYTES,
     max_lines: int | None = None,
 ) -> str:
-    """The text of a UTF-8 file, without a byte order mark; line ends stay as they are.
+    """The text of a UTF-8 file, without a byte order mark; line ends are not converted.
 
     Args:
         path: The file.
         error: Class of every error raised.
-        missing: What to do if there is no such file; ends the message.
-        binary: What to do if the file is no text at all, such as a video; ends the message.
-        max_bytes: Size of the largest file of this kind.
-        max_lines: Most lines that such a file has; None for no limit of their own.
+        missing: What to do if the file does not exist; ends the message.
+        binary: What to do if the file is binary, such as a video; ends the message.
+        max_bytes: Size limit of this kind of file.
+        max_lines: Line limit of this kind of file; None for no limit.
 
     Raises:
-        error: No such file, no regular one, not readable, larger than max_bytes, of more than max_lines, or
-            not UTF-8 (with the command that converts it).
+        error: The file does not exist, is not regular or not readable, exceeds max_bytes or max_lines, or is
+            not UTF-8 (the message then has the command that converts it).
     """
     try:
         data = read_regular(path, error=error, max_bytes=max_bytes, remedy=binary)
@@ -54,7 +54,7 @@ def read_text(
     except UnicodeDecodeError as problem:
         encodings = _possible_encodings(data)
         if not encodings:
-            raise error(f"{path}: a binary file such as a video, not a text; {binary}") from None
+            raise error(f"{path}: a binary file such as a video, not text; {binary}") from None
         line = data.removeprefix(codecs.BOM_UTF8).count(b"\n", 0, problem.start) + 1
         name = shlex.quote(str(path))
         commands = ", or ".join(f"iconv -f {encoding} -t UTF-8 {name} > new" for encoding in encodings)
@@ -64,21 +64,21 @@ def read_text(
 
 
 def _possible_encodings(data: bytes) -> list[str]:
-    """What the bytes may be, under iconv's names; none for a binary file.
+    """Encodings that the bytes may have, under iconv's names; empty for a binary file.
 
-    Any bytes are Latin-1, and many Latin-1 texts are GBK too: an accented letter and the one after it make a
-    rare character. GBK's common characters, which are GB 2312, have no such second byte.
+    Any bytes are valid Latin-1, and many Latin-1 texts are valid GBK: an accented letter and the next letter
+    form a rare character. GBK's common characters, those of GB 2312, have no such second byte.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return ["UTF-16"]
     if b"\0" in data:
         return []
-    if _is(data, "gb2312"):
+    if _is_valid(data, "gb2312"):
         return ["GBK"]
-    return ["LATIN1", "GBK"] if _is(data, "gbk") else ["LATIN1"]
+    return ["LATIN1", "GBK"] if _is_valid(data, "gbk") else ["LATIN1"]
 
 
-def _is(data: bytes, encoding: str) -> bool:
+def _is_valid(data: bytes, encoding: str) -> bool:
     try:
         data.decode(encoding)
     except UnicodeDecodeError:
