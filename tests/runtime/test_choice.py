@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from named_layers import network_of
 
 from videotag.errors import DeviceError
 from videotag.models import paddle
@@ -14,7 +15,7 @@ from videotag.runtime import backends, choice
 from videotag.runtime.agreement import FEATURES, MAX_PROBABILITY_ERROR, tags_standard
 from videotag.runtime.choice import ChosenNetwork, Wish, spread_rows
 from videotag.runtime.onnx_export import ExportError
-from videotag.runtime.trained import Input, TrainedNetwork
+from videotag.runtime.trained import TrainedNetwork
 
 X = {"x": np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)}
 
@@ -58,7 +59,7 @@ def machine(monkeypatch, tmp_path):
 
 def network(**wish):
     paddle.seed(0)
-    trained = TrainedNetwork(paddle.nn.Linear(3, 4), (Input("x", (None, 3)),), ("y",), "digest", "Net")
+    trained = network_of(paddle.nn.Linear(3, 4), 3, digest="digest")
     options = {"fast_in_bf16": wish.pop("fast_in_bf16")} if "fast_in_bf16" in wish else {}
     return ChosenNetwork(trained, Wish(**wish), standard=FEATURES, **options)
 

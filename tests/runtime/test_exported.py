@@ -14,13 +14,13 @@ import pytest
 from videotag.config import load_config
 from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.inference.export import export_tagger
-from videotag.inference.members import Member
+from videotag.inference.trained_model import ModelSource
 from videotag.models import load_models
+from videotag.registry import LOGITS
 from videotag.reports.model_card import model_card
 from videotag.runtime import backends, device
 from videotag.runtime.exported import NETWORK_FILES, export_config, load_exported, read_export
 from videotag.runtime.onnx_export import ExportError
-from videotag.runtime.taggers import LOGITS
 from videotag.system.download import file_digest
 from videotag.system.quiet_runtimes import import_openvino
 from videotag.training.checkpoint import save_weights
@@ -43,10 +43,10 @@ def exports(tmp_path_factory):
     (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
     config = load_config(folder / "config.yaml")
     save_weights(config.entry.cls(config.model), folder / "tiny.pdparams")
-    members = [Member(FoundWeights(folder / "tiny.pdparams"), config)]
+    sources = [ModelSource(FoundWeights(folder / "tiny.pdparams"), config)]
     for backend in ("onnx", "paddle"):
         export_tagger(
-            members, folder / backend, card=model_card, backend=backend, labels=["a", "b", "c", "d"]
+            sources, folder / backend, card=model_card, backend=backend, labels=["a", "b", "c", "d"]
         )
     return folder
 
