@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from videotag.cli.main import main
-from videotag.datasets.batches import label_array
-from videotag.datasets.feature_dataset import FeatureFiles, check_features, cut_rows, pad
+from videotag.datasets.batches import cut_rows, label_array
+from videotag.datasets.feature_dataset import FeatureDataset, as_declared, check_features, pad
 from videotag.datasets.order import ordered_groups
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError
 from videotag.formats.feature_files import write_features
 from videotag.formats.filelist import ListEntry
+from videotag.registry import ArraySpec
 
 
 def test_sequences_are_padded_with_zeros_behind_their_ends():
@@ -43,57 +44,76 @@ def refuse(video, error):
 
 
 def batches(entries, groups, *, dims=None, on_error=refuse):
-    dataset = FeatureFiles(entries, dims=dims or {"rgb": 2}, num_classes=3, task="multi_label")
+    dataset = FeatureDataset(entries, dims=dims or {"rgb": 2}, num_classes=3, task="multi_label")
     return list(dataset.batches(groups, on_error=on_error))
 
 
 def test_no_video_is_dropped_and_each_batch_is_cut_to_its_own_longest(entries):
     found = batches(entries, ordered_groups(5, 2))
-    assert [b.video_ids for b in found] == [["0.npy", "1.npy"], ["2.npy", "3.npy"], ["4.npy"]]
-    assert [b.features["rgb"].shape for b in found] == [(2, 2, 2), (2, 4, 2), (1, 5, 2)]
-    assert found[1].masks["rgb"].sum(axis=1).tolist() == [3, 4]
+    assert [b.ids for b in found] == [["0.npy", "1.npy"], ["2.npy", "3.npy"], ["4.npy"]]
+    assert [b.inputs["rgb"].shape for b in found] == [(2, 2, 2), (2, 4, 2), (1, 5, 2)]
+    assert found[1].inputs["rgb.mask"].sum(axis=1).tolist() == [3, 4]
     assert found[2].labels.tolist() == [[0, 1, 0]]
 
 
 def test_each_part_of_a_batch_is_cut_to_its_own_longest(entries):
     (batch,) = batches(entries, ordered_groups(5, 5))
     parts = list(batch.parts(2))
-    assert [part.video_ids for part in parts] == [["0.npy", "1.npy"], ["2.npy", "3.npy", "4.npy"]]
-    assert [part.features["rgb"].shape for part in parts] == [(2, 2, 2), (3, 5, 2)]
-    assert [part.masks["rgb"].sum(axis=1).tolist() for part in parts] == [[1, 2], [3, 4, 5]]
+    assert [part.ids for part in parts] == [["0.npy", "1.npy"], ["2.npy", "3.npy", "4.npy"]]
+    assert [part.inputs["rgb"].shape for part in parts] == [(2, 2, 2), (3, 5, 2)]
+    assert [part.inputs["rgb.mask"].sum(axis=1).tolist() for part in parts] == [[1, 2], [3, 4, 5]]
     assert parts[1].labels.tolist() == batch.labels[2:].tolist()
 
 
 @pytest.mark.parametrize("to", [np.asarray, paddle.to_tensor])
 def test_rows_are_cut_modality_by_modality_and_never_to_nothing(to):
-    features = {"rgb": to(np.ones((3, 4, 2), np.float32)), "audio": to(np.ones((3, 2, 1), np.float32))}
-    masks = {"rgb": to(np.arange(4) < np.array([[4], [3], [1]])), "audio": to(np.zeros((3, 2), bool))}
-    features, masks = cut_rows(features, masks, slice(1, 3))
-    assert [tuple(features[name].shape) for name in ("rgb", "audio")] == [(2, 3, 2), (2, 1, 1)]
-    assert masks["rgb"].tolist() == [[True, True, True], [True, False, False]]
-    assert masks["audio"].tolist() == [[False], [False]]
+    inputs = {
+        "rgb": to(np.ones((3, 4, 2), np.float32)),
+        "rgb.mask": to(np.arange(4) < np.array([[4], [3], [1]])),
+        "audio": to(np.ones((3, 2, 1), np.float32)),
+        "audio.mask": to(np.zeros((3, 2), bool)),
+    }
+    rows = cut_rows(inputs, slice(1, 3))
+    assert [tuple(rows[name].shape) for name in ("rgb", "audio")] == [(2, 3, 2), (2, 1, 1)]
+    assert rows["rgb.mask"].tolist() == [[True, True, True], [True, False, False]]
+    assert rows["audio.mask"].tolist() == [[False], [False]]
+
+
+def test_what_a_model_declares_is_taken_and_bytes_become_numbers_that_are_zero_where_masked():
+    inputs = {
+        "rgb": np.array([[[0], [255], [0]]], np.uint8),
+        "rgb.mask": np.array([[True, True, False]]),
+        "audio": np.ones((1, 1, 2), np.float32),
+        "frames": np.array([[[0, 255]]], np.uint8),
+    }
+    specs = [ArraySpec("frames", (None, None, 2), "uint8"), ArraySpec("rgb", (None, None, 1))]
+    found = as_declared(inputs, specs)
+    assert list(found) == ["frames", "rgb"]
+    assert found["frames"] is inputs["frames"]
+    assert found["rgb"].dtype == np.float32
+    assert found["rgb"][:, :, 0].tolist() == [[4 / 512 - 2, 4 / 512 + 2, 0.0]]  # YouTube-8M's two ends
 
 
 def test_batches_come_in_the_order_of_their_groups(entries):
     found = batches(entries, [np.array([4, 0]), np.array([3, 1])])
-    assert [b.video_ids for b in found] == [["4.npy", "0.npy"], ["3.npy", "1.npy"]]
+    assert [b.ids for b in found] == [["4.npy", "0.npy"], ["3.npy", "1.npy"]]
 
 
 def test_a_file_that_is_bad_when_it_is_read_is_raised_or_left_out(entries, work_dir):
-    dataset = FeatureFiles(entries, dims={"rgb": 2}, num_classes=3, task="multi_label")
+    dataset = FeatureDataset(entries, dims={"rgb": 2}, num_classes=3, task="multi_label")
     (work_dir / "1.npy").write_bytes(b"")
     with pytest.raises(FeatureFileError, match=r"1\.npy: empty"):
         list(dataset.batches(ordered_groups(5, 1), on_error=refuse))
     bad = []
     found = list(dataset.batches(ordered_groups(5, 1), on_error=lambda video, error: bad.append(video)))
-    assert [b and b.video_ids[0] for b in found] == ["0.npy", None, "2.npy", "3.npy", "4.npy"]
+    assert [b and b.ids[0] for b in found] == ["0.npy", None, "2.npy", "3.npy", "4.npy"]
     assert bad == ["1.npy"]
 
 
 def test_the_sizes_are_the_steps_and_the_digest_tells_lists_apart(entries):
-    dataset = FeatureFiles(entries, dims={"rgb": 2}, num_classes=3, task="multi_label")
+    dataset = FeatureDataset(entries, dims={"rgb": 2}, num_classes=3, task="multi_label")
     assert dataset.sizes.tolist() == [1, 2, 3, 4, 5]
-    other = FeatureFiles(entries[:4], dims={"rgb": 2}, num_classes=3, task="multi_label")
+    other = FeatureDataset(entries[:4], dims={"rgb": 2}, num_classes=3, task="multi_label")
     assert dataset.digest != other.digest
 
 
@@ -146,7 +166,12 @@ def test_modalities_of_an_npz_keep_their_own_lengths(work_dir):
     np.savez("a.npz", rgb=np.ones((3, 2), np.float32), audio=np.ones((5, 1), np.float32))
     dims = {"audio": 1, "rgb": 2}
     (batch,) = batches([ListEntry("a.npz")], ordered_groups(1, 4), dims=dims)
-    assert {name: x.shape for name, x in batch.features.items()} == {"audio": (1, 5, 1), "rgb": (1, 3, 2)}
+    assert {name: x.shape for name, x in batch.inputs.items()} == {
+        "audio": (1, 5, 1),
+        "audio.mask": (1, 5),
+        "rgb": (1, 3, 2),
+        "rgb.mask": (1, 3),
+    }
 
 
 def test_prefetch_keeps_the_order_and_runs_only_so_far_ahead():

@@ -7,7 +7,7 @@ import pytest
 
 from videotag.datasets import record_dataset as records
 from videotag.datasets.order import ordered_groups, shuffled_groups
-from videotag.datasets.record_dataset import RecordFiles
+from videotag.datasets.record_dataset import RecordDataset
 from videotag.errors import ConfigError, RecordError
 from videotag.formats.record_files import open_record_file
 from videotag.formats.yt8m_pickles import write_yt8m_pickle
@@ -34,7 +34,7 @@ def paths(work_dir):
 def dataset(paths, **options):
     values = {"dims": DIMS, "num_classes": 6, "task": "multi_label", "shuffle_buffer": 6, "num_threads": 2}
     values["batch_size"] = 3
-    return RecordFiles(paths, **{**values, **options})
+    return RecordDataset(paths, **{**values, **options})
 
 
 def refuse(video, error):
@@ -43,12 +43,12 @@ def refuse(video, error):
 
 def test_batches_are_padded_bytes_with_masks_and_labels(paths):
     found = list(dataset(paths).batches(ordered_groups(20, 3), on_error=refuse))
-    assert [video for batch in found for video in batch.video_ids] == [f"v{i}" for i in range(20)]
+    assert [video for batch in found for video in batch.ids] == [f"v{i}" for i in range(20)]
     first = found[0]
-    assert first.features["rgb"].dtype == np.uint8
-    assert first.features["rgb"][:, :, 0].tolist() == [[0, 0, 0], [1, 1, 0], [2, 2, 2]]
-    assert first.features["audio"].shape == (3, 3, 2)
-    assert first.masks["rgb"].sum(axis=1).tolist() == [1, 2, 3]
+    assert first.inputs["rgb"].dtype == np.uint8
+    assert first.inputs["rgb"][:, :, 0].tolist() == [[0, 0, 0], [1, 1, 0], [2, 2, 2]]
+    assert first.inputs["audio"].shape == (3, 3, 2)
+    assert first.inputs["rgb.mask"].sum(axis=1).tolist() == [1, 2, 3]
     assert first.labels.tolist() == [[1, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 1], [0, 0, 1, 0, 0, 1]]
 
 
@@ -75,9 +75,9 @@ def test_video_level_records_are_one_step(work_dir):
     (batch,) = dataset(["a.tfrecord"], dims={"mean_rgb": 4, "mean_audio": 2}).batches(
         ordered_groups(3, 3), on_error=refuse
     )
-    assert batch.features["mean_rgb"].shape == (3, 1, 4)
-    assert batch.features["mean_rgb"].dtype == np.float32
-    assert batch.features["mean_rgb"][:, 0, 0].tolist() == [0, 1, 2]
+    assert batch.inputs["mean_rgb"].shape == (3, 1, 4)
+    assert batch.inputs["mean_rgb"].dtype == np.float32
+    assert batch.inputs["mean_rgb"][:, 0, 0].tolist() == [0, 1, 2]
 
 
 def test_a_damaged_record_is_left_out_and_named(paths, work_dir):
@@ -89,7 +89,7 @@ def test_a_damaged_record_is_left_out_and_named(paths, work_dir):
     found = list(
         data.batches(ordered_groups(20, 7), on_error=lambda video, error: failed.append((video, error)))
     )
-    assert sum(len(batch.video_ids) for batch in found) == 19
+    assert sum(len(batch.ids) for batch in found) == 19
     ((video, error),) = failed
     assert video == "2.tfrecord: record 4"
     assert "2.tfrecord: record 4 at byte" in str(error)
@@ -104,7 +104,7 @@ def test_a_damaged_first_record_is_left_out_like_any_other(paths, work_dir):
     found = list(
         dataset(paths).batches(ordered_groups(20, 20), on_error=lambda video, error: failed.append(video))
     )
-    assert len(found[0].video_ids) == 19
+    assert len(found[0].ids) == 19
     assert failed == ["0.tfrecord: record 0"]
 
 
@@ -117,7 +117,7 @@ def test_a_group_of_which_nothing_can_be_read_gives_no_batch(work_dir):
             ordered_groups(3, 1), on_error=lambda video, error: failed.append(str(error))
         )
     )
-    assert [batch and batch.video_ids for batch in found] == [["v0"], None, ["v2"]]
+    assert [batch and batch.ids for batch in found] == [["v0"], None, ["v2"]]
     assert failed == ["a.tfrecord: record 1 (v1): no steps of rgb, audio; leave the video out"]
 
 
@@ -153,7 +153,7 @@ def test_records_without_labels_are_errors_where_labels_are_needed(work_dir):
     failed = []
     data = dataset(["a.tfrecord"], needs_labels=True)
     note = lambda video, error: failed.append(str(error))  # noqa: E731
-    assert [b.video_ids for b in data.batches(ordered_groups(3, 3), on_error=note)] == [["v0", "v2"]]
+    assert [b.ids for b in data.batches(ordered_groups(3, 3), on_error=note)] == [["v0", "v2"]]
     assert "a.tfrecord: record 1 (v1): no label; learn and measure on" in failed[0]
     (batch,) = dataset(["a.tfrecord"]).batches(ordered_groups(3, 3), on_error=refuse)
     assert batch.labels[1].tolist() == [0] * 6
@@ -183,7 +183,7 @@ def test_files_that_must_be_held_whole_are_opened_once_an_epoch(work_dir, monkey
     opened.clear()
     rng = np.random.default_rng(0)
     groups = shuffled_groups(data.shuffled(rng), 2, rng, sizes=data.sizes)
-    assert sum(len(b.video_ids) for b in data.batches(groups, on_error=refuse)) == 200
+    assert sum(len(b.ids) for b in data.batches(groups, on_error=refuse)) == 200
     assert len(opened) <= 40
 
 

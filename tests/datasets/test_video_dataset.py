@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from videotag.datasets.order import ordered_groups
-from videotag.datasets.video_dataset import VideoFiles, read_frames
+from videotag.datasets.video_dataset import VideoDataset, read_frames
 from videotag.errors import MediaError
 from videotag.formats.filelist import ListEntry
 from videotag.media.frame_folder import FRAME_NAME
@@ -31,7 +31,7 @@ def entries(work_dir):
 def batches(entries, split=None, *, groups=None, seed=None):
     failed = []
     split = split or VideoSplitSection(**SMALL)
-    dataset = VideoFiles(entries, model=MODEL, split=split, task="single_label")
+    dataset = VideoDataset(entries, model=MODEL, split=split, task="single_label")
     groups = ordered_groups(len(entries), split.batch_size) if groups is None else map(np.array, groups)
     found = dataset.batches(
         groups, seed=seed, on_error=lambda video, error: failed.append((video, str(error)))
@@ -39,21 +39,30 @@ def batches(entries, split=None, *, groups=None, seed=None):
     return list(found), failed
 
 
+def clips_of(batch):
+    """The frames (N, T, H, W, 3) of a batch, bytes as they were decoded."""
+    assert list(batch.inputs) == ["frames"]
+    assert batch.inputs["frames"].dtype == np.uint8
+    return batch.inputs["frames"]
+
+
 def test_clips_come_in_order_with_labels_and_without_what_cannot_be_decoded(entries):
     found, failed = batches(entries)
-    assert [batch.video_ids for batch in found] == [["0.mp4", "1.mp4"], ["2.mp4"], ["4.mp4"]]
+    assert [batch.ids for batch in found] == [["0.mp4", "1.mp4"], ["2.mp4"], ["4.mp4"]]
     assert [batch.labels.tolist() for batch in found] == [[0, 1], [2], [1]]
-    assert [batch.clips.shape for batch in found] == [(2, 3, 3, 32, 32), (1, 3, 3, 32, 32), (1, 3, 3, 32, 32)]
+    assert [clips_of(batch).shape for batch in found] == [
+        (2, 3, 32, 32, 3),
+        (1, 3, 32, 32, 3),
+        (1, 3, 32, 32, 3),
+    ]
     assert [video for video, _ in failed] == ["3.mp4"]
     frames = read_frames(entries[1], VideoSplitSection(**SMALL))
-    x = frames.images[frames.rows].astype(np.float64) / 255
-    expected = (x - MODEL.image_mean) / np.array(MODEL.image_std)
-    np.testing.assert_allclose(found[0].clips[1], expected.transpose(0, 3, 1, 2), atol=1e-5)
+    np.testing.assert_array_equal(clips_of(found[0])[1], frames.images[frames.rows])
 
 
 def test_batches_come_in_the_order_of_their_groups_and_none_for_an_unreadable_one(entries):
     found, _ = batches(entries, groups=[[2, 0], [3], [1]])
-    assert [batch and batch.video_ids for batch in found] == [["2.mp4", "0.mp4"], None, ["1.mp4"]]
+    assert [batch and batch.ids for batch in found] == [["2.mp4", "0.mp4"], None, ["1.mp4"]]
 
 
 @pytest.mark.parametrize("crop", ["multiscale", "random", "center"])
@@ -62,18 +71,18 @@ def test_augmentation_follows_from_seed_and_epoch_whatever_the_number_of_threads
     results = []
     for threads in (1, 3):
         split = VideoTrainSection(**SMALL, crop=crop, num_reader_threads=threads)
-        results.append([b.clips for b in batches(good, split, seed=(7, 0), groups=[[3, 1], [0, 2]])[0]])
+        results.append([clips_of(b) for b in batches(good, split, seed=(7, 0), groups=[[3, 1], [0, 2]])[0]])
     for one, three in zip(*results, strict=True):
         assert np.array_equal(one, three)
     split = VideoTrainSection(**SMALL, crop=crop)
-    other = batches(good, split, seed=(7, 1), groups=[[3, 1], [0, 2]])[0][0].clips
+    other = clips_of(batches(good, split, seed=(7, 1), groups=[[3, 1], [0, 2]])[0][0])
     assert not np.array_equal(other, results[0][0])
 
 
 def test_without_a_seed_nothing_varies(entries):
     split = VideoTrainSection(**SMALL)
-    plain = batches(entries[:2])[0][0].clips
-    assert np.array_equal(batches(entries[:2], split)[0][0].clips, plain)
+    plain = clips_of(batches(entries[:2])[0][0])
+    assert np.array_equal(clips_of(batches(entries[:2], split)[0][0]), plain)
 
 
 def test_folders_of_frames_give_the_clips_of_their_video(work_dir):
@@ -103,7 +112,7 @@ def test_pictures_of_different_sizes_are_an_error_that_names_one(work_dir):
 def test_a_batch_is_cut_into_parts(entries):
     (batch, *_), _ = batches(entries[:3], VideoSplitSection(**SMALL | {"batch_size": 3}))
     parts = list(batch.parts(2))
-    assert [part.video_ids for part in parts] == [["0.mp4", "1.mp4"], ["2.mp4"]]
-    assert np.array_equal(np.concatenate([part.clips for part in parts]), batch.clips)
+    assert [part.ids for part in parts] == [["0.mp4", "1.mp4"], ["2.mp4"]]
+    assert np.array_equal(np.concatenate([clips_of(part) for part in parts]), clips_of(batch))
     assert np.concatenate([part.labels for part in parts]).tolist() == [0, 1, 2]
     assert len(list(batch.parts(9))) == 3

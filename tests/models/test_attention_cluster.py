@@ -46,8 +46,8 @@ def test_logits_follow_the_formula(length):
     rng = np.random.default_rng(length)
     videos = {m: rng.standard_normal((length, d)).astype(np.float32) for m, d in (("rgb", 5), ("audio", 3))}
     features = {m: paddle.to_tensor(x[None]) for m, x in videos.items()}
-    masks = {m: paddle.ones([1, length], dtype="bool") for m in videos}
-    np.testing.assert_allclose(model(features, masks).numpy()[0], oracle(model, videos), atol=1e-5)
+    masks = {f"{m}.mask": paddle.ones([1, length], dtype="bool") for m in videos}
+    np.testing.assert_allclose(model(features | masks)["logits"].numpy()[0], oracle(model, videos), atol=1e-5)
 
 
 def test_one_number_of_units_stands_for_every_modality():

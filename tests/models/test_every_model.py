@@ -48,17 +48,26 @@ def make_tagger(name, **options):
 
 
 def tagger_inputs(lengths, *, steps=None, seed=0):
-    """Features and masks of videos of these lengths; what stands in the padding must not matter."""
+    """Features and masks of videos of these lengths, zeros after their ends."""
     rng = np.random.default_rng(seed)
     steps = steps or max(lengths)
     mask = np.arange(steps) < np.array(lengths)[:, None]
-    features, masks = {}, {}
+    inputs = {}
     for name, dim in DIMS.items():
         x = np.zeros((len(lengths), steps, dim), np.float32)
         for row, length in zip(x, lengths, strict=True):
             row[:length] = rng.standard_normal((length, dim))
-        features[name], masks[name] = paddle.to_tensor(x), paddle.to_tensor(mask)
-    return features, masks
+        inputs[name], inputs[f"{name}.mask"] = paddle.to_tensor(x), paddle.to_tensor(mask)
+    return inputs
+
+
+def dirty_padding(lengths, *, steps):
+    """The same videos, padded to `steps`, with numbers in the padding that must not matter."""
+    inputs = tagger_inputs(lengths, steps=steps)
+    for name in DIMS:
+        x, real = inputs[name], inputs[f"{name}.mask"].unsqueeze(-1)
+        inputs[name] = paddle.where(real, x, paddle.full_like(x, 99.0))
+    return inputs
 
 
 def assert_every_parameter_learns(model, loss):
@@ -74,21 +83,33 @@ def assert_every_parameter_learns(model, loss):
 def test_tagger_gives_logits_and_every_parameter_a_gradient(name):
     model = make_tagger(name)
     model.train()
-    logits = model(*tagger_inputs([5, 3, 1]))
+    logits = model(tagger_inputs([5, 3, 1]))["logits"]
     assert logits.shape == [3, NUM_CLASSES]
     assert_every_parameter_learns(model, (logits * paddle.arange(NUM_CLASSES, dtype="float32")).sum())
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_tagger_takes_and_gives_what_it_declares(name):
+    model = make_tagger(name)
+    model.eval()
+    inputs = tagger_inputs([5, 3, 1])
+    dtypes = {"float32": paddle.float32, "bool": paddle.bool}
+    assert [spec.name for spec in model.inputs] == ["rgb", "audio", "rgb.mask", "audio.mask"]
+    for spec in model.inputs:
+        x = inputs[spec.name]
+        assert x.dtype == dtypes[spec.dtype]
+        assert all(size in (None, own) for size, own in zip(spec.shape, x.shape, strict=True))
+    assert tuple(model(inputs)) == model.outputs
+    assert model.outputs[0] == "logits"
 
 
 @pytest.mark.parametrize("name", TAGGERS)
 def test_padding_changes_no_logit(name):
     model = make_tagger(name)
     model.eval()
-    expected = model(*tagger_inputs([5, 3, 1]))
-    features, masks = tagger_inputs([5, 3, 1], steps=11)
-    features = {
-        m: paddle.where(masks[m].unsqueeze(-1), x, paddle.full_like(x, 99.0)) for m, x in features.items()
-    }
-    np.testing.assert_allclose(model(features, masks).numpy(), expected.numpy(), atol=1e-6)
+    expected = model(tagger_inputs([5, 3, 1]))["logits"]
+    logits = model(dirty_padding([5, 3, 1], steps=11))["logits"]
+    np.testing.assert_allclose(logits.numpy(), expected.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", TAGGERS)
@@ -99,12 +120,9 @@ def test_padding_changes_nothing_in_training(name):
         for layer in model.sublayers():
             if isinstance(layer, paddle.nn.Dropout):
                 layer.eval()
-    expected = short(*tagger_inputs([5, 3, 1]))
-    features, masks = tagger_inputs([5, 3, 1], steps=11)
-    features = {
-        m: paddle.where(masks[m].unsqueeze(-1), x, paddle.full_like(x, 99.0)) for m, x in features.items()
-    }
-    np.testing.assert_allclose(long(features, masks).numpy(), expected.numpy(), atol=1e-4)
+    expected = short(tagger_inputs([5, 3, 1]))["logits"]
+    logits = long(dirty_padding([5, 3, 1], steps=11))["logits"]
+    np.testing.assert_allclose(logits.numpy(), expected.numpy(), atol=1e-4)
     for (key, a), b in zip(short.state_dict().items(), long.state_dict().values(), strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5, err_msg=f"running mean {key}")
 
@@ -113,9 +131,9 @@ def test_padding_changes_nothing_in_training(name):
 def test_a_video_without_one_modality_gives_finite_logits_and_gradients(name):
     model = make_tagger(name)
     model.train()
-    features, masks = tagger_inputs([5, 3, 1])
-    masks["audio"][1] = False
-    logits = model(features, masks)
+    inputs = tagger_inputs([5, 3, 1])
+    inputs["audio.mask"][1] = False
+    logits = model(inputs)["logits"]
     assert np.isfinite(logits.numpy()).all()
     (logits * paddle.arange(NUM_CLASSES, dtype="float32")).sum().backward()
     assert all(np.isfinite(p.grad.numpy()).all() for p in model.parameters() if not p.stop_gradient)
@@ -125,9 +143,9 @@ def test_a_video_without_one_modality_gives_finite_logits_and_gradients(name):
 def test_only_taggers_that_see_order_tell_a_video_from_its_reverse(name):
     model = make_tagger(name)
     model.eval()
-    features, masks = tagger_inputs([6, 6])
-    forward = model(features, masks).numpy()
-    backward = model({m: x.flip([1]) for m, x in features.items()}, masks).numpy()
+    inputs = tagger_inputs([6, 6])  # without padding
+    forward = model(inputs)["logits"].numpy()
+    backward = model({name: x.flip([1]) for name, x in inputs.items()})["logits"].numpy()
     if name in SEE_ORDER:
         assert np.abs(forward - backward).max() > 1e-4
     else:
@@ -138,29 +156,24 @@ def test_only_taggers_that_see_order_tell_a_video_from_its_reverse(name):
 def test_a_batch_of_two_equals_two_batches_of_one(name):
     model = make_tagger(name)
     model.eval()
-    features, masks = tagger_inputs([6, 2])
-    both = model(features, masks).numpy()
+    inputs = tagger_inputs([6, 2])
+    both = model(inputs)["logits"].numpy()
     for row, length in enumerate((6, 2)):
-        alone = model(
-            {m: x[row : row + 1, :length] for m, x in features.items()},
-            {m: x[row : row + 1, :length] for m, x in masks.items()},
-        )
+        alone = model({name: x[row : row + 1, :length] for name, x in inputs.items()})["logits"]
         np.testing.assert_allclose(alone.numpy()[0], both[row], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", TAGGERS)
+@pytest.mark.parametrize("name", ["AttentionLSTM", "LatentTransformer"])
 def test_attention_sums_to_one_over_real_steps_and_is_zero_elsewhere(name):
     model = make_tagger(name)
     model.eval()
-    if not hasattr(model, "attend"):
-        return
-    features, masks = tagger_inputs([5, 3, 1])
-    logits, attention = model.attend(features, masks)
-    np.testing.assert_array_equal(logits.numpy(), model(features, masks).numpy())
-    assert set(attention) == set(DIMS)
-    for modality, weights in attention.items():
-        np.testing.assert_allclose(weights.numpy().sum(axis=1), 1.0, atol=1e-6)
-        assert np.all(weights.numpy()[~masks[modality].numpy()] == 0.0)
+    inputs = tagger_inputs([5, 3, 1])
+    outputs = model(inputs)
+    assert set(outputs) == {"logits", *(f"{modality}.attention" for modality in DIMS)}
+    for modality in DIMS:
+        weights = outputs[f"{modality}.attention"].numpy()
+        np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-6)
+        assert np.all(weights[~inputs[f"{modality}.mask"].numpy()] == 0.0)
 
 
 @pytest.mark.parametrize("name", TAGGERS)
@@ -172,7 +185,7 @@ def test_saved_weights_give_the_same_logits(name, tmp_path):
     load_weights(other, tmp_path / "m.pdparams")
     model.eval(), other.eval()
     inputs = tagger_inputs([4, 2])
-    np.testing.assert_array_equal(model(*inputs).numpy(), other(*inputs).numpy())
+    np.testing.assert_array_equal(model(inputs)["logits"].numpy(), other(inputs)["logits"].numpy())
 
 
 class OnTensors(paddle.nn.Layer):
@@ -183,7 +196,8 @@ class OnTensors(paddle.nn.Layer):
         self.model = model
 
     def forward(self, rgb, audio, rgb_mask, audio_mask):
-        return self.model({"rgb": rgb, "audio": audio}, {"rgb": rgb_mask, "audio": audio_mask})
+        inputs = {"rgb": rgb, "audio": audio, "rgb.mask": rgb_mask, "audio.mask": audio_mask}
+        return self.model(inputs)["logits"]
 
 
 @pytest.mark.filterwarnings("ignore:Tensor do not have 'place':UserWarning")  # of Paddle's own full_like
@@ -198,8 +212,8 @@ def test_a_traced_tagger_gives_the_same_logits_at_any_number_of_videos_and_steps
     traced.eval()
     for lengths in ([5, 3, 1], [1], [9, 2]):
         inputs = tagger_inputs(lengths)
-        logits = traced(*inputs[0].values(), *inputs[1].values())
-        np.testing.assert_allclose(logits.numpy(), model(*inputs).numpy(), atol=1e-5)
+        logits = traced(*(inputs[name] for name in ("rgb", "audio", "rgb.mask", "audio.mask")))
+        np.testing.assert_allclose(logits.numpy(), model(inputs)["logits"].numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -219,14 +233,17 @@ def test_extractor_gives_logits_and_features_of_every_frame(name):
     paddle.seed(0)
     model = entry.cls(entry.config(name=name, num_classes=5, backbone="resnet18"))
     model.eval()
-    clips = paddle.randn([2, 3, 3, 32, 32])
-    features, logits = model.forward_features(clips), model(clips)
-    assert features.shape == [2, 3, model.feature_dim]
+    clips = paddle.randint(0, 256, [2, 3, 32, 32, 3]).astype("uint8")
+    features = model.encoder()({"frames": clips.flatten(0, 1)})["features"]
+    logits = model({"frames": clips})["logits"]
+    assert features.shape == [2 * 3, model.feature_dim]
     assert logits.shape == [2, 5]
-    alone = model(clips[1:])
+    alone = model({"frames": clips[1:]})["logits"]
     np.testing.assert_allclose(alone.numpy()[0], logits.numpy()[1], atol=1e-5)
     model.train()
-    assert_every_parameter_learns(model, (model(clips) * paddle.arange(5, dtype="float32")).sum())
+    assert_every_parameter_learns(
+        model, (model({"frames": clips})["logits"] * paddle.arange(5, dtype="float32")).sum()
+    )
 
 
 @pytest.mark.parametrize("path", list_configs(), ids=lambda p: p.name)

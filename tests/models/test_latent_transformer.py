@@ -52,9 +52,9 @@ def test_step_encodings_are_sines_and_cosines_and_do_not_depend_on_the_length():
 def test_any_number_of_steps_works(length):
     model = build()
     x, mask = paddle.randn([1, length, 5]), paddle.ones([1, length], dtype="bool")
-    logits, attention = model.attend({"rgb": x}, {"rgb": mask})
-    assert logits.shape == [1, 3]
-    assert attention["rgb"].shape == [1, length]
+    outputs = model({"rgb": x, "rgb.mask": mask})
+    assert outputs["logits"].shape == [1, 3]
+    assert outputs["rgb.attention"].shape == [1, length]
 
 
 def test_heads_that_do_not_divide_the_width_are_an_error():

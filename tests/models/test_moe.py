@@ -50,7 +50,7 @@ def test_moe_is_the_head_over_the_mean_of_real_steps():
     model = MoE(MoEConfig(name="MoE", feature_dims=[3], num_classes=4))
     x = np.random.default_rng(1).standard_normal((1, 5, 3)).astype(np.float32)
     mask = np.array([[True, True, True, False, False]])
-    logits = model({"rgb": paddle.to_tensor(x)}, {"rgb": paddle.to_tensor(mask)})
+    logits = model({"rgb": paddle.to_tensor(x), "rgb.mask": paddle.to_tensor(mask)})["logits"]
     np.testing.assert_allclose(
         sigmoid(logits.numpy()[0]), mixed_probability(model.output, x[0, :3].mean(axis=0)), rtol=1e-5
     )

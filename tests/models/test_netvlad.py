@@ -76,8 +76,8 @@ def test_the_sigmoid_of_the_logits_follows_the_formula(length, context_gating, c
     rng = np.random.default_rng(length)
     videos = {m: rng.standard_normal((length, d)).astype(np.float32) for m, d in (("rgb", 5), ("audio", 3))}
     features = {m: paddle.to_tensor(x[None]) for m, x in videos.items()}
-    masks = {m: paddle.ones([1, length], dtype="bool") for m in videos}
-    scores = sigmoid(model(features, masks).numpy()[0])
+    masks = {f"{m}.mask": paddle.ones([1, length], dtype="bool") for m in videos}
+    scores = sigmoid(model(features | masks)["logits"].numpy()[0])
     np.testing.assert_allclose(scores, oracle(model, videos, **gates), rtol=1e-4)
 
 

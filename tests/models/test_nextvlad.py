@@ -74,9 +74,9 @@ def test_logits_follow_the_formula(length):
     rng = np.random.default_rng(length)
     videos = {m: rng.standard_normal((length, d)).astype(np.float32) for m, d in (("rgb", 6), ("audio", 4))}
     features = {m: paddle.to_tensor(x[None]) for m, x in videos.items()}
-    masks = {m: paddle.ones([1, length], dtype="bool") for m in videos}
+    masks = {f"{m}.mask": paddle.ones([1, length], dtype="bool") for m in videos}
     expected = oracle(model, videos, {"rgb": 3, "audio": 2})
-    np.testing.assert_allclose(model(features, masks).numpy()[0], expected, atol=1e-4)
+    np.testing.assert_allclose(model(features | masks)["logits"].numpy()[0], expected, atol=1e-4)
 
 
 def test_the_shipped_config_has_the_published_88_9_million_parameters():

@@ -39,14 +39,14 @@ class Golden:
     def inputs(self, dims):
         """Padded features and masks of the case's videos."""
         lengths = self.case["lengths"]
-        features, masks = {}, {}
+        inputs = {}
         for index, (name, dim) in enumerate(dims.items()):
             x = np.full((len(lengths), max(lengths), dim), 7.0, np.float32)  # padding must not matter
             for row, length in enumerate(lengths):
                 x[row, :length] = self.values(f"x{index}.{row}", (length, dim), scale=1.0)
-            features[name] = paddle.to_tensor(x)
-            masks[name] = paddle.to_tensor(np.arange(max(lengths)) < np.array(lengths)[:, None])
-        return features, masks
+            inputs[name] = paddle.to_tensor(x)
+            inputs[f"{name}.mask"] = paddle.to_tensor(np.arange(max(lengths)) < np.array(lengths)[:, None])
+        return inputs
 
 
 def build(variant, dims, embedding=4, hidden=3, num_classes=2, fc_sizes=(6, 5)):
@@ -71,11 +71,11 @@ def test_videotags_network_answers_as_the_original(case, tmp_path):
     write_pdparams(tmp_path / "attention_lstm.pdparams", golden.state)
     model = build("videotag", {"rgb": 24}, 16, 8, 11, PUBLISHED_FC)
     load_weights(model, tmp_path / "attention_lstm.pdparams")
-    logits, attention = model.attend(*golden.inputs({"rgb": 24}))
-    np.testing.assert_allclose(logits.numpy(), golden.answers["logits"], atol=1e-5)
+    outputs = model(golden.inputs({"rgb": 24}))
+    np.testing.assert_allclose(outputs["logits"].numpy(), golden.answers["logits"], atol=1e-5)
     for row, length in enumerate(golden.case["lengths"]):
         np.testing.assert_allclose(
-            attention["rgb"].numpy()[row, :length], golden.answers[f"attention_{row}"], atol=1e-6
+            outputs["rgb.attention"].numpy()[row, :length], golden.answers[f"attention_{row}"], atol=1e-6
         )
 
 
@@ -94,7 +94,7 @@ def test_paddlevideos_network_answers_as_the_original(case, prefix, tmp_path):
     sizes = golden.case["embedding_size"], golden.case["lstm_size"]
     model = build("paddlevideo", dims, *sizes, num_classes, PUBLISHED_FC)
     load_weights(model, tmp_path / "AttentionLSTM_yt8.pdparams")
-    logits = model(*golden.inputs(dims))
+    logits = model(golden.inputs(dims))["logits"]
     np.testing.assert_allclose(logits.numpy(), golden.answers["logits"], atol=1e-5)
     labels = paddle.to_tensor(golden.answers["labels"].astype(np.float32))
     loss = task_loss("multi_label", logits, labels, "sum")
@@ -162,11 +162,11 @@ def test_names_and_shapes_of_the_static_graph_on_youtube_8m():
 
 
 def test_videotags_dropout_scales_while_predicting_and_ours_while_training():
-    inputs = {"rgb": paddle.ones([1, 4, 5])}, {"rgb": paddle.ones([1, 4], dtype="bool")}
+    x, mask = paddle.ones([1, 4, 5]), paddle.ones([1, 4], dtype="bool")
     for variant, factor in (("standard", 1.0), ("videotag", 0.5)):
         model = build(variant, {"rgb": 5})
         pool = model.pools["rgb"]
-        states = pool.lstm(paddle.tanh(pool.embed(inputs[0]["rgb"])), inputs[1]["rgb"])
-        pooled, attention = pool(inputs[0]["rgb"], inputs[1]["rgb"])
+        states = pool.lstm(paddle.tanh(pool.embed(x)), mask)
+        pooled, attention = pool(x, mask)
         expected = factor * (attention.unsqueeze(-1) * states).sum(axis=1)
         np.testing.assert_allclose(pooled.numpy(), expected.numpy(), rtol=1e-5)

@@ -39,7 +39,7 @@ def test_logits_are_those_of_paddles_bidirectional_layers(cls, length, pooling):
     states, final = paddles_states(cls, model, x, num_layers=2)
     pooled = states.mean(axis=1) if pooling == "mean" else np.concatenate([final[-2], final[-1]], axis=-1)
     expected = pooled @ model.output.weight.numpy() + model.output.bias.numpy()
-    logits = model({"rgb": x}, {"rgb": paddle.ones([2, length], dtype="bool")})
+    logits = model({"rgb": x, "rgb.mask": paddle.ones([2, length], dtype="bool")})["logits"]
     np.testing.assert_allclose(logits.numpy(), expected, atol=1e-5)
 
 
@@ -47,6 +47,6 @@ def test_logits_are_those_of_paddles_bidirectional_layers(cls, length, pooling):
 def test_mean_pooling_sees_order_too(cls):
     model = build(cls, pooling="mean", num_layers=1)
     x = paddle.randn([1, 6, 4])
-    mask = {"rgb": paddle.ones([1, 6], dtype="bool")}
-    difference = model({"rgb": x}, mask) - model({"rgb": x.flip([1])}, mask)
-    assert float(difference.abs().max()) > 1e-4
+    mask = paddle.ones([1, 6], dtype="bool")
+    ahead, behind = (model({"rgb": each, "rgb.mask": mask})["logits"] for each in (x, x.flip([1])))
+    assert float((ahead - behind).abs().max()) > 1e-4

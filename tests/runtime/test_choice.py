@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from named_layers import network_of
 
 from videotag.errors import DeviceError
 from videotag.models import paddle
@@ -14,7 +15,7 @@ from videotag.runtime import backends, choice, openvino_backend
 from videotag.runtime.agreement import FEATURES, MAX_PROBABILITY_ERROR, tags_tolerances
 from videotag.runtime.backends import Backend, ExportError
 from videotag.runtime.choice import ChosenNetwork, RuntimeRequest, spread_rows
-from videotag.runtime.trained import Input, TrainedNetwork
+from videotag.runtime.trained import TrainedNetwork
 
 X = {"x": np.random.default_rng(0).standard_normal((5, 3, 1, 1)).astype(np.float32)}
 IMAGES, SEQUENCES = (None, 3, 1, 1), (None, 3, 1)
@@ -59,8 +60,7 @@ def machine(monkeypatch, tmp_path):
 
 def network(*, shape=IMAGES, **request):
     paddle.seed(0)
-    layer = paddle.nn.Sequential(paddle.nn.Flatten(), paddle.nn.Linear(3, 4))
-    trained = TrainedNetwork(layer, (Input("x", shape),), ("y",), "digest", "Net")
+    trained = network_of(paddle.nn.Linear(3, 4), 3, digest="digest")
     return ChosenNetwork(trained, RuntimeRequest(**request), tolerances=FEATURES)
 
 

@@ -16,7 +16,9 @@ from videotag.runtime.taggers import LOGITS
 from videotag.config import load_config
 from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.inference.export import export_tagger
+from videotag.inference.trained_model import ModelSource
 from videotag.models import load_models
+from videotag.registry import LOGITS
 from videotag.reports.model_card import model_card
 from videotag.runtime import backends, device
 from videotag.runtime.backends import Backend, ExportError, get_backend
@@ -43,10 +45,10 @@ def exports(tmp_path_factory):
     (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
     config = load_config(folder / "config.yaml")
     save_weights(config.entry.cls(config.model), folder / "tiny.pdparams")
-    members = [Member(FoundWeights(folder / "tiny.pdparams"), config)]
+    sources = [ModelSource(FoundWeights(folder / "tiny.pdparams"), config)]
     for backend in ("onnx", "paddle"):
         export_tagger(
-            members, folder / backend, card=model_card, backend=backend, labels=["a", "b", "c", "d"]
+            sources, folder / backend, card=model_card, backend=backend, labels=["a", "b", "c", "d"]
         )
     return folder
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videotag.runtime.backbones import backbone_network
-from videotag.runtime.taggers import tagger_network
+from named_layers import network_of
 
 from videotag.models import paddle
+from videotag.models.tsn import FrameEncoder
 from videotag.runtime import network_cache, onnx_export, openvino_backend
 from videotag.runtime.backends import compile_network
 from videotag.runtime.network_cache import (
@@ -21,7 +21,7 @@ from videotag.runtime.network_cache import (
     load_entry,
     store_entry,
 )
-from videotag.runtime.trained import Input, TrainedNetwork
+from videotag.runtime.trained import network_digest, trained_network
 
 PARTS = {"network": "abc", "precision": "f32", "version": "1.0"}
 
@@ -102,9 +102,7 @@ def test_the_least_recently_used_entry_is_evicted_first():
 @pytest.mark.parametrize("backend", ["paddle", "openvino", "onnx"])
 def test_a_second_start_converts_nothing_and_damage_does_no_harm(backend, monkeypatch):
     paddle.seed(0)
-    network = TrainedNetwork(
-        paddle.nn.Linear(3, 2), (Input("x", (None, 3)),), ("y",), f"linear {backend}", "Net"
-    )
+    network = network_of(paddle.nn.Linear(3, 2), 3, digest=f"linear {backend}")
     x = {"x": np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)}
     expected = network.run_layers(x)["y"]
     traced = []
@@ -120,7 +118,7 @@ def test_a_second_start_converts_nothing_and_damage_does_no_harm(backend, monkey
 
 
 def test_a_second_start_in_openvino_compiles_nothing_either(monkeypatch):
-    network = TrainedNetwork(paddle.nn.Linear(3, 2), (Input("x", (None, 3)),), ("y",), "linear", "Net")
+    network = network_of(paddle.nn.Linear(3, 2), 3, digest="linear")
     x = {"x": np.ones((2, 3), np.float32)}
     found = [compile_network(network, backend="openvino")(x)["y"]]
     monkeypatch.setattr(openvino_backend, "_compile", None)
@@ -133,19 +131,20 @@ def test_no_unpickler_is_used():
         assert "pickle" not in Path(module.__file__).read_text(encoding="utf-8").replace("unpickled", "")
 
 
-def test_the_digest_of_a_network_holds_the_code_around_it(monkeypatch):
-    """The normalisation of frames and the form of a tagger decide what is compiled, too."""
+@pytest.mark.parametrize("file", ["tsn.py", "flat_layers.py"])
+def test_the_digest_of_a_network_holds_the_code_around_it(monkeypatch, file):
+    """The normalisation of frames and the form in which a model is traced decide what is compiled, too."""
     layer = paddle.nn.Linear(2, 2)
-    normal = {"mean": [0.5] * 3, "std": [0.5] * 3, "size_px": 8, "weights": [], "name": "Net"}
+    encoder = FrameEncoder(layer, [0.5] * 3, [0.5] * 3, size_px=8)
 
     def digests():
-        tagger = tagger_network(layer, {"rgb": 2}, weights=[], config=[], name="Net")
-        return {tagger.digest, backbone_network(layer, **normal).digest}
+        own = network_digest(layer, weights=[], config=[])
+        return {own, trained_network(encoder, weights=[], config=[], name="Net").digest}
 
     before, real = digests(), Path.read_bytes
 
     def changed(path):
-        return real(path) + (b"# mended" if path.name == "flat_layers.py" else b"")
+        return real(path) + (b"# mended" if path.name == file else b"")
 
     monkeypatch.setattr(Path, "read_bytes", changed)
     assert not before & digests()

@@ -12,15 +12,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
-from videotag.runtime.taggers import LOGITS, attention_of, tagger_arrays, tagger_network
+from named_layers import network_of
 
 from videotag.errors import ConfigError
 from videotag.inference.ensemble import Ensemble
 from videotag.media.transforms import normalize
 from videotag.models import load_models, paddle
 from videotag.models.sequence import PeepholeLSTM
-from videotag.registry import get_model, list_models
+from videotag.models.tsn import FrameEncoder
+from videotag.registry import FEATURES, FRAMES, LOGITS, get_model, list_backbones, list_models
 from videotag.runtime import backends, onnx_export, paddle_backend, peephole_scan
 from videotag.runtime.agreement import MAX_PROBABILITY_ERROR, relative_error, scores_of
 from videotag.runtime.backends import (
@@ -33,7 +33,7 @@ from videotag.runtime.backends import (
 )
 from videotag.runtime.paddle_backend import PaddleNetwork
 from videotag.runtime.peephole_scan import stand_ins
-from videotag.runtime.trained import Input, TrainedNetwork, network_digest
+from videotag.runtime.trained import attention_of, network_digest, trained_network
 
 load_models()
 BACKBONES = [entry.name for entry in list_models("backbone")]
@@ -62,20 +62,20 @@ def make_tagger(name, **options):
 
 
 def trained(model, name):
-    return tagger_network(model, DIMS, weights=[f"seed 1 of {name}"], config=name, name=name)
+    return trained_network(model, weights=[f"seed 1 of {name}"], config=name, name=name)
 
 
 def batch(lengths, *, padding=0.0, steps=None, seed=0):
     """Arrays of videos of these lengths; what stands in the padding must not matter."""
     rng = np.random.default_rng(seed)
     mask = np.arange(steps or max(lengths)) < np.array(lengths)[:, None]
-    features = {}
+    arrays = {}
     for name, dim in DIMS.items():
         x = np.full((*mask.shape, dim), padding, np.float32)
         for row, length in zip(x, lengths, strict=True):
             row[:length] = rng.standard_normal((length, dim))
-        features[name] = x
-    return tagger_arrays((features, dict.fromkeys(DIMS, mask)))
+        arrays[name] = x
+    return arrays | {f"{name}.mask": mask for name in DIMS}
 
 
 @pytest.mark.parametrize("name", TAGGERS)
@@ -124,7 +124,8 @@ def test_every_backbone_gives_the_same_features_in_every_backend(name):
     model = entry.cls(entry.config())
     model.eval()
     normal = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    network = backbone_network(model, **normal, size_px=32, weights=["seed 0"], name=name)
+    encoder = FrameEncoder(model, **normal, size_px=32)
+    network = trained_network(encoder, weights=["seed 0"], config=name, name=name)
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     x = {FRAMES: frames}
     with paddle.no_grad():
@@ -175,8 +176,8 @@ def test_frames_go_to_a_gpu_as_bytes(gpu):
     entry = get_model("resnet18")
     model = entry.cls(entry.config())
     model.eval()
-    options = {"mean": [0.5] * 3, "std": [0.2] * 3, "size_px": 32, "weights": ["any"], "name": "resnet18"}
-    network = backbone_network(model, **options)
+    encoder = FrameEncoder(model, [0.5] * 3, [0.2] * 3, size_px=32)
+    network = trained_network(encoder, weights=["any"], config=None, name="resnet18")
     x = {FRAMES: np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)}
     compiled = compile_network(network, backend="paddle", device="gpu")
     assert relative_error(network.run_layers(x), compiled(x)) < 1e-5
@@ -258,9 +259,7 @@ def test_an_export_leaves_the_layers_as_they_were(with_peepholes):
 def test_an_export_that_loses_an_lstm_is_an_error(monkeypatch):
     monkeypatch.setattr(peephole_scan, "stand_ins", lambda layer: nullcontext(foreign))
     foreign = {paddle.nn.LSTM(3, 2): PeepholeLSTM(3, 2)}
-    network = TrainedNetwork(
-        paddle.nn.Linear(2, 2), (Input("x", (None, 2)),), ("y",), os.urandom(4).hex(), "linear"
-    )
+    network = network_of(paddle.nn.Linear(2, 2), 2, digest=os.urandom(4).hex())
     with pytest.raises(ExportError, match=r"^the LSTM in place of a PeepholeLSTM is not in the ONNX"):
         onnx_export.onnx_model(network)
 
@@ -296,7 +295,7 @@ def test_a_layer_may_say_itself_that_it_cannot_be_exported():
     layer.not_exportable = "it is mine"
     found = {backend.unsupported_reason(paddle.nn.Sequential(layer)) for backend in list_backends()}
     assert found == {"Linear: it is mine"}
-    network = TrainedNetwork(layer, (Input("x", (None, 2)),), ("y",), "mine", "a model of mine")
+    network = network_of(layer, 2, digest="mine")
     for backend in ("openvino", "onnx"):
         with pytest.raises(ExportError, match=r"^Linear: it is mine$"):
             compile_network(network, backend=backend)
@@ -309,9 +308,7 @@ def test_a_network_that_cannot_be_traced_runs_layer_by_layer():
                 raise TypeError("not in a graph")
             return x * x.sum()
 
-    network = TrainedNetwork(
-        Untraceable(), (Input("x", (None, 2)),), ("y",), "untraceable", "a model of mine"
-    )
+    network = network_of(Untraceable(), 2, digest="untraceable")
     x = {"x": np.ones((3, 2), np.float32)}
     assert compile_network(network, backend="paddle")(x)["y"].tolist() == [[6.0, 6.0]] * 3
     with pytest.raises(ExportError, match=r"^cannot be traced .*not in a graph"):
@@ -329,9 +326,7 @@ def test_the_converter_installs_nothing_and_prints_nothing(monkeypatch, capfd):
 
     monkeypatch.setattr(subprocess, "run", watched)
     monkeypatch.setenv("PATH", "")  # no pip to be found
-    network = TrainedNetwork(
-        paddle.nn.Linear(2, 2), (Input("x", (None, 2)),), ("y",), os.urandom(4).hex(), "linear"
-    )
+    network = network_of(paddle.nn.Linear(2, 2), 2, digest=os.urandom(4).hex())
     assert onnx_export.onnx_model(network)
     (command,) = commands
     assert "import paddle2onnx" not in command[2]
@@ -355,14 +350,6 @@ def test_a_digest_differs_by_weights_config_and_code(tmp_path, monkeypatch):
     before = network_digest(mymodel.Mine(), weights=[], config=None)
     (tmp_path / "mymodel.py").write_text("# changed", encoding="utf-8")
     assert network_digest(mymodel.Mine(), weights=[], config=None) != before
-
-
-def test_features_of_bytes_become_numbers_and_zero_where_masked():
-    """255 stands for 2 and 0 for -2, by YouTube-8M's rule: byte * 4 / 255 - 2 with half a step (4 / 512)."""
-    mask = np.array([[True, False]])
-    arrays = tagger_arrays(({"rgb": np.array([[[0, 255], [7, 7]]], np.uint8)}, {"rgb": mask}))
-    expected = [[-2 + 4 / 512, 2 + 4 / 512], [0, 0]]
-    np.testing.assert_allclose(arrays["rgb"][0], expected, atol=1e-6)
 
 
 def test_a_backend_that_is_not_installed_is_named_with_its_command(monkeypatch):

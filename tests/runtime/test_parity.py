@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.runtime.parity import feature_parity, frame_samples, tagger_parity, tagger_samples
-from videotag.runtime.trained import Input
+from videotag.registry import ArraySpec
+from videotag.runtime.parity import feature_parity, frame_samples, random_samples, tagger_parity
 
 INPUTS = (
-    Input("rgb", (None, None, 3)),
-    Input("audio", (None, None, 2)),
-    Input("rgb.mask", (None, None), "bool"),
-    Input("audio.mask", (None, None), "bool"),
+    ArraySpec("rgb", (None, None, 3)),
+    ArraySpec("audio", (None, None, 2)),
+    ArraySpec("rgb.mask", (None, None), "bool"),
+    ArraySpec("audio.mask", (None, None), "bool"),
 )
 
 
@@ -91,7 +91,7 @@ def test_features_that_turn_are_refused_in_bf16():
 
 def test_samples_are_padded_batches_of_mixed_lengths_from_one_step_on():
     lengths, sizes, steps, shapes = [], set(), set(), []
-    for arrays in tagger_samples(INPUTS):
+    for arrays in random_samples(INPUTS):
         assert arrays.keys() == {i.name for i in INPUTS}
         assert arrays["rgb"].shape == (*arrays["rgb.mask"].shape, 3)
         assert arrays["audio"].shape == (*arrays["audio.mask"].shape, 2)
@@ -107,6 +107,29 @@ def test_samples_are_padded_batches_of_mixed_lengths_from_one_step_on():
     assert len(steps) == 3
     assert {1, 40} <= set(lengths)
     assert max(steps) > max(lengths), "also a batch in which no video is full"
+
+
+def test_samples_of_other_inputs_are_integers_in_their_range_and_vectors_without_steps():
+    specs = (
+        ArraySpec("text", (None, None), "int64", below=7),
+        ArraySpec("text.mask", (None, None), "bool"),
+        ArraySpec("image", (None, 8, 8, 3), "uint8"),
+        ArraySpec("vector", (None, 5)),
+    )
+    for arrays in random_samples(specs):
+        rows, steps = arrays["text.mask"].shape
+        shapes = {name: x.shape for name, x in arrays.items()}
+        assert shapes == {
+            "text": (rows, steps),
+            "text.mask": (rows, steps),
+            "image": (rows, 8, 8, 3),
+            "vector": (rows, 5),
+        }
+        assert {name: x.dtype.name for name, x in arrays.items()} == {spec.name: spec.dtype for spec in specs}
+        assert arrays["text"].min() >= 0
+        assert arrays["text"].max() < 7
+        assert not arrays["text"][~arrays["text.mask"]].any()
+        assert arrays["image"].max() > 200
 
 
 def test_frames_differ_from_each_other():

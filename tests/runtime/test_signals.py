@@ -11,12 +11,19 @@ faulthandler.enable()  # which makes an alternate signal stack
 import numpy as np
 from videotag.system.quiet_paddle import paddle
 from videotag.runtime.backends import compile_network
-from videotag.runtime.trained import Input, TrainedNetwork
+from videotag.registry import ArraySpec
+from videotag.runtime.trained import TrainedNetwork
+
+class Model(paddle.nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.layer = paddle.nn.Linear(3, 2)
+
+    def forward(self, inputs):
+        return {"y": self.layer(inputs["x"])}
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-layer = paddle.nn.Linear(3, 2)
-layer.eval()
-trained = TrainedNetwork(layer, (Input("x", (None, 3)),), ("y",), "digest", "Linear")
+trained = TrainedNetwork(Model(), (ArraySpec("x", (None, 3)),), ("y",), "digest", "Linear")
 network = compile_network(trained, backend="openvino")
 network({"x": np.ones((1, 3), np.float32)})
 held = [network]

@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
-from videotag.datasets.feature_dataset import FeatureBatch
+from videotag.datasets.batches import Batch
 from videotag.errors import ConfigError, WeightsError
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weight_files import read_weights
 from videotag.inference.ensemble import Ensemble
 from videotag.inference.tasks import task_scores
 from videotag.models import load_models
+from videotag.registry import ArraySpec
 from videotag.sections import TrainSection
 from videotag.training.learner import Learner
 from videotag.training.train import train_model
 
 load_models()
 nn = paddle.nn
+INPUTS = (ArraySpec("rgb", (None, None, 3)), ArraySpec("rgb.mask", (None, None), "bool"))
 
 TWO_MODALITIES = """
 MODEL: {name: MeanPool, feature_names: [rgb, audio], feature_dims: [3, 2], num_classes: 4}
@@ -32,15 +34,17 @@ TRAIN: {epoch: 4, batch_size: 4, learning_rate: 0.05, filelist: two.list, seed: 
 class Answer(nn.Layer):
     """A network that says the same logits whatever it sees, and notes what it saw and how."""
 
+    inputs, outputs = INPUTS, ("logits",)
+
     def __init__(self, logits):
         super().__init__()
         self.logits = self.create_parameter(np.shape(logits))
         self.logits.set_value(np.asarray(logits, np.float32))
         self.seen = []
 
-    def forward(self, features, masks):
-        self.seen.append((features["rgb"].numpy(), masks["rgb"].numpy(), self.training))
-        return self.logits[: len(features["rgb"])]
+    def forward(self, inputs):
+        self.seen.append((inputs["rgb"].numpy(), inputs["rgb.mask"].numpy(), self.training))
+        return {"logits": self.logits[: len(inputs["rgb"])]}
 
 
 def sigmoid(x):
@@ -55,10 +59,12 @@ def softmax(x):
 def make_batch(labels, length=6):
     rng = np.random.default_rng(0)
     count = len(labels)
-    return FeatureBatch(
-        video_ids=[str(i) for i in range(count)],
-        features={"rgb": rng.standard_normal((count, length, 3)).astype(np.float32)},
-        masks={"rgb": np.ones((count, length), bool)},
+    return Batch(
+        ids=[str(i) for i in range(count)],
+        inputs={
+            "rgb": rng.standard_normal((count, length, 3)).astype(np.float32),
+            "rgb.mask": np.ones((count, length), bool),
+        },
         labels=np.asarray(labels),
     )
 
@@ -79,17 +85,17 @@ def learn_once(model, batch, *, task="multi_label", teacher=None, num_classes=0,
 def test_an_ensemble_says_the_mean_probability(task, probabilities, temperature):
     logits = [[[2.0, -3.0, 0.0]], [[-1.0, 60.0, 5.0]], [[0.5, -70.0, -2.0]]]
     batch = make_batch(np.zeros((1, 3)))
-    inputs = [{name: paddle.to_tensor(x) for name, x in arrays.items()} for arrays in batch.inputs]
+    inputs = {name: paddle.to_tensor(x) for name, x in batch.inputs.items()}
     ensemble = Ensemble([Answer(x) for x in logits], task, temperature=temperature)
     expected = np.mean([probabilities(np.array(x) / temperature) for x in logits], axis=0)
-    np.testing.assert_allclose(task_scores(task, ensemble(*inputs)).numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(task_scores(task, ensemble(inputs)["logits"]).numpy(), expected, rtol=1e-5)
 
 
 def test_an_ensemble_of_certain_networks_stays_certain():
     batch = make_batch(np.zeros((1, 2)))
-    inputs = [{name: paddle.to_tensor(x) for name, x in arrays.items()} for arrays in batch.inputs]
+    inputs = {name: paddle.to_tensor(x) for name, x in batch.inputs.items()}
     ensemble = Ensemble([Answer([[200.0, -200.0]]), Answer([[200.0, -200.0]])], "multi_label")
-    np.testing.assert_allclose(ensemble(*inputs).numpy(), [[200.0, -200.0]], rtol=1e-5)
+    np.testing.assert_allclose(ensemble(inputs)["logits"].numpy(), [[200.0, -200.0]], rtol=1e-5)
 
 
 # ---------------------------------------------------------------- the distilled loss
@@ -150,13 +156,15 @@ def test_teachers_evaluate_and_see_the_very_batch_that_is_learned():
 )
 def test_an_augmented_batch_in_parts_makes_the_same_step(options):
     class Mean(nn.Layer):
+        inputs, outputs = INPUTS, ("logits",)
+
         def __init__(self):
             super().__init__()
             self.output = nn.Linear(3, 2)
             self.output.weight.set_value(paddle.ones([3, 2]))
 
-        def forward(self, features, masks):
-            return self.output(features["rgb"].mean(axis=1))
+        def forward(self, inputs):
+            return {"logits": self.output(inputs["rgb"].mean(axis=1))}
 
     steps = []
     for parts in (1, 3):

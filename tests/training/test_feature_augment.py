@@ -15,12 +15,12 @@ def make_batch(lengths, dims=(("rgb", 2),), seed=0):
     """Features whose value is 10 * video + step + 1 and, as datasets make them, zeros after the end."""
     longest = max(lengths)
     mask = np.arange(longest) < np.array(lengths)[:, None]
-    features, masks = {}, {}
+    inputs = {}
     for name, dim in dims:
         value = 10.0 * np.arange(len(lengths))[:, None] + np.arange(longest) + 1
         x = np.repeat((value * mask)[:, :, None], dim, axis=2).astype(np.float32)
-        features[name], masks[name] = paddle.to_tensor(x), paddle.to_tensor(mask)
-    return features, masks
+        inputs[name], inputs[f"{name}.mask"] = paddle.to_tensor(x), paddle.to_tensor(mask)
+    return inputs
 
 
 class Draws:
@@ -37,13 +37,13 @@ class Draws:
 
 
 def test_the_steps_of_lowest_rank_are_kept_in_time_order():
-    features, masks = make_batch([5, 2, 3])
+    inputs = make_batch([5, 2, 3])
     ranks = [[4, 0, 3, 1, 2], [0, 1, 2, 3, 4], [4, 2, 3, 0, 1]]  # the padding of the third ranks first
-    x, mask = sample_steps(features, masks, 3, Draws(permuted=ranks))
+    x = sample_steps(inputs, 3, Draws(permuted=ranks))
     # Video 0: ranks 0, 1, 2 are steps 1, 3, 4. Video 1 is shorter and stays whole, as does video 2.
     np.testing.assert_array_equal(x["rgb"][:, :, 0].numpy(), [[2, 4, 5], [11, 12, 0], [21, 22, 23]])
-    np.testing.assert_array_equal(mask["rgb"].numpy(), [[1, 1, 1], [1, 1, 0], [1, 1, 1]])
-    assert mask["rgb"].dtype == paddle.bool
+    np.testing.assert_array_equal(x["rgb.mask"].numpy(), [[1, 1, 1], [1, 1, 0], [1, 1, 1]])
+    assert x["rgb.mask"].dtype == paddle.bool
 
 
 def test_sampled_steps_are_distinct_real_and_in_order_for_any_lengths():
@@ -51,11 +51,11 @@ def test_sampled_steps_are_distinct_real_and_in_order_for_any_lengths():
     for _ in range(20):
         lengths = rng.integers(1, 12, size=5)
         num_steps = int(rng.integers(1, 14))
-        features, masks = make_batch(lengths)
-        x, mask = sample_steps(features, masks, num_steps, rng)
+        inputs = make_batch(lengths)
+        x = sample_steps(inputs, num_steps, rng)
         assert x["rgb"].shape[1] == min(num_steps, max(lengths))
         for video, length in enumerate(lengths):
-            kept = x["rgb"].numpy()[video, :, 0][mask["rgb"].numpy()[video]]
+            kept = x["rgb"].numpy()[video, :, 0][x["rgb.mask"].numpy()[video]]
             steps = kept - 10 * video - 1
             assert len(steps) == min(num_steps, length)
             assert np.all(np.diff(steps) > 0)
@@ -65,24 +65,24 @@ def test_sampled_steps_are_distinct_real_and_in_order_for_any_lengths():
 
 
 def test_every_step_has_the_same_chance():
-    features, masks = make_batch([4] * 2000)
-    x, _ = sample_steps(features, masks, 2, np.random.default_rng(0))
+    inputs = make_batch([4] * 2000)
+    x = sample_steps(inputs, 2, np.random.default_rng(0))
     steps = (x["rgb"][:, :, 0].numpy() - 1) % 10
     assert np.bincount(steps.astype(int).ravel(), minlength=4) == pytest.approx([1000] * 4, rel=0.1)
 
 
 def test_modalities_of_one_length_keep_the_same_steps():
-    features, masks = make_batch([9, 7, 2], dims=(("rgb", 3), ("audio", 1)))
-    x, _ = sample_steps(features, masks, 4, np.random.default_rng(3))
+    inputs = make_batch([9, 7, 2], dims=(("rgb", 3), ("audio", 1)))
+    x = sample_steps(inputs, 4, np.random.default_rng(3))
     np.testing.assert_array_equal(x["rgb"][:, :, 0].numpy(), x["audio"][:, :, 0].numpy())
 
 
 def test_a_modality_that_is_short_enough_stays_as_it_is():
-    features, masks = make_batch([3, 2])
-    long_x, long_mask = make_batch([8, 5], dims=(("audio", 1),))
-    x, mask = sample_steps(features | long_x, masks | long_mask, 4, np.random.default_rng(0))
-    assert x["rgb"] is features["rgb"]
-    assert mask["rgb"] is masks["rgb"]
+    inputs = make_batch([3, 2])
+    long = make_batch([8, 5], dims=(("audio", 1),))
+    x = sample_steps(inputs | long, 4, np.random.default_rng(0))
+    assert x["rgb"] is inputs["rgb"]
+    assert x["rgb.mask"] is inputs["rgb.mask"]
     assert x["audio"].shape == [2, 4, 1]
 
 
@@ -90,34 +90,36 @@ def test_a_modality_that_is_short_enough_stays_as_it_is():
 
 
 def test_mixup_shares_features_and_labels_and_unites_masks():
-    features, masks = make_batch([3, 1])
+    inputs = make_batch([3, 1])
     labels = paddle.to_tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     rng = Draws(beta=[0.25, 0.5], permutation=[1, 0])
-    x, mask, mixed = mixup(features, masks, labels, 0.4, rng)
+    x, mixed = mixup(inputs, labels, 0.4, rng)
     # Video 0 is 1, 2, 3; video 1 is 11, then padding.
     np.testing.assert_allclose(x["rgb"][0, :, 0].numpy(), [0.25 * 1 + 0.75 * 11, 0.5, 0.75])
     np.testing.assert_allclose(x["rgb"][1, :, 0].numpy(), [0.5 * 11 + 0.5 * 1, 1.0, 1.5])
-    assert mask["rgb"].numpy().all()
-    assert mask["rgb"].dtype == paddle.bool
+    assert x["rgb.mask"].numpy().all()
+    assert x["rgb.mask"].dtype == paddle.bool
     np.testing.assert_allclose(mixed.numpy(), [[0.25, 0, 1], [0.5, 0, 1]])
 
 
 def test_a_video_mixed_with_itself_stays():
-    features, masks = make_batch([3, 1])
+    inputs = make_batch([3, 1])
     labels = paddle.to_tensor([[1.0], [0.0]])
-    x, mask, mixed = mixup(features, masks, labels, 0.4, Draws(beta=[0.3, 0.7], permutation=[0, 1]))
-    np.testing.assert_allclose(x["rgb"].numpy(), features["rgb"].numpy(), rtol=1e-6)
-    np.testing.assert_array_equal(mask["rgb"].numpy(), masks["rgb"].numpy())
+    x, mixed = mixup(inputs, labels, 0.4, Draws(beta=[0.3, 0.7], permutation=[0, 1]))
+    np.testing.assert_allclose(x["rgb"].numpy(), inputs["rgb"].numpy(), rtol=1e-6)
+    np.testing.assert_array_equal(x["rgb.mask"].numpy(), inputs["rgb.mask"].numpy())
     np.testing.assert_allclose(mixed.numpy(), labels.numpy(), rtol=1e-6)
 
 
 def test_shares_follow_the_beta_distribution():
-    features, masks = make_batch([1] * 4000)
+    inputs = make_batch([1] * 4000)
     labels = paddle.to_tensor(np.eye(4000, dtype=np.float32)[:, :1])
-    _, _, mixed = mixup(features, masks, labels, 2.0, np.random.default_rng(0))
-    x, _, _ = mixup(
-        {"rgb": paddle.to_tensor(np.eye(2, dtype=np.float32).repeat(2000, 0)[:, None, :])},
-        {"rgb": paddle.ones([4000, 1], "bool")},
+    _, mixed = mixup(inputs, labels, 2.0, np.random.default_rng(0))
+    x, _ = mixup(
+        {
+            "rgb": paddle.to_tensor(np.eye(2, dtype=np.float32).repeat(2000, 0)[:, None, :]),
+            "rgb.mask": paddle.ones([4000, 1], "bool"),
+        },
         labels,
         2.0,
         np.random.default_rng(0),
@@ -134,17 +136,17 @@ def test_shares_follow_the_beta_distribution():
 
 
 def test_a_modality_is_blanked_where_its_draw_is_below_the_probability_and_one_stays():
-    features, _ = make_batch([2, 2, 2], dims=(("rgb", 1), ("audio", 1)))
+    inputs = make_batch([2, 2, 2], dims=(("rgb", 1), ("audio", 1)))
     draws = [[0.1, 0.9], [0.6, 0.7], [0.2, 0.4]]  # one goes, none goes, both would: the larger draw stays
-    x = drop_modalities(features, 0.5, Draws(random=draws))
+    x = drop_modalities(inputs, 0.5, Draws(random=draws))
     np.testing.assert_array_equal(x["rgb"][:, 0, 0].numpy(), [0, 11, 0])
     np.testing.assert_array_equal(x["audio"][:, 0, 0].numpy(), [1, 11, 21])
 
 
 def test_a_probability_of_one_leaves_one_modality_of_every_video_evenly():
-    features, _ = make_batch([1] * 3000, dims=(("rgb", 1), ("audio", 1), ("text", 1)))
-    x = drop_modalities(features, 1.0, np.random.default_rng(0))
-    stays = np.stack([x[name].numpy()[:, 0, 0] > 0 for name in x])
+    inputs = make_batch([1] * 3000, dims=(("rgb", 1), ("audio", 1), ("text", 1)))
+    x = drop_modalities(inputs, 1.0, np.random.default_rng(0))
+    stays = np.stack([x[name].numpy()[:, 0, 0] > 0 for name in ("rgb", "audio", "text")])
     assert np.all(stays.sum(axis=0) == 1)
     assert stays.sum(axis=1) == pytest.approx([1000] * 3, rel=0.1)
 
@@ -154,19 +156,16 @@ def test_a_probability_of_one_leaves_one_modality_of_every_video_evenly():
 
 def test_a_seed_decides_everything_and_masks_stay_prefixes():
     section = TrainSection(sample_steps=4, mixup_alpha=0.4, modality_dropout=0.5)
-    features, masks = make_batch([9, 3, 5, 1], dims=(("rgb", 2), ("audio", 1)))
+    inputs = make_batch([9, 3, 5, 1], dims=(("rgb", 2), ("audio", 1)))
     labels = paddle.to_tensor(np.eye(4, dtype=np.float32))
-    runs = [
-        augment(features, masks, labels, train=section, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)
-    ]
-    for (x, mask, y), same in ((runs[1], True), (runs[2], False)):
+    runs = [augment(inputs, labels, train=section, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    for (x, y), same in ((runs[1], True), (runs[2], False)):
         equal = [np.array_equal(x[n].numpy(), runs[0][0][n].numpy()) for n in x]
-        equal += [np.array_equal(mask[n].numpy(), runs[0][1][n].numpy()) for n in x]
-        equal += [np.array_equal(y.numpy(), runs[0][2].numpy())]
+        equal += [np.array_equal(y.numpy(), runs[0][1].numpy())]
         assert all(equal) == same
-    for x, mask, _ in runs:
-        for name in x:
-            real = mask[name].numpy()
+    for x, _ in runs:
+        for name in ("rgb", "audio"):
+            real = x[f"{name}.mask"].numpy()
             assert np.all(np.diff(real.astype(int), axis=1) <= 0)
             assert np.all(x[name].numpy()[~real] == 0)
 

@@ -18,8 +18,9 @@ from videotag.errors import ConfigError, FileListError
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weight_files import read_weights
 from videotag.formats.yt8m_records import YT8MRecord, dequantize, quantize, write_yt8m
-from videotag.inference.evaluate import _feature_tensor, to_tensors
-from videotag.models import load_models
+from videotag.inference.evaluate import to_tensors
+from videotag.models import load_models, paddle
+from videotag.registry import ArraySpec
 from videotag.training.run_state import load_newest
 from videotag.training.train import train_model
 
@@ -90,18 +91,20 @@ def losses(save_dir):
     return [event["loss"] for event in map(json.loads, lines) if event["event"] == "train"]
 
 
-def test_bytes_become_the_published_numbers_on_the_device_and_zero_behind_the_end():
+@pytest.mark.parametrize("device", ["cpu", "gpu:0"])
+def test_bytes_become_the_published_numbers_on_the_device_and_zero_behind_the_end(monkeypatch, device):
+    monkeypatch.setattr(paddle, "get_device", lambda: device)
+    specs = [ArraySpec("rgb", (None, None, None)), ArraySpec("rgb.mask", (None, None), "bool")]
     x = np.arange(256, dtype=np.uint8).reshape(2, 16, 8)
     mask = np.ones((2, 16), bool)
     mask[1, 10:] = False
-    features, masks = to_tensors(({"rgb": x}, {"rgb": mask}))
+    tensors = to_tensors({"rgb": x, "rgb.mask": mask, "audio": x}, specs)
+    assert list(tensors) == ["rgb", "rgb.mask"]
     expected = dequantize(x) * mask[..., None]
-    np.testing.assert_allclose(features["rgb"].numpy(), expected, atol=3e-7)
-    assert np.array_equal(masks["rgb"].numpy(), mask)
-    elsewhere = _feature_tensor(x, mask, on_cpu=False)  # as on a GPU
-    np.testing.assert_allclose(elsewhere.numpy(), expected, atol=3e-7)
+    np.testing.assert_allclose(tensors["rgb"].numpy(), expected, atol=3e-7)
+    assert np.array_equal(tensors["rgb.mask"].numpy(), mask)
     floats = np.ones((1, 2, 3), np.float32)
-    kept, _ = to_tensors(({"rgb": floats}, {"rgb": np.ones((1, 2), bool)}))
+    kept = to_tensors({"rgb": floats, "rgb.mask": np.ones((1, 2), bool)}, specs)
     assert np.array_equal(kept["rgb"].numpy(), floats)
 
 

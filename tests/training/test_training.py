@@ -10,22 +10,23 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
-from videotag.datasets.feature_dataset import FeatureFiles
+from videotag.datasets.feature_dataset import FeatureDataset
 from videotag.datasets.order import ordered_groups
 from videotag.errors import FeatureFileError, FileListError, WeightsError
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weight_files import read_weights
 from videotag.inference.data import evaluation_batches, open_dataset
-from videotag.inference.evaluate import evaluate
+from videotag.inference.evaluate import evaluate, in_layers
 from videotag.inference.load_weights import load_weights
-from videotag.inference.predict import Tag, predict_tagger, top_tags
+from videotag.inference.predict import Tag, predict, top_tags
 from videotag.inference.tasks import task_loss
+from videotag.inference.trained_model import ModelSource, TrainedModel
 from videotag.metrics import Mistakes, gap, hit_at_one, mean_ap, perr
 from videotag.models import load_models
-from videotag.runtime.taggers import tagger_network
 from videotag.training.checkpoint import save_weights
 from videotag.training.run import DivergedError
 from videotag.training.train import train_model
+from videotag.weights import FoundWeights
 
 load_models()
 
@@ -175,18 +176,16 @@ def test_metrics_do_not_depend_on_the_batches(tagger_dir, batch_size):
     paddle.seed(0)
     model = config.entry.cls(config.model)
     entries = read_filelist("features/test.list")
-    dataset = FeatureFiles(entries, dims={"rgb": 6}, num_classes=4, task="multi_label")
+    dataset = FeatureDataset(entries, dims={"rgb": 6}, num_classes=4, task="multi_label")
     batches = list(dataset.batches(ordered_groups(5, batch_size), on_error=refuse))
     mistakes = Mistakes(limit=5)
-    result = evaluate(model, batches, observers=[mistakes])
+    result = evaluate(in_layers(model), batches, observers=[mistakes])
     # Observers see every video once, and their loss is the one that is reported.
     assert sorted(m.video_id for m in mistakes.compute()) == [e.path for e in entries]
     assert np.mean([m.loss for m in mistakes.compute()]) == pytest.approx(result["loss"], rel=1e-5)
     scores, losses, labels = [], [], np.concatenate([b.labels for b in batches])
     for batch in dataset.batches(ordered_groups(5, 1), on_error=refuse):
-        logits = model(
-            {"rgb": paddle.to_tensor(batch.features["rgb"])}, {"rgb": paddle.to_tensor(batch.masks["rgb"])}
-        )
+        logits = model({name: paddle.to_tensor(x) for name, x in batch.inputs.items()})["logits"]
         z, y = logits.numpy().astype(np.float64)[0], batch.labels[0]
         losses.append(np.sum(np.log1p(np.exp(z)) - y * z))
         scores.append(1 / (1 + np.exp(-z)))
@@ -229,15 +228,15 @@ def test_top_tags_keep_the_first_of_equal_ones_and_those_that_reach_the_threshol
 
 def test_predictions_come_in_the_lists_order_and_skip_what_cannot_be_read(tagger_dir):
     config = load_config("tagger.yaml")
-    model = config.entry.cls(config.model)
-    network = tagger_network(model, config.model.dims, weights=[], config=[], name="tiny").run_layers
+    save_weights(config.entry.cls(config.model), tagger_dir / "tiny.pdparams")
+    model = TrainedModel([ModelSource(FoundWeights(tagger_dir / "tiny.pdparams"), config)])
     np.save("features/test2.npy", np.full((3, 6), np.nan, np.float32))
     errors = []
     dataset = open_dataset(config, read_filelist("features/test.list"), config.infer)
     batches = evaluation_batches(
         dataset, config.infer, on_error=lambda video_id, error: errors.append((video_id, str(error)))
     )
-    predictions = list(predict_tagger(network, batches, ["a", "b", "c", "d"], top_k=2))
+    predictions = list(predict(model, batches, ["a", "b", "c", "d"], top_k=2))
     assert [p.video_id for p in predictions] == [f"features/test{i}.npy" for i in (0, 1, 3, 4)]
     assert all(len(p.tags) == 2 and p.tags[0].probability >= p.tags[1].probability for p in predictions)
     assert errors[0][0] == "features/test2.npy"

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
-from videotag.datasets.batches import slices
-from videotag.datasets.feature_dataset import FeatureBatch
+from videotag.datasets.batches import Batch, slices
 from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weight_files import read_weights, write_pdparams
 from videotag.models import load_models
 from videotag.models.sequence import masked_mean
+from videotag.registry import ArraySpec
 from videotag.sections import TrainSection
 from videotag.training.learner import Learner
 from videotag.training.train import train_model
@@ -28,24 +28,29 @@ nn = paddle.nn
 class Mean(nn.Layer):
     """The mean over steps, a norm and one layer: enough to see what training does; `seen` steps a part."""
 
+    inputs = (ArraySpec("rgb", (None, None, 3)), ArraySpec("rgb.mask", (None, None), "bool"))
+    outputs = ("logits",)
+
     def __init__(self):
         super().__init__()
         self.seen = []
         self.norm = nn.BatchNorm1D(3)
         self.output = nn.Linear(3, 2)
 
-    def forward(self, features, masks):
-        self.seen.append(masks["rgb"].shape[1])
-        return self.output(self.norm(masked_mean(features["rgb"], masks["rgb"])))
+    def forward(self, inputs):
+        self.seen.append(inputs["rgb.mask"].shape[1])
+        return {"logits": self.output(self.norm(masked_mean(inputs["rgb"], inputs["rgb.mask"])))}
 
 
 def make_batch(count=6, seed=0, lengths=4):
     rng = np.random.default_rng(seed)
     mask = np.arange(4) < np.broadcast_to(lengths, count)[:, None]
-    return FeatureBatch(
-        video_ids=[str(i) for i in range(count)],
-        features={"rgb": rng.standard_normal((count, 4, 3)).astype(np.float32) * mask[:, :, None]},
-        masks={"rgb": mask},
+    return Batch(
+        ids=[str(i) for i in range(count)],
+        inputs={
+            "rgb": rng.standard_normal((count, 4, 3)).astype(np.float32) * mask[:, :, None],
+            "rgb.mask": mask,
+        },
         labels=rng.integers(0, 2, (count, 2)).astype(np.float32),
     )
 

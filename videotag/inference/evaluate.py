@@ -58,7 +58,8 @@ def evaluate(
     loss = 0.0
     with paddle.no_grad():
         for batch in batches:
-            logits = paddle.to_tensor(run(batch.inputs)[LOGITS])
+            logits = run(batch.inputs)[LOGITS]
+            logits = logits if paddle.is_tensor(logits) else paddle.to_tensor(logits)
             loss += task_loss(task, logits, paddle.to_tensor(batch.labels), "sum").item()
             scores = task_scores(task, logits).numpy()
             metrics.update(scores, batch.labels)

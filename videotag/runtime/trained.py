@@ -116,9 +116,10 @@ def network_digest(layer: nn.Layer, *, weights: Sequence[str], config: Any) -> s
 
 
 def _source_files(layer: nn.Layer) -> list[Path]:
-    """The files of the layers' classes, and of all models, which share functions."""
+    """The files of the layers' classes, of all models, which share functions, and of what is traced."""
     modules = {type(part).__module__ for part in layer.sublayers(include_self=True)}
     own = [sys.modules[name] for name in modules if not name.startswith("paddle.") and name in sys.modules]
     files = {Path(module.__file__) for module in own if module.__file__}
     files |= set((Path(videotag.__file__).parent / "models").glob("*.py"))
+    files.add(Path(__file__).with_name("flat_layers.py"))
     return sorted(file for file in files if file.is_file())
