@@ -1,4 +1,4 @@
-"""What the README promises: its example model works as written, its file map names every file."""
+"""What the README promises: its example model works as written, its file map names every folder."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ entry = get_model("minpool")
 model = entry.cls(entry.config(name="MinPool", num_classes=3, feature_names=["rgb"], feature_dims=[2]))
 x = paddle.to_tensor(np.array([[[1.0, 2.0], [9.0, 9.0]]], np.float32))
 mask = paddle.to_tensor([[True, False]])
-cut = model({"rgb": x[:, :1]}, {"rgb": mask[:, :1]})
-np.testing.assert_allclose(model({"rgb": x}, {"rgb": mask}).numpy(), cut.numpy(), atol=1e-6)
+cut = model({"rgb": x[:, :1], "rgb.mask": mask[:, :1]})["logits"]
+whole = model({"rgb": x, "rgb.mask": mask})["logits"]
+np.testing.assert_allclose(whole.numpy(), cut.numpy(), atol=1e-6)
 print("same logits", list(cut.shape))
 """
 

@@ -6,7 +6,7 @@ import pytest
 
 from videotag.errors import UnknownNameError
 from videotag.models import load_models
-from videotag.registry import get_model, list_models, register_model
+from videotag.registry import get_model, list_backbones, list_models, list_readers, register_model
 
 load_models()
 
@@ -17,7 +17,7 @@ def test_names_ignore_case():
 
 def test_a_name_registered_twice_is_an_error():
     with pytest.raises(ValueError, match="'tsn' is registered twice"):
-        register_model("tsn", config=None, kind="extractor", task="single_label")(object)
+        register_model("tsn", config=None, task="single_label")(object)
 
 
 def test_an_unknown_name_lists_the_nearest_and_all():
@@ -27,8 +27,8 @@ def test_an_unknown_name_lists_the_nearest_and_all():
         get_model("AttentionLST")
 
 
-def test_models_are_listed_by_kind():
-    assert [e.name for e in list_models("tagger")] == [
+def test_models_backbones_and_readers_are_listed():
+    assert [e.name for e in list_models() if not e.two_stage] == [
         "AttentionCluster",
         "AttentionLSTM",
         "BiGRU",
@@ -40,4 +40,12 @@ def test_models_are_listed_by_kind():
         "NetVLAD",
         "NeXtVLAD",
     ]
-    assert {e.kind for e in list_models()} == {"backbone", "extractor", "tagger"}
+    assert [entry.name for entry in list_models() if entry.two_stage] == ["TSN"]
+    assert [entry.name for entry in list_backbones()] == [
+        "efficientnet_lite0",
+        "resnet101",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+    ]
+    assert [entry.name for entry in list_readers()] == ["features", "frames"]

@@ -157,15 +157,15 @@ def test_what_stands_before_a_comma_is_a_path_if_it_is_there(work_dir):
             "frames,10,1",
             "'frames,10,1': no such file or folder; separate path and numbers by blanks, not com",
         ),
-        ("frames 10,1", "'10,1' is not a number of frames; separate by blanks, not commas"),
-        ("frames 10.0 1", "'10.0' is not a number of frames; write 10"),
-        ("frames x 1", "'x' is not a number of frames; a line is: folder num_frames label"),
-        ("frames", "nothing is not a number of frames; a line is: folder num_frames label"),
+        ("frames 10,1", "'10,1' is not num_frames, a number from 1; separate by blanks, not commas"),
+        ("frames 10.0 1", "'10.0' is not num_frames, a number from 1; write 10"),
+        ("frames x 1", "'x' is not num_frames, a number from 1; a line is: path num_frames label"),
+        ("frames", "nothing is not num_frames, a number from 1; a line is: path num_frames label"),
     ],
 )
 def test_a_folder_of_frames_is_separated_by_blanks_too(tmp_path, line, message):
     with pytest.raises(FileListError, match=rf"a\.list:1: {message}"):
-        written(tmp_path, line, counted=True)
+        written(tmp_path, line, numbers=("num_frames",))
 
 
 def test_a_long_line_of_separators_is_read_in_linear_time(tmp_path):
@@ -174,10 +174,10 @@ def test_a_long_line_of_separators_is_read_in_linear_time(tmp_path):
         assert written(tmp_path, line) == [(line, (), 1)]
 
 
-@pytest.mark.parametrize("counted", [False, True])
-def test_an_unquoted_path_with_blanks_is_one_problem(tmp_path, counted):
+@pytest.mark.parametrize("numbers", [(), ("num_frames",)])
+def test_an_unquoted_path_with_blanks_is_one_problem(tmp_path, numbers):
     with pytest.raises(FileListError) as caught:
-        written(tmp_path, "my best holiday clip.mp4 3 1\n", must_exist=True, counted=counted)
+        written(tmp_path, "my best holiday clip.mp4 3 1\n", must_exist=True, numbers=numbers)
     assert len(str(caught.value).splitlines()) == 1
     assert "'best' is not" in str(caught.value)
 

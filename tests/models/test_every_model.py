@@ -8,14 +8,14 @@ import pytest
 from videotag.config import load_config
 from videotag.inference.load_weights import load_weights
 from videotag.models import load_models, paddle
-from videotag.registry import get_model, list_models
+from videotag.registry import get_backbone, get_model, list_backbones, list_models
 from videotag.system.resources import list_configs
 from videotag.training.checkpoint import save_weights
 
 load_models()
-BACKBONES = [e.name for e in list_models("backbone")]
-EXTRACTORS = [e.name for e in list_models("extractor")]
-TAGGERS = [e.name for e in list_models("tagger")]
+BACKBONES = [e.name for e in list_backbones()]
+EXTRACTORS = [e.name for e in list_models() if e.two_stage]
+TAGGERS = [e.name for e in list_models() if not e.two_stage]
 
 #: Settings that make a model small; a model without an entry is built with these dims only.
 TINY = {
@@ -218,7 +218,7 @@ def test_a_traced_tagger_gives_the_same_logits_at_any_number_of_videos_and_steps
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_backbone_gives_pooled_features_and_every_parameter_a_gradient(name):
-    entry = get_model(name)
+    entry = get_backbone(name)
     paddle.seed(0)
     model = entry.cls(entry.config())
     frames = paddle.randn([2, 3, 64, 64])

@@ -12,7 +12,7 @@ from videotag.formats.weight_files import write_pdparams
 from videotag.inference.load_weights import load_weights, network_state
 from videotag.inference.tagger import Tagger
 from videotag.models import load_models, paddle
-from videotag.registry import get_model
+from videotag.registry import get_backbone, get_model
 
 load_models()
 
@@ -43,7 +43,7 @@ def test_pytorch_names_become_ours_and_the_classifier_is_transposed():
         "_bn1.weight": np.zeros((6,)),
         "_fc.weight": np.zeros((7, 2)),
     }
-    entry = get_model("efficientnet_lite0")
+    entry = get_backbone("efficientnet_lite0")
     (layout,) = entry.cls(entry.config()).layouts()
     adapted = {name: value.shape for name, value in layout.adapt(state).items()}
     assert adapted == {
@@ -99,7 +99,7 @@ def test_weights_of_another_backbone_are_named_in_every_layout(other, tmp_path):
 
 
 def test_names_of_videotags_resnet101():
-    entry = get_model("resnet101")
+    entry = get_backbone("resnet101")
     layouts = {layout.name: layout.names for layout in entry.cls(entry.config()).layouts()}
     names = layouts["videotag"]
     expected = {  # from the lists of both published files
@@ -121,14 +121,14 @@ def test_names_of_videotags_resnet101():
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101])
 def test_resnets_have_paddle_visions_names_and_shapes(depth):
-    entry = get_model(f"resnet{depth}")
+    entry = get_backbone(f"resnet{depth}")
     own = {name: tuple(value.shape) for name, value in entry.cls(entry.config()).state_dict().items()}
     theirs = getattr(paddle.vision.models, f"resnet{depth}")(pretrained=False, num_classes=0).state_dict()
     assert own == {name: tuple(value.shape) for name, value in theirs.items()}
 
 
 def test_resnet50_answers_as_paddle_visions_with_the_same_weights():
-    entry = get_model("resnet50")
+    entry = get_backbone("resnet50")
     paddle.seed(0)
     ours, theirs = entry.cls(entry.config()), paddle.vision.models.resnet50(num_classes=0)
     theirs.set_state_dict(ours.state_dict())

@@ -18,6 +18,6 @@ class OnX(paddle.nn.Layer):
         return {"y": self.layer(inputs["x"])}
 
 
-def network_of(layer, width, *, digest, name="Net"):
-    """The trained network of a layer (N, width) -> any."""
-    return TrainedNetwork(OnX(layer), (ArraySpec("x", (None, width)),), ("y",), digest, name)
+def network_of(layer, *shape, digest, name="Net"):
+    """The trained network of a layer (N, *shape) -> any."""
+    return TrainedNetwork(OnX(layer), (ArraySpec("x", (None, *shape)),), ("y",), digest, name)

@@ -60,7 +60,8 @@ def machine(monkeypatch, tmp_path):
 
 def network(*, shape=IMAGES, **request):
     paddle.seed(0)
-    trained = network_of(paddle.nn.Linear(3, 4), 3, digest="digest")
+    layer = paddle.nn.Sequential(paddle.nn.Flatten(), paddle.nn.Linear(3, 4))
+    trained = network_of(layer, *shape[1:], digest="digest")
     return ChosenNetwork(trained, RuntimeRequest(**request), tolerances=FEATURES)
 
 

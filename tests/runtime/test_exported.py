@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videotag.inference.members import Member
-from videotag.runtime.taggers import LOGITS
 
 from videotag.config import load_config
 from videotag.errors import ConfigError, DeviceError, WeightsError
@@ -34,7 +32,8 @@ MODEL: {name: MeanPool, num_classes: 4, feature_names: [rgb], feature_dims: [6]}
 TRAIN: {use_gpu: false}
 INFER: {backend: paddle, precision: f32}
 """
-#: Of the export.json of an extractor.
+#: Keys of the export.json of an extractor.
+EXTRACTOR = {"kind": "extractor", "outputs": [{"name": "features", "shape": [None, 4], "dtype": "float32"}]}
 FRAMES_INPUT = [{"name": "frames", "shape": [None, 32, 32, 3], "dtype": "uint8"}]
 
 
@@ -95,9 +94,10 @@ def edited(folder, change):
         (lambda told: told.update(source_weights=[]), "source_weights: List should have at least 1 item"),
         (lambda told: told.update(inputs=[]), "inputs: List should have at least 1 item"),
         (lambda told: told.update(outputs=[]), "outputs: List should have at least 1 item"),
-        (lambda told: told.update(kind="extractor"), r"inputs: an extractor's is of frames"),
+        (lambda told: told.update(kind="extractor"), "kind: extractor, but its outputs are others"),
+        (lambda told: told.update(EXTRACTOR), r"inputs: an extractor's is of frames"),
         (
-            lambda told: told.update(kind="extractor", inputs=FRAMES_INPUT),
+            lambda told: told.update(EXTRACTOR, inputs=FRAMES_INPUT),
             "feature_dim: missing, and an extractor has one",
         ),
         (lambda told: told.update(precision="bf16"), "precision: onnx does not compute in bf16"),

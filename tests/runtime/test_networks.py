@@ -20,7 +20,7 @@ from videotag.media.transforms import normalize
 from videotag.models import load_models, paddle
 from videotag.models.sequence import PeepholeLSTM
 from videotag.models.tsn import FrameEncoder
-from videotag.registry import FEATURES, FRAMES, LOGITS, get_model, list_backbones, list_models
+from videotag.registry import FEATURES, FRAMES, LOGITS, get_backbone, get_model, list_backbones, list_models
 from videotag.runtime import backends, onnx_export, paddle_backend, peephole_scan
 from videotag.runtime.agreement import MAX_PROBABILITY_ERROR, relative_error, scores_of
 from videotag.runtime.backends import (
@@ -36,8 +36,8 @@ from videotag.runtime.peephole_scan import stand_ins
 from videotag.runtime.trained import attention_of, network_digest, trained_network
 
 load_models()
-BACKBONES = [entry.name for entry in list_models("backbone")]
-TAGGERS = [entry.name for entry in list_models("tagger")]
+BACKBONES = [entry.name for entry in list_backbones()]
+TAGGERS = [entry.name for entry in list_models() if not entry.two_stage]
 DIMS = {"rgb": 6, "audio": 3}
 #: Settings that make a model small.
 TINY = {
@@ -119,7 +119,7 @@ SLOW = {"resnet34", "resnet101"}
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in BACKBONES]
 )
 def test_every_backbone_gives_the_same_features_in_every_backend(name):
-    entry = get_model(name)
+    entry = get_backbone(name)
     paddle.seed(0)
     model = entry.cls(entry.config())
     model.eval()
@@ -173,7 +173,7 @@ def test_on_a_gpu_inputs_are_copied_to_it_and_shared(gpu, precision, wanted):
 
 def test_frames_go_to_a_gpu_as_bytes(gpu):
     copied, _ = gpu
-    entry = get_model("resnet18")
+    entry = get_backbone("resnet18")
     model = entry.cls(entry.config())
     model.eval()
     encoder = FrameEncoder(model, [0.5] * 3, [0.2] * 3, size_px=32)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from named_layers import network_of
 
 from videotag.cli.main import main
 from videotag.errors import ConfigError, UnknownNameError
@@ -17,7 +18,6 @@ from videotag.inference.tagger import Tagger
 from videotag.models import paddle
 from videotag.runtime import backends
 from videotag.runtime.backends import backend_names, compile_network, get_backend, register_backend
-from videotag.runtime.trained import Input, TrainedNetwork
 
 #: It runs the layers, and saves them as Paddle's program in a zip file.
 OWN_BACKEND = """
@@ -88,7 +88,7 @@ def predicted(*flags):
 def test_a_backend_in_one_file_compiles_networks(own_backend):
     assert backend_names()[0] == "own", "the fastest, as it says"
     layer = paddle.nn.Linear(3, 2)
-    network = TrainedNetwork(layer, (Input("x", (None, 3)),), ("y",), "digest", "Net")
+    network = network_of(layer, 3, digest="digest")
     x = {"x": np.ones((2, 3), np.float32)}
     expected = x["x"] @ layer.weight.numpy() + layer.bias.numpy()
     np.testing.assert_allclose(compile_network(network, backend="own")(x)["y"], expected, atol=1e-6)
@@ -147,7 +147,7 @@ def test_an_unknown_backend_in_a_config_is_found_before_work(command, tagger_dir
 
 
 def test_an_unknown_backend_in_python_is_an_error_of_one_line():
-    with pytest.raises(ConfigError, match=r"^--backend: onxx: unknown backend; did you mean 'onnx'\?"):
+    with pytest.raises(ConfigError, match=r"INFER.backend: onxx: unknown backend; did you mean 'onnx'\?"):
         Tagger.load(backend="onxx")
     with pytest.raises(UnknownNameError, match=r"^auto: unknown backend; there are: onnx, openvino, paddle$"):
         get_backend("auto")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from videotag.config import load_config
-from videotag.datasets.feature_dataset import FeatureDataset
 from videotag.datasets.order import ordered_groups
 from videotag.errors import FeatureFileError, FileListError, WeightsError
 from videotag.formats.filelist import read_filelist
@@ -21,6 +20,7 @@ from videotag.inference.load_weights import load_weights
 from videotag.inference.predict import Tag, predict, top_tags
 from videotag.inference.tasks import task_loss
 from videotag.inference.trained_model import ModelSource, TrainedModel
+from videotag.inputs.features import FeatureDataset
 from videotag.metrics import Mistakes, gap, hit_at_one, mean_ap, perr
 from videotag.models import load_models
 from videotag.training.checkpoint import save_weights

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         done = export_tagger(sources, folder, **options)
     if args.json:
-        arguments.show(done.manifest.model_dump_json(indent=2))
+        arguments.show(done.manifest.model_dump_json(indent=2, by_alias=True))
     else:
         arguments.show(f"parity: {done.parity.text}\nwritten: {done.folder}")
     return EXIT_OK

@@ -247,7 +247,7 @@ class _Draft:
             card = self.card(manifest, config, self.labels, parity=result.text, origins=origins)
             write_text(aside / CARD_FILE, card)
             manifest.files[CARD_FILE] = file_digest(aside / CARD_FILE)
-            write_text(aside / EXPORT_FILE, manifest.model_dump_json(indent=2) + "\n")
+            write_text(aside / EXPORT_FILE, manifest.model_dump_json(indent=2, by_alias=True) + "\n")
         return Finished(folder, manifest, result)
 
     def _write_files(self, aside: Path) -> None:

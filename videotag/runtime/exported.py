@@ -95,7 +95,7 @@ class Manifest(Section):
         format_version: Version of the format of export.json.
         name: Name of the network, for messages.
         model: MODEL.name of its config.
-        kind: What earlier versions tell first and second stages by: "extractor" if it gives FEATURES.
+        role: Key "kind" of the file: "extractor" if its output is FEATURES.
         task: Task of its model.
         backend: Name of the backend that runs it.
         precision: Precision that it runs in.
@@ -112,7 +112,7 @@ class Manifest(Section):
     format_version: Literal[1]
     name: Name
     model: Name
-    kind: Literal["tagger", "extractor"]
+    role: Literal["tagger", "extractor"] = Field(alias="kind")
     task: Literal["multi_label", "single_label"]
     backend: Annotated[str, AfterValidator(_registered)]
     precision: Literal["f32", "bf16"]
@@ -133,6 +133,8 @@ class Manifest(Section):
             raise ValueError(f"files: {', '.join(missing)} missing")
         if self.precision not in backend.precisions:
             raise ValueError(f"precision: {self.backend} does not compute in {self.precision}")
+        if self.two_stage != (self.role == "extractor"):
+            raise ValueError(f"kind: {self.role}, but its outputs are others than those of one")
         if self.two_stage:
             shape = self.inputs[0].shape
             if len(shape) != 4 or shape[1] is None:

@@ -11,13 +11,15 @@ import pytest
 
 from videotag.cli.main import main
 from videotag.datasets.batches import cut_rows, label_array
-from videotag.datasets.feature_dataset import FeatureDataset, as_declared, check_features, pad
 from videotag.datasets.order import ordered_groups
 from videotag.datasets.prefetch import prefetch
+from videotag.datasets.sample_dataset import SampleDataset
 from videotag.errors import FeatureFileError
 from videotag.formats.feature_files import write_features
 from videotag.formats.filelist import ListEntry
+from videotag.inputs.features import FeatureOptions, FeatureReader, as_declared, check_features, pad
 from videotag.registry import ArraySpec
+from videotag.sections import SplitSection
 
 
 def test_sequences_are_padded_with_zeros_behind_their_ends():
@@ -43,8 +45,14 @@ def refuse(video, error):
     raise error
 
 
+def make_dataset(entries, dims):
+    inputs = {name: FeatureOptions(reader="features", width=width) for name, width in dims.items()}
+    readers = [(None, FeatureReader(inputs, SplitSection()))]
+    return SampleDataset(entries, readers, num_classes=3, task="multi_label")
+
+
 def batches(entries, groups, *, dims=None, on_error=refuse):
-    dataset = FeatureDataset(entries, dims=dims or {"rgb": 2}, num_classes=3, task="multi_label")
+    dataset = make_dataset(entries, dims or {"rgb": 2})
     return list(dataset.batches(groups, on_error=on_error))
 
 
@@ -100,7 +108,7 @@ def test_batches_come_in_the_order_of_their_groups(entries):
 
 
 def test_a_file_that_is_bad_when_it_is_read_is_raised_or_left_out(entries, work_dir):
-    dataset = FeatureDataset(entries, dims={"rgb": 2}, num_classes=3, task="multi_label")
+    dataset = make_dataset(entries, {"rgb": 2})
     (work_dir / "1.npy").write_bytes(b"")
     with pytest.raises(FeatureFileError, match=r"1\.npy: empty"):
         list(dataset.batches(ordered_groups(5, 1), on_error=refuse))
@@ -111,19 +119,22 @@ def test_a_file_that_is_bad_when_it_is_read_is_raised_or_left_out(entries, work_
 
 
 def test_the_sizes_are_the_steps_and_the_digest_tells_lists_apart(entries):
-    dataset = FeatureDataset(entries, dims={"rgb": 2}, num_classes=3, task="multi_label")
+    dataset = make_dataset(entries, {"rgb": 2})
     assert dataset.sizes.tolist() == [1, 2, 3, 4, 5]
-    other = FeatureDataset(entries[:4], dims={"rgb": 2}, num_classes=3, task="multi_label")
+    other = make_dataset(entries[:4], {"rgb": 2})
     assert dataset.digest != other.digest
 
 
 def stamped(path, **stamp):
     write_features(path, np.ones((2, 2), np.float32), stamp={**stamp, "input": {"size": len(path)}})
-    return ListEntry(path)
+    return path
 
 
 def test_features_of_one_extractor_and_those_without_a_stamp_may_be_mixed(entries):
-    check_features([*entries, stamped("a.npy", seg_num=3), stamped("bb.npy", seg_num=3)], {"rgb": 2})
+    check_features(
+        [*(entry.path for entry in entries), stamped("a.npy", seg_num=3), stamped("bb.npy", seg_num=3)],
+        {"rgb": 2},
+    )
 
 
 def test_features_of_two_extractors_are_an_error_that_names_both_and_what_differs(entries):
@@ -145,7 +156,7 @@ def test_features_of_two_extractors_are_an_error_that_names_both_and_what_differ
 def test_every_further_extractor_and_every_bad_file_has_a_line(work_dir):
     mixed = [stamped(f"{i}.npy", weights_sha256=f"{i}" * 64) for i in range(3)]
     with pytest.raises(FeatureFileError) as caught:
-        check_features([*mixed, ListEntry("gone.npy")], {"rgb": 2})
+        check_features([*mixed, "gone.npy"], {"rgb": 2})
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["gone.npy", "1.npy", "2.npy"]
     assert f'weights_sha256 "{"2" * 64}" against "{"0" * 64}";' in lines[2]

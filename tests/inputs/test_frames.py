@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from videotag.datasets.order import ordered_groups
-from videotag.datasets.video_dataset import VideoDataset, read_frames
+from videotag.datasets.sample_dataset import SampleDataset
 from videotag.errors import MediaError
 from videotag.formats.filelist import ListEntry
+from videotag.inputs.frames import ClipReader, FrameOptions, read_frames
 from videotag.media.frame_folder import FRAME_NAME
 from videotag.media.writer import write_video
-from videotag.sections import ExtractorModel, VideoSplitSection, VideoTrainSection
+from videotag.sections import VideoSplitSection, VideoTrainSection
 
-MODEL = ExtractorModel(name="TSN", num_classes=3)
 SMALL = {"seg_num": 3, "short_size": 40, "target_size": 32, "batch_size": 2}
 
 
@@ -31,7 +31,8 @@ def entries(work_dir):
 def batches(entries, split=None, *, groups=None, seed=None):
     failed = []
     split = split or VideoSplitSection(**SMALL)
-    dataset = VideoDataset(entries, model=MODEL, split=split, task="single_label")
+    readers = [(None, ClipReader({"frames": FrameOptions(reader="frames")}, split))]
+    dataset = SampleDataset(entries, readers, num_classes=3, task="single_label")
     groups = ordered_groups(len(entries), split.batch_size) if groups is None else map(np.array, groups)
     found = dataset.batches(
         groups, seed=seed, on_error=lambda video, error: failed.append((video, str(error)))
@@ -94,7 +95,7 @@ def test_folders_of_frames_give_the_clips_of_their_video(work_dir):
         Image.fromarray(frame).save(work_dir / "a" / FRAME_NAME.format(index + 1), quality=95)
     split = VideoSplitSection(**SMALL)
     video = read_frames(ListEntry("a.mp4"), split)
-    folder = read_frames(ListEntry("a", num_frames=8), split)
+    folder = read_frames(ListEntry("a", numbers=(8,)), split)
     assert folder.images.shape == video.images.shape
     np.testing.assert_allclose(folder.images.mean(axis=(1, 2, 3)), video.images.mean(axis=(1, 2, 3)), atol=3)
 
@@ -104,9 +105,9 @@ def test_pictures_of_different_sizes_are_an_error_that_names_one(work_dir):
     for index, size in enumerate([(56, 40), (56, 56)]):
         Image.new("RGB", size).save(work_dir / "a" / FRAME_NAME.format(index + 1))
     split = VideoSplitSection(**SMALL)
-    assert read_frames(ListEntry("a", num_frames=2), split).images.shape[1:] == (32, 32, 3)
+    assert read_frames(ListEntry("a", numbers=(2,)), split).images.shape[1:] == (32, 32, 3)
     with pytest.raises(MediaError, match=r"^a: picture 2 is 40x40 when scaled, the first 56x40; make the"):
-        read_frames(ListEntry("a", num_frames=2), split, crop=False)
+        read_frames(ListEntry("a", numbers=(2,)), split, crop=False)
 
 
 def test_a_batch_is_cut_into_parts(entries):

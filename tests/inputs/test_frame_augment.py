@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.datasets.augment import augmented
+from videotag.inputs.frame_augment import augmented
 from videotag.sections import VideoTrainSection
 
 HEIGHT, WIDTH = 40, 60
