@@ -53,11 +53,12 @@ def test_features_equal_the_networks_own_frame_by_frame(extractor, tsn_dir, work
     paddle.seed(0)
     network = config.entry.cls(config.model)
     network.eval()
-    clip = normalize(frames.images[frames.rows], config.model.image_mean, config.model.image_std)
-    expected = network.forward_features(paddle.to_tensor(clip[None])).numpy()[0]
+    clip = frames.images[frames.rows]
+    normalized = normalize(clip, config.model.image_mean, config.model.image_std)
+    expected = network.backbone(paddle.to_tensor(normalized)).numpy()
     assert features.shape == (6, 512)
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
-    logits = network(paddle.to_tensor(clip[None])).numpy()[0]
+    logits = network({"frames": paddle.to_tensor(clip[None])})["logits"].numpy()[0]
     np.testing.assert_allclose(extractor.logits(features).mean(axis=0), logits, rtol=1e-3, atol=1e-4)
 
 
