@@ -16,7 +16,8 @@ from videotag.models import paddle
 from videotag.registry import get_model
 entry = get_model("minpool")
 model = entry.cls(entry.config(name="MinPool", num_classes=3, feature_names=["rgb"], feature_dims=[2]))
-x = paddle.to_tensor(np.array([[[1.0, 2.0], [9.0, 9.0]]], np.float32))
+assert [spec.name for spec in model.inputs] == ["rgb", "rgb.mask"] and model.outputs == ("logits",)
+x = paddle.to_tensor(np.array([[[1.0, 2.0], [-9.0, -9.0]]], np.float32))
 mask = paddle.to_tensor([[True, False]])
 cut = model({"rgb": x[:, :1], "rgb.mask": mask[:, :1]})["logits"]
 whole = model({"rgb": x, "rgb.mask": mask})["logits"]

@@ -172,11 +172,11 @@ def test_a_list_named_beside_weights_is_read_inside_of_the_working_folder_alone(
 def test_weights_named_beside_weights_are_not_looked_for(checkpoint):
     keys = "pretrain: /secret, extend_labels: true, old_label_file: /secret"
     (checkpoint / "ck" / "config.yaml").write_text(config_text(train=keys))
-    config, _ = _stage("predictor", None, "ck", [])
+    config = _stage("predictor", None, "ck", []).config
     assert (config.train.pretrain, config.train.old_label_file, config.train.extend_labels) == (
         None,
         None,
         False,
     )
-    kept, _ = _stage("predictor", "ck/config.yaml", "ck", [])  # named, so it is the user's own
+    kept = _stage("predictor", "ck/config.yaml", "ck", []).config  # named, so it is the user's own
     assert kept.train.pretrain == "/secret"

@@ -256,16 +256,19 @@ def test_flags_that_contradict_an_exported_stage_are_one_line(here, capsys):
         assert f"INFER.target_size={size}: tsn/export_onnx_f32 is an export for frames of 32 x 32;" in err
 
 
-def test_eval_takes_an_exported_tagger_and_no_exported_extractor(here, tmp_path, capsys):
-    metrics = []
-    for weights in ("ck", "ck/export_openvino_f32"):
-        words = ["eval", f"--weights={weights}", "--filelist=my.list", f"--save_dir={tmp_path}/ev"]
-        assert main(words) == 0
-        metrics.append(json.loads((tmp_path / "ev" / "metrics.json").read_text(encoding="utf-8")))
-    assert metrics[1] == pytest.approx(metrics[0], abs=1e-4)
-    Path(tmp_path / "v.list").write_text("a.mp4 1 2 3\n", encoding="utf-8")  # is not looked at any more
-    err = fails(capsys, ["eval", "--weights=tsn/export_onnx_f32", f"--filelist={tmp_path}/v.list"])
-    assert "tsn/export_onnx_f32: an export of TSN, which `eval` cannot run; give the weights it" in err
+def test_eval_of_an_export_gives_the_metrics_of_its_checkpoint(here, tmp_path, capsys):
+    (tmp_path / "v.list").write_text("a.mp4 1\n", encoding="utf-8")
+    size = ["--set=TEST.seg_num=6", "--set=TEST.short_size=40", "--set=TEST.target_size=32"]
+    for stage, words in (("ck", ["--filelist=my.list"]), ("tsn", [f"--filelist={tmp_path}/v.list", *size])):
+        metrics = []
+        for weights in (stage, f"{stage}/export_openvino_f32", f"{stage}/export_onnx_f32"):
+            assert main(["eval", f"--weights={weights}", *words, f"--save_dir={tmp_path}/ev"]) == 0
+            metrics.append(json.loads((tmp_path / "ev" / "metrics.json").read_text(encoding="utf-8")))
+        assert metrics[1] == pytest.approx(metrics[0], abs=1e-4)
+        assert metrics[2] == pytest.approx(metrics[0], abs=1e-4)
+    words = ["eval", "--weights=tsn/export_onnx_f32", f"--filelist={tmp_path}/v.list"]
+    message = "TEST.target_size=224: tsn/export_onnx_f32 is an export for frames of 32 pixels; set it to that"
+    assert message in fails(capsys, words)
 
 
 def test_train_starts_from_no_export(here, tmp_path, capsys):

@@ -9,9 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from videotag.datasets.video_dataset import Frames
-from videotag.inference.members import MeanNetwork, Member, load_network, trained_network
-from videotag.runtime.taggers import LOGITS, attention_of
 
 from videotag.config import load_config
 from videotag.errors import ConfigError, DeviceError, OutputError, WeightsError
@@ -20,20 +17,23 @@ from videotag.inference.export import check_output, export_extractor, export_tag
 from videotag.inference.exported_extractor import ExportedExtractor
 from videotag.inference.extractor import FeatureExtractor
 from videotag.inference.load_weights import load_weights
+from videotag.inference.trained_model import ModelSource, TrainedModel, trained_network
+from videotag.inputs.frames import Frames
 from videotag.models import load_models, paddle
-from videotag.registry import list_models
+from videotag.registry import LOGITS, list_backbones, list_models
 from videotag.reports.model_card import model_card
 from videotag.runtime import backends, onnx_backend, parity
 from videotag.runtime.backends import Backend, ExportError, backend_names, get_backend
 from videotag.runtime.exported import export_config, load_exported
 from videotag.runtime.openvino_backend import save_model
+from videotag.runtime.trained import attention_of
 from videotag.training.checkpoint import save_weights
 from videotag.weights import FoundWeights, find_weights
 
 load_models()
-BACKBONES = [entry.name for entry in list_models("backbone")]
-EXTRACTORS = [entry.name for entry in list_models("extractor")]
-TAGGERS = [entry.name for entry in list_models("tagger")]
+BACKBONES = [entry.name for entry in list_backbones()]
+EXTRACTORS = [entry.name for entry in list_models() if entry.two_stage]
+TAGGERS = [entry.name for entry in list_models() if not entry.two_stage]
 #: Settings that make a model small.
 TINY = {
     "AttentionLSTM": {"embedding_size": 7, "lstm_size": 5, "fc_sizes": [9, 8]},
@@ -53,7 +53,7 @@ needs_bf16 = pytest.mark.skipif(backends.bf16_instructions() is None, reason="th
 
 
 def checkpoint(folder, model, name="tiny", *, infer=None, seed=1):
-    """A Member of random weights, with its config beside them."""
+    """Random weights, with their config beside them."""
     folder.mkdir(exist_ok=True)
     sections = {"MODEL": model, "TRAIN": {"use_gpu": False, "filelist": "/home/me/train.list"}}
     (folder / "config.yaml").write_text(
@@ -62,7 +62,7 @@ def checkpoint(folder, model, name="tiny", *, infer=None, seed=1):
     config = load_config(folder / "config.yaml")
     paddle.seed(seed)
     save_weights(config.entry.cls(config.model), folder / f"{name}.pdparams")
-    return Member(FoundWeights(folder / f"{name}.pdparams"), config)
+    return ModelSource(FoundWeights(folder / f"{name}.pdparams"), config)
 
 
 def tagger(folder, name="MeanPool", *, seed=1, **options):
@@ -89,9 +89,9 @@ def batch(lengths, steps, seed=5):
 def mean_pool(tmp_path_factory):
     """A checkpoint of a tiny tagger, and its export for ONNX, which tests only read."""
     folder = tmp_path_factory.mktemp("mean_pool")
-    member = tagger(folder / "ck")
-    export_tagger([member], folder / "export", card=model_card, backend="onnx", labels=["a", "b", "c", "d"])
-    return member, folder / "export"
+    source = tagger(folder / "ck")
+    export_tagger([source], folder / "export", card=model_card, backend="onnx", labels=["a", "b", "c", "d"])
+    return source, folder / "export"
 
 
 @pytest.fixture
@@ -106,10 +106,10 @@ def damaged(mean_pool, tmp_path):
 
 @pytest.mark.parametrize(("name", "variant"), [*((name, None) for name in TAGGERS), *CANNOT])
 def test_every_tagger_is_exported_to_every_backend_and_gives_the_same(name, variant, tmp_path):
-    member = tagger(tmp_path / "ck", name, **({"variant": variant} if variant else {}))
-    trained = trained_network([member])
+    source = tagger(tmp_path / "ck", name, **({"variant": variant} if variant else {}))
+    trained = trained_network([source])
     for backend in set(backend_names()) - set(CANNOT.get((name, variant), ())):
-        done = export_tagger([member], tmp_path / backend, card=model_card, backend=backend)
+        done = export_tagger([source], tmp_path / backend, card=model_card, backend=backend)
         network = load_exported(done.folder / "export.json")
         assert (network.backend, network.precision) == (backend, "f32")
         for arrays in (batch([5, 3, 1], 5), batch([1], 1), batch([2], 9), batch([21, 4], 21)):
@@ -125,19 +125,19 @@ def test_every_tagger_is_exported_to_every_backend_and_gives_the_same(name, vari
 
 def test_every_kind_of_model_has_a_test_here():
     assert set(EXTRACTORS) == {"TSN"}
-    assert {e.kind for e in list_models()} == {"backbone", "extractor", "tagger"}
+    assert {*TAGGERS, *EXTRACTORS} == {entry.name for entry in list_models()}
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in BACKBONES]
 )
 def test_a_tsn_of_every_backbone_is_exported_to_every_backend_and_gives_the_same(name, tmp_path):
-    member = tsn(tmp_path / "ck", name)
-    expected = FeatureExtractor(member.config, member.weights.path, with_classifier=True)
+    source = tsn(tmp_path / "ck", name)
+    expected = FeatureExtractor(source.config, source.weights.path, with_classifier=True)
     frames = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), dtype=np.uint8)
     inputs = parity.frame_samples(32)
     for backend in backend_names():
-        done = export_extractor(member, tmp_path / backend, card=model_card, backend=backend)
+        done = export_extractor(source, tmp_path / backend, card=model_card, backend=backend)
         found = find_weights(done.folder)
         config = export_config(found.path)
         extractor = ExportedExtractor(config, found.path, with_classifier=True)
@@ -156,12 +156,12 @@ def test_a_tsn_of_every_backbone_is_exported_to_every_backend_and_gives_the_same
 @pytest.mark.parametrize(("model", "cannot"), CANNOT.items())
 def test_what_cannot_be_exported_is_refused_with_the_reason(model, cannot, tmp_path):
     name, variant = model
-    member = tagger(tmp_path / "ck", name, variant=variant)
+    source = tagger(tmp_path / "ck", name, variant=variant)
     for backend in cannot:
         with pytest.raises(
             ExportError, match=rf"cannot be exported to {backend}: PeepholeLSTM: a loop .*weights"
         ):
-            export_tagger([member], tmp_path / "out", card=model_card, backend=backend)
+            export_tagger([source], tmp_path / "out", card=model_card, backend=backend)
         assert not (tmp_path / "out").exists()
 
 
@@ -192,10 +192,10 @@ def test_the_documented_list_of_what_cannot_be_exported_is_complete():
 
 @needs_bf16
 def test_bf16_is_checked_by_its_own_bounds(tmp_path):
-    member = tagger(tmp_path / "ck")
-    small = {name: 0.1 * array for name, array in read_weights(member.weights.path).items()}
-    write_pdparams(member.weights.path, small)
-    done = export_tagger([member], tmp_path / "out", card=model_card, backend="openvino", precision="bf16")
+    source = tagger(tmp_path / "ck")
+    small = {name: 0.1 * array for name, array in read_weights(source.weights.path).items()}
+    write_pdparams(source.weights.path, small)
+    done = export_tagger([source], tmp_path / "out", card=model_card, backend="openvino", precision="bf16")
     assert done.manifest.parity["max_probability_difference_allowed"] == 1e-3
     assert load_exported(tmp_path / "out" / "export.json").precision == "bf16"
 
@@ -203,11 +203,11 @@ def test_bf16_is_checked_by_its_own_bounds(tmp_path):
 def test_several_taggers_become_one(tmp_path):
     first = tagger(tmp_path / "a", dataset="Cooking, 900 videos")
     named = SimpleNamespace(licence="CC-BY-4.0")
-    members = [
-        Member(FoundWeights(first.weights.path, named), first.config),
+    sources = [
+        ModelSource(FoundWeights(first.weights.path, named), first.config),
         tagger(tmp_path / "b", "MaxPool", seed=2),
     ]
-    done = export_tagger(members, tmp_path / "out", card=model_card, backend="onnx")
+    done = export_tagger(sources, tmp_path / "out", card=model_card, backend="onnx")
     assert [w.file for w in done.manifest.source_weights] == ["tiny.pdparams"] * 2
     lines = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").splitlines()
     weights = [line for line in lines if line.startswith("- `tiny.pdparams`, sha256")]
@@ -216,33 +216,21 @@ def test_several_taggers_become_one(tmp_path):
         "licence: not known to videotag, ask whoever trained them",
     ]
     arrays = batch([5, 3], 5)
-    logits = [trained_network([member]).run_layers(arrays)[LOGITS] for member in members]
+    logits = [trained_network([source]).run_layers(arrays)[LOGITS] for source in sources]
     p = np.mean([1 / (1 + np.exp(-x)) for x in logits], axis=0)
     found = load_exported(tmp_path / "out" / "export.json")(arrays)[LOGITS]
     np.testing.assert_allclose(1 / (1 + np.exp(-found)), p, atol=1e-6)
 
 
 def test_exports_and_checkpoints_are_averaged(mean_pool, tmp_path):
-    member, folder = mean_pool
+    source, folder = mean_pool
     path = folder / "export.json"
-    exported = Member(FoundWeights(path), export_config(path))
+    exported = ModelSource(FoundWeights(path), export_config(path))
     other = tagger(tmp_path / "b", "MaxPool", seed=2)
     arrays = batch([5, 3], 5)
-    p = [1 / (1 + np.exp(-trained_network([m]).run_layers(arrays)[LOGITS])) for m in (member, other)]
-    found = load_network([exported, other])(arrays)[LOGITS]
+    p = [1 / (1 + np.exp(-trained_network([m]).run_layers(arrays)[LOGITS])) for m in (source, other)]
+    found = TrainedModel([exported, other]).run(arrays)[LOGITS]
     np.testing.assert_allclose(1 / (1 + np.exp(-found)), np.mean(p, axis=0), atol=1e-6)
-
-
-@pytest.mark.parametrize("task", ["multi_label", "single_label"])
-def test_a_mean_is_that_of_probabilities(task):
-    """Of 0.2 and 0.6 it is 0.4; in the other class of two that is 0.8 and 0.4, and 0.6."""
-    p = [np.array([[0.2, 0.8]]), np.array([[0.6, 0.4]])]
-    logits = [np.log(x / (1 - x)) if task == "multi_label" else np.log(x) + 7 for x in p]
-    mean = MeanNetwork([lambda _, x=x: {LOGITS: x} for x in logits], task)({})[LOGITS]
-    expected = np.array([[0.4, 0.6]])
-    np.testing.assert_allclose(
-        mean, np.log(expected / (1 - expected)) if task == "multi_label" else np.log(expected), atol=1e-12
-    )
 
 
 def test_the_folder_says_what_it_holds_and_names_no_place_of_this_machine(mean_pool):
@@ -276,9 +264,11 @@ def test_the_folder_says_what_it_holds_and_names_no_place_of_this_machine(mean_p
 
 
 def test_an_extractor_without_a_classifier_that_fits_makes_features_only(tmp_path):
-    member = tsn(tmp_path / "ck", "resnet18")
+    source = tsn(tmp_path / "ck", "resnet18")
     config = load_config(tmp_path / "ck" / "config.yaml", overrides=[("MODEL.num_classes", 5)])
-    done = export_extractor(Member(member.weights, config), tmp_path / "out", card=model_card, backend="onnx")
+    done = export_extractor(
+        ModelSource(source.weights, config), tmp_path / "out", card=model_card, backend="onnx"
+    )
     assert "classifier.safetensors" not in done.manifest.files
     path = tmp_path / "out" / "export.json"
     assert ExportedExtractor(export_config(path), path).feature_dim == 512
@@ -303,24 +293,24 @@ def test_an_export_that_is_too_far_is_refused_and_leaves_nothing(kind, message, 
     (tmp_path / "out").mkdir()
     place = tmp_path / "out" / "export"
     if kind == "tagger":
-        member, write = [tagger(tmp_path / "ck")], export_tagger
+        source, write = [tagger(tmp_path / "ck")], export_tagger
     else:
-        member, write = tsn(tmp_path / "ck", "resnet18"), export_extractor
+        source, write = tsn(tmp_path / "ck", "resnet18"), export_extractor
     with pytest.raises(ExportError, match=message):
-        write(member, place, card=model_card, backend="onnx")
+        write(source, place, card=model_card, backend="onnx")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_older_export_is_replaced_whole_and_stays_where_the_new_one_is_refused(tmp_path, monkeypatch):
-    member = tagger(tmp_path / "ck")
-    export_tagger([member], tmp_path / "out", card=model_card, backend="onnx", labels=["a", "b", "c", "d"])
+    source = tagger(tmp_path / "ck")
+    export_tagger([source], tmp_path / "out", card=model_card, backend="onnx", labels=["a", "b", "c", "d"])
     before = (tmp_path / "out" / "export.json").read_bytes()
     with monkeypatch.context() as patched:
         patched.setattr(parity, "MAX_F32_PROBABILITY_ERROR", -1.0)
         with pytest.raises(ExportError):
-            export_tagger([member], tmp_path / "out", card=model_card, backend="paddle")
+            export_tagger([source], tmp_path / "out", card=model_card, backend="paddle")
     assert (tmp_path / "out" / "export.json").read_bytes() == before
-    export_tagger([member], tmp_path / "out", card=model_card, backend="paddle")
+    export_tagger([source], tmp_path / "out", card=model_card, backend="paddle")
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert names == {"README.md", "config.yaml", "export.json", *get_backend("paddle").files}
     assert {path.name for path in tmp_path.iterdir()} == {"ck", "out"}
@@ -362,7 +352,7 @@ def test_a_target_that_cannot_be_had_is_told_before_work(monkeypatch):
 
 
 def test_an_export_is_no_weights_to_start_from(mean_pool):
-    member, folder = mean_pool
-    model = member.config.entry.cls(member.config.model)
+    source, folder = mean_pool
+    model = source.config.entry.cls(source.config.model)
     with pytest.raises(WeightsError, match="an export, which cannot be trained or changed; give the weights"):
         load_weights(model, find_weights(folder).path)

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from videotag.config import load_config
-from videotag.datasets.video_dataset import read_frames
 from videotag.errors import MediaError, OutputError, WeightsError
 from videotag.formats.feature_files import read_stamp
 from videotag.formats.filelist import ListEntry, read_filelist
@@ -23,6 +22,7 @@ from videotag.inference.extract import extract_list
 from videotag.inference.extractor import FeatureExtractor
 from videotag.inference.frozen_runtime import RUNTIME_FILE
 from videotag.inference.outputs import plan_outputs
+from videotag.inputs.frames import read_frames
 from videotag.media.decode_pool import Stopped
 from videotag.media.transforms import normalize
 from videotag.media.writer import write_video
@@ -53,11 +53,12 @@ def test_features_equal_the_networks_own_frame_by_frame(extractor, tsn_dir, work
     paddle.seed(0)
     network = config.entry.cls(config.model)
     network.eval()
-    clip = normalize(frames.images[frames.rows], config.model.image_mean, config.model.image_std)
-    expected = network.forward_features(paddle.to_tensor(clip[None])).numpy()[0]
+    clip = frames.images[frames.rows]
+    normalized = normalize(clip, config.model.image_mean, config.model.image_std)
+    expected = network.backbone(paddle.to_tensor(normalized)).numpy()
     assert features.shape == (6, 512)
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
-    logits = network(paddle.to_tensor(clip[None])).numpy()[0]
+    logits = network({"frames": paddle.to_tensor(clip[None])})["logits"].numpy()[0]
     np.testing.assert_allclose(extractor.logits(features).mean(axis=0), logits, rtol=1e-3, atol=1e-4)
 
 
@@ -286,7 +287,7 @@ def frame_folder(folder, num_frames=8, seed=0):
 def test_features_of_frames_are_made_again_when_a_picture_or_their_number_changes(extractor, work_dir):
     frame_folder(work_dir / "take.1")
     frame_folder(work_dir / "take.2")
-    entries = [ListEntry("take.1", (1,), num_frames=8), ListEntry("take.2", (0,), num_frames=8)]
+    entries = [ListEntry("take.1", (1,), numbers=(8,)), ListEntry("take.2", (0,), numbers=(8,))]
     out = work_dir / "out"
     assert run(extractor, entries, out).written == 2
     assert sorted(path.name for path in out.glob("*.npy")) == ["take.1.npy", "take.2.npy"]
@@ -300,5 +301,5 @@ def test_features_of_frames_are_made_again_when_a_picture_or_their_number_change
     summary = run(extractor, entries, out)
     assert (summary.written, summary.kept) == (1, 1)
     assert not np.array_equal(np.load(out / "take.1.npy"), before)
-    entries[1] = ListEntry("take.2", (0,), num_frames=4)
+    entries[1] = ListEntry("take.2", (0,), numbers=(4,))
     assert run(extractor, entries, out).written == 1

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "benchmark"))
 import training
 
-from videotag.datasets.feature_dataset import FeatureBatch
+from videotag.datasets.batches import Batch
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,8 @@ def test_the_time_that_a_step_waits_for_its_batch_counts(monkeypatch):
         now[0] += seconds
         return result
 
-    batch = FeatureBatch(["a"], {"rgb": np.ones((1, 5, 2))}, {"rgb": np.ones((1, 5), bool)}, np.zeros((1, 1)))
+    inputs = {"rgb": np.ones((1, 5, 2)), "rgb.mask": np.ones((1, 5), bool)}
+    batch = Batch(["a"], inputs, np.zeros((1, 1)))
     batches = iter(lambda: passing(1.0, batch), None)
     monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(training, "_loss", lambda *_, step: passing(3.0, 0.5))
@@ -89,9 +90,9 @@ def test_each_way_computes_the_steps_that_are_counted(monkeypatch):
     def loss(learner, batch, step):
         forward = learner.model.forward
 
-        def watched(features, masks):
-            seen.append((features["rgb"].shape[1], int(batch.masks["rgb"].sum(axis=1).max())))
-            return forward(features, masks)
+        def watched(inputs):
+            seen.append((inputs["rgb"].shape[1], int(batch.inputs["rgb.mask"].sum(axis=1).max())))
+            return forward(inputs)
 
         monkeypatch.setattr(learner.model, "forward", watched)
         result = real(learner, batch, step)
@@ -127,7 +128,7 @@ def test_waiting_is_measured_apart_after_what_was_read_meanwhile(monkeypatch, tm
 
 def test_a_padded_batch_has_zeros_and_no_real_steps_behind_its_end():
     x, mask = np.ones((2, 3, 4), np.float32), np.array([[True, True, True], [True, False, False]])
-    batch = training._padded(FeatureBatch(["a", "b"], {"rgb": x}, {"rgb": mask}, np.zeros((2, 1))))
-    assert batch.features["rgb"].shape == (2, 300, 4)
-    assert batch.features["rgb"].sum() == x.sum()
-    assert batch.masks["rgb"].sum(axis=1).tolist() == [3, 1]
+    batch = training._padded(Batch(["a", "b"], {"rgb": x, "rgb.mask": mask}, np.zeros((2, 1))))
+    assert batch.inputs["rgb"].shape == (2, 300, 4)
+    assert batch.inputs["rgb"].sum() == x.sum()
+    assert batch.inputs["rgb.mask"].sum(axis=1).tolist() == [3, 1]

@@ -12,12 +12,12 @@ from videotag.system.quiet_paddle import paddle
 import numpy as np
 import pytest
 
-from videotag.datasets.feature_dataset import FeatureBatch
+from videotag.datasets.batches import Batch
 from videotag.datasets.synthetic_features import FeatureOptions, FeatureSet
 from videotag.errors import OutputError
 from videotag.formats.tfrecord import record_sizes
 from videotag.models import load_models
-from videotag.registry import ModelEntry, get_model, list_models
+from videotag.registry import ArraySpec, ModelEntry, get_model, list_models
 from videotag.sections import TaggerModel
 from videotag.training.run import DivergedError
 
@@ -65,15 +65,18 @@ BLIND = replace(ROW, model="B", sees_order=False, told_apart=0.5)
 class Pooled(paddle.nn.Layer):
     """Sum of the real steps; with `weighted`, each times its number."""
 
+    inputs = (ArraySpec("rgb", (None, None, 4)), ArraySpec("rgb.mask", (None, None), "bool"))
+    outputs = ("logits",)
+
     def __init__(self, weighted):
         super().__init__()
         self.weighted = weighted
 
-    def forward(self, features, masks):
-        x, mask = features["rgb"], masks["rgb"].astype("float32")
+    def forward(self, inputs):
+        x, mask = inputs["rgb"], inputs["rgb.mask"].astype("float32")
         if self.weighted:
             mask = mask * paddle.arange(mask.shape[1], dtype="float32")
-        return (x * mask.unsqueeze(-1)).sum(axis=1)
+        return {"logits": (x * mask.unsqueeze(-1)).sum(axis=1)}
 
 
 def test_only_a_model_that_weighs_steps_by_their_number_is_found_to_see_order():
@@ -81,11 +84,11 @@ def test_only_a_model_that_weighs_steps_by_their_number_is_found_to_see_order():
     lengths = np.array([5, 2, 7])
     mask = np.arange(7) < lengths[:, None]
     x = rng.standard_normal((3, 7, 4)).astype(np.float32) * mask[..., None]
-    batch = FeatureBatch(["a", "b", "c"], {"rgb": x}, {"rgb": mask}, np.zeros((3, 4), np.float32))
+    batch = Batch(["a", "b", "c"], {"rgb": x, "rgb.mask": mask}, np.zeros((3, 4), np.float32))
     kept = x.copy()
     assert sees_order(Pooled(weighted=True), batch, seed=0)
     assert not sees_order(Pooled(weighted=False), batch, seed=0)
-    assert np.array_equal(batch.features["rgb"], kept), "the batch stays as it is"
+    assert np.array_equal(batch.inputs["rgb"], kept), "the batch stays as it is"
 
 
 def test_twins_are_told_apart_by_the_higher_score_and_equal_ones_count_half():
@@ -130,7 +133,7 @@ def test_order_that_no_model_learns_is_a_problem():
     ]
 
 
-@pytest.mark.parametrize("entry", list_models("tagger"), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", zoo.taggers(), ids=lambda entry: entry.name)
 def test_every_tagger_is_built_small(entry, tmp_path):
     data = Data(FeatureSet(FeatureOptions(), seed=0), [], [], [])
     options = BenchOptions(seed=0, num_train=2, num_test=2, epochs=10)
@@ -146,7 +149,7 @@ def test_a_new_model_gets_the_common_sizes_that_it_has():
         hidden_size: int = 4096
         depth: int = 3
 
-    entry = ModelEntry("New", cls=None, config=NewConfig, kind="tagger", task="multi_label")
+    entry = ModelEntry("New", cls=None, config=NewConfig, task="multi_label")
     settings = settings_of(entry, TINY, num_classes=5)
     assert settings["MODEL"] == {
         "name": "New",
@@ -328,14 +331,14 @@ def test_mistakes_are_found_before_work(work_dir, capsys, words, message):
 
 
 def test_only_the_registry_says_which_taggers_run():
-    assert zoo.chosen(None) == list_models("tagger")
+    assert zoo.chosen(None) == [entry for entry in list_models() if not entry.two_stage]
     assert all(isinstance(entry, ModelEntry) for entry in zoo.chosen(None))
 
 
 def test_the_table_in_the_docs_has_every_tagger():
     text = (Path(__file__).resolve().parents[2] / "docs" / "zoo.md").read_text(encoding="utf-8")
     table = text.split("| model |")[1].split("\n\n")[0]
-    missing = [entry.name for entry in list_models("tagger") if f"\n| {entry.name} |" not in table]
+    missing = [entry.name for entry in zoo.taggers() if f"\n| {entry.name} |" not in table]
     assert not missing, "run tools/benchmark/zoo.py again and put its table into docs/zoo.md"
 
 
