@@ -425,7 +425,7 @@ def test_records_that_a_format_cannot_hold_fail_alone(work_dir, capsys):
     source("in/train2.tfrecord")
     code, out, err = run(capsys, "in", "out", "--format=shard")
     assert (code, out.splitlines()[0]) == (1, "converted 1 files, kept 0, failed 1; 3 records")
-    assert "record 1 (b): modalities rgb, but those before have audio, rgb; put records of other" in err
+    assert "record 1 (b): modalities rgb, but earlier records have audio, rgb; write a separate" in err
     step = (np.zeros(3, np.uint8).tobytes(),)
     write_records("in/train1.tfrecord", [encode_example(Example({"id": (b"a",)}, {"a/b": [step]}))])
     code, _, err = run(capsys, "in", "out", "--format=npy")
