@@ -174,7 +174,7 @@ def test_one_label_per_video_has_a_confusion_matrix(page_of):
     ids = np.array([0, 2, 3])
     page = Page(page_of(observe(SCORES, ids, IDS, one_label=True), class_names=NAMES))
     assert "for the most confused classes" in " ".join(page.texts)
-    assert "Precision and recall of the best-scored class" in " ".join(page.texts)
+    assert "Precision and recall count the best-scored class" in " ".join(page.texts)
     assert len(page.pictures) == 2
 
 
