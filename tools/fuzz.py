@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Damaged and hostile files through every reader: the answer is a value, or a short error of videotag's own.
+"""Feeds damaged and hostile files to every reader, which must return a value or raise a short VideotagError.
 
     python tools/fuzz.py --seconds=60
     python tools/fuzz.py --inputs=1000000 --readers=labels,config --save_dir=data/fuzz
 
-Every reader gets its seeds and the files of its folder below tests/fuzz as they are, then mutations of them;
-input number i of a seed is always the same. What ends otherwise is saved: another exception, a crash, more
-than ten seconds, more memory than allowed, an error of many lines or with control characters.
+Every reader gets its seed files and the files of its folder below tests/fuzz, then mutations of them. Input
+number i of a seed is always the same. Findings are saved: another exception, a crash, more than ten seconds,
+too much memory, an error of many lines or with control characters.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from videotag.safe_text import is_plain
 from videotag.system.atomic import check_may_write, open_atomic, temporary_folder
 
 CORPUS = Path(__file__).parents[1] / "tests" / "fuzz"
-TIME_LIMIT_SEC = 10  # for an input
-SILENCE_SEC = 40  # without a new input until a worker is killed: a library may hold signals back
-MEMORY_LIMIT = 2 * 2**30  # bytes of address space above what the process has when it begins
+TIME_LIMIT_SEC = 10  # per input
+SILENCE_SEC = 40  # without progress until a worker is killed, as libraries may block signals
+MEMORY_LIMIT = 2 * 2**30  # bytes of address space beyond what the process starts with
 _MAX_FINDINGS = 20  # of a reader
 _MAX_LINE = 1000  # characters of a line of an error
 _MAX_LINES = 60  # lines of an error that lists problems; videotag.errors.one_error stops at 50
 
 
 class TooSlow(BaseException):
-    """A reader took too long; not an Exception, so that no reader turns it into an error of its own."""
+    """A reader took too long; not an Exception, so that no reader catches it."""
 
 
 @dataclass(frozen=True)

@@ -197,18 +197,18 @@ def test_only_some_parts_are_measured_anew_and_the_others_stay(fakes, monkeypatc
     assert {name: part["rounds"] for name, part in parts.items()} == {"fast": None, "empty": 3, "last": None}
     assert " with --rounds=3.\n" in Path("out/performance.md").read_text(encoding="utf-8")
     assert bench.main(["--output=out", "--only=empty", "--quick"]) == 2
-    assert "out: its numbers are of another command; measure all parts" in capsys.readouterr().err
+    assert "out: its numbers come from another command; measure all parts" in capsys.readouterr().err
     monkeypatch.setattr(bench, "describe_machine", lambda: {"cpu": "another"})
     assert bench.main(["--output=out", "--only=empty"]) == 2
-    assert "out: its numbers are of another machine; measure all parts" in capsys.readouterr().err
+    assert "out: its numbers come from another machine; measure all parts" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--only=decode2"], "--only=decode2: 'decode2' is no part; there are fast, empty, last"),
-        (["--output=numbers/performance.json"], "--output=numbers/performance.json: is no folder; name one"),
-        (["--only="], "--only=: '' is no part; there are fast, empty, last"),
+        (["--only=decode2"], "--only=decode2: unknown part 'decode2'; there are fast, empty, last"),
+        (["--output=numbers/performance.json"], "--output=numbers/performance.json: not a folder;"),
+        (["--only="], "--only=: unknown part ''; there are fast, empty, last"),
         (["--rounds=0"], "--rounds=0: expected at least 1"),
         (["--videos=none"], "--videos=none: no video in it, no files; name a folder that holds some"),
         (["--videos=marks"], "--videos=marks: no video in it, 1 file left out (.md 1); name a folder"),
