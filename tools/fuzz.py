@@ -86,7 +86,7 @@ def build_parser() -> Parser:
 
 
 def fuzz(args: argparse.Namespace) -> int:
-    """Feeds the readers one after the other, and saves what was found of each."""
+    """Feeds the readers in turn and saves the findings of each."""
     names = args.readers.split(",") if args.readers else list(READERS)
     unknown = [name for name in names if name not in READERS]
     if unknown:
@@ -110,7 +110,7 @@ def fuzz(args: argparse.Namespace) -> int:
 
 
 def run_reader(name: str, *, seed: int, seconds: float, inputs: int | None) -> tuple[int, list[Finding]]:
-    """The number of inputs that a reader got, and what was found, in worker processes one after the other.
+    """Feeds one reader, in one worker process after the other; returns the number of inputs and the findings.
 
     Args:
         name: Name of the reader.
@@ -136,7 +136,8 @@ def run_reader(name: str, *, seed: int, seconds: float, inputs: int | None) -> t
 def run_worker(
     name: str, current: Path, *, seed: int, first: int, inputs: int | None, end: float
 ) -> tuple[int, Finding | None]:
-    """The number of inputs that a process of their own has read, and the first finding, which ends it.
+    """Feeds one reader in a worker process; returns the number of inputs and the first finding, which ends
+    it.
 
     Args:
         name: Name of the reader.
@@ -230,7 +231,7 @@ def contents(name: str, corpus: list[bytes], seed: int, first: int) -> Iterator[
 
 
 def fault(reader: Reader, path: Path) -> str | None:
-    """What is wrong with the answer to an input; None if nothing."""
+    """The problem with the response to an input; None if there is none."""
 
     def too_slow(*_: object) -> None:
         raise TooSlow
@@ -251,7 +252,7 @@ def fault(reader: Reader, path: Path) -> str | None:
 
 
 def bad_text(text: str) -> str | None:
-    """What is wrong with the text of an error; None if nothing."""
+    """The problem with the text of an error; None if there is none."""
     lines = text.split("\n")
     if len(lines) > _MAX_LINES:
         return f"an error of {len(lines)} lines"
@@ -263,7 +264,7 @@ def bad_text(text: str) -> str | None:
 
 
 def limit_memory() -> None:
-    """Lets the process have MEMORY_LIMIT more address space than it has, and leave no core file."""
+    """Limits the process to MEMORY_LIMIT more address space than it has, and disables core files."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + MEMORY_LIMIT

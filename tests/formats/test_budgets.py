@@ -254,15 +254,15 @@ def test_a_tar_is_read_as_it_was(tmp_path, mode):
 def test_unpacked_files_are_read_and_sought_in_as_if_they_were_plain(pack):
     content = np.random.default_rng(0).integers(0, 4, 300_000, np.uint8).tobytes()
     packed = pack(content[:100_000]) + pack(content[100_000:])  # one behind the other
-    file = archives.Unpacked(io.BytesIO(packed), len(content))
+    file = archives.Decompressed(io.BytesIO(packed), len(content))
     assert file.read() == content
     for start, size in ((0, 10), (299_990, 100), (150_000, 70_000), (99_999, 2), (5, 0)):
         assert file.seek(start) == start
         assert file.read(size) == content[start : start + size]
     assert file.seek(-4, 2) == len(content) - 4
     with pytest.raises(archives.ArchiveError, match="unpacks to more than 299999 bytes"):
-        archives.Unpacked(io.BytesIO(packed), len(content) - 1).read()
-    cut = archives.Unpacked(io.BytesIO(packed[:-20]), len(content))
+        archives.Decompressed(io.BytesIO(packed), len(content) - 1).read()
+    cut = archives.Decompressed(io.BytesIO(packed[:-20]), len(content))
     with pytest.raises(EOFError):
         cut.read()
 

@@ -35,7 +35,17 @@ import process_family
 from bench_child import BenchError, Child
 from bench_machine import describe_machine, machine_lines
 from bench_options import CLASSIC, Options, clips_of
-from bench_report import BEGIN, END, Line, Part, between_marks, markdown, read_results, shown, take_turns
+from bench_report import (
+    BEGIN,
+    END,
+    Line,
+    Part,
+    between_marks,
+    format_number,
+    markdown,
+    read_results,
+    take_turns,
+)
 
 from videotag.errors import ConfigError, VideotagError
 from videotag.media.video import FrameReader, probe
@@ -102,7 +112,7 @@ def test_contestants_take_turns():
     ("number", "text"), [(0, "0"), (1234.5, "1,234"), (12.345, "12.3"), (0.5, "0.5"), (0.00012, "1.2e-04")]
 )
 def test_numbers_are_shown_with_three_digits(number, text):
-    assert shown(number) == text
+    assert format_number(number) == text
 
 
 def test_quotients_are_the_whole_by_its_parts_of_the_same_round():

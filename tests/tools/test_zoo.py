@@ -328,8 +328,8 @@ def test_mistakes_are_found_before_work(work_dir, capsys, words, message):
 
 
 def test_only_the_registry_says_which_taggers_run():
-    assert zoo.chosen(None) == list_models("tagger")
-    assert all(isinstance(entry, ModelEntry) for entry in zoo.chosen(None))
+    assert zoo.select_taggers(None) == list_models("tagger")
+    assert all(isinstance(entry, ModelEntry) for entry in zoo.select_taggers(None))
 
 
 def test_the_table_in_the_docs_has_every_tagger():

@@ -199,7 +199,7 @@ def _table(lines: Sequence[dict[str, Any]]) -> list[str]:
     for line in lines:
         what = f"{line['what']}, {line['unit']}"
         for name, median in line["medians"].items():
-            row = [what, name, shown(median)]
+            row = [what, name, format_number(median)]
             row += [_compared(line, name)] if compared else []
             rows.append(row + ([_goal(line, name)] if with_goals else []))
             what = ""
@@ -209,7 +209,7 @@ def _table(lines: Sequence[dict[str, Any]]) -> list[str]:
 def _compared(line: dict[str, Any], name: str) -> str:
     if name == line["reference"]:
         return "1"
-    return shown(line["ratios"][name]) if name in line["ratios"] else ""
+    return format_number(line["ratios"][name]) if name in line["ratios"] else ""
 
 
 def _goal(line: dict[str, Any], name: str) -> str:
@@ -220,7 +220,7 @@ def _goal(line: dict[str, Any], name: str) -> str:
     return f"{'at least' if least else 'at most'} {line['goals'][name]:g}: {verdict}"
 
 
-def shown(number: float) -> str:
+def format_number(number: float) -> str:
     """A number with three significant digits."""
     if abs(number) >= 100 or number == 0:
         return f"{number:,.0f}"

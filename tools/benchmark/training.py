@@ -8,7 +8,7 @@ Writes feature files of 100 to 300 time steps and trains AttentionLSTM on them i
   padded  batches in random order, each padded to 300 time steps
 
 Prints videos per second of each way, by the clock and by processor time, which other work affects less. They
-follow from the measured time steps per second and the time steps of a whole epoch, so the lengths of the timed
+follow from the measured time steps per second and the time steps of a whole epoch, so the lengths of timed
 batches do not matter. Also prints:
   - the share of padding in an epoch's batches;
   - for cut alone, the share of time in which steps wait for the loader, and the time of one step by kernel;
@@ -94,7 +94,7 @@ def _work(args: argparse.Namespace) -> int:
 
 
 @dataclass
-class Seen:
+class Timings:
     """Measurements of one way.
 
     Attributes:
@@ -129,12 +129,12 @@ class Trial:
         self._learner = _learner(config)
         epochs = (_batches(way, config, data, epoch=epoch) for epoch in itertools.count())
         self._batches = itertools.chain.from_iterable(epochs)
-        self._seen = Seen()
+        self._timings = Timings()
         _warm_up(self._learner, way, self._batches, warm_steps)
 
     def learn(self, steps: int) -> None:
         """Trains for one round of `steps` steps."""
-        _learn(self._learner, self._way, self._batches, steps, self._seen)
+        _learn(self._learner, self._way, self._batches, steps, self._timings)
 
     def found(self) -> dict[str, Any]:
         """Results of all rounds.
@@ -143,14 +143,15 @@ class Trial:
             Keys samples_per_sec, rates (the same by round), samples_per_processor_sec, padding_share, losses.
         """
         per_video = _steps_per_video(self._config, self._data)[self._way]
-        return _summary(self._seen, per_video, float(self._data.sizes.mean()))
+        return _summary(self._timings, per_video, float(self._data.sizes.mean()))
 
     def wait_share(self, steps: int) -> float:
         """Share of time that `steps` more steps, run back to back, wait for their batches, in [0, 1]."""
-        _learn(self._learner, self._way, self._batches, _READ_AHEAD, Seen())  # batches read in the meantime
-        seen = Seen()
-        _learn(self._learner, self._way, self._batches, steps, seen)
-        return seen.wait_sec / seen.seconds
+        timings = Timings()
+        _learn(self._learner, self._way, self._batches, _READ_AHEAD, timings)  # were read in the meantime
+        timings = Timings()
+        _learn(self._learner, self._way, self._batches, steps, timings)
+        return timings.wait_sec / timings.seconds
 
     def profile(self) -> dict[str, Any]:
         """Milliseconds of one more step of "cut", by kernel in "kernels" and in total in "step_ms"."""
@@ -341,13 +342,13 @@ def _warm_up(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps:
         _loss(learner, _padded(batch) if longest else batch, step=0)
 
 
-def _learn(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: int, seen: Seen) -> None:
+def _learn(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: int, timings: Timings) -> None:
     """Trains for some steps in one way, after one that is not counted.
 
     The batch of the first step was read during the previous round, and the other way has filled the CPU
     caches.
     """
-    steps_before, seconds = seen.steps, seen.seconds
+    steps_before, seconds = timings.steps, timings.seconds
     _loss(learner, _padded(next(batches)) if way == "padded" else next(batches), step=0)
     for _ in range(steps):
         start = time.perf_counter()
@@ -356,14 +357,14 @@ def _learn(learner: Learner, way: str, batches: Iterator[FeatureBatch], steps: i
         if way == "padded":  # not timed: a loader would do it
             batch = _padded(batch)
         start, processor_start = time.perf_counter(), time.process_time()
-        seen.losses.append(_loss(learner, batch, step=len(seen.losses) + 1))
+        timings.losses.append(_loss(learner, batch, step=len(timings.losses) + 1))
         step_sec = time.perf_counter() - start
-        seen.processor_sec += time.process_time() - processor_start
-        seen.seconds += wait_sec + step_sec
-        seen.wait_sec += wait_sec
+        timings.processor_sec += time.process_time() - processor_start
+        timings.seconds += wait_sec + step_sec
+        timings.wait_sec += wait_sec
         (mask,) = batch.masks.values()
-        seen.steps += mask.size
-    seen.rates.append((seen.steps - steps_before) / (seen.seconds - seconds))
+        timings.steps += mask.size
+    timings.rates.append((timings.steps - steps_before) / (timings.seconds - seconds))
 
 
 def _loss(learner: Learner, batch: FeatureBatch, step: int) -> float:
@@ -381,13 +382,13 @@ def _padded(batch: FeatureBatch) -> FeatureBatch:
     return FeatureBatch(batch.video_ids, features, masks, batch.labels)
 
 
-def _summary(seen: Seen, steps_per_video: float, mean_steps: float) -> dict[str, Any]:
+def _summary(timings: Timings, steps_per_video: float, mean_steps: float) -> dict[str, Any]:
     return {
-        "samples_per_sec": seen.steps / steps_per_video / seen.seconds,
-        "rates": [rate / steps_per_video for rate in seen.rates],
-        "samples_per_processor_sec": seen.steps / steps_per_video / seen.processor_sec,
+        "samples_per_sec": timings.steps / steps_per_video / timings.seconds,
+        "rates": [rate / steps_per_video for rate in timings.rates],
+        "samples_per_processor_sec": timings.steps / steps_per_video / timings.processor_sec,
         "padding_share": 1 - mean_steps / steps_per_video,
-        "losses": seen.losses,
+        "losses": timings.losses,
     }
 
 

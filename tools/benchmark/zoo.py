@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         num_test=max(MIN_VIDEOS, videos // TEST_SHARE),
         epochs=args.epoch or (QUICK_EPOCHS if args.quick else DEFAULT_EPOCHS),
     )
-    entries, save_dir = chosen(args.models), Path(args.save_dir)
+    entries, save_dir = select_taggers(args.models), Path(args.save_dir)
     check_place(save_dir, entries)
     check_writable(save_dir)
     # Written first, to mark the folder as a benchmark's.
@@ -114,7 +114,7 @@ def check_place(save_dir: Path, entries: list[ModelEntry]) -> None:
             )
 
 
-def chosen(models: str | None) -> list[ModelEntry]:
+def select_taggers(models: str | None) -> list[ModelEntry]:
     """The distinct taggers that --models names; all by default.
 
     Raises:

@@ -19,7 +19,7 @@ from typing import IO, Any, Protocol
 from videotag.safe_text import escaped
 
 #: First bytes of compressed files: gzip, bzip2, xz.
-PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 # Bytes. zipfile uses 20 times as much memory, 80 MB. A checkpoint of 10,000 arrays needs 1 MB.
 MAX_ZIP_DIRECTORY = 2**22
 # Bytes of tar headers and long names, enough for 1,000 members. tarfile copies pax's global headers to each
@@ -51,9 +51,9 @@ def open_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
         ArchiveError: The directory is larger than MAX_ZIP_DIRECTORY.
         Exception: Whatever zipfile raises for a damaged archive.
     """
-    metered: Any = _Metered(file, MAX_ZIP_DIRECTORY + _ZIP_END, "a directory of members")
-    with zipfile.ZipFile(metered) as archive:
-        metered.left = None
+    bounded: Any = _Bounded(file, MAX_ZIP_DIRECTORY + _ZIP_END, "a directory of members")
+    with zipfile.ZipFile(bounded) as archive:
+        bounded.left = None
         yield archive
 
 
@@ -73,19 +73,19 @@ def open_tar(
     """
     head = file.read(8)
     file.seek(0)
-    content = Unpacked(file, max_unpacked) if head.startswith(PACKED) else file
-    metered: Any = _Metered(content, MAX_TAR_HEADERS, "headers")
-    with tarfile.open(fileobj=metered, mode="r:") as archive:
+    content = Decompressed(file, max_unpacked) if head.startswith(COMPRESSED) else file
+    bounded: Any = _Bounded(content, MAX_TAR_HEADERS, "headers")
+    with tarfile.open(fileobj=bounded, mode="r:") as archive:
         members = []
         for member in archive:  # seeks past the contents
             if member.size > max_unpacked:
                 raise ArchiveError(f"{escaped(member.name)} unpacks to {member.size} bytes")
             members.append(member)
-        metered.left = None
+        bounded.left = None
         yield archive, members
 
 
-class Unpacked:
+class Decompressed:
     """Seekable, read-only view of a gzip, bzip2 or xz file; seeking back decompresses from the start again.
 
     Args:
@@ -187,7 +187,7 @@ def _unpacker(head: bytes) -> Any:
     return _Gzip()
 
 
-class _Metered:
+class _Bounded:
     """A file of which at most `budget` bytes can be read in all; unlimited once `left` is None."""
 
     def __init__(self, file: _ByteFile, budget: int, what: str) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 from videotag.errors import RecordError
 from videotag.formats.shards import Shard
 from videotag.formats.tfrecord import (
-    is_packed,
-    most_unpacked,
+    is_compressed,
+    max_record_bytes,
     read_record,
     read_records,
     record_offsets,
@@ -83,7 +83,7 @@ class TFRecordFile:
             self._file.close()
 
 
-class PackedTFRecordFile:
+class CompressedTFRecordFile:
     """A gzip or zlib TFRecord file, decompressed in memory; takes the arguments of TFRecordFile.
 
     Raises:
@@ -91,7 +91,7 @@ class PackedTFRecordFile:
     """
 
     def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
-        most = most_unpacked(Path(path).stat().st_size)
+        most = max_record_bytes(Path(path).stat().st_size)
         held = int(sizes.sum()) + _RECORD_BYTES * len(sizes)
         if held > most:
             raise RecordError(
@@ -123,7 +123,7 @@ class PickleFile:
 
 
 def _open_tfrecord(path: str, sizes: np.ndarray, dims: Dims) -> RecordFile:
-    return (PackedTFRecordFile if is_packed(path) else TFRecordFile)(path, sizes, dims)
+    return (CompressedTFRecordFile if is_compressed(path) else TFRecordFile)(path, sizes, dims)
 
 
 def _open_shard(path: str, sizes: np.ndarray, dims: Dims) -> RecordFile:

@@ -33,10 +33,10 @@ from videotag.formats.yt8m_records import (
     SEGMENT_FIELDS,
     Segments,
     YT8MRecord,
-    checked,
     decode_id,
     encode_id,
     segment_fields,
+    validated,
 )
 from videotag.safe_text import escaped, safe_repr
 from videotag.system.atomic import open_atomic
@@ -160,18 +160,18 @@ def write_shard(path: str | Path, records: Iterable[YT8MRecord]) -> int:
 
     Raises:
         RecordError: A record has other modalities or widths than the first.
-        ShapeError: `checked` refuses a record.
+        ShapeError: `validated` refuses a record.
         OutputError: The file cannot be written.
     """
     with open_atomic(path) as file, contextlib.ExitStack() as stack:
-        collected = _Collected(Path(path), stack)
+        builder = _ShardBuilder(Path(path), stack)
         for record in records:
-            collected.add(checked(record))
-        collected.write(file)
-    return collected.count
+            builder.add(validated(record))
+        builder.write(file)
+    return builder.count
 
 
-class _Collected:
+class _ShardBuilder:
     """The arrays of a shard as they grow."""
 
     def __init__(self, path: Path, stack: contextlib.ExitStack) -> None:
@@ -187,7 +187,7 @@ class _Collected:
         self._segments: list[Segments | None] = []
 
     def add(self, record: YT8MRecord) -> None:
-        """Appends a record that `checked` has returned."""
+        """Appends a record that `validated` has returned."""
         if not self.count:
             self._begin(record)
         self._check(record)

@@ -62,7 +62,7 @@ def read_records(path: str | Path, *, on_error: OnError = "raise") -> Iterator[R
         RecordError: The file is missing, unreadable, not a TFRecord file or truncated, or a checksum is
             wrong. With "stop", only if the file is missing or unreadable.
     """
-    with _opened(path) as source, handled(on_error):
+    with _open_source(path) as source, handle_errors(on_error):
         number = offset = 0
         # If a record were freed as soon as its reader is done, glibc would often return the memory and
         # request it again for the next record, which can cost more than everything else here.
@@ -88,7 +88,7 @@ def record_sizes(path: str | Path) -> np.ndarray:
         RecordError: The file is missing, not a TFRecord file or truncated, or the checksum of a length is
             wrong.
     """
-    with _opened(path) as source:
+    with _open_source(path) as source:
         sizes = array("q")
         offset = 0
         while True:
@@ -135,19 +135,19 @@ def record_offsets(sizes: np.ndarray) -> np.ndarray:
     return np.cumsum(whole) - whole
 
 
-def most_unpacked(size: int) -> int:
+def max_record_bytes(size: int) -> int:
     """Largest record, in bytes, that is accepted from a compressed file of `size` bytes."""
     return max(_FREE_BYTES, _MAX_RATIO * size)
 
 
-def is_packed(path: str | Path) -> bool:
+def is_compressed(path: str | Path) -> bool:
     """Whether the file is gzip or zlib, where a record can only be read after those before it.
 
     Raises:
         RecordError: The file cannot be read.
     """
-    with _opened(path) as source:
-        return isinstance(source, _Unpacked)
+    with _open_source(path) as source:
+        return isinstance(source, _Compressed)
 
 
 def write_records(
@@ -180,7 +180,7 @@ def write_records(
 
 
 @contextlib.contextmanager
-def handled(on_error: OnError) -> Iterator[None]:
+def handle_errors(on_error: OnError) -> Iterator[None]:
     """Turns a RecordError of the block into a warning if `on_error` is "stop"."""
     try:
         yield
@@ -292,7 +292,7 @@ class _Plain:
         return size
 
 
-class _Unpacked:
+class _Compressed:
     """A gzip or zlib file, decompressed on demand."""
 
     unit = "unpacked byte"
@@ -301,7 +301,7 @@ class _Unpacked:
         self._file = file
         self._unpacker = zlib.decompressobj(_EITHER_WBITS)
         self._packed = b""
-        self.bytes_left = most_unpacked(size)
+        self.bytes_left = max_record_bytes(size)
         self.records_left = _FREE_RECORDS + size
         self._left = self._most = max(_FREE_TOTAL, _MAX_RATIO * size)
 
@@ -341,21 +341,21 @@ class _Unpacked:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[_Source]:
+def _open_source(path: str | Path) -> Iterator[_Source]:
     """Opens a plain or compressed file; OSError becomes RecordError."""
     try:
         with open_regular(path, error=RecordError) as file:
             size = os.fstat(file.fileno()).st_size
             header = file.read(_HEADER_SIZE)
             file.seek(0)
-            yield _Unpacked(file, size) if _is_packed(header) else _Plain(file, size)
+            yield _Compressed(file, size) if _is_compressed(header) else _Plain(file, size)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such file; correct the path") from None
     except OSError as error:
         raise RecordError(f"{path}: cannot read ({error.strerror or error}); correct the path") from error
 
 
-def _is_packed(header: bytes) -> bool:
+def _is_compressed(header: bytes) -> bool:
     """Whether a file starts like gzip or zlib; not a record of 0x088b1f bytes, by its checksum."""
     if _masked_crc(header[:8]) == header[8:]:
         return False

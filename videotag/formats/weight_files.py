@@ -23,7 +23,7 @@ import safetensors.numpy
 
 from videotag.errors import AGAIN, WeightsError
 from videotag.formats import pickles, torch_files
-from videotag.formats.archives import PACKED, ArchiveError, open_tar, open_zip
+from videotag.formats.archives import COMPRESSED, ArchiveError, open_tar, open_zip
 from videotag.safe_text import escaped, reason_of, safe_repr
 from videotag.system.atomic import open_atomic
 from videotag.system.regular_file import non_regular_kind, open_regular
@@ -224,7 +224,7 @@ def _read_content(path: str | Path) -> object:
 def _parse(file: IO[bytes], size: int, path: Path) -> object:
     head = file.read(_HEAD_BYTES)
     file.seek(0)
-    if head.startswith(PACKED) or head[257:262] == b"ustar":
+    if head.startswith(COMPRESSED) or head[257:262] == b"ustar":
         return _parse_member(file, size, path)
     _refuse_other_kinds(head, path)
     if head[8:9] == b"{":
@@ -256,7 +256,7 @@ def _parse_member(file: IO[bytes], size: int, path: Path) -> object:
         assert content is not None  # a regular file
         head = content.read(_HEAD_BYTES)
         content.seek(0)
-        if head.startswith(PACKED) or head[257:262] == b"ustar":
+        if head.startswith(COMPRESSED) or head[257:262] == b"ustar":
             raise WeightsError(f"{path}: an archive within an archive; unpack it and give the file inside")
         return _parse(content, members[0].size, path / name)
 

@@ -28,7 +28,7 @@ from videotag.formats.pickles import (
     scalar_fragment,
 )
 from videotag.formats.tf_example import Example, Feature, FeatureList
-from videotag.formats.yt8m_records import YT8MRecord, checked, encode_id, make_record, segment_fields
+from videotag.formats.yt8m_records import YT8MRecord, encode_id, make_record, segment_fields, validated
 from videotag.safe_text import escaped, safe_repr
 from videotag.system.atomic import open_atomic
 from videotag.system.regular_file import open_regular
@@ -59,9 +59,9 @@ def read_yt8m_pickle(path: str | Path, *, dims: Mapping[str, int | None] | None 
     """
     content, is_python_2 = _read(path)
     items = content if isinstance(content, list) else [content]
-    once = _Once()
+    memo = _Memo()
     return [
-        once.make("record", item, partial(_record, item, dims, once, f"{path}: record {number}", is_python_2))
+        memo.get("record", item, partial(_record, item, dims, memo, f"{path}: record {number}", is_python_2))
         for number, item in enumerate(items)
     ]
 
@@ -84,7 +84,7 @@ def write_yt8m_pickle(
 
     Raises:
         RecordError: `single` with another number of records, or a modality name that the format reserves.
-        ShapeError: `checked` refuses a record.
+        ShapeError: `validated` refuses a record.
         OutputError: The file cannot be written.
     """
     count = 0
@@ -122,13 +122,13 @@ def _read(path: str | Path) -> tuple[object, bool]:
     return content, not head.startswith(b"\x80") or head <= b"\x80\x02"
 
 
-class _Once:
+class _Memo:
     """Converts each object of a file once; a hostile file may refer to one object many times."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, int], Any] = {}
 
-    def make(self, kind: str, value: object, build: Callable[[], _Value]) -> _Value:
+    def get(self, kind: str, value: object, build: Callable[[], _Value]) -> _Value:
         """The result of `build` for this `kind` and `value`, cached."""
         key = kind, id(value)
         if key not in self._made:
@@ -137,22 +137,22 @@ class _Once:
 
 
 def _record(
-    item: object, dims: Mapping[str, int | None] | None, once: _Once, place: str, is_python_2: bool
+    item: object, dims: Mapping[str, int | None] | None, memo: _Memo, place: str, is_python_2: bool
 ) -> YT8MRecord:
     """The record in one dict."""
     if not isinstance(item, dict):
         raise RecordError(f"{place}: of type {type(item).__name__}, expected a dict with 'video'; {_AGAIN}")
-    values = {once.make("name", key, partial(_name, key, place)): value for key, value in item.items()}
+    values = {memo.get("name", key, partial(_name, key, place)): value for key, value in item.items()}
     if len(values) < len(item):
         raise RecordError(f"{place}: a key occurs twice, as text and as bytes; {_AGAIN}")
     if "video" not in values:
         there = escaped(", ".join(values), limit=200) or "nothing"
         raise RecordError(f"{place}: no 'video'; found {there}; is it a YouTube-8M pickle?")
     make_id = partial(_id_bytes, values["video"], place, is_python_2=is_python_2)
-    video_id = once.make("id", values["video"], make_id)
+    video_id = memo.get("id", values["video"], make_id)
     context: dict[str, Feature] = {
         "id": (video_id,),
-        "labels": once.make(
+        "labels": memo.get(
             "labels", values.get("label", ()), partial(_labels, values.get("label", ()), place)
         ),
     }
@@ -167,7 +167,7 @@ def _record(
             lists[name] = value
         elif value.ndim == 1:
             dtype = np.float32 if value.dtype.kind == "f" else np.int64
-            context[name] = once.make("vector", value, partial(value.astype, dtype, copy=False))
+            context[name] = memo.get("vector", value, partial(value.astype, dtype, copy=False))
         else:
             raise RecordError(
                 f"{place}: {safe_repr(key)} of shape {safe_repr(value.shape)}, expected (T, D) bytes; "
@@ -255,7 +255,7 @@ def _labels(labels: Any, place: str) -> np.ndarray:
 def _record_parts(record: YT8MRecord, keys: Keys, *, place: str) -> Iterator[bytes]:
     """Yields the pickled dict of a record in parts."""
     text = fragment if keys == "str" else _encoded_fragment
-    record = checked(record)
+    record = validated(record)
     segments = {} if record.segments is None else segment_fields(record.segments)
     taken = Counter([*_PLAIN_KEYS, *_OWN_NAMES.values(), *segments, *record.features, *record.means])
     if clash := [name for name, count in taken.items() if count > 1]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from videotag.errors import RecordError, ShapeError
 from videotag.formats.tf_example import Example, Feature, FeatureList, encode_example, parse_example
-from videotag.formats.tfrecord import Compression, OnError, handled, read_records, write_records
+from videotag.formats.tfrecord import Compression, OnError, handle_errors, read_records, write_records
 from videotag.safe_text import escaped
 
 #: feature = byte * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS. The bias is half a quantization step off the exact
@@ -65,7 +65,7 @@ def read_yt8m(
     Raises:
         RecordError: `read_records` or `parse_yt8m` refuses the file or a record.
     """
-    with handled(on_error):
+    with handle_errors(on_error):
         for data, place in read_records(path):
             yield parse_yt8m(data, dims=dims, place=place)
 
@@ -130,7 +130,7 @@ def write_yt8m(
         Number of records written.
 
     Raises:
-        ShapeError: `checked` refuses a record.
+        ShapeError: `validated` refuses a record.
         OutputError: The file cannot be written.
     """
     return write_records(path, map(encode_yt8m, records), compression=compression)
@@ -140,9 +140,9 @@ def encode_yt8m(record: YT8MRecord) -> bytes:
     """The serialized record: a SequenceExample, or an Example if it has no frame-level features.
 
     Raises:
-        ShapeError: `checked` refuses the record.
+        ShapeError: `validated` refuses the record.
     """
-    record = checked(record)
+    record = validated(record)
     context: dict[str, Feature] = {"labels": record.labels, "id": (encode_id(record.video_id),)}
     context |= record.means
     if record.segments is not None:
@@ -150,7 +150,7 @@ def encode_yt8m(record: YT8MRecord) -> bytes:
     return encode_example(Example(context, dict(record.features)))
 
 
-def checked(record: YT8MRecord) -> YT8MRecord:
+def validated(record: YT8MRecord) -> YT8MRecord:
     """The record, validated and cast to the dtypes that `YT8MRecord` states.
 
     Raises:
