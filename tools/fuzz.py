@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Damaged and hostile files through every reader: the answer is a value, or a short error of videotag's own.
+"""Feeds damaged and hostile files to every reader, which must return a value or raise a short VideotagError.
 
     python tools/fuzz.py --seconds=60
     python tools/fuzz.py --inputs=1000000 --readers=labels,config --save_dir=data/fuzz
 
-Every reader gets its seeds and the files of its folder below tests/fuzz as they are, then mutations of them;
-input number i of a seed is always the same. What ends otherwise is saved: another exception, a crash, more
-than ten seconds, more memory than allowed, an error of many lines or with control characters.
+Every reader gets its seed files and the files of its folder below tests/fuzz, then mutations of them. Input
+number i of a seed is always the same. Findings are saved: another exception, a crash, more than ten seconds,
+too much memory, an error of many lines or with control characters.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from videotag.safe_text import is_plain
 from videotag.system.atomic import check_may_write, open_atomic, temporary_folder
 
 CORPUS = Path(__file__).parents[1] / "tests" / "fuzz"
-TIME_LIMIT_SEC = 10  # for an input
-SILENCE_SEC = 40  # without a new input until a worker is killed: a library may hold signals back
-MEMORY_LIMIT = 2 * 2**30  # bytes of address space above what the process has when it begins
+TIME_LIMIT_SEC = 10  # per input
+SILENCE_SEC = 40  # without progress until a worker is killed, as libraries may block signals
+MEMORY_LIMIT = 2 * 2**30  # bytes of address space beyond what the process starts with
 _MAX_FINDINGS = 20  # of a reader
 _MAX_LINE = 1000  # characters of a line of an error
 _MAX_LINES = 60  # lines of an error that lists problems; videotag.errors.one_error stops at 50
 
 
 class TooSlow(BaseException):
-    """A reader took too long; not an Exception, so that no reader turns it into an error of its own."""
+    """A reader took too long; not an Exception, so that no reader catches it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def build_parser() -> Parser:
 
 
 def fuzz(args: argparse.Namespace) -> int:
-    """Feeds the readers one after the other, and saves what was found of each."""
+    """Feeds the readers in turn and saves the findings of each."""
     names = args.readers.split(",") if args.readers else list(READERS)
     unknown = [name for name in names if name not in READERS]
     if unknown:
@@ -110,7 +110,7 @@ def fuzz(args: argparse.Namespace) -> int:
 
 
 def run_reader(name: str, *, seed: int, seconds: float, inputs: int | None) -> tuple[int, list[Finding]]:
-    """The number of inputs that a reader got, and what was found, in worker processes one after the other.
+    """Feeds one reader, in one worker process after the other; returns the number of inputs and the findings.
 
     Args:
         name: Name of the reader.
@@ -136,7 +136,8 @@ def run_reader(name: str, *, seed: int, seconds: float, inputs: int | None) -> t
 def run_worker(
     name: str, current: Path, *, seed: int, first: int, inputs: int | None, end: float
 ) -> tuple[int, Finding | None]:
-    """The number of inputs that a process of their own has read, and the first finding, which ends it.
+    """Feeds one reader in a worker process; returns the number of inputs and the first finding, which ends
+    it.
 
     Args:
         name: Name of the reader.
@@ -230,7 +231,7 @@ def contents(name: str, corpus: list[bytes], seed: int, first: int) -> Iterator[
 
 
 def fault(reader: Reader, path: Path) -> str | None:
-    """What is wrong with the answer to an input; None if nothing."""
+    """The problem with the response to an input; None if there is none."""
 
     def too_slow(*_: object) -> None:
         raise TooSlow
@@ -251,7 +252,7 @@ def fault(reader: Reader, path: Path) -> str | None:
 
 
 def bad_text(text: str) -> str | None:
-    """What is wrong with the text of an error; None if nothing."""
+    """The problem with the text of an error; None if there is none."""
     lines = text.split("\n")
     if len(lines) > _MAX_LINES:
         return f"an error of {len(lines)} lines"
@@ -263,7 +264,7 @@ def bad_text(text: str) -> str | None:
 
 
 def limit_memory() -> None:
-    """Lets the process have MEMORY_LIMIT more address space than it has, and leave no core file."""
+    """Limits the process to MEMORY_LIMIT more address space than it has, and disables core files."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + MEMORY_LIMIT

@@ -84,7 +84,7 @@ def _read_export(path: Path) -> object:
 
 
 def _write_export(path: Path) -> None:
-    """An export.json, and beside it the files that it names, but those of the network."""
+    """An export.json, and beside it the files that it names, except the network."""
     (path.parent / "config.yaml").write_text(_CONFIG, encoding="utf-8")
     (path.parent / "labels.txt").write_text("cat\ndog\n", encoding="utf-8")
     names = ("config.yaml", "labels.txt")
@@ -110,7 +110,7 @@ def _write_export(path: Path) -> None:
 
 
 def _read_checkpoint(path: Path) -> None:
-    """The file as the card of the newer of two checkpoints: if it is damaged, the older one is found."""
+    """Uses the file as the card of the newer of two checkpoints; if it is damaged, the older one is found."""
     from videotag.training.run_state import load_newest
 
     (path.parent / "M_epoch1.json").write_bytes(path.read_bytes())

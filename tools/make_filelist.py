@@ -1,12 +1,12 @@
-"""Makes train, val and test lists and labels.txt from a folder per class or from a CSV.
+"""Makes train, val and test lists and labels.txt from class folders or from a CSV.
 
     python tools/make_filelist.py clips data/lists                    # clips/cat/a.mp4, clips/dog/film1/b.mp4
     python tools/make_filelist.py clips data/lists --group_by folder  # all clips of film1 in one split
     python tools/make_filelist.py videos.csv data/lists --label_column tags --group_column film
 
-What a folder and a CSV must look like: tools/video_sources.py. Why a video is in its split: tools/splits.py.
-Class ids are those of --label_file, else the places of the labels in alphabetical order.
-OUT_DIR/.make_filelist.json holds digests of what was written: other files are replaced by --overwrite alone.
+tools/video_sources.py describes the folder and the CSV; tools/splits.py says how videos are assigned to
+splits. Class ids come from --label_file, or from the alphabetical order of the labels.
+OUT_DIR/.make_filelist.json holds digests of the written files; only --overwrite replaces files that differ.
 """
 
 from __future__ import annotations
@@ -48,10 +48,12 @@ def build_parser() -> Parser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", metavar="SOURCE", help="folder with a folder per class, or a CSV")
-    parser.add_argument("out_dir", metavar="OUT_DIR", help="for train.list, val.list, test.list, labels.txt")
+    parser.add_argument("source", metavar="SOURCE", help="folder of class folders, or a CSV")
+    parser.add_argument(
+        "out_dir", metavar="OUT_DIR", help="folder for train.list, val.list, test.list, labels.txt"
+    )
     arguments.add_overwrite(parser)
-    parser.add_argument("--label_file", help="its class ids are kept; any other label is an error")
+    parser.add_argument("--label_file", help="keep its class ids; any other label is an error")
     parser.add_argument(
         "--split",
         type=values.shares,
@@ -62,32 +64,30 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--group_by",
         metavar="folder|REGEX",
-        help="keep a folder's videos in one split (below the class's folder), or those in whose path the "
-        "regular expression finds the same; its first (...), if it has one",
+        help="keep the videos of a folder (below the class folder) in one split, or those in whose paths "
+        "the regular expression (its first group, if it has one) matches the same text",
     )
-    parser.add_argument("--group_column", help="CSV: videos with the same value stay in one split")
-    parser.add_argument("--path_column", help="CSV: default path")
+    parser.add_argument("--group_column", help="CSV: keep videos with the same value in one split")
+    parser.add_argument("--path_column", help="CSV: column of paths (default: path)")
     parser.add_argument(
-        "--label_column", action="append", help="CSV: default labels; may be given repeatedly"
+        "--label_column", action="append", help="CSV: column of labels, repeatable (default: labels)"
     )
-    parser.add_argument("--separator", help="CSV: between the labels of a cell (default: |)")
-    parser.add_argument("--root", help="CSV: folder at which its paths start (default: the working folder)")
+    parser.add_argument("--separator", help="CSV: separator of labels in a cell (default: |)")
+    parser.add_argument("--root", help="CSV: folder for relative paths (default: the working folder)")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the lists and prints what is in them."""
+    """Writes the lists and prints a summary."""
     source, out_dir = arguments.check_readable(args.source), Path(args.out_dir)
     left_out: Counter[str] = Counter()
     if source.is_dir():
         given = [f"--{name}" for name in _CSV_FLAGS if getattr(args, name) is not None]
         if given:
-            raise ConfigError(f"{', '.join(given)}: for a CSV, but {source} is a folder; leave it out")
+            raise ConfigError(f"{', '.join(given)}: for a CSV, but {source} is a folder; remove it")
         videos, left_out, problems = videos_in_folder(source, group_by=args.group_by)
     elif source.suffix.lower() in SUFFIXES:
-        raise ConfigError(
-            f"{source}: a single file; give a CSV, or the folder that holds the classes' folders"
-        )
+        raise ConfigError(f"{source}: a single file; give a CSV, or the folder with the class folders")
     else:
         videos, problems = videos_in_csv(source, _csv_options(args), group_by=args.group_by)
     problems += check_videos(videos)
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_videos(videos: Sequence[Video]) -> list[str]:
-    """What no list can hold: a path twice, videos among features, a name with a line break."""
+    """Problems that a list cannot represent: a path twice, videos and features, a name with a line break."""
     problems = []
     places: dict[str, str] = {}
     for video in videos:
@@ -125,21 +125,19 @@ def check_videos(videos: Sequence[Video]) -> list[str]:
             problems.append(str(error))
         path = os.path.normpath(video.path)
         if path in places:
-            problems.append(
-                f"{video.place}: {video.path} is there already, see {places[path]}; put its labels together"
-            )
+            problems.append(f"{video.place}: {video.path} is also at {places[path]}; merge their labels")
         places.setdefault(path, video.place)
     features = [video for video in videos if video.is_features]
     others = [video for video in videos if not video.is_features]
     if features and others:
         problems.append(
-            f"{features[0].place}: features, but {others[0].place} is a video; make a list of each kind"
+            f"{features[0].place}: features, but {others[0].place} is a video; make a list for each"
         )
     return problems
 
 
 def unknown_labels(videos: Sequence[Video], names: list[str] | None, label_file: str | None) -> list[str]:
-    """A line that holds all labels the label file does not name, and one per name that it holds twice."""
+    """A message with all labels that the label file lacks, and one per used name that it has twice."""
     if names is None:
         return []
     used = {label: video.place for video in reversed(videos) for label in video.labels}  # first place
@@ -148,8 +146,8 @@ def unknown_labels(videos: Sequence[Video], names: list[str] | None, label_file:
     if unknown:
         listed = [f"{safe_repr(label)} ({used[label]}{_nearest(label, names)})" for label in unknown]
         problems.append(
-            f"{label_file}: {len(unknown)} labels are not in it: {', '.join(listed)};"
-            " correct them, or add them at its end"
+            f"{label_file}: lacks {len(unknown)} labels: {', '.join(listed)};"
+            " correct them, or append them to the file"
         )
     for name, count in Counter(names).items():
         if count > 1 and name in used:
@@ -162,10 +160,10 @@ def unknown_labels(videos: Sequence[Video], names: list[str] | None, label_file:
 def split_videos(
     videos: Sequence[Video], ratios: tuple[float, float, float], *, seed: int
 ) -> dict[str, list[Video]]:
-    """The videos of every split that has a share, in their order; no group is in two.
+    """The videos of every split with a share, in their order; every group is in one split.
 
     Raises:
-        FileListError: A split that has a share gets no video.
+        FileListError: A split with a share gets no video.
     """
     labels: dict[str, set[str]] = defaultdict(set)
     for video in videos:
@@ -177,7 +175,7 @@ def split_videos(
     for video in videos:
         lists[splits[video.group]].append(video)
     empty = [
-        f"{split}: no video comes into it: every label's first group goes to train, and there are"
+        f"{split}: empty, as the first group of every label goes to train and there are only"
         f" {len(labels)} groups; add videos, or give {split} no share, as in --split 1,0,0"
         for split, found in lists.items()
         if not found
@@ -196,25 +194,25 @@ def write_lists(
     inputs: Iterable[str | Path | None] = (),
     overwrite: bool = False,
 ) -> None:
-    """Writes labels.txt and a list per split; class ids are the places in `names`.
+    """Writes labels.txt and a list per split.
 
     Args:
         out_dir: Folder of the lists.
-        lists: Videos by split.
-        names: Names of the classes.
-        may_replace_labels: Whether a labels.txt of other classes may be replaced.
-        inputs: Files that the lists are made from, which are never replaced.
-        overwrite: Whether files may be replaced that an earlier call has not written.
+        lists: Split -> videos.
+        names: Class names; the index is the class id.
+        may_replace_labels: Whether a labels.txt with other classes may be replaced.
+        inputs: Files that the lists are made from; they are never replaced.
+        overwrite: Whether to replace files that no earlier call wrote.
 
     Raises:
-        LabelFileError: A labels.txt with other classes is there and must not be replaced.
-        OutputError: The list of a split without a share is there, an input or a file of something else would
-            be replaced, or out_dir cannot be written.
+        LabelFileError: A labels.txt with other classes exists and must not be replaced.
+        OutputError: There is a list for a split without a share, an input or a foreign file would be
+            replaced, or out_dir cannot be written.
     """
     label_path = out_dir / "labels.txt"
     if label_path.exists() and not may_replace_labels and read_labels(label_path) != list(names):
         raise LabelFileError(
-            f"{label_path}: holds other classes; keep their ids by --label_file {label_path}, or remove it"
+            f"{label_path}: holds other classes; keep their ids with --label_file {label_path}, or remove it"
         )
     for split in SPLITS:
         path = out_dir / f"{split}.list"
@@ -233,7 +231,7 @@ def write_lists(
     record = read_record(out_dir)
     if problems := list(_replaced(digests, record, InputFiles(inputs), overwrite=overwrite)):
         raise one_error(OutputError, problems)
-    for path, digest in digests.items():  # the one before, too: a kill may come before the file is written
+    for path, digest in digests.items():  # keeps the previous one: a kill may come before the file is written
         record[path.name] = list(dict.fromkeys([digest, *record.get(path.name, [])]))[:2]
     write_text(out_dir / RECORD_FILE, json.dumps(record, indent=2) + "\n")
     for path, text in texts.items():
@@ -243,7 +241,7 @@ def write_lists(
 def _replaced(
     digests: Mapping[Path, str], record: Mapping[str, list[str]], inputs: InputFiles, *, overwrite: bool
 ) -> Iterator[str]:
-    """A line for every input that would be replaced, and every file that is not as the tool has left it."""
+    """Yields a message for every input and every foreign file that would be replaced."""
     for path, digest in digests.items():
         if not os.path.lexists(path):
             continue
@@ -254,9 +252,9 @@ def _replaced(
 
 
 def read_record(out_dir: Path) -> dict[str, list[str]]:
-    """File name -> sha256 of what the last calls wrote, the newest first; empty without a readable record."""
+    """File name -> sha256 of what the last calls wrote, newest first; empty without a readable record."""
     try:
-        record = read_json(out_dir / RECORD_FILE, error=OutputError, remedy="made anew")
+        record = read_json(out_dir / RECORD_FILE, error=OutputError, remedy="it is written again")
     except OutputError:
         return {}
     if not isinstance(record, dict) or not all(isinstance(digests, list) for digests in record.values()):
@@ -265,7 +263,7 @@ def read_record(out_dir: Path) -> dict[str, list[str]]:
 
 
 def summary(lists: dict[str, list[Video]], names: Sequence[str], out_dir: Path) -> list[str]:
-    """Lines: videos per label and split, labels that a split lacks, videos and groups per split."""
+    """Lines with videos per label and split, labels that a split lacks, videos and groups per split."""
     counts = Counter(
         (label, split) for split, videos in lists.items() for video in videos for label in video.labels
     )
@@ -290,15 +288,15 @@ def summary(lists: dict[str, list[Video]], names: Sequence[str], out_dir: Path) 
 
 
 def _csv_options(args: argparse.Namespace) -> CsvOptions:
-    """The flags that were given over the defaults.
+    """CsvOptions from the flags.
 
     Raises:
-        ConfigError: Flags that contradict each other, or an empty separator.
+        ConfigError: Flags contradict each other, or the separator is empty.
     """
     if args.group_by and args.group_column:
-        raise ConfigError("--group_by and --group_column: both say what a group is; leave one of them out")
+        raise ConfigError("--group_by and --group_column: both define groups; remove one of them")
     if args.separator == "":
-        raise ConfigError("--separator: empty; give what stands between two labels, such as '|'")
+        raise ConfigError("--separator: empty; give a separator such as '|'")
     given = {name: getattr(args, name) for name in _CSV_FLAGS if getattr(args, name) is not None}
     if "label_column" in given:
         given["label_columns"] = tuple(given.pop("label_column"))

@@ -1,15 +1,15 @@
-"""One TFRecord file of YouTube-8M -> its pickles, .npz files or shard; what workers of tf2pkl.py do.
+"""Converts one YouTube-8M TFRecord file to pickles, .npz files or a shard; the work of tf2pkl.py's processes.
 
-Outputs lie below a folder under the source's own relative path without suffix, its base:
+Outputs are named after BASE, the relative path of the source without its suffix:
 
     pkl      BASE.pkl                  all records
     split    BASE_split_INDEX.pkl      one record each
-    npy      BASE/INDEX_ID.npz         the dequantized features of one record each, as feature lists take them
+    npy      BASE/INDEX_ID.npz         the dequantized features of one record each, for feature lists
     shard    BASE.safetensors          all records
 
-When all of them are there, a note in FOLDER/.tf2pkl/MODE/BASE.json says from what they were made. Without it
-they do not count: a run that was killed leaves whole files, but none that a list names. While they are made
-BASE.begun lies there; without either, files at the places of outputs are somebody else's.
+When all outputs of a source are complete, the note FOLDER/.tf2pkl/MODE/BASE.json records what they were made
+from. Outputs without a note do not count, so lists never name files of a killed run. BASE.begun exists while
+outputs are written. Files in the place of outputs that have neither were not written by this tool.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ Mode: TypeAlias = Literal["pkl", "split", "npy", "shard"]
 
 NOTES = ".tf2pkl"
 SUFFIXES = {"pkl": ".pkl", "split": "_split_*.pkl", "npy": "/*.npz", "shard": ".safetensors"}
-_VERSION = 1  # of what the writers write; a new one makes old outputs be made again
+_VERSION = 1  # of the outputs' content; a new version rebuilds old outputs
 _Item = TypeVar("_Item")
-_List = Annotated[list[_Item], FailFast()]  # pydantic takes 3 KB of memory for every wrong element
+_List = Annotated[list[_Item], FailFast()]  # pydantic uses 3 KB of memory per invalid element
 _NPZ_NAME = re.compile(r"\d{4,}_.*\.npz")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One source and what becomes of it.
+    """The conversion of one source.
 
     Attributes:
         source: The TFRecord file.
-        base: Common beginning of its outputs, relative to `folder`.
+        base: Common prefix of its outputs, relative to `folder`.
         folder: Folder of all outputs.
-        mode: What to make.
-        keys: Kind of the keys in pickles.
-        keep_partial: Whether the records before a damage are kept.
+        mode: Kind of output.
+        keys: Type of the keys in pickles.
+        keep_partial: Whether to keep the records before a damaged one.
     """
 
     source: str
@@ -66,31 +66,31 @@ class Job:
 
     @property
     def note_path(self) -> Path:
-        """Of the note that says that all outputs are there."""
+        """Path of the note that says that all outputs are complete."""
         return Path(self.folder, NOTES, self.mode, f"{self.base}.json")
 
     @property
     def begun_path(self) -> Path:
-        """Of a note of no outputs, which is there while they are made."""
+        """Path of the note that exists while outputs are written."""
         return Path(self.folder, NOTES, self.mode, f"{self.base}.begun")
 
     def path(self, suffix: str) -> Path:
-        """Of an output."""
+        """Path of an output."""
         return Path(self.folder, self.base + suffix)
 
 
 @dataclass(frozen=True)
 class Note:
-    """What was made of a source.
+    """The outputs of a source, and what they were made from.
 
     Attributes:
-        outputs: Files below the folder, and the labels that a list gives with each.
-        num_records: Number of records in them.
-        num_empty: Number of records without steps, for which there is no .npz.
-        failure: Why the source's later records are missing; None: they are not.
-        made_from: What else has to be as it is, or the outputs are made again.
-        sizes: Bytes of every output.
-        source: The source, seen from the note's folder; empty in notes of earlier versions.
+        outputs: Files relative to the folder, each with its labels for a list.
+        num_records: Number of records in the outputs.
+        num_empty: Number of records without steps, which have no .npz.
+        failure: Why the later records of the source are missing; None if they are not.
+        made_from: Source and options; if they change, the outputs are rebuilt.
+        sizes: Size of every output in bytes.
+        source: The source relative to the note's folder; empty in notes of earlier versions.
     """
 
     outputs: _List[tuple[str, _List[int]]] = field(default_factory=list)
@@ -110,7 +110,7 @@ _NOTE = TypeAdapter(Note)
 
 
 class Outcome(NamedTuple):
-    """What a conversion reports."""
+    """Result of a conversion."""
 
     num_records: int
     num_empty: int
@@ -118,16 +118,16 @@ class Outcome(NamedTuple):
 
 
 def read_note(path: Path) -> Note | None:
-    """The note in a file; None if there is none, or it is damaged."""
+    """The note in a file; None if it is missing or damaged."""
     try:
-        note: Note = _NOTE.validate_python(read_json(path, error=RecordError, remedy="made anew"))
+        note: Note = _NOTE.validate_python(read_json(path, error=RecordError, remedy="it is written again"))
     except (RecordError, ValidationError):
         return None
     return note
 
 
 def is_done(job: Job) -> bool:
-    """Whether all outputs are there, made from the source as it is now, by the same options."""
+    """Whether all outputs are complete, and made from the current source with the same options."""
     note = read_note(job.note_path)
     return (
         note is not None
@@ -139,18 +139,18 @@ def is_done(job: Job) -> bool:
 
 
 def is_from(job: Job, note: Note) -> bool:
-    """Whether outputs were made of the job's source, as it is now or as it was."""
+    """Whether outputs were made from the job's source, even if it has changed since."""
     known = {"path": note.source, **note.made_from} if note.source else {}
     return is_same_input(known, job.source, job.note_path)
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; -1 if there is none."""
+    """Size of a file in bytes; -1 if there is none."""
     return path.stat().st_size if path.is_file() else -1
 
 
 def convert(job: Job) -> Outcome:
-    """Makes the outputs of one source anew: all, or those before a damage, or none.
+    """Rebuilds the outputs of one source: all, or those before a damaged record, or none.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -170,7 +170,7 @@ def convert(job: Job) -> Outcome:
     if not reading.num_records:
         _remove_outputs(job)
         job.begun_path.unlink(missing_ok=True)
-        empty = f"{job.source}: no records, as a download that has failed; download the file again"
+        empty = f"{job.source}: no records, maybe a failed download; download the file again"
         return Outcome(0, 0, reading.failure or empty)
     num_records = reading.num_records - reading.num_empty
     sizes = [_size(Path(job.folder, name)) for name, _ in outputs]
@@ -181,7 +181,7 @@ def convert(job: Job) -> Outcome:
 
 
 class _Reading:
-    """The records of a source; a damage ends them if what is before it is to be kept."""
+    """Iterates over the records of a source; with keep_partial, a damaged record ends the iteration."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -218,13 +218,13 @@ def _write_npz(job: Job, reading: _Reading) -> list[tuple[str, list[int]]]:
     for index, record in enumerate(reading):
         if not record.features:
             raise RecordError(
-                f"{job.source}: record {index} has no steps but means of a whole video, of which no feature"
-                " list can be made; give --format pkl or shard"
+                f"{job.source}: record {index} has video-level features, which .npz files cannot hold; give"
+                " --format pkl or shard"
             )
         if not all(map(len, record.features.values())):
             reading.num_empty += 1
             continue
-        # Not the id alone: ids may be there twice, or differ in case only.
+        # The index makes names unique: ids may repeat, or differ in case only.
         name = f"{index:04d}_{re.sub(r'[^A-Za-z0-9_-]', '_', record.video_id)[:64]}.npz"
         features = {name: dequantize(rows) for name, rows in record.features.items()}
         write_modalities(job.path(f"/{name}"), features)
@@ -246,7 +246,7 @@ _WRITERS: dict[Mode, Callable[[Job, _Reading], list[tuple[str, list[int]]]]] = {
 
 
 def _made_from(job: Job) -> dict[str, Any]:
-    """What the outputs depend on; a source that is not there has no size, and reading it says so."""
+    """What the outputs depend on; without a size if the source is missing, which reading reports."""
     made_from: dict[str, Any] = {"version": _VERSION, "keys": job.keys}
     try:
         status = Path(job.source).stat()
@@ -260,19 +260,19 @@ def _write_note(path: Path, note: Note) -> None:
 
 
 def _remove_outputs(job: Job) -> None:
-    """Removes the note first and then all outputs, also those of a run that was killed."""
+    """Removes the note, then all outputs, also those of a killed run."""
     try:
         job.note_path.unlink(missing_ok=True)
         for path in outputs_there(job):
             path.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{error.filename}: cannot be removed ({error.strerror}); check the folder's rights"
+            f"{error.filename}: cannot remove ({error.strerror}); check the permissions of the folder"
         ) from error
 
 
 def outputs_there(job: Job) -> Iterator[Path]:
-    """The files at the places of a job's outputs."""
+    """Yields the existing files in the places of a job's outputs."""
     if job.mode == "split":
         index = 0
         while (path := job.path(f"_split_{index}.pkl")).exists():

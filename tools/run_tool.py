@@ -1,4 +1,4 @@
-"""What the tools share with `videotag`: one line per mistake, exit codes, no traceback."""
+"""Runs a tool like a videotag command: one line per mistake, exit codes, no traceback."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from videotag.cli.main import run_command
 def run_tool(
     parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int], argv: list[str] | None = None
 ) -> int:
-    """The exit code of a tool's command line.
+    """Runs a tool's command line and returns its exit code.
 
     Args:
         parser: Parser of the tool's flags.
-        work: Does what they say and returns the exit code.
-        argv: Words without the program's name; those of the process if not given.
+        work: Function that does the work and returns the exit code.
+        argv: Arguments without the program's name; those of the process by default.
     """
     try:
         args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Ends a command by SIGINT and SIGTERM at many moments of its life and lists every ending that is not clean.
+"""Sends a command SIGINT and SIGTERM at many moments of its life and lists every ending that is not clean.
 
     python tools/signal_sweep.py --moments 60 -- python -m videotag models
     python tools/signal_sweep.py --folder inputs --to group -- python train.py --epoch 1 --save_dir ck

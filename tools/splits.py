@@ -1,18 +1,20 @@
-"""Which split a video belongs to: a hash of its group decides, so that videos added later move no old ones.
+"""Assigns videos to splits by a hash of their group, so that videos added later do not move old ones.
 
-A group is what must stay together, such as all clips cut from one film. Seed and name put every group at a
-point of [0, 1), and the ratios cut [0, 1) into train, val and test. A shuffle, stratified or not, would
-follow the ratios more closely, but each added video would deal all of them anew: what a model was trained on
-would turn up in the next one's test list. A larger share of train only takes groups from val and test.
+A group is what must stay together, such as all clips cut from one film. Seed and name map every group to a
+point in [0, 1), and the ratios cut [0, 1) into train, val and test. A larger share of train only takes groups
+from val and test. A shuffle, stratified or not, would follow the ratios more closely, but each added video
+would redistribute all of them: training videos of one model would be test videos of the next.
 
-A hash alone leaves small sets and rare labels to chance. Two repairs follow, which are all that depends on
-other groups, and touch only what the hash left out:
-1. Of every label, the group at the lowest point is in train. (If the hash put any there, it is already.)
-2. A label whose share of val (or test) rounds to a group or more, and that has none there, gives the group
-   nearest to it, unless some label would then be missing where that group was. Rarest labels first; last, all
-   videos together count as one label, so that a split stays empty only where too few groups are left.
-So a group may still move when others come: of 40,000 with three of 3,396 long-tailed labels each, 2.3 % did
-when 10,000 came. `check_features.py OLD/test.list NEW/train.list` names them, as videos in two splits.
+A hash alone leaves small sets and rare labels to chance. Two repairs follow; only they depend on other
+groups: 1. The group of every label at the lowest point is in train. (If the hash put any there, this one is
+already.) 2. If the share of a label in val (or test) rounds to at least one group, and it has none there, the
+group
+   nearest to that split moves there, unless some label would then be missing where the group was. Rarest
+   labels first. Finally all videos count as one label, so a split stays empty only if too few groups are
+   left.
+A group may therefore still move when others are added: of 40,000 groups with three of 3,396 long-tailed
+labels each, 2.3 % moved when 10,000 were added. `check_features.py OLD/test.list NEW/train.list` reports
+them, as videos in two splits.
 """
 
 from __future__ import annotations
@@ -28,12 +30,15 @@ _ANY = ""  # the label that all groups have; no real one is empty
 def assign_splits(
     labels: Mapping[str, Collection[str]], ratios: tuple[float, float, float], *, seed: int = 0
 ) -> dict[str, str]:
-    """The split of every group.
+    """Assigns every group to a split.
 
     Args:
-        labels: of all videos of a group, by the group's name; none of them empty.
-        ratios: shares of train, val and test in 0..1; they sum to 1. A share of 0 gets nothing.
-        seed: another one puts the groups elsewhere.
+        labels: Group name -> labels of all its videos; no label is empty.
+        ratios: Shares of train, val and test in [0, 1], which sum to 1. A share of 0 gets nothing.
+        seed: Seed of the hash; another seed gives other splits.
+
+    Returns:
+        Group name -> "train", "val" or "test"; {} for no groups.
     """
     all_labels = {group: {*found, _ANY} for group, found in labels.items()}
     groups: dict[str, list[str]] = defaultdict(list)
@@ -53,13 +58,13 @@ def assign_splits(
 
 
 def hash_point(group: str, seed: int) -> float:
-    """A number in [0, 1) that only seed and name decide, on any machine."""
+    """A number in [0, 1) that depends only on seed and name, on any machine."""
     digest = hashlib.sha256(f"{seed}\0{group}".encode("utf-8", "surrogatepass")).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53  # as many bits as a float holds: never 1.0
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53  # 53 bits fit a float, so it is never 1.0
 
 
 def _bounds(ratios: tuple[float, float, float]) -> dict[str, tuple[float, float]]:
-    """Start and end of every split that has a share; the last one ends at 1 whatever was lost in rounding."""
+    """Start and end of every split with a share; the last one ends at exactly 1 despite rounding."""
     bounds = {}
     start = 0.0
     for split, ratio in zip(SPLITS, ratios, strict=True):
@@ -78,7 +83,7 @@ def _cover(
     points: Mapping[str, float],
     bounds: Mapping[str, tuple[float, float]],
 ) -> None:
-    """Repair 2 of the file's docstring, in place."""
+    """Repair 2 of the module docstring, in place."""
     counts = Counter((label, splits[group]) for group, found in labels.items() for label in found)
     for label in sorted(groups, key=lambda label: (len(groups[label]), label)):
         for split in [name for name in bounds if name != "train"]:

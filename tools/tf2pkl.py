@@ -4,17 +4,18 @@
     python tools/tf2pkl.py 'yt8m/frame/train*.tfrecord' yt8m/shards --format shard
     python tools/tf2pkl.py yt8m/frame/validate00.tfrecord some --format npy   # for train.py, with labels
 
-SRC is a folder (searched through, and mirrored in DST), a file, or a pattern in quotes. Files may be plain,
-gzip or zlib, frame-level, video-level or of the segments of 2019; --format npy takes frame-level ones only.
-Run it again to go on: what is done is kept as long as its source's size, time and the options stay.
+SRC is a folder (searched recursively and mirrored in DST), a file, or a quoted pattern. Files may be plain,
+gzip or zlib, and hold frame-level features, video-level features or the segments of 2019; --format npy takes
+frame-level features only. Run it again to resume: an output is kept while the options and the size and time
+of its source stay the same.
 
-DST/train.list, val.list, test.list, infer.list and all.list name all outputs in DST of this format, by the
-names of their sources: train* goes to train.list; validate* to val.list and, as YouTube-8M's test part has no
-labels, to test.list too; test* to infer.list, which without any is of validate*; other names to all.list.
-Lists of .npz files carry the labels; everywhere else the files themselves hold them.
+Lists in DST name all outputs of this format, by the names of their sources: train* goes to train.list;
+validate* to val.list and to test.list, as YouTube-8M's test part has no labels; test* to infer.list, which
+names validate* if there are none; others to all.list. Lists of .npz files carry the labels; the other formats
+hold them in the files.
 
-Files of DST that this tool has not made are never replaced unless by --overwrite, and sources not even so.
-A damaged file is named, with the record and its byte, and the others are converted: see DST/failures.jsonl.
+Only --overwrite replaces files in DST that this tool did not write, and nothing replaces a source. A damaged
+file is listed in DST/failures.jsonl with the record and its byte offset; the other files are converted.
 Exit codes: 0 all done, 1 some files failed, 2 a mistake in the command line, 130 Ctrl-C.
 """
 
@@ -67,7 +68,7 @@ from videotag.system.folder_lock import folder_lock
 from videotag.system.progress import track_records
 
 LISTS = ("train", "val", "test", "infer", "all")
-_PARTS = ("train", "validate", "test")  # of YouTube-8M; file names begin so
+_PARTS = ("train", "validate", "test")  # parts of YouTube-8M, and prefixes of their file names
 
 
 def build_parser() -> Parser:
@@ -77,12 +78,12 @@ def build_parser() -> Parser:
     parser.add_argument(
         "source", metavar="SRC", help="folder, file, or pattern such as 'data/train*.tfrecord'"
     )
-    parser.add_argument("folder", metavar="DST", help="folder for the outputs; another one than SRC")
+    parser.add_argument("folder", metavar="DST", help="output folder, other than SRC")
     parser.add_argument("--format", choices=("pkl", "npy", "shard"), default="pkl", help="default: pkl")
-    arguments.add_switch(parser, "--split", help="pkl: a file per video, BASE_split_INDEX.pkl")
-    parser.add_argument("--keys", choices=("str", "bytes"), help="pkl: of the dicts, and ids (default: str)")
-    parser.add_argument("--jobs", type=values.natural, help="processes (default: the cores there are)")
-    arguments.add_switch(parser, "--keep_partial", help="keep the records before a damage")
+    arguments.add_switch(parser, "--split", help="pkl: write one file per video, BASE_split_INDEX.pkl")
+    parser.add_argument("--keys", choices=("str", "bytes"), help="pkl: type of keys and ids (default: str)")
+    parser.add_argument("--jobs", type=values.natural, help="number of processes (default: number of cores)")
+    arguments.add_switch(parser, "--keep_partial", help="keep the records before a damaged one")
     arguments.add_overwrite(parser)
     return parser
 
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     """Converts what is not done yet, writes the lists and prints a summary."""
     if args.format != "pkl" and (args.split or args.keys):
         flag = "--split" if args.split else "--keys"
-        raise ConfigError(f"{flag}: for --format pkl, but it is {args.format}; leave it out")
+        raise ConfigError(f"{flag}: for --format pkl, but it is {args.format}; remove it")
     jobs = plan_jobs(args)
     folder = Path(args.folder)
     check_places(jobs, folder, overwrite=args.overwrite)
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         todo = [job for job in jobs if not is_done(job)]
         failures = FailureList(folder, named_by="DST", key="source")
         if todo:
-            for name in LISTS:  # they would name what is made anew now
+            for name in LISTS:  # stale while outputs are rebuilt
                 (folder / f"{name}.list").unlink(missing_ok=True)
         try:
             outcomes = convert_all(jobs, todo, args.jobs or num_cores(), failures)
@@ -112,12 +113,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
-    """A job for every source.
+    """One job per source.
 
     Raises:
-        ConfigError: no source, or DST is SRC.
-        OutputError: two sources would have the same output.
-        FileListError: an output that no list can name.
+        ConfigError: There is no source, or DST is SRC.
+        OutputError: Two sources would have the same output.
+        FileListError: A list cannot hold the path of an output.
     """
     root, sources = find_sources(args.source)
     if Path(args.folder).resolve() == root.resolve():
@@ -145,17 +146,17 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def check_places(jobs: Sequence[Job], folder: Path, *, overwrite: bool) -> None:
-    """Refuses to replace sources, and files that were not made of these sources.
+    """Refuses to replace sources, and files that were not made from these sources.
 
     Raises:
-        OutputError: all that would be replaced, a line each.
+        OutputError: Files would be replaced; one line per file.
     """
     sources = InputFiles([job.source for job in jobs])
     problems = []
     for job in jobs:
         note = read_note(job.note_path) or read_note(job.begun_path)
         if note is None and job.note_path.exists():
-            continue  # damaged, but ours
+            continue  # damaged, but written by this tool
         if note is not None and is_from(job, note):
             continue
         found = list(outputs_there(job))
@@ -168,7 +169,7 @@ def check_places(jobs: Sequence[Job], folder: Path, *, overwrite: bool) -> None:
         if found and not refusals and not overwrite:
             text = "exists and was not written by tf2pkl.py"
             if note is not None:
-                text = f"made of another file than {escaped(job.source)}"
+                text = f"was made from another file than {escaped(job.source)}"
             problems.append(f"{escaped(str(found[0]))}: {text}; give another DST, or --overwrite")
     has_notes = (folder / NOTES).is_dir()
     for path in (folder / f"{name}.list" for name in LISTS):
@@ -178,7 +179,7 @@ def check_places(jobs: Sequence[Job], folder: Path, *, overwrite: bool) -> None:
             problems.append(f"{path}: {text}; give another DST")
         elif not overwrite and not (has_notes and is_own_list(path, folder, is_listed=_is_output)):
             problems.append(
-                f"{path}: a list that tf2pkl.py has not made of files in this folder; give another DST, or "
+                f"{path}: a list that tf2pkl.py did not write for this folder; give another DST, or "
                 "--overwrite"
             )
     if problems:
@@ -195,11 +196,11 @@ def find_sources(source: str) -> tuple[Path, list[Path]]:
     """The folder that is mirrored, and the files below it, sorted.
 
     Raises:
-        ConfigError: there is nothing.
+        ConfigError: There are no files.
     """
     path = Path(source)
     if path.is_dir():
-        # A link to nowhere is one of them: it fails, and is listed.
+        # Includes broken links, which fail and are listed.
         found = [p for p in path.rglob("*") if p.name.lower().endswith(TFRECORD_SUFFIXES) and not p.is_dir()]
         root, what = path, f"no *{TFRECORD_SUFFIXES[0]} in this folder or below it"
     elif path.exists():
@@ -207,21 +208,21 @@ def find_sources(source: str) -> tuple[Path, list[Path]]:
     else:
         found = [p for p in map(Path, glob.glob(source, recursive=True)) if p.is_file()]  # noqa: PTH207
         root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-        what = "no file is called so" if glob.has_magic(source) else "no such file or folder"
+        what = "no file matches" if glob.has_magic(source) else "no such file or folder"
     if not found:
         raise ConfigError(f"{source}: {what}; download YouTube-8M's files first, or correct the path")
     return root, sorted(found)
 
 
 def _is_named(name: str, suffix: str) -> bool:
-    """Whether a file's name ends so, and is more than that."""
+    """Whether a file name ends in `suffix` and has something before it."""
     return name.lower().endswith(suffix) and Path(name).name.lower() != suffix
 
 
 def convert_all(
     jobs: Sequence[Job], todo: Sequence[Job], num_workers: int, failures: FailureList
 ) -> dict[str, Outcome]:
-    """What became of every source of `todo`; failures are printed and listed as they happen."""
+    """Source -> outcome for the jobs in `todo`; prints and lists failures as they happen."""
     sizes = {job.source: Path(job.source).stat().st_size for job in jobs}
     total, left = sum(sizes.values()), sum(sizes[job.source] for job in todo)
     outcomes = {}
@@ -240,7 +241,7 @@ def convert_all(
 
 
 def write_lists(folder: Path, mode: str) -> dict[Path, int]:
-    """Writes the lists of all outputs that are there, an empty one not at all; entries by list."""
+    """Writes lists of all outputs in the folder, except empty ones; returns list -> number of entries."""
     notes = folder / NOTES / mode
     entries: dict[str, list[ListEntry]] = {part: [] for part in (*_PARTS, "all")}
     for path in sorted(notes.rglob("*.json")):
@@ -266,13 +267,13 @@ def write_lists(folder: Path, mode: str) -> dict[Path, int]:
 
 
 def summarize(folder: Path, outcomes: dict[str, Outcome], *, num_kept: int, lists: dict[Path, int]) -> int:
-    """Prints what became of the sources; the exit code."""
+    """Prints a summary and returns the exit code."""
     failed = sum(outcome.failure is not None for outcome in outcomes.values())
     records = sum(outcome.num_records for outcome in outcomes.values())
     empty = sum(outcome.num_empty for outcome in outcomes.values())
     arguments.show(
         f"converted {len(outcomes) - failed} files, kept {num_kept}, failed {failed}; {records:,} records"
-        + (f", {empty} without steps left out" if empty else "")
+        + (f", {empty} without steps skipped" if empty else "")
     )
     for path, count in lists.items():
         arguments.show(f"{path}: {count} files")
@@ -283,7 +284,7 @@ def summarize(folder: Path, outcomes: dict[str, Outcome], *, num_kept: int, list
 
 
 def remove_unfinished(jobs: Iterable[Job]) -> None:
-    """Deletes what killed processes left unfinished where the jobs write."""
+    """Deletes unfinished files of killed processes where the jobs write."""
     folders = {job.note_path.parent for job in jobs}
     folders |= {job.path("") if job.mode == "npy" else job.path("").parent for job in jobs}
     for folder in folders:

@@ -1,10 +1,11 @@
-"""Videos with their labels and groups, from a folder per class or from a CSV.
+"""Videos with their labels and groups, from class folders or from a CSV.
 
-A folder: SOURCE/CLASS/any/depth/NAME.mp4; the class is the first folder's name.
-A CSV: UTF-8, commas, a header, a row per video; the labels in one cell, separated, or in several columns.
-Features (.npy, .npz) are taken in the place of videos. A group is, unless the caller says otherwise, a path
-without its suffix, so that a video and its features come into the same split.
-All that is wrong is returned as lines, so that it can be reported together.
+Folder: SOURCE/CLASS/any/depth/NAME.mp4; the first folder names the class.
+CSV: UTF-8, comma-separated, with a header and a row per video; labels in one cell, separated, or in several
+columns.
+Feature files (.npy, .npz) are accepted instead of videos. By default a group is the path without its suffix,
+so that a video and its features are in the same split. Problems are returned as lines, to be reported
+together.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from videotag.safe_text import escaped, safe_repr
 from videotag.system.text import MAX_LIST_BYTES, read_text
 
 SUFFIXES = VIDEO_SUFFIXES | {*FEATURE_SUFFIXES}
-_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}  # of programs that write CSV
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}  # that some programs write
 
 
 @dataclass(frozen=True)
 class Video:
-    """A line of a list to be."""
+    """A video or feature file, as a future line of a list."""
 
-    path: str  # as the list will hold it
+    path: str  # as written to the list
     labels: tuple[str, ...]
-    group: str  # what stays in one split
+    group: str  # videos of a group stay in one split
     place: str  # where it was found, for messages
 
     @property
@@ -45,14 +46,14 @@ class Video:
 
 @dataclass(frozen=True)
 class CsvOptions:
-    """How a CSV is read.
+    """Options for reading a CSV.
 
     Attributes:
-        path_column: name of the column of paths.
-        label_columns: names of the columns of labels; all columns of such a name are read.
-        separator: between the labels of a cell.
-        group_column: name of the column of groups; None: group_by decides.
-        root: folder at which relative paths start; None: the working folder.
+        path_column: Name of the path column.
+        label_columns: Names of the label columns; all columns with these names are read.
+        separator: Separator of labels in a cell.
+        group_column: Name of the group column; None uses group_by.
+        root: Folder for relative paths; None is the working folder.
     """
 
     path_column: str = "path"
@@ -65,16 +66,17 @@ class CsvOptions:
 def videos_in_folder(
     folder: Path, *, group_by: str | None = None
 ) -> tuple[list[Video], Counter[str], list[str]]:
-    """The videos or features below the folders of the classes, by path.
+    """The videos or feature files below class folders, sorted by path.
 
-    Hidden files and folders are left out, and so is what is neither a video nor a feature file.
+    Skips hidden files and folders, and files that are neither videos nor features.
 
     Args:
-        folder: holds a folder per class, each of any depth.
-        group_by: "folder", a regular expression for paths relative to `folder`, or None: each its own group.
+        folder: Folder with one folder per class, of any depth.
+        group_by: "folder", a regular expression for paths relative to `folder`, or None for one group per
+            video.
 
     Returns:
-        The videos, the number of other files by suffix as in FolderContent, and what is wrong.
+        The videos, the number of skipped files by suffix as in FolderContent, and one message per problem.
     """
     videos: list[Video] = []
     left_out: Counter[str] = Counter()
@@ -82,7 +84,7 @@ def videos_in_folder(
     for top in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if not top.is_dir():
             if top.suffix.lower() in SUFFIXES:
-                problems.append(f"{top}: lies in no class's folder; move it into the folder of its class")
+                problems.append(f"{top}: not in a class folder; move it into one")
             else:
                 left_out[top.suffix.lower()] += 1
             continue
@@ -110,15 +112,15 @@ def videos_in_folder(
 def videos_in_csv(
     path: Path, options: CsvOptions, *, group_by: str | None = None
 ) -> tuple[list[Video], list[str]]:
-    """The videos of a CSV in its order, and what is wrong with its rows.
+    """The videos of a CSV in file order, and one message per bad row.
 
     Args:
-        path: the CSV; UTF-8, with or without a byte order mark, with a header.
-        options: its columns.
-        group_by: "folder", a regular expression for paths as written, or None: each its own group.
+        path: CSV with a header; UTF-8, with or without a byte order mark.
+        options: Columns and separators.
+        group_by: "folder", a regular expression for paths as written, or None for one group per video.
 
     Raises:
-        FileListError: not UTF-8, not a CSV, or a column is missing.
+        FileListError: The file is not UTF-8 or not a CSV, or a column is missing.
     """
     missing = "give a CSV with a header and a row per video"
     text = read_text(path, error=FileListError, missing=missing, max_bytes=MAX_LIST_BYTES)
@@ -151,7 +153,7 @@ def videos_in_csv(
 
 
 def _find_columns(path: Path, header: list[str], options: CsvOptions) -> dict[str, list[int]]:
-    """Where the columns of every name stand."""
+    """Column name -> indices of the columns with that name."""
     wanted = [options.path_column, *options.label_columns]
     wanted += [options.group_column] if options.group_column is not None else []
     columns = {name: [i for i, found in enumerate(header) if found == name] for name in wanted}
@@ -179,7 +181,7 @@ def _video_of_row(
     group_by: str | None,
     place: str,
 ) -> Video:
-    """The video of a row that has `width` cells; ValueError says what is wrong."""
+    """The video in a row of `width` cells; ValueError for a bad row."""
     separator = _other_separator(row[0]) if len(row) == 1 < width else None
     if separator:
         raise ValueError(f"{separator} between the cells in {safe_repr(row[0])}; save the CSV with commas")
@@ -206,23 +208,21 @@ def _video_of_row(
         return Video(path, tuple(labels), _group(written, group_by, PurePath(written).parent), place)
     group = row[columns[options.group_column][0]].strip()
     if not group:
-        raise ValueError(
-            f"column {safe_repr(options.group_column)} is empty; name what the video was cut from"
-        )
+        raise ValueError(f"column {safe_repr(options.group_column)} is empty; write the group of the video")
     return Video(path, tuple(labels), unicodedata.normalize("NFC", group), place)
 
 
 def _other_separator(text: str) -> str | None:
-    """What separates cells in a text without commas; None if nothing does, or if there is a comma."""
+    """Name of the separator in a line without commas; None if there is none, or if there is a comma."""
     if "," in text:
         return None
     return next((name for separator, name in _OTHER_SEPARATORS.items() if separator in text), None)
 
 
 def _group(path: str, group_by: str | None, folder: PurePath) -> str:
-    """The group of a video: what group_by says, else its path without suffix; ValueError says what is wrong.
+    """The group of a video: by group_by, or its path without suffix; ValueError if the expression fails.
 
-    NFC, as macOS takes names apart that other systems keep whole.
+    Normalized to NFC, as macOS decomposes characters in file names.
     """
     group = PurePath(path).with_suffix("").as_posix()
     if group_by == "folder":
@@ -232,7 +232,7 @@ def _group(path: str, group_by: str | None, folder: PurePath) -> str:
         group = (match[1] if match.re.groups else match[0]) if match else ""
         if not group:
             raise ValueError(
-                f"--group_by {safe_repr(group_by)} finds nothing in {safe_repr(path)}; correct the expression"
+                f"--group_by {safe_repr(group_by)}: no match in {safe_repr(path)}; correct the expression"
             )
     return unicodedata.normalize("NFC", group)
 

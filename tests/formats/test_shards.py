@@ -186,10 +186,15 @@ def test_records_that_do_not_fit_together_are_not_written(path):
     one = RECORDS[0]
     mean = {"mean_rgb": floats(1, 2)}
     cases = {
-        r"record 1 \(x\): modalities rgb, but those before have audio, rgb; put records of other modalities"
-        " into a shard of their own": [one, record("x", 1, features={"rgb": frames(1, 6)})],
-        r"record 1 \(x\): modalities none, but those before have audio, rgb": [one, YT8MRecord("x", ints())],
-        r"record 1 \(x\): rgb of width 7, but those before have 6; put records of other widths": [
+        r"record 1 \(x\): modalities rgb, but earlier records have audio, rgb; write a separate shard": [
+            one,
+            record("x", 1, features={"rgb": frames(1, 6)}),
+        ],
+        r"record 1 \(x\): modalities none, but earlier records have audio, rgb": [
+            one,
+            YT8MRecord("x", ints()),
+        ],
+        r"record 1 \(x\): rgb of width 7, but earlier records have 6; write a separate shard for each": [
             record("y", 1, features={"rgb": frames(1, 6)}),
             record("x", 1, features={"rgb": frames(1, 7)}),
         ],
@@ -197,7 +202,7 @@ def test_records_that_do_not_fit_together_are_not_written(path):
             YT8MRecord("y", ints(), means=mean),
             YT8MRecord("x", ints(), means={"mean_rgb": floats(1)}),
         ],
-        r"record 0 \(x\): rgb is there frame by frame and as a mean; rename one": [
+        r"record 0 \(x\): rgb is both a frame-level and a video-level feature; rename one": [
             record("x", 1, means={"rgb": floats(1)})
         ],
     }
@@ -215,9 +220,7 @@ def test_records_that_do_not_fit_together_are_not_written(path):
 def test_modalities_asked_for_must_be_there(path):
     write_shard(path, RECORDS)
     assert list(Shard(path, dims={"audio": None}).read(0).features) == ["audio"]
-    with pytest.raises(
-        RecordError, match=r"a.safetensors: no features clip; there is rgb, audio; correct the"
-    ):
+    with pytest.raises(RecordError, match=r"a.safetensors: no features clip; found rgb, audio; correct the"):
         Shard(path, dims={"clip": None})
     with pytest.raises(RecordError, match="rgb of width 6, expected 7; correct the model's feature_dims"):
         Shard(path, dims={"rgb": 7})
@@ -262,18 +265,18 @@ DAMAGE = {
     "rows' offsets missing": (without("row_offsets.rgb"), r"no array row_offsets\.rgb"),
     "flags missing": (without("has_segments"), "no array has_segments"),
     "entry": (lambda h, d: (h | {"labels": 3}, d), "no array labels"),
-    "dtype": (with_entry("labels", dtype="F32"), "labels is no 1-dimensional array of I64"),
-    "dimensions": (with_entry("rows.rgb", shape=[66]), r"rows\.rgb is no 2-dimensional array of U8"),
-    "negative": (with_entry("rows.rgb", shape=[-11, -6]), r"rows\.rgb is no 2-dim"),
-    "true": (with_entry("labels", shape=[True]), "labels is no 1-dim"),
-    "huge": (with_entry("rows.rgb", shape=[0, 2**62]), r"rows\.rgb is no 2-dim"),
-    "no span": (with_entry("labels", data_offsets=None), "labels is no 1-dim"),
+    "dtype": (with_entry("labels", dtype="F32"), "labels is not a 1-dimensional array of I64"),
+    "dimensions": (with_entry("rows.rgb", shape=[66]), r"rows\.rgb is not a 2-dimensional array of U8"),
+    "negative": (with_entry("rows.rgb", shape=[-11, -6]), r"rows\.rgb is not a 2-dim"),
+    "true": (with_entry("labels", shape=[True]), "labels is not a 1-dim"),
+    "huge": (with_entry("rows.rgb", shape=[0, 2**62]), r"rows\.rgb is not a 2-dim"),
+    "no span": (with_entry("labels", data_offsets=None), "labels is not a 1-dim"),
     "size": (with_entry("labels", shape=[5]), r"labels has 32 bytes for shape \[5\]"),
     "beyond": (
         with_entry("labels", data_offsets=[2**40, 2**40 + 32]),
-        r"labels reaches to byte 1099511627808 of \d+: truncated",
+        r"labels ends at byte 1099511627808 of \d+: truncated",
     ),
-    "backwards": (with_entry("labels", data_offsets=[40, 8]), "labels reaches to byte 8"),
+    "backwards": (with_entry("labels", data_offsets=[40, 8]), "labels ends at byte 8"),
     "falling": (
         with_array("row_offsets.rgb", ints(0, 6, 4, 6, 11)),
         r"row_offsets\.rgb do not rise from 0 to 11",
@@ -287,11 +290,11 @@ DAMAGE = {
     "none": (with_array("id_offsets", ints()), "0 id_offsets, expected 1 or more"),
     "fewer": (with_array("row_offsets.rgb", ints(0, 4, 6, 11)), r"4 row_offsets\.rgb, expected 5"),
     "flags": (with_array("has_segments", np.ones(3, np.uint8)), "3 has_segments of 4 records"),
-    "metadata": (without("__metadata__"), "a .safetensors file of something else; give a shard of records"),
-    "metadata kind": (lambda h, d: (h | {"__metadata__": []}, d), "a .safetensors file of something else"),
+    "metadata": (without("__metadata__"), "a .safetensors file, but not a shard; give a shard of records"),
+    "metadata kind": (lambda h, d: (h | {"__metadata__": []}, d), "a .safetensors file, but not a shard"),
     "version": (
         with_entry("__metadata__", version="2"),
-        "version 2 of the format, expected 1; update videotag",
+        "shard format version 2, expected 1; update videotag",
     ),
 }
 
@@ -313,8 +316,8 @@ def test_means_of_another_number_of_records_are_named(path):
 
 def test_other_files_are_named(path):
     for content, message in {
-        b"": "no .safetensors file; give a shard that tools/tf2pkl.py wrote",
-        b"PK\x03\x04 no shard": "no .safetensors file",
+        b"": "not a .safetensors file; give a shard that tools/tf2pkl.py wrote",
+        b"PK\x03\x04 no shard": "not a .safetensors file",
         b"\xff" * 8 + b"{}": "a header of 18446744073709551615 bytes in a file of 10: truncated",
         b"\x03" + b"\0" * 7 + b"{a}": "its header is not JSON",
         (136).to_bytes(8, "little") + b'{"": ' + b"[" * 65 + b"]" * 65 + b"}": "its header is not JSON",
@@ -324,7 +327,7 @@ def test_other_files_are_named(path):
         with pytest.raises(RecordError, match=f"a.safetensors: .*{message}"):
             Shard(path)
     write_safetensors(path, {"w": np.ones(3, np.float32)})
-    with pytest.raises(RecordError, match=r"a .safetensors file of something else"):
+    with pytest.raises(RecordError, match=r"a .safetensors file, but not a shard"):
         Shard(path)
     with pytest.raises(RecordError, match="gone: no such file; correct the path"):
         Shard(path.parent / "gone")
@@ -337,7 +340,7 @@ def test_a_truncated_file_is_an_error_wherever_it_is_cut(path):
     content = path.read_bytes()
     for size in range(len(content)):
         path.write_bytes(content[:size])
-        with pytest.raises(RecordError, match=r"truncated|no .safetensors file"):
+        with pytest.raises(RecordError, match=r"truncated|not a .safetensors file"):
             Shard(path)
 
 

@@ -232,18 +232,18 @@ def test_an_empty_message_has_nothing_in_it():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\x0a\x05abc", "field 1 reaches 2 bytes beyond its message"),
-        (b"\x0a" + b"\xff" * 9 + b"\x01", "field 1 reaches .* bytes beyond its message"),
-        (b"\x80" * 11, "a number without an end"),
+        (b"\x0a\x05abc", "field 1 ends 2 bytes beyond its message"),
+        (b"\x0a" + b"\xff" * 9 + b"\x01", "field 1 ends .* bytes beyond its message"),
+        (b"\x80" * 11, "an unterminated number"),
         (b"\x0b", "wire type 3 in field 1"),
-        (b"\x02\x00", "a field 0"),
+        (b"\x02\x00", "field number 0"),
     ],
 )
 def test_the_wire_says_what_is_wrong(data, message):
     with pytest.raises(WireError, match=message):
         list(fields(data, 0, len(data)))
     with pytest.raises(
-        RecordError, match=rf"^here: no tf.Example .*{message}.*is it a file of other records"
+        RecordError, match=rf"^here: not a tf.Example .*{message}.*does the file hold other records"
     ):
         parse_example(data, place="here")
 

@@ -153,10 +153,10 @@ def test_the_message_says_which_record_is_damaged_how_and_what_to_do(file_of):
         good + bytes(bad_length): f"record 1 at byte 19: wrong checksum of the length: .*; {again}",
         good * 2 + bytes(bad_data): f"record 2 at byte 38: wrong checksum of the data: damaged; {again}",
         good + good[:5]: f"record 1 at byte 19: truncated: the file ends inside the record's header; {again}",
-        good + good[:17]: "record 1 at byte 19: truncated: a record of 3 bytes, but 5 is the most",
-        b"no records at all": "record 0 at byte 0: wrong checksum of the length: no TFRecord file, or",
+        good + good[:17]: "record 1 at byte 19: truncated: a record of 3 bytes, but at most 5 are left",
+        b"no records at all": "record 0 at byte 0: wrong checksum of the length: not a TFRecord file",
         gzip.compress(good + good[:17]): "record 1 at unpacked byte 19: truncated: .* inside the record of 3",
-        gzip.compress(good)[:-3]: r"record 1 at unpacked byte 19: cannot be unpacked \(it ends too early\)",
+        gzip.compress(good)[:-3]: r"record 1 at unpacked byte 19: cannot decompress \(it ends too early\)",
     }
     for content, message in cases.items():
         with pytest.raises(RecordError, match=f"some.tfrecord: {message}"):
@@ -168,7 +168,7 @@ def test_stop_ends_at_the_bad_record_with_a_warning(file_of, caplog):
     with caplog.at_level(logging.WARNING):
         assert read(path, on_error="stop") == [b"abc"]
     assert "record 1 at byte 19: wrong checksum" in caplog.text
-    assert "the rest of the file is left out" in caplog.text
+    assert "skipping the rest of the file" in caplog.text
 
 
 def test_an_error_of_the_reader_of_records_is_not_taken_for_a_bad_file(file_of):
@@ -213,7 +213,7 @@ def test_a_packed_file_does_not_unpack_beyond_its_bound(file_of):
     size = 2**26
     content = gzip.compress(framed(bytes(size)))
     tracemalloc.start()
-    with pytest.raises(RecordError, match=rf"a record of {size} bytes, but {2**24} is the most"):
+    with pytest.raises(RecordError, match=rf"a record of {size} bytes, but at most {2**24} are left"):
         read(file_of(content))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

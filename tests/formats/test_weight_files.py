@@ -53,8 +53,8 @@ def test_same_arrays_give_the_same_bytes(tmp_path):
     ("value", "message"),
     [
         ([1.0], "fc is of type list, expected a NumPy array"),
-        (np.array([{}]), "fc has dtype object, which Paddle does not keep; cast it to float32"),
-        (np.zeros(2, np.uint16), "fc has dtype uint16, which Paddle does not keep"),  # Paddle's bfloat16
+        (np.array([{}]), "fc has dtype object, which Paddle does not preserve; cast it to float32"),
+        (np.zeros(2, np.uint16), "fc has dtype uint16, which Paddle does not preserve"),  # Paddle's bfloat16
     ],
 )
 def test_value_that_does_not_read_back_is_not_written(tmp_path, value, message):
@@ -151,18 +151,21 @@ def pickled(value):
             (64).to_bytes(8, "little") + b'{"a":{"dtype":"F32"',
             r"damaged \(.*\); copy or download it again",
         ),
-        (b"\x93NUMPY\x01\x00", "no weight file; read are Paddle's .pdparams, PyTorch's .pth, .safetensors"),
+        (
+            b"\x93NUMPY\x01\x00",
+            "not a weight file; expected Paddle's .pdparams, PyTorch's .pth, .safetensors",
+        ),
         (pickled({"a": np.zeros(9)})[:-20], "truncated: the file ends too early; copy or download it again"),
         (b"PK\x03\x04" + b"\0" * 60, "damaged archive"),
-        (pickled([1]), "holds one list, expected a dict of arrays by name"),
-        (pickled(np.zeros(3)), "holds one ndarray, expected a dict"),
+        (pickled([1]), "holds a value of type list, expected a dict of arrays"),
+        (pickled(np.zeros(3)), "holds a value of type ndarray, expected a dict"),
         (pickled({}), "holds no arrays; give a file of trained weights"),
         (pickled({"StructuredToParameterName@@": {}}), "holds no arrays"),
-        (pickled({"epoch": 3}), "'epoch' is of type int, not an array; save the model's state dict alone"),
-        (pickled({3: np.zeros(2)}), "an array is named by type int, expected text"),
+        (pickled({"epoch": 3}), "'epoch' is of type int, not an array; save only the model's state dict"),
+        (pickled({3: np.zeros(2)}), "an array name of type int, expected text"),
         (
             pickled({"UnpackBigParamInfor@@": {}}),
-            "arrays cut in pieces, as of pickle protocol 2; paddle.load and",
+            "arrays split by pickle protocol 2 or 3; load and save it",
         ),
     ],
 )
@@ -227,9 +230,12 @@ def test_folder_gives_its_best_then_final_then_only_weights(tmp_path, names, cho
     [
         (
             ["a_best.pdparams", "b_best.pdparams"],
-            "several weights, a_best.pdparams, b_best.pdparams; give one of them",
+            "several weight files, a_best.pdparams, b_best.pdparams; give one of them",
         ),
-        (["m_epoch0.pdparams", "m_epoch1.pdparams"], "several weights, m_epoch0.pdparams, m_epoch1.pdparams"),
+        (
+            ["m_epoch0.pdparams", "m_epoch1.pdparams"],
+            "several weight files, m_epoch0.pdparams, m_epoch1.pdparams",
+        ),
         (
             ["m.pdopt"],
             r"no \*.pdparams, \*.safetensors or \*.pth in this folder; train first",
@@ -323,9 +329,9 @@ def test_weights_are_read_out_of_an_archive(tmp_path, mode):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({}, "an archive with these weights: none; expected one"),
-        ({"a.pdparams": b"x", "b.pth": b"y"}, "these weights: a.pdparams, b.pth; expected one"),
-        ({"a.pdparams": b"\0" * 10**7}, "a.pdparams unpacks to 10000000 bytes, as weights never do"),
+        ({}, "an archive with weight files none, expected one"),
+        ({"a.pdparams": b"x", "b.pth": b"y"}, "with weight files a.pdparams, b.pth, expected one"),
+        ({"a.pdparams": b"\0" * 10**7}, "a.pdparams unpacks to 10000000 bytes, more than weights ever need"),
         ({"a.pdparams": b"\x1f\x8b" + b"0" * 600}, "an archive within an archive"),
         ({"a.pdparams": pickled({"a": touch})}, "refers to .*not read because pickles can run code"),
     ],

@@ -128,17 +128,21 @@ def test_only_the_modalities_asked_for_are_returned(tmp_path):
 
 BAD = {
     "no dict": ([1], None, "record 1: of type list, expected a dict with 'video'; convert it again"),
-    "no id": ({"label": []}, None, r"record 1: no 'video'; there is label; is it a pickle of YouTube-8M\?"),
-    "nothing": ({}, None, "record 1: no 'video'; there is nothing"),
+    "no id": ({"label": []}, None, r"record 1: no 'video'; found label; is it a YouTube-8M pickle\?"),
+    "nothing": ({}, None, "record 1: no 'video'; found nothing"),
     "id": (plain(video=3), None, "record 1: 'video' of type int, expected the id as text or bytes"),
-    "lone surrogate": (plain(video="\ud800"), None, "record 1: 'video' .* is no text; convert"),
-    "long id": (plain(video=b"a" * 5000), None, "record 1: 'video' of 5000 characters, as ids never are"),
+    "lone surrogate": (plain(video="\ud800"), None, "record 1: 'video' .* is not valid text; convert"),
+    "long id": (
+        plain(video=b"a" * 5000),
+        None,
+        "record 1: 'video' of 5000 characters, expected at most 1024",
+    ),
     "key": ({"video": "a", 3: 1}, None, "record 1: 3 as a key, expected text; convert"),
-    "both": ({"video": "a", b"video": b"b"}, None, "record 1: keys that are there twice, as text and as"),
-    "rgb twice": (plain(rgb=frames(4, 6)), None, "record 1: both 'feature' and 'rgb', which are the same"),
-    "labels": (plain(label=[0.5]), None, "record 1: 'label' of type list with other values than class ids"),
+    "both": ({"video": "a", b"video": b"b"}, None, "record 1: a key occurs twice, as text and as"),
+    "rgb twice": (plain(rgb=frames(4, 6)), None, "record 1: both 'feature' and 'rgb', which mean the same"),
+    "labels": (plain(label=[0.5]), None, "record 1: 'label' of type list, expected a list of class ids"),
     "true": (plain(label=[True]), None, "record 1: 'label' of type list"),
-    "label": (plain(label=3), None, "record 1: 'label' of type int with other"),
+    "label": (plain(label=3), None, "record 1: 'label' of type int, expected"),
     "big label": (plain(label=[2**70]), None, "record 1: 'label' of type list"),
     "label array": (plain(label=np.ones((2, 2), int)), None, "record 1: 'label' of type ndarray"),
     "floats": (
@@ -152,10 +156,10 @@ BAD = {
         {"rgb": 7},
         r"record 1: rgb of shape \(4, 6\), expected \(T, 7\); correct the model's",
     ),
-    "missing": (plain(), {"clip": None}, "record 1: no features clip; there is rgb, audio; correct"),
+    "missing": (plain(), {"clip": None}, "record 1: no features clip; found rgb, audio; correct"),
     "nframes": (plain(nframes="4"), None, "record 1: nframes of type str, expected a number of steps"),
     "less than none": (plain(nframes=-1), None, "record 1: nframes -1, expected a number of steps"),
-    "more": (plain(nframes=5), None, "record 1: nframes 5, but there are 4 steps; convert it again"),
+    "more": (plain(nframes=5), None, "record 1: nframes 5, but only 4 steps; convert it again"),
 }
 
 
@@ -304,16 +308,16 @@ def test_no_more_than_a_record_is_held(tmp_path):
 def test_what_no_file_can_hold_is_refused(tmp_path):
     one = RECORDS[0]
     cases = {
-        r"a.pkl: record 1: modality feature: something else has that name; rename it": (
+        r"a.pkl: record 1: modality feature: the name is already used; rename it": (
             [one, YT8MRecord("a", ints(), {"feature": frames(1, 2)})],
             False,
         ),
-        r"a.pkl: record 0: modality rgb: something": (
+        r"a.pkl: record 0: modality rgb: the name is already": (
             [replace(one, means={"rgb": np.zeros(2, np.float32)})],
             False,
         ),
-        r"a.pkl: a second record for a file of a single one; write a list": ([one, one], True),
-        r"a.pkl: no record for a file of a single one": ([], True),
+        r"a.pkl: more than one record for a single-record file; write a list": ([one, one], True),
+        r"a.pkl: no record for a single-record file": ([], True),
     }
     for message, (records, single) in cases.items():
         with pytest.raises(RecordError, match=message):
@@ -321,7 +325,7 @@ def test_what_no_file_can_hold_is_refused(tmp_path):
     with pytest.raises(ShapeError, match=r"expected .* uint8; quantize it"):
         write_yt8m_pickle(tmp_path / "a.pkl", [replace(one, features={"rgb": np.zeros((1, 2))})])
     huge = np.broadcast_to(np.uint8(0), (2**16, 2**16))
-    with pytest.raises(RecordError, match="record 0: rgb: an array of 4294967296 bytes, and protocol 3 ends"):
+    with pytest.raises(RecordError, match="record 0: rgb: an array of 4294967296 bytes, but protocol 3 is"):
         write_yt8m_pickle(tmp_path / "a.pkl", [replace(one, features={"rgb": huge})])
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()

@@ -121,7 +121,7 @@ def test_any_record_comes_back(num_steps, dim, labels, video_id):
 
 def test_labels_may_be_a_list_but_not_fractions():
     assert parse_yt8m(encode_yt8m(record(labels=[2, 1]))).labels.tolist() == [2, 1]
-    with pytest.raises(ShapeError, match=r"abcd: labels float64 \(1,\), expected \(L,\) whole numbers"):
+    with pytest.raises(ShapeError, match=r"abcd: labels float64 \(1,\), expected \(L,\) integers"):
         encode_yt8m(record(labels=np.array([0.5])))
 
 
@@ -188,9 +188,9 @@ def test_no_fields_make_anything_but_a_record_error(context, lists, dims):
 
 RGB = {"id": (b"abcd",)}
 BAD = {
-    "no id": (Example({"labels": ints(1)}, {}), None, "no video id; there is labels; is it a file of"),
-    "no context": (Example({}, {"rgb": frames(2, 3)}), None, "no video id; there is nothing"),
-    "number as id": (Example({"id": ints(1)}, {}), None, "no video id; there is id"),
+    "no id": (Example({"labels": ints(1)}, {}), None, "no video id; found labels; is it a YouTube-8M"),
+    "no context": (Example({}, {"rgb": frames(2, 3)}), None, "no video id; found nothing"),
+    "number as id": (Example({"id": ints(1)}, {}), None, "no video id; found id"),
     "width": (
         Example(RGB, {"rgb": frames(2, 3)}),
         {"rgb": 4},
@@ -199,9 +199,9 @@ BAD = {
     "missing": (
         Example(RGB, {"rgb": frames(2, 3)}),
         {"audio": 3},
-        "no features audio; there is rgb; correct",
+        "no features audio; found rgb; correct",
     ),
-    "nothing": (Example(RGB, {}), {"audio": 3}, "no features audio; there is nothing"),
+    "nothing": (Example(RGB, {}), {"audio": 3}, "no features audio; found nothing"),
     "ragged": (
         Example(RGB, {"rgb": [(b"abc",), (b"ab",)]}),
         None,
@@ -221,7 +221,7 @@ BAD = {
     "segments": (
         Example(RGB | {"segment_labels": ints(1, 2), "segment_start_times": ints(1)}, {}),
         None,
-        "2 segment_labels, 1 segment_start_times, 0 segment_scores, expected equally many; download",
+        "2 segment_labels, 1 segment_start_times, 0 segment_scores, expected equal counts; download",
     ),
 }
 
@@ -241,7 +241,7 @@ def test_stop_ends_at_a_record_that_cannot_be_parsed(tmp_path, caplog):
     write_records(tmp_path / "some", [encode_yt8m(record()), b"rubbish", encode_yt8m(record())])
     assert [one.video_id for one in read_yt8m(tmp_path / "some", on_error="stop")] == ["abcd"]
     assert "some: record 1 at byte" in caplog.text
-    assert "no tf.Example or SequenceExample" in caplog.text
+    assert "not a tf.Example or SequenceExample" in caplog.text
 
 
 def test_what_cannot_be_a_record_is_not_written(tmp_path):
@@ -268,9 +268,7 @@ def test_dequantize_is_the_published_formula():
     assert (found[0, 0], found[15, 15]) == (-1.9921875, 2.0078125)
     assert found.ravel().tolist() == [np.float32(q * (4 / 255) + (4 / 512 - 2)) for q in range(256)]
     assert (DEQUANTIZE_SCALE, DEQUANTIZE_BIAS) == (4 / 255, -1.9921875)
-    with pytest.raises(
-        ShapeError, match="float32 to be dequantized, expected uint8; these are features already"
-    ):
+    with pytest.raises(ShapeError, match="dequantize got float32, expected uint8; pass quantized features"):
         dequantize(found)
 
 
@@ -282,7 +280,7 @@ def test_quantize_is_the_published_formula(value):
 
 def test_quantize_clips_and_refuses_nan():
     assert quantize(np.array([-math.inf, -2, 0, 2, math.inf])).tolist() == [0, 0, 128, 255, 255]
-    with pytest.raises(RecordError, match="hold NaN; extract them again"):
+    with pytest.raises(RecordError, match="features with NaN; extract them again"):
         quantize(np.array([math.nan]))
 
 

@@ -213,7 +213,7 @@ def test_several_taggers_become_one(tmp_path):
     weights = [line for line in lines if line.startswith("- `tiny.pdparams`, sha256")]
     assert [line.split("`; ")[1] for line in weights] == [
         "trained on Cooking, 900 videos; licence: CC-BY-4.0",
-        "licence: not known to videotag, ask whoever trained them",
+        "licence: unknown to videotag; ask whoever trained them",
     ]
     arrays = batch([5, 3], 5)
     logits = [trained_network([source]).run_layers(arrays)[LOGITS] for source in sources]

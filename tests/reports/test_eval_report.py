@@ -123,7 +123,7 @@ def test_the_class_table_is_sorted_from_the_worst_and_shows_dashes_for_what_is_n
 
 
 def test_the_page_explains_head_and_tail_where_they_are_shown(tmp_path, page_of):
-    observed, explained = observe(SCORES, LABELS, IDS), "thirds of the classes that have videos"
+    observed, explained = observe(SCORES, LABELS, IDS), "thirds of the classes with videos"
     assert explained not in page_of(observed)
     write_eval_report(tmp_path / "g.html", {"mean_ap_head": 0.5, "mean_ap_tail": 0.25}, observed)
     page = Page((tmp_path / "g.html").read_text(encoding="utf-8"))
@@ -159,7 +159,7 @@ def test_worst_mistakes_show_truth_and_what_was_said(page_of):
     assert heading == f"f/{EVIL}.npy · loss 5.185"
     true, said = [rows for name, rows in page.tables.items() if name.startswith("table")]
     assert true == [["true"], ["鲸鱼", "0.700"], ["$dog$", "0.050"]]
-    assert [row[:2] for row in said] == [["said"], [EVIL, "0.800"], ["鲸鱼 ✓", "0.700"]]
+    assert [row[:2] for row in said] == [["predicted"], [EVIL, "0.800"], ["鲸鱼 ✓", "0.700"]]
 
 
 def test_pictures_are_png_and_not_empty(page_of):
@@ -173,16 +173,16 @@ def test_pictures_are_png_and_not_empty(page_of):
 def test_one_label_per_video_has_a_confusion_matrix(page_of):
     ids = np.array([0, 2, 3])
     page = Page(page_of(observe(SCORES, ids, IDS, one_label=True), class_names=NAMES))
-    assert "of the most confused classes" in " ".join(page.texts)
-    assert "Precision and recall of the best-scored class" in " ".join(page.texts)
+    assert "for the most confused classes" in " ".join(page.texts)
+    assert "Precision and recall count the best-scored class" in " ".join(page.texts)
     assert len(page.pictures) == 2
 
 
 def test_nothing_confused_and_nothing_labelled_is_said_in_words(page_of):
     text = page_of(observe(np.zeros((2, 3)), np.zeros((2, 3)), ["a", "b"]))
     assert "No video has a label." in text
-    assert "Nothing was said in place of something else." in text
-    assert "The 0 videos of the highest loss" in text
+    assert "There are no confusions." in text
+    assert "The 0 videos with the highest loss" in text
     assert not Page(text).pictures
 
 
@@ -237,7 +237,7 @@ def test_names_no_font_has_become_ids(monkeypatch):
 def test_an_installed_font_that_has_the_signs_is_used(monkeypatch):
     signs = {BASE_FONT: set("cat "), "Songti": set("鲸鱼")}
     monkeypatch.setattr(figures, "_best_font", lambda missing: "Songti")
-    monkeypatch.setattr(figures, "_signs_of", signs.__getitem__)
+    monkeypatch.setattr(figures, "_characters_of", signs.__getitem__)
     names = drawable([1, 2, 3], ["cat", "cat 鲸鱼", "猫"])
     assert names.texts == ["cat", "cat 鲸鱼", "class 3"]
     assert names.fonts == [BASE_FONT, "Songti"]

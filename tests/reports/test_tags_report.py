@@ -47,7 +47,7 @@ def test_attention_is_a_curve_of_one_point_per_step(tmp_path):
     page = page_of(tmp_path, [result("a.mp4", duration_sec=3.0, attention={"rgb": [0.1, 0.4, 0.5]})])
     (points,) = re.findall(r'<polyline points="([^"]*)"', page)
     assert points == "0.5,80.0 1.5,20.0 2.5,0.0"  # the largest weight at the top, 0 at 100
-    assert "peak weight 0.500, even would be 0.333" in page
+    assert "peak weight 0.500, uniform would be 0.333" in page
 
 
 def test_a_curve_of_zeros_or_of_nothing_lies_at_the_bottom():
@@ -58,7 +58,7 @@ def test_a_curve_of_zeros_or_of_nothing_lies_at_the_bottom():
 def test_true_tags_are_marked_and_missed_ones_named(tmp_path):
     page = page_of(tmp_path, [result("a.mp4")], truth={"a.mp4": ["cat", "dog"]})
     assert re.search(r'class="true">cat &#10003;', page)
-    assert "True, but not among these tags: dog" in page
+    assert "True tags that were not predicted: dog" in page
     assert "True, but" not in page_of(tmp_path, [result("a.mp4")])
 
 

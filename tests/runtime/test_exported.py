@@ -185,7 +185,7 @@ def test_an_export_in_a_folder_that_is_named_as_a_file_is_found(exports, tmp_pat
 
 def test_several_weights_where_one_is_taken_are_told(exports):
     several = f"{exports / 'onnx'},{exports / 'paddle'}"
-    with pytest.raises(WeightsError, match="one is expected here, not several; of taggers `videotag export`"):
+    with pytest.raises(WeightsError, match="expected one, not several; `videotag export` combines"):
         find_weights(several)
 
 

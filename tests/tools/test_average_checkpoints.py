@@ -77,13 +77,13 @@ def test_other_networks_shapes_and_names_are_listed_all(work_dir, capsys):
 
 def test_mistakes_are_one_line(work_dir, capsys):
     make("a")
-    assert "a: the mean of one is itself; give two weights or more" in fails(capsys, "a")
+    assert "a: only one checkpoint; give two or more" in fails(capsys, "a")
     write_pdparams("bare.pdparams", {"x": np.zeros(1)})
     assert "bare.pdparams: no config belongs to it; put its config.yaml beside it" in fails(
         capsys, "a", "bare"
     )
     assert average_checkpoints.main(["a", "a", "--output=a"]) == 2
-    assert "--output a: is there already; name a new folder" in capsys.readouterr().err
+    assert "--output a: already exists; name a new folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])

@@ -35,7 +35,17 @@ import process_family
 from bench_child import BenchError, Child
 from bench_machine import describe_machine, machine_lines
 from bench_options import CLASSIC, Options, clips_of
-from bench_report import BEGIN, END, Line, Part, between_marks, markdown, read_results, shown, take_turns
+from bench_report import (
+    BEGIN,
+    END,
+    Line,
+    Part,
+    between_marks,
+    format_number,
+    markdown,
+    read_results,
+    take_turns,
+)
 
 from videotag.errors import ConfigError, VideotagError
 from videotag.media.video import FrameReader, probe
@@ -102,7 +112,7 @@ def test_contestants_take_turns():
     ("number", "text"), [(0, "0"), (1234.5, "1,234"), (12.345, "12.3"), (0.5, "0.5"), (0.00012, "1.2e-04")]
 )
 def test_numbers_are_shown_with_three_digits(number, text):
-    assert shown(number) == text
+    assert format_number(number) == text
 
 
 def test_quotients_are_the_whole_by_its_parts_of_the_same_round():
@@ -197,18 +207,18 @@ def test_only_some_parts_are_measured_anew_and_the_others_stay(fakes, monkeypatc
     assert {name: part["rounds"] for name, part in parts.items()} == {"fast": None, "empty": 3, "last": None}
     assert " with --rounds=3.\n" in Path("out/performance.md").read_text(encoding="utf-8")
     assert bench.main(["--output=out", "--only=empty", "--quick"]) == 2
-    assert "out: its numbers are of another command; measure all parts" in capsys.readouterr().err
+    assert "out: its numbers come from another command; measure all parts" in capsys.readouterr().err
     monkeypatch.setattr(bench, "describe_machine", lambda: {"cpu": "another"})
     assert bench.main(["--output=out", "--only=empty"]) == 2
-    assert "out: its numbers are of another machine; measure all parts" in capsys.readouterr().err
+    assert "out: its numbers come from another machine; measure all parts" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--only=decode2"], "--only=decode2: 'decode2' is no part; there are fast, empty, last"),
-        (["--output=numbers/performance.json"], "--output=numbers/performance.json: is no folder; name one"),
-        (["--only="], "--only=: '' is no part; there are fast, empty, last"),
+        (["--only=decode2"], "--only=decode2: unknown part 'decode2'; there are fast, empty, last"),
+        (["--output=numbers/performance.json"], "--output=numbers/performance.json: not a folder;"),
+        (["--only="], "--only=: unknown part ''; there are fast, empty, last"),
         (["--rounds=0"], "--rounds=0: expected at least 1"),
         (["--videos=none"], "--videos=none: no video in it, no files; name a folder that holds some"),
         (["--videos=marks"], "--videos=marks: no video in it, 1 file left out (.md 1); name a folder"),

@@ -105,12 +105,11 @@ def test_every_problem_of_one_file_is_named(clean, capsys):
         (
             "dead_rows",
             "features/dead.npy: 2 of 3 rows are all zero, the first is row 1;"
-            " cut them off, or extract it again",
+            " remove them, or extract it again",
         ),
         (
             "constant",
-            "features/constant.npy: all 3 rows are equal, as of one frame shown all the time;"
-            " look at the video",
+            "features/constant.npy: all 3 rows are equal, as for a still image; check the video",
         ),
     ]
 
@@ -118,7 +117,10 @@ def test_every_problem_of_one_file_is_named(clean, capsys):
 def test_without_dim_the_usual_width_is_expected(clean, capsys):
     save("features/wide.npy", ramp(0, width=5), **STAMP)
     assert problems(capsys, "features") == [
-        ("width", "features/wide.npy: shape (3, 5), but 4 of 5 files are 2 wide; extract it as those")
+        (
+            "width",
+            "features/wide.npy: shape (3, 5), but 4 of 5 files are 2 wide; extract it with the same backbone",
+        )
     ]
 
 
@@ -149,12 +151,12 @@ def test_a_video_in_two_splits_is_named_by_path_and_by_values(clean, capsys):
     with Path("val.list").open("a", encoding="utf-8") as file:
         file.write(f"{clean}/features/b.npy 1\nfeatures/copy.npy 0\n./features/c.npy 0\n")
     assert problems(capsys, "train.list", "val.list") == [
-        ("duplicate", "features/c.npy: listed 2 times: val.list:2, val.list:6; leave one"),
-        ("leak", "features/b.npy: in several splits: train.list:2, val.list:4; leave it in one"),
+        ("duplicate", "features/c.npy: listed 2 times: val.list:2, val.list:6; keep one"),
+        ("leak", "features/b.npy: in several splits: train.list:2, val.list:4; keep it in one"),
         (
             "leak",
             "features/copy.npy (val.list:5): the same values as features/a.npy (train.list:1),"
-            " in another split; leave one of the two",
+            " in another split; keep one of the two",
         ),
     ]
 
@@ -177,7 +179,7 @@ def test_modalities_of_an_npz_are_checked_each(work_dir, capsys):
         ("width", "b.npz[audio]: shape (3, 4), expected (T, 3); was it extracted with another backbone?"),
         (
             "dead_rows",
-            "a.npz[audio]: 2 of 2 rows are all zero, the first is row 0; cut them off, or extract it again",
+            "a.npz[audio]: 2 of 2 rows are all zero, the first is row 0; remove them, or extract it again",
         ),
     ]
     _, found = run(capsys, ".")
@@ -194,9 +196,9 @@ def test_modalities_of_an_npz_are_checked_each(work_dir, capsys):
         (["empty"], "empty: no .npy or .npz in this folder or below it; extract some first"),
         (["features/a.npy"], "features/a.npy: a feature file; give its folder, or a list of such files"),
         (["bad.list"], "bad.list:1: label 'x' is not an integer"),
-        (["features", "--dim=0"], "argument --dim: '0' is no width, such as 2048 or rgb=2048,audio=128"),
-        (["features", "--dim=rgb=1,2"], "argument --dim: 'rgb=1,2' is no width"),
-        (["features", "--dim=a=1,a=2"], "argument --dim: 'a=1,a=2' is no width"),
+        (["features", "--dim=0"], "argument --dim: '0': expected widths such as 2048 or rgb=2048,audio=128"),
+        (["features", "--dim=rgb=1,2"], "argument --dim: 'rgb=1,2': expected widths"),
+        (["features", "--dim=a=1,a=2"], "argument --dim: 'a=1,a=2': expected widths"),
         (["features", "--threads=0"], "argument --threads: '0' is not a whole number from 1"),
     ],
 )

@@ -50,7 +50,7 @@ def test_there_and_back_is_the_same(work_dir, capsys, text, system, name):
     state = make(work_dir, text)
     args = ["--config=net.yaml"]
     assert convert_weights.main(["own.pdparams", "theirs.safetensors", f"--to={system}", *args]) == 0
-    assert f"in the names of {system}" in capsys.readouterr().out
+    assert f"in the layout {system}" in capsys.readouterr().out
     assert name in read_weights("theirs.safetensors")
     assert convert_weights.main(["theirs.safetensors", "back.pdparams", *args]) == 0
     back = read_weights("back.pdparams")
@@ -74,10 +74,10 @@ def test_an_extractor_without_classifier_is_converted_without_one(work_dir):
             ["own.pdparams", "x.pdparams", "--to=keras"],
             "--to keras: not a layout of TSN; one of videotag-own",
         ),
-        (["own.pdparams", "x.h5"], "x.h5: expected a name that ends in .pdparams or .safetensors"),
+        (["own.pdparams", "x.h5"], "x.h5: expected the suffix .pdparams or .safetensors"),
         (["other.pdparams", "x.pdparams"], "other.pdparams: does not fit the network of TSN"),
         (["missing", "x.pdparams"], "missing: no weights"),
-        (["own.pdparams", "own.pdparams"], "own.pdparams: is the source itself; give another target"),
+        (["own.pdparams", "own.pdparams"], "own.pdparams: TARGET is SOURCE; give another TARGET"),
     ],
 )
 def test_mistakes_are_named_and_nothing_is_written(work_dir, capsys, args, message):
@@ -95,7 +95,7 @@ def test_a_target_that_is_there_is_replaced_by_overwrite_alone(work_dir, capsys)
     write_pdparams("t.pdparams", {"a": np.zeros(3)})
     before = Path("t.pdparams").read_bytes()
     assert convert_weights.main(words) == 2
-    assert "t.pdparams: is there, with other content; give another TARGET" in capsys.readouterr().err
+    assert "t.pdparams: exists with other content; give another TARGET" in capsys.readouterr().err
     assert Path("t.pdparams").read_bytes() == before
     assert convert_weights.main([*words, "--overwrite"]) == 0
     assert read_weights("t.pdparams").keys() == state.keys()

@@ -230,12 +230,12 @@ def test_a_folder_without_videos_says_what_is_in_it(work_dir, capsys):
 def test_all_problems_of_a_folder_are_reported_together(work_dir, capsys):
     touch("clips/top.mp4", "clips/cat/a.mp4", "clips/cat/b.npy", "clips/dog/readme.txt", "clips/cat/x\ny.mp4")
     assert refused(capsys, "clips", "out", "--group_by", "cat/([a-b])") == [
-        r"clips/cat/x\ny.mp4: --group_by 'cat/([a-b])' finds nothing in 'cat/x\ny.mp4'; correct the "
+        r"clips/cat/x\ny.mp4: --group_by 'cat/([a-b])': no match in 'cat/x\ny.mp4'; correct the "
         "expression",
         "clips/dog: no videos or features of this class, 1 file left out (.txt 1); add some, or move the "
         "folder away",
-        "clips/top.mp4: lies in no class's folder; move it into the folder of its class",
-        "clips/cat/b.npy: features, but clips/cat/a.mp4 is a video; make a list of each kind",
+        "clips/top.mp4: not in a class folder; move it into one",
+        "clips/cat/b.npy: features, but clips/cat/a.mp4 is a video; make a list for each",
     ]
 
 
@@ -314,9 +314,9 @@ def test_all_problems_of_a_csv_are_reported_together(work_dir, capsys):
         f"videos.csv:3: gone.mp4: no such file; relative paths start at {work_dir}, see --root",
         "videos.csv:4: column 'path' is empty; write the path of the video",
         "videos.csv:5: b.mp4: no label in labels; write one, or remove the row",
-        "videos.csv:6: column 'film' is empty; name what the video was cut from",
+        "videos.csv:6: column 'film' is empty; write the group of the video",
         "videos.csv:7: 2 cells, expected 3 as in the header; quote cells that hold a comma",
-        "videos.csv:8: ./a.mp4 is there already, see videos.csv:2; put its labels together",
+        "videos.csv:8: ./a.mp4 is also at videos.csv:2; merge their labels",
     ]
 
 
@@ -346,13 +346,13 @@ def test_all_problems_of_a_csv_are_reported_together(work_dir, capsys):
             (),
             "videos.csv:2: semicolons between the cells in 'a.mp4;cat'; save the CSV with commas",
         ),
-        ("path,labels\n", ("--separator=",), "--separator: empty; give what stands between two labels"),
-        ("path,labels\n", ("--group_by=x", "--group_column=y"), "--group_by and --group_column: both say"),
+        ("path,labels\n", ("--separator=",), "--separator: empty; give a separator"),
+        ("path,labels\n", ("--group_by=x", "--group_column=y"), "--group_by and --group_column: both define"),
         ("path,labels\na.mp4,x\n", ("--group_by=(",), "--group_by '(': not a regular expression ("),
         (
             "path,labels\na.mp4,x\n",
             (),
-            "val: no video comes into it: every label's first group goes to train",
+            "val: empty, as the first group of every label goes to train",
         ),
         ("path,labels\na.mp4,x\n", ("--split=1,1,1",), "argument --split: '1,1,1' is not three shares"),
     ],
@@ -371,9 +371,9 @@ def test_a_csv_of_another_encoding_is_refused_with_the_command_that_converts_it(
 
 def test_flags_of_a_csv_are_refused_for_a_folder_and_a_missing_source_is_named(clips, capsys):
     (line,) = refused(capsys, "clips", "out", "--root=x", "--label_column=y")
-    assert line == "--label_column, --root: for a CSV, but clips is a folder; leave it out"
+    assert line == "--label_column, --root: for a CSV, but clips is a folder; remove it"
     (line,) = refused(capsys, "clips/cat/cfilm0/0.mp4", "out")
-    assert line.endswith("0.mp4: a single file; give a CSV, or the folder that holds the classes' folders")
+    assert line.endswith("0.mp4: a single file; give a CSV, or the folder with the class folders")
     (line,) = refused(capsys, "gone", "out")
     assert line == "gone: no such file or folder; check the path"
 
@@ -395,8 +395,8 @@ def test_a_label_file_keeps_its_ids(clips, capsys):
 def test_labels_the_file_does_not_name_are_listed_all(clips, capsys):
     Path("mine.txt").write_text("cat\ndogs\ncat\n", encoding="utf-8")
     assert refused(capsys, "clips", "out", "--label_file=mine.txt") == [
-        "mine.txt: 2 labels are not in it: 'dog' (clips/dog/dfilm0/0.mp4, did you mean 'dogs'?), "
-        "'鲸 fish' (clips/鲸 fish/鲸film0/0.mp4); correct them, or add them at its end",
+        "mine.txt: lacks 2 labels: 'dog' (clips/dog/dfilm0/0.mp4, did you mean 'dogs'?), "
+        "'鲸 fish' (clips/鲸 fish/鲸film0/0.mp4); correct them, or append them to the file",
         "mine.txt: 'cat' names 2 classes; rename all but one of them",
     ]
 
@@ -408,7 +408,7 @@ def test_a_second_run_does_not_change_the_ids_of_the_first(clips, capsys):
     touch("clips/bird/a.mp4")
     code, _, err = run(capsys, "clips", "out")
     assert code == 2
-    assert "out/labels.txt: holds other classes; keep their ids by --label_file out/labels.txt" in err
+    assert "out/labels.txt: holds other classes; keep their ids with --label_file out/labels.txt" in err
     assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
 
 

@@ -124,7 +124,7 @@ def test_feature_files_with_labels_in_their_list(work_dir, capsys):
     odd = YT8MRecord("../名/x", ints(4), record(1).features)
     write_yt8m("train00.tfrecord", [record(0), odd, record(2, 0), record(3)])
     line = converted(capsys, "train00.tfrecord", "out", "--format=npy")
-    assert line == "converted 1 files, kept 0, failed 0; 3 records, 1 without steps left out"
+    assert line == "converted 1 files, kept 0, failed 0; 3 records, 1 without steps skipped"
     assert Path("out/train.list").read_text() == (
         "out/train00/0000_id_0.npz 0 7\nout/train00/0001______x.npz 4\nout/train00/0003_id_3.npz 3 7\n"
     )
@@ -161,9 +161,7 @@ def test_means_are_no_features_of_steps(work_dir, capsys):
     write_yt8m("train00.tfrecord", [MEANS])
     code, _, err = run(capsys, "train00.tfrecord", "out", "--format=npy")
     assert code == 1
-    assert (
-        "train00.tfrecord: record 0 has no steps but means of a whole video, of which no feature list" in err
-    )
+    assert "train00.tfrecord: record 0 has video-level features, which .npz" in err
     assert outputs("out") == []
 
 
@@ -290,7 +288,7 @@ def test_a_list_of_the_user_is_never_replaced_unasked(work_dir, capsys, content)
     for name in ("train", "all"):  # one is written, and both would be removed
         Path(f"out/{name}.list").write_text(content)
     lines = [
-        f"out/{name}.list: a list that tf2pkl.py has not made of files in this folder; give another DST, or "
+        f"out/{name}.list: a list that tf2pkl.py did not write for this folder; give another DST, or "
         "--overwrite"
         for name in ("train", "all")
     ]
@@ -304,7 +302,7 @@ def test_a_list_of_the_user_among_lists_of_the_tool_stays(work_dir, capsys):
     source("in/train1.tfrecord")
     converted(capsys, "in", "out")
     Path("out/val.list").write_text("elsewhere/a.pkl\n")
-    assert "out/val.list: a list that tf2pkl.py has not made" in refused(capsys, "in", "out")[0]
+    assert "out/val.list: a list that tf2pkl.py did not write" in refused(capsys, "in", "out")[0]
 
 
 def test_a_source_is_never_replaced_by_a_list(work_dir, capsys):
@@ -348,7 +346,9 @@ def test_two_sources_of_two_runs_that_would_have_one_output(work_dir, capsys, mo
     source("b/train1.tfrecord", [1, 2])
     converted(capsys, "a", "out", *MODES[mode])
     (line,) = refused(capsys, "b", "out", *MODES[mode])
-    assert line.endswith(": made of another file than b/train1.tfrecord; give another DST, or --overwrite")
+    assert line.endswith(
+        ": was made from another file than b/train1.tfrecord; give another DST, or --overwrite"
+    )
     assert converted(capsys, "a", "out", *MODES[mode]).startswith("converted 0 files, kept 1")
     assert converted(capsys, "b", "out", *MODES[mode], "--overwrite").startswith("converted 1 files")
     Path("b").rename("c")
@@ -425,7 +425,7 @@ def test_records_that_a_format_cannot_hold_fail_alone(work_dir, capsys):
     source("in/train2.tfrecord")
     code, out, err = run(capsys, "in", "out", "--format=shard")
     assert (code, out.splitlines()[0]) == (1, "converted 1 files, kept 0, failed 1; 3 records")
-    assert "record 1 (b): modalities rgb, but those before have audio, rgb; put records of other" in err
+    assert "record 1 (b): modalities rgb, but earlier records have audio, rgb; write a separate" in err
     step = (np.zeros(3, np.uint8).tobytes(),)
     write_records("in/train1.tfrecord", [encode_example(Example({"id": (b"a",)}, {"a/b": [step]}))])
     code, _, err = run(capsys, "in", "out", "--format=npy")
@@ -439,10 +439,10 @@ def test_records_that_a_format_cannot_hold_fail_alone(work_dir, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["in", "out", "--split", "--format=npy"], "--split: for --format pkl, but it is npy; leave it out"),
+        (["in", "out", "--split", "--format=npy"], "--split: for --format pkl, but it is npy; remove it"),
         (
             ["in", "out", "--keys=str", "--format=shard"],
-            "--keys: for --format pkl, but it is shard; leave it",
+            "--keys: for --format pkl, but it is shard; remove it",
         ),
         (["in", "in/../in"], "in/../in: holds the sources themselves; give another DST"),
         (["in/a.tfrecord", "in"], "in: holds the sources themselves"),
@@ -450,7 +450,7 @@ def test_records_that_a_format_cannot_hold_fail_alone(work_dir, capsys):
             ["gone", "out"],
             "gone: no such file or folder; download YouTube-8M's files first, or correct the path",
         ),
-        (["in/x*", "out"], "in/x*: no file is called so; download"),
+        (["in/x*", "out"], "in/x*: no file matches; download"),
         (["empty", "out"], "empty: no *.tfrecord in this folder or below it; download"),
         (
             ["twice", "out"],
@@ -498,9 +498,7 @@ def test_workers_return_what_they_make_and_a_lost_one_is_named():
     with worker_processes.run_jobs(abs, [-1, -2, -3], num_workers=2) as done:
         assert sorted(done) == [(-3, 3), (-2, 2), (-1, 1)]
     with (
-        pytest.raises(
-            ConfigError, match="--jobs 2: the system has ended a worker, mostly for want of memory"
-        ),
+        pytest.raises(ConfigError, match="--jobs 2: the system killed a worker, usually for lack of memory"),
         worker_processes.run_jobs(os._exit, [1, 1], num_workers=2) as done,
     ):
         list(done)

@@ -72,7 +72,7 @@ def test_the_time_that_a_step_waits_for_its_batch_counts(monkeypatch):
     batches = iter(lambda: passing(1.0, batch), None)
     monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(training, "_loss", lambda *_, step: passing(3.0, 0.5))
-    seen = training.Seen()
+    seen = training.Timings()
     training._learn(None, "cut", batches, 2, seen)
     assert (seen.seconds, seen.wait_sec, seen.steps) == (8.0, 2.0, 10)
     assert seen.rates == [10 / 8]

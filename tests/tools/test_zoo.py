@@ -128,7 +128,7 @@ def test_a_blind_model_away_from_chance_means_that_the_features_give_order_away(
 def test_order_that_no_model_learns_is_a_problem():
     rows = [replace(ROW, told_apart=0.6), replace(ROW, model="C", told_apart=0.7), BLIND]
     assert problems_of(rows) == [
-        "no model learned tags of order: the best, C, tells 0.700 of the twins apart, expected 0.75 or more; "
+        "no model learned order tags: the best, C, tells 0.700 of the twins apart, expected 0.75 or more; "
         "give more --videos or a higher --epoch"
     ]
 
@@ -251,7 +251,7 @@ def test_the_command_prints_and_writes_the_table(work_dir, capsys):
     assert sorted(line.split(" | ")[0] for line in lines[2:]) == ["| MeanPool", "| MoE"]
     assert all(" | 0.500 | " in line for line in lines[2:]), "twins are not told apart by a mean"
     assert out == Path("out/zoo.md").read_text(encoding="utf-8")
-    assert "no model here sees order: whether tags of order can be learned was not checked" in err
+    assert "no model here sees order, so it was not checked that order tags can be learned" in err
     results = json.loads(Path("out/zoo.json").read_text(encoding="utf-8"))
     assert results["problems"] == []
     assert results["options"] | {"features": None} == {
@@ -272,7 +272,7 @@ def test_the_command_fails_where_order_is_not_learned(work_dir, capsys):
     results = json.loads(out)
     assert results["models"][0]["sees_order"] is True
     assert len(results["problems"]) == 1
-    assert "no model learned tags of order: the best, BiGRU" in results["problems"][0]
+    assert "no model learned order tags: the best, BiGRU" in results["problems"][0]
     assert results["problems"][0] in err
     assert results == json.loads(Path("out/zoo.json").read_text(encoding="utf-8"))
 
@@ -318,8 +318,8 @@ def test_quick_changes_only_what_no_flag_says(work_dir, monkeypatch, words, expe
     ("words", "message"),
     [
         (["--models=MeanPol"], "MeanPol: unknown model; did you mean 'MeanPool'?"),
-        (["--models=TSN"], "--models TSN: TSN is no tagger; there are: "),
-        (["--models=,"], "--models ,: no name in it; there are: "),
+        (["--models=TSN"], "--models TSN: TSN is not a tagger; there are: "),
+        (["--models=,"], "--models ,: no names; there are: "),
         (["--videos=19"], "--videos 19: expected 20 or more"),
         (["--seed=2147483648"], "--seed 2147483648: expected a number below 2147483648"),
     ],
@@ -331,8 +331,8 @@ def test_mistakes_are_found_before_work(work_dir, capsys, words, message):
 
 
 def test_only_the_registry_says_which_taggers_run():
-    assert zoo.chosen(None) == [entry for entry in list_models() if not entry.two_stage]
-    assert all(isinstance(entry, ModelEntry) for entry in zoo.chosen(None))
+    assert zoo.select_taggers(None) == [entry for entry in list_models() if not entry.two_stage]
+    assert all(isinstance(entry, ModelEntry) for entry in zoo.select_taggers(None))
 
 
 def test_the_table_in_the_docs_has_every_tagger():

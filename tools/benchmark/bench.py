@@ -1,13 +1,12 @@
-"""`make bench`: every stage against the classic way, on this machine, as a table and as numbers.
+"""`make bench`: compares every stage with the classic way on this machine; writes a table and JSON.
 
     python tools/benchmark/bench.py                      # 45 minutes; writes docs/performance.md and .json
     python tools/benchmark/bench.py --quick              # 3 minutes, small sizes; writes into data/bench
     python tools/benchmark/bench.py --only decode,extraction --videos my_videos --output data/bench
 
-The classic way is that of classic.py. Contestants run in processes of their own and take turns, round by
-round; the table has the median of each and the median of the rounds' ratios, the JSON every number. With
---only, the other parts of an earlier run on the same machine stay. Exit code 1: a part failed, and is named;
-the rest is written.
+The classic way is classic.py. Contestants run in separate processes and take turns, round by round. The table
+has the median of each and the median of the rounds' ratios; the JSON has every number. --only keeps the other
+parts of an earlier run on the same machine. Exit code 1: parts failed and are named; the others are written.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ from run_tool import run_tool
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, VideotagError
 from videotag.media.suffixes import folder_text, left_out_text, scan_folder
 
-#: Name -> measures it, in the order of the table.
+#: Part -> function that measures it, in the order of the table.
 PARTS: dict[str, Callable[[Options], Part]] = {
-    "extraction": bench_extraction.run,  # first: it empties the cache, which the others then find filled
+    "extraction": bench_extraction.run,  # first, as it empties and refills the cache of compiled networks
     "decode": bench_decode.run,
     "stage_one": bench_stage_one.run,
     "functions": bench_functions.run,
@@ -67,13 +66,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, under 3 minutes")
     parser.add_argument("--only", metavar="PART,...", help=f"of {', '.join(PARTS)}")
     parser.add_argument(
-        "--rounds", type=int, help="of every part (default: 5, or 2 where a round takes minutes)"
+        "--rounds", type=int, help="rounds per part (default: 5, or 2 where a round takes minutes)"
     )
-    parser.add_argument("--videos", type=Path, metavar="DIR", help="your own videos, measured as well")
+    parser.add_argument("--videos", type=Path, metavar="DIR", help="also measure your own videos")
     parser.add_argument("--long", action="store_true", help="also extract a video of one hour")
     parser.add_argument("--output", type=Path, help="folder (default: docs; with --quick data/bench)")
     parser.add_argument(
-        "--work_dir", type=Path, default=WORK_DIR, help="for clips and caches (default: %(default)s)"
+        "--work_dir", type=Path, default=WORK_DIR, help="folder for clips and caches (default: %(default)s)"
     )
     return run_tool(parser, _work, argv)
 
@@ -88,7 +87,7 @@ def _work(args: argparse.Namespace) -> int:
         _check_videos(args.videos, options)
     folder = args.output or (WORK_DIR if args.quick else DOCS_DIR)
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--output={folder}: is no folder; name one")
+        raise ConfigError(f"--output={folder}: not a folder; name a folder")
     check_marks(folder)
     results = _results(folder, names, quick=args.quick)
     failed = []
@@ -105,7 +104,7 @@ def _work(args: argparse.Namespace) -> int:
         today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
         results["parts"][name] = {**part.to_dict(), "date": today, "rounds": args.rounds}
         results["parts"] = {name: results["parts"][name] for name in PARTS if name in results["parts"]}
-        write_results(folder, results)  # what is measured is kept if a later part is broken off
+        write_results(folder, results)  # after every part, so that an interruption loses only one
     print(markdown(results))
     for line in failed:
         print(f"bench: failed: {line}", file=sys.stderr)
@@ -113,7 +112,7 @@ def _work(args: argparse.Namespace) -> int:
 
 
 def _check_videos(folder: Path, options: Options) -> None:
-    """Says which files of the user's folder are left out; ConfigError: all of them."""
+    """Prints which files of the user's folder are skipped; ConfigError if all are."""
     content = scan_folder(folder)
     if not content.taken:
         others = left_out_text(content.left_out) or "no files"
@@ -123,7 +122,7 @@ def _check_videos(folder: Path, options: Options) -> None:
 
 
 def without_goals(part: Part) -> Part:
-    """The part as it is shown when sizes are too small for goals to say anything."""
+    """The part without goals, which mean nothing at small sizes."""
     return replace(part, lines=[replace(line, goals={}) for line in part.lines])
 
 
@@ -133,16 +132,16 @@ def _selected(only: str | None) -> list[str]:
     unknown = [name for name in asked if name not in PARTS]
     if unknown:
         raise ConfigError(
-            f"--only={only}: {', '.join(map(repr, unknown))} is no part; there are {', '.join(PARTS)}"
+            f"--only={only}: unknown part {', '.join(map(repr, unknown))}; there are {', '.join(PARTS)}"
         )
     return [name for name in PARTS if name in asked]
 
 
 def _results(folder: Path, names: list[str], *, quick: bool) -> dict[str, Any]:
-    """Results to fill: with the other parts of an earlier run, if only some are measured.
+    """Results to fill in; with the parts of an earlier run, if only some are measured.
 
     Raises:
-        ConfigError: that run was on another machine, or not of the same kind.
+        ConfigError: The earlier run was on another machine, or of another kind.
     """
     new = {
         "command": "make bench-quick" if quick else "make bench",
@@ -155,7 +154,7 @@ def _results(folder: Path, names: list[str], *, quick: bool) -> dict[str, Any]:
     for key in ("machine", "command"):
         if old[key] != new[key]:
             raise ConfigError(
-                f"{folder}: its numbers are of another {key}; measure all parts, without --only, or "
+                f"{folder}: its numbers come from another {key}; measure all parts, without --only, or "
                 "give another --output"
             )
     return {**new, "parts": old["parts"]}

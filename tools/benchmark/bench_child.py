@@ -1,8 +1,8 @@
-"""A contestant of the benchmark in a process of its own, which stays alive from round to round.
+"""Runs a contestant of the benchmark in its own process, which stays alive from round to round.
 
-The number of threads is settled by an environment variable before Paddle is imported, and memory can be
-measured for one contestant alone. Parent and child speak JSON, a line each way: the child answers once when
-it is ready, then once for every measurement. What libraries print goes to stderr.
+The process sets the number of threads before Paddle is imported, and isolates the contestant's memory. Parent
+and child exchange lines of JSON: the child answers once when it is ready, and once per measurement. Output of
+libraries goes to stderr.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ class BenchError(VideotagError):
 
 
 class Child:
-    """A contestant in a process of its own; a context manager that waits until it is ready, and ends it.
+    """A contestant in its own process; as a context manager, waits until it is ready and ends it.
 
-    The process starts when the object is made, so that several make themselves ready side by side.
+    The process starts when the object is created, so several can start up in parallel.
 
     Args:
-        spec: "module:Class" of a file beside this one. The class is called with `arguments`; its objects have
+        spec: "module:Class" in a file beside this one. The class is called with `arguments`; its objects have
             measure(**arguments) -> dict, and may have a dict `facts`.
-        environment: variables to set, over those of this process.
-        is_plain: it leaves MKL as a script that knows nothing of videotag finds it (cores.mkl_cpu_type).
-        arguments: of the class, as JSON can hold them.
+        environment: Environment variables to set in the child.
+        is_plain: Whether to leave MKL's settings unchanged, as a script without videotag would
+            (cores.mkl_cpu_type).
+        arguments: JSON-serializable arguments of the class.
 
     Attributes:
-        facts: what the contestant said when it was ready.
-        start_sec: from the process's start until it was ready, if nothing else was waited for.
+        facts: The contestant's `facts`, once it is ready.
+        start_sec: Seconds from the start of the process until it was ready.
 
     Raises:
-        BenchError: on entering or measuring, the child failed; its last words.
+        BenchError: The child failed, on entering or measuring; the message has its last line of output.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Child:
         self.close()
 
     def wait(self) -> None:
-        """Until it is ready; entering does it too."""
+        """Waits until the contestant is ready; entering the context does the same."""
         try:
             self.facts = self._answer()
         except BaseException:
@@ -92,15 +93,15 @@ class Child:
         self.start_sec = time.perf_counter() - self._started
 
     def measure(self, **arguments: Any) -> dict[str, Any]:
-        """What the contestant measures, once."""
+        """Measures once and returns the contestant's result."""
         assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # said below, with the child's last words
+        with contextlib.suppress(BrokenPipeError):  # reported below, with the child's output
             self._process.stdin.write(json.dumps(arguments).encode() + b"\n")
             self._process.stdin.flush()
         return self._answer()
 
     def close(self) -> None:
-        """Ends the child, which gives its memory back."""
+        """Ends the child, which frees its memory."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()
@@ -122,9 +123,9 @@ class Child:
 
 
 def serve() -> None:
-    """The child's side: makes the contestant and measures as often as it is asked to."""
+    """The child's side: creates the contestant and measures on request."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # so that nothing that a library prints is taken for an answer
+    os.dup2(2, 1)  # so that output of libraries is not taken for an answer
     if sys.argv[3] == "True":  # before Paddle's first product
         os.environ.pop(MKL_VARIABLE, None)  # set when videotag was imported
     module, _, name = sys.argv[1].partition(":")

@@ -1,7 +1,7 @@
-"""Generated clips that cost about as much to decode as film of their size: H.264, motion, grain, cuts.
+"""Generates clips that cost about as much to decode as film of their size: H.264, motion, grain, cuts.
 
-Two layers of texture like that of natural pictures (1/f) move over each other, fine grain lies on top, and
-the textures change every few seconds; the encoder has all its usual tools and is held to a bitrate.
+Two layers of natural-looking (1/f) texture move over each other under fine grain, and the textures change
+every few seconds. The encoder uses all its usual tools and targets a bitrate.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ import numpy as np
 from videotag.system.atomic import open_atomic
 
 FPS = 25
-_VERSION = 1  # of what is drawn; part of the file names
+_VERSION = 1  # of the content; part of the file names
 _SCENE_SEC = 3
-_GRAIN = 6.0  # standard deviation, of 255
+_GRAIN = 6.0  # standard deviation, on a scale of 255
 _MOST_GRAIN = 16
 _MARGIN_PX = 128  # how far a layer may move within a scene
 
 
 @dataclass(frozen=True)
 class ClipKind:
-    """What clips differ in.
+    """Size, length and bitrate of a clip.
 
     Attributes:
-        width_px, height_px: of the picture.
-        seconds: of the clip.
-        kbit_per_sec: that the encoder aims at.
+        width_px, height_px: Size of the picture.
+        seconds: Duration of the clip.
+        kbit_per_sec: Target bitrate of the encoder.
     """
 
     width_px: int
@@ -49,7 +49,7 @@ class ClipKind:
 
     @property
     def file_name(self) -> str:
-        """Differs where the content does."""
+        """File name, unique for the content."""
         return f"{self.width_px}x{self.height_px}-{self.seconds}s-{self.kbit_per_sec}k-v{_VERSION}.mp4"
 
 
@@ -59,7 +59,7 @@ LARGE = tuple(ClipKind(1280, 720, seconds, 2500) for seconds in (10, 30))
 
 
 def clip(kind: ClipKind, folder: Path) -> Path:
-    """The clip of a kind in a folder, made if it is not there; the same one every time."""
+    """The path of a clip in a folder; generates it if it is missing, always with the same content."""
     path = folder / kind.file_name
     if not path.exists():
         frames = film_frames(kind.width_px, kind.height_px, kind.seconds * FPS, seed=kind.seconds)
@@ -68,7 +68,7 @@ def clip(kind: ClipKind, folder: Path) -> Path:
 
 
 def film_frames(width_px: int, height_px: int, count: int, *, seed: int) -> Iterator[np.ndarray]:
-    """`count` frames (H, W, 3) uint8."""
+    """Yields `count` frames, (H, W, 3) uint8 each."""
     rng = np.random.default_rng(seed)
     grains = [_grain(width_px, height_px, rng) for _ in range(5)]
     per_scene = _SCENE_SEC * FPS
@@ -85,7 +85,13 @@ def film_frames(width_px: int, height_px: int, count: int, *, seed: int) -> Iter
 
 
 def write_film(path: Path, frames: Iterator[np.ndarray], *, kbit_per_sec: int) -> None:
-    """Writes an .mp4 as platforms do: H.264 with B-frames, a key frame every ten seconds, a bitrate."""
+    """Writes an .mp4 as video platforms do: H.264 with B-frames, a key frame every ten seconds, a bitrate.
+
+    Args:
+        path: The file to write.
+        frames: At least one frame, (H, W, 3) uint8 each.
+        kbit_per_sec: Target bitrate.
+    """
     first = next(frames)
     with open_atomic(path) as file, av.open(file, "w", format="mp4") as container:
         stream: Any = container.add_stream("libx264", rate=FPS, options={"preset": "fast"})
@@ -99,12 +105,12 @@ def write_film(path: Path, frames: Iterator[np.ndarray], *, kbit_per_sec: int) -
 
 
 def write_looped(path: Path, source: Path, *, seconds: int) -> None:
-    """Writes `source` again and again into one .mp4 of about so many seconds, without coding anew.
+    """Repeats the packets of `source` into a longer .mp4, without encoding them again.
 
     Args:
-        path: of the result.
-        source: a clip of this module: its packets begin at its start and last a frame each.
-        seconds: at least; the last turn is whole.
+        path: The file to write.
+        source: Clip of this module: its packets start at 0 and last one frame each.
+        seconds: Minimum duration; the last repetition is complete.
     """
     with av.open(str(source)) as given:
         stream = given.streams.video[0]
@@ -123,7 +129,7 @@ def write_looped(path: Path, source: Path, *, seconds: int) -> None:
 
 
 def _texture(width_px: int, height_px: int, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8 around 112: amplitudes fall with frequency as in natural pictures."""
+    """(H, W, 3) uint8 around 112, with amplitudes that fall with frequency as in natural images."""
     rows, columns = np.fft.fftfreq(height_px)[:, None], np.fft.rfftfreq(width_px)[None]
     falling = 1 / np.maximum(np.hypot(rows, columns), 1 / max(width_px, height_px))
     planes = []
@@ -135,12 +141,12 @@ def _texture(width_px: int, height_px: int, rng: np.random.Generator) -> np.ndar
 
 
 def _grain(width_px: int, height_px: int, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 1) uint8, around _MOST_GRAIN; what textures leave room for."""
+    """(H, W, 1) uint8 around _MOST_GRAIN, for which textures leave room."""
     noise = _GRAIN * rng.standard_normal((height_px, width_px, 1), np.float32)
     return (noise.clip(-_MOST_GRAIN, _MOST_GRAIN) + _MOST_GRAIN).astype(np.uint8)
 
 
 def _window(layer: np.ndarray, shift: np.ndarray, width_px: int, height_px: int) -> np.ndarray:
-    """The part of a layer that is seen after it moved by `shift` (rows, columns)."""
+    """The visible part of a layer that has moved by `shift` (rows, columns)."""
     top, left = (shift % _MARGIN_PX).astype(int)
     return layer[top : top + height_px, left : left + width_px]

@@ -19,7 +19,7 @@ HERE, POOL = "videotag, in the process", "videotag, in a child process"
 
 
 def run(options: Options) -> Part:
-    """Both of our readers against the classic way, for every clip."""
+    """Measures both of videotag's readers against the classic way, for every clip."""
     part = Part("Decoding: 300 frames of a video, scaled and cut to 224x224, as bytes")
     specs = {HERE: "bench_decode:InProcess", POOL: "bench_decode:InChild"}
     if classic.has_opencv():
@@ -52,7 +52,7 @@ class InProcess:
 
 
 class InChild:
-    """A contestant: DecodePool, as extraction has it."""
+    """A contestant: DecodePool, as extraction uses it."""
 
     def __init__(self) -> None:
         self._pool = DecodePool()

@@ -1,7 +1,7 @@
 """Part of the benchmark: videos -> features on disk, end to end.
 
-Ours is the function behind `videotag extract`, in a process that has started already; starting is reported
-apart. What decoding and the network take by themselves is measured on the same videos, by the same code.
+videotag runs the function behind `videotag extract` in a process that is already up; starting is reported
+separately. Decoding alone and the network alone are measured on the same videos with the same code.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ COLD, WARM = "first start", "start with what was compiled"
 LEAST_RATIO = {"640x360": 20.0, "1280x720": 16.0}
 MOST_QUOTIENT, MOST_MEMORY_MB = 1.15, 1500.0
 _MAIN, _BELOW = "in its process", "in its decoders"
-_COPIES = 2  # of every clip: a run has a middle, where both of its halves are at work
+_COPIES = 2  # of every clip, so that decoding and the network overlap for part of a run
 _HOUR_SEC = 3600
 
 
 def run(options: Options) -> Part:
-    """Both ways end to end, their parts, starting and memory."""
+    """Measures both ways end to end, and videotag's parts, start and memory."""
     num_frames = QUICK_FRAMES if options.quick else NUM_FRAMES
     part = Part(f"End to end: videos to .npy, {num_frames} frames each, ResNet-101")
     shared: dict[str, Any] = {"weights": str(make_weights(options)), "num_frames": num_frames}
@@ -65,7 +65,7 @@ def run(options: Options) -> Part:
         with contextlib.closing(options.child(ours, **auto)) as child:
             peaks = {COLD: [peak_family_mb(child.pid, child.wait)]}
         shutil.rmtree(options.cache_dir, ignore_errors=True)
-    with options.child(ours, **auto) as child:  # it and the next one alone: how long they take is told
+    with options.child(ours, **auto) as child:  # this one and the next run alone, as their start is timed
         starts = {COLD: [child.start_sec]}
     with options.child(ours, **auto) as child, options.children(specs, arguments) as others:
         options.say("extraction: started")
@@ -95,7 +95,7 @@ def run(options: Options) -> Part:
 
 
 def video_sets(options: Options) -> list[tuple[str, list[str]]]:
-    """Words and clips of each run."""
+    """(description, clips) of each run."""
     found = []
     for kind in bench_clips.SMALL[:1] if options.quick else (bench_clips.SMALL[-1], bench_clips.LARGE[-1]):
         found.append((kind.text, [options.clip(kind)]))
@@ -106,7 +106,7 @@ def video_sets(options: Options) -> list[tuple[str, list[str]]]:
 def _lines(
     text: str, paths: Sequence[str], children: Mapping[str, Child], options: Options, num_frames: int
 ) -> list[Line]:
-    """What was measured of one set of clips."""
+    """Measures one set of clips."""
     with tempfile.TemporaryDirectory(dir=options.work_dir) as folder:
         many = copies(paths, _COPIES, Path(folder))
         spent: dict[str, list[float]] = {_MAIN: [], _BELOW: []}
@@ -138,10 +138,10 @@ def _lines(
 
 
 def _seconds_and_cpu(child: Child, paths: list[str], spent: Mapping[str, list[float]]) -> float:
-    """Seconds a video; processor time of the process, and of the decoders below it, goes into `spent`."""
+    """Seconds per video; appends the processor time of the process and of its decoders to `spent`."""
     before = cpu_sec(child.pid)
     found = child.measure(paths=paths)
-    # Its decoders have ended with the run, and their time is part of its own.
+    # The decoders ended with the run, so the time of the process includes theirs.
     spent[_BELOW].append(found["children_cpu"] / len(paths))
     spent[_MAIN].append((cpu_sec(child.pid) - before - found["children_cpu"]) / len(paths))
     return float(found["seconds"])
@@ -153,13 +153,13 @@ def _classic_seconds(child: Child, folder: str, given: Mapping[str, Any]) -> flo
 
 
 def quotients(rounds: Mapping[str, Sequence[float]]) -> list[float]:
-    """By round: end to end by the sum of decoding alone and the network alone."""
+    """End-to-end time over the sum of decoding alone and the network alone, by round."""
     columns = zip(rounds[AUTO], rounds[DECODE], rounds[NETWORK], strict=True)
     return [whole / (decoding + network) for whole, decoding, network in columns]
 
 
 def copies(paths: Sequence[str], count: int, folder: Path) -> list[str]:
-    """Every file `count` times under names of their own, in turn: a run takes each file once."""
+    """Links to every file under `count` different names, in turn, as a run takes each file once."""
     made = []
     for number in range(count):
         for index, path in enumerate(paths):
@@ -170,7 +170,7 @@ def copies(paths: Sequence[str], count: int, folder: Path) -> list[str]:
 
 
 def _long_lines(child: Child, options: Options) -> list[Line]:
-    """An hour of film."""
+    """Measures the extraction of one hour of video."""
     path = options.clips_dir / f"hour-{bench_clips.SMALL[-1].file_name}"
     if not path.exists():
         source = Path(options.clip(bench_clips.SMALL[-1]))
@@ -190,11 +190,11 @@ class Extract:
     """A contestant: the function behind `videotag extract`.
 
     Args:
-        weights: of the TSN.
-        precision: "auto" or "f32".
-        num_frames: of a video.
-        first: a video that it extracts before it is ready.
-        config: of the TSN.
+        weights: Weights of the TSN.
+        precision: Precision of the network, "auto" or "f32".
+        num_frames: Number of frames per video.
+        first: Video that it extracts before it is ready.
+        config: Config of the TSN.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class Extract:
         self.facts = {"runtime": f"{network.runtime}, {network.precision}"}
 
     def measure(self, paths: list[str]) -> dict[str, Any]:
-        """Seconds a video."""
+        """Seconds per video."""
         from videotag.formats.filelist import ListEntry
         from videotag.inference.extract import extract_list
 
@@ -225,13 +225,13 @@ class Extract:
 
 
 def _children_cpu() -> float:
-    """Processor time of the children of this process that have ended."""
+    """Processor time in seconds of this process's children that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 class DecodeAlone:
-    """A contestant: what extraction decodes, as it does it, and nothing else."""
+    """A contestant: the decoding of an extraction, and nothing else."""
 
     def __init__(self, weights: str, num_frames: int, config: str = "configs/tsn.yaml") -> None:
         from videotag.config import load_config
@@ -242,7 +242,7 @@ class DecodeAlone:
         self._split = load_config(config, overrides=overrides).infer
 
     def measure(self, paths: list[str]) -> dict[str, Any]:
-        """Seconds a video."""
+        """Seconds per video."""
         from videotag.datasets.prefetch import prefetch
         from videotag.formats.filelist import ListEntry
         from videotag.inputs.frames import read_frames
@@ -259,10 +259,10 @@ class DecodeAlone:
 
 
 class NetworkAlone(Extract):
-    """A contestant: the extractor on frames that are in memory already."""
+    """A contestant: the extractor on frames in memory."""
 
     def measure(self, paths: list[str]) -> dict[str, Any]:
-        """Seconds a video."""
+        """Seconds per video."""
         from videotag.formats.filelist import ListEntry
         from videotag.inputs.frames import read_frames
 

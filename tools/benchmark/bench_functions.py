@@ -1,4 +1,4 @@
-"""Part of the benchmark: in which functions an extraction's processes are found at work, by py-spy."""
+"""Part of the benchmark: the functions in which an extraction spends its time, sampled by py-spy."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from bench_stage_one import make_weights
 REMEDY = "py-spy is not installed; pip install 'videotag[bench]'"
 _VIDEOS = 4
 _FLAGS = ("--subprocesses", "--format=raw", "--rate=100", "--duration=3600")
-_SHOWN = 8  # functions; the others are put together
-_DECODER = "videotag.media.decode_pool import serve"  # of a decoder's command line
-#: Functions that do nothing but wait for another thread or process; py-spy takes some of that for work.
+_SHOWN = 8  # functions; the others are summed
+_DECODER = "videotag.media.decode_pool import serve"  # in the command line of a decoder
+#: Functions that only wait for another thread or process, which py-spy may take for work.
 _WAITING = {
     *("_receive (decode_pool.py)", "serve (decode_pool.py)", "_worker (thread.py)"),
     *("_Child._wait (decode_pool.py)", "Condition.wait (threading.py)", "_answers (bench_child.py)"),
@@ -32,7 +32,7 @@ _TIMEOUT_SEC = 60
 
 
 def run(options: Options) -> Part:
-    """Percent of the samples by function, of all processes together."""
+    """Measures the percentage of samples by function, over all processes."""
     part = Part("Where a run's time goes: 640x360 to .npy, samples of all processes at work, by py-spy")
     command = py_spy()
     if command is None:
@@ -54,7 +54,7 @@ def run(options: Options) -> Part:
         )
         try:
             assert spy.stdout
-            line = spy.stdout.readline()  # it is at work, or says why not
+            line = spy.stdout.readline()  # it has started, or says why not
             child.measure(paths=copies([first], _VIDEOS, Path(folder)))
             spy.send_signal(signal.SIGINT)
             said = line + spy.communicate(timeout=_TIMEOUT_SEC)[0]
@@ -72,16 +72,16 @@ def run(options: Options) -> Part:
 
 
 def py_spy() -> str | None:
-    """The command, beside this Python or on the path; None if it is not there."""
+    """Path of py-spy, beside this Python or on PATH; None if it is not installed."""
     beside = Path(sys.executable).with_name("py-spy")
     return str(beside) if beside.is_file() else shutil.which("py-spy")
 
 
 def shares_of(samples: str) -> list[tuple[str, float]]:
-    """Function -> percent of the samples that found it innermost, the most first, then "others".
+    """(function, percentage of the samples in which it is innermost), highest first, then "others".
 
     Args:
-        samples: of py-spy's format "raw": a stack and a count a line.
+        samples: Output of py-spy in format "raw": a stack and a count per line.
     """
     counts: Counter[str] = Counter()
     for line in samples.splitlines():

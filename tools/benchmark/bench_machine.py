@@ -1,4 +1,4 @@
-"""What a benchmark ran on, in terms that say nothing about whose machine it is."""
+"""Describes the machine of a benchmark, without its name, user or paths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from videotag.system.cores import cpu_flags
 
-#: Instructions that decide how fast networks run.
+#: CPU instruction sets that matter for the speed of networks.
 FLAGS = (
     *("avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_bf16", "amx_int8"),
@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 def describe_machine() -> dict[str, Any]:
-    """CPU, cores, instructions, memory, system and versions; None for what is not known or installed."""
+    """CPU, cores, instruction sets, memory, system and versions; None for unknown or missing ones."""
     return {
         "cpu": _cpu_model(),
         "cores": num_machine_cores(),
@@ -36,12 +36,12 @@ def describe_machine() -> dict[str, Any]:
 
 
 def num_machine_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_lines(machine: dict[str, Any]) -> list[str]:
-    """The machine in Markdown."""
+    """The machine as lines of Markdown."""
     flags = ", ".join(machine["flags"]) or "none of interest"
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
     return [

@@ -21,12 +21,12 @@ NUM_CLASSES, BATCH_SIZE = 3862, 1024
 VIDEOS, QUICK_VIDEOS = 1_000_000, 50_000
 CLASSIC_VIDEOS, QUICK_CLASSIC_VIDEOS = 50_000, 5_000
 OURS = "videotag"
-MOST_SEC, MOST_MB = 60.0, 1000.0  # of a million videos
-_MB = 1e3  # of what the system counts in kB
+MOST_SEC, MOST_MB = 60.0, 1000.0  # for a million videos
+_MB = 1e3  # kB
 
 
 def run(options: Options) -> Part:
-    """Seconds and memory of ours, and of the classic way, reckoned for as many videos."""
+    """Measures seconds and memory, the classic way scaled to the same number of videos."""
     count = QUICK_VIDEOS if options.quick else VIDEOS
     few = QUICK_CLASSIC_VIDEOS if options.quick else CLASSIC_VIDEOS
     part = Part(f"Metrics: Hit@1, PERR, GAP and mAP of {count:,} videos x {NUM_CLASSES:,} classes")
@@ -46,7 +46,7 @@ def run(options: Options) -> Part:
         rounds = take_turns({CLASSIC: theirs, OURS: ours}, options.num_rounds(cheap=False))
     part.lines.append(Line("batches of 1,024", "seconds", rounds, reference=CLASSIC))
     part.lines.append(Line("videotag by itself", "seconds", {OURS: rounds[OURS]}, goals={OURS: MOST_SEC}))
-    # Memory that was used once is used again: only the first round shows how much it takes.
+    # Later rounds reuse memory, so only the first shows how much is needed.
     part.lines.append(Line("growth of memory at most", "MB", {OURS: memory[:1]}, goals={OURS: MOST_MB}))
     part.notes.append(
         f"Making the scores is not counted. The classic way was measured on {few:,} videos and multiplied; "
@@ -57,10 +57,10 @@ def run(options: Options) -> Part:
 
 
 class Metrics:
-    """A contestant: takes batches and computes in the end.
+    """A contestant: updates with batches and computes at the end.
 
     Args:
-        is_classic: whether it is the classic way.
+        is_classic: Whether to use the classic way.
     """
 
     def __init__(self, is_classic: bool) -> None:
@@ -74,7 +74,7 @@ class Metrics:
         seconds = 0.0
         before: float | None = None
         for scores, labels in score_batches(count, num_classes, batch_size):
-            before = _peak_mb() if before is None else before  # a batch is there
+            before = _peak_mb() if before is None else before  # including one batch
             started = time.perf_counter()
             metrics.update(scores, labels)
             seconds += time.perf_counter() - started
@@ -87,7 +87,7 @@ class Metrics:
 def score_batches(
     count: int, num_classes: int, batch_size: int, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Random scores (N, C) float32 and labels (N, C) bool, three or so a video, of `count` videos."""
+    """Yields random scores (N, C) float32 and labels (N, C) bool, at most three per video."""
     rng = np.random.default_rng(seed)
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
@@ -100,5 +100,5 @@ def score_batches(
 
 
 def _peak_mb() -> float:
-    """The most memory that this process has held so far."""
+    """Peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MB

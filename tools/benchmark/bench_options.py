@@ -1,4 +1,4 @@
-"""What all parts of the benchmark share: how long they may take, where their files are, their children."""
+"""Options and helpers that all parts of the benchmark share: rounds, folders, clips and children."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ TOLD_NOTE = (
 )
 _CHEAP_ROUNDS, _DEAR_ROUNDS = 5, 2  # a round of the classic ResNet-101 takes minutes
 _QUICK_ROUNDS = 2
-_READY_AT_ONCE = 2  # what is compiled at once needs memory at once
+_READY_AT_ONCE = 2  # contestants that compile at the same time need memory at the same time
 
 
 @dataclass
 class Options:
-    """How the benchmark runs.
+    """Options of a benchmark run.
 
     Attributes:
-        work_dir: for clips, weights and caches; what is in it is used again.
-        quick: smaller sizes, fewer rounds.
-        rounds: of every part, in place of each part's own number.
-        videos_dir: holds the user's own videos; None without any.
-        long: also extracts a video of an hour.
+        work_dir: Folder for clips, weights and caches, which are reused.
+        quick: Whether to use small sizes and few rounds.
+        rounds: Rounds of every part; None uses each part's default.
+        videos_dir: Folder with the user's videos, or None.
+        long: Whether to extract a video of one hour too.
     """
 
     work_dir: Path
@@ -50,22 +50,22 @@ class Options:
 
     @property
     def cache_dir(self) -> Path:
-        """Where the contestants keep compiled networks; a name that is nobody else's, as it gets emptied."""
+        """Folder for the contestants' compiled networks; nobody else uses this name, as it gets emptied."""
         return self.work_dir / "bench-cache"
 
     @property
     def clips_dir(self) -> Path:
-        """Where generated clips are."""
+        """Folder of generated clips."""
         return self.work_dir / "clips"
 
     def clip(self, kind: bench_clips.ClipKind) -> str:
-        """The path of the clip of a kind, made if it is not there."""
+        """The path of a clip; generates it if it is missing."""
         if not (self.clips_dir / kind.file_name).exists():
-            self.say(f"making a clip, {kind.text}")
+            self.say(f"generating a clip, {kind.text}")
         return str(bench_clips.clip(kind, self.clips_dir))
 
     def num_rounds(self, *, cheap: bool) -> int:
-        """Rounds of a part whose measurements are cheap, or dear."""
+        """Number of rounds for a part whose measurements are cheap or expensive."""
         if self.quick:
             return self.rounds or (_QUICK_ROUNDS if cheap else 1)
         return self.rounds or (_CHEAP_ROUNDS if cheap else _DEAR_ROUNDS)
@@ -74,9 +74,9 @@ class Options:
     def children(
         self, specs: Mapping[str, str], arguments: Mapping[str, Mapping[str, Any]] | None = None
     ) -> Iterator[dict[str, Child]]:
-        """Contestants by name in processes of their own, as long as the block lasts; `CLASSIC` is plain.
+        """Yields contestants by name, each in its own process until the block ends; `CLASSIC` is plain.
 
-        They make themselves ready two at a time.
+        Two of them start up at a time.
         """
         with contextlib.ExitStack() as stack:
             children: dict[str, Child] = {}
@@ -93,7 +93,7 @@ class Options:
             yield children
 
     def child(self, spec: str, *, is_plain: bool = False, **arguments: Any) -> Child:
-        """A contestant with as many threads as there are cores, and the benchmark's own cache; see Child."""
+        """A contestant with one thread per core and the benchmark's own cache; see Child."""
         environment = {
             "OMP_NUM_THREADS": str(num_machine_cores()),
             "VIDEOTAG_CACHE": str(self.cache_dir.absolute()),
@@ -101,12 +101,12 @@ class Options:
         return Child(spec, environment=environment, is_plain=is_plain, **arguments)
 
     def say(self, text: str) -> None:
-        """Progress, to stderr."""
+        """Prints progress to stderr."""
         print(f"{time.monotonic() - self._started:6.0f} s  {text}", file=sys.stderr, flush=True)
 
 
 def measures_of(children: Mapping[str, Child], key: str, **arguments: Any) -> dict[str, Callable[[], float]]:
-    """Contestant -> measures once, with these arguments, and gives the number of that name."""
+    """Contestant -> function that measures once with these arguments and returns the number `key`."""
 
     def measure(child: Child) -> float:
         return float(child.measure(**arguments)[key])
@@ -115,7 +115,7 @@ def measures_of(children: Mapping[str, Child], key: str, **arguments: Any) -> di
 
 
 def clips_of(options: Options) -> list[tuple[str, str]]:
-    """What is decoded: words and path of generated clips, and of the user's own videos."""
+    """(description, path) of generated clips and of the user's videos."""
     kinds = bench_clips.SMALL[:1] if options.quick else bench_clips.SMALL + bench_clips.LARGE
     found = [(kind.text, options.clip(kind)) for kind in kinds]
     for number, path in enumerate(own_videos(options), start=1):
@@ -126,5 +126,5 @@ def clips_of(options: Options) -> list[tuple[str, str]]:
 
 
 def own_videos(options: Options) -> list[Path]:
-    """The user's videos."""
+    """Paths of the user's videos; empty without --videos."""
     return list_videos(options.videos_dir) if options.videos_dir else []

@@ -1,4 +1,4 @@
-"""Part of the benchmark: where ResNet-101's time goes, by kind of layer, as OpenVINO counts it."""
+"""Part of the benchmark: time in ResNet-101 by kind of layer, from OpenVINO's counters."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bench_report import Line, Part
 from bench_stage_one import make_weights, open_extractor
 
 _RUNS, _QUICK_RUNS = 20, 3
-_LEAST_SHARE = 0.005  # of the time; kinds below it are put together
+_LEAST_SHARE = 0.005  # of the time; kinds below it are summed
 
 
 def run(options: Options) -> Part:
-    """Milliseconds a frame by kind of layer, as OpenVINO counts them itself."""
+    """Measures milliseconds per frame by kind of layer, with OpenVINO's counters."""
     from videotag.inference.extractor import FRAMES_PER_STEP
     from videotag.runtime.backends import bf16_instructions, get_backend
 
@@ -43,10 +43,10 @@ class Layers:
     """A contestant: ResNet-101 with OpenVINO's counters.
 
     Args:
-        weights: of the TSN.
-        precision: "f32" or "bf16".
-        batch: frames of a batch.
-        config: of the TSN.
+        weights: Weights of the TSN.
+        precision: Precision of the network, "f32" or "bf16".
+        batch: Number of frames per batch.
+        config: Config of the TSN.
     """
 
     def __init__(self, weights: str, precision: str, batch: int, config: str = "configs/tsn.yaml") -> None:
@@ -65,7 +65,7 @@ class Layers:
         self._request.infer([self._frames])
 
     def measure(self, runs: int) -> dict[str, Any]:
-        """By kind of layer: how many there are, and milliseconds a frame in every run; the slowest first."""
+        """(kind, number of layers, milliseconds per frame in every run), slowest first."""
         counts: dict[str, int] = {}
         times: dict[str, list[float]] = defaultdict(list)
         for _ in range(runs):
@@ -79,7 +79,7 @@ class Layers:
 
 
 def by_kind(layers: Any) -> tuple[dict[str, int], dict[str, float]]:
-    """Number and milliseconds of the layers that ran, by their type and the kernel that they ran in."""
+    """Number of layers that ran and their milliseconds, by layer type and kernel."""
     counts: dict[str, int] = defaultdict(int)
     spent: dict[str, float] = defaultdict(float)
     for layer in layers:
@@ -92,7 +92,7 @@ def by_kind(layers: Any) -> tuple[dict[str, int], dict[str, float]]:
 
 
 def folded(kinds: list[tuple[str, int, list[float]]]) -> list[tuple[str, int, list[float]]]:
-    """The kinds with those that take hardly any time put together as "others"."""
+    """The kinds, with those below _LEAST_SHARE summed as "others"."""
     total = sum(sum(times) for _, _, times in kinds)
     large = [kind for kind in kinds if sum(kind[2]) >= _LEAST_SHARE * total]
     small = kinds[len(large) :]

@@ -17,7 +17,7 @@ PROTOBUF = "protobuf, framed by videotag"
 
 
 def run(options: Options) -> Part:
-    """This project's reader and whatever other is installed."""
+    """Measures this project's reader and other installed ones."""
     count = QUICK_RECORDS if options.quick else NUM_RECORDS
     part = Part(f"TFRecords: records of {NUM_STEPS} steps of 1024 + 128 bytes into arrays, one core")
     path = options.work_dir / f"records-{count}.tfrecord"
@@ -37,7 +37,7 @@ def run(options: Options) -> Part:
 
 
 class Reader:
-    """A contestant: one of records.readers(), kept on one core."""
+    """A contestant: one of records.readers(), pinned to one core."""
 
     def __init__(self, reader: str) -> None:
         self._read = records.readers()[reader]

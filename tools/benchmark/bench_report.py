@@ -1,4 +1,4 @@
-"""What was measured -> medians, ratios, a table in Markdown between two marks, and JSON beside it."""
+"""Turns measurements into medians, ratios, a Markdown table between two marks, and JSON beside it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _FRAME = f"# Performance\nMeasured by `make bench-quick` or `tools/benchmark/ben
 
 @dataclass
 class Line:
-    """One thing that several contestants were measured at, round by round.
+    """One quantity, measured for several contestants in every round.
 
     Attributes:
-        what: in words.
-        unit: of the numbers.
-        rounds: contestant -> its number in every round.
-        reference: the contestant that the others are compared with; None compares nothing.
-        more_is_better: of the numbers.
-        goals: contestant -> least ratio; without a reference the most (or least) that its median may be.
+        what: Name of the quantity.
+        unit: Unit of the numbers.
+        rounds: Contestant -> its number in every round.
+        reference: Contestant that the others are compared with; None compares nothing.
+        more_is_better: Whether larger numbers are better.
+        goals: Contestant -> minimum ratio; without a reference, limit of its median.
     """
 
     what: str
@@ -46,9 +46,9 @@ class Line:
         return {name: statistics.median(numbers) for name, numbers in self.rounds.items() if numbers}
 
     def ratios(self) -> dict[str, float]:
-        """Contestant -> how many times as good as the reference: the median of the ratios of the rounds.
+        """Contestant -> how many times as good as the reference, as the median of the rounds' ratios.
 
-        Numbers of a round stand beside each other in time, so that other work met both.
+        Contestants of a round run shortly after each other, so other work affects both alike.
         """
         reference = self.rounds.get(self.reference or "", [])
         found = {}
@@ -59,7 +59,7 @@ class Line:
         return found
 
     def is_met(self, name: str) -> bool | None:
-        """Whether a contestant reaches its goal; None without one, or where nothing can be compared."""
+        """Whether a contestant reaches its goal; None without a goal or a number to compare."""
         value = self.ratios().get(name) if self.reference else self.medians().get(name)
         if name not in self.goals or value is None:
             return None
@@ -67,7 +67,7 @@ class Line:
         return value >= self.goals[name] if least else value <= self.goals[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
+        """The content as JSON-serializable values."""
         return {
             "what": self.what,
             "unit": self.unit,
@@ -86,9 +86,9 @@ class Part:
     """One part of the benchmark.
 
     Attributes:
-        title: in words.
-        lines: what was measured.
-        notes: sentences that stand below the table.
+        title: Title of the part.
+        lines: Measured quantities.
+        notes: Sentences below the table.
     """
 
     title: str
@@ -96,16 +96,19 @@ class Part:
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
+        """The content as JSON-serializable values."""
         return {"title": self.title, "lines": [line.to_dict() for line in self.lines], "notes": self.notes}
 
 
 def take_turns(contestants: Mapping[str, Callable[[], float]], num_rounds: int) -> dict[str, list[float]]:
-    """Every contestant once a round, one after the other, so that other work on the machine meets all.
+    """Measures every contestant once per round, in turn, so that other work on the machine affects all.
 
     Args:
-        contestants: name -> measures once.
-        num_rounds: how often each is measured.
+        contestants: Name -> function that measures once.
+        num_rounds: Number of rounds.
+
+    Returns:
+        Name -> its number in every round.
     """
     found: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(num_rounds):
@@ -115,14 +118,14 @@ def take_turns(contestants: Mapping[str, Callable[[], float]], num_rounds: int) 
 
 
 def write_results(folder: Path, results: dict[str, Any]) -> None:
-    """Writes NUMBERS_FILE, and the table into TABLE_FILE, whose other text stays as it is.
+    """Writes NUMBERS_FILE, and the table into TABLE_FILE, whose other text stays unchanged.
 
     Args:
-        folder: of both files.
-        results: "machine", "command" and "parts", name -> Part.to_dict() with its "date" and "rounds".
+        folder: Folder of both files.
+        results: "machine", "command" and "parts": name -> Part.to_dict() with its "date" and "rounds".
 
     Raises:
-        ConfigError: TABLE_FILE has not both marks.
+        ConfigError: TABLE_FILE lacks a mark.
     """
     path = folder / TABLE_FILE
     text = between_marks(_read(path), markdown(results), path)
@@ -131,10 +134,10 @@ def write_results(folder: Path, results: dict[str, Any]) -> None:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """The results of an earlier run in a folder; empty if there are none.
+    """The results of an earlier run in a folder; {} if there are none.
 
     Raises:
-        ConfigError: they cannot be read.
+        ConfigError: The results cannot be read.
     """
     path = folder / NUMBERS_FILE
     if not path.is_file():
@@ -147,19 +150,19 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def check_marks(folder: Path) -> None:
-    """Finds before any work that a table has no place.
+    """Checks before any work that TABLE_FILE has both marks.
 
     Raises:
-        ConfigError: TABLE_FILE has not both marks.
+        ConfigError: A mark is missing.
     """
     between_marks(_read(folder / TABLE_FILE), "", folder / TABLE_FILE)
 
 
 def between_marks(text: str, table: str, path: Path) -> str:
-    """`text` with `table` in place of what stands between the marks.
+    """`text` with `table` between the marks.
 
     Raises:
-        ConfigError: it has not both marks, each once and in their order.
+        ConfigError: The text does not have both marks, each once and in order.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -171,7 +174,7 @@ def between_marks(text: str, table: str, path: Path) -> str:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The machine, and a table for every part."""
+    """Markdown with the machine and a table for every part."""
     lines = [f"Measured by `{results['command']}`:", ""]
     lines += [*machine_lines(results["machine"]), ""]
     for part in results["parts"].values():
@@ -196,7 +199,7 @@ def _table(lines: Sequence[dict[str, Any]]) -> list[str]:
     for line in lines:
         what = f"{line['what']}, {line['unit']}"
         for name, median in line["medians"].items():
-            row = [what, name, shown(median)]
+            row = [what, name, format_number(median)]
             row += [_compared(line, name)] if compared else []
             rows.append(row + ([_goal(line, name)] if with_goals else []))
             what = ""
@@ -206,7 +209,7 @@ def _table(lines: Sequence[dict[str, Any]]) -> list[str]:
 def _compared(line: dict[str, Any], name: str) -> str:
     if name == line["reference"]:
         return "1"
-    return shown(line["ratios"][name]) if name in line["ratios"] else ""
+    return format_number(line["ratios"][name]) if name in line["ratios"] else ""
 
 
 def _goal(line: dict[str, Any], name: str) -> str:
@@ -217,8 +220,8 @@ def _goal(line: dict[str, Any], name: str) -> str:
     return f"{'at least' if least else 'at most'} {line['goals'][name]:g}: {verdict}"
 
 
-def shown(number: float) -> str:
-    """A number with three digits that count."""
+def format_number(number: float) -> str:
+    """A number with three significant digits."""
     if abs(number) >= 100 or number == 0:
         return f"{number:,.0f}"
     if abs(number) < 0.001:

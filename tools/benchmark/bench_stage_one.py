@@ -1,8 +1,8 @@
 """Part of the benchmark: ResNet-101, frames in memory -> features.
 
-The weights are random, with two things of a trained network: batch norm is fitted, to generated film, so that
-values stay in range; and a block adds little to what it gets, so that rounding to bf16 does not grow from
-block to block.
+The weights are random, but share two properties of a trained network: batch norm is fitted to generated film,
+so values stay in range, and residual blocks add little, so bf16 rounding errors do not grow from block to
+block.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from videotag.system.cores import mkl_cpu_type
 CONFIG = "configs/tsn.yaml"
 CLASSIC_FRAMES, QUICK_FRAMES = 300, 16
 F32, BF16 = "videotag, f32", "videotag, bf16"
-_BLOCK_SHARE = 0.2  # standard deviation of what a block adds
+_BLOCK_SHARE = 0.2  # standard deviation of a residual block's output
 _FITTED = 16  # frames that batch norm is fitted to
 
 
 def run(options: Options) -> Part:
-    """The backend that `auto` takes, in each precision, against the layers one by one."""
+    """Measures the backend that `auto` selects, in each precision, against layer-by-layer execution."""
     from videotag.runtime.backends import bf16_instructions
 
     part = Part("Stage one: ResNet-101, 224x224 frames in memory to features")
@@ -57,7 +57,7 @@ def run(options: Options) -> Part:
 
 
 def make_weights(options: Options) -> Path:
-    """The weights that all contestants have, made if they are not there."""
+    """The weights that all contestants share; generates them if they are missing."""
     path = options.work_dir / "resnet101.pdparams"
     if not path.is_file():
         options.say("making weights")
@@ -70,8 +70,8 @@ class MakeWeights:
     """Writes a TSN with random weights.
 
     Args:
-        path: of the weight file.
-        config: of the TSN.
+        path: The weight file to write.
+        config: Config of the TSN.
     """
 
     def __init__(self, path: str, config: str = CONFIG) -> None:
@@ -85,7 +85,7 @@ class MakeWeights:
         model = loaded.entry.cls(loaded.model)
         norms = [layer for layer in model.sublayers() if isinstance(layer, paddle.nn.BatchNorm2D)]
         for norm in norms:
-            norm._momentum = 0.0  # the running mean becomes that of the one batch
+            norm._momentum = 0.0  # the running statistics become those of the only batch
         for name, norm in model.named_sublayers():
             if name.endswith(".bn3"):
                 norm.weight.set_value(paddle.full_like(norm.weight, _BLOCK_SHARE))
@@ -98,12 +98,12 @@ class MakeWeights:
 
 
 class Frames:
-    """A contestant: the extractor of `videotag extract`, settled on its first frames.
+    """A contestant: the extractor of `videotag extract`, with backend and precision already selected.
 
     Args:
-        weights: of the TSN.
-        precision: "f32", "bf16" or "auto".
-        config: of the TSN.
+        weights: Weights of the TSN.
+        precision: Precision of the network, "f32", "bf16" or "auto".
+        config: Config of the TSN.
     """
 
     def __init__(self, weights: str, precision: str, config: str = CONFIG) -> None:
@@ -125,7 +125,7 @@ class Frames:
 
 
 def open_extractor(weights: str, precision: str, *, num_frames: int = 300, config: str = CONFIG) -> Any:
-    """A FeatureExtractor with these weights, which has not chosen its backend yet."""
+    """A FeatureExtractor with these weights; it has not selected its backend yet."""
     from videotag.config import load_config
     from videotag.inference.extractor import FeatureExtractor
     from videotag.models import load_models

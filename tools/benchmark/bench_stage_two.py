@@ -1,4 +1,4 @@
-"""Part of the benchmark: AttentionLSTM in its full size, features in memory -> probabilities.
+"""Part of the benchmark: full-size AttentionLSTM, features in memory -> probabilities.
 
 Shapes: N videos, T steps, C classes.
 """
@@ -23,7 +23,7 @@ LEAST_RATIO, MOST_ERROR = 5.0, 1e-3
 
 
 def run(options: Options) -> Part:
-    """Every installed backend in every precision, against the layers one by one."""
+    """Measures every installed backend in every precision, against layer-by-layer execution."""
     from videotag.runtime.backends import bf16_instructions, list_backends
 
     part = Part("Stage two, inference: AttentionLSTM (2048 to 512, 1024, 8192, 4096, 3396), 300 steps")
@@ -76,11 +76,11 @@ class Tagger:
     """A contestant: the tagger in a backend.
 
     Args:
-        backend: None calls the layers one by one.
-        precision: of the backend.
-        output: file for the probabilities (N, C).
-        count: N, of fixed videos.
-        config: of the tagger.
+        backend: Name of the backend; None runs layer by layer.
+        precision: Precision of the backend.
+        output: File to write the probabilities (N, C) to.
+        count: Number N of fixed videos for `output`.
+        config: Config of the tagger.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Tagger:
         return {"rate": count / (time.perf_counter() - started)}
 
     def _arrays(self, count: int) -> dict[str, np.ndarray]:
-        """Features (N, T, D) as of a rectified network, and masks (N, T)."""
+        """Features (N, T, D) >= 0, as after a ReLU, and masks (N, T)."""
         rng = np.random.default_rng(0)
         arrays: dict[str, np.ndarray] = {}
         for name, dim in self._dims.items():

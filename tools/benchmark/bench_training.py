@@ -19,7 +19,7 @@ _SHOWN_KERNELS = 6
 
 
 def run(options: Options) -> Part:
-    """Videos per second of every way, how long a step waits for its batch, and where a step's time goes."""
+    """Measures videos per second of every way, how long a step waits for its batch, and its kernels."""
     part = Part("Stage two, training: AttentionLSTM at full size, videos of 100 to 300 steps")
     size: dict[str, Any] = {"batch_size": _BATCH_SIZE, "steps": _STEPS, "num_videos": _VIDEOS}
     if options.quick:
@@ -54,10 +54,10 @@ def run(options: Options) -> Part:
 
 
 class Training:
-    """The ways of training, in a process of their own."""
+    """A contestant: both ways of training, in one process."""
 
     def measure(self, **size: Any) -> dict[str, Any]:
-        """What training.measure gives."""
+        """The result of training.measure."""
         import training
 
         from videotag.system.kept_memory import keep_freed_memory

@@ -1,8 +1,8 @@
-"""The classic way, which the benchmark compares with: what a straightforward script of its time does.
+"""The classic way, the baseline of the benchmark: what a straightforward script of its time does.
 
-Videos: OpenCV decodes every frame, the wanted ones are taken, Pillow scales and the middle is cut out, NumPy
-normalises, and all frames of a video go through the layers as one batch, called one by one in float32.
-Metrics: loops over videos and classes, lists and sorts.
+Videos: OpenCV decodes every frame, Pillow scales and crops the selected ones, NumPy normalizes them, and all
+frames of a video go through the layers as one batch, layer by layer in float32.
+Metrics: loops over videos and classes, with lists and sorts.
 Written from that description alone. Shapes: T frames, N videos, C classes.
 """
 
@@ -29,12 +29,12 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def has_opencv() -> bool:
-    """Whether videos can be decoded here as ever."""
+    """Whether OpenCV is installed."""
     return importlib.util.find_spec("cv2") is not None
 
 
 def decode(path: str | Path, num_frames: int) -> np.ndarray:
-    """num_frames of a video's frames, (T, 224, 224, 3) uint8 RGB; a short video starts again.
+    """num_frames frames of a video, (T, 224, 224, 3) uint8 RGB; a short video repeats.
 
     Raises:
         VideotagError: OpenCV is not installed, or no frame can be decoded.
@@ -51,12 +51,12 @@ def decode(path: str | Path, num_frames: int) -> np.ndarray:
         frames.append(frame[:, :, ::-1])  # BGR to RGB
     video.release()
     if not frames:
-        raise VideotagError(f"{path}: OpenCV decodes no frame of it")
+        raise VideotagError(f"{path}: OpenCV cannot decode any frame; give another video")
     return np.stack([prepared(frames[index]) for index in videotag_indices(len(frames), num_frames)])
 
 
 def prepared(frame: np.ndarray) -> np.ndarray:
-    """The middle (224, 224, 3) of a frame whose short side was scaled to 256."""
+    """The central (224, 224, 3) crop of a frame scaled to a short side of 256."""
     image = Image.fromarray(np.ascontiguousarray(frame))
     scale = SHORT_SIDE_PX / min(image.size)
     width, height = (round(side * scale) for side in image.size)
@@ -66,7 +66,7 @@ def prepared(frame: np.ndarray) -> np.ndarray:
 
 
 def normalized(images: np.ndarray) -> np.ndarray:
-    """(T, 3, H, W) float32 of (T, H, W, 3) uint8."""
+    """(T, 3, H, W) float32 from (T, H, W, 3) uint8, with ImageNet's mean and standard deviation."""
     x = images.astype(np.float32) / 255
     x = (x - MEAN) / STD
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
@@ -76,8 +76,8 @@ class Network:
     """ResNet-101 layer by layer, all frames of a video as one batch.
 
     Args:
-        weights: of the TSN that the other contestants have.
-        config: of the TSN.
+        weights: Weights of the TSN that all contestants share.
+        config: Config of the TSN.
     """
 
     def __init__(self, weights: str, config: str = "configs/tsn.yaml") -> None:
@@ -90,10 +90,10 @@ class Network:
         self._paddle = paddle
         self._backbone = load_model(loaded, Path(weights), config_name=loaded.entry.name).backbone
         self._backbone.eval()
-        self.features(np.zeros((1, CROP_PX, CROP_PX, 3), np.uint8))  # the first call is a slow one
+        self.features(np.zeros((1, CROP_PX, CROP_PX, 3), np.uint8))  # the first call is slow
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """(T, D) of images (T, H, W, 3) uint8."""
+        """Features (T, D) of images (T, H, W, 3) uint8."""
         with self._paddle.no_grad():
             return self._backbone(self._paddle.to_tensor(normalized(images))).numpy()
 
@@ -123,7 +123,7 @@ class Extract(Network):
     """A contestant: videos to .npy, one after the other."""
 
     def measure(self, paths: list[str], num_frames: int, save_dir: str) -> dict[str, Any]:
-        """Seconds a video."""
+        """Seconds per video."""
         folder = Path(save_dir)
         folder.mkdir(parents=True)
         started = time.perf_counter()
@@ -136,8 +136,8 @@ class Metrics:
     """Hit@1, PERR, GAP and mAP over the top_k of every video, video by video and class by class.
 
     Args:
-        num_classes: C.
-        top_k: predictions kept per video.
+        num_classes: Number C of classes.
+        top_k: Number of predictions kept per video.
     """
 
     def __init__(self, num_classes: int, top_k: int = 20) -> None:
@@ -163,7 +163,7 @@ class Metrics:
                 self._positives[class_id] += 1
 
     def compute(self) -> dict[str, float]:
-        """All values so far; there must be a video with labels."""
+        """All metrics so far; needs at least one video with labels."""
         pairs = zip(self._by_class, self._positives, strict=True)
         by_class = [_average_precision(entries, positives) for entries, positives in pairs if positives]
         return {
@@ -175,7 +175,7 @@ class Metrics:
 
 
 def _best(row: np.ndarray, count: int) -> np.ndarray:
-    """The classes of the `count` highest scores of a video, in any order."""
+    """Ids of the `count` best-scored classes of a video, in any order."""
     return np.argpartition(row, -count)[-count:] if count < len(row) else np.arange(len(row))
 
 

@@ -1,13 +1,13 @@
-"""Both stages from nothing but clips: does the second one learn tags that only the order of frames tells?
+"""Trains both stages on generated clips: does the second one learn tags that depend on the order of frames?
 
     python tools/benchmark/order_tags.py --out_dir=data/order_tags --backbone=efficientnet_lite0
 
-Clips are generated; a TSN is fine-tuned on their tags; features are extracted; AttentionLSTM and MeanPool are
-trained on the same features and tag clips that none has seen. Clips come in time-reversed twins, whose frames
-have the same mean: a tagger over the mean must fail at the tags of order, or this benchmark is wrong.
+Generates clips, fine-tunes a TSN on their tags, extracts features, trains AttentionLSTM and MeanPool on the
+same features, and tags unseen clips. Clips come in time-reversed twins whose frames have the same mean, so
+MeanPool must fail at order tags; otherwise this benchmark is wrong.
 
-"Told apart" is the share of twins of which the right one gets the higher score for a tag of order; 0.5 is
-chance, and what equal scores count.
+"Told apart" is the share of twins in which the right one gets the higher score for an order tag. Chance is
+0.5; equal scores count as 0.5.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from videotag.media.synthetic import ORDERS, TAGS
 from videotag.system.atomic import write_text
 
 TAGGERS = ("AttentionLSTM", "MeanPool")
-#: Backbone -> named weights to start from, feature width.
+#: Backbone -> (named weights to start from, feature width).
 BACKBONES: dict[str, tuple[str | None, int]] = {
     "efficientnet_lite0": ("efficientnet_lite0_imagenet", 1280),
     "resnet18": (None, 512),
 }
-SAME_SCORE = 1e-4  # a smaller difference comes from the order of a sum
+SAME_SCORE = 1e-4  # smaller differences are rounding errors
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def _work(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """All steps, and what came out by tagger."""
+    """Runs all steps; returns the options and the results by tagger."""
     out, started = args.out_dir, time.monotonic()
     call("make-clips", str(out), f"--num_clips={args.num_clips}", f"--size={args.size}", "--duration_sec=1.5")
     train_tsn(out, args)
@@ -87,7 +87,7 @@ def train_tsn(out: Path, args: argparse.Namespace) -> None:
     train = {
         **middle,
         **training(args.tsn_epochs),
-        # The size and the side of what is seen are part of the tags.
+        # Tags depend on size and side.
         "crop": "center",
         "flip": False,
         "filelist": f"{out}/train.list",
@@ -110,7 +110,7 @@ def train_tsn(out: Path, args: argparse.Namespace) -> None:
 
 
 def train_tagger(name: str, out: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Trains a tagger on the features, into OUT/NAME; its metrics and how well it tells twins apart."""
+    """Trains a tagger into OUT/NAME; returns its metrics and how well it tells twins apart."""
     model: dict[str, Any] = {
         "name": name,
         "feature_dims": [BACKBONES[args.backbone][1]],
@@ -141,7 +141,7 @@ def train_tagger(name: str, out: Path, args: argparse.Namespace) -> dict[str, An
 
 
 def training(epochs: int) -> dict[str, Any]:
-    """What both stages train with."""
+    """TRAIN settings of both stages."""
     return {
         "epoch": epochs,
         "decay_epochs": [max(1, epochs * 3 // 4)],
@@ -153,7 +153,7 @@ def training(epochs: int) -> dict[str, Any]:
 
 
 def told_apart(out: Path, name: str) -> dict[str, float]:
-    """Of every kind of change, the share of test twins that a tagger tells apart."""
+    """Kind of change -> share of test twins that a tagger tells apart, in [0, 1]."""
     predictions = json.loads((out / name / "predictions.json").read_text(encoding="utf-8"))
     scores = {
         p["video_id"]: {tag["class_name"]: tag["probability"] for tag in p["tags"]} for p in predictions
@@ -173,18 +173,18 @@ def told_apart(out: Path, name: str) -> dict[str, float]:
 
 
 def call(*words: str) -> None:
-    """One videotag command.
+    """Runs one videotag command.
 
     Raises:
-        VideotagError: it failed.
+        VideotagError: The command failed.
     """
     print(f"videotag {' '.join(words)}", flush=True)
     if videotag(list(words)):
-        raise VideotagError(f"videotag {words[0]} failed; its message stands above")
+        raise VideotagError(f"videotag {words[0]} failed; see its message above")
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results in Markdown."""
+    """The results as a Markdown table."""
     taggers = results["taggers"]
     lines = [f"| | {' | '.join(taggers)} |", f"|---|{'---|' * len(taggers)}"]
     for change, (one, other) in ORDERS.items():

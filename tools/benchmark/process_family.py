@@ -1,4 +1,4 @@
-"""Memory and processor time of a process and all below it, as Linux tells them."""
+"""Memory and processor time of a process and its descendants, from Linux's /proc."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ SAMPLE_SEC = 0.1
 
 
 def family(pid: int) -> list[int]:
-    """A process and all below it."""
+    """Ids of a process and its descendants."""
     children: list[str] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):  # of each thread, those that it has started
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):  # one per thread that started children
         with contextlib.suppress(OSError):  # the thread has ended
             children += path.read_text(encoding="utf-8").split()
     return [pid, *(each for child in children for each in family(int(child)))]
 
 
 def pss_mb(pid: int) -> float:
-    """Memory of a process, pages shared by n processes counted as an n-th; 0 if it is gone."""
+    """Memory of a process in MB, counting 1/n of pages shared by n processes; 0 if it is gone."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
     except OSError:
@@ -32,7 +32,7 @@ def pss_mb(pid: int) -> float:
 
 
 def cpu_sec(pid: int) -> float:
-    """Processor time that a process has used, with that of children that have ended; 0 if it is gone."""
+    """Processor seconds of a process and its ended children; 0 if it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
@@ -42,9 +42,9 @@ def cpu_sec(pid: int) -> float:
 
 
 def peak_family_mb(pid: int, work: Callable[[], object]) -> float:
-    """The most memory that a process and all below it held together while `work` ran, sampled.
+    """Peak memory in MB of a process and its descendants while `work` runs, sampled every 0.1 s.
 
-    Sampling slows a process down a little, so that nothing should be timed meanwhile.
+    Sampling slows the process a little, so nothing should be timed meanwhile.
     """
     done = threading.Event()
     seen = [0.0]

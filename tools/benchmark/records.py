@@ -1,24 +1,24 @@
-"""How many YouTube-8M records a second one core reads: this project's reader and whatever else is installed.
+"""Measures how many YouTube-8M records per second one core reads, with this project's and other readers.
 
     python tools/benchmark/records.py
     python tools/benchmark/records.py --tensorflow_python=/other/venv/bin/python
 
-One file of generated frame-level records is written; every reader turns all of it into (T, 1024) and (T, 128)
-uint8 arrays, ids and labels, on the same core, from a warm page cache, the fastest of some rounds. The
-PyPI package tfrecord compares no checksums, all others do. On a busy machine look at processor time.
+Writes one file of generated frame-level records. Every reader turns all of it into (T, 1024) and (T, 128)
+uint8 arrays, ids and labels, on the same core, from a warm page cache; the fastest of several rounds counts.
+The PyPI package tfrecord does not verify checksums, all others do. On a busy machine, look at processor time.
 
-An EPYC core, shared with other work: videotag 4,276 records/s (9,509 per second of processor time), protobuf
-939 (1,647), tfrecord 474 (752), tf.data of TensorFlow 2.21 1,643 (2,483).
+On an EPYC core shared with other work, records/s (per second of processor time):
+videotag 4,276 (9,509), protobuf 939 (1,647), tfrecord 474 (752), tf.data of TensorFlow 2.21 1,643 (2,483).
 
-A second table compares the formats that hold such records: read record by record, and copied into the rows of
-a (32, 300, D) batch as well, which is what a loader does. The formats take turns. A shard's records are views
-of the file, so that only the second number moves any data.
+A second table compares formats: reading record by record, and also copying into the rows of a (32, 300, D)
+batch, as a loader does. The formats take turns. The records of a shard are views of the file, so only the
+second number moves data.
 
-On such a core, 500 records, five rounds, records/s into a batch (per second of processor time):
-TFRecord 5,730 (8,784), TFRecord gzip 401 (807), pickle 1,648 (2,872), shard 14,607 (28,951). So a shard beats
-TFRecords, by 2.5 times (3.3 by processor time), and it reads in any order; but it has no checksums, which
-TFRecords have. Pickles lose most of their time to memory that the system hands out anew, as the whole file is
-read at once; random bytes do not get smaller by gzip, real features do a little.
+On the same core, 500 records, five rounds, records/s into a batch (per second of processor time):
+TFRecord 5,730 (8,784), TFRecord gzip 401 (807), pickle 1,648 (2,872), shard 14,607 (28,951). A shard is 2.5
+times as fast as TFRecords (3.3 by processor time) and allows random access, but has no checksums. Pickles
+spend most of their time on memory allocation, as a file is read as a whole. gzip does not shrink random
+bytes, and real features only a little.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def show_formats(path: Path, rounds: int) -> None:
-    """The table of formats: the records of `path` in each of them, read, and read into a batch."""
+    """Prints the table of formats: the records of `path` in each format, read, and read into a batch."""
     print("\n| format | MB | records/s | per second of processor time | into a batch | of processor time |")
     print("|---|---|---|---|---|---|")
     paths = {name: path.with_name(f"format-{index}") for index, name in enumerate(FORMATS)}
@@ -124,12 +124,12 @@ def show_formats(path: Path, rounds: int) -> None:
 
 
 def count_records(read: ReadRecords, path: Path) -> int:
-    """Reads all records; how many there are."""
+    """Reads all records; returns their number."""
     return sum(1 for _ in read(path))
 
 
 def fill_batches(read: ReadRecords, path: Path) -> int:
-    """Copies the features of every record into its row of a batch, as a loader does; how many there are."""
+    """Copies the features of every record into its row of a batch, as a loader does; returns their number."""
     batch = {name: np.zeros((BATCH_SIZE, MAX_STEPS, dim), np.uint8) for name, dim in DIMS.items()}
     count = 0
     for record in read(path):
@@ -141,7 +141,7 @@ def fill_batches(read: ReadRecords, path: Path) -> int:
 
 
 def read_shard(path: Path) -> Iterator[YT8MRecord]:
-    """The records of a shard, in its order."""
+    """Yields the records of a shard in order."""
     shard = Shard(path, dims=DIMS)
     return (shard.read(index) for index in range(len(shard)))
 
@@ -157,7 +157,7 @@ FORMATS: dict[str, tuple[Callable[..., int], ReadRecords]] = {
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Keeps this process and its children on one core inside the block, where the system can (Linux)."""
+    """Pins this process and its children to one core inside the block, where supported (Linux)."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -170,7 +170,7 @@ def one_core() -> Iterator[None]:
 
 
 def generated(count: int, num_steps: int) -> Iterator[YT8MRecord]:
-    """Records of random bytes, as quantized features nearly are."""
+    """Yields records of random bytes, which resemble quantized features."""
     generator = np.random.default_rng(0)
     for index in range(count):
         features = {
@@ -180,7 +180,7 @@ def generated(count: int, num_steps: int) -> Iterator[YT8MRecord]:
 
 
 def readers() -> dict[str, Callable[[Path], int]]:
-    """Readers that can be imported here; each reads a file and returns the number of its records."""
+    """The installed readers by name; each reads a file and returns its number of records."""
     found: dict[str, Callable[[Path], int]] = {"videotag": read_by_videotag}
     if importlib.util.find_spec("google.protobuf"):
         found["protobuf, framed by videotag"] = read_by_protobuf
@@ -190,12 +190,12 @@ def readers() -> dict[str, Callable[[Path], int]]:
 
 
 def read_by_videotag(path: Path) -> int:
-    """This project's reader."""
+    """Reads with this project's reader."""
     return sum(1 for _ in read_yt8m(path, dims=DIMS))
 
 
 def read_by_protobuf(path: Path) -> int:
-    """The official parser; steps are put together by one join."""
+    """Reads with the official protobuf parser; one join concatenates the steps."""
     sequence_example = protobuf_message("SequenceExample")
     count = 0
     for data, _ in read_records(path):
@@ -211,7 +211,7 @@ def read_by_protobuf(path: Path) -> int:
 
 
 def read_by_tfrecord(path: Path) -> int:
-    """The PyPI package tfrecord."""
+    """Reads with the PyPI package tfrecord."""
     loader = importlib.import_module("tfrecord.reader").tfrecord_loader
     context = {"id": "byte", "labels": "int"}
     count = 0
@@ -244,7 +244,7 @@ def protobuf_message(name: str) -> Any:
 
 
 def add_map_entry(message: Any, field_name: str, kind: str) -> str:
-    """Adds the message that an entry of a map is; its name."""
+    """Adds the message type of a map entry; returns its name."""
     name = "".join(map(str.capitalize, field_name.split("_"))) + "Entry"
     entry = message.nested_type.add(name=name)
     entry.options.map_entry = True
@@ -272,7 +272,7 @@ def timed(read: Callable[[Path], int], path: Path) -> tuple[float, float]:
 
 
 def tensorflow_rates(python: str, path: Path, rounds: int) -> list[tuple[float, float]]:
-    """The same of tf.data, in a process of its own; nothing if TensorFlow is not installed."""
+    """The rates of tf.data, measured in a separate process; empty if TensorFlow is not installed."""
     command = [python, "-c", TENSORFLOW, str(path), str(rounds)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -283,7 +283,7 @@ def tensorflow_rates(python: str, path: Path, rounds: int) -> list[tuple[float, 
 
 
 def show(name: str, rates: list[tuple[float, float]]) -> None:
-    """A line of the table, of the fastest round of each kind."""
+    """Prints a line of the table, with the fastest round of each kind."""
     if rates:
         walls, cpus = zip(*rates, strict=True)
         print(f"| {name} | {max(walls):,.0f} | {max(cpus):,.0f} |", flush=True)

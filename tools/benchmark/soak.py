@@ -1,11 +1,12 @@
-"""Many generated records through conversion, loading and evaluation: records/s, and whether memory is flat.
+"""Sends many generated records through conversion, loading and evaluation; checks that memory does not grow.
 
     python tools/benchmark/soak.py                  # 200,000 records of 12 steps: 9 GB on disk, some minutes
     python tools/benchmark/soak.py --records 5000
 
-Memory is what a stage's processes have allocated (RssAnon of Linux), not the parts of files that are mapped.
-Growth is from the third to the last quarter of a stage's time; more than --most_growth_mb exits with 1. What
-metrics need for every video (up to 900 bytes in `eval`, when they sort in the end) is taken off.
+Memory is what the processes of a stage have allocated (Linux's RssAnon), without mapped files. Growth is the
+change from the third to the last quarter of a stage's time; the exit code is 1 if it exceeds
+--most_growth_mb. The memory that metrics need for every video (up to 900 bytes in `eval`, when they sort at
+the end) is subtracted.
 """
 
 from __future__ import annotations
@@ -39,17 +40,21 @@ from videotag.training.batches import training_batches
 
 ROOT = Path(__file__).resolve().parents[2]
 DIMS = {"rgb": 1024, "audio": 128}
-RECORDS_PER_FILE = 1600  # about those of YouTube-8M
-KEPT_BYTES = 900  # of a video, by GAP and per-class AP, which sort what they keep in the end
+RECORDS_PER_FILE = 1600  # about as in YouTube-8M
+KEPT_BYTES = 900  # per video, in GAP and per-class AP when they sort at the end
 CONFIG = "configs/mean_pool_yt8m.yaml"
 
 
 @dataclass
 class Stage:
-    """One stage's speed and memory.
+    """Speed and memory of one stage.
 
     Attributes:
-        anon_mb: allocated memory, sampled evenly over the stage.
+        name: Name of the stage.
+        records: Number of records.
+        seconds: Duration of the stage.
+        kept_mb: Memory in MB that must be kept for every video.
+        anon_mb: Allocated memory in MB, sampled evenly over the stage.
     """
 
     name: str
@@ -60,7 +65,7 @@ class Stage:
 
     @property
     def growth_mb(self) -> float:
-        """How much the last quarter needed more than the third, without what must be kept of every video."""
+        """Growth of memory from the third to the last quarter in MB, without kept_mb; at least 0."""
         quarter = max(1, len(self.anon_mb) // 4)
         third, last = self.anon_mb[-2 * quarter : -quarter], self.anon_mb[-quarter:]
         return max(0.0, max(last) - max(third) - self.kept_mb) if third else 0.0
@@ -79,9 +84,9 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--records", default=200_000, type=int)
-    parser.add_argument("--steps", default=12, type=int, help="of the longest video (YouTube-8M: 300)")
+    parser.add_argument("--steps", default=12, type=int, help="steps of the longest video (YouTube-8M: 300)")
     parser.add_argument("--most_growth_mb", default=60.0, type=float)
-    parser.add_argument("--formats", default="pkl,shard", help="of tf2pkl (default: %(default)s)")
+    parser.add_argument("--formats", default="pkl,shard", help="formats of tf2pkl (default: %(default)s)")
     args = parser.parse_args(argv)
     print(f"{'stage':<24}{'records/s':>12}{'MB halfway':>12}{'peak MB':>12}{'growth MB':>12}")
     stages = []
@@ -96,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_stages(folder: Path, num_records: int, num_steps: int, formats: list[str]) -> Iterator[Stage]:
-    """Generation, conversion to every format, an epoch's loading of each, and evaluation."""
+    """Yields the stages: generation, conversion to every format, an epoch of loading each, and evaluation."""
     source = folder / "tfrecord"
     yield measured("write TFRecords", num_records, partial(generate, source, num_records, num_steps))
     for name in formats:
@@ -112,7 +117,7 @@ def run_stages(folder: Path, num_records: int, num_steps: int, formats: list[str
 
 
 def generate(folder: Path, num_records: int, num_steps: int) -> None:
-    """Random features and labels, the classes being as unevenly frequent as words."""
+    """Writes records with random features and labels; class frequencies follow Zipf's law."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for start in range(0, num_records, RECORDS_PER_FILE):
@@ -130,13 +135,13 @@ def random_record(video_id: str, num_steps: int, rng: np.random.Generator) -> YT
 
 
 def convert(source: Path, folder: Path, file_format: str) -> None:
-    """tf2pkl.py, with as many processes as there are cores."""
+    """Runs tf2pkl.py with one process per core."""
     argv = [sys.executable, str(ROOT / "tools" / "tf2pkl.py"), str(source), str(folder)]
     subprocess.run([*argv, "--format", file_format], stdout=subprocess.DEVNULL, check=True)
 
 
 def load(paths: list[str], num_records: int) -> None:
-    """One shuffled epoch in batches of 128."""
+    """Loads one shuffled epoch in batches of 128."""
     load_models()
     config = load_config(CONFIG, overrides=[("TRAIN.batch_size", 128), ("TRAIN.shuffle_buffer", 4096)])
     dataset = open_dataset(config, [ListEntry(path) for path in paths], config.train)
@@ -146,7 +151,7 @@ def load(paths: list[str], num_records: int) -> None:
 
 
 def score(paths: list[str], num_records: int) -> None:
-    """All metrics of an untrained network."""
+    """Computes all metrics of an untrained network."""
     load_models()
     config = load_config(CONFIG)
     dataset = open_dataset(config, [ListEntry(path) for path in paths], config.test)
@@ -162,7 +167,7 @@ def refuse(video: str, error: Exception) -> None:
 
 
 def measured(name: str, records: int, work: Callable[[], None], *, kept_mb: float = 0.0) -> Stage:
-    """The stage of this work, done in a process of its own: none is measured with what another left."""
+    """Runs `work` in a separate process, so that stages do not affect each other, and measures it."""
     stage = Stage(name, records, kept_mb=kept_mb)
     process = multiprocessing.get_context("spawn").Process(target=work)
     start = time.perf_counter()
@@ -177,7 +182,7 @@ def measured(name: str, records: int, work: Callable[[], None], *, kept_mb: floa
 
 
 def anon_mb(pid: int | str) -> float:
-    """Memory that a process has allocated and uses; 0 if it is gone."""
+    """Anonymous resident memory of a process in MB; 0 if it is gone."""
     try:
         found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
     except OSError:

@@ -1,18 +1,19 @@
-"""What a training step on a CPU spends its time on, and what is gained by not computing padding.
+"""Measures training on a CPU: what a step spends its time on, and the gain of not computing padding.
 
     python tools/benchmark/training.py
     python tools/benchmark/training.py --rounds=1 --steps=2 --batch_size=8 --videos=2048
 
-Feature files of 100 to 300 steps are written, and one AttentionLSTM learns them in two ways that take turns:
-  cut     as `videotag train` does: batches of videos of like length, each cut to its longest
-  padded  batches in random order, each padded to 300 steps
-The table says how many videos a second each learns, by the clock and by processor time (which other work on
-the machine changes less), and how much of an epoch's batches is padding. What is timed are steps of time; an
-epoch's videos a second follow from how many of these it computes, so that it makes no difference whether the
-few batches that were timed are long ones. Then come the share of the time in which steps of the first way
-wait for the loader, measured apart, with only this way learning; the time of one step by kernel; and the loss
-curves of both ways for a small network over some epochs of the same videos: they differ by the order of
-batches alone. Numbers: docs/training.md.
+Writes feature files of 100 to 300 time steps and trains AttentionLSTM on them in two ways that take turns:
+  cut     as `videotag train` does: batches of videos of similar length, each cut to its longest
+  padded  batches in random order, each padded to 300 time steps
+
+Prints videos per second of each way, by the clock and by processor time, which other work affects less. They
+follow from the measured time steps per second and the time steps of a whole epoch, so the lengths of timed
+batches do not matter. Also prints:
+  - the share of padding in an epoch's batches;
+  - for cut alone, the share of time in which steps wait for the loader, and the time of one step by kernel;
+  - the loss curves of a small network on the same videos, where the ways differ only by the order of batches.
+Results: docs/training.md.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ from videotag.training.learner import Learner
 LEAST_STEPS, MOST_STEPS = 100, 300
 WAYS = ("cut", "padded")
 SEED = 1
-#: Until all memory is there that later steps use again: sooner where all batches have one size.
+#: Steps until all memory is allocated that later steps reuse; fewer if all batches have the same size.
 WARM_STEPS: Mapping[str, int] = {"cut": 12, "padded": 4}
 NUM_FILES = 512  # 840 MB at full size
 _READ_AHEAD = READER_THREADS + 1  # batches
-_KERNEL = " kernel launch"  # behind a kernel's name in Paddle's profile
+_KERNEL = " kernel launch"  # follows a kernel's name in Paddle's profile
 SMALL = {"dim": 64, "num_classes": 20, "embedding_size": 32, "lstm_size": 16, "fc_sizes": (32, 32)}
 
 
@@ -71,10 +72,12 @@ def main(argv: list[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--rounds", default=3, type=int)
-    parser.add_argument("--steps", default=4, type=int, help="of each way and round")
+    parser.add_argument("--steps", default=4, type=int, help="steps per way and round")
     parser.add_argument("--batch_size", default=128, type=int, help="default: %(default)s, 8 GB")
-    parser.add_argument("--videos", default=16384, type=int, help="of the data set (default: %(default)s)")
-    parser.add_argument("--epochs", default=8, type=int, help="of the small network's loss curves")
+    parser.add_argument(
+        "--videos", default=16384, type=int, help="size of the data set (default: %(default)s)"
+    )
+    parser.add_argument("--epochs", default=8, type=int, help="epochs of the small network's loss curves")
     return run_tool(parser, _work, argv)
 
 
@@ -93,16 +96,16 @@ def _work(args: argparse.Namespace) -> int:
 
 
 @dataclass
-class Seen:
-    """What was seen of one way's steps.
+class Timings:
+    """Measurements of one way.
 
     Attributes:
-        seconds: of learning, and of waiting for the loader.
-        wait_sec: for the loader alone.
-        processor_sec: of learning, over all threads.
-        steps: of time that were computed, padding included.
-        losses: of every step.
-        rates: steps a second, of every round.
+        seconds: Wall time of training steps, including waiting for the loader.
+        wait_sec: Wall time of waiting for the loader.
+        processor_sec: Processor time of training steps, over all threads.
+        steps: Computed time steps, padding included.
+        losses: Loss of every training step.
+        rates: Time steps per second in every round.
     """
 
     seconds: float = 0.0
@@ -114,13 +117,13 @@ class Seen:
 
 
 class Trial:
-    """One way over a data set; the first steps, which make the optimizer's state, are done when it begins.
+    """Trains on a data set in one way; warms up when it is created.
 
     Args:
-        way: of WAYS.
-        config: of the network.
-        data: what it learns, as often as need be.
-        warm_steps: learned first.
+        way: One of WAYS.
+        config: Config of the network.
+        data: Data set, repeated as often as needed.
+        warm_steps: Number of warm-up steps, which create the optimizer's state.
     """
 
     def __init__(self, way: str, config: Config, data: SampleDataset, *, warm_steps: int) -> None:
@@ -128,32 +131,33 @@ class Trial:
         self._learner = _learner(config)
         epochs = (_batches(way, config, data, epoch=epoch) for epoch in itertools.count())
         self._batches = itertools.chain.from_iterable(epochs)
-        self._seen = Seen()
+        self._timings = Timings()
         _warm_up(self._learner, way, self._batches, warm_steps)
 
     def learn(self, steps: int) -> None:
-        """Some steps, a round."""
-        _learn(self._learner, self._way, self._batches, steps, self._seen)
+        """Trains for one round of `steps` steps."""
+        _learn(self._learner, self._way, self._batches, steps, self._timings)
 
     def found(self) -> dict[str, Any]:
-        """What was seen in all rounds.
+        """Results of all rounds.
 
         Returns:
-            samples_per_sec, rates (the same by round), samples_per_processor_sec, padding_share, losses.
+            Keys samples_per_sec, rates (the same by round), samples_per_processor_sec, padding_share, losses.
         """
         per_video = _steps_per_video(self._config, self._data)[self._way]
         assert self._data.sizes is not None, "of sequences"
-        return _summary(self._seen, per_video, float(self._data.sizes.mean()))
+        return _summary(self._timings, per_video, float(self._data.sizes.mean()))
 
     def wait_share(self, steps: int) -> float:
-        """Which share of the time some more steps wait for their batches, one right after the other."""
-        _learn(self._learner, self._way, self._batches, _READ_AHEAD, Seen())  # read while others learned
-        seen = Seen()
-        _learn(self._learner, self._way, self._batches, steps, seen)
-        return seen.wait_sec / seen.seconds
+        """Share of time that `steps` more steps, run back to back, wait for their batches, in [0, 1]."""
+        timings = Timings()
+        _learn(self._learner, self._way, self._batches, _READ_AHEAD, timings)  # were read in the meantime
+        timings = Timings()
+        _learn(self._learner, self._way, self._batches, steps, timings)
+        return timings.wait_sec / timings.seconds
 
     def profile(self) -> dict[str, Any]:
-        """kernels, the milliseconds of one more step of "cut" by kernel; and step_ms."""
+        """Milliseconds of one more step of "cut", by kernel in "kernels" and in total in "step_ms"."""
         kernels, step_ms = profile(self._learner, next(self._batches))
         return {"kernels": kernels, "step_ms": step_ms}
 
@@ -169,25 +173,26 @@ def measure(
     warm_steps: Mapping[str, int] = WARM_STEPS,
     **sizes: Any,
 ) -> dict[str, Any]:
-    """Each way in turn, and the profile of one step.
+    """Measures the ways in turn, and profiles one step.
 
-    In one process: on a virtual machine, memory that a process holds and does not use for a minute may be
-    slow to come back.
+    Both run in one process: on a virtual machine, memory that a process does not touch for a minute may
+        become
+    slow.
 
     Args:
-        rounds: in each, one way learns after the other.
-        steps: of each way and round.
-        batch_size: N.
-        num_videos: of the data set, which decides how alike the lengths of a batch are.
-        num_files: that are written; if they are fewer than the videos, each serves for several.
-        ways: to measure, of WAYS.
-        warm_steps: that each way learns first.
-        sizes: see `_config`; those of configs/attention_lstm.yaml if not given.
+        rounds: Number of rounds; the ways take turns in each.
+        steps: Training steps per way and round.
+        batch_size: Number N of videos per batch.
+        num_videos: Size of the data set; more videos give batches of more similar lengths.
+        num_files: Number of files to write; if smaller than num_videos, files are used several times.
+        ways: Ways to measure, out of WAYS.
+        warm_steps: Way -> number of warm-up steps.
+        sizes: Arguments of `_config`; by default, the sizes of configs/attention_lstm.yaml.
 
     Returns:
-        Per way, by name, what its trial found; with "cut", its loader_wait_share and the profile of a step;
-        with all of WAYS, ratio and processor_ratio: of the videos per second of "cut" to those of "padded",
-        median of rounds and over all.
+        Way -> result of Trial.found. With "cut", also loader_wait_share, kernels and step_ms. With all of
+        WAYS, also the videos per second of "cut" relative to "padded": ratio (median of the rounds) and
+        processor_ratio (by processor time).
     """
     with tempfile.TemporaryDirectory() as folder:
         config, data = _data_set(Path(folder), num_videos, batch_size, sizes, num_files)
@@ -199,7 +204,7 @@ def measure(
         if "cut" in trials:
             result["loader_wait_share"] = trials["cut"].wait_share(steps)
             result |= trials["cut"].profile()
-        trials.clear()  # and with them the threads that read
+        trials.clear()  # also ends the reader threads
     if tuple(ways) == WAYS:
         rounds_of_both = zip(*(result[way]["rates"] for way in WAYS), strict=True)
         cut, padded = (result[way]["samples_per_processor_sec"] for way in WAYS)
@@ -209,7 +214,7 @@ def measure(
 
 
 def loss_curves(epochs: int, *, num_videos: int = 512, batch_size: int = 16) -> dict[str, list[float]]:
-    """The mean loss of every epoch of a small network, per way: same weights at the start, same videos."""
+    """Way -> mean loss of every epoch of a small network, with the same initial weights and videos."""
     curves: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         config, data = _data_set(Path(folder), num_videos, batch_size, SMALL)
@@ -226,7 +231,7 @@ def loss_curves(epochs: int, *, num_videos: int = 512, batch_size: int = 16) -> 
 
 
 def profile(learner: Learner, batch: Batch, *, most: int = 12) -> tuple[dict[str, float], float]:
-    """Milliseconds of one step by kernel, longest first and the rest as "other"; and of the whole step."""
+    """Milliseconds of one step: by kernel, longest first and the rest as "other"; and in total."""
     from paddle import profiler
 
     with tempfile.TemporaryDirectory() as folder:
@@ -251,7 +256,7 @@ def profile(learner: Learner, batch: Batch, *, most: int = 12) -> tuple[dict[str
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result of `measure` as Markdown."""
+    """The result of `measure` as Markdown tables."""
     lines = [
         "| way | videos/s | per processor second | padding |",
         "|---|---|---|---|",
@@ -277,7 +282,7 @@ def table(result: dict[str, Any]) -> str:
 def _data_set(
     folder: Path, num_videos: int, batch_size: int, sizes: dict[str, Any], num_files: int = NUM_FILES
 ) -> tuple[Config, SampleDataset]:
-    """Features of 100 to 300 steps in .npy files, float32, and the config of a network that learns them.
+    """Writes float32 features of 100 to 300 steps as .npy files; returns them with the config of a network.
 
     Tag c of a video is a spike in feature c.
     """
@@ -307,7 +312,7 @@ def _config(
     lstm_size: int = 512,
     fc_sizes: tuple[int, int] = (8192, 4096),
 ) -> Config:
-    """That of configs/attention_lstm.yaml at other sizes."""
+    """The config of configs/attention_lstm.yaml with other sizes."""
     load_models()
     model = {"feature_dims": [dim], "num_classes": num_classes, "embedding_size": embedding_size}
     model |= {"lstm_size": lstm_size, "fc_sizes": list(fc_sizes)}
@@ -324,7 +329,7 @@ def _learner(config: Config) -> Learner:
 
 
 def _batches(way: str, config: Config, data: SampleDataset, *, epoch: int) -> Iterator[Batch]:
-    """The batches of an epoch in one way."""
+    """Yields the batches of an epoch in one way."""
     if way == "cut":
         yield from training_batches(config, data, epoch=epoch, seed=SEED, on_error=_fail)  # type: ignore[misc]
         return
@@ -334,45 +339,46 @@ def _batches(way: str, config: Config, data: SampleDataset, *, epoch: int) -> It
 
 
 def _warm_up(learner: Learner, way: str, batches: Iterator[Batch], steps: int) -> None:
-    """The first steps: they make the optimizer's state, and take the memory that later ones use again."""
+    """Trains for some steps, which create the optimizer's state and allocate memory for later ones."""
     for number, batch in enumerate(itertools.islice(batches, steps)):
-        longest = number == 0 or way == "padded"  # the memory of an epoch is that of its longest batch
+        longest = number == 0 or way == "padded"  # the longest batch needs the most memory
         _loss(learner, _padded(batch) if longest else batch, step=0)
 
 
-def _learn(learner: Learner, way: str, batches: Iterator[Batch], steps: int, seen: Seen) -> None:
-    """Some steps of one way, after one that is not counted.
+def _learn(learner: Learner, way: str, batches: Iterator[Batch], steps: int, timings: Timings) -> None:
+    """Trains for some steps in one way, after one that is not counted.
 
-    Its batch has waited since the round before, and it finds the caches as the other way has left them.
+    The batch of the first step was read during the previous round, and the other way has filled the CPU
+    caches.
     """
-    steps_before, seconds = seen.steps, seen.seconds
+    steps_before, seconds = timings.steps, timings.seconds
     _loss(learner, _padded(next(batches)) if way == "padded" else next(batches), step=0)
     for _ in range(steps):
         start = time.perf_counter()
         batch = next(batches)
         wait_sec = time.perf_counter() - start
-        if way == "padded":  # a loader would do it
+        if way == "padded":  # not timed: a loader would do it
             batch = _padded(batch)
         start, processor_start = time.perf_counter(), time.process_time()
-        seen.losses.append(_loss(learner, batch, step=len(seen.losses) + 1))
+        timings.losses.append(_loss(learner, batch, step=len(timings.losses) + 1))
         step_sec = time.perf_counter() - start
-        seen.processor_sec += time.process_time() - processor_start
-        seen.seconds += wait_sec + step_sec
-        seen.wait_sec += wait_sec
+        timings.processor_sec += time.process_time() - processor_start
+        timings.seconds += wait_sec + step_sec
+        timings.wait_sec += wait_sec
         (mask,) = (x for name, x in batch.inputs.items() if name.endswith(MASK))
-        seen.steps += mask.size
-    seen.rates.append((seen.steps - steps_before) / (seen.seconds - seconds))
+        timings.steps += mask.size
+    timings.rates.append((timings.steps - steps_before) / (timings.seconds - seconds))
 
 
 def _loss(learner: Learner, batch: Batch, step: int) -> float:
-    """Learns a batch; its loss."""
+    """Trains on a batch and returns its loss."""
     learned = learner.learn(batch, step=step, seed=step)
     assert learned is not None
     return float(learned[0].item())
 
 
 def _padded(batch: Batch) -> Batch:
-    """The batch with 300 steps."""
+    """The batch, padded to 300 steps."""
     return replace(
         batch,
         inputs={
@@ -382,18 +388,18 @@ def _padded(batch: Batch) -> Batch:
     )
 
 
-def _summary(seen: Seen, steps_per_video: float, mean_steps: float) -> dict[str, Any]:
+def _summary(timings: Timings, steps_per_video: float, mean_steps: float) -> dict[str, Any]:
     return {
-        "samples_per_sec": seen.steps / steps_per_video / seen.seconds,
-        "rates": [rate / steps_per_video for rate in seen.rates],
-        "samples_per_processor_sec": seen.steps / steps_per_video / seen.processor_sec,
+        "samples_per_sec": timings.steps / steps_per_video / timings.seconds,
+        "rates": [rate / steps_per_video for rate in timings.rates],
+        "samples_per_processor_sec": timings.steps / steps_per_video / timings.processor_sec,
         "padding_share": 1 - mean_steps / steps_per_video,
-        "losses": seen.losses,
+        "losses": timings.losses,
     }
 
 
 def _steps_per_video(config: Config, data: SampleDataset) -> dict[str, float]:
-    """The steps of time that each way computes for a video, over an epoch."""
+    """Way -> computed time steps per video, averaged over an epoch."""
     rng = np.random.default_rng([SEED, 0])
     assert data.sizes is not None, "of sequences"
     groups = shuffled_groups(data.shuffled(rng), config.train.batch_size, rng, sizes=data.sizes)

@@ -1,11 +1,12 @@
-"""Trains every tagger on generated features and compares them: what each can tell, and how fast.
+"""Trains every tagger on generated features and compares what each can learn, and how fast.
 
     python tools/benchmark/zoo.py --save_dir=data/zoo_bench
     python tools/benchmark/zoo.py --models MeanPool,BiGRU --quick
 
-Tags are of three kinds: content, co-occurrence of content, and order, which no pooling over steps can tell;
-that models blind to order fail at those, and another one does not, checks the benchmark itself (exit code 1
-if it fails). SAVE_DIR gets zoo.md, zoo.json, the features, and a config and a checkpoint of every model.
+Tags are of three kinds: content, co-occurrence of content, and order, which no pooling over steps can learn.
+The benchmark checks itself: models blind to order must fail at order tags, and at least one other model must
+not (exit code 1 otherwise). SAVE_DIR gets zoo.md, zoo.json, the features, and a config and a checkpoint per
+model.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from videotag.system.atomic import check_writable, write_text
 
 DEFAULT_VIDEOS, DEFAULT_EPOCHS = 3000, 15
 QUICK_VIDEOS, QUICK_EPOCHS = 800, 15
-TEST_SHARE = 3  # a third as many videos to measure on as to train on
-MIN_VIDEOS = 20  # of fewer, hardly one shows order
+TEST_SHARE = 3  # training videos per test video
+MIN_VIDEOS = 20  # with fewer, hardly any video has an order tag
 JSON_FILE, TABLE_FILE = "zoo.json", "zoo.md"
 _JSON_HEAD, _TABLE_HEAD = re.compile(r'\{\s*"options": '), re.compile(r"\| model \| GAP \|")
 logger = logging.getLogger("videotag.tools.zoo")  # which commands show
@@ -46,26 +47,26 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", help="names with commas between (default: all taggers)")
+    parser.add_argument("--models", help="comma-separated names (default: all taggers)")
     parser.add_argument("--save_dir", default="./data/zoo_bench", help="default: %(default)s")
     parser.add_argument(
-        "--seed", type=values.whole, default=0, help="of features and training (default: %(default)s)"
+        "--seed", type=values.whole, default=0, help="seed of features and training (default: %(default)s)"
     )
     parser.add_argument(
         "--videos",
         type=values.natural,
-        help=f"to train on; a third as many are measured (default: {DEFAULT_VIDEOS})",
+        help=f"number to train on; a third as many are for testing (default: {DEFAULT_VIDEOS})",
     )
     parser.add_argument("--epoch", type=values.natural, help=f"default: {DEFAULT_EPOCHS}")
     arguments.add_switch(
-        parser, "--quick", help=f"{QUICK_VIDEOS} videos and {QUICK_EPOCHS} epochs, unless told otherwise"
+        parser, "--quick", help=f"{QUICK_VIDEOS} videos and {QUICK_EPOCHS} epochs by default"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return run_tool(parser, run, argv)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes and prints the table; what is wrong with it goes to stderr."""
+    """Writes and prints the table; logs problems."""
 
     videos = args.videos or (QUICK_VIDEOS if args.quick else DEFAULT_VIDEOS)
     if videos < MIN_VIDEOS:
@@ -78,10 +79,10 @@ def run(args: argparse.Namespace) -> int:
         num_test=max(MIN_VIDEOS, videos // TEST_SHARE),
         epochs=args.epoch or (QUICK_EPOCHS if args.quick else DEFAULT_EPOCHS),
     )
-    entries, save_dir = chosen(args.models), Path(args.save_dir)
+    entries, save_dir = select_taggers(args.models), Path(args.save_dir)
     check_place(save_dir, entries)
     check_writable(save_dir)
-    # First: it tells that all else in the folder is of a benchmark.
+    # Written first, to mark the folder as a benchmark's.
     write_text(save_dir / JSON_FILE, json.dumps(as_json([], options, ["not finished"]), indent=2) + "\n")
     rows, failed = run_zoo(entries, options, save_dir=save_dir)
     problems = problems_of(rows) + [f"{name}: {text}" for name, text in failed.items()]
@@ -90,17 +91,17 @@ def run(args: argparse.Namespace) -> int:
     write_text(save_dir / TABLE_FILE, markdown(rows) + "\n")
     arguments.show(text if args.json else markdown(rows))
     if not any(row.sees_order for row in rows):
-        logger.warning("no model here sees order: whether tags of order can be learned was not checked")
+        logger.warning("no model here sees order, so it was not checked that order tags can be learned")
     for problem in problems:
         logger.error("%s", problem)
     return EXIT_FAILURES if problems else EXIT_OK
 
 
 def check_place(save_dir: Path, entries: list[ModelEntry]) -> None:
-    """Refuses a folder in which files that are of no benchmark would be replaced.
+    """Refuses a folder in which files of something else would be replaced.
 
     Raises:
-        OutputError: there are some.
+        OutputError: There are such files.
     """
     files = ((JSON_FILE, _JSON_HEAD), (TABLE_FILE, _TABLE_HEAD))
     check_files([FileOutput(save_dir / name, "--save_dir", head) for name, head in files], inputs=())
@@ -109,17 +110,16 @@ def check_place(save_dir: Path, entries: list[ModelEntry]) -> None:
     for name in ("data", *(f"{entry.name}.yaml" for entry in entries)):
         if (save_dir / name).exists():
             raise OutputError(
-                f"{save_dir / name}: exists and belongs to no benchmark in this folder; choose another "
-                "--save_dir"
+                f"{save_dir / name}: exists and was not written by this benchmark; choose another --save_dir"
             )
 
 
-def chosen(models: str | None) -> list[ModelEntry]:
-    """The taggers that --models names, each once; all if it is not given.
+def select_taggers(models: str | None) -> list[ModelEntry]:
+    """The distinct taggers that --models names; all by default.
 
     Raises:
-        UnknownNameError: no such model.
-        ConfigError: a model that is no tagger, or no name at all.
+        UnknownNameError: There is no such model.
+        ConfigError: A model is not a tagger, or there are no names.
     """
     load_models()
     if models is None:
@@ -129,7 +129,7 @@ def chosen(models: str | None) -> list[ModelEntry]:
     wrong = [entry.name for entry in entries if entry not in taggers()]
     if wrong or not entries:
         names_ = ", ".join(entry.name for entry in taggers())
-        what = f"{', '.join(wrong)} is no tagger" if wrong else "no name in it"
+        what = f"{', '.join(wrong)} is not a tagger" if wrong else "no names"
         raise ConfigError(f"--models {models}: {what}; there are: {names_}")
     return entries
 
@@ -140,7 +140,7 @@ def taggers() -> list[ModelEntry]:
 
 
 def markdown(rows: list[Row]) -> str:
-    """The table, the best GAP first."""
+    """The table in Markdown, best GAP first."""
     head = ["model", "GAP", "Hit@1", "PERR", "mAP", "content", "co-occurrence", "order", "twins told apart"]
     head += ["parameters", "trained/s", "tagged/s", "training, CPU s"]
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
@@ -154,7 +154,7 @@ def markdown(rows: list[Row]) -> str:
 
 
 def as_json(rows: list[Row], options: BenchOptions, problems: list[str]) -> dict[str, Any]:
-    """Everything that was measured, and with what; None where there is no number."""
+    """All results and options as JSON-serializable values; NaN becomes None."""
     models = [asdict(row) for row in rows]
     for model in models:
         kinds = model["mean_ap_by_kind"]
@@ -164,7 +164,7 @@ def as_json(rows: list[Row], options: BenchOptions, problems: list[str]) -> dict
 
 
 def _number(value: float) -> float | None:
-    """The value, or None for NaN, which JSON has not."""
+    """The value, or None for NaN, which JSON lacks."""
     return value if value == value else None
 
 

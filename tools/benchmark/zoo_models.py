@@ -1,10 +1,9 @@
-"""Every tagger of the zoo, trained on the same generated features and measured by kind of tag.
+"""Trains every tagger on the same generated features and evaluates it by kind of tag.
 
-The benchmark checks itself. Which models see order is tried out, by shuffling the steps. Those that do not
-must fail at tags of order, or the features give these away; of those that do, one at least must learn them,
-or the benchmark is too hard to say anything.
-"Told apart" is the share of tags of order that get the higher score in the right one of two twins; 0.5 is
-chance, and what equal scores count.
+The benchmark checks itself. It finds the models that see order by shuffling steps. The others must fail at
+order tags, or the features give order away. At least one of those that see it must learn order tags, or the
+benchmark is too hard to say anything. "Told apart" is the share of order tags that get the higher score in
+the right one of two twins. Chance is 0.5; equal scores count as 0.5.
 Shapes: N videos, T steps, C classes.
 """
 
@@ -39,11 +38,11 @@ from videotag.registry import LOGITS, MASK, ModelEntry
 from videotag.system.atomic import write_text
 from videotag.training.train import train_model
 
-CHANCE_MARGIN = 0.05  # told apart of a model blind to order may be so far from 0.5
-CLEARLY = 0.75  # told apart of one model at least that sees order
-SAME_SCORE = 1e-4  # a smaller difference comes from the order of a sum
+CHANCE_MARGIN = 0.05  # largest distance of told_apart from 0.5 for models blind to order
+MIN_TOLD_APART = 0.75  # for the best model that sees order
+SAME_SCORE = 1e-4  # smaller differences are rounding errors
 NEVER = 10**9  # steps between log lines
-#: Sizes for whichever model has such a key, so that a new one is small too.
+#: Sizes for every model that has the key, so that new models are small too.
 COMMON_SIZES: dict[str, Any] = {
     "embedding_size": 64,
     "lstm_size": 64,
@@ -64,8 +63,8 @@ COMMON_TRAINING: dict[str, Any] = {
     "decay_gamma": 0.3,
     "keep": 1,
 }
-DECAY_AT = (0.6, 0.8)  # shares of the epochs
-#: What a model needs besides, MODEL and TRAIN keys.
+DECAY_AT = (0.6, 0.8)  # as shares of the epochs
+#: Model -> its own MODEL and TRAIN keys.
 OWN_SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "AttentionCluster": ({"fc_sizes": [256, 256], "drop_rate": 0.2}, {}),
     "AttentionLSTM": ({"fc_sizes": [256, 256], "drop_rate": 0.1, "class_prior": 0.1}, {}),
@@ -86,11 +85,11 @@ class BenchOptions:
     """Size of a run.
 
     Attributes:
-        seed: of features and training.
-        num_train: videos to train on.
-        num_test: videos to measure on.
-        epochs: over the videos to train on.
-        features: size and difficulty of the features.
+        seed: Seed of features and training.
+        num_train: Number of training videos.
+        num_test: Number of test videos.
+        epochs: Number of training epochs.
+        features: Size and difficulty of the features.
     """
 
     seed: int
@@ -111,17 +110,18 @@ class Data(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """What came out for a model; all but counts and rates in [0, 1].
+    """Results of one model; metrics and shares are in [0, 1].
 
     Attributes:
-        model: its name.
-        sees_order: whether its logits change when the steps are shuffled.
-        told_apart: see the module.
-        mean_ap_by_kind: mean of the average precision over the classes of a kind.
-        num_parameters: that are trained.
-        trained_per_sec: videos a second in training, reading and checkpoints included.
-        tagged_per_sec: videos a second in inference, from arrays in memory.
-        train_cpu_sec: what training took of all cores, which other work beside it does not change.
+        model: Name of the model.
+        sees_order: Whether its logits change when steps are shuffled.
+        gap, hit_at_one, perr, mean_ap: Metrics over all tags.
+        mean_ap_by_kind: Kind of tag -> mean average precision over its classes.
+        told_apart: Share of twins told apart, see the module docstring.
+        num_parameters: Number of trainable parameters.
+        trained_per_sec: Videos per second in training, including reading and checkpoints.
+        tagged_per_sec: Videos per second in inference, from arrays in memory.
+        train_cpu_sec: Processor seconds of training over all cores; other work hardly affects it.
     """
 
     model: str
@@ -139,7 +139,11 @@ class Row:
 
 
 class TwinScores:
-    """Observer of an evaluation: how well it tells twins apart, which stand side by side in the list."""
+    """Accumulates how well a model tells twins apart; twins are neighbours in the list.
+
+    Args:
+        order_classes: Ids of the order tags, (K,) int.
+    """
 
     def __init__(self, order_classes: np.ndarray) -> None:
         self._classes = order_classes
@@ -147,12 +151,12 @@ class TwinScores:
         self._labels: list[np.ndarray] = []
 
     def update(self, scores: np.ndarray, labels: np.ndarray, video_ids: Sequence[str]) -> None:
-        """Takes scores and labels (N, C); the ids are not looked at."""
+        """Adds scores and labels (N, C); ignores the ids."""
         self._scores.append(scores[:, self._classes])
         self._labels.append(labels[:, self._classes] > 0)
 
     def merge(self, other: TwinScores) -> None:
-        """Adds the twins that `other` has seen."""
+        """Appends the twins of `other`."""
         self._scores += other._scores
         self._labels += other._labels
 
@@ -168,10 +172,10 @@ class TwinScores:
 
 
 def make_data(out_dir: Path, options: BenchOptions) -> Data:
-    """Generates the features of a run below `out_dir`, with lists and class names.
+    """Generates the features of a run in `out_dir`, with lists and class names.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The folder cannot be written.
     """
     feature_set = FeatureSet(options.features, seed=options.seed)
     train, test = (
@@ -183,10 +187,10 @@ def make_data(out_dir: Path, options: BenchOptions) -> Data:
 
 
 def write_split(folder: Path, records: Iterable[YT8MRecord]) -> list[ListEntry]:
-    """Writes records as a TFRecord file, and a list of it beside it; returns the list.
+    """Writes records as a TFRecord file with a list beside it; returns the entries of the list.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The files cannot be written.
     """
     path = folder.with_suffix(".tfrecord")
     write_yt8m(path, records)
@@ -196,7 +200,7 @@ def write_split(folder: Path, records: Iterable[YT8MRecord]) -> list[ListEntry]:
 
 
 def settings_of(entry: ModelEntry, options: BenchOptions, *, num_classes: int) -> dict[str, dict[str, Any]]:
-    """The MODEL and TRAIN sections of a model's run: common values, then the model's own."""
+    """The MODEL and TRAIN sections for a model: common values, overridden by the model's own."""
     own_model, own_train = OWN_SETTINGS.get(entry.name, ({}, {}))
     dims = options.features.dims
     model = {
@@ -219,11 +223,11 @@ def settings_of(entry: ModelEntry, options: BenchOptions, *, num_classes: int) -
 
 
 def bench_config(entry: ModelEntry, data: Data, options: BenchOptions, *, save_dir: Path) -> Config:
-    """The config of a model's run, written to save_dir/NAME.yaml.
+    """Writes the config of a model to save_dir/NAME.yaml and loads it.
 
     Raises:
-        ConfigError: the sizes do not fit the model.
-        OutputError: the place cannot be written.
+        ConfigError: The sizes do not fit the model.
+        OutputError: The file cannot be written.
     """
     settings = settings_of(entry, options, num_classes=data.feature_set.num_classes)
     path = save_dir / f"{entry.name}.yaml"
@@ -232,10 +236,10 @@ def bench_config(entry: ModelEntry, data: Data, options: BenchOptions, *, save_d
 
 
 def bench_model(config: Config, data: Data, *, save_dir: Path) -> Row:
-    """Trains a model into save_dir and measures its last weights.
+    """Trains a model in save_dir and evaluates its final weights.
 
     Raises:
-        VideotagError: as train_model.
+        VideotagError: Training fails, see train_model.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
     result = train_model(config, data.train, [], save_dir=save_dir, labels=data.labels, log_interval=NEVER)
@@ -265,17 +269,17 @@ def bench_model(config: Config, data: Data, *, save_dir: Path) -> Row:
 
 
 def count_parameters(model: nn.Layer) -> int:
-    """Numbers that training changes."""
+    """Number of trainable parameters."""
     return sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
 
 
 def sees_order(model: nn.Layer, batch: Batch, *, seed: int) -> bool:
-    """Whether logits change when the real steps of every video are shuffled, all modalities alike.
+    """Whether logits change when the real steps of every video are shuffled, equally in all modalities.
 
     Args:
-        model: a tagger; it is switched to evaluation.
-        batch: videos of some steps, as many in every modality.
-        seed: of the shuffling.
+        model: Tagger; it is switched to evaluation mode.
+        batch: Videos with the same number of steps in every modality.
+        seed: Seed of the shuffling.
     """
     rng = np.random.default_rng(seed)
     some_mask = next(x for name, x in batch.inputs.items() if name.endswith(MASK))
@@ -291,7 +295,7 @@ def sees_order(model: nn.Layer, batch: Batch, *, seed: int) -> bool:
 
 
 def problems_of(rows: Sequence[Row]) -> list[str]:
-    """What is wrong with the benchmark or its models, a line each; empty if nothing is."""
+    """Problems of the benchmark or its models, one line each; empty if there are none."""
     problems = [
         f"{row.model}: blind to order, but tells {row.told_apart:.3f} of the twins apart, expected "
         f"0.5 +- {CHANCE_MARGIN}; the features give order away, correct synthetic_features.py"
@@ -299,11 +303,11 @@ def problems_of(rows: Sequence[Row]) -> list[str]:
         if not row.sees_order and not abs(row.told_apart - 0.5) <= CHANCE_MARGIN
     ]
     seeing = [row for row in rows if row.sees_order]
-    if seeing and not any(row.told_apart >= CLEARLY for row in seeing):
+    if seeing and not any(row.told_apart >= MIN_TOLD_APART for row in seeing):
         best = max(seeing, key=lambda row: row.told_apart)
         problems.append(
-            f"no model learned tags of order: the best, {best.model}, tells {best.told_apart:.3f} of the "
-            f"twins apart, expected {CLEARLY} or more; give more --videos or a higher --epoch"
+            f"no model learned order tags: the best, {best.model}, tells {best.told_apart:.3f} of the "
+            f"twins apart, expected {MIN_TOLD_APART} or more; give more --videos or a higher --epoch"
         )
     return problems
 
@@ -311,18 +315,19 @@ def problems_of(rows: Sequence[Row]) -> list[str]:
 def run_zoo(
     entries: Sequence[ModelEntry], options: BenchOptions, *, save_dir: Path
 ) -> tuple[list[Row], dict[str, str]]:
-    """Trains and measures every model below save_dir; all configs are checked before the first one.
+    """Trains and evaluates every model; checks all configs before the first one.
 
     Args:
-        entries: taggers of the registry.
-        options: size of the run.
-        save_dir: for data/, and a folder and a config for every model.
+        entries: Taggers of the registry.
+        options: Size of the run.
+        save_dir: Folder for data/, and for a folder and a config per model.
 
     Returns:
-        The rows, in the order of entries; and model -> why it has none, such as a loss that diverged.
+        The rows of the models that succeeded, in the order of entries; and model -> error for the others,
+        such as a loss that diverged.
 
     Raises:
-        ConfigError: the sizes do not fit a model.
+        ConfigError: The sizes do not fit a model.
         OutputError: save_dir cannot be written.
     """
     data = make_data(save_dir / "data", options)
@@ -336,14 +341,14 @@ def run_zoo(
         try:
             rows.append(bench_model(config, data, save_dir=save_dir / name))
         except OutputError:
-            raise  # the next model would find the same place
+            raise  # the next model would fail in the same way
         except VideotagError as error:
             failed[name] = str(error)
     return rows, failed
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean of those that are numbers; NaN if none is."""
+    """Mean without NaN; NaN if there is nothing else."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else math.nan
 

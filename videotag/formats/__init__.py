@@ -1,9 +1,15 @@
-"""Files on disk <-> NumPy arrays: lists, features, weights, records, predictions. No Paddle here.
+"""Files on disk <-> NumPy arrays: lists, features, weights, records, predictions. Does not import Paddle.
 
-filelist.py reads lists; feature_files.py features (.npy, .npz) with their stamps; weight_files.py weights
-(.pdparams, .pth, .safetensors), by pickles.py, a reader that executes nothing, and torch_files.py;
-archives.py zip and tar files within bounds; yaml_text.py YAML within bounds; predictions.py predictions.
-Records of YouTube-8M stand in TFRecords (tfrecord.py, tf_example.py, protobuf_wire.py, yt8m_records.py), in
-PaddlePaddle's pickles (yt8m_pickles.py) or in memory-mapped shards (shards.py); record_files.py reads all
-three by number, record_index.py says which record stands in which file.
+    filelist.py         lists of videos or features, with labels
+    feature_files.py    features (.npy, .npz) and the stamp that says what made them
+    weight_files.py     weights (.pdparams, .pth, .safetensors)
+    pickles.py          pickles, without executing anything
+    torch_files.py      PyTorch's .pth
+    archives.py         zip and tar, with bounded memory
+    yaml_text.py        YAML, with bounded memory
+    predictions.py      predictions as JSON, JSON lines or CSV
+
+YouTube-8M records come as TFRecords (tfrecord.py, tf_example.py, protobuf_wire.py, yt8m_records.py), as
+PaddlePaddle's pickles (yt8m_pickles.py) or as memory-mapped shards (shards.py). record_files.py reads a
+record of any of them by its index; record_index.py maps a record to its file.
 """

@@ -1,7 +1,7 @@
 """Opens untrusted zip and tar archives without trusting their declared sizes.
 
-What a small archive can make zipfile and tarfile hold is bounded in three places: the bytes that describe its
-members, the bytes that it unpacks to, and the window of xz.
+Memory is bounded in three places: the bytes that describe the members, the bytes that an archive unpacks to,
+and the xz window.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from typing import IO, Any, Protocol
 
 from videotag.safe_text import escaped
 
-#: First bytes of packed files: gzip, bzip2, xz.
-PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
-# Of a zip: zipfile holds 20 times as much, 80 MB. A checkpoint of 10,000 arrays needs 1 MB.
+#: First bytes of compressed files: gzip, bzip2, xz.
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+# Bytes. zipfile uses 20 times as much memory, 80 MB. A checkpoint of 10,000 arrays needs 1 MB.
 MAX_ZIP_DIRECTORY = 2**22
-# Of a tar, headers and long names: 1,000 members. With the global headers of pax, which tarfile copies for
-# each member, it can hold 300 times as much, 160 MB.
+# Bytes of tar headers and long names, enough for 1,000 members. tarfile copies pax's global headers to each
+# member, so it can use 300 times as much memory, 160 MB.
 MAX_TAR_HEADERS = 2**19
-MAX_XZ_WINDOW = 2**27  # bytes; xz -9 has 2**26
-_CHUNK = 2**16  # packed bytes at a time
-_PIECE = 2**20  # unpacked bytes at a time
-_ZIP_END = 2**17  # bytes in which zipfile looks for the end of the directory
+MAX_XZ_WINDOW = 2**27  # bytes; xz -9 uses 2**26
+_CHUNK = 2**16  # compressed bytes read at a time
+_PIECE = 2**20  # decompressed bytes produced at a time
+_ZIP_END = 2**17  # bytes in which zipfile searches for the end of the directory
 
 
 class ArchiveError(ValueError):
-    """An archive that wants more memory than its kind may; the text says which."""
+    """An archive exceeds one of the memory bounds; the message says which."""
 
 
 class _ByteFile(Protocol):
-    """What zipfile and tarfile need of a file."""
+    """The file methods that zipfile and tarfile call."""
 
     def read(self, size: int = -1, /) -> bytes: ...
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
@@ -45,15 +45,15 @@ class _ByteFile(Protocol):
 
 @contextlib.contextmanager
 def open_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    """The zip in an open file.
+    """Opens the zip archive in a binary file.
 
     Raises:
-        ArchiveError: Its directory is larger than MAX_ZIP_DIRECTORY.
-        Whatever zipfile raises on a damaged one.
+        ArchiveError: The directory is larger than MAX_ZIP_DIRECTORY.
+        Exception: Whatever zipfile raises for a damaged archive.
     """
-    metered: Any = _Metered(file, MAX_ZIP_DIRECTORY + _ZIP_END, "a directory of members")
-    with zipfile.ZipFile(metered) as archive:
-        metered.left = None
+    bounded: Any = _Bounded(file, MAX_ZIP_DIRECTORY + _ZIP_END, "a directory of members")
+    with zipfile.ZipFile(bounded) as archive:
+        bounded.left = None
         yield archive
 
 
@@ -61,36 +61,36 @@ def open_zip(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
 def open_tar(
     file: IO[bytes], *, max_unpacked: int
 ) -> Iterator[tuple[tarfile.TarFile, list[tarfile.TarInfo]]]:
-    """The tar in an open file, plain or packed, and its members.
+    """Opens the tar archive in a binary file, compressed or not, and lists its members.
 
     Args:
-        file: Open at its start.
-        max_unpacked: Bytes that a packed one may unpack to, headers included.
+        file: Binary file, positioned at its start.
+        max_unpacked: Largest decompressed size in bytes, headers included.
 
     Raises:
-        ArchiveError: It unpacks to more, or its headers are larger than MAX_TAR_HEADERS.
-        Whatever tarfile and the unpackers raise on a damaged one.
+        ArchiveError: The archive unpacks to more, or its headers are larger than MAX_TAR_HEADERS.
+        Exception: Whatever tarfile and the decompressors raise for a damaged archive.
     """
     head = file.read(8)
     file.seek(0)
-    content = Unpacked(file, max_unpacked) if head.startswith(PACKED) else file
-    metered: Any = _Metered(content, MAX_TAR_HEADERS, "headers")
-    with tarfile.open(fileobj=metered, mode="r:") as archive:
+    content = Decompressed(file, max_unpacked) if head.startswith(COMPRESSED) else file
+    bounded: Any = _Bounded(content, MAX_TAR_HEADERS, "headers")
+    with tarfile.open(fileobj=bounded, mode="r:") as archive:
         members = []
-        for member in archive:  # passes over contents by seeking
+        for member in archive:  # seeks past the contents
             if member.size > max_unpacked:
                 raise ArchiveError(f"{escaped(member.name)} unpacks to {member.size} bytes")
             members.append(member)
-        metered.left = None
+        bounded.left = None
         yield archive, members
 
 
-class Unpacked:
-    """The content of a gzip, bzip2 or xz file, to read and seek in; a step back unpacks from the start.
+class Decompressed:
+    """Seekable, read-only view of a gzip, bzip2 or xz file; seeking back decompresses from the start again.
 
     Args:
-        file: Open at its start.
-        max_bytes: Of content; more is an ArchiveError.
+        file: Binary file, positioned at its start.
+        max_bytes: Largest decompressed size; reading beyond it raises ArchiveError.
     """
 
     def __init__(self, file: IO[bytes], max_bytes: int) -> None:
@@ -127,9 +127,9 @@ class Unpacked:
         self._unpacker = _unpacker(self._fill(8))
 
     def _next(self, size: int) -> bytes:
-        """Some of the next `size` bytes; none at the end."""
+        """Up to `size` of the next bytes; empty at the end."""
         while True:
-            if self._unpacker.eof:  # packed files may stand one behind the other, padded with zeros
+            if self._unpacker.eof:  # another compressed stream may follow, after zero padding
                 self._packed = (self._unpacker.unused_data or self._packed).lstrip(b"\0")
                 while not self._packed:
                     if not (block := self._file.read(_CHUNK)):
@@ -150,14 +150,14 @@ class Unpacked:
                 raise EOFError("it ends too early")
 
     def _fill(self, least: int) -> bytes:
-        """The packed bytes that wait, `least` of them where the file has them."""
+        """The buffered compressed bytes, refilled to at least `least` unless the file ends."""
         while len(self._packed) < least and (block := self._file.read(_CHUNK)):
             self._packed += block
         return self._packed
 
 
 class _Gzip:
-    """zlib's unpacker with the methods of those of bz2 and lzma."""
+    """zlib's decompressor behind the interface of those of bz2 and lzma."""
 
     def __init__(self) -> None:
         self._unpacker = zlib.decompressobj(wbits=31)
@@ -179,7 +179,7 @@ class _Gzip:
 
 
 def _unpacker(head: bytes) -> Any:
-    """A new unpacker for what begins with `head`."""
+    """A new decompressor for a stream that begins with `head`."""
     if head.startswith(b"BZh"):
         return bz2.BZ2Decompressor()
     if head.startswith(b"\xfd7zXZ"):
@@ -187,8 +187,8 @@ def _unpacker(head: bytes) -> Any:
     return _Gzip()
 
 
-class _Metered:
-    """A file of which so many bytes may be read, in all; any number once `left` is None."""
+class _Bounded:
+    """A file of which at most `budget` bytes can be read in all; unlimited once `left` is None."""
 
     def __init__(self, file: _ByteFile, budget: int, what: str) -> None:
         self._file = file
@@ -200,7 +200,7 @@ class _Metered:
         if self.left is None:
             return self._file.read(size)
         wanted = min(size, self.left + 1) if size >= 0 else self.left + 1
-        data = bytearray()  # grows, since a file reserves memory for all that it is asked for
+        data = bytearray()  # read in pieces: one big read would allocate all that was asked for
         while len(data) < wanted and (part := self._file.read(min(wanted - len(data), _CHUNK))):
             data += part
         if len(data) > self.left:

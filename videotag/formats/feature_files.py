@@ -1,8 +1,8 @@
 """Features of a video: `.npy` for one modality, `.npz` with one array per modality for several.
 
-VideoTag's files. Differs: nothing is unpickled, sizes are checked before anything is read, any number type
-becomes float32. Which of the two kinds a file is, its content decides.
-Shapes: T steps (any number from 1), D feature width.
+VideoTag's file formats. Differs: nothing is unpickled, sizes are checked before any read, every numeric dtype
+becomes float32, and the content of a file decides its kind, not its suffix.
+Shapes: T steps (T >= 1), D feature width.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from videotag.system.atomic import open_atomic
 from videotag.system.json_text import parse_json
 from videotag.system.regular_file import open_regular
 
-#: A list's name and this is the name of the index of its records, which is no feature file.
+#: Ends the name of a list's record index, which is not a feature file.
 INDEX_SUFFIX = ".index.npz"
 FEATURE_SUFFIXES = (".npy", ".npz")
 _NPY_MAGIC = b"\x93NUMPY"
-_HEADER_SIZE_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}  # by version, of the header's length
-_MAX_HEADER = 2**16  # bytes; NumPy pads that of an array of numbers to 118
+_HEADER_SIZE_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}  # version -> width of the length field
+_MAX_HEADER = 2**16  # bytes; NumPy writes 118 for an array of numbers
 _ZIP_MAGIC = b"PK"
-_NOT_OF_EXTRACTOR = ("input", "warning", "runtime")  # keys of a stamp that may differ between alike features
+_NOT_OF_EXTRACTOR = ("input", "warning", "runtime")  # stamp keys that say nothing about the extractor
 _STAMP_MARK = b"\nvideotag stamp: "
 _MAX_STAMP = 2**16  # bytes
-# A compressed array may unpack to this many bytes whatever its size in the file: 8,192 steps of 2,048 values.
-# Read as float32, they are up to 256 MB. More may be had by the ratio, or uncompressed.
+# A compressed array may unpack to this many bytes at any ratio: 8,192 steps of 2,048 bytes, up to 256 MB as
+# float32. A larger one must stay below _MAX_RATIO, or be stored uncompressed.
 _FREE_BYTES = 2**26
-_MAX_RATIO = 20  # of unpacked bytes to those in the file, beyond _FREE_BYTES
+_MAX_RATIO = 20  # unpacked bytes per compressed byte
 _DAMAGED = "damaged or truncated; extract it again"
-# The header is a Python literal. Only its three values are looked for: ast.literal_eval, as NumPy uses it,
-# can run out of stack on a header made for that.
+# The header is a Python literal, searched for its three values: NumPy's ast.literal_eval can overflow the
+# stack on a hostile header.
 _DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([^'"]*)['"]""")
 _FORTRAN_ORDER = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
-_MAX_NAMES = 8  # of the arrays that a message lists
+_MAX_NAMES = 8  # array names that a message lists
 _SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d,L\s]*)\)""")  # Python 2 writes 300L
 _NUMBER_TYPE = re.compile(r"[<>|=]?([iu][1248]|f[248])")
-# What zipfile and zlib raise on files made by chance or by an attacker.
+# What zipfile and zlib raise for damaged or hostile files.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -65,48 +65,49 @@ _DAMAGE = (
 )
 
 _Result = TypeVar("_Result")
-#: (file at the array's start, bytes of the array's file, place for messages, D or None) -> result
+#: (file positioned at the .npy, its size in bytes, place for messages, D or None) -> result
 _Reader: TypeAlias = Callable[[IO[bytes], int, str, int | None], _Result]
 
 
 class _Header(NamedTuple):
-    """What an array's first bytes declare."""
+    """The header of a .npy array."""
 
     shape: tuple[int, ...]
     fortran_order: bool
-    dtype: np.dtype[np.generic]  # of numbers
+    dtype: np.dtype[np.generic]  # numeric
 
 
 def read_features(path: str | Path, *, dim: int | None = None) -> np.ndarray:
-    """The features of one modality from a .npy file.
+    """Features of one modality, read from a .npy file.
 
     Args:
-        path: the file.
-        dim: the width D that is expected; None: any.
+        path: The .npy file.
+        dim: Expected width D; None accepts any.
 
     Returns:
         (T, D) float32, writable.
 
     Raises:
-        FeatureFileError: missing, damaged, pickled, not numbers, not (T, D), no rows, NaN or infinity in it.
+        FeatureFileError: The file is missing, damaged, pickled, not numeric, not (T, D) with T and D >= 1, or
+            holds NaN or infinite values.
     """
     with _open_npy(path) as (file, size):
         return _read_array(file, size, str(path), dim)
 
 
 def read_modalities(path: str | Path, dims: Mapping[str, int | None]) -> dict[str, np.ndarray]:
-    """The features of every modality in `dims`, in its order.
+    """Features of every modality in `dims`, in that order.
 
     Args:
-        path: an .npz with an array per modality, named as it (others in the file are ignored); or, for one
-            modality, also a .npy.
-        dims: width D of every modality by its name; None: any.
+        path: An .npz with one array per modality, under the modality's name; other arrays are ignored. For a
+            single modality, a .npy works too.
+        dims: Modality -> expected width D; None accepts any.
 
     Returns:
-        (T, D) float32 by modality; T may differ between modalities.
+        Modality -> (T, D) float32; T may differ between modalities.
 
     Raises:
-        FeatureFileError: as `read_features`, or a modality is not in the file.
+        FeatureFileError: A modality is missing, or `read_features` would refuse the array.
     """
     return _for_modalities(path, dims, _read_array)
 
@@ -114,14 +115,15 @@ def read_modalities(path: str | Path, dims: Mapping[str, int | None]) -> dict[st
 def read_shapes_and_stamp(
     path: str | Path, dims: Mapping[str, int | None]
 ) -> tuple[dict[str, tuple[int, int]], dict[str, Any] | None]:
-    """The (T, D) of every modality from the headers alone, to check long lists before work, and the stamp.
+    """Shapes (T, D) by modality, and the stamp if there is one; reads headers only, so long lists check fast.
 
     Args:
-        path: as of `read_modalities`.
-        dims: as of `read_modalities`.
+        path: An .npz or .npy file, see `read_modalities`.
+        dims: Modality -> expected width D; None accepts any.
 
     Raises:
-        FeatureFileError: as `read_modalities`, but values are not looked at; or the stamp is damaged.
+        FeatureFileError: `read_modalities` would refuse the file (values are not checked), or the stamp is
+            damaged.
     """
     found = _for_modalities(path, dims, _read_shape_and_stamp)
     shapes = {name: shape for name, (shape, _) in found.items()}
@@ -129,10 +131,10 @@ def read_shapes_and_stamp(
 
 
 def read_vectors(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """(n,) arrays of an uncompressed .npz by name, of their own dtypes, which are numbers; read-only.
+    """1-D arrays of an uncompressed .npz by name, in their stored numeric dtypes; read-only.
 
     Raises:
-        FeatureFileError: As `read_modalities`, or an array is not 1-D.
+        FeatureFileError: The file is missing or damaged, or an array is missing, not numeric or not 1-D.
     """
 
     def read(file: IO[bytes], size: int, place: str, _: int | None) -> np.ndarray:
@@ -145,10 +147,10 @@ def read_vectors(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray
 
 
 def list_modalities(path: str | Path) -> list[str]:
-    """Names of the arrays of an .npz, in its order; none for a .npy, whose one array has no name.
+    """Names of the arrays of an .npz, in file order; empty for a .npy, whose one array has no name.
 
     Raises:
-        FeatureFileError: missing, or a damaged .npz.
+        FeatureFileError: The file is missing or a damaged .npz.
     """
     with _open(path) as (file, _):
         if file.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
@@ -158,21 +160,21 @@ def list_modalities(path: str | Path) -> list[str]:
 
 
 def write_features(path: str | Path, array: np.ndarray, *, stamp: Mapping[str, Any] | None = None) -> None:
-    """Writes (T, D) numbers as .npy, whole or not at all; the dtype stays.
+    """Writes features as .npy, atomically, in the dtype of `array`.
 
     Args:
-        path: of the finished file.
-        array: (T, D).
-        stamp: what made the features, as JSON can hold it. It is put behind the values, where numpy.load and
-            older tools do not look, so that array and stamp are one file and cannot come apart.
+        path: The file to write.
+        array: (T, D) numbers, T >= 1.
+        stamp: JSON-serializable description of what made the features. It follows the values, where
+            numpy.load ignores it, so that one file holds both.
 
     Raises:
-        ShapeError: not 2-D, or no rows.
-        OutputError: the place cannot be written.
+        ShapeError: The array is not 2-D, or has no rows.
+        OutputError: The file cannot be written.
     """
     if array.ndim != 2 or not len(array):
         raise ShapeError(f"{path}: features of shape {array.shape}, expected (T, D) with T of at least 1")
-    data = io.BytesIO()  # straight into a file, NumPy hides why it cannot write
+    data = io.BytesIO()  # np.save to a file hides why a write fails
     np.save(data, array, allow_pickle=False)
     if stamp is not None:
         data.write(_STAMP_MARK + json.dumps(stamp, sort_keys=True).encode())
@@ -181,15 +183,16 @@ def write_features(path: str | Path, array: np.ndarray, *, stamp: Mapping[str, A
 
 
 def write_modalities(path: str | Path, features: Mapping[str, np.ndarray]) -> None:
-    """Writes features as .npz with an array per modality, whole or not at all; same features, same bytes.
+    """Writes features as .npz with one array per modality, atomically; equal features give equal bytes.
 
     Args:
-        path: of the finished file.
-        features: (T, D) numbers by modality; T may differ.
+        path: The file to write.
+        features: Modality -> (T, D) numbers, T >= 1; T may differ between modalities.
 
     Raises:
-        ShapeError: an array is not 2-D or has no rows, or a name is not of letters, digits, `_`, `.` and `-`.
-        OutputError: the place cannot be written.
+        ShapeError: An array is not 2-D or has no rows, or a name has characters other than letters, digits,
+            `_`, `.` and `-`.
+        OutputError: The file cannot be written.
     """
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:  # numpy.savez cannot hold a modality called `file`
@@ -208,33 +211,33 @@ def write_modalities(path: str | Path, features: Mapping[str, np.ndarray]) -> No
 
 
 def read_stamp(path: str | Path) -> dict[str, Any] | None:
-    """The stamp of a .npy file, or None if it has none.
+    """The stamp of a .npy file; None if it has none.
 
     Raises:
-        DamagedFeaturesError: not whole features.
-        FeatureFileError: missing, or no features at all.
+        DamagedFeaturesError: The file is damaged or truncated.
+        FeatureFileError: The file is missing or not a .npy of numbers.
     """
     with _open_npy(path) as (file, size):
         return _read_stamp(file, size, _read_header(file, size, str(path)))
 
 
 def list_features(folder: str | Path) -> list[str]:
-    """Paths of the feature files below `folder`, sorted; indexes of records are none."""
+    """Paths of the feature files below `folder`, sorted, without record indexes; empty if there are none."""
     found = (str(p) for p in Path(folder).rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
     return sorted(path for path in found if not path.endswith(INDEX_SUFFIX))
 
 
 def extractor_of(stamp: Mapping[str, Any]) -> str:
-    """What made the features, as JSON: the stamp without its input. Equal texts mean equal extractors."""
+    """The extractor part of a stamp, as JSON; equal texts mean equal extractors."""
     made_by = {key: value for key, value in stamp.items() if key not in _NOT_OF_EXTRACTOR}
     if made_by.get("precision") == "f32":
-        del made_by["precision"]  # what older stamps mean, which do not say it
+        del made_by["precision"]  # older stamps do not record it and mean f32
     return json.dumps(made_by, sort_keys=True)
 
 
 @contextmanager
 def _open(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
-    """The file and its size in bytes; what a damaged one makes the block raise becomes a FeatureFileError."""
+    """The open file and its size in bytes; errors of the block on damaged files become FeatureFileError."""
     try:
         with open_regular(path, error=FeatureFileError) as file:
             yield file, os.fstat(file.fileno()).st_size
@@ -250,12 +253,12 @@ def _open(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
 
 @contextmanager
 def _open_npy(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
-    """The file of a .npy and its size; an .npz is refused by name."""
+    """The open .npy and its size in bytes; refuses an .npz."""
     with _open(path) as (file, size):
         start = file.read(len(_NPY_MAGIC))
         if start.startswith(_ZIP_MAGIC):
             raise FeatureFileError(
-                f"{path}: an .npz of several arrays, expected a .npy; list the model's modalities"
+                f"{path}: an .npz with named arrays, expected a .npy; list the model's modalities"
             )
         file.seek(0)
         yield file, size
@@ -264,7 +267,7 @@ def _open_npy(path: str | Path) -> Iterator[tuple[IO[bytes], int]]:
 def _for_modalities(
     path: str | Path, dims: Mapping[str, int | None], read: _Reader[_Result]
 ) -> dict[str, _Result]:
-    """What `read` makes of the array of every modality."""
+    """Modality -> result of `read` on its array."""
     with _open(path) as (file, size):
         is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
         file.seek(0)
@@ -274,7 +277,7 @@ def _for_modalities(
         if len(dims) != 1:
             wanted = ", ".join(dims)
             raise FeatureFileError(
-                f"{path}: one array, expected {wanted}; write an .npz with an array of each name"
+                f"{path}: a .npy with one array, expected {wanted}; write an .npz with an array of each name"
             )
         return {name: read(file, size, str(path), dim) for name, dim in dims.items()}
 
@@ -292,7 +295,7 @@ def _for_members(
         names = [*list(members)[:_MAX_NAMES], *(["..."] if len(members) > _MAX_NAMES else [])]
         there = escaped(", ".join(names), limit=200) or "nothing"
         raise FeatureFileError(
-            f"{path}: no array {', '.join(missing)}; there is {there};"
+            f"{path}: no array {', '.join(missing)}; found {there};"
             " extract it, or correct the model's feature_names"
         )
     results = {}
@@ -300,7 +303,7 @@ def _for_members(
         info = members[name]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise FeatureFileError(
-                f"{path}[{escaped(name)}]: packed in an unusual way; save it with numpy.savez"
+                f"{path}[{escaped(name)}]: unsupported compression; save it with numpy.savez"
             )
         if info.compress_size > size:
             raise DamagedFeaturesError(
@@ -309,7 +312,7 @@ def _for_members(
         if info.file_size > max(_FREE_BYTES, _MAX_RATIO * info.compress_size):
             raise FeatureFileError(
                 f"{path}[{escaped(name)}]: unpacks from {info.compress_size} to {info.file_size} bytes,"
-                " as features never do; extract it again, or save it uncompressed with numpy.savez"
+                " more than features ever do; extract it again, or save it uncompressed with numpy.savez"
             )
         with archive.open(info) as member:
             results[name] = read(member, info.file_size, f"{path}[{escaped(name)}]", dim)
@@ -317,12 +320,12 @@ def _for_members(
 
 
 def _read_array(file: IO[bytes], size: int, place: str, dim: int | None) -> np.ndarray:
-    """(T, D) float32 of the .npy at `file`, which is `size` bytes long."""
+    """(T, D) float32 from an open .npy of `size` bytes."""
     header = _read_header(file, size, place)
     shape = _checked_shape(header, place, dim)
     data = file.read(math.prod(shape) * header.dtype.itemsize)
     array = np.frombuffer(data, header.dtype).reshape(shape, order="F" if header.fortran_order else "C")
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite and is counted below
+    with np.errstate(over="ignore"):  # float64 that overflows float32 becomes infinite, counted below
         features = array.astype(np.float32, order="C")
     bad_rows = int((~np.isfinite(features)).any(axis=1).sum())
     if bad_rows:
@@ -333,7 +336,7 @@ def _read_array(file: IO[bytes], size: int, place: str, dim: int | None) -> np.n
 
 
 def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
-    """Reads up to the first value; the header must fit the size, so that nothing more is ever allocated."""
+    """Reads up to the first value; checks the declared size against the file before anything is allocated."""
     start = file.read(len(_NPY_MAGIC) + 2)
     if start[: len(_NPY_MAGIC)] != _NPY_MAGIC:
         what = "empty" if not start else "not a .npy file"
@@ -350,11 +353,11 @@ def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
             f"{place}: a header of {header_size} bytes, expected less than {_MAX_HEADER}; save an array of"
             " numbers with numpy.save"
         )
-    # Version 3 is UTF-8, which differs in names of structured types alone; they are refused.
+    # Version 3 is UTF-8, which only matters for structured dtypes; those are refused.
     header = _parse_header(file.read(header_size).decode("latin1"), place)
     expected = math.prod(header.shape) * header.dtype.itemsize
     found = size - file.tell()
-    if found < expected:  # more is a stamp
+    if found < expected:  # a stamp may follow
         raise DamagedFeaturesError(
             f"{place}: {_DAMAGED}: {found} bytes of values, expected {safe_repr(expected)} for shape"
             f" {safe_repr(header.shape)}"
@@ -363,7 +366,7 @@ def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
 
 
 def _read_stamp(file: IO[bytes], size: int, header: _Header) -> dict[str, Any] | None:
-    """The stamp behind the values of a file that stands at the first of them; ValueError: damaged."""
+    """The stamp after the values of a file positioned at the first value; ValueError if it is damaged."""
     num_bytes = math.prod(header.shape) * header.dtype.itemsize
     if size - file.tell() < num_bytes + len(_STAMP_MARK):
         return None
@@ -384,7 +387,7 @@ def _read_shape_and_stamp(
 
 
 def _parse_header(text: str, place: str) -> _Header:
-    """The three values of a header's text."""
+    """Shape, order and dtype from the text of a header."""
     descr, fortran_order, shape = _DESCR.search(text), _FORTRAN_ORDER.search(text), _SHAPE.search(text)
     if descr and descr[1].lstrip("|") == "O":
         raise FeatureFileError(
@@ -395,13 +398,13 @@ def _parse_header(text: str, place: str) -> _Header:
             f"{place}: dtype {safe_repr(descr[1][:40])}, expected numbers such as '<f4'; extract it again"
         )
     if not descr or not fortran_order or not shape:
-        raise DamagedFeaturesError(f"{place}: {_DAMAGED}: its header declares no array of numbers")
+        raise DamagedFeaturesError(f"{place}: {_DAMAGED}: the header does not describe an array of numbers")
     sizes = tuple(int(size.strip().rstrip("L")) for size in shape[1].split(",") if size.strip())
     return _Header(sizes, fortran_order[1] == "True", np.dtype(descr[1]))
 
 
 def _checked_shape(header: _Header, place: str, dim: int | None) -> tuple[int, int]:
-    """(T, D) of a header that declares usable features."""
+    """(T, D) from a header, once it describes usable features."""
     shape, expected = header.shape, f"(T, {'D' if dim is None else dim})"
     if len(shape) != 2:
         raise FeatureFileError(
@@ -409,7 +412,7 @@ def _checked_shape(header: _Header, place: str, dim: int | None) -> tuple[int, i
         )
     if shape[0] < 1 or shape[1] < 1:
         raise FeatureFileError(
-            f"{place}: shape {safe_repr(shape)}, expected {expected} with a row or more; extract it again"
+            f"{place}: shape {safe_repr(shape)}, expected {expected} with at least one row; extract it again"
         )
     if dim is not None and shape[1] != dim:
         raise FeatureFileError(

@@ -1,11 +1,10 @@
-"""Pickles of NumPy arrays read as data: nothing in them is imported or called.
+"""Reads pickles of NumPy arrays as data: nothing in them is imported or called.
 
-`load` interprets the pickle opcodes itself, over a fixed table of the few names that such files need, each
-standing for a function of ours. Python's own Unpickler, even with find_class restricted, still lets a file
-change attributes of what the table holds, hash for ever, and reserve memory without bound: here is no code
-for that.
-What is read: plain values, lists, tuples, dicts with plain keys, and arrays of numbers.
-`dump_arrays` writes what old and new NumPy, Python and Paddle read.
+`load` interprets the pickle opcodes itself. A fixed table maps the few global names that such files need to
+functions of this module. Python's Unpickler, even with a restricted find_class, lets a file change attributes
+of those functions, hash forever and allocate unbounded memory; this interpreter has no code for any of that.
+Supported: plain values, lists, tuples, dicts with plain keys, and numeric arrays.
+`dump_arrays` writes pickles that old and new NumPy, Python and Paddle can read.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ import numpy as np
 from videotag.errors import AGAIN
 from videotag.safe_text import reason_of, safe_repr
 
-#: Name of a global -> our function for it, or None if it only occurs as an argument.
+#: Name of a global -> the function that replaces it, or None if it only occurs as an argument.
 Names: TypeAlias = Mapping[str, Callable[..., object] | None]
 _Encode: TypeAlias = Callable[[str], bytes]
 
-# Steps of a pickle. A step makes at most one object, of up to 300 bytes with its place in the memo: 150 MB.
-_FREE_STEPS = 2**19  # whatever the size, such as of 5,000 records or 12,000 arrays ...
-_STEP_BYTES = 32  # ... and one more for so many bytes of the file: features of a video have thousands
-_MAX_ARGUMENTS = 16  # of a call; the longest real one has 8
-_MAX_DIMS = 32  # of an array, in NumPy before 2.0
+# Opcodes in a pickle. Each makes at most one object, of up to 300 bytes including its memo entry: 150 MB.
+_FREE_STEPS = 2**19  # allowed at any file size: 5,000 records or 12,000 arrays ...
+_STEP_BYTES = 32  # ... plus one opcode per this many bytes of the file; a video's features have thousands
+_MAX_ARGUMENTS = 16  # arguments of a call; real files have at most 8
+_MAX_DIMS = 32  # dimensions of an array before NumPy 2.0
 _NUMBER_TYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
-# What malformed opcodes lead to in `_Machine` and pickletools, which may warn (and warnings may be errors).
+# What malformed opcodes raise in `_Machine` and pickletools; a warning of pickletools may be an error too.
 _DAMAGE = (
     *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, Warning),
     struct.error,
@@ -42,7 +41,12 @@ _DAMAGE = (
 
 
 class BoundedReader:
-    """A file that refuses to read past its end, before memory for the bytes is reserved."""
+    """A file that refuses to read past its end, before it allocates memory for the bytes.
+
+    Args:
+        file: Binary file, positioned where reading starts.
+        size: Number of bytes that can be read from there.
+    """
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
@@ -64,19 +68,19 @@ class BoundedReader:
 def load(
     reader: BoundedReader, *, names: Names | None = None, persistent: Callable[[object], object] | None = None
 ) -> object:
-    """The next pickle of a file; the reader then stands behind it.
+    """Reads the next pickle of a file and leaves the reader at its end.
 
     Args:
-        reader: the file at the pickle's start.
-        names: what may be named besides NumPy arrays.
-        persistent: makes an object of a persistent id; None: there may be none.
+        reader: File positioned at the start of the pickle.
+        names: Globals that are allowed besides those of NumPy arrays.
+        persistent: Function that turns a persistent id into an object; None refuses persistent ids.
 
     Returns:
-        The object. Arrays are read-only views on the bytes read. Text of Python 2 is decoded as Latin-1.
+        The object. Arrays are read-only views of the bytes read. Python 2 text is decoded as Latin-1.
 
     Raises:
-        pickle.UnpicklingError: truncated, damaged, with anything but the plain values described above, or of
-            more objects than files of arrays have.
+        pickle.UnpicklingError: The pickle is truncated or damaged, holds anything but the values listed in
+            the module docstring, or has more opcodes than files of arrays need.
     """
     machine = _Machine(names or {}, persistent, _FREE_STEPS + reader.size // _STEP_BYTES)
     try:
@@ -90,11 +94,14 @@ def load(
 
 
 def dump_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:
-    """The parts of a pickle of {name: array}, the same bytes for the same arrays.
+    """Yields a pickle of {name: array} in parts; equal arrays give equal bytes.
 
-    Protocol 4, which Paddle writes by default and which has no limit of 4 GiB. Arrays refer to numpy.core and
-    not to numpy._core as NumPy 2 writes: NumPy before 1.26 knows the old name only, and NumPy 2 still takes
-    it from a pickle without a warning. Fragments are protocol 2, which protocol 4 includes.
+    Uses protocol 4, Paddle's default, which has no 4 GiB limit. Arrays refer to numpy.core, not to NumPy 2's
+    numpy._core: NumPy before 1.26 knows only the old name, and NumPy 2 still accepts it in pickles without a
+    warning. Fragments use protocol 2, a subset of protocol 4.
+
+    Args:
+        arrays: Name -> numeric array of any shape.
     """
     yield b"\x80\x04}"
     for name, array in arrays.items():
@@ -103,13 +110,13 @@ def dump_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:
 
 
 def array_parts(array: np.ndarray, *, protocol: Literal[3, 4]) -> Iterator[bytes]:
-    """An array of numbers as it stands inside a pickle, written as `dump_arrays` says.
+    """Yields the pickle opcodes of a numeric array of any shape, see `dump_arrays`.
 
     Raises:
-        ValueError: 4 GiB or more, which protocol 3 cannot hold.
+        ValueError: The array has 4 GiB or more, which protocol 3 cannot hold.
     """
     if protocol == 3 and array.nbytes >= 2**32:
-        raise ValueError(f"an array of {array.nbytes} bytes, and protocol 3 ends at 4 GiB")
+        raise ValueError(f"an array of {array.nbytes} bytes, but protocol 3 is limited to 4 GiB")
     array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
     yield b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
     yield b"(K\x01" + fragment(array.shape) + _dtype_fragment(array.dtype) + b"\x89"
@@ -121,21 +128,21 @@ def array_parts(array: np.ndarray, *, protocol: Literal[3, 4]) -> Iterator[bytes
 
 
 def scalar_fragment(value: np.generic) -> bytes:
-    """A NumPy number as it stands inside a pickle of protocol 3."""
+    """The protocol 3 opcodes of a NumPy scalar."""
     dtype = value.dtype.newbyteorder("<")
     raw = np.asarray(value, dtype).tobytes()
     return b"cnumpy.core.multiarray\nscalar\n" + _dtype_fragment(dtype) + bytes_fragment(raw) + b"\x86R"
 
 
 def bytes_fragment(value: bytes) -> bytes:
-    """Bytes as they stand inside a pickle of protocol 3."""
+    """The protocol 3 opcodes of a bytes object."""
     if len(value) < 256:
         return b"C" + bytes([len(value)]) + value
     return b"B" + struct.pack("<I", len(value)) + value
 
 
 def fragment(value: object) -> bytes:
-    """A plain value as it stands inside a pickle: without the header and the final STOP."""
+    """The protocol 2 opcodes of a plain value, without the header and the final STOP."""
     return pickle.dumps(value, protocol=2)[2:-1]
 
 
@@ -145,7 +152,7 @@ def _dtype_fragment(dtype: np.dtype[Any]) -> bytes:
 
 
 class _Global:
-    """A name out of the table."""
+    """A global from the table of allowed names."""
 
     __slots__ = ("build", "name")
 
@@ -155,7 +162,7 @@ class _Global:
 
 
 class _Unbuilt:
-    """An object between REDUCE and BUILD. The memo may hold it, so that it remembers what became of it."""
+    """An object between REDUCE and BUILD; keeps its final value, since the memo may refer to it."""
 
     __slots__ = ("finish", "value")
 
@@ -170,9 +177,9 @@ class _Machine:
     def __init__(self, names: Names, persistent: Callable[[object], object] | None, max_steps: int) -> None:
         self._steps_left = self._max_steps = max_steps
         self.stack: list[Any] = []
-        self._below: list[list[Any]] = []  # the stacks under each open MARK
+        self._below: list[list[Any]] = []  # the stack below each open MARK
         self._memo: dict[int, object] = {}
-        # Text may be referred to again and again, and is made bytes once.
+        # A file may refer to one text many times; it is encoded once.
         encode = functools.lru_cache(maxsize=None)(_latin1)
         self._names = {**_numpy_names(encode), **names}
         self._persistent = persistent
@@ -186,16 +193,14 @@ class _Machine:
         elif name in _STEPS:
             _STEPS[name](self, argument)
         elif name not in ("PROTO", "FRAME", "STOP"):
-            raise pickle.UnpicklingError(
-                f"opcode {name} in the pickle, which files of arrays never have; not read"
-            )
+            raise pickle.UnpicklingError(f"opcode {name} in the pickle, which arrays do not need; not read")
 
     def _spend(self, steps: int) -> None:
         self._steps_left -= steps
         if self._steps_left < 0:
             raise pickle.UnpicklingError(
-                f"a pickle of more than {self._max_steps} steps, as arrays never need; split the file into"
-                " smaller ones, or download it again"
+                f"a pickle of more than {self._max_steps} opcodes, more than arrays ever need; split the"
+                " file, or download it again"
             )
 
     def _mark(self, _: object) -> None:
@@ -223,7 +228,7 @@ class _Machine:
 
     def _tuple_of(self, count: int) -> None:
         if len(self.stack) < count:
-            raise ValueError("a tuple of more than there is")
+            raise ValueError(f"a tuple of {count} items with {len(self.stack)} on the stack")
         self.stack[-count:] = [tuple(self.stack[-count:])]
 
     def _append(self, _: object) -> None:
@@ -234,7 +239,7 @@ class _Machine:
 
     def _extend_list(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise ValueError("items for what is no list")
+            raise ValueError("items appended to something other than a list")
         self.stack[-1] += items
 
     def _set_item(self, _: object) -> None:
@@ -266,24 +271,24 @@ class _Machine:
 
     def _push_global(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a name that is no text")
-        # NumPy 2 renamed its core; Python 3 its builtins.
+            raise ValueError("a global whose name is not text")
+        # NumPy 2 renamed numpy.core, Python 3 renamed __builtin__.
         module = module.replace("numpy.core.", "numpy._core.", 1).replace("__builtin__", "builtins", 1)
         full = f"{module}.{name}"
         if full not in self._names:
             raise pickle.UnpicklingError(
                 f"refers to {safe_repr(full)}; not read because pickles can run code;"
-                " have it saved as a plain dict of arrays"
+                " save it as a plain dict of arrays"
             )
         self.stack.append(_Global(full, self._names[full]))
 
     def _reduce(self, _: object) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, _Global) or function.build is None or not isinstance(arguments, tuple):
-            raise ValueError("a call of what is no function")
+            raise ValueError("a call of something other than a function")
         if len(arguments) > _MAX_ARGUMENTS:
             raise ValueError(f"a call with {len(arguments)} arguments")
-        for argument in arguments:  # that a function may go through
+        for argument in arguments:  # the function may iterate over it
             self._spend(len(argument) if type(argument) in (list, tuple, dict) else 0)
         self.stack.append(function.build(*arguments))
 
@@ -291,10 +296,8 @@ class _Machine:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, _Unbuilt):
             target.value = self.stack[-1] = target.finish(state)
-        elif (
-            type(target) is not dict
-        ):  # a dict's is the _metadata that PyTorch hangs on a state dict: not needed
-            raise ValueError("a state for what has none")
+        elif type(target) is not dict:  # PyTorch attaches _metadata to a state dict; it is not needed
+            raise ValueError("state for an object that has none")
 
     def _persistent_id(self, _: object) -> None:
         if self._persistent is None:
@@ -345,27 +348,27 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
 
 
 def _set_items(target: object, items: Any) -> None:
-    """Sets items of a dict; other keys than text, bytes and integers could hash for ever."""
+    """Sets items of a dict; keys other than text, bytes and integers could hash forever."""
     if type(target) is not dict:
-        raise ValueError("items for what is no dict")
+        raise ValueError("items set on something other than a dict")
     for key, value in items:
         if type(key) not in (str, bytes, int):
-            raise ValueError(f"a {type(key).__name__} as a key")
+            raise ValueError(f"a {type(key).__name__} as a dict key")
         target[key] = value
 
 
 def _ordered_dict(items: object = ()) -> dict[Any, Any]:
-    """collections.OrderedDict; Python 2 gives it its items as a list."""
+    """collections.OrderedDict; Python 2 passes its items as a list."""
     result: dict[Any, Any] = {}
     _set_items(result, items)
     return result
 
 
 def _tensor_tuple(name_and_array: tuple[object, object]) -> object:
-    """builtins.tuple as Paddle writes a tensor inside nested dicts: (name, array)."""
+    """builtins.tuple, with which Paddle writes a tensor in a nested dict: (name, array)."""
     name, array = name_and_array
     if not isinstance(name, str) or not isinstance(array, np.ndarray):
-        raise ValueError("a tuple that is no tensor")
+        raise ValueError("a tuple that is not a tensor")
     return array
 
 
@@ -376,17 +379,17 @@ def _latin1(text: str) -> bytes:
 def _encode(encode: _Encode, text: str, encoding: str) -> bytes:
     """_codecs.encode, with which protocol 2 stores bytes."""
     if encoding != "latin1" or not isinstance(text, str):
-        raise ValueError("bytes in another encoding than latin1")
+        raise ValueError("bytes encoded as something other than latin1")
     return encode(text)
 
 
 def _empty_bytes() -> bytes:
-    """builtins.bytes as protocol 2 calls it: for b"" alone."""
+    """builtins.bytes, which protocol 2 calls for b"" only."""
     return b""
 
 
 def _dtype(code: str, *_: object) -> _Unbuilt:
-    """numpy.dtype; its state holds the byte order."""
+    """numpy.dtype; BUILD sets the byte order."""
     if not isinstance(code, str) or not _NUMBER_TYPE.fullmatch(code):
         what = "Python objects" if code == "O8" else f"dtype {safe_repr(code, limit=40)}"
         raise pickle.UnpicklingError(
@@ -404,11 +407,11 @@ def _dtype(code: str, *_: object) -> _Unbuilt:
 def _array(
     encode: _Encode, raw: bytes | bytearray | str, dtype: np.dtype[Any], shape: tuple[int, ...], order: str
 ) -> np.ndarray:
-    """A read-only array over `raw`, which must be as long as dtype and shape say."""
+    """A read-only array over `raw`, whose length must match dtype and shape."""
     if isinstance(raw, str):  # written by Python 2
         raw = encode(raw)
     if not isinstance(dtype, np.dtype) or not isinstance(raw, (bytes, bytearray)):
-        raise ValueError("an array without type or values")
+        raise ValueError("an array without dtype or values")
     if len(shape) > _MAX_DIMS or any(type(size) is not int or not 0 <= size < 2**63 for size in shape):
         raise ValueError("an impossible shape")
     if math.prod(shape) * dtype.itemsize != len(raw):
@@ -419,7 +422,7 @@ def _array(
 
 
 def _reconstruct(encode: _Encode, *_: object) -> _Unbuilt:
-    """numpy._core.multiarray._reconstruct; its arguments are always those of an empty array."""
+    """numpy._core.multiarray._reconstruct; BUILD supplies shape, dtype and values."""
 
     def finish(state: tuple[Any, ...]) -> np.ndarray:
         _, shape, dtype, is_fortran, raw = state
@@ -433,7 +436,7 @@ def _scalar(encode: _Encode, dtype: np.dtype[Any], raw: bytes | str) -> object:
 
 
 def _numpy_names(encode: _Encode) -> Names:
-    """The names that any file may have; `encode` makes text of Python 2 bytes."""
+    """The globals that every file may use; `encode` turns Python 2 text into bytes."""
     return {
         "numpy._core.multiarray._reconstruct": functools.partial(_reconstruct, encode),
         "numpy._core.multiarray.scalar": functools.partial(_scalar, encode),

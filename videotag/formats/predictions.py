@@ -1,7 +1,6 @@
 """Predictions on disk: JSON, JSON lines or CSV, written one video at a time and renamed when complete.
 
-There are two kinds of CSV: a row per tag, and a row per video as the YouTube-8M challenge on Kaggle took it.
-
+There are two CSV formats: a row per tag, and a row per video for the YouTube-8M challenge on Kaggle.
 A prediction is a dict: {"video_id", "tags": [{"class_id", "class_name", "probability"}], ...}.
 """
 
@@ -35,7 +34,7 @@ Format = Literal["json", "jsonl", "csv", "kaggle"]
 CSV_COLUMNS = ("video_id", "rank", "class_id", "class_name", "probability")
 KAGGLE_COLUMNS = ("VideoId", "LabelConfidencePairs")
 _PREDICTION = r'\{\s*"video_id": "(?:[^"\\]|\\.)*",\s*"(?:tags|duration_sec)": '
-#: What a file of predictions begins with, by format.
+#: Format -> pattern that matches the start of a predictions file.
 HEADS: dict[Format, re.Pattern[str]] = {
     "json": re.compile(rf"\[\s*(?:\]\s*\Z|{_PREDICTION})"),
     "jsonl": re.compile(_PREDICTION),
@@ -45,12 +44,12 @@ HEADS: dict[Format, re.Pattern[str]] = {
 
 _MAX_MODALITIES = 100
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-# FailFast: pydantic takes 3 KB of memory for every wrong element, and one is shown.
+# FailFast: pydantic uses 3 KB of memory per invalid element, and only one is shown.
 
 
 class _Tag(BaseModel):
     class_name: str
-    class_id: Annotated[int, Field(ge=0)] | None = None  # not shown, so it may be missing
+    class_id: Annotated[int, Field(ge=0)] | None = None  # optional, since pages do not show it
     probability: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -61,7 +60,7 @@ class _Segment(BaseModel):
 
 
 class _Prediction(BaseModel):
-    """What a page shows of a video; other keys are left out."""
+    """The keys that a report shows of a video; others are dropped."""
 
     video_id: str
     tags: Annotated[list[_Tag], FailFast()]
@@ -80,7 +79,7 @@ class _Prediction(BaseModel):
     @model_validator(mode="after")
     def _time_is_known(self) -> _Prediction:
         if self.attention and "duration_sec" not in self.model_fields_set:
-            raise ValueError("attention over time without duration_sec; null stands for one not known")
+            raise ValueError("attention without duration_sec; write null if the duration is unknown")
         return self
 
 
@@ -88,10 +87,13 @@ _PREDICTIONS = TypeAdapter(Annotated[list[_Prediction], FailFast()])
 
 
 def read_predictions(path: str | Path) -> list[dict[str, Any]]:
-    """The predictions in a JSON file, with the keys that pages show; those that were left out are empty.
+    """Predictions from a JSON file, with the keys that reports show; missing optional keys become empty.
+
+    Returns:
+        One dict per video; an empty list for an empty array.
 
     Raises:
-        ConfigError: The file is missing, not JSON, or its values are not predictions.
+        ConfigError: The file is missing, not JSON, or does not hold predictions.
     """
     found = read_json(path, error=ConfigError, remedy="make it with `videotag tag --json`")
     try:
@@ -107,10 +109,10 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
 
 
 def read_metrics(path: str | Path) -> dict[str, Any]:
-    """The metrics in a JSON file by name; their values are not looked at.
+    """Metrics by name from a JSON file; the values are not checked.
 
     Raises:
-        ConfigError: The file is missing, not JSON, or no object.
+        ConfigError: The file is missing, not JSON, or not a JSON object.
     """
     remedy = "give the metrics.json of `videotag eval`"
     metrics = read_json(path, error=ConfigError, remedy=remedy)
@@ -120,23 +122,23 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
 
 
 def predictions_file(file_format: Format) -> str:
-    """The name of the file, another one for each format: predictions.csv, or predictions_kaggle.csv."""
+    """The file name for a format, such as predictions.csv or predictions_kaggle.csv."""
     return "predictions_kaggle.csv" if file_format == "kaggle" else f"predictions.{file_format}"
 
 
 @contextlib.contextmanager
 def prediction_writer(path: str | Path, file_format: Format) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that writes one prediction; the file at `path` appears when the block ends well.
+    """Yields a function that writes one prediction; the file appears when the block ends without an error.
 
-    However many videos there are, one at a time is held in memory.
+    Memory holds one prediction at a time. A block that writes none leaves an empty array or only the header.
 
     Args:
-        path: of the finished file.
-        file_format: "json", one array; "jsonl", an object a line; "csv", a row per tag, rank from 1;
-            "kaggle", a row per video, its class ids each with its probability behind it, parted by blanks.
+        path: The file to write.
+        file_format: "json": one array; "jsonl": one object per line; "csv": one row per tag, rank from 1;
+            "kaggle": one row per video, with space-separated pairs of class id and probability.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The file cannot be written.
     """
     with open_atomic(path, "w") as file:
         if file_format == "csv":
@@ -159,9 +161,9 @@ def prediction_writer(path: str | Path, file_format: Format) -> Iterator[Callabl
 
 
 class _Lines:
-    r"""A text file to which csv.writer's rows go with "\n" at their ends.
+    r"""Text file for csv.writer that ends rows with "\n".
 
-    Asked for "\n" itself, csv.writer leaves a "\r" in a field unquoted, which readers take for a line end.
+    With lineterminator="\n", csv.writer leaves a "\r" in a field unquoted, which readers take for a line end.
     """
 
     def __init__(self, file: IO[str]) -> None:

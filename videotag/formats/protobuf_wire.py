@@ -1,8 +1,8 @@
-"""Protocol buffers' wire format: the fields of a message, by number, without a schema.
+"""The wire format of protocol buffers: fields of a message by number, without a schema.
 
-Follows https://protobuf.dev/programming-guides/encoding. Differs: groups, long out of use, are an error.
-Every position is checked against the end of its message, and nothing is copied, so that work and memory are
-bounded by the bytes given.
+Follows https://protobuf.dev/programming-guides/encoding. Differs: deprecated groups are an error.
+Every position is checked against the end of its message and nothing is copied, so the size of the input
+bounds work and memory.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 
 
 class WireError(ValueError):
-    """Not a message; the text says why."""
+    """The bytes are not a valid message; the text says why."""
 
 
 class Budget:
-    """How many fields and numbers a message may still have, with those inside of it."""
+    """Limits the fields and numbers of a message, nested messages included."""
 
     def __init__(self, count: int) -> None:
         self._count = self._left = count
 
     def spend(self, count: int = 1) -> None:
-        """Takes `count` of them.
+        """Subtracts `count` from the budget.
 
         Raises:
-            WireError: So many are not left.
+            WireError: The budget is exhausted.
         """
         self._left -= count
         if self._left < 0:
@@ -38,18 +38,18 @@ class Budget:
 def fields(
     data: bytes, start: int, end: int, budget: Budget | None = None
 ) -> Iterator[tuple[int, int, int, int]]:
-    """(field number, wire type, start, end) of every field's value in data[start:end], in its order.
+    """Yields (field number, wire type, start, end) of the value of every field in data[start:end], in order.
 
-    Of bytes, the value is what stands behind their length; of a varint, its bytes.
+    The value of a BYTES field excludes its length prefix; the value of a VARINT field is its encoded bytes.
 
     Args:
-        data: Holds the message.
-        start: Position of its first byte.
-        end: Position behind its last byte.
-        budget: Each field takes one of it; None: any number of fields.
+        data: Bytes that contain the message.
+        start: Position of the first byte of the message.
+        end: Position after the last byte of the message.
+        budget: Budget that every field spends one of; None for no limit.
 
     Raises:
-        WireError: a value reaches beyond `end`, is of no known type, or the budget is spent.
+        WireError: A value reaches beyond `end` or has an unknown wire type, or the budget is exhausted.
     """
     while start < end:
         if budget is not None:
@@ -66,18 +66,18 @@ def fields(
         else:
             raise WireError(f"wire type {wire_type} in field {number}")
         if not number:
-            raise WireError("a field 0")
+            raise WireError("field number 0")
         if last > end:
-            raise WireError(f"field {number} reaches {last - end} bytes beyond its message")
+            raise WireError(f"field {number} ends {last - end} bytes beyond its message")
         yield number, wire_type, first, last
         start = last
 
 
 def read_varint(data: bytes, start: int, end: int) -> tuple[int, int]:
-    """The number from 0 to 2**64 - 1 at `start`, and the position behind it.
+    """The number at `start`, 0 to 2**64 - 1, and the position after it.
 
     Raises:
-        WireError: it does not end before `end`, or is too long.
+        WireError: The number does not end before `end`, or is longer than 10 bytes.
     """
     value = shift = 0
     for position in range(start, min(end, start + _MAX_VARINT)):
@@ -86,11 +86,11 @@ def read_varint(data: bytes, start: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value & 0xFFFF_FFFF_FFFF_FFFF, position + 1
         shift += 7
-    raise WireError("a number without an end")
+    raise WireError("an unterminated number")
 
 
 def varint(value: int) -> bytes:
-    """A number as the wire has it; a negative one as its 64-bit two's complement."""
+    """The encoded number; a negative one as its 64-bit two's complement."""
     value &= 0xFFFF_FFFF_FFFF_FFFF
     encoded = bytearray()
     while value > 0x7F:
@@ -101,10 +101,10 @@ def varint(value: int) -> bytes:
 
 
 def field_head(number: int, size: int) -> bytes:
-    """What stands before a value of `size` bytes that is field `number`."""
+    """The tag and length that precede a value of `size` bytes in field `number`."""
     return varint(number << 3 | BYTES) + varint(size)
 
 
 def field(number: int, value: bytes) -> bytes:
-    """Field `number` of wire type BYTES."""
+    """Encoded field `number` of wire type BYTES."""
     return field_head(number, len(value)) + value

@@ -1,7 +1,7 @@
-"""Files of many videos, their records read by number: TFRecords, pickles and shards.
+"""Record files, which hold many videos: TFRecords, pickles and shards, with random access to their records.
 
-A plain TFRecord file or a shard is read where the record stands. A packed TFRecord file or a pickle has no
-such places: it is held whole.
+Plain TFRecord files and shards are read at the record's offset. Compressed TFRecord files and pickles are
+held in memory as a whole.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from videotag.errors import RecordError
 from videotag.formats.shards import Shard
 from videotag.formats.tfrecord import (
-    is_packed,
-    most_unpacked,
+    is_compressed,
+    max_record_bytes,
     read_record,
     read_records,
     record_offsets,
@@ -26,36 +26,39 @@ from videotag.formats.yt8m_pickles import read_yt8m_pickle
 from videotag.formats.yt8m_records import YT8MRecord, parse_yt8m
 from videotag.system.regular_file import open_regular
 
-_RECORD_BYTES = 300  # that a record takes beside its data, such as the text of its place
+_RECORD_BYTES = 300  # memory of a record besides its data, such as the text of its place
 
-#: Width of every modality that is wanted, None for any; as of `parse_yt8m`.
+#: Modality -> width D (None: any), for the modalities to read; None reads all. See `parse_yt8m`.
 Dims: TypeAlias = Mapping[str, int | None] | None
 
 
 class RecordFile(Protocol):
-    """An open file of records; `read` may be called from several threads."""
+    """An open record file; `read` is thread-safe."""
 
     def __len__(self) -> int:
-        """How many records there are."""
+        """Number of records."""
 
     def read(self, number: int) -> YT8MRecord:
-        """The record of that number, from 0.
+        """Reads one record.
+
+        Args:
+            number: Index of the record, from 0.
 
         Raises:
-            RecordError: it is damaged, or has not the modalities wanted.
+            RecordError: The record is damaged, or lacks a requested modality.
         """
 
 
 class TFRecordFile:
-    """A plain TFRecord file.
+    """An uncompressed TFRecord file.
 
     Args:
-        path: the file.
-        sizes: (n,) int64, as of `read_sizes`.
-        dims: modalities wanted; all if not given.
+        path: The file.
+        sizes: (n,) int64 from `read_sizes`, in bytes.
+        dims: Modalities to read; all by default.
 
     Raises:
-        RecordError: it cannot be opened.
+        RecordError: The file cannot be opened.
     """
 
     def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
@@ -80,19 +83,19 @@ class TFRecordFile:
             self._file.close()
 
 
-class PackedTFRecordFile:
-    """A TFRecord file of gzip or zlib, unpacked in memory; arguments as of TFRecordFile.
+class CompressedTFRecordFile:
+    """A gzip or zlib TFRecord file, decompressed in memory; takes the arguments of TFRecordFile.
 
     Raises:
-        RecordError: damaged, or it unpacks to far more than its size.
+        RecordError: The file is damaged, or decompresses to far more than its size.
     """
 
     def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
-        most = most_unpacked(Path(path).stat().st_size)
+        most = max_record_bytes(Path(path).stat().st_size)
         held = int(sizes.sum()) + _RECORD_BYTES * len(sizes)
         if held > most:
             raise RecordError(
-                f"{path}: unpacks to {sizes.sum()} bytes, more than the {most} that are held in memory;"
+                f"{path}: unpacks to {sizes.sum()} bytes, more than the {most} that may be held in memory;"
                 " unpack it on disk first"
             )
         self._records = list(read_records(path))
@@ -107,7 +110,7 @@ class PackedTFRecordFile:
 
 
 class PickleFile:
-    """A pickle of YouTube-8M's records; arguments as of TFRecordFile."""
+    """A pickle of YouTube-8M records; takes the arguments of TFRecordFile."""
 
     def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
         self._records = read_yt8m_pickle(path, dims=dims)
@@ -120,7 +123,7 @@ class PickleFile:
 
 
 def _open_tfrecord(path: str, sizes: np.ndarray, dims: Dims) -> RecordFile:
-    return (PackedTFRecordFile if is_packed(path) else TFRecordFile)(path, sizes, dims)
+    return (CompressedTFRecordFile if is_compressed(path) else TFRecordFile)(path, sizes, dims)
 
 
 def _open_shard(path: str, sizes: np.ndarray, dims: Dims) -> RecordFile:
@@ -138,7 +141,7 @@ def _shard_sizes(path: str) -> np.ndarray:
 _Open: TypeAlias = Callable[[str, np.ndarray, Dims], RecordFile]
 _Sizes: TypeAlias = Callable[[str], np.ndarray]
 TFRECORD_SUFFIXES = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecord.zlib", ".tfrecord.zz")
-#: End of a file's name -> how large its records are, and how it is opened.
+#: File suffix -> functions that size and open such a file.
 _KINDS: dict[str, tuple[_Sizes, _Open]] = {
     **dict.fromkeys(TFRECORD_SUFFIXES, (record_sizes, _open_tfrecord)),
     ".pkl": (_pickle_sizes, PickleFile),
@@ -149,34 +152,41 @@ RECORD_SUFFIXES = tuple(_KINDS)
 
 
 def is_record_file(path: str | Path) -> bool:
-    """Whether the file's name is that of a file of records."""
+    """Whether the file name has the suffix of a record file."""
     return str(path).lower().endswith(RECORD_SUFFIXES)
 
 
 def list_record_files(folder: str | Path) -> list[Path]:
-    """The files of records below a folder, by name."""
+    """The record files below a folder, sorted by path; empty if there are none."""
     return sorted(path for path in Path(folder).rglob("*") if is_record_file(path) and path.is_file())
 
 
 def read_sizes(path: str) -> np.ndarray:
-    """How large every record of a file is, (n,) int64, in a unit of its kind that grows with the steps.
+    """Relative sizes of the records of a file; they grow with the number of steps.
+
+    Args:
+        path: A file that ends in one of RECORD_SUFFIXES.
+
+    Returns:
+        (n,) int64: bytes for TFRecords, steps for pickles and shards; comparable within one kind of file
+        only.
 
     Raises:
-        RecordError: missing, damaged as far as that shows without reading all, or of no known kind.
+        RecordError: The file is missing, or visibly damaged without reading all of it.
     """
     return _kind(path)[0](path)
 
 
 def open_record_file(path: str, sizes: np.ndarray, dims: Dims = None) -> RecordFile:
-    """The file, to read records of by number.
+    """Opens a record file for random access.
 
     Args:
-        path: ends in one of RECORD_SUFFIXES.
-        sizes: as of `read_sizes`.
-        dims: modalities wanted; all if not given.
+        path: A file that ends in one of RECORD_SUFFIXES.
+        sizes: (n,) int64 from `read_sizes`.
+        dims: Modalities to read; all by default.
 
     Raises:
-        RecordError: missing or damaged.
+        RecordError: The file is missing or damaged.
     """
     return _kind(path)[1](path, sizes, dims)
 

@@ -1,7 +1,7 @@
-"""Which record stands in which file: an index over files of records, kept on disk beside their list.
+"""Index of the records in a list of record files, cached on disk beside the list.
 
-Counting the records of a terabyte takes minutes, and is done once: files that have not changed since (path,
-size, time) are not looked at again.
+Counting the records of a terabyte takes minutes. A file whose path, size and modification time have not
+changed is not counted again.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from videotag.system.atomic import open_atomic
 from videotag.system.json_text import parse_json
 from videotag.system.progress import track
 
-# JSON of the files' names, 100 bytes each; read, it takes up to 24 times as much. A larger one is made anew.
+# Bytes of JSON, 100 per file; parsed, it takes up to 24 times as much memory. A larger index is rebuilt.
 _MAX_MARKS = 2**24
-_THREADS = 4  # looking into files is waiting for the disk; a pickle is held meanwhile
+_THREADS = 4  # counting waits for the disk; a pickle is held in memory meanwhile
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no one truth value
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
 class RecordIndex:
-    """The records of F files, numbered through in the files' order; n of them.
+    """The n records of F files, numbered consecutively in file order.
 
     Attributes:
-        paths: F of them.
-        starts: (F + 1,) int64, number of each file's first record; the last is n.
-        sizes: (n,) int64, as of `read_sizes`: comparable within one kind of file.
+        paths: Paths of the F files.
+        starts: (F + 1,) int64, index of the first record of each file; the last entry is n.
+        sizes: (n,) int64 from `read_sizes`, comparable within one kind of file only.
     """
 
     paths: list[str]
@@ -47,25 +47,24 @@ class RecordIndex:
         return len(self.sizes)
 
     def place(self, record: int) -> tuple[int, int]:
-        """The file of a record, and its number in it."""
+        """The index of a record's file in `paths`, and the record's index in that file."""
         file = int(np.searchsorted(self.starts, record, side="right")) - 1
         return file, record - int(self.starts[file])
 
     def sizes_of(self, file: int) -> np.ndarray:
-        """(n,) int64 of one file."""
+        """Sizes of the records of one file, int64."""
         return self.sizes[self.starts[file] : self.starts[file + 1]]
 
 
 def index_records(paths: Sequence[str], *, cache: str | Path | None = None) -> RecordIndex:
-    """The index of some files.
+    """Indexes record files; logs a warning if some have no records.
 
     Args:
-        paths: of files of records.
-        cache: where the index is kept; where it cannot be written, it is made anew each time.
+        paths: Record files.
+        cache: Where the index is stored; None, or a place that cannot be written, builds it on every call.
 
     Raises:
-        RecordError: all files that are missing or damaged, as far as that shows without reading all of them,
-            a line each.
+        RecordError: Files are missing, or visibly damaged without reading all of them; one line per file.
     """
     marks = [_mark(path) for path in paths]
     known = _read_cache(cache)
@@ -80,7 +79,7 @@ def index_records(paths: Sequence[str], *, cache: str | Path | None = None) -> R
     if new:
         looked, problems = _look_into(paths, new)
         found |= looked
-        if cache is not None:  # of a list with bad files too: counting the good ones took its time
+        if cache is not None:  # even if some files are bad, so that the good ones are not counted again
             _write_cache(cache, {marks[place]: sizes for place, sizes in sorted(found.items())})
     if problems:
         raise one_error(RecordError, problems)
@@ -89,13 +88,13 @@ def index_records(paths: Sequence[str], *, cache: str | Path | None = None) -> R
     empty = [path for path, count in zip(paths, counts, strict=True) if not count]
     if empty:
         logger.warning(
-            "%s: no records, as in %d of %d files; download them again", empty[0], len(empty), len(paths)
+            "%s: no records (%d of %d files have none); download them again", empty[0], len(empty), len(paths)
         )
     return RecordIndex(list(paths), np.cumsum([0, *counts]), np.concatenate([*sizes, np.empty(0, np.int64)]))
 
 
 def _look_into(paths: Sequence[str], places: Sequence[int]) -> tuple[dict[int, np.ndarray], list[str]]:
-    """Sizes by place in `paths`, and what is wrong with files."""
+    """Position in `paths` -> sizes, and one error message per bad file."""
 
     def look(place: int) -> np.ndarray | RecordError:
         try:
@@ -111,7 +110,7 @@ def _look_into(paths: Sequence[str], places: Sequence[int]) -> tuple[dict[int, n
 
 
 def _mark(path: str) -> str:
-    """What tells that a file is the one that was looked into."""
+    """The path, size and modification time of a file, as JSON."""
     try:
         status = Path(path).stat()
     except OSError as error:
@@ -120,21 +119,20 @@ def _mark(path: str) -> str:
 
 
 def _read_cache(cache: str | Path | None) -> dict[str, np.ndarray]:
-    """Mark of a file -> its sizes; nothing if there is no index, or it is not one."""
+    """Mark of a file -> its sizes; empty if the index is missing or damaged."""
     if cache is None or not Path(cache).is_file():
         return {}
     try:
         arrays = read_vectors(cache, ("marks", "counts", "sizes"))
         if len(arrays["marks"]) > _MAX_MARKS:
-            raise ValueError(f"its names have more than {_MAX_MARKS} bytes")
+            raise ValueError(f"file names of more than {_MAX_MARKS} bytes")
         marks = parse_json(arrays["marks"].tobytes())
         counts, sizes = arrays["counts"], arrays["sizes"].astype(np.int64)
         if counts.sum() != len(sizes) or len(counts) != len(marks) or (counts < 0).any():
-            raise ValueError("counts do not fit together")
+            raise ValueError("inconsistent counts")
         return dict(zip(marks, np.split(sizes, np.cumsum(counts)[:-1]), strict=True))
-    except Exception as error:  # a damaged index costs time, no more
-        why = reason_of(error)
-        logger.warning("%s: not an index of records (%s); made anew", cache, why)
+    except Exception as error:  # a damaged index only costs time
+        logger.warning("%s: not a record index (%s); building it again", cache, reason_of(error))
         return {}
 
 
@@ -148,4 +146,4 @@ def _write_cache(cache: str | Path, known: Mapping[str, np.ndarray]) -> None:
                 sizes=np.concatenate([*known.values(), np.empty(0, np.int64)]),
             )
     except OutputError as error:
-        logger.info("the index of records is not kept: %s", error)
+        logger.info("the record index is not stored: %s", error)

@@ -1,8 +1,7 @@
 """Shards: many YouTube-8M records in one .safetensors file, memory-mapped and read in any order.
 
-Of each modality there is one array over all records, and row offsets say which part of it is whose. Nothing
-is parsed or copied to read a record: its arrays are views of the file.
-Differs from other .safetensors: the arrays below, and metadata that name the format and its version.
+Each modality is one array over all records; row offsets map a record to its rows. Reading a record parses and
+copies nothing: its arrays are views of the file. The metadata name the format and its version.
 
     label_offsets, labels          (n+1,) and (sum L,) int64; record i has labels[offsets[i] : offsets[i+1]]
     id_offsets, ids                (n+1,) int64, (bytes,) uint8, UTF-8
@@ -34,10 +33,10 @@ from videotag.formats.yt8m_records import (
     SEGMENT_FIELDS,
     Segments,
     YT8MRecord,
-    checked,
     decode_id,
     encode_id,
     segment_fields,
+    validated,
 )
 from videotag.safe_text import escaped, safe_repr
 from videotag.system.atomic import open_atomic
@@ -47,32 +46,31 @@ from videotag.system.regular_file import open_regular
 FORMAT = {"format": "videotag.yt8m_shard", "version": "1"}
 _TYPES: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "U8": np.dtype("u1")}
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
-_SEGMENT_TYPES = ("I64", "I64", "F32")  # of SEGMENT_FIELDS
-_MAX_HEADER = (
-    2**20
-)  # bytes; ours have 100 for each of a dozen arrays. As JSON it takes up to 24 times as much
-_MAX_SIZE = 2**48  # NumPy refuses larger sizes even of empty arrays
+_SEGMENT_TYPES = ("I64", "I64", "F32")  # parallel to SEGMENT_FIELDS
+# Bytes; write_shard needs 100 for each of a dozen arrays. Parsed JSON takes up to 24 times as much memory.
+_MAX_HEADER = 2**20
+_MAX_SIZE = 2**48  # NumPy refuses larger sizes even for empty arrays
 _AGAIN = "convert its source again, or copy the file again"
 
 
 class Shard:
-    """The records of a shard; threads may share it.
+    """The records of a shard; thread-safe.
 
     Attributes:
-        num_steps: (n,) int64, of each record's longest modality; 0 without frame-level features.
-        widths: width D by modality, of both levels.
+        num_steps: (n,) int64, steps of each record's longest modality; 0 without frame-level features.
+        widths: Modality -> width D, for frame-level and video-level features.
     """
 
     def __init__(self, path: str | Path, *, dims: Mapping[str, int | None] | None = None) -> None:
-        """Maps a file, of which only offsets are read; it must not be cut shorter while it is in use.
+        """Maps a file and reads its offsets; the file must not be truncated while it is in use.
 
         Args:
-            path: the shard.
-            dims: as of `parse_yt8m`: only these modalities, of these widths.
+            path: The shard.
+            dims: Modality -> width D (None: any), for the modalities to read; None reads all.
 
         Raises:
-            RecordError: missing, no shard, truncated, offsets that do not fit, or a modality of `dims` is
-                missing or of another width.
+            RecordError: The file is missing, not a shard, truncated or inconsistent, or a modality of `dims`
+                is missing or has another width.
         """
         self._path = path
         tensors = _Tensors(path)
@@ -96,10 +94,10 @@ class Shard:
         return len(self._id_bounds) - 1
 
     def read(self, index: int) -> YT8MRecord:
-        """Record `index`, counted from 0; its features, means and labels are read-only views of the file.
+        """Record `index`, from 0; its features, means and labels are read-only views of the file.
 
         Raises:
-            IndexError: not in 0..n-1.
+            IndexError: The index is not in 0..n-1.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self._path}: record {index}, expected 0 to {len(self) - 1}")
@@ -139,39 +137,42 @@ class Shard:
         else:
             there = escaped(", ".join(tensors.modalities()), limit=200) or "nothing"
             raise RecordError(
-                f"{self._path}: no features {name}; there is {there}; correct the model's feature_names"
+                f"{self._path}: no features {name}; found {there}; correct the model's feature_names"
             )
         if dims is not None and dims[name] not in (None, width):
             raise RecordError(
                 f"{self._path}: {name} of width {width}, expected {dims[name]}; correct the model's"
-                " feature_dims, or extract it with the backbone that they are for"
+                " feature_dims, or extract it with the matching backbone"
             )
 
 
 def write_shard(path: str | Path, records: Iterable[YT8MRecord]) -> int:
-    """Writes records as a shard, whole or not at all, the same bytes for the same records; how many.
+    """Writes records as a shard, atomically; equal records give equal bytes.
 
-    Rows are collected in unnamed files beside the shard, so that memory holds one record and what is small.
+    Feature rows are spooled to unnamed files beside the shard, so memory holds the rows of one record only.
 
     Args:
-        path: of the finished file, by custom .safetensors.
-        records: taken one at a time; all have the same modalities, of the same widths.
+        path: The file to write, conventionally with suffix .safetensors.
+        records: Records with the same modalities and widths; consumed one at a time.
+
+    Returns:
+        Number of records written.
 
     Raises:
-        RecordError: records of other modalities or widths than the first.
-        ShapeError: as `checked`.
-        OutputError: the place cannot be written.
+        RecordError: A record has other modalities or widths than the first.
+        ShapeError: `validated` refuses a record.
+        OutputError: The file cannot be written.
     """
     with open_atomic(path) as file, contextlib.ExitStack() as stack:
-        collected = _Collected(Path(path), stack)
+        builder = _ShardBuilder(Path(path), stack)
         for record in records:
-            collected.add(checked(record))
-        collected.write(file)
-    return collected.count
+            builder.add(validated(record))
+        builder.write(file)
+    return builder.count
 
 
-class _Collected:
-    """What the arrays of a shard will hold."""
+class _ShardBuilder:
+    """The arrays of a shard as they grow."""
 
     def __init__(self, path: Path, stack: contextlib.ExitStack) -> None:
         self._path = path
@@ -181,12 +182,12 @@ class _Collected:
         self._labels: list[np.ndarray] = []
         self._rows: dict[str, IO[bytes]] = {}
         self._num_rows: dict[str, list[int]] = {}
-        self._widths: dict[str, int] = {}  # 0: not known yet
+        self._widths: dict[str, int] = {}  # 0: unknown so far
         self._means: dict[str, list[np.ndarray]] = {}
         self._segments: list[Segments | None] = []
 
     def add(self, record: YT8MRecord) -> None:
-        """Takes the next record, which `checked` has returned."""
+        """Appends a record that `validated` has returned."""
         if not self.count:
             self._begin(record)
         self._check(record)
@@ -194,14 +195,14 @@ class _Collected:
             self._rows[name].write(rows.tobytes())
             self._num_rows[name].append(len(rows))
         for name, mean in record.means.items():
-            self._means[name].append(mean.astype(mean.dtype))  # a copy: it may be a view of a whole file
+            self._means[name].append(mean.astype(mean.dtype))  # a copy, as it may be a view of a whole file
         self._ids.append(encode_id(record.video_id))
         self._labels.append(record.labels.copy())
         self._segments.append(record.segments)
         self.count += 1
 
     def write(self, file: IO[bytes]) -> None:
-        """Writes the file: arrays of wide numbers first, so that each begins at a multiple of its size."""
+        """Writes the file, widest dtypes first so that every array is aligned."""
         arrays = {**_flat("label", self._labels, np.int64), **_flat_segments(self._segments)}
         ids = b"".join(self._ids)
         arrays["id_offsets"] = _bounds(map(len, self._ids))
@@ -226,18 +227,19 @@ class _Collected:
         self._means = {name: [] for name in record.means}
 
     def _check(self, record: YT8MRecord) -> None:
-        """That the record has the first one's modalities and widths."""
+        """Checks the record's modalities and widths against those of the first."""
         place = f"{self._path}: record {self.count} ({record.video_id})"
         expected, found = ({*self._rows, *self._means}, {*record.features, *record.means})
         both = record.features.keys() & record.means.keys()
         if both:
             raise RecordError(
-                f"{place}: {', '.join(sorted(both))} is there frame by frame and as a mean; rename one"
+                f"{place}: {', '.join(sorted(both))} is both a frame-level and a video-level feature;"
+                " rename one"
             )
         if self._rows.keys() != record.features.keys() or self._means.keys() != record.means.keys():
             raise RecordError(
-                f"{place}: modalities {_listed(found)}, but those before have {_listed(expected)}; put"
-                " records of other modalities into a shard of their own"
+                f"{place}: modalities {_listed(found)}, but earlier records have {_listed(expected)}; write a"
+                " separate shard for each set of modalities"
             )
         for name, rows in record.features.items():
             known = self._widths[name]
@@ -250,7 +252,7 @@ class _Collected:
 
 
 class _Tensors:
-    """The arrays of a .safetensors file, as views of the file; nothing in it is believed."""
+    """The arrays of an untrusted .safetensors file, as views of the file."""
 
     def __init__(self, path: str | Path) -> None:
         self._path = path
@@ -270,14 +272,14 @@ class _Tensors:
         return name in self._entries
 
     def _check_overlap(self) -> None:
-        """Refuses arrays that share bytes: some are copied, all of them together never more than the file."""
+        """Refuses arrays that share bytes, so that copies never take more memory than the file is long."""
         spans = [entry.get("data_offsets") for entry in self._entries.values() if isinstance(entry, dict)]
         total = sum(max(span[1] - span[0], 0) for span in spans if isinstance(span, list) and _whole(span, 2))
         if total > self._size:
-            raise self.damaged(f"arrays of {total} bytes in {self._size}: they overlap, or it is truncated")
+            raise self.damaged(f"{total} bytes of arrays in {self._size}: they overlap, or it is truncated")
 
     def modalities(self) -> list[str]:
-        """Names of the modalities, in the order of the file."""
+        """Names of the modalities, in file order."""
         return [n.partition(".")[2] for n in self._entries if n.startswith(("rows.", "means."))]
 
     def get(self, name: str, kind: str, num_dims: int) -> np.ndarray:
@@ -287,13 +289,13 @@ class _Tensors:
             raise self.damaged(f"no array {name}")
         shape, span = entry.get("shape"), entry.get("data_offsets")
         if entry.get("dtype") != kind or not _whole(shape, num_dims) or not _whole(span, 2):
-            raise self.damaged(f"{name} is no {num_dims}-dimensional array of {kind}")
+            raise self.damaged(f"{name} is not a {num_dims}-dimensional array of {kind}")
         assert isinstance(shape, list)
         assert isinstance(span, list)
         start, end = span
         dtype, count = _TYPES[kind], math.prod(shape)
-        if not start <= end <= self._size:  # before the system finds out, by ending the process
-            raise self.damaged(f"{name} reaches to byte {end} of {self._size}: truncated")
+        if not start <= end <= self._size:  # reading past the end of a mapped file kills the process
+            raise self.damaged(f"{name} ends at byte {end} of {self._size}: truncated")
         if end - start != count * dtype.itemsize:
             raise self.damaged(f"{name} has {end - start} bytes for shape {safe_repr(shape)}")
         if not count:
@@ -301,7 +303,7 @@ class _Tensors:
         return np.frombuffer(self._data, dtype, count, self._start + start).reshape(shape)
 
     def offsets(self, name: str, total: int, count: int | None = None) -> np.ndarray:
-        """(n+1,) int64 that rise from 0 to `total`, n being `count` where it is known."""
+        """(n+1,) int64 that rise from 0 to `total`; n must equal `count` if given."""
         bounds = np.array(self.get(name, "I64", 1), np.int64)
         if not len(bounds) or (count is not None and len(bounds) != count + 1):
             raise self.damaged(
@@ -312,11 +314,13 @@ class _Tensors:
         return bounds
 
     def _read_header(self, file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
-        """The header, and the position of the first array."""
+        """The parsed header, and the position of the first array."""
         head = file.read(9)
         length = int.from_bytes(head[:8], "little")
         if head[8:] != b"{":
-            raise RecordError(f"{self._path}: no .safetensors file; give a shard that tools/tf2pkl.py wrote")
+            raise RecordError(
+                f"{self._path}: not a .safetensors file; give a shard that tools/tf2pkl.py wrote"
+            )
         if not 0 < length <= size - 8:
             raise self.damaged(f"a header of {length} bytes in a file of {size}: truncated")
         if length > _MAX_HEADER:
@@ -327,18 +331,18 @@ class _Tensors:
             raise self.damaged("its header is not JSON") from None
         about = header.pop("__metadata__", None)
         if not isinstance(about, dict) or about.get("format") != FORMAT["format"]:
-            raise RecordError(f"{self._path}: a .safetensors file of something else; give a shard of records")
+            raise RecordError(f"{self._path}: a .safetensors file, but not a shard; give a shard of records")
         if about.get("version") != FORMAT["version"]:
             version = about.get("version")
             seen = escaped(version, limit=20) if isinstance(version, str) else "none"
             raise RecordError(
-                f"{self._path}: version {seen} of the format, expected {FORMAT['version']}; update videotag,"
+                f"{self._path}: shard format version {seen}, expected {FORMAT['version']}; update videotag,"
                 " or convert its source again"
             )
         return header, 8 + length
 
     def damaged(self, what: str) -> RecordError:
-        """The error for what cannot be."""
+        """The error for an inconsistent file."""
         return RecordError(f"{self._path}: damaged shard: {escaped(what)}; {_AGAIN}")
 
 
@@ -354,13 +358,13 @@ def _segment_arrays(tensors: _Tensors, count: int) -> dict[str, np.ndarray]:
 
 
 def _flat(name: str, values: Sequence[np.ndarray], dtype: type) -> dict[str, np.ndarray]:
-    """An array of all values, and the offsets of each."""
+    """All values in one array, and the offsets of the parts."""
     flat = np.concatenate([np.empty(0, dtype), *values])
     return {f"{name}s": flat, f"{name}_offsets": _bounds(map(len, values))}
 
 
 def _header(arrays: Mapping[str, np.ndarray], rows: Mapping[str, tuple[int, int]]) -> bytes:
-    """The header of a .safetensors file that holds `arrays` and then uint8 rows of these shapes."""
+    """The header of a .safetensors file with `arrays`, followed by uint8 arrays of the shapes in `rows`."""
     kinds = {name: (_NAMES[a.dtype.newbyteorder("<")], a.shape, a.nbytes) for name, a in arrays.items()}
     kinds |= {name: ("U8", shape, math.prod(shape)) for name, shape in rows.items()}
     header: dict[str, Any] = {"__metadata__": FORMAT}
@@ -369,12 +373,12 @@ def _header(arrays: Mapping[str, np.ndarray], rows: Mapping[str, tuple[int, int]
         header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [end, end + num_bytes]}
         end += num_bytes
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the arrays begin at a multiple of 8
+    text += b" " * (-len(text) % 8)  # aligns the arrays to 8 bytes
     return len(text).to_bytes(8, "little") + text
 
 
 def _flat_segments(segments: Sequence[Segments | None]) -> dict[str, np.ndarray]:
-    """The arrays of all segments; none if no record has any."""
+    """The arrays of all segments; empty if no record has any."""
     if not any(segments):
         return {}
     none = Segments(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
@@ -386,12 +390,12 @@ def _flat_segments(segments: Sequence[Segments | None]) -> dict[str, np.ndarray]
 
 
 def _bounds(counts: Iterable[int]) -> np.ndarray:
-    """(n+1,) int64: where each of n parts begins, and where the last ends."""
+    """(n+1,) int64 offsets of n consecutive parts of these lengths."""
     return np.cumsum([0, *counts], dtype=np.int64)
 
 
 def _whole(value: object, count: int) -> bool:
-    """Whether a value of the header is `count` numbers that a size can be."""
+    """Whether a header value is a list of `count` valid sizes."""
     return (
         isinstance(value, list)
         and len(value) == count
@@ -401,8 +405,8 @@ def _whole(value: object, count: int) -> bool:
 
 def _other_width(place: str, name: str, width: int, expected: int) -> RecordError:
     return RecordError(
-        f"{place}: {name} of width {width}, but those before have {expected}; put records of other widths"
-        " into a shard of their own"
+        f"{place}: {name} of width {width}, but earlier records have {expected}; write a separate shard for"
+        " each width"
     )
 
 

@@ -1,9 +1,8 @@
 """TensorFlow's Example and SequenceExample as NumPy arrays, without TensorFlow or protobuf.
 
-Differs: the steps of a feature list are not parsed one by one. Steps of equal length stand at a fixed stride,
-so that one comparison of the bytes around their values and one copy read them all; only lists that are laid
-out otherwise are parsed step by step.
-Shapes: T steps, D values of a step.
+Differs: steps of equal length lie at a fixed stride, so one comparison of the bytes around their values and
+one copy read a whole feature list. Lists with another layout are parsed step by step.
+Shapes: T steps, D values per step.
 """
 
 from __future__ import annotations
@@ -28,38 +27,41 @@ from videotag.formats.protobuf_wire import (
     varint,
 )
 
-#: Any number of byte strings, or (D,) float32 or int64. () is one without values of a known type.
+#: Byte strings, or (D,) float32 or int64; () if the feature has no values of a known type.
 Feature: TypeAlias = "tuple[bytes, ...] | np.ndarray"
-#: (T, D) uint8 where every step is one string of D bytes, (T, D) float32 or int64 where every step has D
-#: numbers, (0, 0) uint8 without steps; otherwise the steps.
+#: (T, D) uint8 if every step is one string of D bytes, (T, D) float32 or int64 if every step has D numbers,
+#: (0, 0) uint8 if there are no steps; otherwise a list of the steps.
 FeatureList: TypeAlias = "np.ndarray | list[Feature]"
 
-# Fields and numbers of a record that are parsed one by one, in 2 s and 200 MB at most: a video of 300 steps
-# of 3,000 numbers each. Steps of equal length are not parsed so.
+# Fields and numbers of a record that may be parsed one by one: 2 s and 200 MB at most, or a video of 300
+# steps of 3,000 numbers each. Steps of equal length do not count.
 _MAX_VALUES = 2**20
 _FLOAT = np.dtype("<f4")
-_FLOAT_TAG = 0x12  # of a float list in a Feature
+_FLOAT_TAG = 0x12  # tag of a float list in a Feature
 _NO_FLOATS, _NO_INTS = np.empty(0, np.float32), np.empty(0, np.int64)
 
 _Value = TypeVar("_Value")
 
 
 class Example(NamedTuple):
-    """A SequenceExample, or an Example, which is one without feature lists."""
+    """A SequenceExample; an Example is one without feature lists."""
 
     context: dict[str, Feature]
     feature_lists: dict[str, FeatureList]
 
 
 def parse_example(data: bytes, *, place: str = "record") -> Example:
-    """The content of a serialised SequenceExample or Example; fields that neither has are passed over.
+    """Parses a serialized SequenceExample or Example; skips unknown fields.
 
     Args:
-        data: the message.
-        place: begins the error's text.
+        data: The serialized message; empty bytes give an Example without features.
+        place: Start of every error message.
+
+    Returns:
+        The features by name, in the shapes that Feature and FeatureList state.
 
     Raises:
-        RecordError: not such a message, or of more values than records of videos have.
+        RecordError: The bytes are not such a message, or hold more values than records of videos have.
     """
     example, budget = Example({}, {}), Budget(_MAX_VALUES)
     try:
@@ -70,15 +72,15 @@ def parse_example(data: bytes, *, place: str = "record") -> Example:
                 example.feature_lists.update(_parse_map(data, start, end, _parse_feature_list, budget))
     except WireError as error:
         raise RecordError(
-            f"{place}: no tf.Example or SequenceExample ({error}); is it a file of other records?"
+            f"{place}: not a tf.Example or SequenceExample ({error}); does the file hold other records?"
         ) from error
     return example
 
 
 def encode_example(example: Example) -> bytes:
-    """The serialised message: names in the order given, numbers packed, as TensorFlow writes it.
+    """The serialized message, as TensorFlow writes it: names in the given order, packed numbers.
 
-    A (T, D) uint8 array becomes T byte strings of D bytes, any other T lists of D numbers.
+    A (T, D) uint8 array becomes T strings of D bytes; any other (T, D) array becomes T lists of D numbers.
     """
     parts = []
     if example.context:
@@ -91,7 +93,7 @@ def encode_example(example: Example) -> bytes:
 def _parse_map(
     data: bytes, start: int, end: int, parse: Callable[[bytes, int, int, Budget], _Value], budget: Budget
 ) -> dict[str, _Value]:
-    """{name: value} of a message of map entries; of equal names the last counts."""
+    """{name: value} from a message of map entries; the last of equal names wins."""
     values = {}
     for number, wire_type, first, last in fields(data, start, end, budget):
         if number == 1 and wire_type == BYTES:
@@ -101,7 +103,7 @@ def _parse_map(
 
 
 def _split_entry(data: bytes, start: int, end: int, budget: Budget) -> tuple[bytes, tuple[bytes, int, int]]:
-    """The name of a map entry, and where its value stands."""
+    """The name of a map entry, and the (bytes, start, end) of its value."""
     name, value, num_values = b"", (data, start, start), 0
     for number, wire_type, first, last in fields(data, start, end, budget):
         if number == 1 and wire_type == BYTES:
@@ -109,21 +111,21 @@ def _split_entry(data: bytes, start: int, end: int, budget: Budget) -> tuple[byt
         elif number == 2 and wire_type == BYTES:
             value = data, first, last
             num_values += 1
-    if num_values > 1:  # messages in parts are the message of the parts together
+    if num_values > 1:  # protobuf merges a message that occurs in parts
         whole = _joined(_values(data, start, end, budget, number=2))
         value = whole, 0, len(whole)
     return name, value
 
 
 def _values(data: bytes, start: int, end: int, budget: Budget, *, number: int) -> Iterator[bytes]:
-    """The values of every field `number` that is of wire type BYTES."""
+    """Yields the value of every field `number` of wire type BYTES."""
     for found, wire_type, first, last in fields(data, start, end, budget):
         if found == number and wire_type == BYTES:
             yield data[first:last]
 
 
 def _joined(parts: Iterable[bytes]) -> bytes:
-    """The parts together; bytes.join needs 90 bytes more for each, however short."""
+    """Concatenates the parts; bytes.join needs 90 bytes of memory more per part."""
     whole = bytearray()
     for part in parts:
         whole += part
@@ -140,10 +142,10 @@ def _parse_feature_list(data: bytes, start: int, end: int, budget: Budget) -> Fe
 
 
 def _strided_steps(data: bytes, start: int, end: int) -> np.ndarray | None:
-    """(T, D) of steps that are laid out like the first; None if they are not, or are not such values."""
+    """(T, D) uint8 or float32 if all steps are laid out like the first; otherwise None."""
     if start == end:
         return np.empty((0, 0), np.uint8)
-    # Tag and size of a Feature, in it of a bytes or float list, in it of the values.
+    # Three nested tags and sizes: of a Feature, of its bytes or float list, and of the values.
     first, last, kind = start, end, 0
     for level, tags in enumerate((b"\x0a", b"\x0a\x12", b"\x0a")):
         if first == last or data[first] not in tags:
@@ -165,18 +167,18 @@ def _strided_steps(data: bytes, start: int, end: int) -> np.ndarray | None:
 
 
 def _stacked(steps: list[Feature]) -> FeatureList:
-    """(T, D) of steps that are one byte string each, or numbers, and equally long; else the steps."""
+    """(T, D) if the steps are single byte strings, or numbers, of equal length; otherwise the steps."""
     kinds = {(step.dtype, len(step)) if isinstance(step, np.ndarray) else _strings(step) for step in steps}
     if len(kinds) != 1 or kinds == {None}:
         return steps if steps else np.empty((0, 0), np.uint8)
     if isinstance(steps[0], np.ndarray):
         return np.stack(steps)
-    joined = bytearray(_joined(step[0] for step in steps))  # writable, as all arrays here
+    joined = bytearray(_joined(step[0] for step in steps))  # writable, like all arrays here
     return np.frombuffer(joined, np.uint8).reshape(len(steps), len(steps[0][0]))
 
 
 def _strings(step: tuple[bytes, ...]) -> int | None:
-    """The length of a step's one byte string; None if there are none or more."""
+    """The length of a step's byte string; None unless there is exactly one."""
     return len(step[0]) if len(step) == 1 else None
 
 
@@ -184,7 +186,7 @@ def _parse_feature(data: bytes, start: int, end: int, budget: Budget) -> Feature
     kind, content = 0, bytearray()
     for number, wire_type, first, last in fields(data, start, end, budget):
         if number in _PARSERS and wire_type == BYTES:
-            if number != kind:  # of several kinds the last counts
+            if number != kind:  # the last of several kinds wins
                 kind, content = number, bytearray()
             content += data[first:last]
     return _PARSERS[kind](bytes(content), budget) if kind else ()
@@ -195,7 +197,7 @@ def _parse_strings(data: bytes, budget: Budget) -> tuple[bytes, ...]:
 
 
 def _parse_floats(data: bytes, budget: Budget) -> np.ndarray:
-    """(D,) float32, which may be packed, each a field of its own, or both."""
+    """(D,) float32 from packed or unpacked values, or a mix of both."""
     values = _joined(
         data[first:last]
         for number, wire_type, first, last in fields(data, 0, len(data), budget)
@@ -207,7 +209,7 @@ def _parse_floats(data: bytes, budget: Budget) -> np.ndarray:
 
 
 def _parse_ints(data: bytes, budget: Budget) -> np.ndarray:
-    """(D,) int64, packed or not."""
+    """(D,) int64 from packed or unpacked values, or a mix of both."""
     values = array("Q")
     for number, wire_type, first, last in fields(data, 0, len(data), budget):
         if number == 1 and wire_type in (BYTES, VARINT):
@@ -248,7 +250,7 @@ def _encode_feature_list(steps: FeatureList) -> bytes:
         return b"".join(field(1, _encode_feature(step)) for step in steps)
     num_steps, dim = steps.shape
     head = field_head(1, dim)
-    for _ in range(2):  # bytes list in Feature, Feature in Feature list
+    for _ in range(2):  # a bytes list in a Feature, a Feature in a FeatureList
         head = field_head(1, len(head) + dim) + head
     rows = np.empty((num_steps, len(head) + dim), np.uint8)
     rows[:, : len(head)] = np.frombuffer(head, np.uint8)

@@ -1,8 +1,8 @@
-"""Records of a TFRecord file: the bytes between its checksums, whatever they mean.
+"""TFRecord files: the bytes of their records, whatever these encode.
 
 TensorFlow's format. A record is its length (8 bytes, little-endian), the masked CRC-32C of those 8 bytes, the
-data, and the masked CRC-32C of the data. Differs: whether a file is plain, gzip or zlib, its content decides;
-both checksums are always compared; a length is believed only as far as the file reaches.
+data, and the masked CRC-32C of the data. Differs: the content decides whether a file is plain, gzip or zlib;
+both checksums are always verified; a length beyond the end of the file is an error.
 """
 
 from __future__ import annotations
@@ -32,41 +32,40 @@ Compression: TypeAlias = Literal["gzip", "zlib"]
 _HEADER_SIZE = 12  # length and its checksum
 _CRC_SIZE = 4
 _KEPT = 2  # records
-_CHUNK = 2**16  # bytes of a compressed file at a time
-# A record of a compressed file may have so many bytes whatever the file's size, or so many times its size ...
+_CHUNK = 2**16  # compressed bytes read at a time
+# Bounds for compressed files. A record may have _FREE_BYTES, or _MAX_RATIO times the size of the file, ...
 _FREE_BYTES = 2**24
 _MAX_RATIO = 20
-_FREE_TOTAL = 2**27  # ... and all of them so many; features unpack to 1.5 times their size
-# ... and there may be so many of them, and one more for each byte of the file.
-_FREE_RECORDS = 2**17
+_FREE_TOTAL = 2**27  # ... all records together this many bytes (features unpack to 1.5 times their size), ...
+_FREE_RECORDS = 2**17  # ... and a file this many records plus one per byte.
 _WBITS: dict[Compression, int] = {"gzip": 31, "zlib": 15}
-_EITHER_WBITS = 47  # zlib finds out which of the two it is
+_EITHER_WBITS = 47  # zlib detects gzip or zlib
 _AGAIN = "download or copy the file again"
 
 
 class Record(NamedTuple):
-    """One record and where it stands."""
+    """One record and its place."""
 
     data: bytes
-    place: str  # file, record number from 0, and byte offset, to begin a message with
+    place: str  # file, record number from 0, and byte offset; starts error messages
 
 
 def read_records(path: str | Path, *, on_error: OnError = "raise") -> Iterator[Record]:
-    """The records of a file, in its order; none for an empty file.
+    """Yields the records of a file in order; none for an empty file.
 
     Args:
-        path: the file; plain, gzip or zlib.
-        on_error: at the first bad record "raise", or "stop": log the message as a warning, and end. Nothing
-            behind a bad record is read, as its length cannot be trusted.
+        path: TFRecord file; plain, gzip or zlib.
+        on_error: What to do at the first bad record: "raise", or "stop" to log a warning and end. Records
+            after it are never read, as its length cannot be trusted.
 
     Raises:
-        RecordError: missing, not a TFRecord file, truncated, or a checksum is wrong. With "stop" too if the
-            file cannot be opened or read.
+        RecordError: The file is missing, unreadable, not a TFRecord file or truncated, or a checksum is
+            wrong. With "stop", only if the file is missing or unreadable.
     """
-    with _opened(path) as source, handled(on_error):
+    with _open_source(path) as source, handle_errors(on_error):
         number = offset = 0
-        # Were a record freed as soon as its reader is done, glibc would often give the memory back and take
-        # it anew for the next one, which can cost more than all else here.
+        # If a record were freed as soon as its reader is done, glibc would often return the memory and
+        # request it again for the next record, which can cost more than everything else here.
         kept = deque[bytes](maxlen=_KEPT)
         while True:
             place = f"{path}: record {number} at {source.unit} {offset}"
@@ -80,14 +79,16 @@ def read_records(path: str | Path, *, on_error: OnError = "raise") -> Iterator[R
 
 
 def record_sizes(path: str | Path) -> np.ndarray:
-    """Bytes of every record's data, (n,) int64; the data themselves are neither kept nor checked.
+    """Data size of every record in bytes, (n,) int64; (0,) for an empty file.
 
-    Of a plain file only the headers are read; one that is packed must be unpacked for it.
+    Reads only the headers of a plain file, and decompresses a compressed one. Data checksums are not
+    verified.
 
     Raises:
-        RecordError: missing, not a TFRecord file, truncated, or the checksum of a length is wrong.
+        RecordError: The file is missing, not a TFRecord file or truncated, or the checksum of a length is
+            wrong.
     """
-    with _opened(path) as source:
+    with _open_source(path) as source:
         sizes = array("q")
         offset = 0
         while True:
@@ -100,16 +101,16 @@ def record_sizes(path: str | Path) -> np.ndarray:
 
 
 def read_record(file: IO[bytes], *, number: int, offset: int, size: int) -> Record:
-    """One record of a plain file; any threads may read from it at once.
+    """Reads one record of a plain file; thread-safe.
 
     Args:
-        file: open, with its path as its name.
-        number: of the record, for messages.
-        offset: of its header, bytes from the file's start.
-        size: bytes of its data.
+        file: Open file whose `name` is its path.
+        number: Index of the record, for messages.
+        offset: Position of the record's header, bytes from the start of the file.
+        size: Size of the record's data in bytes.
 
     Raises:
-        RecordError: truncated there, a checksum is wrong, or no record of that size is there.
+        RecordError: The file is truncated there, a checksum is wrong, or no record of that size is there.
     """
     place = f"{file.name}: record {number} at {_Plain.unit} {offset}"
     descriptor, start = file.fileno(), offset + _HEADER_SIZE
@@ -122,48 +123,48 @@ def read_record(file: IO[bytes], *, number: int, offset: int, size: int) -> Reco
     if len(crc) < _CRC_SIZE:
         raise RecordError(_cut_short(place, size))
     if _masked_crc(header[:8]) != header[8:] or int.from_bytes(header[:8], "little") != size:
-        raise RecordError(f"{place}: no record of {size} bytes there: the file has changed; start again")
+        raise RecordError(f"{place}: expected a record of {size} bytes: the file has changed; start again")
     if _masked_crc(data) != crc:
         raise RecordError(f"{place}: wrong checksum of the data: damaged; {_AGAIN}")
     return Record(data, place)
 
 
 def record_offsets(sizes: np.ndarray) -> np.ndarray:
-    """Where records of these sizes begin in a plain file; (n,) int64, bytes."""
+    """Byte offsets of the records in a plain file, (n,) int64, from their data sizes, (n,) int64."""
     whole = sizes + (_HEADER_SIZE + _CRC_SIZE)
     return np.cumsum(whole) - whole
 
 
-def most_unpacked(size: int) -> int:
-    """Bytes that a packed file of this size may hold in one piece: no more is believed."""
+def max_record_bytes(size: int) -> int:
+    """Largest record, in bytes, that is accepted from a compressed file of `size` bytes."""
     return max(_FREE_BYTES, _MAX_RATIO * size)
 
 
-def is_packed(path: str | Path) -> bool:
-    """Whether the file is gzip or zlib, of which no record can be read without those before it.
+def is_compressed(path: str | Path) -> bool:
+    """Whether the file is gzip or zlib, where a record can only be read after those before it.
 
     Raises:
-        RecordError: the file cannot be read.
+        RecordError: The file cannot be read.
     """
-    with _opened(path) as source:
-        return isinstance(source, _Unpacked)
+    with _open_source(path) as source:
+        return isinstance(source, _Compressed)
 
 
 def write_records(
     path: str | Path, records: Iterable[bytes], *, compression: Compression | None = None
 ) -> int:
-    """Writes a file of records, whole or not at all, the same bytes for the same records.
+    """Writes a TFRecord file, atomically; equal records give equal bytes.
 
     Args:
-        path: of the finished file.
-        records: the data of each; taken one at a time.
-        compression: None writes a plain file.
+        path: The file to write.
+        records: Data of each record; consumed one at a time.
+        compression: "gzip", "zlib", or None for a plain file.
 
     Returns:
-        How many there were.
+        Number of records written.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The file cannot be written.
     """
     count = 0
     with open_atomic(path) as file:
@@ -179,33 +180,33 @@ def write_records(
 
 
 @contextlib.contextmanager
-def handled(on_error: OnError) -> Iterator[None]:
-    """Lets the block end at a RecordError with a warning if `on_error` is "stop"."""
+def handle_errors(on_error: OnError) -> Iterator[None]:
+    """Turns a RecordError of the block into a warning if `on_error` is "stop"."""
     try:
         yield
     except RecordError as error:
         if on_error != "stop":
             raise
-        _LOG.warning("%s; the rest of the file is left out", error)
+        _LOG.warning("%s; skipping the rest of the file", error)
 
 
 def _masked_crc(data: bytes) -> bytes:
-    """TensorFlow masks checksums, as the CRC of data that hold their own CRC is weak."""
+    """TensorFlow's masked CRC-32C; a plain CRC is weak for data that contains CRCs."""
     crc = crc32c(data)
     return ((((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(_CRC_SIZE, "little")
 
 
 def _next_record(source: _Source, place: str) -> bytes | None:
-    """The data of the next record; None at the file's end."""
+    """The data of the next record; None at the end of the file."""
     try:
         header = source.read(_HEADER_SIZE)
         return _read_data(source, header, place) if header else None
     except zlib.error as error:
-        raise RecordError(f"{place}: cannot be unpacked ({error}): damaged or truncated; {_AGAIN}") from error
+        raise RecordError(f"{place}: cannot decompress ({error}): damaged or truncated; {_AGAIN}") from error
 
 
 def _skip_record(source: _Source, place: str) -> int | None:
-    """The size of the next record's data, which is passed over; None at the file's end."""
+    """Skips the next record and returns the size of its data; None at the end of the file."""
     try:
         header = source.read(_HEADER_SIZE)
         if not header:
@@ -215,23 +216,23 @@ def _skip_record(source: _Source, place: str) -> int | None:
             raise RecordError(_cut_short(place, length))
         return length
     except zlib.error as error:
-        raise RecordError(f"{place}: cannot be unpacked ({error}): damaged or truncated; {_AGAIN}") from error
+        raise RecordError(f"{place}: cannot decompress ({error}): damaged or truncated; {_AGAIN}") from error
 
 
 def _length(source: _Source, header: bytes, place: str) -> int:
-    """Bytes of data of the record whose header was just read."""
+    """Data size in bytes of the record whose header was just read."""
     if len(header) < _HEADER_SIZE:
         raise RecordError(f"{place}: truncated: the file ends inside the record's header; {_AGAIN}")
     if _masked_crc(header[:8]) != header[8:]:
-        raise RecordError(f"{place}: wrong checksum of the length: no TFRecord file, or damaged; {_AGAIN}")
+        raise RecordError(f"{place}: wrong checksum of the length: not a TFRecord file, or damaged; {_AGAIN}")
     length = int.from_bytes(header[:8], "little")
     source.records_left -= 1
     if source.records_left < 0:
-        raise RecordError(f"{place}: more records than files of videos have; unpack it on disk first")
+        raise RecordError(f"{place}: too many records for a file of its size; unpack it on disk first")
     if length + _CRC_SIZE > source.bytes_left:
         raise RecordError(
-            f"{place}: truncated: a record of {length} bytes, but {source.bytes_left} is the most that"
-            f" the file can still hold; {_AGAIN}"
+            f"{place}: truncated: a record of {length} bytes, but at most {source.bytes_left} are left in"
+            f" the file; {_AGAIN}"
         )
     return length
 
@@ -253,31 +254,31 @@ def _read_data(source: _Source, header: bytes, place: str) -> bytes:
 
 
 class _Source(Protocol):
-    """Where records are read from."""
+    """The bytes of a TFRecord file, decompressed."""
 
-    unit: str  # what offsets count
-    records_left: int  # no more can follow
+    unit: str  # unit of offsets in messages
+    records_left: int  # upper bound on the records that follow
 
     @property
     def bytes_left(self) -> int:
-        """No record that is longer can follow."""
+        """Upper bound on the size of the next record."""
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes, fewer at the end."""
 
     def skip(self, size: int) -> int:
-        """Passes over `size` bytes, fewer at the end; how many."""
+        """Skips `size` bytes, fewer at the end; returns how many."""
 
 
 class _Plain:
-    """A file as it is."""
+    """An uncompressed file."""
 
     unit = "byte"
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
         self.bytes_left = size
-        self.records_left = size  # each has at least 16 bytes
+        self.records_left = size  # a record has at least 16 bytes
 
     def read(self, size: int) -> bytes:
         data = self._file.read(min(size, self.bytes_left))
@@ -291,8 +292,8 @@ class _Plain:
         return size
 
 
-class _Unpacked:
-    """The content of a gzip or zlib file, of which no more is held than is asked for."""
+class _Compressed:
+    """A gzip or zlib file, decompressed on demand."""
 
     unit = "unpacked byte"
 
@@ -300,7 +301,7 @@ class _Unpacked:
         self._file = file
         self._unpacker = zlib.decompressobj(_EITHER_WBITS)
         self._packed = b""
-        self.bytes_left = most_unpacked(size)
+        self.bytes_left = max_record_bytes(size)
         self.records_left = _FREE_RECORDS + size
         self._left = self._most = max(_FREE_TOTAL, _MAX_RATIO * size)
 
@@ -308,7 +309,7 @@ class _Unpacked:
         parts = bytearray()
         while len(parts) < size and not self._at_end():
             self._packed = self._packed or self._file.read(_CHUNK)
-            at_file_end = not self._packed  # the unpacker may still hold something
+            at_file_end = not self._packed  # the decompressor may still hold some output
             part = self._unpacker.decompress(self._packed, size - len(parts))
             self._packed = self._unpacker.unconsumed_tail
             if at_file_end and not part and not self._unpacker.eof:
@@ -316,7 +317,7 @@ class _Unpacked:
             parts += part
         self._left -= len(parts)
         if self._left < 0:
-            raise zlib.error(f"unpacks to more than {self._most} bytes, as features never do")
+            raise zlib.error(f"unpacks to more than {self._most} bytes, more than features ever do")
         return bytes(parts)
 
     def skip(self, size: int) -> int:
@@ -326,7 +327,7 @@ class _Unpacked:
         return size - left
 
     def _at_end(self) -> bool:
-        """Whether all is unpacked. Packed files may stand one behind the other, and end in zeros."""
+        """Whether the content ends here; another compressed stream may follow, after zero padding."""
         if not self._unpacker.eof:
             return False
         rest = self._unpacker.unused_data
@@ -340,22 +341,22 @@ class _Unpacked:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[_Source]:
-    """The file, whichever way it is packed; what the operating system refuses becomes a RecordError."""
+def _open_source(path: str | Path) -> Iterator[_Source]:
+    """Opens a plain or compressed file; OSError becomes RecordError."""
     try:
         with open_regular(path, error=RecordError) as file:
             size = os.fstat(file.fileno()).st_size
             header = file.read(_HEADER_SIZE)
             file.seek(0)
-            yield _Unpacked(file, size) if _is_packed(header) else _Plain(file, size)
+            yield _Compressed(file, size) if _is_compressed(header) else _Plain(file, size)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such file; correct the path") from None
     except OSError as error:
         raise RecordError(f"{path}: cannot read ({error.strerror or error}); correct the path") from error
 
 
-def _is_packed(header: bytes) -> bool:
-    """By a file's first bytes. A record of 0x088b1f bytes begins like gzip: its checksum tells them apart."""
+def _is_compressed(header: bytes) -> bool:
+    """Whether a file starts like gzip or zlib; not a record of 0x088b1f bytes, by its checksum."""
     if _masked_crc(header[:8]) == header[8:]:
         return False
     return header[:3] == b"\x1f\x8b\x08" or (

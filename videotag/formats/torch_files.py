@@ -1,8 +1,8 @@
-"""PyTorch's .pth files read without PyTorch: the old one (a row of pickles, then the data) and the zip.
+"""Reads PyTorch's .pth files without PyTorch: the legacy format (pickles, then the data) and the zip format.
 
 Both hold a pickle in which a tensor is a call `_rebuild_tensor_v2(storage, offset, size, stride, ...)` and a
-storage a persistent id; the values follow after the pickle, or lie in the zip under the storage's key.
-Several tensors may share a storage. Layouts: torch/serialization.py, `_legacy_load` and `_load`.
+storage is a persistent id. The values follow the pickles, or lie in the zip under the storage's key. Tensors
+may share a storage. Layouts: torch/serialization.py, `_legacy_load` and `_load`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 from videotag.formats import pickles
 from videotag.safe_text import safe_repr
 
-MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle of an old file
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle of a legacy file
 _PROTOCOL_VERSION = 1001
 _BFLOAT16 = "bfloat16"
-_STORAGE_TYPES = {  # dtype of the values by the name of the storage's class
+_STORAGE_TYPES = {  # storage class -> dtype of its values
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
@@ -37,18 +37,22 @@ _STORAGE_TYPES = {  # dtype of the values by the name of the storage's class
 
 @dataclass
 class Storage:
-    """A row of values that tensors are cut from."""
+    """A 1-D array of values that tensors are views of."""
 
     dtype: str  # a NumPy dtype, or bfloat16
     numel: int
-    values: np.ndarray | None = None  # filled once the data is reached
+    values: np.ndarray | None = None  # (numel,), set by `fill` once the data is read
 
     @property
     def nbytes(self) -> int:
         return self.numel * (2 if self.dtype == _BFLOAT16 else np.dtype(self.dtype).itemsize)
 
     def fill(self, raw: bytes) -> None:
-        """Sets the values from `nbytes` little-endian bytes."""
+        """Sets the values from `nbytes` little-endian bytes; bfloat16 becomes float32.
+
+        Raises:
+            pickle.UnpicklingError: `raw` has another length.
+        """
         if len(raw) != self.nbytes:
             raise pickle.UnpicklingError(
                 f"a storage of {len(raw)} bytes, expected {self.nbytes}; download it again"
@@ -61,18 +65,18 @@ class Storage:
 
 @dataclass
 class Tensor:
-    """A tensor whose storage may not be filled yet."""
+    """A strided view of a storage, which may not be filled yet; offset and stride count elements."""
 
     storage: Storage
     offset: int
     size: tuple[int, ...]
-    stride: tuple[int, ...]  # both in elements
+    stride: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        """A read-only view on the storage.
+        """A read-only view of the storage.
 
         Raises:
-            pickle.UnpicklingError: the view leaves the storage or is larger, or the storage has no data.
+            pickle.UnpicklingError: The view exceeds the storage, or the storage has no data.
         """
         values = self.storage.values
         if values is None:
@@ -83,7 +87,7 @@ class Tensor:
             or len(self.size) > 32
             or any(type(n) is not int for n in numbers)
         ):
-            raise pickle.UnpicklingError("a tensor of no valid shape; download the file again")
+            raise pickle.UnpicklingError("a tensor of invalid shape; download the file again")
         steps = sum((size - 1) * stride for size, stride in zip(self.size, self.stride, strict=True))
         end = self.offset + steps + 1 if math.prod(self.size) else self.offset
         if min(numbers) < 0 or end > len(values) or math.prod(self.size) > len(values):
@@ -95,10 +99,10 @@ class Tensor:
 
 
 def load_legacy(reader: pickles.BoundedReader) -> object:
-    """The object of an old .pth behind its magic number, with `Tensor` for every tensor.
+    """Reads a legacy .pth from behind its magic number; tensors become `Tensor`.
 
     Raises:
-        pickle.UnpicklingError: truncated, damaged, unsafe, or of a variant that is not read.
+        pickle.UnpicklingError: The file is truncated, damaged, unsafe, or of an unsupported variant.
     """
     version, system = pickles.load(reader), pickles.load(reader)
     if (
@@ -107,7 +111,7 @@ def load_legacy(reader: pickles.BoundedReader) -> object:
         or system.get("little_endian") is not True
     ):
         raise pickle.UnpicklingError(
-            "a .pth of an unknown variant; load and save it again with a current PyTorch"
+            "an unsupported variant of .pth; load and save it again with a current PyTorch"
         )
     storages: dict[str, Storage] = {}
     content = pickles.load(reader, names=_TORCH_NAMES, persistent=_storage_maker(storages))
@@ -117,16 +121,16 @@ def load_legacy(reader: pickles.BoundedReader) -> object:
     for key in keys:
         storage = storages.get(key) if isinstance(key, str) else None
         if storage is None or int.from_bytes(reader.read(8), "little") != storage.numel:
-            raise pickle.UnpicklingError("damaged: a storage that no tensor has; download it again")
+            raise pickle.UnpicklingError("damaged: a storage that no tensor uses; download it again")
         storage.fill(reader.read(storage.nbytes))
     return content
 
 
 def load_zip(archive: zipfile.ZipFile, size: int) -> object:
-    """The object of a zip .pth of `size` bytes, with `Tensor` for every tensor.
+    """Reads a zip .pth of `size` bytes; tensors become `Tensor`.
 
     Raises:
-        pickle.UnpicklingError: damaged, unsafe, or of a variant that is not read.
+        pickle.UnpicklingError: The file is damaged, unsafe, or of an unsupported variant.
     """
     members = {info.filename: info for info in archive.infolist()}
     roots = [
@@ -136,10 +140,10 @@ def load_zip(archive: zipfile.ZipFile, size: int) -> object:
     ]
     if len(roots) != 1:
         raise pickle.UnpicklingError(
-            "a zip without data.pkl, so no PyTorch weights; unpack it if weights are inside"
+            "a zip without data.pkl, so not PyTorch weights; unpack it if weights are inside"
         )
     root = roots[0]
-    # Stored as they are and never overlapping: then nothing that is read is larger than the file.
+    # Uncompressed members that do not overlap are never larger than the file.
     if (
         any(info.compress_type for info in members.values())
         or sum(max(i.file_size, i.compress_size) for i in members.values()) > size
@@ -161,29 +165,36 @@ def load_zip(archive: zipfile.ZipFile, size: int) -> object:
 
 
 def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """float32 of bfloat16 bits held as uint16: the upper half of a float32, so exact; read-only."""
+    """Exact float32 values of bfloat16 bits.
+
+    Args:
+        bits: uint16 of any shape, each the upper half of a float32.
+
+    Returns:
+        Read-only float32 of the same shape.
+    """
     values = (bits.astype(np.uint32) << 16).view(np.float32)
     values.flags.writeable = False
     return values
 
 
 def _storage_maker(storages: dict[str, Storage]) -> Callable[[object], Storage]:
-    """A reader of persistent ids that notes every storage under its key."""
+    """A function that maps a persistent id to its storage, and collects the storages by key."""
 
     def make(persistent_id: object) -> Storage:
         if not isinstance(persistent_id, tuple) or persistent_id[0] != "storage":
-            raise ValueError("a persistent id of no storage")
+            raise ValueError("a persistent id that is not a storage")
         _, storage_type, key, _device, numel, *view = persistent_id
         if view not in ([], [None]):
             raise pickle.UnpicklingError(
-                "a view of a storage, as before PyTorch 0.4; save it again with a current one"
+                "a storage view, as in PyTorch before 0.4; save it again with a current PyTorch"
             )
         if not isinstance(key, str) or type(numel) is not int or numel < 0:
             raise ValueError("a storage without key or size")
         dtype = _STORAGE_TYPES[storage_type.name.removeprefix("torch.")]
         storage = storages.setdefault(key, Storage(dtype, numel))
         if (storage.dtype, storage.numel) != (dtype, numel):
-            raise ValueError("a storage of two kinds")
+            raise ValueError("a storage with two dtypes or sizes")
         return storage
 
     return make

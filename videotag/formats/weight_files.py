@@ -1,7 +1,7 @@
 """Weight files as {name: array}: Paddle's .pdparams, PyTorch's .pth, .safetensors, or one of them in a tar.
 
-What a file is, its content decides, not its suffix. Nothing in it is run (see pickles.py). Written are
-.pdparams and .safetensors.
+The content of a file decides its format, not its suffix. Nothing in it is executed (see pickles.py). Weights
+are written as .pdparams and .safetensors.
 """
 
 from __future__ import annotations
@@ -23,25 +23,23 @@ import safetensors.numpy
 
 from videotag.errors import AGAIN, WeightsError
 from videotag.formats import pickles, torch_files
-from videotag.formats.archives import PACKED, ArchiveError, open_tar, open_zip
+from videotag.formats.archives import COMPRESSED, ArchiveError, open_tar, open_zip
 from videotag.safe_text import escaped, reason_of, safe_repr
 from videotag.system.atomic import open_atomic
 from videotag.system.regular_file import non_regular_kind, open_regular
 
-_READ_KINDS = "read are Paddle's .pdparams, PyTorch's .pth, .safetensors, and archives of one of them"
-_PARAMETER_NAMES = "StructuredToParameterName@@"  # Paddle's map to its inner names; not weights
-_BIG_PARAMETERS = (
-    "UnpackBigParamInfor@@"  # Paddle's table of arrays cut in pieces, if over 1 GiB in protocol 2 or 3
-)
+_READ_KINDS = "expected Paddle's .pdparams, PyTorch's .pth, .safetensors, or an archive of one of them"
+_PARAMETER_NAMES = "StructuredToParameterName@@"  # Paddle's map to its internal names, not a weight
+_BIG_PARAMETERS = "UnpackBigParamInfor@@"  # Paddle's table of split arrays, over 1 GiB in protocol 2 or 3
 _HEAD_BYTES = 512
 _SUFFIXES = (".pdparams", ".safetensors", ".pth")
-# An archive of weights unpacks to a little more than its size; what unpacks to both of these is a bomb.
+# Archived weights unpack to little more than their size. More than both of these is a decompression bomb.
 _MAX_RATIO = 50
 _FREE_BYTES = 2**22
-# Of a .safetensors file: names and shapes of 80,000 arrays; read, they take 30 times as much, 250 MB.
+# Bytes of a .safetensors header: 80,000 names and shapes; parsed, they take 30 times as much memory, 250 MB.
 _MAX_SAFE_HEADER = 2**23
 _WRITTEN_TYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64")
-# What zipfile and tarfile raise on files made by chance or by an attacker.
+# What zipfile and tarfile raise for damaged or hostile files.
 _ARCHIVE_DAMAGE = (
     zipfile.BadZipFile,
     struct.error,
@@ -55,7 +53,7 @@ _ARCHIVE_DAMAGE = (
     lzma.LZMAError,
     zlib.error,
 )
-#: NumPy's dtype by safetensors' name.
+#: safetensors dtype -> NumPy dtype.
 _SAFE_TYPES = {
     "BOOL": "|b1",
     "U8": "|u1",
@@ -70,28 +68,31 @@ _SAFE_TYPES = {
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a weight file by name, in its order: the top-level dict or, if there, its 'state_dict'.
+    """Arrays of a weight file by name, in file order; those of its 'state_dict' if it has one.
 
     Args:
-        path: a .pdparams (any pickle of a dict of arrays), a .pth, old or zip, a .safetensors, or a tar (also
-            packed) that holds just one of them.
+        path: A .pdparams (any pickle of a dict of arrays), a .pth (legacy or zip), a .safetensors, or a tar,
+            compressed or not, that holds exactly one of them.
 
     Returns:
-        Arrays in native byte order. They are read-only and may be strided, being views on what was read: copy
-        one to change it. bfloat16 becomes float32; Paddle writes it as uint16, so uint16 becomes float32 too.
+        Name -> array of any shape in native byte order. Arrays are read-only views of the file's bytes and
+        may be strided; copy one to change it. bfloat16 becomes float32. So does uint16, as which Paddle
+        writes bfloat16.
 
     Raises:
-        WeightsError: missing, damaged, another kind of file, unsafe, or with anything but arrays.
+        WeightsError: The file is missing, damaged, unsafe or of another kind, or holds no arrays or anything
+            else.
     """
     state = _read_state_dict(path)
     state.pop(_PARAMETER_NAMES, None)
     if _BIG_PARAMETERS in state:
         raise WeightsError(
-            f"{path}: arrays cut in pieces, as of pickle protocol 2; paddle.load and paddle.save it again"
+            f"{path}: arrays split by pickle protocol 2 or 3; load and save it again with paddle.load and"
+            " paddle.save"
         )
     if not state:
         raise WeightsError(f"{path}: holds no arrays; give a file of trained weights")
-    made: dict[int, np.ndarray] = {}  # a file may refer to one array again and again
+    made: dict[int, np.ndarray] = {}  # a file may refer to one array many times
     try:
         for name, value in _named(state):
             if id(value) not in made:
@@ -102,18 +103,22 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def write_pdparams(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays as paddle.load and tools as old as Python 3.4 read them; same arrays, same bytes.
+    """Writes arrays for paddle.load, readable from Python 3.4 on; equal arrays give equal bytes.
+
+    Args:
+        path: The file to write.
+        arrays: Name -> array of any shape, of a dtype in _WRITTEN_TYPES.
 
     Raises:
-        WeightsError: a value is no array, or of a dtype that Paddle would not read back as it is.
-        OutputError: the place cannot be written.
+        WeightsError: A value is not an array, or has a dtype that Paddle does not preserve.
+        OutputError: The file cannot be written.
     """
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise WeightsError(f"{path}: {name} is of type {type(array).__name__}, expected a NumPy array")
         if array.dtype.name not in _WRITTEN_TYPES:
             raise WeightsError(
-                f"{path}: {name} has dtype {array.dtype}, which Paddle does not keep; cast it to float32"
+                f"{path}: {name} has dtype {array.dtype}, which Paddle does not preserve; cast it to float32"
             )
     with open_atomic(path) as file:
         for part in pickles.dump_arrays(arrays):
@@ -121,31 +126,35 @@ def write_pdparams(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_safetensors(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays as safetensors, which PyTorch and others read.
+    """Writes arrays as .safetensors, which PyTorch and others read.
+
+    Args:
+        path: The file to write.
+        arrays: Name -> array of any shape, of a dtype in _SAFE_TYPES.
 
     Raises:
-        WeightsError: an array is of a dtype that is not written.
-        OutputError: the place cannot be written.
+        WeightsError: An array has another dtype.
+        OutputError: The file cannot be written.
     """
     written = {np.dtype(dtype) for dtype in _SAFE_TYPES.values()}
     for name, array in arrays.items():
         if array.dtype not in written:
             raise WeightsError(f"{path}: {name} has dtype {array.dtype}; cast it to float32")
     with open_atomic(path) as file:
-        # Native byte order and C order, which safetensors takes for granted.
+        # safetensors assumes C order.
         file.write(safetensors.numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()}))
 
 
 def resolve_weights(path: str | Path) -> Path:
-    """The weight file that a user means by `path`, the first of these that is there.
+    """The weight file that `path` names: the first match of these.
 
-    1. The file.
-    2. A prefix without suffix: `path`.pdparams, `path`.safetensors, `path`.pth.
-    3. A folder. Of the first of these kinds that it holds, there must be one file: *_best.pdparams;
-       *.pdparams without _epochN; any *.pdparams; any other.
+    1. The file itself.
+    2. The prefix of a file: `path`.pdparams, `path`.safetensors or `path`.pth.
+    3. A folder: its one file of the first kind that it holds, out of *_best.pdparams, *.pdparams without
+       _epochN, any *.pdparams, and any other weight file.
 
     Raises:
-        WeightsError: nothing there, or a folder with several of a kind.
+        WeightsError: Nothing matches, or a folder holds several files of that kind.
     """
     path = Path(path)
     tried = [path, *(path.with_name(path.name + suffix) for suffix in _SUFFIXES)]
@@ -155,9 +164,7 @@ def resolve_weights(path: str | Path) -> Path:
     if path.is_dir():
         return _choose_in_folder(path)
     if path.exists():
-        raise WeightsError(
-            f"{path}: {non_regular_kind(path.stat())}, expected a file of weights; give another"
-        )
+        raise WeightsError(f"{path}: {non_regular_kind(path.stat())}, expected a weight file; give another")
     raise WeightsError(
         f"{path}: no weights; tried {', '.join(map(str, tried))}; give a file, a prefix of one, or a folder"
     )
@@ -179,7 +186,7 @@ def _choose_in_folder(folder: Path) -> Path:
         )
     if len(chosen) > 1:
         names = ", ".join(file.name for file in chosen[:10])
-        raise WeightsError(f"{folder}: several weights, {names}; give one of them")
+        raise WeightsError(f"{folder}: several weight files, {names}; give one of them")
     return chosen[0]
 
 
@@ -188,12 +195,14 @@ def _read_state_dict(path: str | Path) -> dict[object, object]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
-        raise WeightsError(f"{path}: holds one {type(content).__name__}, expected a dict of arrays by name")
+        raise WeightsError(
+            f"{path}: holds a value of type {type(content).__name__}, expected a dict of arrays"
+        )
     return content
 
 
 def _read_content(path: str | Path) -> object:
-    """The object in the file, `torch_files.Tensor` standing for PyTorch's tensors."""
+    """The object in the file; PyTorch's tensors become `torch_files.Tensor`."""
     path = Path(path)
     try:
         with open_regular(path, error=WeightsError) as file:
@@ -205,7 +214,7 @@ def _read_content(path: str | Path) -> object:
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path}: damaged ({escaped(str(error))}); {AGAIN}") from error
     except ArchiveError as error:
-        raise WeightsError(f"{path}: {error}, as weights never do; download it again") from error
+        raise WeightsError(f"{path}: {error}, more than weights ever need; download it again") from error
     except _ARCHIVE_DAMAGE as error:
         raise WeightsError(f"{path}: damaged archive ({reason_of(error)}); {AGAIN}") from error
     except OSError as error:
@@ -215,7 +224,7 @@ def _read_content(path: str | Path) -> object:
 def _parse(file: IO[bytes], size: int, path: Path) -> object:
     head = file.read(_HEAD_BYTES)
     file.seek(0)
-    if head.startswith(PACKED) or head[257:262] == b"ustar":
+    if head.startswith(COMPRESSED) or head[257:262] == b"ustar":
         return _parse_member(file, size, path)
     _refuse_other_kinds(head, path)
     if head[8:9] == b"{":
@@ -232,22 +241,22 @@ def _parse(file: IO[bytes], size: int, path: Path) -> object:
 
 
 def _parse_member(file: IO[bytes], size: int, path: Path) -> object:
-    """The content of the one weight file in a tar; nothing is unpacked to disk."""
+    """The content of the only weight file in a tar; nothing is unpacked to disk."""
     most = max(_FREE_BYTES, _MAX_RATIO * size)
     with open_tar(file, max_unpacked=most) as (archive, found):
-        # What a sparse one claims of its size is holes.
+        # A sparse member can declare any size, as holes.
         members = [m for m in found if m.isreg() and not m.issparse() and m.name.endswith(_SUFFIXES)]
         if len(members) != 1:
             names = escaped(", ".join(m.name for m in members[:10])) or "none"
             raise WeightsError(
-                f"{path}: an archive with these weights: {names}; expected one; unpack it and give the file"
+                f"{path}: an archive with weight files {names}, expected one; unpack it and give the file"
             )
         name = escaped(members[0].name)
         content = archive.extractfile(members[0])
         assert content is not None  # a regular file
         head = content.read(_HEAD_BYTES)
         content.seek(0)
-        if head.startswith(PACKED) or head[257:262] == b"ustar":
+        if head.startswith(COMPRESSED) or head[257:262] == b"ustar":
             raise WeightsError(f"{path}: an archive within an archive; unpack it and give the file inside")
         return _parse(content, members[0].size, path / name)
 
@@ -267,7 +276,7 @@ def _parse_safetensors(data: bytes) -> dict[str, np.ndarray]:
 
 
 def _refuse_other_kinds(head: bytes, path: Path) -> None:
-    """Names what the file is instead, as far as its first bytes tell."""
+    """Raises WeightsError if the first bytes show another kind of file, and says which."""
     start = head.lstrip().lower()
     if not head:
         what = f"empty; {AGAIN}"
@@ -276,19 +285,19 @@ def _refuse_other_kinds(head: bytes, path: Path) -> None:
     elif start.startswith(b"version https://git-lfs"):
         what = "a Git LFS pointer; run: git lfs pull"
     elif not head.startswith((b"\x80", b"PK")) and head[8:9] != b"{":
-        what = f"no weight file; {_READ_KINDS}"
+        what = f"not a weight file; {_READ_KINDS}"
     else:
         return
     raise WeightsError(f"{path}: {what}")
 
 
 def _to_array(name: str, value: object) -> np.ndarray:
-    """The array of a state dict's value, in native byte order."""
+    """A value of a state dict as an array in native byte order."""
     array = value.array() if isinstance(value, torch_files.Tensor) else value
     if not isinstance(array, np.ndarray):
         raise pickle.UnpicklingError(
             f"{safe_repr(name)} is of type {type(value).__name__}, not an array;"
-            " save the model's state dict alone, or under 'state_dict'"
+            " save only the model's state dict, or put it under 'state_dict'"
         )
     if array.dtype == np.uint16:
         return torch_files.widen_bfloat16(array)
@@ -296,10 +305,10 @@ def _to_array(name: str, value: object) -> np.ndarray:
 
 
 def _named(state: dict[object, object]) -> Iterator[tuple[str, object]]:
-    """The items of a state dict, whose keys must be text."""
+    """Yields the items of a state dict; its keys must be text."""
     for name, value in state.items():
         if not isinstance(name, str):
-            raise pickle.UnpicklingError(f"an array is named by type {type(name).__name__}, expected text")
+            raise pickle.UnpicklingError(f"an array name of type {type(name).__name__}, expected text")
         yield name, value
 
 

@@ -1,9 +1,9 @@
-"""YAML that people write: sections, lists, numbers and text, within stated bounds.
+"""Reads untrusted YAML (sections, lists, numbers and text) within bounds on size, depth and nodes.
 
-PyYAML splits the text into events, and the values are built here: its constructor expands aliases without a
-bound, and fails with errors of many kinds on dates, numbers and tags. Differs from it: keys are always text,
-dates and numbers of base 60 (1:59:59) stay text, a tag must name one of JSON's types, and no section has a
-key twice.
+PyYAML splits the text into events; this module builds the values, because PyYAML's constructor expands
+aliases without bound and raises many kinds of errors on dates, numbers and tags. Differs from PyYAML: keys
+are always text, dates and base-60 numbers (1:59:59) stay text, tags other than JSON's types are refused, and
+so are duplicate keys.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from videotag.errors import VideotagError
 from videotag.safe_text import escaped, reason_of, safe_repr
 from videotag.system.text import read_text
 
-MAX_BYTES = 256 << 10  # the largest file that comes with videotag has 4 KB
-MAX_NODES = 10_000  # keys and values; an alias counts as all that it stands for
-MAX_DEPTH = 32  # sections and lists inside each other; aliases add less than 150, given MAX_NODES
+MAX_BYTES = 256 << 10  # the largest file shipped with videotag has 4 KB
+MAX_NODES = 10_000  # keys and values; an alias counts as all the nodes it refers to
+MAX_DEPTH = 32  # nested sections and lists; aliases add less than 150, given MAX_NODES
 MAX_NUMBER = 64  # characters; a float64 needs 24
-_MAX_REASON = 160  # characters of what PyYAML says
+_MAX_REASON = 160  # characters of PyYAML's message
 _CORE = "tag:yaml.org,2002:"
-_TEXT = ("str", "timestamp", "value", "merge")  # kinds of untagged scalars that stay text
+_TEXT = ("str", "timestamp", "value", "merge")  # types of untagged scalars that stay text
 _BOOLEANS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 _NULLS = ("", "~", "null", "Null", "NULL")
 _RESOLVER: Any = yaml.resolver.Resolver()
 
 
 def read_yaml(path: str | Path, *, error: type[VideotagError], remedy: str) -> Any:
-    """The one document of a YAML file; None if the file is empty.
+    """The only document of a YAML file; None if the file is empty.
 
     Args:
-        path: The file.
+        path: The YAML file.
         error: Class of every error raised.
-        remedy: What to do about a file that is not there or no text; ends the message.
+        remedy: What to do if the file is missing or not text; ends the message.
 
     Raises:
-        error: The file is missing, too large, not UTF-8, not YAML, or beyond a bound of this module.
+        error: The file is missing, too large, not UTF-8, not YAML, or exceeds a bound of this module.
     """
     text = read_text(path, error=error, missing=remedy, binary=remedy, max_bytes=MAX_BYTES)
     try:
@@ -49,10 +49,16 @@ def read_yaml(path: str | Path, *, error: type[VideotagError], remedy: str) -> A
 
 
 def parse_yaml(text: str) -> Any:
-    """The one document of a YAML text: dict with keys of text, list, str, int, float, bool or None.
+    """The only document of a YAML text; None if the text is empty.
+
+    Args:
+        text: YAML with at most one document.
+
+    Returns:
+        A dict with text keys, list, str, int, float, bool or None.
 
     Raises:
-        ValueError: Not YAML, or beyond a bound of this module; the text says what, with the line.
+        ValueError: The text is not YAML or exceeds a bound of this module; the message has the line number.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"{len(text)} characters, expected at most {MAX_BYTES} of YAML")
@@ -64,35 +70,35 @@ def parse_yaml(text: str) -> Any:
         mark, reason = error.problem_mark or error.context_mark, error.problem or error.context
         line = f"line {mark.line + 1}: " if mark else ""
         raise ValueError(f"not a YAML file: {line}{escaped(str(reason), limit=_MAX_REASON)}") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter of "\UFFFFFFFF" and %YAML 9...9
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # "\UFFFFFFFF", %YAML 9...9: the last two
         raise ValueError(f"not a YAML file: {reason_of(error, limit=_MAX_REASON)}") from None
 
 
 class _BadValueError(ValueError):
-    """A value that is YAML, but is not read."""
+    """Valid YAML that this module refuses."""
 
 
 class _Builder:
-    """Values from the events of one document."""
+    """Builds values from the events of one document."""
 
     def __init__(self, text: str) -> None:
         self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
-        self._anchors: dict[str, tuple[Any, int]] = {}  # name -> value, and its number of nodes
+        self._anchors: dict[str, tuple[Any, int]] = {}  # name -> (value, number of nodes)
         self._num_nodes = 0
 
     def document(self) -> Any:
-        """The value of the one document; None if there is none."""
+        """The value of the only document; None if there is none."""
         next(self._events)  # the start of the stream
         if isinstance(next(self._events), yaml.StreamEndEvent):
             return None
         value = self._value(next(self._events), 0)
         next(self._events)  # the end of the document
         if not isinstance(following := next(self._events), yaml.StreamEndEvent):
-            _refuse(following, "a second document; write one")
+            _refuse(following, "a second document; keep one")
         return value
 
     def _value(self, event: Any, depth: int) -> Any:
-        """The value that begins with an event, inside `depth` sections and lists."""
+        """The value that begins with `event`, nested in `depth` sections and lists."""
         before = self._num_nodes
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
@@ -101,21 +107,19 @@ class _Builder:
             value = _scalar(event)
         else:
             if depth == MAX_DEPTH:
-                _refuse(event, f"more than {MAX_DEPTH} sections or lists inside each other; write fewer")
+                _refuse(event, f"more than {MAX_DEPTH} nested sections or lists; nest fewer")
             is_list = isinstance(event, yaml.SequenceStartEvent)
             kind = "seq" if is_list else "map"
             if event.tag not in (None, "!", _CORE + kind):
                 _refuse_tag(event)
             value = self._list(depth + 1) if is_list else self._section(depth + 1)
-        if event.anchor is not None:  # known from here on, so that no value holds itself
+        if event.anchor is not None:  # registered only now, so that no value can contain itself
             self._anchors[event.anchor] = value, self._num_nodes - before
         return value
 
     def _alias(self, event: Any) -> Any:
         if event.anchor not in self._anchors:
-            _refuse(
-                event, f"*{escaped(event.anchor, limit=40)} stands for nothing before it; correct the name"
-            )
+            _refuse(event, f"*{escaped(event.anchor, limit=40)}: no such anchor before it; correct the name")
         value, num_nodes = self._anchors[event.anchor]
         self._count(event, num_nodes)
         return value
@@ -127,7 +131,7 @@ class _Builder:
         return values
 
     def _section(self, depth: int) -> dict[str, Any]:
-        """Keys and values; differs from PyYAML, which keeps the last value of a key that is there twice."""
+        """The keys and values of a section; refuses duplicate keys, of which PyYAML keeps the last."""
         own: dict[str, Any] = {}
         lines: dict[str, int] = {}
         merged: dict[str, Any] = {}
@@ -136,18 +140,18 @@ class _Builder:
             value = self._value(next(self._events), depth)
             if not _is_merge(event):
                 if key in own:
-                    _refuse(event, f"{safe_repr(key)}: given in line {lines[key]} too; keep one of them")
+                    _refuse(event, f"{safe_repr(key)}: also given in line {lines[key]}; keep one of them")
                 own[key], lines[key] = value, event.start_mark.line + 1
                 continue
             sections = value if isinstance(value, list) else [value]
             if not all(isinstance(section, dict) for section in sections):
-                _refuse(event, f"<<: {safe_repr(value)}, expected a section to take keys from")
+                _refuse(event, f"<<: {safe_repr(value)}, expected an alias of a section")
             for section in sections:  # the first one wins
                 merged |= {name: v for name, v in section.items() if name not in merged}
         return merged | own
 
     def _key(self, event: Any) -> str:
-        """The text of a key, which is never taken for a number."""
+        """The text of a key, even if it looks like a number."""
         key = None
         if isinstance(event, yaml.AliasEvent):
             key = self._alias(event)
@@ -165,7 +169,7 @@ class _Builder:
     def _count(self, event: Any, num_nodes: int) -> None:
         self._num_nodes += num_nodes
         if self._num_nodes > MAX_NODES:
-            _refuse(event, f"more than {MAX_NODES} keys and values, those of aliases too; write fewer")
+            _refuse(event, f"more than {MAX_NODES} keys and values, aliases expanded; write fewer")
 
 
 def _is_merge(key: Any) -> bool:
@@ -175,12 +179,12 @@ def _is_merge(key: Any) -> bool:
 def _text(event: Any) -> str:
     text: str = event.value
     if "\0" in text or not _is_unicode(text):
-        _refuse(event, f"{safe_repr(text)} holds a character that no text may have; remove it")
+        _refuse(event, f"{safe_repr(text)} holds a character that text cannot contain; remove it")
     return text
 
 
 def _scalar(event: Any) -> Any:
-    """The value of a scalar: by its tag, else by how it is written."""
+    """The value of a scalar, by its tag, or else by its form."""
     text = _text(event)
     is_tagged = event.tag not in (None, "!")
     tag = event.tag if is_tagged else _RESOLVER.resolve(yaml.ScalarNode, text, event.implicit)
@@ -205,11 +209,11 @@ def _scalar(event: Any) -> Any:
             return _integer(text) if kind == "int" else _fraction(text)
     except ValueError:
         pass
-    _refuse(event, f"{safe_repr(text)} is no {kind}; correct it, or quote it if it is text")
+    _refuse(event, f"{safe_repr(text)} is not a valid {kind}; correct it, or quote it if it is text")
 
 
 def _integer(text: str) -> int:
-    """YAML 1.1's integer: 0b and 0x before the digits, 0 before octal ones, _ anywhere."""
+    """A YAML 1.1 integer: prefix 0b, 0x, or 0 for octal; underscores anywhere."""
     digits = text.replace("_", "")
     sign = -1 if digits.startswith("-") else 1
     digits = digits.removeprefix("-").removeprefix("+")
@@ -220,13 +224,13 @@ def _integer(text: str) -> int:
 
 
 def _fraction(text: str) -> float:
-    """YAML 1.1's float: _ anywhere, .inf and .nan."""
+    """A YAML 1.1 float, also .inf or .nan; underscores anywhere."""
     digits = text.replace("_", "").lower()
     return float(digits.replace(".", "") if digits.endswith((".inf", ".nan")) else digits)
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text has no half of a surrogate pair, which cannot be written to a file."""
+    """Whether a text has no lone surrogates, which cannot be written to a file."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,9 +1,9 @@
-"""YouTube-8M records as pickles, the files that PaddlePaddle's tf2pkl.py made of the TFRecords.
+"""YouTube-8M records as pickles, the files that PaddlePaddle's tf2pkl.py makes from the TFRecords.
 
 A file is a list of dicts {'video': id, 'feature': (T, 1024) uint8, 'audio': (T, 128) uint8, 'label': [int],
-'nframes': int}, or one such dict. `feature` is the modality rgb. Rows from `nframes` on do not count.
-Differs: nothing is unpickled (see pickles.py); other modalities, means and segments are kept under the names
-that records have for them. Shapes: T steps, D feature width.
+'nframes': int}, or one such dict. `feature` is the modality rgb. Rows from `nframes` on are padding.
+Differs: nothing is unpickled (see pickles.py); other modalities, means and segments keep the names that they
+have in records. Shapes: T steps, D feature width.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ from videotag.formats.pickles import (
     scalar_fragment,
 )
 from videotag.formats.tf_example import Example, Feature, FeatureList
-from videotag.formats.yt8m_records import YT8MRecord, checked, encode_id, make_record, segment_fields
+from videotag.formats.yt8m_records import YT8MRecord, encode_id, make_record, segment_fields, validated
 from videotag.safe_text import escaped, safe_repr
 from videotag.system.atomic import open_atomic
 from videotag.system.regular_file import open_regular
 
 Keys: TypeAlias = Literal["str", "bytes"]
 
-MAX_STEPS = 300  # that `nframes` counts
-_MAX_ID = 2**10  # characters; a hostile file gives one to each of 100,000 records
-_OWN_NAMES = {"rgb": "feature"}  # modality -> its key
+MAX_STEPS = 300  # largest `nframes` written
+_MAX_ID = 2**10  # characters; a hostile file may repeat an id in each of 100,000 records
+_OWN_NAMES = {"rgb": "feature"}  # modality -> key in the dict
 _PLAIN_KEYS = ("video", "label", "nframes")
 _Value = TypeVar("_Value")
 _AGAIN = "convert it again from its TFRecords"
 
 
 def read_yt8m_pickle(path: str | Path, *, dims: Mapping[str, int | None] | None = None) -> list[YT8MRecord]:
-    """The records of a file in its order, whichever Python wrote it.
+    """The records of a pickle in file order, written by Python 2 or 3.
 
     Args:
-        path: a pickle of any protocol, of a list of records or of one. It is read as a whole.
-        dims: as of `parse_yt8m`.
+        path: A pickle of any protocol that holds a list of records or one record. It is read as a whole.
+        dims: Modality -> width D (None: any), for the modalities to read; None reads all.
 
     Returns:
-        The records; features have min(T, nframes) steps and are read-only.
+        The records, [] for an empty list. Features have min(T, nframes) steps and are read-only.
 
     Raises:
-        RecordError: missing, truncated, damaged, with anything but plain values and arrays of numbers, or a
-            record is not as described above.
+        RecordError: The file is missing, truncated or damaged, holds anything but plain values and numeric
+            arrays, or a record does not have the layout above.
     """
     content, is_python_2 = _read(path)
     items = content if isinstance(content, list) else [content]
-    once = _Once()
+    memo = _Memo()
     return [
-        once.make("record", item, partial(_record, item, dims, once, f"{path}: record {number}", is_python_2))
+        memo.get("record", item, partial(_record, item, dims, memo, f"{path}: record {number}", is_python_2))
         for number, item in enumerate(items)
     ]
 
@@ -69,39 +69,42 @@ def read_yt8m_pickle(path: str | Path, *, dims: Mapping[str, int | None] | None 
 def write_yt8m_pickle(
     path: str | Path, records: Iterable[YT8MRecord], *, keys: Keys = "str", single: bool = False
 ) -> int:
-    """Writes records, whole or not at all, the same bytes for the same records; how many there were.
+    """Writes records as a pickle, atomically; equal records give equal bytes.
 
-    Protocol 3, the last one that every Python 3 reads without ever holding more than a record.
+    Uses protocol 3, the latest one that every Python 3 reads and that can be written record by record.
 
     Args:
-        path: of the finished file.
-        records: taken one at a time. All steps are written, `nframes` is at most 300.
-        keys: whether keys and ids are text, or bytes as of Python 2, which PaddlePaddle's older readers want.
-        single: write the dict of the one record that there is, not a list.
+        path: The file to write.
+        records: Records, consumed one at a time. All steps are written; `nframes` is at most 300.
+        keys: "str" writes keys and ids as text, "bytes" as Python 2 does for PaddlePaddle's older readers.
+        single: Write one dict instead of a list; needs exactly one record.
+
+    Returns:
+        Number of records written.
 
     Raises:
-        RecordError: `single` with any other number of records, or a modality that a file has no name for.
-        ShapeError: as `checked`.
-        OutputError: the place cannot be written.
+        RecordError: `single` with another number of records, or a modality name that the format reserves.
+        ShapeError: `validated` refuses a record.
+        OutputError: The file cannot be written.
     """
     count = 0
     with open_atomic(path) as file:
         file.write(b"\x80\x03" if single else b"\x80\x03]")
         for record in records:
             if single and count:
-                raise RecordError(f"{path}: a second record for a file of a single one; write a list")
+                raise RecordError(f"{path}: more than one record for a single-record file; write a list")
             file.writelines(_record_parts(record, keys, place=f"{path}: record {count}"))
             if not single:
                 file.write(b"a")
             count += 1
         if single and not count:
-            raise RecordError(f"{path}: no record for a file of a single one; write a list")
+            raise RecordError(f"{path}: no record for a single-record file; write a list")
         file.write(b".")
     return count
 
 
 def _read(path: str | Path) -> tuple[object, bool]:
-    """What a pickle holds, and whether text in it may be bytes of Python 2."""
+    """The content of a pickle, and whether its text may be Python 2 bytes."""
     try:
         with open_regular(path, error=RecordError) as file:
             head = file.read(2)
@@ -119,14 +122,14 @@ def _read(path: str | Path) -> tuple[object, bool]:
     return content, not head.startswith(b"\x80") or head <= b"\x80\x02"
 
 
-class _Once:
-    """What has been made of the objects of a file, which a hostile one can refer to again and again."""
+class _Memo:
+    """Converts each object of a file once; a hostile file may refer to one object many times."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, int], Any] = {}
 
-    def make(self, kind: str, value: object, build: Callable[[], _Value]) -> _Value:
-        """What `build` makes of `value`, or has made of it before under this `kind`."""
+    def get(self, kind: str, value: object, build: Callable[[], _Value]) -> _Value:
+        """The result of `build` for this `kind` and `value`, cached."""
         key = kind, id(value)
         if key not in self._made:
             self._made[key] = build()
@@ -134,22 +137,22 @@ class _Once:
 
 
 def _record(
-    item: object, dims: Mapping[str, int | None] | None, once: _Once, place: str, is_python_2: bool
+    item: object, dims: Mapping[str, int | None] | None, memo: _Memo, place: str, is_python_2: bool
 ) -> YT8MRecord:
-    """The record of one dict."""
+    """The record in one dict."""
     if not isinstance(item, dict):
         raise RecordError(f"{place}: of type {type(item).__name__}, expected a dict with 'video'; {_AGAIN}")
-    values = {once.make("name", key, partial(_name, key, place)): value for key, value in item.items()}
+    values = {memo.get("name", key, partial(_name, key, place)): value for key, value in item.items()}
     if len(values) < len(item):
-        raise RecordError(f"{place}: keys that are there twice, as text and as bytes; {_AGAIN}")
+        raise RecordError(f"{place}: a key occurs twice, as text and as bytes; {_AGAIN}")
     if "video" not in values:
         there = escaped(", ".join(values), limit=200) or "nothing"
-        raise RecordError(f"{place}: no 'video'; there is {there}; is it a pickle of YouTube-8M?")
+        raise RecordError(f"{place}: no 'video'; found {there}; is it a YouTube-8M pickle?")
     make_id = partial(_id_bytes, values["video"], place, is_python_2=is_python_2)
-    video_id = once.make("id", values["video"], make_id)
+    video_id = memo.get("id", values["video"], make_id)
     context: dict[str, Feature] = {
         "id": (video_id,),
-        "labels": once.make(
+        "labels": memo.get(
             "labels", values.get("label", ()), partial(_labels, values.get("label", ()), place)
         ),
     }
@@ -159,12 +162,12 @@ def _record(
         if key in _PLAIN_KEYS or not isinstance(value, np.ndarray):
             continue
         if name in lists:
-            raise RecordError(f"{place}: both 'feature' and 'rgb', which are the same; leave one of them out")
+            raise RecordError(f"{place}: both 'feature' and 'rgb', which mean the same; remove one of them")
         if value.ndim == 2:
             lists[name] = value
         elif value.ndim == 1:
             dtype = np.float32 if value.dtype.kind == "f" else np.int64
-            context[name] = once.make("vector", value, partial(value.astype, dtype, copy=False))
+            context[name] = memo.get("vector", value, partial(value.astype, dtype, copy=False))
         else:
             raise RecordError(
                 f"{place}: {safe_repr(key)} of shape {safe_repr(value.shape)}, expected (T, D) bytes; "
@@ -177,7 +180,7 @@ def _record(
 
 
 def _cut(features: dict[str, np.ndarray], num_steps: object, place: str) -> None:
-    """Leaves the steps of features that count."""
+    """Cuts the features to `num_steps` steps."""
     there = max((len(steps) for steps in features.values()), default=0)
     if isinstance(num_steps, np.ndarray) and num_steps.shape in ((), (1,)):
         num_steps = num_steps.reshape(())[()]
@@ -189,7 +192,7 @@ def _cut(features: dict[str, np.ndarray], num_steps: object, place: str) -> None
         )
         raise RecordError(f"{place}: nframes {seen}, expected a number of steps; {_AGAIN}")
     if num_steps > there and features:
-        raise RecordError(f"{place}: nframes {safe_repr(num_steps)}, but there are {there} steps; {_AGAIN}")
+        raise RecordError(f"{place}: nframes {safe_repr(num_steps)}, but only {there} steps; {_AGAIN}")
     for name, steps in features.items():
         features[name] = steps[: int(num_steps)]
 
@@ -203,11 +206,13 @@ def _name(key: object, place: str) -> str:
 
 
 def _id_bytes(video_id: object, place: str, *, is_python_2: bool) -> bytes:
-    """The bytes of an id. Those that Python 2 wrote have been read as text, each byte a letter."""
+    """The bytes of an id; those that Python 2 wrote were decoded as Latin-1."""
     if isinstance(video_id, np.ndarray) and video_id.shape == ():
         video_id = video_id[()]
     if isinstance(video_id, (str, bytes, bytearray)) and len(video_id) > _MAX_ID:
-        raise RecordError(f"{place}: 'video' of {len(video_id)} characters, as ids never are; {_AGAIN}")
+        raise RecordError(
+            f"{place}: 'video' of {len(video_id)} characters, expected at most {_MAX_ID}; {_AGAIN}"
+        )
     if isinstance(video_id, (bytes, bytearray)):
         return bytes(video_id)
     if not isinstance(video_id, str):
@@ -224,14 +229,14 @@ def _id_bytes(video_id: object, place: str, *, is_python_2: bool) -> bytes:
     try:
         return encode_id(video_id)
     except UnicodeEncodeError:
-        raise RecordError(f"{place}: 'video' {safe_repr(video_id)} is no text; {_AGAIN}") from None
+        raise RecordError(f"{place}: 'video' {safe_repr(video_id)} is not valid text; {_AGAIN}") from None
 
 
 def _labels(labels: Any, place: str) -> np.ndarray:
-    """(L,) int64 of a list, tuple or array of class ids."""
-    # Not shown themselves: lists that refer to each other can be endless as text.
+    """(L,) int64 from a list, tuple or array of class ids."""
+    # The message does not show the value: the text of lists that contain each other can be endless.
     problem = RecordError(
-        f"{place}: 'label' of type {type(labels).__name__} with other values than class ids; {_AGAIN}"
+        f"{place}: 'label' of type {type(labels).__name__}, expected a list of class ids; {_AGAIN}"
     )
     if not isinstance(labels, (list, tuple, np.ndarray)):
         raise problem
@@ -248,13 +253,13 @@ def _labels(labels: Any, place: str) -> np.ndarray:
 
 
 def _record_parts(record: YT8MRecord, keys: Keys, *, place: str) -> Iterator[bytes]:
-    """The parts of the dict of a record."""
+    """Yields the pickled dict of a record in parts."""
     text = fragment if keys == "str" else _encoded_fragment
-    record = checked(record)
+    record = validated(record)
     segments = {} if record.segments is None else segment_fields(record.segments)
     taken = Counter([*_PLAIN_KEYS, *_OWN_NAMES.values(), *segments, *record.features, *record.means])
     if clash := [name for name, count in taken.items() if count > 1]:
-        raise RecordError(f"{place}: modality {', '.join(clash)}: something else has that name; rename it")
+        raise RecordError(f"{place}: modality {', '.join(clash)}: the name is already used; rename it")
     arrays = {**record.features, **record.means, **segments}
     yield b"}(" + text("video") + text(record.video_id)
     for name, array in arrays.items():

@@ -1,8 +1,8 @@
-"""YouTube-8M records: frame-level features as uint8, video-level means, the segment labels of 2019.
+"""YouTube-8M records: frame-level features as uint8, video-level means, and the segment labels of 2019.
 
-The record fields and constants of google/youtube-8m. Differs: modalities go by the record's own names, so
-that features of any extractor can be written and read; names and widths are checked only where asked for.
-Shapes: T steps (one a second in YouTube-8M), D feature width (rgb 1024, audio 128), L labels, S segments.
+Uses the record fields and constants of google/youtube-8m. Differs: modalities have the names found in the
+record, so features of any extractor can be stored; names and widths are checked only on request.
+Shapes: T steps (one per second in YouTube-8M), D feature width (rgb 1024, audio 128), L labels, S segments.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ import numpy as np
 
 from videotag.errors import RecordError, ShapeError
 from videotag.formats.tf_example import Example, Feature, FeatureList, encode_example, parse_example
-from videotag.formats.tfrecord import Compression, OnError, handled, read_records, write_records
+from videotag.formats.tfrecord import Compression, OnError, handle_errors, read_records, write_records
 from videotag.safe_text import escaped
 
-#: feature = byte * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS. The bias is off by half a byte's step from the exact
-#: inverse of `quantize`; the published networks were trained so.
+#: feature = byte * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS. The bias is half a quantization step off the exact
+#: inverse of `quantize`; the published networks were trained with it.
 DEQUANTIZE_SCALE = 4 / 255
 DEQUANTIZE_BIAS = 4 / 512 - 2
-_LOW, _HIGH = -2.0, 2.0  # what a byte's range stands for
+_LOW, _HIGH = -2.0, 2.0  # feature values of the bytes 0 and 255
 _DEQUANTIZED = (np.arange(256) * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS).astype(np.float32)
 
 #: Widths of the published features.
 YT8M_DIMS = {"rgb": 1024, "audio": 128, "mean_rgb": 1024, "mean_audio": 128}
 SEGMENT_FIELDS = ("segment_labels", "segment_start_times", "segment_scores")
-_ID_NAMES = ("id", "video_id")  # of 2017 and on, of 2016
+_ID_NAMES = ("id", "video_id")  # since 2017, in 2016
 _NO_INTS, _NO_FLOATS = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no one truth value
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
 class Segments:
-    """Parts of a video, 5 seconds each, that people looked at; (S,) each."""
+    """Five-second segments of a video that people rated; arrays of shape (S,)."""
 
-    labels: np.ndarray  # int64, the class that was asked for
+    labels: np.ndarray  # int64, the class that raters were asked about
     start_times: np.ndarray  # int64, seconds
-    scores: np.ndarray  # float32, the share of people who saw the class there
+    scores: np.ndarray  # float32, the share of raters who saw the class
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no one truth value
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
 class YT8MRecord:
-    """What a record says of one video."""
+    """The labels and features of one video."""
 
     video_id: str
-    labels: np.ndarray  # (L,) int64; none in the test set
+    labels: np.ndarray  # (L,) int64; empty in the test set
     features: dict[str, np.ndarray] = field(default_factory=dict)  # frame level: modality -> (T, D) uint8
     means: dict[str, np.ndarray] = field(default_factory=dict)  # video level: modality -> (D,) float32
     segments: Segments | None = None
@@ -55,17 +55,17 @@ class YT8MRecord:
 def read_yt8m(
     path: str | Path, *, dims: Mapping[str, int | None] | None = None, on_error: OnError = "raise"
 ) -> Iterator[YT8MRecord]:
-    """The records of a TFRecord file of YouTube-8M, of any of its kinds.
+    """Yields the records of a YouTube-8M TFRecord file, frame-level or video-level.
 
     Args:
-        path: the file; plain, gzip or zlib.
-        dims: as of `parse_yt8m`.
-        on_error: as of `read_records`.
+        path: TFRecord file; plain, gzip or zlib.
+        dims: Modality -> width D (None: any), for the modalities to read; None reads all.
+        on_error: What to do at the first bad record: "raise", or "stop" to log a warning and end.
 
     Raises:
-        RecordError: as `read_records` and `parse_yt8m`.
+        RecordError: `read_records` or `parse_yt8m` refuses the file or a record.
     """
-    with handled(on_error):
+    with handle_errors(on_error):
         for data, place in read_records(path):
             yield parse_yt8m(data, dims=dims, place=place)
 
@@ -73,20 +73,20 @@ def read_yt8m(
 def parse_yt8m(
     data: bytes, *, dims: Mapping[str, int | None] | None = None, place: str = "record"
 ) -> YT8MRecord:
-    """One record from the data of it.
+    """Parses one record.
 
     Args:
-        data: a serialised SequenceExample (frame level) or Example (video level).
-        dims: width D of every modality that must be there, by its name (rgb, audio, mean_rgb ...), None for
-            any width; others are left out. By default all are taken that the record has, of any width.
-        place: begins the error's text.
+        data: A serialized SequenceExample (frame level) or Example (video level).
+        dims: Modality (rgb, audio, mean_rgb ...) -> width D, None for any. The record must have these
+            modalities; others are dropped. By default, all modalities are read, in any width.
+        place: Start of every error message.
 
     Returns:
-        The record. Without steps, a modality has shape (0, D), D from `dims` or the published width.
+        The record. A modality without steps has shape (0, D), with D from `dims` or the published width.
 
     Raises:
-        RecordError: not such a message, no id, steps of unequal length, a modality of `dims` is missing or of
-            another width, or segments do not fit together.
+        RecordError: The bytes are not such a message, there is no id, steps differ in length, a modality of
+            `dims` is missing or has another width, or the segment arrays differ in length.
     """
     return make_record(parse_example(data, place=place), dims=dims, place=place)
 
@@ -94,15 +94,15 @@ def parse_yt8m(
 def make_record(
     example: Example, *, dims: Mapping[str, int | None] | None = None, place: str = "record"
 ) -> YT8MRecord:
-    """The record that the content of a SequenceExample or Example is.
+    """Turns a parsed SequenceExample or Example into a record.
 
     Args:
-        example: context and feature lists by YouTube-8M's names.
-        dims: as of `parse_yt8m`.
-        place: begins the error's text.
+        example: Context and feature lists under YouTube-8M's names.
+        dims: Modality -> width D (None: any), for the modalities to read; None reads all.
+        place: Start of every error message.
 
     Raises:
-        RecordError: as `parse_yt8m`.
+        RecordError: `parse_yt8m` lists the reasons.
     """
     context, lists = example
     wanted = _found(context, lists) if dims is None else dims
@@ -119,27 +119,30 @@ def make_record(
 def write_yt8m(
     path: str | Path, records: Iterable[YT8MRecord], *, compression: Compression | None = None
 ) -> int:
-    """Writes records as YouTube-8M's own tools read them, whole or not at all; how many there were.
+    """Writes records as a TFRecord file for YouTube-8M's tools, atomically.
 
     Args:
-        path: of the finished file.
-        records: taken one at a time.
-        compression: None writes a plain file, as YouTube-8M's are.
+        path: The file to write.
+        records: Records, consumed one at a time.
+        compression: "gzip", "zlib", or None for a plain file, as YouTube-8M's are.
+
+    Returns:
+        Number of records written.
 
     Raises:
-        ShapeError: as `encode_yt8m`.
-        OutputError: the place cannot be written.
+        ShapeError: `validated` refuses a record.
+        OutputError: The file cannot be written.
     """
     return write_records(path, map(encode_yt8m, records), compression=compression)
 
 
 def encode_yt8m(record: YT8MRecord) -> bytes:
-    """The data of a record: a SequenceExample, or an Example if it has no frame-level features.
+    """The serialized record: a SequenceExample, or an Example if it has no frame-level features.
 
     Raises:
-        ShapeError: as `checked`.
+        ShapeError: `validated` refuses the record.
     """
-    record = checked(record)
+    record = validated(record)
     context: dict[str, Feature] = {"labels": record.labels, "id": (encode_id(record.video_id),)}
     context |= record.means
     if record.segments is not None:
@@ -147,18 +150,16 @@ def encode_yt8m(record: YT8MRecord) -> bytes:
     return encode_example(Example(context, dict(record.features)))
 
 
-def checked(record: YT8MRecord) -> YT8MRecord:
-    """The record with the dtypes that `YT8MRecord` states, for a writer.
+def validated(record: YT8MRecord) -> YT8MRecord:
+    """The record, validated and cast to the dtypes that `YT8MRecord` states.
 
     Raises:
-        ShapeError: features are not (T, D) uint8, means not (D,) floats, labels not (L,) whole numbers, or
-            arrays of segments differ in length.
+        ShapeError: Features are not (T, D) uint8, means not (D,) floats, labels not (L,) integers, or segment
+            arrays differ in length.
     """
     labels = np.asarray(record.labels, np.int64 if len(record.labels) == 0 else None)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ShapeError(
-            f"{record.video_id}: labels {labels.dtype} {labels.shape}, expected (L,) whole numbers"
-        )
+        raise ShapeError(f"{record.video_id}: labels {labels.dtype} {labels.shape}, expected (L,) integers")
     for name, mean in record.means.items():
         if mean.ndim != 1 or mean.dtype.kind != "f":
             raise ShapeError(f"{record.video_id}: {name} {mean.dtype} {mean.shape}, expected (D,) float32")
@@ -177,49 +178,58 @@ def checked(record: YT8MRecord) -> YT8MRecord:
 
 
 def segment_fields(segments: Segments) -> dict[str, np.ndarray]:
-    """The arrays of segments under the names that records have for them."""
+    """The arrays of segments, (S,) each, under their names in records."""
     values = (segments.labels, segments.start_times, segments.scores)
     return dict(zip(SEGMENT_FIELDS, values, strict=True))
 
 
 def encode_id(video_id: str) -> bytes:
-    """The bytes of an id; those that are not UTF-8 come back by `decode_id`."""
+    """The bytes of an id; round-trips with `decode_id` even if they are not UTF-8."""
     return video_id.encode("utf-8", "surrogateescape")
 
 
 def decode_id(video_id: bytes) -> str:
-    """The id of these bytes."""
+    """The id for these bytes, see `encode_id`."""
     return video_id.decode("utf-8", "surrogateescape")
 
 
 def quantize(features: np.ndarray) -> np.ndarray:
-    """Features as bytes: -2 and less become 0, 2 and more 255; the same shape, uint8.
+    """Features quantized linearly from [-2, 2] to 0..255; values outside are clipped.
+
+    Args:
+        features: Floats of any shape.
+
+    Returns:
+        uint8 of the same shape.
 
     Raises:
-        RecordError: NaN in the features.
+        RecordError: The features hold NaN.
     """
     if np.isnan(features).any():
-        raise RecordError("features to be quantized hold NaN; extract them again")
+        raise RecordError("cannot quantize features with NaN; extract them again")
     clipped = np.clip(np.asarray(features, np.float64), _LOW, _HIGH)
     return np.rint((clipped - _LOW) * 255 / (_HIGH - _LOW)).astype(np.uint8)
 
 
 def dequantize(quantized: np.ndarray) -> np.ndarray:
-    """byte * 4/255 + (4/512 - 2), rounded once to float32: -1.9921875 to 2.0078125; the same shape.
+    """Features from bytes: byte * 4/255 + (4/512 - 2), rounded once to float32.
 
     Args:
-        quantized: uint8.
+        quantized: uint8 of any shape.
+
+    Returns:
+        float32 of the same shape, -1.9921875 to 2.0078125.
 
     Raises:
-        ShapeError: not uint8.
+        ShapeError: The dtype is not uint8.
     """
     if quantized.dtype != np.uint8:
-        raise ShapeError(f"{quantized.dtype} to be dequantized, expected uint8; these are features already")
+        raise ShapeError(f"dequantize got {quantized.dtype}, expected uint8; pass quantized features")
     return _DEQUANTIZED[quantized]
 
 
 def _found(context: Mapping[str, Feature], lists: Mapping[str, FeatureList]) -> dict[str, int | None]:
-    """All modalities of a record, of any width."""
+    """All modalities of a record, in any width."""
     means = [
         name
         for name, value in context.items()
@@ -229,19 +239,19 @@ def _found(context: Mapping[str, Feature], lists: Mapping[str, FeatureList]) -> 
 
 
 def _frames(steps: FeatureList, name: str, dim: int | None, place: str) -> np.ndarray:
-    """(T, D) uint8 of a feature list."""
+    """(T, D) uint8 from a feature list."""
     expected = "D" if dim is None else dim
     if not isinstance(steps, np.ndarray) or steps.dtype != np.uint8:
         what = f"{steps.dtype} values" if isinstance(steps, np.ndarray) else "steps of unequal length or kind"
         raise RecordError(
             f"{place}: {name} has {what}, expected (T, {expected}) bytes; write the record again"
         )
-    if not len(steps) and not steps.shape[1]:  # of no steps, a TFRecord does not know the width
+    if not len(steps) and not steps.shape[1]:  # a TFRecord without steps does not store the width
         return steps.reshape(0, YT8M_DIMS.get(name, 0) if dim is None else dim)
     if dim is not None and steps.shape[1] != dim:
         raise RecordError(
             f"{place}: {name} of shape {steps.shape}, expected (T, {dim}); correct the model's feature_dims,"
-            " or extract it with the backbone that they are for"
+            " or extract it with the matching backbone"
         )
     return steps
 
@@ -249,11 +259,11 @@ def _frames(steps: FeatureList, name: str, dim: int | None, place: str) -> np.nd
 def _mean(
     context: Mapping[str, Feature], lists: Mapping[str, FeatureList], name: str, dim: int | None, place: str
 ) -> np.ndarray:
-    """(D,) float32 of a video-level feature."""
+    """(D,) float32 from a video-level feature."""
     value = context.get(name)
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         there = escaped(", ".join(_found(context, lists)), limit=200) or "nothing"
-        raise RecordError(f"{place}: no features {name}; there is {there}; correct the model's feature_names")
+        raise RecordError(f"{place}: no features {name}; found {there}; correct the model's feature_names")
     if dim is not None and len(value) != dim:
         raise RecordError(
             f"{place}: {name} of shape {value.shape}, expected ({dim},); correct the model's feature_dims"
@@ -269,11 +279,11 @@ def _video_id(context: Mapping[str, Feature], place: str) -> str:
         if isinstance(value, tuple) and len(value) == 1:
             return decode_id(value[0])
     there = escaped(", ".join(context), limit=200) or "nothing"
-    raise RecordError(f"{place}: no video id; there is {there}; is it a file of YouTube-8M?")
+    raise RecordError(f"{place}: no video id; found {there}; is it a YouTube-8M file?")
 
 
 def _numbers(context: Mapping[str, Feature], name: str, empty: np.ndarray, place: str) -> np.ndarray:
-    """Numbers of the context, of the dtype of `empty`, which stands for numbers that are not there."""
+    """Numbers from the context, in the dtype of `empty`, which is returned if they are missing."""
     value = context.get(name, ())
     if isinstance(value, tuple) and not value:
         return empty
@@ -283,7 +293,7 @@ def _numbers(context: Mapping[str, Feature], name: str, empty: np.ndarray, place
 
 
 def _segments(context: Mapping[str, Feature], place: str) -> Segments | None:
-    """The segments of a record of 2019; None if there is nothing of them."""
+    """The segments of a 2019 record; None if it has no segment fields."""
     names = SEGMENT_FIELDS
     if not any(name in context for name in names):
         return None
@@ -291,7 +301,7 @@ def _segments(context: Mapping[str, Feature], place: str) -> Segments | None:
     values = [_numbers(context, name, none, place) for name, none in zip(names, empty, strict=True)]
     if len({len(value) for value in values}) != 1:
         counts = ", ".join(f"{len(value)} {name}" for name, value in zip(names, values, strict=True))
-        raise RecordError(f"{place}: {counts}, expected equally many; download the file again")
+        raise RecordError(f"{place}: {counts}, expected equal counts; download the file again")
     return Segments(*values)
 
 
@@ -299,7 +309,7 @@ def _checked_segments(segments: Segments, video_id: str) -> Segments:
     counts = [len(segments.labels), len(segments.start_times), len(segments.scores)]
     if len(set(counts)) != 1:
         raise ShapeError(
-            f"{video_id}: {counts} segment labels, start times and scores, expected equally many"
+            f"{video_id}: {counts} segment labels, start times and scores, expected equal counts"
         )
     return Segments(
         np.asarray(segments.labels, np.int64),

@@ -1,6 +1,6 @@
-"""The page of an evaluation: metrics, numbers per class, curves, confusions, and the worst mistakes.
+"""HTML report of an evaluation: metrics, numbers per class, curves, confusions, and the worst mistakes.
 
-One self-contained HTML file: pictures are embedded, nothing is fetched, and its one script sorts the table.
+One self-contained file: pictures are embedded, nothing is fetched, and its only script sorts the table.
 Shapes: C classes.
 """
 
@@ -31,21 +31,21 @@ from videotag.reports.tags_report import template, thumbnails
 from videotag.system.atomic import open_atomic, write_text
 
 CSV_COLUMNS = ("class_id", "class_name", "average_precision", "precision", "recall", "support", "group")
-CSV_HEAD = re.compile(",".join(CSV_COLUMNS) + "\n")  # what such a file begins with
-MAX_ROWS = 100  # of the worst classes, and as many of the best
+CSV_HEAD = re.compile(",".join(CSV_COLUMNS) + "\n")  # start of a per-class CSV
+MAX_ROWS = 100  # worst classes shown, and best classes shown
 MATRIX_SIZE = 12  # rows and columns
-_PAIRS_LOOKED_AT = 200  # enough to fill a matrix, unless one class has all of them
+_NUM_PAIRS = 200  # enough to fill a matrix, unless one class is in all of them
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What the observers of one evaluation saw.
+    """Accumulators of one evaluation.
 
     Attributes:
-        per_class: numbers of every class.
-        curves: for the precision-recall picture.
-        confusion: Confusion for one label per video, MissedTags for many.
-        mistakes: the videos of the highest loss.
+        per_class: Average precision, precision, recall and support of every class.
+        curves: Score histograms for the precision-recall curves.
+        confusion: Confusion for one label per video, MissedTags for several.
+        mistakes: The videos with the highest loss.
     """
 
     per_class: PerClass
@@ -55,12 +55,15 @@ class Observed:
 
 
 def write_per_class(path: str | Path, table: PerClassTable, class_names: Sequence[str] | None) -> None:
-    """Writes a CSV with a row per class; a number without a denominator (NaN) and a name not known are empty.
+    """Writes a CSV with one row per class; NaN and unknown names become empty cells.
 
-    The group is head, middle or tail as in frequency_groups, which mean_ap_head and so on are the means of.
+    Args:
+        path: The CSV to write.
+        table: Numbers of the C classes.
+        class_names: C names, or None.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The file cannot be written.
     """
     with open_atomic(path, "w") as file:
         rows = csv.writer(file, lineterminator="\n")
@@ -80,18 +83,18 @@ def write_eval_report(
     video_root: str | Path | None = None,
     title: str = "Evaluation",
 ) -> None:
-    """Writes the page.
+    """Writes the report.
 
     Args:
-        path: of the HTML file.
-        metrics: name -> number, shown as a table.
-        observed: of the same evaluation.
-        class_names: C names; without them classes are called by their ids.
-        video_root: where the videos of feature files lie, see find_video; without it there are no thumbnails.
-        title: of the page.
+        path: The HTML file to write.
+        metrics: Metric name -> number, shown as a table.
+        observed: Accumulators of the same evaluation.
+        class_names: C names; None shows class ids.
+        video_root: Folder with the videos of the features, see find_video; None shows no thumbnails.
+        title: Title of the page.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The file cannot be written.
     """
     table = observed.per_class.compute()
     page = template("eval_report.html.j2").render(
@@ -111,10 +114,10 @@ def write_eval_report(
 
 
 def find_video(feature_path: str, video_root: str | Path) -> Path | None:
-    """The video below video_root that features were extracted from, by its name; None if there is none.
+    """The video below video_root from which features were extracted, found by name; None if there is none.
 
-    The features of clips/a.mp4 may lie at out/clips/a.npy: so out/clips/a, clips/a and a are looked for, in
-    this order, with every suffix of a video.
+    Features of clips/a.mp4 may lie at out/clips/a.npy, so this tries out/clips/a, clips/a and a, in that
+    order, with every video suffix.
     """
     path = PurePath(os.path.normpath(feature_path))
     parts = [part for part in path.parts if part not in ("..", path.anchor)]
@@ -133,7 +136,7 @@ def _name(class_id: int, class_names: Sequence[str] | None) -> str:
 
 
 def _class_rows(table: PerClassTable, class_names: Sequence[str] | None) -> list[dict[str, Any]]:
-    """The classes of the page's table, the worst first; of many the worst and the best that have videos."""
+    """Rows of the class table, worst first; of many classes, only the worst and best with videos."""
     order = np.argsort(table.average_precision, kind="stable")  # NaN last
     if order.size > 2 * MAX_ROWS:
         known = order[table.support[order] > 0]
@@ -154,7 +157,7 @@ def _class_rows(table: PerClassTable, class_names: Sequence[str] | None) -> list
 def _curves_picture(
     curves: ScoreHistograms, support: np.ndarray, class_names: Sequence[str] | None
 ) -> str | None:
-    """The curves of all classes and of the most frequent ones; None without a label."""
+    """The curves of all classes together and of the most frequent ones; None if no video has a label."""
     frequent = np.argsort(-support, kind="stable")[: len(LINES)]
     class_ids = frequent[support[frequent] > 0].tolist()
     if not class_ids:
@@ -165,15 +168,15 @@ def _curves_picture(
 
 def _confusion_picture(confusion: PairCounts, class_names: Sequence[str] | None) -> str | None:
     """The matrix of the most confused classes; None if nothing was confused."""
-    pairs = confusion.pairs(_PAIRS_LOOKED_AT)
+    pairs = confusion.pairs(_NUM_PAIRS)
     if not pairs:
         return None
     if isinstance(confusion, Confusion):
-        rows = columns = _first(class_id for true, said, _ in pairs for class_id in (true, said))
-        labels = {"row_label": "true class", "column_label": "class said"}
+        rows = columns = _first(class_id for true, predicted, _ in pairs for class_id in (true, predicted))
+        labels = {"row_label": "true class", "column_label": "predicted class"}
     else:
-        rows, columns = _first(true for true, _, _ in pairs), _first(said for _, said, _ in pairs)
-        labels = {"row_label": "true tag that was missed", "column_label": "tag said instead"}
+        rows, columns = _first(true for true, _, _ in pairs), _first(predicted for _, predicted, _ in pairs)
+        labels = {"row_label": "missed true tag", "column_label": "tag predicted instead"}
     row_names, column_names = (drawable(ids, [_name(i, class_names) for i in ids]) for ids in (rows, columns))
     return matrix_figure(
         confusion.matrix(rows, columns), row_names, column_names, darkest=pairs[0][2], **labels
@@ -181,14 +184,14 @@ def _confusion_picture(confusion: PairCounts, class_names: Sequence[str] | None)
 
 
 def _first(class_ids: Iterable[int]) -> list[int]:
-    """The first MATRIX_SIZE different ids."""
+    """The first MATRIX_SIZE distinct ids."""
     return list(dict.fromkeys(class_ids))[:MATRIX_SIZE]
 
 
 def _mistakes(
     observed: Observed, class_names: Sequence[str] | None, video_root: str | Path | None
 ) -> Iterator[dict[str, Any]]:
-    """What the template shows of each mistake."""
+    """Yields the template's variables for each mistake."""
     for mistake in observed.mistakes.compute():
         true_ids = {class_id for class_id, _ in mistake.true}
         pictures, reason = _pictures(mistake.video_id, video_root)
@@ -196,7 +199,7 @@ def _mistakes(
             "id": mistake.video_id,
             "loss": mistake.loss,
             "true": [(_name(i, class_names), probability) for i, probability in mistake.true],
-            "said": [
+            "predicted": [
                 (_name(i, class_names), probability, i in true_ids) for i, probability in mistake.predicted
             ],
             "thumbnails": pictures,
@@ -205,7 +208,7 @@ def _mistakes(
 
 
 def _pictures(video_id: str, video_root: str | Path | None) -> tuple[list[str], str]:
-    """Thumbnails as data URLs, or none and why."""
+    """Thumbnails as data URLs, and the reason if there are none."""
     if video_root is None:
         return [], "No thumbnails: --video_root, the folder of the videos, was not given."
     video = find_video(video_id, video_root)

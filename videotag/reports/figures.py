@@ -1,6 +1,6 @@
-"""Figures of an evaluation as PNG data URLs: precision-recall curves, and a matrix of confusions.
+"""Figures of an evaluation as PNG data URLs: precision-recall curves and a confusion matrix.
 
-matplotlib is imported when a figure is drawn, and only its objects are used: nothing global is set.
+matplotlib is imported when a figure is drawn, and used through its objects only: no global state changes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MISSING = "no pictures: matplotlib is not installed; run: pip install 'videotag[report]'"
-BASE_FONT = "DejaVu Sans"  # comes with matplotlib
+BASE_FONT = "DejaVu Sans"  # shipped with matplotlib
 DOTS_PER_INCH = 110
-FEW_POINTS = 20  # they get dots: one alone has no line, and on many dots would hide the dashes
+FEW_POINTS = 20  # curves up to this size get dots: a single point has no line, many dots hide the dashes
 MAX_NAME = 24  # characters
-#: Okabe and Ito's colours, which the colour-blind can tell apart, without the two faint on white; and lines
-#: for those who print in grey.
+#: Okabe and Ito's colour-blind-safe colours, without the two that are faint on white; line styles for prints
+#: in grey.
 LINES = (
     ("#0072B2", "-"),
     ("#D55E00", "--"),
@@ -33,15 +33,15 @@ LINES = (
     ("#56B4E9", "-"),
     ("#E69F00", "--"),
 )
-_WHOLE = (0.0, 0.0, 1.0, 1.0)  # of a figure: left, bottom, width, height
+_WHOLE = (0.0, 0.0, 1.0, 1.0)  # left, bottom, width, height as fractions of the figure
 
 
 class Names(NamedTuple):
-    """Class names as a figure can show them.
+    """Class names that a figure can draw.
 
     Attributes:
-        texts: a name each; `class 17` where no font has its signs.
-        fonts: families, to be tried in this order for every sign.
+        texts: One text per class; `class 17` if no font has its characters.
+        fonts: Font families, tried in this order for every character.
     """
 
     texts: list[str]
@@ -54,22 +54,22 @@ def can_draw() -> bool:
 
 
 def curves_figure(micro: Curve, curves: Sequence[Curve], names: Names) -> str:
-    """The precision-recall curve of all classes together, and those of some classes.
+    """Draws the precision-recall curve of all classes together, and those of some classes.
 
     Args:
-        micro: of all classes.
-        curves: at most len(LINES), one per class.
-        names: of the same classes.
+        micro: Curve of all classes together.
+        curves: Curves of single classes, at most len(LINES).
+        names: Names of those classes, in the same order.
 
     Returns:
-        A PNG picture as data URL.
+        A PNG as a data URL.
     """
     figure = _new_figure(4.8, 4.0)
     axes = figure.add_axes(_WHOLE, xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     styles = [("black", "-"), *LINES]
     for curve, (colour, line) in zip([micro, *curves], styles, strict=False):
-        # Steps, since a straight line between two points of such a curve promises too much.
+        # Steps: linear interpolation between points of a precision-recall curve is too optimistic.
         axes.plot(
             curve.recall,
             curve.precision,
@@ -94,18 +94,18 @@ def curves_figure(micro: Curve, curves: Sequence[Curve], names: Names) -> str:
 def matrix_figure(
     counts: np.ndarray, rows: Names, columns: Names, *, darkest: int, row_label: str, column_label: str
 ) -> str:
-    """A matrix of counts, darker where there are more; zeros stay empty.
+    """Draws a matrix of counts, darker for larger counts; zeros stay empty.
 
     Args:
-        counts: (R, K) int of at least 0, R and K at least 1.
+        counts: (R, K) int >= 0, with R and K at least 1.
         rows: R names.
         columns: K names.
-        darkest: the count of the darkest cells, at least 1; larger ones look the same.
-        row_label: what the rows are.
-        column_label: what the columns are.
+        darkest: Count of the darkest colour, at least 1; larger counts look the same.
+        row_label: Axis label of the rows.
+        column_label: Axis label of the columns.
 
     Returns:
-        A PNG picture as data URL.
+        A PNG as a data URL.
     """
     num_rows, num_columns = counts.shape
     figure = _new_figure(0.55 * num_columns, 0.42 * num_rows)
@@ -124,17 +124,17 @@ def matrix_figure(
 
 
 def drawable(class_ids: Sequence[int], names: Sequence[str]) -> Names:
-    """Class names as a figure can show them.
+    """Class names that a figure can draw with the installed fonts.
 
     Args:
-        class_ids: what stands for a name that no installed font has all signs of.
-        names: of the same classes, "" for none; long ones are cut.
+        class_ids: Ids, shown instead of a name with a character that no font has.
+        names: Names of those classes, "" if unknown; names over MAX_NAME characters are shortened.
     """
     short = [name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…" for name in names]
-    base = _signs_of(BASE_FONT)
-    missing = {sign for name in short for sign in name} - base
+    base = _characters_of(BASE_FONT)
+    missing = {character for name in short for character in name} - base
     font = _best_font(missing) if missing else None
-    known = base | (_signs_of(font) if font else set())
+    known = base | (_characters_of(font) if font else set())
     texts = [
         name if name and name.isprintable() and known.issuperset(name) else f"class {class_id}"
         for class_id, name in zip(class_ids, short, strict=True)
@@ -142,24 +142,24 @@ def drawable(class_ids: Sequence[int], names: Sequence[str]) -> Names:
     return Names(texts, [BASE_FONT, font] if font else [BASE_FONT])
 
 
-def _best_font(signs: Iterable[str]) -> str | None:
-    """The installed family that has most of the signs, of equal ones the first by name, or None."""
+def _best_font(characters: Iterable[str]) -> str | None:
+    """The installed family with most of the characters, ties broken by name; None if none has any."""
     from matplotlib.font_manager import fontManager
 
-    wanted = set(signs)
+    wanted = set(characters)
     families = {
         font.name
         for font in fontManager.ttflist
-        # Families without a regular font make findfont complain; Last Resort has a box for every sign.
+        # findfont warns about families without a regular font. Last Resort draws a box for every character.
         if font.style == "normal" and font.weight == 400 and not font.name.startswith("Last Resort")
     }
-    covered = {family: len(wanted & _signs_of(family)) for family in sorted(families)}
+    covered = {family: len(wanted & _characters_of(family)) for family in sorted(families)}
     best = max(covered, key=covered.__getitem__, default=None)
     return best if best and covered[best] else None
 
 
-def _signs_of(family: str) -> set[str]:
-    """The characters that the regular font of a family has."""
+def _characters_of(family: str) -> set[str]:
+    """The characters in the regular font of a family."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     path = findfont(FontProperties(family=[family]))
@@ -167,7 +167,7 @@ def _signs_of(family: str) -> set[str]:
 
 
 def _new_figure(width: float, height: float) -> Figure:
-    """An empty figure that knows nothing of screens; width and height of its axes, in inches."""
+    """An empty figure without a GUI; width and height of its axes in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -178,6 +178,6 @@ def _new_figure(width: float, height: float) -> Figure:
 
 def _data_url(figure: Figure) -> str:
     buffer = io.BytesIO()
-    # The picture grows to what stands around the axes; layouts inside a fixed size fail on long names.
+    # The picture grows to fit the labels; layouts of a fixed size fail on long names.
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-"""README.md of an export: what the network is, what goes in and out, and how to run it, for people."""
+"""The model card of an export (README.md): what the network is, its inputs and outputs, and how to run it."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ def model_card(
     parity: str,
     origins: Sequence[Origin],
 ) -> str:
-    """The card's text; it names no path of the machine that it was made on.
+    """The Markdown text of the card; contains no path of the machine.
 
     Args:
-        manifest: of the export.
-        config: of the network.
+        manifest: Manifest of the export.
+        config: Config of the network.
         labels: C names, if known.
-        parity: its numbers in words.
-        origins: of every one of the manifest's source weights.
+        parity: Result of the parity check, as a sentence.
+        origins: Origin of each of the manifest's source weights, in order.
     """
     weights = "\n".join(map(_source, manifest.source_weights, origins))
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     backend = get_backend(manifest.backend)
     no_paddle = "" if backend.needs_paddle else ", no Paddle"
-    names = "labels.txt" if labels is not None else "none came with the weights"
+    names = "labels.txt" if labels is not None else "none beside the weights"
     return f"""# {manifest.name}, exported for {manifest.backend} in {manifest.precision}
 {_kind(manifest, config)} Task: {manifest.task}, {_TASKS[manifest.task]}.
 {config.model.num_classes} classes; names: {names}.
 
-Made of these weights:
+Exported from these weights:
 {weights}
 
-by {versions}.
+with {versions}.
 
 ## Run it
 ```
 {_commands(manifest)}
 ```
-This needs `videotag` and `{backend.runtime_package}`{no_paddle}; neither the training code
-nor the weights it was made of. The sha256 of every other file is in `export.json` and compared before use.
+This needs `videotag` and `{backend.runtime_package}`{no_paddle}, but neither the training code
+nor the original weights. The sha256 of every other file is in `export.json` and verified before use.
 
 ## Contract
-The network is `{"`, `".join(backend.files)}`. `?` is a size that may differ by call.
+The network is `{"`, `".join(backend.files)}`. `?` is a size that may vary from call to call.
 
 | | name | shape | dtype |
 |---|---|---|---|
@@ -64,10 +64,10 @@ The network is `{"`, `".join(backend.files)}`. `?` is a size that may differ by 
 {_meaning(manifest, config)}
 
 ## Thresholds
-{manifest.thresholds.top_k} tags a video at most (`--infer_topk`), of a probability of at least
+At most {manifest.thresholds.top_k} tags per video (`--infer_topk`), each with a probability of at least
 {manifest.thresholds.decision} (`--threshold`).
 
-## Parity with the network it was made of
+## Parity with the original network
 {parity[0].upper()}{parity[1:]}
 ({manifest.parity["rows"]} rows in {manifest.parity["batches"]} batches of mixed sizes and lengths).
 """
@@ -80,9 +80,9 @@ def _kind(manifest: Manifest, config: Config) -> str:
 
 
 def _source(weights: SourceWeights, origin: Origin) -> str:
-    """A line of the list of weights."""
+    """One line of the list of weights."""
     trained_on = f"; trained on {origin.dataset}" if origin.dataset else ""
-    licence = origin.licence or "not known to videotag, ask whoever trained them"
+    licence = origin.licence or "unknown to videotag; ask whoever trained them"
     return f"- `{weights.file}`, sha256 `{weights.sha256}`{trained_on}; licence: {licence}"
 
 
@@ -106,10 +106,11 @@ def _rows(way: str, arrays: Sequence[ArrayInfo]) -> str:
 def _meaning(manifest: Manifest, config: Config) -> str:
     if not manifest.two_stage:
         return (
-            "Features are videos x steps x width, zeros after a video's end; a mask is true on real steps. "
-            "Logits are videos x classes; attention, where there is any, is the weight of every step."
+            "Features are videos x steps x width, zero after a video's end; a mask is true on real steps. "
+            "Logits are videos x classes; attention, if present, is the weight of every step."
         )
-    text = f"Frames are decoded RGB bytes, a row of features each, {config.infer.target_size} pixels a side. "
+    side = config.infer.target_size
+    text = f"Frames are decoded RGB bytes of {side} x {side} pixels; each gives one row of features. "
     if CLASSIFIER_FILE in manifest.files:
         text += f"Class scores are features @ weight + bias of `{CLASSIFIER_FILE}`, averaged over frames."
     return text.strip()

@@ -1,6 +1,6 @@
-"""The page a person looks at: per video thumbnails along time, the attention curve below them, and the tags.
+"""HTML report of tags: for each video, thumbnails over time, the attention curve below them, and the tags.
 
-One self-contained HTML file: pictures are embedded, nothing is fetched, no script runs.
+One self-contained file: pictures are embedded, nothing is fetched, no script runs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from videotag.media.video import FrameReader
 from videotag.safe_text import escaped, safe_repr
 from videotag.system.atomic import write_text
 
-#: What every page of this program begins with; each has its generator in its head.
+#: Matches the start of every page that this program writes, by the generator in its head.
 PAGE_HEAD = re.compile(r'<!doctype html>[^\0]{0,500}?<meta name="generator" content="videotag">')
 NUM_THUMBNAILS = 8
 THUMBNAIL_PX = 96  # short side
-CURVE_HEIGHT = 100  # units of the SVG, which is stretched to its place
+CURVE_HEIGHT = 100  # SVG units; the picture is stretched to fit
 
 
 def write_report(
@@ -37,19 +37,19 @@ def write_report(
     metrics: Mapping[str, Any] | None = None,
     truth: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Writes the page.
+    """Writes the report.
 
     Args:
-        path: of the HTML file.
-        results: dicts of TagResult.to_dict; video_id is the path that thumbnails are read from, and a video
-            that cannot be read is shown without them. Predictions without segments and attention do too.
-        title: of the page.
-        note: a remark shown at the top.
-        metrics: name -> number, shown as a table.
-        truth: video_id -> true tag names, marked among the tags.
+        path: The HTML file to write.
+        results: Dicts from TagResult.to_dict; segments and attention may be missing. Thumbnails are read from
+            the path in video_id, and left out if that fails.
+        title: Title of the page.
+        note: Remark at the top of the page.
+        metrics: Metric name -> number, shown as a table.
+        truth: video_id -> true tag names, which are marked among the tags.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: The file cannot be written.
     """
     page = template("tags_report.html.j2").render(
         title=title,
@@ -61,29 +61,29 @@ def write_report(
 
 
 def template(name: str) -> Template:
-    """A page's template of this folder; what it is given is escaped, what it is not given is an error.
+    """A template of this folder; values are escaped, and undefined variables are errors.
 
-    Texts are cut as in messages are, but those marked as safe, which this program made: pictures and curves.
+    Texts are shortened as in messages, except pictures and curves, which the templates mark as safe.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_as_shown,
+        finalize=_shown,
         trim_blocks=True,
     )
     return environment.get_template(name)
 
 
-def _as_shown(value: Any) -> Any:
-    """What a page shows of a value."""
+def _shown(value: Any) -> Any:
+    """The value in the form that a page shows."""
     if isinstance(value, numbers.Number | Undefined) or hasattr(value, "__html__"):
         return value
     return escaped(value) if isinstance(value, str) else safe_repr(value)
 
 
 def thumbnails(path: str) -> list[str]:
-    """JPEG pictures as data URLs, evenly spread over a video; none if it cannot be read."""
+    """NUM_THUMBNAILS frames, evenly spaced over a video, as JPEG data URLs; empty if it cannot be read."""
     try:
         frames = [
             f for f in FrameReader(path, NUM_THUMBNAILS, short_side_px=THUMBNAIL_PX) for _ in range(f.repeats)
@@ -99,13 +99,13 @@ def thumbnails(path: str) -> list[str]:
 
 
 def curve_points(weights: Sequence[float]) -> str:
-    """An SVG polyline through the weights of T equal steps: x in 0..T, y down from the largest weight."""
+    """Points of an SVG polyline through T weights: x in 0..T, y = 0 at the largest weight; "" for none."""
     top = max(weights, default=0.0) or 1.0
     return " ".join(f"{i + 0.5:g},{CURVE_HEIGHT * (1 - w / top):.1f}" for i, w in enumerate(weights))
 
 
 def _video(result: Mapping[str, Any], truth: Sequence[str] | None) -> dict[str, Any]:
-    """What the template shows of one video."""
+    """The template's variables for one video."""
     predicted = {tag["class_name"] for tag in result["tags"]}
     curves = [
         {"name": name, "points": curve_points(weights), "steps": len(weights), "top": max(weights)}
