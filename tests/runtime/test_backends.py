@@ -9,7 +9,7 @@ import pytest
 
 from videotag.errors import ConfigError, DeviceError
 from videotag.runtime import agreement, backends
-from videotag.runtime.agreement import compare_features, relative_error, scores_of, tags_standard
+from videotag.runtime.agreement import compare_features, relative_error, scores_of, tags_tolerances
 from videotag.runtime.backends import bf16_instructions, candidates, check_backend
 
 CPUINFO = (
@@ -122,7 +122,7 @@ def test_frames_that_are_too_alike_are_compared_by_their_error():
 
 
 def test_tags_are_compared_by_probability():
-    standard = tags_standard("multi_label")
+    standard = tags_tolerances("multi_label")
     a, b = {"logits": np.zeros((1, 2))}, {"logits": np.array([[0.0, 0.0041]])}  # sigmoid(0.0041) = 0.501025
     assert not standard.compare_bf16(a, b).ok
     assert standard.f32_error(a, b) == pytest.approx(1.025e-3, rel=1e-3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from videotag.errors import DeviceError
 from videotag.models import paddle
 from videotag.runtime import backends, choice
-from videotag.runtime.agreement import FEATURES, MAX_PROBABILITY_ERROR, tags_standard
-from videotag.runtime.choice import ChosenNetwork, Wish, spread_rows
+from videotag.runtime.agreement import FEATURES, MAX_PROBABILITY_ERROR, tags_tolerances
+from videotag.runtime.choice import ChosenNetwork, RuntimeRequest, spread_rows
 from videotag.runtime.onnx_export import ExportError
 from videotag.runtime.trained import Input, TrainedNetwork
 
@@ -56,18 +55,18 @@ def machine(monkeypatch, tmp_path):
     return make
 
 
-def network(**wish):
+def network(**request):
     paddle.seed(0)
     trained = TrainedNetwork(paddle.nn.Linear(3, 4), (Input("x", (None, 3)),), ("y",), "digest", "Net")
-    options = {"fast_in_bf16": wish.pop("fast_in_bf16")} if "fast_in_bf16" in wish else {}
-    return ChosenNetwork(trained, Wish(**wish), standard=FEATURES, **options)
+    options = {"fast_in_bf16": request.pop("fast_in_bf16")} if "fast_in_bf16" in request else {}
+    return ChosenNetwork(trained, RuntimeRequest(**request), tolerances=FEATURES, **options)
 
 
-def settled(caplog, **wish):
+def settled(caplog, **request):
     """What is chosen, and the line that says so."""
     caplog.set_level(logging.INFO, logger="videotag.runtime.choice")
     caplog.clear()
-    chosen = network(**wish)
+    chosen = network(**request)
     chosen(X)
     chosen(X)  # says it once
     (line,) = [r.getMessage() for r in caplog.records if " runs in " in r.getMessage()]
@@ -136,15 +135,15 @@ def test_a_preferred_backend_that_answers_otherwise_is_passed_over(machine, capl
 
 def test_16_bits_of_a_folders_first_run_are_not_told_as_asked_for(machine, caplog):
     machine({"onnx": 0.0, "paddle": 0.0, "paddle bf16": 0.0})
-    wish = {"precision": "bf16", "is_kept": True}
-    assert ", bf16: as before (" in settled(caplog, **wish)[1]
+    request = {"kept_precision": "bf16"}
+    assert ", bf16: as before (" in settled(caplog, **request)[1]
     machine({"paddle": 0.0, "paddle bf16": None})
     with pytest.raises(
         ExportError, match="not in bf16: paddle: no such layer there; choose another --save_dir"
     ):
-        network(**wish)(X)
+        network(**request)(X)
     with pytest.raises(ExportError, match="not in paddle: no such layer there; leave --backend out"):
-        network(backend="paddle", **wish)(X)
+        network(backend="paddle", **request)(X)
 
 
 def test_where_every_backend_is_wrong_the_layers_run_one_by_one(machine, caplog):
@@ -207,9 +206,9 @@ def test_bf16_asked_for_is_taken_with_a_warning_where_it_is_far_off(machine, cap
 def test_a_named_backend_that_cannot_run_the_network_is_an_error(machine):
     machine({"openvino": None, "paddle": 0.0, "openvino bf16": None}, bf16="amx_bf16")
     message = r"^Net: not in openvino: no such layer there; give --backend=paddle$"
-    for wish in ({"precision": "f32"}, {"precision": "bf16"}):
+    for request in ({"precision": "f32"}, {"precision": "bf16"}):
         with pytest.raises(ExportError, match=message):
-            network(backend="openvino", **wish)(X)
+            network(backend="openvino", **request)(X)
     machine({"onnx": RuntimeError("no kernel"), "paddle": 0.0})
     with pytest.raises(ExportError, match=r"^Net: not in onnx: RuntimeError: no kernel; give --back"):
         network(backend="onnx", precision="f32")(X)
@@ -225,7 +224,7 @@ def test_a_named_backend_that_cannot_run_the_network_is_an_error(machine):
             network(backend=backend, precision="bf16")(X)
 
 
-def test_a_wish_that_cannot_be_had_is_found_at_once(machine):
+def test_a_request_that_cannot_be_had_is_found_at_once(machine):
     machine(ALL, bf16=None)
     with pytest.raises(DeviceError, match="give --precision=f32"):
         network(precision="bf16")
@@ -239,7 +238,7 @@ def test_on_a_gpu_paddle_runs_in_f32_unless_asked(machine, caplog):
     assert settled(caplog, device="gpu", precision="f16")[0] == ("paddle", "f16")
     assert {backend for backend, _ in compiled} == {"paddle"}
     assert "layer by layer" not in caplog.text
-    assert tags_standard("multi_label").max_gpu_error == MAX_PROBABILITY_ERROR < FEATURES.max_gpu_error
+    assert tags_tolerances("multi_label").max_gpu_error == MAX_PROBABILITY_ERROR < FEATURES.max_gpu_error
 
 
 def test_the_error_is_measured_once_for_a_network(machine, caplog, monkeypatch):
@@ -250,33 +249,6 @@ def test_the_error_is_measured_once_for_a_network(machine, caplog, monkeypatch):
     chosen = network(precision="f32")
     chosen.settle(X)
     assert chosen.backend == "openvino"
-
-
-def test_what_takes_memory_is_done_before_there_are_data_and_once(machine, monkeypatch):
-    converted = []
-    monkeypatch.setattr(choice, "onnx_file", lambda trained: nullcontext(converted.append(trained.name)))
-    machine({"paddle": 0.0}, bf16=None)
-    network().prepare()
-    assert not converted, "paddle needs no ONNX"
-    machine(ALL, bf16=None)
-    network().prepare()
-    assert converted == ["Net"]
-    network()(X)
-    network().prepare()
-    assert converted == ["Net"], "it has run here"
-
-
-@pytest.mark.parametrize("error", [ExportError("no such layer there"), OSError("no space left")])
-def test_a_network_that_cannot_be_converted_is_told_when_it_runs(machine, monkeypatch, error):
-    def fail(trained):
-        raise error
-
-    monkeypatch.setattr(choice, "onnx_file", fail)
-    machine({"openvino": None, "paddle": 0.0}, bf16=None)
-    chosen = network()
-    chosen.prepare()
-    chosen(X)
-    assert chosen.backend == "paddle"
 
 
 def test_rows_are_spread_from_the_first_to_the_last():

@@ -19,7 +19,7 @@ from videotag.inference.extractor import FRAMES_PER_STEP
 from videotag.inference.members import Member, load_network, wish_of
 from videotag.runtime import agreement
 from videotag.runtime.backbones import FEATURES, FRAMES, normalized_network
-from videotag.runtime.choice import SAMPLE_ROWS, ChosenNetwork, Wish, spread_rows
+from videotag.runtime.choice import SAMPLE_ROWS, ChosenNetwork, RuntimeRequest, spread_rows
 from videotag.runtime.taggers import LOGITS, tagger_arrays
 from videotag.system.download import file_digest
 
@@ -41,7 +41,7 @@ def load_eval_network(members: Sequence[Member], *, config_name: str | None = No
     wish = wish_of(members, auto_precision="f32")
     if wish:
         wish.check()
-    if wish == Wish("auto", "f32", "gpu") and not has_exports:
+    if wish == RuntimeRequest("auto", "f32", "gpu") and not has_exports:
         return load_members(members, config_name=config_name)
     if wish is None or config.entry.kind == "tagger":
         network = load_network(members, config_name=config_name, wish=wish)
@@ -74,12 +74,12 @@ class _ClipNetwork:
         weights: digest of the weight file.
     """
 
-    def __init__(self, model: Any, config: Config, wish: Wish, *, weights: str) -> None:
+    def __init__(self, model: Any, config: Config, wish: RuntimeRequest, *, weights: str) -> None:
         trained = normalized_network(
             model.backbone, size_px=config.test.target_size, weights=[weights], name=config.model.backbone
         )
         self._step = FRAMES_PER_STEP[wish.device]
-        self._network = ChosenNetwork(trained, wish, standard=agreement.FEATURES)
+        self._network = ChosenNetwork(trained, wish, tolerances=agreement.FEATURES)
         head = getattr(model, model.classifier)
         self._weight, self._bias = head.weight.numpy(), head.bias.numpy()
 

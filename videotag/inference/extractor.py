@@ -18,7 +18,7 @@ from videotag.errors import ConfigError
 from videotag.inference.frame_batches import rows_of_videos
 from videotag.runtime import agreement
 from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
-from videotag.runtime.choice import ChosenNetwork, Wish
+from videotag.runtime.choice import ChosenNetwork, RuntimeRequest
 from videotag.runtime.device import select_device
 from videotag.system.download import file_digest
 
@@ -177,27 +177,23 @@ class FeatureExtractor(Extractor):
             weights=[digest],
             name=config.model.backbone,
         )
-        self._wish = Wish(split.backend, split.precision, device)
+        self._request = RuntimeRequest(split.backend, split.precision, device)
         self.asked_precision = split.precision
         head = getattr(model, model.classifier)
         super().__init__(
             config,
-            ChosenNetwork(self.trained, self._wish, standard=agreement.FEATURES),
+            ChosenNetwork(self.trained, self._request, tolerances=agreement.FEATURES),
             device=device,
             weights_sha256=digest,
             feature_dim=model.feature_dim,
             classifier=(head.weight.numpy(), head.bias.numpy()),
         )
 
-    def prepare(self) -> None:
-        """Converts the network, where that was never done here."""
-        self.network.prepare()
-
     def keep_runtime(self, backend: str, precision: str) -> None:
         """See Extractor; a backend that cannot be had any more is none to keep."""
-        kept = replace(self._wish, precision=precision, preferred=backend, is_kept=True)
+        kept = replace(self._request, preferred=backend, kept_precision=precision)
         try:
-            self.network = ChosenNetwork(self.trained, kept, standard=agreement.FEATURES)
+            self.network = ChosenNetwork(self.trained, kept, tolerances=agreement.FEATURES)
         except ConfigError as error:
             raise ConfigError(
                 f"--backend={kept.backend}: cannot compute in {precision}, as the folder's features are; "

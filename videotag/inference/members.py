@@ -12,8 +12,8 @@ from videotag.config import Config
 from videotag.errors import ConfigError, one_error
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import Task
-from videotag.runtime.agreement import tags_standard
-from videotag.runtime.choice import ChosenNetwork, Wish
+from videotag.runtime.agreement import tags_tolerances
+from videotag.runtime.choice import ChosenNetwork, RuntimeRequest
 from videotag.runtime.device import select_device
 from videotag.runtime.exported import load_exported
 from videotag.runtime.taggers import LOGITS, tagger_network
@@ -94,7 +94,7 @@ def differences(
 
 
 def load_network(
-    members: Sequence[Member], *, config_name: str | None = None, wish: Wish | None = None
+    members: Sequence[Member], *, config_name: str | None = None, wish: RuntimeRequest | None = None
 ) -> Network:
     """The network of one member, or of several the mean of their probabilities.
 
@@ -114,15 +114,15 @@ def load_network(
         wish.check()
         trained = trained_network(members, config_name=config_name)
         # Recurrent layers gain nothing by Paddle's bf16.
-        standard = tags_standard(first.config.task)
-        return ChosenNetwork(trained, wish, standard=standard, fast_in_bf16=("openvino",))
+        tolerances = tags_tolerances(first.config.task)
+        return ChosenNetwork(trained, wish, tolerances=tolerances, fast_in_bf16=("openvino",))
     if len(members) == 1:
         return load_exported(first.weights.path, use_gpu=first.config.train.use_gpu)
     networks = [load_network([member], config_name=config_name, wish=wish) for member in members]
     return MeanNetwork(networks, first.config.task)
 
 
-def wish_of(members: Sequence[Member], *, auto_precision: str = "auto") -> Wish | None:
+def wish_of(members: Sequence[Member], *, auto_precision: str = "auto") -> RuntimeRequest | None:
     """Where checkpoints are to run, by the INFER section of the first; None if all members are exports.
 
     Args:
@@ -136,7 +136,7 @@ def wish_of(members: Sequence[Member], *, auto_precision: str = "auto") -> Wish 
     if config is None:
         return None
     precision = auto_precision if config.infer.precision == "auto" else config.infer.precision
-    return Wish(config.infer.backend, precision, select_device(config.train.use_gpu))
+    return RuntimeRequest(config.infer.backend, precision, select_device(config.train.use_gpu))
 
 
 def trained_network(members: Sequence[Member], *, config_name: str | None = None) -> TrainedNetwork:

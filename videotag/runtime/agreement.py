@@ -26,10 +26,17 @@ MAX_PROBABILITY_ERROR = 1e-3  # of tags in bf16, and on a GPU
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether two runs agree, and the number that says so in words."""
+    """Whether two runs agree.
+
+    Attributes:
+        ok: Whether they do.
+        text: The number that decides it, in words.
+        bound: What the number is expected to be.
+    """
 
     ok: bool
     text: str
+    bound: str
 
 
 #: Outputs of the reference and of what is compared with it -> whether they agree.
@@ -37,14 +44,14 @@ Compare: TypeAlias = Callable[[Arrays, Arrays], Agreement]
 
 
 @dataclass(frozen=True)
-class Standard:
-    """What a kind of network is held to.
+class Tolerances:
+    """How far the outputs of one kind of network may be from those of its layers.
 
     Attributes:
-        f32_error: how far outputs in float32 are from the reference, a number.
-        max_f32_error: the largest that passes on a CPU.
-        max_gpu_error: and on a GPU, which may compute in TF32, of 10 bits.
-        compare_bf16: outputs in float32 with those in bfloat16.
+        f32_error: Measures how far outputs in float32 are from the reference.
+        max_f32_error: Largest f32_error that passes on a CPU.
+        max_gpu_error: Largest f32_error that passes on a GPU, which may compute in TF32, of 10 bits.
+        compare_bf16: Compares outputs in float32 with those in bfloat16.
     """
 
     f32_error: Callable[[Arrays, Arrays], float]
@@ -70,9 +77,11 @@ def compare_features(reference: Arrays, found: Arrays) -> Agreement:
     spread = _norm(a - mean) / max(_norm(a), 1e-30)
     if spread < LEAST_SPREAD:
         error = _relative(a, b)
-        return Agreement(error <= MAX_ALIKE_ERROR, f"relative error {error:.4f}")
+        return Agreement(
+            error <= MAX_ALIKE_ERROR, f"relative error {error:.4f}", f"at most {MAX_ALIKE_ERROR}"
+        )
     cosine = mean_removed_cosine(a, b)
-    return Agreement(cosine >= LEAST_COSINE, f"mean-removed cosine {cosine:.4f}")
+    return Agreement(cosine >= LEAST_COSINE, f"mean-removed cosine {cosine:.4f}", f"at least {LEAST_COSINE}")
 
 
 def mean_removed_cosine(reference: np.ndarray, found: np.ndarray) -> float:
@@ -82,12 +91,12 @@ def mean_removed_cosine(reference: np.ndarray, found: np.ndarray) -> float:
     return float(a @ b / max(_norm(a) * _norm(b), 1e-30))
 
 
-#: Of a backbone.
-FEATURES = Standard(relative_error, MAX_F32_ERROR, MAX_GPU_ERROR, compare_features)
+#: The tolerances of a backbone.
+FEATURES = Tolerances(relative_error, MAX_F32_ERROR, MAX_GPU_ERROR, compare_features)
 
 
-def tags_standard(task: Task) -> Standard:
-    """Of a tagger, by the probabilities of its logits (N, C)."""
+def tags_tolerances(task: Task) -> Tolerances:
+    """The tolerances of a tagger, on the probabilities of its logits (N, C)."""
 
     def error(reference: Arrays, found: Arrays) -> float:
         a, b = (scores_of(task, outputs[LOGITS]) for outputs in (reference, found))
@@ -96,9 +105,10 @@ def tags_standard(task: Task) -> Standard:
 
     def compare(reference: Arrays, found: Arrays) -> Agreement:
         worst = error(reference, found)
-        return Agreement(worst <= MAX_PROBABILITY_ERROR, f"probabilities differ by up to {worst:.0e}")
+        text, bound = f"probabilities differ by up to {worst:.0e}", f"at most {MAX_PROBABILITY_ERROR:.0e}"
+        return Agreement(worst <= MAX_PROBABILITY_ERROR, text, bound)
 
-    return Standard(error, MAX_F32_PROBABILITY_ERROR, MAX_PROBABILITY_ERROR, compare)
+    return Tolerances(error, MAX_F32_PROBABILITY_ERROR, MAX_PROBABILITY_ERROR, compare)
 
 
 def scores_of(task: Task, logits: np.ndarray) -> np.ndarray:
