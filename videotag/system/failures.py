@@ -24,7 +24,7 @@ class FailureList:
         key: what an input is called in its line.
 
     Raises:
-        OutputError: the place cannot be written; add() too.
+        OutputError: the place cannot be written; add() and write() too.
     """
 
     def __init__(self, save_dir: Path, *, named_by: str = "--save_dir", key: str = "video_id") -> None:
@@ -40,7 +40,11 @@ class FailureList:
 
     def add(self, name: str, error: VideotagError) -> None:
         """Appends the line of one input, whole or not at all."""
-        record = {self._key: name, "retriable": error.retriable, "error": str(error)}
+        self.write(name, str(error), retriable=error.retriable)
+
+    def write(self, name: str, text: str, *, retriable: bool) -> None:
+        """As add, of an error that came out of another process as its text."""
+        record = {self._key: name, "retriable": retriable, "error": text}
         line = json.dumps(record, ensure_ascii=False) + "\n"
         try:
             with self._path.open("ab", buffering=0) as file:
