@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from videotag.config import Config
 from videotag.errors import ConfigError, WeightsError
@@ -64,6 +66,7 @@ class ExportedExtractor(Extractor):
             classifier=classifier,
         )
         self._folder = export.folder
+        self._pickled = (config, weights)
 
     def start(self, kept: FrozenRuntime | None) -> None:
         """Checks the precision of a folder's features; the backend may be another.
@@ -76,3 +79,7 @@ class ExportedExtractor(Extractor):
                 f"{self._folder}: an export in {self.network.precision}, and the folder's features are in "
                 f"{kept.precision}; choose another --save_dir"
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker reads the export from its files."""
+        return partial(ExportedExtractor, with_classifier=self.classifier is not None), self._pickled

@@ -1,12 +1,11 @@
-"""A list of videos -> a folder of feature files: resumable, in parallel, nothing half-written.
+"""A list of videos -> a folder of feature files.
 
 Every feature file carries a stamp of its input and of what made it. A file whose stamp is still right is
-kept; any other is made again. What fails is listed in failures.jsonl, and the rest goes on.
+kept; any other is made again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 
 from videotag.datasets.prefetch import prefetch
 from videotag.datasets.video_dataset import Frames, read_frames
-from videotag.errors import ConfigError, DamagedFeaturesError, FeatureFileError, MediaError
+from videotag.errors import DamagedFeaturesError, FeatureFileError, MediaError
 from videotag.formats.feature_files import read_stamp, write_features
 from videotag.formats.filelist import ListEntry
 from videotag.inference.extractor import Extractor
@@ -26,7 +25,6 @@ from videotag.inference.input_files import input_identity, is_same_input, withou
 from videotag.inference.jobs import Item, Job, Outcome
 from videotag.inference.list_sample import sample_frames
 from videotag.media.decode_pool import DecodePool
-from videotag.runtime.choice import KeptPrecisionError
 from videotag.system.progress import track
 
 
@@ -76,10 +74,8 @@ class ExtractJob(Job[_Decoded]):
         """
         start_extractor(self.extractor, save_dir, (output for _, output in items))
         threads, _ = self.concurrency()
-        with contextlib.closing(
-            prefetch(self._known, items, num_threads=threads, ahead=2 * threads)
-        ) as found:
-            known = {o.item_id: o for o in track(found, "look for features", len(items)) if o}
+        found = prefetch(self._known, items, num_threads=threads, ahead=2 * threads)
+        known = {o.item_id: o for o in track(found, "look for features", len(items)) if o}
         if len(known) == len(items):
             return known
         images = None
@@ -88,10 +84,7 @@ class ExtractJob(Job[_Decoded]):
             known = {path: Outcome.of_error(path, error) for path, error in failed.items()} | known
             if images is None:
                 return known
-        try:
-            self.extractor.settle(images)
-        except KeptPrecisionError as error:
-            raise ConfigError(f"{save_dir}: {error}") from error
+        self.extractor.settle(images)
         write_frozen(save_dir, self.extractor)
         return known
 
@@ -103,10 +96,13 @@ class ExtractJob(Job[_Decoded]):
         except MediaError as error:
             return Outcome.of_error(entry.path, error)
         found = _found_stamp(output)
-        as_now = found and _made_as(found) == _made_as(expected)
-        if not found or not as_now or not is_same_input(found["input"], entry.path, output):
-            return None
-        return Outcome(entry.path, "kept", warning=found.get("warning"))
+        if (
+            found
+            and _made_as(found) == _made_as(expected)
+            and is_same_input(found["input"], entry.path, output)
+        ):
+            return Outcome(entry.path, "kept", warning=found.get("warning"))
+        return None
 
     def load(self, item: Item, pool: DecodePool, stop: threading.Event) -> _Decoded:
         """The frames of a video."""

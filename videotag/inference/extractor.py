@@ -18,7 +18,7 @@ from videotag.errors import ConfigError
 from videotag.inference.frame_batches import rows_of_videos
 from videotag.runtime import agreement
 from videotag.runtime.backbones import FEATURES, FRAMES, backbone_network
-from videotag.runtime.choice import ChosenNetwork, RuntimeRequest
+from videotag.runtime.choice import ChosenNetwork, RuntimeChoice, RuntimeRequest
 from videotag.runtime.device import select_device
 from videotag.system.download import file_digest
 
@@ -202,6 +202,7 @@ class FeatureExtractor(Extractor):
         )
         self._request = RuntimeRequest(split.backend, split.precision, device)
         self.asked_precision = split.precision
+        self._pickled = (config, weights, with_classifier)
         head = getattr(model, model.classifier)
         super().__init__(
             config,
@@ -229,3 +230,16 @@ class FeatureExtractor(Extractor):
                 f"--backend={request.backend}: cannot compute in {request.kept_precision}, as the folder's "
                 "features are; leave it out, or choose another --save_dir"
             ) from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles what was settled; a worker reads the weights from their file."""
+        return _reopened, (*self._pickled, self.network.choice)
+
+
+def _reopened(
+    config: Config, weights: Path, with_classifier: bool, choice: RuntimeChoice | None
+) -> FeatureExtractor:
+    extractor = FeatureExtractor(config, weights, with_classifier=with_classifier)
+    if choice is not None:
+        extractor.network.adopt(choice)
+    return extractor

@@ -1,8 +1,6 @@
 """A list of videos -> a folder of pictures for each, img_00001.jpg and on (VideoTag's `format: frames`).
 
-Resumable, in parallel, one frame of a video in memory at a time. A folder is made aside and renamed when all
-is in it, with INFO_FILE, which says from what and how it was made; it is kept as long as that is still right.
-Pictures are not flushed to disk one by one: after a power cut (not after a kill) make the folders again.
+One frame of a video is in memory at a time. A folder is kept as long as its INFO_FILE is right.
 """
 
 from __future__ import annotations
@@ -28,10 +26,10 @@ class FrameOptions:
     """Which frames are written, and how.
 
     Attributes:
-        num_frames: spread evenly over the video; those of a shorter one are repeated. None: every frame.
-        fps: frames per second in place of num_frames; a slower video keeps its own.
-        short_size: pixels; the frame's short side after scaling; 0 keeps the size.
-        quality: of the JPEGs, 1 to 100.
+        num_frames: Frames spread evenly over the video, repeated if it is shorter; None takes every frame.
+        fps: Frames per second in place of num_frames; a slower video keeps its own.
+        short_size: Short side of a frame after scaling, in pixels; 0 keeps the size.
+        quality: Quality of the JPEGs, 1 to 100.
     """
 
     num_frames: int | None = None

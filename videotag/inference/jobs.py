@@ -1,8 +1,7 @@
 """One job over a list of videos: plan, work, collect; resumable, in parallel, nothing half-written.
 
-A Job says what is done to each entry. The driver, run_job, alone holds the folder's lock, lets the job settle
-what holds for all entries, and writes failures and the list. An executor carries the work out, here in
-threads; another one (processes, Ray) is a function of the same form.
+A Job says what is done to each entry. The driver, run_job, alone locks the folder, lets the job settle what
+holds for all entries, and writes failures and the list. An Executor carries out the work, here in threads.
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ class Job(OutputKind, Generic[Loaded]):
         return (outcome for _, outcome in loaded if isinstance(outcome, Outcome))
 
 
-#: Calls a job's `load` and `finish`; gives the outcomes of all items, in order.
+#: Calls `load` and `finish` of a job, which can be pickled; gives the outcomes of all items, in order.
 Executor: TypeAlias = Callable[[Job[Any], Sequence[Item]], Generator[Outcome, None, None]]
 
 

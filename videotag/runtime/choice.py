@@ -99,13 +99,6 @@ class RuntimeChoice:
         return f"{self.backend} {backends.version(self.backend)}"
 
 
-class KeptPrecisionError(ConfigError):
-    """The precision of a folder's features is not good enough for a new list.
-
-    Whoever knows the folder puts its name before the text.
-    """
-
-
 def select_runtime(
     trained: TrainedNetwork,
     request: RuntimeRequest,
@@ -125,8 +118,8 @@ def select_runtime(
         fast_in_bf16: Backends in which this network is faster in bfloat16.
 
     Raises:
-        KeptPrecisionError: A folder's features are in 16 bits, which are too far from float32 on the sample,
-            and the user has not asked for them.
+        ConfigError: A folder's features are in 16 bits, which are too far from float32 on the sample, and the
+            user has not asked for them.
         ExportError: The network cannot run in the backend or precision that was asked for.
     """
     return _Selection(trained, request, tolerances, fast_in_bf16, sample).make()[0]
@@ -170,6 +163,7 @@ class ChosenNetwork:
     ) -> None:
         request.check()
         self.request = request
+        self._trained = trained
         self.choice: RuntimeChoice | None = None
         self._network: Network | None = None
         self._selection_by = partial(_Selection, trained, request, tolerances, fast_in_bf16)
@@ -194,6 +188,10 @@ class ChosenNetwork:
         """Selects backend and precision, once."""
         if self._network is None:
             self.choice, self._network = self._selection_by(sample).make()
+
+    def adopt(self, choice: RuntimeChoice) -> None:
+        """Takes a choice made elsewhere; see open_network."""
+        self.choice, self._network = choice, open_network(self._trained, choice)
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The network's outputs by name."""
@@ -300,10 +298,10 @@ class _Selection:
         if not agreement.ok and is_asked:
             logger.warning("%s in %s is far from f32 (%s)", self.trained.name, precision, agreement.text)
         elif not agreement.ok:
-            raise KeptPrecisionError(
-                f"its features are in {precision}, which is too far from f32 on this list "
-                f"({agreement.text}, expected {agreement.bound}); give --precision={precision} to insist, or "
-                "choose another --save_dir"
+            raise ConfigError(
+                f"{self.trained.name} in {precision}, as the folder's features are: too far from f32 on this "
+                f"list ({agreement.text}, expected {agreement.bound}); give --precision={precision} to insist, "
+                "or choose another --save_dir"
             )
         why = f"as {'asked for' if is_asked else 'before'} ({agreement.text}){choice.why}"
         return replace(choice, why=why), network
