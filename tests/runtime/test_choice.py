@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import pickle
 
 import numpy as np
 import pytest
 
-from videotag.errors import DeviceError
+from videotag.errors import ConfigError, DeviceError
 from videotag.models import paddle
 from videotag.runtime import backends, choice
 from videotag.runtime.agreement import FEATURES, MAX_PROBABILITY_ERROR, tags_tolerances
-from videotag.runtime.choice import ChosenNetwork, RuntimeRequest, spread_rows
+from videotag.runtime.choice import (
+    ChosenNetwork,
+    RuntimeChoice,
+    RuntimeRequest,
+    open_network,
+    select_runtime,
+    spread_rows,
+)
 from videotag.runtime.onnx_export import ExportError
 from videotag.runtime.trained import Input, TrainedNetwork
 
@@ -55,11 +64,14 @@ def machine(monkeypatch, tmp_path):
     return make
 
 
-def network(**request):
+def linear():
     paddle.seed(0)
-    trained = TrainedNetwork(paddle.nn.Linear(3, 4), (Input("x", (None, 3)),), ("y",), "digest", "Net")
+    return TrainedNetwork(paddle.nn.Linear(3, 4), (Input("x", (None, 3)),), ("y",), "digest", "Net")
+
+
+def network(**request):
     options = {"fast_in_bf16": request.pop("fast_in_bf16")} if "fast_in_bf16" in request else {}
-    return ChosenNetwork(trained, RuntimeRequest(**request), tolerances=FEATURES, **options)
+    return ChosenNetwork(linear(), RuntimeRequest(**request), tolerances=FEATURES, **options)
 
 
 def settled(caplog, **request):
@@ -144,6 +156,52 @@ def test_16_bits_of_a_folders_first_run_are_not_told_as_asked_for(machine, caplo
         network(**request)(X)
     with pytest.raises(ExportError, match="not in paddle: no such layer there; leave --backend out"):
         network(backend="paddle", **request)(X)
+
+
+def test_16_bits_of_a_folders_first_run_that_are_far_off_here_are_an_error_unless_asked_for(machine, caplog):
+    machine(ALL | {"openvino bf16": 0.9})
+    message = r"expected at least 0\.99\); give --precision=bf16 to insist, or choose another --save_dir$"
+    with pytest.raises(ConfigError, match=message):
+        network(kept_precision="bf16")(X)
+    assert ", bf16: as asked for (" in settled(caplog, kept_precision="bf16", precision="bf16")[1]
+    assert any("Net in bf16 is far from f32" in r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        (ALL | {"openvino bf16": 1e-3, "paddle bf16": 0.0}, RuntimeChoice("openvino", "bf16", "cpu", "")),
+        ({"openvino": 0.5, "paddle": 0.5}, RuntimeChoice("paddle", "f32", "cpu", "", by_layers=True)),
+    ],
+)
+def test_a_choice_opens_the_same_network_in_another_process(machine, errors, expected):
+    compiled = machine(errors)
+    choice = select_runtime(linear(), RuntimeRequest(), X, tolerances=FEATURES)
+    assert dataclasses.replace(choice, why="") == expected
+    selected = network()
+    selected.settle(X)
+    compiled.clear()
+    opened = open_network(linear(), pickle.loads(pickle.dumps(choice)))
+    np.testing.assert_array_equal(opened(X)["y"], selected(X)["y"])
+    assert len(compiled) <= 1, "nothing is chosen again"
+
+
+@pytest.mark.parametrize(
+    ("request_", "with_instructions", "without"),
+    [
+        ({}, True, False),
+        ({"device": "gpu"}, False, False),
+        ({"precision": "f32"}, False, False),
+        ({"precision": "bf16"}, True, True),
+        ({"kept_precision": "f32"}, False, False),
+        ({"kept_precision": "bf16"}, True, True),
+    ],
+)
+def test_data_are_needed_where_16_bits_may_be_taken(machine, request_, with_instructions, without):
+    machine(ALL)
+    assert RuntimeRequest(**request_).needs_sample == with_instructions
+    machine(ALL, bf16=None)
+    assert RuntimeRequest(**request_).needs_sample == without
 
 
 def test_where_every_backend_is_wrong_the_layers_run_one_by_one(machine, caplog):

@@ -239,6 +239,9 @@ class FeatureExtractor(Extractor):
 def _reopened(
     config: Config, weights: Path, with_classifier: bool, choice: RuntimeChoice | None
 ) -> FeatureExtractor:
+    from videotag.models import load_models
+
+    load_models()
     extractor = FeatureExtractor(config, weights, with_classifier=with_classifier)
     if choice is not None:
         extractor.network.adopt(choice)

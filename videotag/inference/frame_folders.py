@@ -83,10 +83,8 @@ class FramesJob(Job[Outcome]):
                         f"{entry.path}: would write {folder} inside {parent}, a folder of frames; choose "
                         "another --save_dir"
                     )
-            if not folder.is_dir():
-                continue
             try:
-                if not self._kept_info(entry.path, folder):
+                if folder.is_dir() and not self._kept_info(entry.path, folder):
                     check_replaceable(folder)
             except MediaError:
                 pass  # it is met again, and listed, when its turn comes

@@ -300,8 +300,8 @@ class _Selection:
         elif not agreement.ok:
             raise ConfigError(
                 f"{self.trained.name} in {precision}, as the folder's features are: too far from f32 on this "
-                f"list ({agreement.text}, expected {agreement.bound}); give --precision={precision} to insist, "
-                "or choose another --save_dir"
+                f"list ({agreement.text}, expected {agreement.bound}); give --precision={precision} to "
+                "insist, or choose another --save_dir"
             )
         why = f"as {'asked for' if is_asked else 'before'} ({agreement.text}){choice.why}"
         return replace(choice, why=why), network
