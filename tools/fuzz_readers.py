@@ -137,8 +137,7 @@ def _read_runtime(path: Path) -> object:
 
 
 def _read_frames_info(path: Path) -> object:
-    from videotag.inference.frame_folders import read_info
-    from videotag.inference.outputs import INFO_FILE
+    from videotag.media.frame_folder import INFO_FILE, read_info
 
     (path.parent / INFO_FILE).write_bytes(path.read_bytes())
     return read_info(path.parent)

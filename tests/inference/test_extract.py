@@ -18,10 +18,11 @@ from videotag.errors import MediaError, OutputError, WeightsError
 from videotag.formats.feature_files import read_stamp
 from videotag.formats.filelist import ListEntry, read_filelist
 from videotag.formats.weight_files import read_weights, write_pdparams
-from videotag.inference.extract import extract_list
+from videotag.inference.extract import ExtractJob
 from videotag.inference.extractor import FeatureExtractor
 from videotag.inference.frozen_runtime import RUNTIME_FILE
-from videotag.inference.outputs import plan_outputs
+from videotag.inference.jobs import run_job
+from videotag.inference.outputs import Destination, plan_outputs
 from videotag.inputs.frames import read_frames
 from videotag.media.decode_pool import Stopped
 from videotag.media.transforms import normalize
@@ -41,8 +42,8 @@ def make_video(path, num_frames=8, seed=0):
     return str(path)
 
 
-def run(extractor, entries, save_dir, **options):
-    return extract_list(entries, extractor, save_dir=save_dir, list_name="out.list", **options)
+def run(extractor, entries, save_dir):
+    return run_job(ExtractJob(extractor), entries, Destination(save_dir, "out.list"))
 
 
 def test_features_equal_the_networks_own_frame_by_frame(extractor, tsn_dir, work_dir):

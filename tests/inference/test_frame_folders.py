@@ -13,7 +13,7 @@ from faulty_reader import use_faulty_reader
 from PIL import Image
 
 from videotag.cli.main import main
-from videotag.inference import frame_folders as module
+from videotag.media import frame_folder as module
 from videotag.media.writer import write_video
 from videotag.system.atomic import PARTIAL_MARK
 from videotag.system.folder_lock import LOCK_FILE, folder_lock

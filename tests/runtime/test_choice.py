@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from contextlib import nullcontext
+import pickle
 
 import numpy as np
 import pytest
 from named_layers import network_of
 
-from videotag.errors import DeviceError
+from videotag.errors import ConfigError, DeviceError
 from videotag.models import paddle
-from videotag.runtime import backends, choice, openvino_backend
+from videotag.runtime import backends, choice
 from videotag.runtime.agreement import FEATURES, MAX_PROBABILITY_ERROR, tags_tolerances
 from videotag.runtime.backends import Backend, ExportError
-from videotag.runtime.choice import ChosenNetwork, RuntimeRequest, spread_rows
+from videotag.runtime.choice import (
+    ChosenNetwork,
+    RuntimeChoice,
+    RuntimeRequest,
+    open_network,
+    select_runtime,
+    spread_rows,
+)
 from videotag.runtime.trained import TrainedNetwork
 
 X = {"x": np.random.default_rng(0).standard_normal((5, 3, 1, 1)).astype(np.float32)}
@@ -58,11 +66,14 @@ def machine(monkeypatch, tmp_path):
     return make
 
 
-def network(*, shape=IMAGES, **request):
+def linear(*shape):
     paddle.seed(0)
     layer = paddle.nn.Sequential(paddle.nn.Flatten(), paddle.nn.Linear(3, 4))
-    trained = network_of(layer, *shape[1:], digest="digest")
-    return ChosenNetwork(trained, RuntimeRequest(**request), tolerances=FEATURES)
+    return network_of(layer, *(shape or IMAGES[1:]), digest="digest")
+
+
+def network(*, shape=IMAGES, **request):
+    return ChosenNetwork(linear(*shape[1:]), RuntimeRequest(**request), tolerances=FEATURES)
 
 
 def settled(caplog, **request):
@@ -138,7 +149,7 @@ def test_a_preferred_backend_that_answers_otherwise_is_passed_over(machine, capl
 
 def test_16_bits_of_a_folders_first_run_are_not_told_as_asked_for(machine, caplog):
     machine({"onnx": 0.0, "paddle": 0.0, "paddle bf16": 0.0})
-    request = {"precision": "bf16", "is_kept": True}
+    request = {"kept_precision": "bf16"}
     assert ", bf16: as before (" in settled(caplog, **request)[1]
     machine({"paddle": 0.0, "paddle bf16": None})
     with pytest.raises(
@@ -147,6 +158,52 @@ def test_16_bits_of_a_folders_first_run_are_not_told_as_asked_for(machine, caplo
         network(**request)(X)
     with pytest.raises(ExportError, match="not in paddle: no such layer there; leave --backend out"):
         network(backend="paddle", **request)(X)
+
+
+def test_16_bits_of_a_folders_first_run_that_are_far_off_here_are_an_error_unless_asked_for(machine, caplog):
+    machine(ALL | {"openvino bf16": 0.9})
+    message = r"expected at least 0\.99\); give --precision=bf16 to insist, or choose another --save_dir$"
+    with pytest.raises(ConfigError, match=message):
+        network(kept_precision="bf16")(X)
+    assert ", bf16: as asked for (" in settled(caplog, kept_precision="bf16", precision="bf16")[1]
+    assert any("Net in bf16 is far from f32" in r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        (ALL | {"openvino bf16": 1e-3, "paddle bf16": 0.0}, RuntimeChoice("openvino", "bf16", "cpu", "")),
+        ({"openvino": 0.5, "paddle": 0.5}, RuntimeChoice("paddle", "f32", "cpu", "", by_layers=True)),
+    ],
+)
+def test_a_choice_opens_the_same_network_in_another_process(machine, errors, expected):
+    compiled = machine(errors)
+    choice = select_runtime(linear(), RuntimeRequest(), X, tolerances=FEATURES)
+    assert dataclasses.replace(choice, why="") == expected
+    selected = network()
+    selected.settle(X)
+    compiled.clear()
+    opened = open_network(linear(), pickle.loads(pickle.dumps(choice)))
+    np.testing.assert_array_equal(opened(X)["y"], selected(X)["y"])
+    assert len(compiled) <= 1, "nothing is chosen again"
+
+
+@pytest.mark.parametrize(
+    ("request_", "with_instructions", "without"),
+    [
+        ({}, True, False),
+        ({"device": "gpu"}, False, False),
+        ({"precision": "f32"}, False, False),
+        ({"precision": "bf16"}, True, True),
+        ({"kept_precision": "f32"}, False, False),
+        ({"kept_precision": "bf16"}, True, True),
+    ],
+)
+def test_data_are_needed_where_16_bits_may_be_taken(machine, request_, with_instructions, without):
+    machine(ALL)
+    assert RuntimeRequest(**request_).needs_sample == with_instructions
+    machine(ALL, bf16=None)
+    assert RuntimeRequest(**request_).needs_sample == without
 
 
 def test_where_every_backend_is_wrong_the_layers_run_one_by_one(machine, caplog):
@@ -227,7 +284,7 @@ def test_a_named_backend_that_cannot_run_the_network_is_an_error(machine):
             network(backend=backend, precision="bf16")(X)
 
 
-def test_a_request_that_cannot_be_met_is_found_at_once(machine):
+def test_a_request_that_cannot_be_had_is_found_at_once(machine):
     machine(ALL, bf16=None)
     with pytest.raises(DeviceError, match="give --precision=f32"):
         network(precision="bf16")
@@ -252,37 +309,6 @@ def test_the_error_is_measured_once_for_a_network(machine, caplog, monkeypatch):
     chosen = network(precision="f32")
     chosen.settle(X)
     assert chosen.backend == "openvino"
-
-
-def test_what_takes_memory_is_done_before_there_are_data_and_once(machine, monkeypatch):
-    converted = []
-
-    def convert(trained):
-        return nullcontext(converted.append(trained.name))
-
-    monkeypatch.setattr(openvino_backend, "onnx_file", convert)
-    machine({"paddle": 0.0}, bf16=None)
-    network().prepare()
-    assert not converted, "paddle needs no ONNX"
-    machine(ALL, bf16=None)
-    network().prepare()
-    assert converted == ["Net"]
-    network()(X)
-    network().prepare()
-    assert converted == ["Net"], "it has run here"
-
-
-@pytest.mark.parametrize("error", [ExportError("no such layer there"), OSError("no space left")])
-def test_a_network_that_cannot_be_converted_is_told_when_it_runs(machine, monkeypatch, error):
-    def fail(trained):
-        raise error
-
-    monkeypatch.setattr(openvino_backend, "onnx_file", fail)
-    machine({"openvino": None, "paddle": 0.0}, bf16=None)
-    chosen = network()
-    chosen.prepare()
-    chosen(X)
-    assert chosen.backend == "paddle"
 
 
 def test_rows_are_spread_from_the_first_to_the_last():

@@ -187,7 +187,7 @@ def _long_lines(child: Child, options: Options) -> list[Line]:
 
 
 class Extract:
-    """A contestant: the function behind `videotag extract`.
+    """A contestant: the job of `videotag extract`, its backend settled.
 
     Args:
         weights: Weights of the TSN.
@@ -200,28 +200,30 @@ class Extract:
     def __init__(
         self, weights: str, precision: str, num_frames: int, first: str, config: str = "configs/tsn.yaml"
     ) -> None:
+        from videotag.formats.filelist import ListEntry
+        from videotag.inference.extract import ExtractJob
+        from videotag.inference.jobs import run_job
+        from videotag.inference.outputs import Destination
+
         self.extractor = open_extractor(weights, precision, num_frames=num_frames, config=config)
-        self.measure(paths=[first])
+        self._job = ExtractJob(self.extractor)
+        with tempfile.TemporaryDirectory() as folder:
+            run_job(self._job, [ListEntry(first)], Destination(Path(folder) / "features", "bench.list"))
         network = self.extractor.network
         self.facts = {"runtime": f"{network.runtime}, {network.precision}"}
 
     def measure(self, paths: list[str]) -> dict[str, Any]:
         """Seconds per video."""
         from videotag.formats.filelist import ListEntry
-        from videotag.inference.extract import extract_list
+        from videotag.inference.jobs import in_threads
 
         with tempfile.TemporaryDirectory() as folder:
             started, before = time.perf_counter(), _children_cpu()
-            summary = extract_list(
-                [ListEntry(path) for path in paths],
-                self.extractor,
-                save_dir=Path(folder) / "features",
-                list_name="bench.list",
-                log_interval=len(paths) + 1,
-            )
+            items = [(ListEntry(path), Path(folder) / f"{index}.npy") for index, path in enumerate(paths)]
+            outcomes = list(in_threads(self._job, items))
             seconds = time.perf_counter() - started
-        used = _children_cpu() - before
-        return {"seconds": seconds / len(paths), "written": summary.written, "children_cpu": used}
+        used, written = _children_cpu() - before, sum(o.status == "written" for o in outcomes)
+        return {"seconds": seconds / len(paths), "written": written, "children_cpu": used}
 
 
 def _children_cpu() -> float:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from videotag.config import Config
     from videotag.formats.filelist import ListEntry
-    from videotag.inference.outputs import Summary
+    from videotag.inference.outputs import Destination, Summary
     from videotag.inference.trained_model import ModelSource, TrainedModel
     from videotag.weights import FoundWeights
 
@@ -165,6 +165,19 @@ def listed_videos(
         raise ConfigError("no videos; give --filelist with a list of them, or --video_path")
     entries = read_filelist(filelist, must_exist=False, numbers=numbers)
     return ListedVideos(entries, f"{Path(filelist).stem}.list", filelist=filelist)
+
+
+def destination(args: argparse.Namespace, videos: ListedVideos) -> Destination:
+    """Where the outputs of a command go that works through a list.
+
+    Args:
+        args: With the flags of add_list_arguments.
+        videos: Videos that the run was given.
+    """
+    from videotag.inference.outputs import Destination
+
+    root = Path(args.root) if args.root else None
+    return Destination(Path(args.save_dir), videos.list_name, root, videos.filelist, args.overwrite)
 
 
 def print_summary(summary: Summary, videos: ListedVideos, save_dir: Path, *, done: str, listed: str) -> int:

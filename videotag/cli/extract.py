@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     """Extracts, and prints what was done; 1 if some videos failed."""
     from videotag.inference.data import numbers_of
     from videotag.inference.exported_extractor import load_extractor
-    from videotag.inference.extract import extract_list
+    from videotag.inference.extract import ExtractJob
+    from videotag.inference.jobs import run_job
 
     weights = arguments.find_checkpoint(args.weights, default=DEFAULT_WEIGHTS, published=PUBLISHED_WEIGHTS)
     flags = {"INFER.batch_size": args.batch_size, **arguments.runtime_flags(args)}
@@ -61,19 +62,12 @@ def run(args: argparse.Namespace) -> int:
         default_filelist=_default_filelist(args, config),
         numbers=numbers_of(config, config.infer),
     )
-    extractor = load_extractor(config, weights)
-    save_dir = Path(args.save_dir)
-    summary = extract_list(
-        videos.entries,
-        extractor,
-        save_dir=save_dir,
-        list_name=videos.list_name,
-        root=Path(args.root) if args.root else None,
-        log_interval=args.log_interval,
-        filelist=videos.filelist,
-        overwrite=args.overwrite,
+    destination = arguments.destination(args, videos)
+    job = ExtractJob(load_extractor(config, weights))
+    summary = run_job(job, videos.entries, destination, log_interval=args.log_interval)
+    return arguments.print_summary(
+        summary, videos, destination.save_dir, done="extracted", listed="feature list"
     )
-    return arguments.print_summary(summary, videos, save_dir, done="extracted", listed="feature list")
 
 
 def _default_filelist(args: argparse.Namespace, config: Config) -> str:

@@ -9,7 +9,6 @@ a run that was broken off goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from videotag.cli import arguments, values
 from videotag.errors import ConfigError
@@ -51,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the pictures, and prints what was done; 1 if some videos failed."""
-    from videotag.inference.frame_folders import FrameOptions, write_frame_folders
+    from videotag.inference.frame_folders import FrameOptions, FramesJob
+    from videotag.inference.jobs import run_job
     from videotag.sections import MAX_FRAMES, MAX_SECONDS
 
     if args.num_frames and args.num_frames > MAX_FRAMES:
@@ -66,16 +66,9 @@ def run(args: argparse.Namespace) -> int:
             f"{MAX_SECONDS:.0f}"
         )
     videos = arguments.listed_videos(args, none_named="frames.list")
-    summary = write_frame_folders(
-        videos.entries,
-        FrameOptions(args.num_frames, args.fps, args.short_size, args.quality),
-        save_dir=Path(args.save_dir),
-        list_name=videos.list_name,
-        root=Path(args.root) if args.root else None,
-        videos_at_once=min(args.batch_size or num_cores(), len(videos.entries)),
-        stall_limit_sec=args.stall_limit_sec,
-        log_interval=args.log_interval,
-        filelist=videos.filelist,
-        overwrite=args.overwrite,
-    )
-    return arguments.print_summary(summary, videos, Path(args.save_dir), done="written", listed="frame list")
+    options = FrameOptions(args.num_frames, args.fps, args.short_size, args.quality)
+    videos_at_once = min(args.batch_size or num_cores(), len(videos.entries))
+    job = FramesJob(options, videos_at_once, args.stall_limit_sec)
+    destination = arguments.destination(args, videos)
+    summary = run_job(job, videos.entries, destination, log_interval=args.log_interval)
+    return arguments.print_summary(summary, videos, destination.save_dir, done="written", listed="frame list")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from videotag.config import Config
 from videotag.errors import ConfigError, WeightsError
 from videotag.formats.weight_files import read_weights
-from videotag.inference.extractor import Extractor, FeatureExtractor
+from videotag.inference.extractor import Extractor, FeatureExtractor, FrozenRuntime
 from videotag.runtime.exported import CLASSIFIER_FILE, ExportedNetwork, read_export
 from videotag.weights import FoundWeights
 
@@ -64,15 +66,20 @@ class ExportedExtractor(Extractor):
             classifier=classifier,
         )
         self._folder = export.folder
+        self._pickled = (config, weights)
 
-    def keep_runtime(self, backend: str, precision: str) -> None:
-        """Checks an earlier choice; the backend may be another.
+    def start(self, kept: FrozenRuntime | None) -> None:
+        """Checks the precision of a folder's features; the backend may be another.
 
         Raises:
-            ConfigError: it was made in another precision.
+            ConfigError: They were made in another precision.
         """
-        if precision != self.network.precision:
+        if kept is not None and kept.precision != self.network.precision:
             raise ConfigError(
                 f"{self._folder}: an export in {self.network.precision}, and the folder's features are in "
-                f"{precision}; choose another --save_dir"
+                f"{kept.precision}; choose another --save_dir"
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker reads the export from its files."""
+        return partial(ExportedExtractor, with_classifier=self.classifier is not None), self._pickled

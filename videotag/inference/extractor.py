@@ -6,7 +6,7 @@ Shapes: T = seg_num frames of a video, K <= T of them distinct, D feature width,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +18,7 @@ from videotag.inference.frame_batches import rows_of_videos
 from videotag.inputs.frames import Frames
 from videotag.registry import FEATURES, FRAMES
 from videotag.runtime import agreement
-from videotag.runtime.choice import ChosenNetwork, RuntimeRequest
+from videotag.runtime.choice import ChosenNetwork, RuntimeChoice, RuntimeRequest
 from videotag.runtime.device import select_device
 from videotag.runtime.trained import trained_network
 from videotag.system.download import file_digest
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 #: On a CPU larger batches fall out of the caches and are slower; a GPU wants them large.
 FRAMES_PER_STEP = {"cpu": 8, "gpu": 64}
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class FrozenRuntime:
+    """What a folder's features were made in.
+
+    Attributes:
+        backend: Name of a backend; "auto" if it is not known.
+        precision: "f32", "bf16" or "f16".
+    """
+
+    backend: str
+    precision: str
 
 
 class Extractor:
@@ -94,23 +107,33 @@ class Extractor:
         self.settle(frames.images)
         return frames.images
 
-    def settle(self, images: np.ndarray) -> None:
-        """Chooses backend and precision, once, by images (K, H, W, 3) spread over a video."""
-        self.network.settle({FRAMES: images})
-
-    def prepare(self) -> None:
-        """Does what takes much memory and needs no frames: nothing where the network is an export."""
-
-    def keep_runtime(self, backend: str, precision: str) -> None:
-        """Takes a choice that was made before, where the user asks for nothing else.
+    def settle(self, images: np.ndarray | None = None) -> None:
+        """Chooses backend and precision, once.
 
         Args:
-            backend: of the earlier choice; another one may be taken.
-            precision: of the earlier choice.
+            images: (K, H, W, 3) uint8 such as will follow, K at least 1; noise if None, for an extractor that
+                does not need a sample.
+        """
+        if images is None:
+            size_px = self.config.infer.target_size
+            images = np.random.default_rng(0).integers(0, 256, (2, size_px, size_px, 3), np.uint8)
+        self.network.settle({FRAMES: images})
+
+    @property
+    def needs_sample(self) -> bool:
+        """Whether backend and precision are settled by frames of the user's; those of an export are fixed."""
+        return False
+
+    def start(self, kept: FrozenRuntime | None) -> None:
+        """Forgets what was settled, so that each list is settled by itself.
+
+        Args:
+            kept: What the features of a folder were made in; None if there are none. Its precision stays, its
+                backend is only tried first.
 
         Raises:
-            ConfigError: the network runs in another one only.
-            DeviceError: this device cannot compute in that precision.
+            ConfigError: The network runs in another precision only.
+            DeviceError: This device cannot compute in that precision.
         """
         raise NotImplementedError
 
@@ -178,6 +201,7 @@ class FeatureExtractor(Extractor):
         )
         self._request = RuntimeRequest(split.backend, split.precision, device)
         self.asked_precision = split.precision
+        self._pickled = (config, weights, with_classifier)
         head = getattr(model, model.classifier)
         super().__init__(
             config,
@@ -188,17 +212,36 @@ class FeatureExtractor(Extractor):
             classifier=(head.weight.numpy(), head.bias.numpy()),
         )
 
-    def prepare(self) -> None:
-        """Converts the network, where that was never done here."""
-        self.network.prepare()
+    @property
+    def needs_sample(self) -> bool:
+        """See Extractor."""
+        return self.network.request.needs_sample
 
-    def keep_runtime(self, backend: str, precision: str) -> None:
+    def start(self, kept: FrozenRuntime | None) -> None:
         """See Extractor; a backend that cannot be had any more is none to keep."""
-        kept = replace(self._request, precision=precision, preferred=backend, is_kept=True)
+        request = self._request
+        if kept is not None:
+            request = replace(request, preferred=kept.backend, kept_precision=kept.precision)
         try:
-            self.network = ChosenNetwork(self.trained, kept, tolerances=agreement.FEATURES)
+            self.network = ChosenNetwork(self.trained, request, tolerances=agreement.FEATURES)
         except ConfigError as error:
             raise ConfigError(
-                f"--backend={kept.backend}: cannot compute in {precision}, as the folder's features are; "
-                "leave it out, or choose another --save_dir"
+                f"--backend={request.backend}: cannot compute in {request.kept_precision}, as the folder's "
+                "features are; leave it out, or choose another --save_dir"
             ) from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles what was settled; a worker reads the weights from their file."""
+        return _reopened, (*self._pickled, self.network.choice)
+
+
+def _reopened(
+    config: Config, weights: Path, with_classifier: bool, choice: RuntimeChoice | None
+) -> FeatureExtractor:
+    from videotag.models import load_models
+
+    load_models()
+    extractor = FeatureExtractor(config, weights, with_classifier=with_classifier)
+    if choice is not None:
+        extractor.network.adopt(choice)
+    return extractor

@@ -11,12 +11,12 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from videotag.errors import ConfigError, DeviceError, FeatureFileError
 from videotag.formats.feature_files import read_stamp
-from videotag.inference.extractor import Extractor
+from videotag.inference.extractor import Extractor, FrozenRuntime
 from videotag.inference.outputs import RUNTIME_FILE as RUNTIME_FILE
 from videotag.runtime.backends import backend_names
 from videotag.safe_text import safe_repr
@@ -29,60 +29,42 @@ _LOOKED_AT = 10_000  # files of a folder without a choice, which may hold anythi
 logger = logging.getLogger(__name__)
 
 
-class FolderRuntime:
-    """What a folder's features are made in: kept from its first run, or chosen in this one.
+def start_extractor(extractor: Extractor, save_dir: Path, outputs: Iterable[Path]) -> None:
+    """Makes an extractor ready for a folder, in the precision of the features that are there.
 
     Args:
-        save_dir: of the features.
-        outputs: that this run will write; they and others may be there from a run of an older version.
-        extractor: takes the precision that the features there have; if there are none, it chooses by the
-            first frames it sees.
+        extractor: Extractor to be started.
+        save_dir: Folder of the features.
+        outputs: Files that this run will write; they and others may be there from a run of an older version.
 
     Raises:
-        ConfigError: another precision is asked for, runtime.json is damaged, or the features there are in a
+        ConfigError: Another precision is asked for, runtime.json is damaged, or the features there are in a
             precision that this version does not know.
-        DeviceError: the folder's is one that this device cannot compute in.
+        DeviceError: The folder's precision is one that this device cannot compute in.
     """
-
-    def __init__(self, save_dir: Path, outputs: Iterable[Path], extractor: Extractor) -> None:
-        self._path = save_dir / RUNTIME_FILE
-        frozen = read_frozen(self._path)
-        self._is_kept = frozen is not None
-        if frozen is None:
-            others = itertools.islice(_files_in(save_dir), _LOOKED_AT)
-            frozen = _of_stamps(itertools.chain(outputs, others))
-        if frozen is None:
-            return
-        asked, kept = extractor.asked_precision, frozen["precision"]
-        if asked not in ("auto", kept):
-            raise ConfigError(
-                f"{save_dir}: its features are in {kept}, and --precision={asked} was asked for; "
-                "leave that out, or choose another --save_dir"
-            )
-        try:
-            extractor.keep_runtime(frozen["backend"], kept)
-        except DeviceError as error:
-            raise DeviceError(
-                f"{save_dir}: its features are in {kept}, which this device cannot compute in; choose "
-                "another --save_dir"
-            ) from error
-        logger.info("%s: %s, as in its first run", save_dir, kept)
-
-    def keep(self, extractor: Extractor) -> None:
-        """Writes down what was chosen, once, before the first features are written.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        if not self._is_kept:
-            network = extractor.network
-            chosen = {"backend": network.backend, "precision": network.precision}
-            write_text(self._path, json.dumps(chosen, indent=2) + "\n")
-            self._is_kept = True
+    others = itertools.islice(_files_in(save_dir), _LOOKED_AT)
+    kept = read_frozen(save_dir / RUNTIME_FILE) or _of_stamps(itertools.chain(outputs, others))
+    if kept is None:
+        extractor.start(None)
+        return
+    asked = extractor.asked_precision
+    if asked not in ("auto", kept.precision):
+        raise ConfigError(
+            f"{save_dir}: its features are in {kept.precision}, and --precision={asked} was asked for; "
+            "leave that out, or choose another --save_dir"
+        )
+    try:
+        extractor.start(kept)
+    except DeviceError as error:
+        raise DeviceError(
+            f"{save_dir}: its features are in {kept.precision}, which this device cannot compute in; choose "
+            "another --save_dir"
+        ) from error
+    logger.info("%s: %s, as in its first run", save_dir, kept.precision)
 
 
-def read_frozen(path: Path) -> dict[str, Any] | None:
-    """The backend ("auto" if it is not known here) and precision in a runtime.json; None if it is not there.
+def read_frozen(path: Path) -> FrozenRuntime | None:
+    """What a runtime.json names; None if it is not there.
 
     Raises:
         ConfigError: It is damaged.
@@ -93,8 +75,21 @@ def read_frozen(path: Path) -> dict[str, Any] | None:
     if not isinstance(frozen, dict) or frozen.get("precision") not in _PRECISIONS:
         raise ConfigError(f"{path}: names no precision of {', '.join(_PRECISIONS)}; remove it")
     backend = frozen.get("backend")
-    is_known = isinstance(backend, str) and backend in backend_names()
-    return {"backend": backend if is_known else "auto", "precision": frozen["precision"]}
+    if not isinstance(backend, str) or backend not in backend_names():
+        backend = "auto"
+    return FrozenRuntime(backend, frozen["precision"])
+
+
+def write_frozen(save_dir: Path, extractor: Extractor) -> None:
+    """Writes the runtime.json of a folder, with what an extractor is settled on, unless it is there.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    path = save_dir / RUNTIME_FILE
+    if not path.exists():
+        chosen = FrozenRuntime(extractor.network.backend, extractor.network.precision)
+        write_text(path, json.dumps(asdict(chosen), indent=2) + "\n")
 
 
 def _files_in(save_dir: Path) -> Iterator[Path]:
@@ -103,7 +98,7 @@ def _files_in(save_dir: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names)
 
 
-def _of_stamps(files: Iterable[Path]) -> dict[str, Any] | None:
+def _of_stamps(files: Iterable[Path]) -> FrozenRuntime | None:
     """The precision of features that are there, f32 where their stamp says none; None without features."""
     for path in files:
         if path.suffix != ".npy":
@@ -119,5 +114,5 @@ def _of_stamps(files: Iterable[Path]) -> dict[str, Any] | None:
                     f"{path}: made in {safe_repr(precision)}, which is none of {', '.join(_PRECISIONS)}; "
                     "choose another --save_dir"
                 )
-            return {"backend": "auto", "precision": precision}
+            return FrozenRuntime("auto", precision)
     return None

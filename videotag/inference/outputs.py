@@ -8,28 +8,26 @@ files that it names, other files by how they begin.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from videotag.errors import FileListError, OutputError, one_error
 from videotag.formats.filelist import list_problem, read_filelist
 from videotag.inference.input_files import InputFiles, is_same_input
+from videotag.media.frame_folder import INFO_FILE
 from videotag.safe_text import MAX_TEXT, escaped, safe_repr
 from videotag.system.atomic import MAX_FOLDER_NAME_BYTES, MAX_NAME_BYTES, PARTIAL_MARK
-from videotag.system.failures import FAILURES_FILE, FAILURES_HEAD, FailureList
+from videotag.system.failures import FAILURES_FILE, FAILURES_HEAD
 from videotag.system.folder_lock import LOCK_FILE
 
 RUNTIME_FILE = "runtime.json"  # of a folder of features
-INFO_FILE = "info.json"  # of a folder of frames
 _RESERVED = {FAILURES_FILE, RUNTIME_FILE, INFO_FILE, LOCK_FILE}
 _MAX_PATH_BYTES = 3900  # the system takes 4,095; a folder of frames holds names of some bytes
 _HEAD_BYTES = 2**16  # of a file, to recognise it
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -62,7 +60,7 @@ def plan_outputs(
     """The output of every video: its path mirrored below save_dir, with another suffix.
 
     Where no list can hold the mirrored path, or the drive cannot, the video has no output: see
-    add_unlistable.
+    unlistable.
 
     Relative paths are mirrored as written. Absolute ones, and those that climb out of the working folder
     with "..", are mirrored relative to `root`.
@@ -150,95 +148,112 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - keeps symlinks
 
 
-def add_unlistable(
-    paths: Iterable[str], outputs: Container[str], summary: Summary, failures: FailureList
-) -> None:
-    """Adds to the failures every video that has no output, as no list or drive can hold its name."""
+def unlistable(paths: Iterable[str], outputs: Container[str]) -> Iterator[tuple[str, FileListError]]:
+    """Every path that has no output, as no list or drive can hold its name, and the error that says so."""
     for path in dict.fromkeys(paths):
         if path not in outputs:
             problem = list_problem(os.path.abspath(path)) or "its output would have too long a name"  # noqa: PTH100
-            error = FileListError(f"{safe_repr(path, limit=MAX_TEXT)}: {problem}; rename the file")
-            summary.failed[path] = str(error)
-            failures.add(path, error)
-            logger.warning("failed: %s", error)
+            yield path, FileListError(f"{safe_repr(path, limit=MAX_TEXT)}: {problem}; rename the file")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a command makes of a list of videos, to be compared with what is there.
+class Destination:
+    """Where the outputs of a list go.
 
     Attributes:
-        outputs: Input -> the file or folder made of it, as of plan_outputs.
-        save_dir: Folder of the outputs.
-        list_path: List of the outputs.
-        filelist: List of the inputs; None if there is none.
-        what: What an output is called in messages, such as "features".
-        input_of: Output that is there -> the identity of its input, empty if it does not say, or None if the
-            command did not make it.
-        is_listed: Whether a file that a list names may be an output of the command; it need not be there.
-        in_folders: Whether outputs are folders, and their list counts the files in them.
+        save_dir: Folder of the outputs, their list and failures.jsonl.
+        list_name: File name of the list of outputs inside save_dir.
+        root: As of plan_outputs.
+        filelist: List of the inputs, which must not be replaced; None if there is none.
+        overwrite: Whether files of other inputs or programs may be replaced; inputs never are.
     """
 
-    outputs: Mapping[str, Path]
     save_dir: Path
-    list_path: Path
-    filelist: str | Path | None
-    what: str
-    input_of: Callable[[Path], Mapping[str, Any] | None]
-    is_listed: Callable[[Path], bool]
-    in_folders: bool = False
+    list_name: str
+    root: Path | None = None
+    filelist: str | Path | None = None
+    overwrite: bool = False
 
-    def check(self, *, overwrite: bool = False) -> None:
-        """Refuses outputs that would replace something else than an earlier run's outputs of the same inputs.
+    @property
+    def list_path(self) -> Path:
+        """The list of outputs."""
+        return self.save_dir / self.list_name
 
-        Args:
-            overwrite: Whether files of other inputs or programs may be replaced; inputs never are.
 
-        Raises:
-            OutputError: Everything that would be replaced, a line each.
-        """
-        inputs = InputFiles([*self.outputs, self.filelist])
-        remedy = "choose another --save_dir"
-        problems = []
-        for path, output in self.outputs.items():
-            if not os.path.lexists(output):  # cheaper than a call of stat that fails
-                continue
-            if text := inputs.refusal(output, folder=self.in_folders):
-                if self.in_folders or not output.is_dir():  # a file is not written over a folder anyway
-                    problems.append(f"{output}: {text}; {remedy}")
-            elif not overwrite and (text := self._difference(path, output)):
-                problems.append(f"{output}: {text}; {remedy}, or give --overwrite")
-        if os.path.lexists(self.list_path):
-            if text := inputs.refusal(self.list_path):
-                problems.append(f"{self.list_path}: {text}; {remedy}")
-            elif not overwrite and not is_own_list(
-                self.list_path,
-                self.save_dir,
-                is_listed=self.is_listed,
-                known=set(self.outputs.values()),
-                numbers=("num_frames",) if self.in_folders else (),
-            ):
-                problems.append(
-                    f"{self.list_path}: exists and is not a list of this folder's {self.what} written by "
-                    f"videotag; {remedy}, or give --overwrite"
-                )
-        for own in (self.save_dir / RUNTIME_FILE, self.save_dir / LOCK_FILE):
-            if text := inputs.refusal(own):
-                problems.append(f"{own}: {text}; {remedy}")
-        failures = FileOutput(self.save_dir / FAILURES_FILE, "--save_dir", FAILURES_HEAD)
-        problems += _file_problems([failures], inputs, overwrite=overwrite)
-        if problems:
-            raise one_error(OutputError, problems)
+class OutputKind(Protocol):
+    """What a command makes of each input.
 
-    def _difference(self, path: str, output: Path) -> str | None:
-        """Why an output that is there is not one of this input; None if it is."""
-        made_from = self.input_of(output)
-        if made_from is None:
-            return "exists and was not written by videotag"
-        if is_same_input(made_from, path, output) or not os.path.exists(path):  # noqa: PTH110 - fails by itself
-            return None
-        other = os.path.normpath(os.path.join(output.parent, str(made_from["path"])))  # noqa: PTH118
-        return f"{self.what} of {escaped(other)}, and not of {path}"
+    Attributes:
+        what: What an output is called in messages, such as "features".
+        suffix: Suffix of the outputs; empty for folders, whose list counts the files in them.
+    """
+
+    what: ClassVar[str]
+    suffix: ClassVar[str]
+
+    def input_of(self, output: Path) -> Mapping[str, Any] | None:
+        """The identity of an output's input, empty if unknown; None if the command did not make it."""
+
+    def is_listed(self, path: Path) -> bool:
+        """Whether a file that a list names may be an output of the command; it need not be there."""
+
+
+def check_outputs(outputs: Mapping[str, Path], destination: Destination, kind: OutputKind) -> None:
+    """Refuses outputs that would replace something else than an earlier run's outputs of the same inputs.
+
+    Args:
+        outputs: Input -> the file or folder made of it, as of plan_outputs.
+        destination: Where they go.
+        kind: What they are.
+
+    Raises:
+        OutputError: Everything that would be replaced, a line each.
+    """
+    save_dir, list_path, overwrite = destination.save_dir, destination.list_path, destination.overwrite
+    inputs = InputFiles([*outputs, destination.filelist])
+    in_folders, remedy = not kind.suffix, "choose another --save_dir"
+    problems = []
+    for path, output in outputs.items():
+        if not os.path.lexists(output):  # cheaper than a call of stat that fails
+            continue
+        if text := inputs.refusal(output, folder=in_folders):
+            if in_folders or not output.is_dir():  # a file is not written over a folder anyway
+                problems.append(f"{output}: {text}; {remedy}")
+        elif not overwrite and (text := _difference(path, output, kind)):
+            problems.append(f"{output}: {text}; {remedy}, or give --overwrite")
+    if os.path.lexists(list_path):
+        known = set(outputs.values())
+        if text := inputs.refusal(list_path):
+            problems.append(f"{list_path}: {text}; {remedy}")
+        elif not overwrite and not is_own_list(
+            list_path,
+            save_dir,
+            is_listed=kind.is_listed,
+            known=known,
+            numbers=() if kind.suffix else ("num_frames",),
+        ):
+            problems.append(
+                f"{list_path}: exists and is not a list of this folder's {kind.what} written by videotag; "
+                f"{remedy}, or give --overwrite"
+            )
+    for own in (save_dir / RUNTIME_FILE, save_dir / LOCK_FILE):
+        if text := inputs.refusal(own):
+            problems.append(f"{own}: {text}; {remedy}")
+    failures = FileOutput(save_dir / FAILURES_FILE, "--save_dir", FAILURES_HEAD)
+    problems += _file_problems([failures], inputs, overwrite=overwrite)
+    if problems:
+        raise one_error(OutputError, problems)
+
+
+def _difference(path: str, output: Path, kind: OutputKind) -> str | None:
+    """Why an output that is there is not one of this input; None if it is."""
+    made_from = kind.input_of(output)
+    if made_from is None:
+        return "exists and was not written by videotag"
+    if is_same_input(made_from, path, output) or not os.path.exists(path):  # noqa: PTH110 - fails by itself
+        return None
+    other = os.path.normpath(os.path.join(output.parent, str(made_from["path"])))  # noqa: PTH118
+    return f"{kind.what} of {escaped(other)}, and not of {path}"
 
 
 @dataclass(frozen=True)
@@ -291,7 +306,7 @@ def is_own_list(
     Args:
         path: The list, which is there.
         folder: Folder of the outputs.
-        is_listed: See Plan.
+        is_listed: See OutputKind.
         known: Outputs that need not be looked at.
         numbers: As of read_filelist.
     """

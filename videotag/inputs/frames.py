@@ -82,16 +82,53 @@ def read_frames(
     """
     images = _ImageRows(entry.path, split.seg_num)
     options = _reader_options(split, images, offsets=offsets, crop=crop)
-    reader: FrameReader | PooledReader | FolderReader
+    return _read(_reader(entry, split, options, pool, stop), images, split, stop)
+
+
+def read_first_images(
+    entry: ListEntry,
+    split: VideoSplitSection,
+    count: int,
+    *,
+    pool: DecodePool | None = None,
+    stop: threading.Event | None = None,
+) -> np.ndarray:
+    """The first images that read_frames gives, (K, H, W, 3) uint8; what comes later is not decoded.
+
+    Args:
+        entry: As of read_frames.
+        split: As of read_frames.
+        count: K, at least 1; fewer come of an entry that has fewer.
+        pool: As of read_frames.
+        stop: As of read_frames.
+
+    Raises:
+        MediaError, DecoderLostError: As of read_frames.
+    """
+    images = _ImageRows(entry.path, split.seg_num)
+    reader = _reader(entry, split, _reader_options(split, images), pool, stop)
+    for number, _ in enumerate(reader, start=1):
+        if stop is not None and stop.is_set():
+            raise Stopped
+        if number == count:
+            break
+    return images.written
+
+
+def _reader(
+    entry: ListEntry,
+    split: VideoSplitSection,
+    options: dict[str, Any],
+    pool: DecodePool | None,
+    stop: threading.Event | None,
+) -> FrameReader | PooledReader | FolderReader:
+    """What decodes an entry."""
     if entry.numbers:
-        reader = FolderReader(entry.path, entry.numbers[0], **options)
-    else:
-        options["num_threads"] = _threads_of_one(split)
-        if pool is None:
-            reader = FrameReader(entry.path, **options)
-        else:
-            reader = pool.reader(entry.path, stall_limit_sec=split.stall_limit_sec, stop=stop, **options)
-    return _read(reader, images, split, stop)
+        return FolderReader(entry.path, entry.numbers[0], **options)
+    options["num_threads"] = _threads_of_one(split)
+    if pool is None:
+        return FrameReader(entry.path, **options)
+    return pool.reader(entry.path, stall_limit_sec=split.stall_limit_sec, stop=stop, **options)
 
 
 def frames_of_array(

@@ -1,25 +1,38 @@
-"""A folder of pictures img_00001.jpg ..., written by `videotag frames` -> frames like those of a video file.
+"""A folder of pictures img_00001.jpg and on, of one video: read as if it were the video file, and written.
+
+A folder is made aside and renamed when all is in it, with INFO_FILE, which says from what and how it was
+made. Pictures are not flushed to disk one by one: after a power cut (not after a kill) make it again.
 
 Shapes: H height and W width after scaling; images are uint8 RGB (H, W, 3).
 """
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from videotag.errors import AGAIN, MediaError
+from videotag.errors import AGAIN, MediaError, OutputError
 from videotag.media.container import check_size
+from videotag.media.decode_pool import PooledReader
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import center_crop, forced_size, scaled_size
 from videotag.media.video import NewImage, SampledFrame, new_image
+from videotag.system.atomic import replace_folder, write_text
+from videotag.system.json_text import read_json
 from videotag.system.regular_file import open_regular
 
 FRAME_NAME = "img_{:05d}.jpg"  # counted from 1
+INFO_FILE = "info.json"
+_OURS = re.compile(r"img_\d{5,}\.jpg|info\.json")
+_MAX_SIDE_PX = 65_500  # of a JPEG, by libjpeg
 
 
 class FolderReader:
@@ -99,6 +112,81 @@ class FolderReader:
                 f"{path}: damaged or not a JPEG ({' '.join(str(error).split())}); {AGAIN}"
             ) from error
         image = center_crop(image, self._crop_px) if self._crop_px else image
-        output = self._new_image((*image.shape[:2], 3))
-        np.copyto(output, image)
-        return output
+        written = self._new_image((*image.shape[:2], 3))
+        np.copyto(written, image)
+        return written
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """What INFO_FILE says: num_frames, warning and more; empty if it is not there or not ours."""
+    try:
+        info = read_json(folder / INFO_FILE, error=OutputError, remedy="made anew")
+    except OutputError:
+        return {}
+    is_ours = (
+        isinstance(info, dict)
+        and type(info.get("num_frames")) is int
+        and isinstance(info.get("warning", 0), str | None)
+    )
+    return info if is_ours else {}
+
+
+def write_frame_folder(
+    folder: Path, reader: PooledReader, *, path: str, stamp: Mapping[str, Any], quality: int
+) -> int:
+    """Makes the folder, in place of an older one, and returns the number of frames in it.
+
+    Args:
+        folder: Its place.
+        reader: Frames of the video.
+        path: The video, for messages.
+        stamp: From what and how it is made, for INFO_FILE.
+        quality: Quality of the JPEGs, 1 to 100.
+
+    Raises:
+        MediaError: The video cannot be decoded, or its frames are too large for a JPEG.
+        OutputError: The folder holds anything else, or cannot be written.
+    """
+    check_replaceable(folder)
+    count = 0
+    # Many small files: flushing each would take longer than decoding.
+    with replace_folder(folder, flush=False) as aside:
+        for frame in reader:
+            data = _jpeg(frame.image, quality, path)
+            for _ in range(frame.repeats):
+                count += 1
+                (aside / FRAME_NAME.format(count)).write_bytes(data)
+        info = {**stamp, "num_frames": count, "warning": reader.warning}
+        write_text(aside / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+    return count
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuses a folder that holds anything `videotag frames` has not made.
+
+    Raises:
+        OutputError: It does.
+    """
+    try:
+        names = {entry.name for entry in folder.iterdir()}
+    except FileNotFoundError:
+        return
+    foreign = sorted(name for name in names if not _OURS.fullmatch(name))
+    if names and (foreign or INFO_FILE not in names):
+        raise OutputError(
+            f"{folder}: holds {foreign[0] if foreign else 'pictures'} that `videotag frames` has not made; "
+            "move it away or choose another --save_dir"
+        )
+
+
+def _jpeg(image: np.ndarray, quality: int, path: str) -> bytes:
+    """The JPEG of (H, W, 3) uint8 RGB."""
+    height, width = image.shape[:2]
+    if max(height, width) > _MAX_SIDE_PX:
+        raise MediaError(
+            f"{path}: frames of {width}x{height} pixels, a JPEG has at most {_MAX_SIDE_PX} a side; "
+            "set a smaller --short_size"
+        )
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "JPEG", quality=quality)
+    return data.getvalue()

@@ -25,10 +25,17 @@ MAX_PROBABILITY_ERROR = 1e-3  # of tags in bf16, and on a GPU
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether two runs agree, and the number that decides it, as text."""
+    """Whether two runs agree.
+
+    Attributes:
+        ok: Whether they do.
+        text: The number that decides it, in words.
+        bound: What the number is expected to be.
+    """
 
     ok: bool
     text: str
+    bound: str
 
 
 #: Outputs of the reference and of what is compared with it -> whether they agree.
@@ -70,9 +77,11 @@ def compare_features(reference: Arrays, found: Arrays) -> Agreement:
     spread = _norm(a - mean) / max(_norm(a), 1e-30)
     if spread < LEAST_SPREAD:
         error = _relative(a, b)
-        return Agreement(error <= MAX_ALIKE_ERROR, f"relative error {error:.4f}")
+        return Agreement(
+            error <= MAX_ALIKE_ERROR, f"relative error {error:.4f}", f"at most {MAX_ALIKE_ERROR}"
+        )
     cosine = mean_removed_cosine(a, b)
-    return Agreement(cosine >= LEAST_COSINE, f"mean-removed cosine {cosine:.4f}")
+    return Agreement(cosine >= LEAST_COSINE, f"mean-removed cosine {cosine:.4f}", f"at least {LEAST_COSINE}")
 
 
 def mean_removed_cosine(reference: np.ndarray, found: np.ndarray) -> float:
@@ -96,7 +105,8 @@ def tags_tolerances(task: Task) -> Tolerances:
 
     def compare(reference: Arrays, found: Arrays) -> Agreement:
         worst = error(reference, found)
-        return Agreement(worst <= MAX_PROBABILITY_ERROR, f"probabilities differ by up to {worst:.0e}")
+        text, bound = f"probabilities differ by up to {worst:.0e}", f"at most {MAX_PROBABILITY_ERROR:.0e}"
+        return Agreement(worst <= MAX_PROBABILITY_ERROR, text, bound)
 
     return Tolerances(error, MAX_F32_PROBABILITY_ERROR, MAX_PROBABILITY_ERROR, compare)
 

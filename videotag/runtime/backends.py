@@ -123,9 +123,6 @@ class Backend(abc.ABC):
             ExportError: The backend cannot load it.
         """
 
-    def prepare(self, trained: TrainedNetwork) -> None:  # noqa: B027
-        """Does the part of `convert` that takes much memory, before there is data; nothing by default."""
-
     def gains_by_bf16(self, network: Described) -> bool:
         """Whether this network runs faster in bf16 than in f32, on a CPU that has instructions for it."""
         return "bf16" in self.precisions

@@ -1,7 +1,9 @@
-"""Chooses the backend and precision of a network: what the user asked for, or the fastest that is right.
+"""Selects where a network runs and how exactly: as the user asked, else the fastest that is right.
 
 float32: in the fastest installed backend whose outputs agree with those of the network's own layers.
-bfloat16: on a CPU that has instructions for it, if the outputs on the user's own data are close to float32.
+bfloat16: where the CPU has instructions for it, if the outputs on a sample of the user's data are close to
+float32. A selection depends on the request and the sample alone, so that it is made once, before any work,
+and then given to every worker.
 """
 
 from __future__ import annotations
@@ -9,13 +11,16 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
-from videotag.errors import WeightsError
+from videotag.errors import ConfigError, WeightsError
 from videotag.runtime import backends
-from videotag.runtime.agreement import Tolerances
+from videotag.runtime.agreement import Agreement, Tolerances
 from videotag.runtime.backends import AUTO, ExportError, compile_network, get_backend, wrap_backend_errors
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.onnx_export import onnx_parts
@@ -37,80 +42,152 @@ class RuntimeRequest:
         backend: Name of a backend, or "auto".
         precision: "f32", "bf16", "f16" (on a GPU) or "auto".
         device: "cpu" or "gpu".
-        preferred: With the backend "auto", the backend to try first; "auto" is the fastest.
-        is_kept: Whether precision and preferred come from the first run of a folder.
+        preferred: Backend that is tried first if any will do; "auto" tries the fastest first.
+        kept_precision: Precision of the features that are in the folder already, which "auto" keeps; None if
+            there are none.
     """
 
     backend: str = AUTO
     precision: str = "auto"
     device: str = "cpu"
     preferred: str = AUTO
-    is_kept: bool = False
+    kept_precision: str | None = None
+
+    @property
+    def wanted_precision(self) -> str:
+        """The precision as far as it is known before a selection."""
+        return self.kept_precision or self.precision
+
+    @property
+    def needs_sample(self) -> bool:
+        """Whether a selection compares 16 bits with float32, for which it needs the user's own data."""
+        if self.wanted_precision != "auto":
+            return self.wanted_precision != "f32"
+        return self.device == "cpu" and backends.bf16_instructions() is not None
 
     def check(self) -> None:
-        """Checks before any work that backend and precision can be had.
+        """Finds before any work what cannot be had.
 
         Raises:
-            ConfigError, DeviceError: As check_backend.
+            ConfigError, DeviceError: As of check_backend.
         """
-        backends.check_backend(self.backend, self.precision, device=self.device)
+        backends.check_backend(self.backend, self.wanted_precision, device=self.device)
 
 
-class ChosenNetwork:
-    """A Network that chooses its backend and precision on the first data it sees.
+@dataclass(frozen=True)
+class RuntimeChoice:
+    """Where a network runs; can be pickled and given to workers.
+
+    Attributes:
+        backend: Name of the backend.
+        precision: "f32", "bf16" or "f16".
+        device: "cpu" or "gpu".
+        why: Reason for the choice, for the log.
+        by_layers: Whether the network's own layers are called one by one, as no backend agrees with them.
+    """
+
+    backend: str
+    precision: str
+    device: str
+    why: str
+    by_layers: bool = False
+
+    @property
+    def runtime(self) -> str:
+        """The backend with its version."""
+        return f"{self.backend} {get_backend(self.backend).version()}"
+
+
+def select_runtime(
+    trained: TrainedNetwork,
+    request: RuntimeRequest,
+    sample: Arrays,
+    *,
+    tolerances: Tolerances,
+) -> RuntimeChoice:
+    """The backend and precision for a network; logs them with the reason in one line.
 
     Args:
         trained: Network with its weights.
         request: What the user asked for.
-        tolerances: How far the outputs may be from those of the layers.
+        sample: Inputs such as will follow, spread over all of them, of which at most SAMPLE_ROWS rows are
+            used; made-up ones if request.needs_sample is False.
+        tolerances: How far the outputs may be from those of the layers, and those in bf16 from f32.
+
+    Raises:
+        ConfigError: A folder's features are in 16 bits, which are too far from float32 on the sample, and the
+            user has not asked for them.
+        ExportError: The network cannot run in the backend or precision that was asked for.
+    """
+    return _Selection(trained, request, tolerances, sample).make()[0]
+
+
+def open_network(trained: TrainedNetwork, choice: RuntimeChoice) -> Network:
+    """The network in a backend and precision selected before.
+
+    Raises:
+        ConfigError, DeviceError: This machine cannot compute so, unlike the one that made the choice.
+        ExportError: The network cannot run there.
+    """
+    if choice.by_layers:
+        return trained.run_layers
+    with wrap_backend_errors():
+        return compile_network(
+            trained, backend=choice.backend, precision=choice.precision, device=choice.device
+        )
+
+
+class ChosenNetwork:
+    """A network that runs as select_runtime says, by `settle` or else by its first inputs.
+
+    Args:
+        trained, request, tolerances: As of select_runtime.
+
+    Attributes:
+        choice: What was selected; None before.
 
     Raises:
         ConfigError, DeviceError: The requested backend or precision cannot be had.
     """
 
-    def __init__(self, trained: TrainedNetwork, request: RuntimeRequest, *, tolerances: Tolerances) -> None:
+    def __init__(
+        self,
+        trained: TrainedNetwork,
+        request: RuntimeRequest,
+        *,
+        tolerances: Tolerances,
+    ) -> None:
         request.check()
         self.request = request
         self._trained = trained
-        self._tolerances = tolerances
+        self.choice: RuntimeChoice | None = None
         self._network: Network | None = None
-        #: What was chosen; before that, what was requested.
-        self.backend, self.precision = request.backend, request.precision
+        self._selection_by = partial(_Selection, trained, request, tolerances)
+
+    @property
+    def backend(self) -> str:
+        """The selected backend; before that, the requested one."""
+        return self.choice.backend if self.choice else self.request.backend
+
+    @property
+    def precision(self) -> str:
+        """The selected precision; before that, the requested one."""
+        return self.choice.precision if self.choice else self.request.wanted_precision
 
     @property
     def runtime(self) -> str:
-        """The backend that was chosen, with its version."""
-        return f"{self.backend} {get_backend(self.backend).version()}"
-
-    def prepare(self) -> None:
-        """Converts the network if it never ran here: that takes memory, and there is no data yet."""
-        name = next(iter(self._candidates("f32")), None)
-        if self._network is None and name and load_entry(self._error_parts(name)) is None:
-            # An error is reported when the network is settled.
-            with contextlib.suppress(ExportError), wrap_backend_errors():
-                get_backend(name).prepare(self._trained)
+        """The selected backend with its version."""
+        assert self.choice is not None
+        return self.choice.runtime
 
     def settle(self, sample: Arrays) -> None:
-        """Chooses backend and precision, once, and logs them with the reason in one line.
+        """Selects backend and precision, once."""
+        if self._network is None:
+            self.choice, self._network = self._selection_by(sample).make()
 
-        Args:
-            sample: Inputs such as will follow; at most SAMPLE_ROWS of them are used.
-
-        Raises:
-            ExportError: The network cannot run in the backend that was asked for.
-        """
-        if self._network is not None:
-            return
-        sample = spread_rows(sample, SAMPLE_ROWS)
-        if self.request.precision in ("bf16", "f16"):
-            self.precision = self.request.precision
-            self._network, why = self._in_half(sample)
-        else:
-            self.precision = "f32"
-            self._network, why = self._in_f32(sample)
-            if self.request.precision == "auto":
-                why += "; " + self._try_bf16(sample)
-        logger.info("%s runs in %s, %s: %s", self._trained.name, self.runtime, self.precision, why)
+    def adopt(self, choice: RuntimeChoice) -> None:
+        """Takes a choice made elsewhere; see open_network."""
+        self.choice, self._network = choice, open_network(self._trained, choice)
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The network's outputs by name."""
@@ -118,14 +195,49 @@ class ChosenNetwork:
         assert self._network is not None
         return self._network(inputs)
 
-    def _in_f32(self, sample: Arrays) -> tuple[Network, str]:
-        """The network in float32, and why there."""
+
+_Selected: TypeAlias = tuple[RuntimeChoice, Network]
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """The arguments of select_runtime, and what follows from them."""
+
+    trained: TrainedNetwork
+    request: RuntimeRequest
+    tolerances: Tolerances
+    sample: Arrays
+
+    def make(self) -> _Selected:
+        """The choice and its network, which need not be compiled once more."""
+        choice, network = self._select()
+        logger.info("%s runs in %s, %s: %s", self.trained.name, choice.runtime, choice.precision, choice.why)
+        return choice, network
+
+    def _select(self) -> _Selected:
+        if self.request.precision in ("bf16", "f16"):
+            few = spread_rows(self.sample, _REFERENCE_ROWS)
+            return self._in_16_bits(self.request.precision, few, self.trained.run_layers(few))
+        choice, network = self._in_f32()
+        if self.request.wanted_precision == "f32":
+            return choice, network
+        if self.request.kept_precision is None and (reason := self._reason_against_bf16()):
+            return replace(choice, why=f"{choice.why}; {reason}"), network
+        sample = spread_rows(self.sample, SAMPLE_ROWS)
+        expected = network(sample)
+        del network  # both at once would take the memory of both
+        if self.request.kept_precision:
+            return self._in_16_bits(self.request.kept_precision, sample, expected)
+        return self._in_bf16_or(choice, sample, expected)
+
+    def _in_f32(self) -> _Selected:
+        """The network in the first backend that agrees with the layers, else the layers themselves."""
         passed_over = []
         is_named = self.request.backend != AUTO
         for name in self._candidates("f32"):
             try:
                 network = self._compile(name, "f32")
-                error = self._error_of(name, network, sample)
+                error = self._error_of(name, network)
             except ExportError as problem:
                 if is_named:
                     raise self._refusal(name, "f32", problem) from problem
@@ -133,103 +245,115 @@ class ChosenNetwork:
                 continue
             agrees = error <= self._max_f32_error
             if is_named or agrees:
-                self.backend = name
                 if not agrees:
                     logger.warning(
-                        "%s in %s is far from its layers (error %.0e)", self._trained.name, name, error
+                        "%s in %s is far from its layers (error %.0e)", self.trained.name, name, error
                     )
-                return network, "; not in ".join([f"{self._why(name)} (error {error:.0e})", *passed_over])
+                why = "; not in ".join([f"{self._why(name)} (error {error:.0e})", *passed_over])
+                return self._choice(name, "f32", why), network
             passed_over.append(f"{name}: error {error:.0e}")
-        self.backend = backends.fallback_backend().name
-        return self._trained.run_layers, "layer by layer; not in " + "; not in ".join(passed_over)
+        why = "layer by layer; not in " + "; not in ".join(passed_over)
+        choice = self._choice(backends.fallback_backend().name, "f32", why)
+        return replace(choice, by_layers=True), self.trained.run_layers
 
     def _why(self, backend: str) -> str:
         """The reason for this backend, for the log."""
         if self.request.backend != AUTO:
             return "as asked for"
-        return (
-            "as before" if backend == self.request.preferred else "the fastest that is installed and agrees"
-        )
+        if backend == self.request.preferred:
+            return "as before"
+        return "the fastest that is installed and agrees"
 
-    def _try_bf16(self, sample: Arrays) -> str:
-        """Changes to bfloat16 if that is faster and right; returns the reason for or against it."""
-        assert self._network is not None
+    def _reason_against_bf16(self) -> str | None:
+        """Why bfloat16 need not be tried; None if it may be faster."""
         if self.request.device == "gpu":
             return "f32, as nothing else was asked for"
         if backends.bf16_instructions() is None:
             return "f32, as this CPU has no instructions for bf16"
-        able = [name for name in self._candidates("bf16") if get_backend(name).gains_by_bf16(self._trained)]
-        if not able:
-            return "f32, as no backend here is faster in bf16"
-        expected = self._network(sample)
-        self._network = None  # both at once would take the memory of both
-        why = "f32, as bf16 failed"
-        for name in able:
-            try:
-                network = self._compile(name, "bf16")
-                agreement = self._tolerances.compare_bf16(expected, _outputs(network, sample))
-            except ExportError as problem:
-                logger.info("not in bf16 in %s: %s", name, problem)
-                continue
-            if agreement.ok:
-                self.backend, self.precision, self._network = name, "bf16", network
-                return f"bf16, as it agrees with f32 ({agreement.text})"
-            del network
-            why = f"f32, as bf16 is too far from it ({agreement.text})"
-            break
-        self._network, _ = self._in_f32(sample)  # out of the cache
-        return why
+        return None if self._fast_candidates() else "f32, as no backend here is faster in bf16"
 
-    def _in_half(self, sample: Arrays) -> tuple[Network, str]:
-        """The network in 16 bits as the user asked; a warning where it is far from float32."""
+    def _in_bf16_or(self, f32: RuntimeChoice, sample: Arrays, expected: Arrays) -> _Selected:
+        """The network in bfloat16 if that is close to float32, else in f32 again, out of the cache."""
+        try:
+            bf16, network, agreement = self._first_in("bf16", self._fast_candidates(), sample, expected)
+        except ExportError:
+            reason = "f32, as bf16 failed"
+        else:
+            if agreement.ok:
+                reason = f"bf16, as it agrees with f32 ({agreement.text})"
+                return replace(bf16, why=f"{f32.why}; {reason}"), network
+            del network
+            reason = f"f32, as bf16 is too far from it ({agreement.text})"
+        return replace(f32, why=f"{f32.why}; {reason}"), open_network(self.trained, f32)
+
+    def _in_16_bits(self, precision: str, rows: Arrays, expected: Arrays) -> _Selected:
+        """The network in the 16 bits that the user asked for, or that a folder's features are in."""
+        names = self._candidates(precision)
+        choice, network, agreement = self._first_in(precision, names, rows, expected)
+        is_asked = self.request.precision == precision
+        if not agreement.ok and is_asked:
+            logger.warning("%s in %s is far from f32 (%s)", self.trained.name, precision, agreement.text)
+        elif not agreement.ok:
+            raise ConfigError(
+                f"{self.trained.name} in {precision}, as the folder's features are: too far from f32 on this "
+                f"list ({agreement.text}, expected {agreement.bound}); give --precision={precision} to "
+                "insist, or choose another --save_dir"
+            )
+        why = f"as {'asked for' if is_asked else 'before'} ({agreement.text}){choice.why}"
+        return replace(choice, why=why), network
+
+    def _first_in(
+        self, precision: str, names: Sequence[str], rows: Arrays, expected: Arrays
+    ) -> tuple[RuntimeChoice, Network, Agreement]:
+        """The first backend that runs the network in 16 bits; its agreement with float32 on some rows."""
         problems = []
-        few = spread_rows(sample, _REFERENCE_ROWS)
-        for name in self._candidates(self.precision):
+        for name in names:
             try:
-                network = self._compile(name, self.precision)
-                found = _outputs(network, few)
+                network = self._compile(name, precision)
+                found = _outputs(network, rows)
             except ExportError as problem:
+                logger.info("not in %s in %s: %s", precision, name, problem)
                 if self.request.backend != AUTO:
-                    raise self._refusal(name, self.precision, problem) from problem
+                    raise self._refusal(name, precision, problem) from problem
                 problems.append(f"{name}: {problem}")
                 continue
-            self.backend = name
-            agreement = self._tolerances.compare_bf16(self._trained.run_layers(few), found)
-            if not agreement.ok:
-                logger.warning(
-                    "%s in %s is far from f32 (%s)", self._trained.name, self.precision, agreement.text
-                )
-            why = f"as {'before' if self.request.is_kept else 'asked for'} ({agreement.text})"
-            return network, "; not in ".join([why, *problems])
-        remedy = "choose another --save_dir" if self.request.is_kept else "give --precision=f32"
-        raise ExportError(f"{self._trained.name}: not in {self.precision}: {'; '.join(problems)}; {remedy}")
+            why = "".join(f"; not in {problem}" for problem in problems)
+            agreement = self.tolerances.compare_bf16(expected, found)
+            return self._choice(name, precision, why), network, agreement
+        remedy = "choose another --save_dir" if self.request.kept_precision else "give --precision=f32"
+        raise ExportError(f"{self.trained.name}: not in {precision}: {'; '.join(problems)}; {remedy}")
 
     def _candidates(self, precision: str) -> list[str]:
         """The backends to try in turn."""
         names = backends.candidates(self.request.backend, precision, device=self.request.device)
         return sorted(names, key=lambda name: name != self.request.preferred)  # else as they come
 
+    def _fast_candidates(self) -> list[str]:
+        """The backends that gain by bfloat16."""
+        names = self._candidates("bf16")
+        return [name for name in names if get_backend(name).gains_by_bf16(self.trained)]
+
+    def _choice(self, backend: str, precision: str, why: str) -> RuntimeChoice:
+        return RuntimeChoice(backend, precision, self.request.device, why)
+
     def _compile(self, backend: str, precision: str) -> Network:
-        with wrap_backend_errors():
-            return compile_network(
-                self._trained, backend=backend, precision=precision, device=self.request.device
-            )
+        return open_network(self.trained, self._choice(backend, precision, ""))
 
     def _refusal(self, backend: str, precision: str, problem: ExportError) -> ExportError:
         """The error about a backend that the user named, with what to ask for instead."""
         fallback = backends.fallback_backend().name
         remedy = f"give --backend={fallback}"
         if backend == fallback:
-            may_be_f32 = precision != "f32" and not self.request.is_kept
+            may_be_f32 = precision != "f32" and self.request.kept_precision is None
             remedy = "give --precision=f32" if may_be_f32 else "leave --backend out"
-        return ExportError(f"{self._trained.name}: not in {backend}: {problem}; {remedy}")
+        return ExportError(f"{self.trained.name}: not in {backend}: {problem}; {remedy}")
 
     @property
     def _max_f32_error(self) -> float:
         on_cpu = self.request.device == "cpu"
-        return self._tolerances.max_f32_error if on_cpu else self._tolerances.max_gpu_error
+        return self.tolerances.max_f32_error if on_cpu else self.tolerances.max_gpu_error
 
-    def _error_of(self, backend: str, network: Network, sample: Arrays) -> float:
+    def _error_of(self, backend: str, network: Network) -> float:
         """The error of a backend in float32, measured once for each network and version."""
         parts = self._error_parts(backend)
         found = load_entry(parts)
@@ -238,15 +362,15 @@ class ChosenNetwork:
                 known = read_json(found[_ERROR_FILE], error=WeightsError, remedy="measured anew")
                 if isinstance(known, float):
                     return known
-        few = spread_rows(sample, _REFERENCE_ROWS)
-        error = self._tolerances.f32_error(self._trained.run_layers(few), _outputs(network, few))
+        few = spread_rows(self.sample, _REFERENCE_ROWS)
+        error = self.tolerances.f32_error(self.trained.run_layers(few), _outputs(network, few))
         store_entry(parts, {_ERROR_FILE: json.dumps(error).encode()})
         return error
 
     def _error_parts(self, backend: str) -> dict[str, object]:
         """All that decides the error of a backend, as keys of the cache."""
         return {
-            **onnx_parts(self._trained),
+            **onnx_parts(self.trained),
             "form": f"error of {backend} on {self.request.device}",
             "version": get_backend(backend).version(),
             "cpu": backends.cpu_kind(),

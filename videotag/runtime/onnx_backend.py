@@ -10,7 +10,7 @@ import numpy as np
 
 from videotag.errors import WeightsError
 from videotag.runtime.backends import Backend, ExportError, register_backend
-from videotag.runtime.onnx_export import CONVERTER, ONNX_FILE, onnx_file, onnx_model
+from videotag.runtime.onnx_export import CONVERTER, ONNX_FILE, onnx_model
 from videotag.runtime.trained import Arrays, Described, TrainedNetwork
 from videotag.system.atomic import open_atomic
 from videotag.system.cores import num_cores
@@ -52,11 +52,6 @@ class OnnxBackend(Backend):
             model = file.read()
         _reject_external_data(model, path)
         return OnnxNetwork(network, model)
-
-    def prepare(self, trained: TrainedNetwork) -> None:
-        """Converts a network to ONNX, which the cache keeps."""
-        with onnx_file(trained):
-            pass
 
 
 class OnnxNetwork:

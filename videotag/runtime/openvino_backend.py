@@ -70,11 +70,6 @@ class OpenVinoBackend(Backend):
             precision=precision,
         )
 
-    def prepare(self, trained: TrainedNetwork) -> None:
-        """Converts a network to ONNX, which the cache keeps."""
-        with onnx_file(trained):
-            pass
-
 
 class OpenVinoNetwork:
     """A network compiled by OpenVINO; see videotag.runtime.trained.Network.

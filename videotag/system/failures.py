@@ -48,7 +48,20 @@ class FailureList:
         Raises:
             OutputError: The file cannot be written.
         """
-        record = {self._key: name, "retriable": error.retriable, "error": str(error)}
+        self.write(name, str(error), retriable=error.retriable)
+
+    def write(self, name: str, text: str, *, retriable: bool) -> None:
+        """As add, of an error that came from another process as its text.
+
+        Args:
+            name: Name of the input.
+            text: Text of the error.
+            retriable: Whether the input may succeed when it is tried again.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        record = {self._key: name, "retriable": retriable, "error": text}
         line = json.dumps(record, ensure_ascii=False) + "\n"
         try:
             with self._path.open("ab", buffering=0) as file:

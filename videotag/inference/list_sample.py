@@ -1,0 +1,64 @@
+"""A few frames of videos spread over a whole list, by which backend and precision are settled before work.
+
+Shapes: K frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from videotag.datasets.batches import slices
+from videotag.datasets.prefetch import prefetch
+from videotag.errors import MediaError
+from videotag.formats.filelist import ListEntry
+from videotag.inputs.frames import read_first_images
+from videotag.media.decode_pool import DecodePool
+from videotag.registry import FRAMES
+from videotag.runtime.choice import SAMPLE_ROWS, spread_rows
+from videotag.sections import VideoSplitSection
+
+SAMPLE_VIDEOS = 8
+_DECODED_SHARE = 4  # the first quarter of a video's frames: decoding all of a long one takes minutes
+
+
+def sample_frames(
+    entries: Sequence[ListEntry], split: VideoSplitSection
+) -> tuple[np.ndarray | None, dict[str, MediaError]]:
+    """Frames (K, H, W, 3) of a list, and what could not be read on the way to them.
+
+    The list is divided into SAMPLE_VIDEOS parts; of each, the first video that can be read gives its share of
+    SAMPLE_ROWS frames. So the sample depends on the list alone, not on which video is decoded first.
+
+    Args:
+        entries: Videos or folders of frames, at least one.
+        split: Sampling and size.
+
+    Returns:
+        The frames, None if no video can be read; and the error of each path that was tried in vain.
+    """
+    parts = [entries[rows] for rows in slices(len(entries), SAMPLE_VIDEOS)]
+    count = -(-SAMPLE_ROWS // len(parts))
+    num_decoded = max(count, split.seg_num // _DECODED_SHARE)
+    failed: dict[str, MediaError] = {}
+    stop = threading.Event()
+
+    def read(part: Sequence[ListEntry]) -> np.ndarray | None:
+        for entry in part:
+            try:
+                images = read_first_images(entry, split, num_decoded, pool=pool, stop=stop)
+                return spread_rows({FRAMES: images}, count)[FRAMES]
+            except MediaError as error:
+                failed[entry.path] = error
+        return None
+
+    with DecodePool() as pool:
+        threads = split.videos_at_once
+        with contextlib.closing(
+            prefetch(read, parts, num_threads=threads, ahead=threads, stop=stop)
+        ) as read_all:
+            images = [found for found in read_all if found is not None]
+    return np.concatenate(images) if images else None, failed
