@@ -127,7 +127,8 @@ def test_an_exported_tsn_is_measured_like_the_checkpoint(backend, tsn_dir, tmp_p
     assert_same(measured(found.sources, clips(32), task="single_label"), expected)
     other = TrainedModel.load(done.folder, overrides=[("TEST.target_size", 48)])
     with pytest.raises(
-        ConfigError, match=r"TEST.target_size=48: .*out is an export for frames of 32 pixels; give --set TEST.target_size"
+        ConfigError,
+        match=r"TEST.target_size=48: .*out is an export for frames of 32 pixels; give --set TEST.target_size",
     ):
         other.for_evaluation()
 

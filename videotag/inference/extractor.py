@@ -119,6 +119,9 @@ class Extractor:
             images = np.random.default_rng(0).integers(0, 256, (2, size_px, size_px, 3), np.uint8)
         self.network.settle({FRAMES: images})
 
+    def settle_in_f32(self) -> None:
+        """Takes float32 if nothing is settled yet and the user has not asked for another precision."""
+
     @property
     def needs_sample(self) -> bool:
         """Whether backend and precision are settled by frames of the user's; those of an export are fixed."""
@@ -211,6 +214,12 @@ class FeatureExtractor(Extractor):
             feature_dim=model.feature_dim,
             classifier=(head.weight.numpy(), head.bias.numpy()),
         )
+
+    def settle_in_f32(self) -> None:
+        """See Extractor."""
+        if self.network.choice is None and self._request.precision == "auto":
+            request = replace(self._request, precision="f32")
+            self.network = ChosenNetwork(self.trained, request, tolerances=agreement.FEATURES)
 
     @property
     def needs_sample(self) -> bool:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from videotag.datasets.batches import slices
+from videotag.datasets.batches import Dataset, slices
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import MediaError
 from videotag.formats.filelist import ListEntry
+from videotag.inference.trained_model import TrainedModel
 from videotag.inputs.frames import read_first_images
 from videotag.media.decode_pool import DecodePool
 from videotag.registry import FRAMES
@@ -62,3 +63,26 @@ def sample_frames(
         ) as read_all:
             images = [found for found in read_all if found is not None]
     return np.concatenate(images) if images else None, failed
+
+
+def settle_on_list(model: TrainedModel, entries: Sequence[ListEntry], dataset: Dataset) -> None:
+    """Selects the backend and precision of a model on samples spread over its list.
+
+    Args:
+        model: Model that will run on the list.
+        entries: The list.
+        dataset: Its samples.
+    """
+    if not model.needs_sample:
+        return
+    if model.config.entry.two_stage:
+        images, _ = sample_frames(entries, model.config.infer)
+        if images is not None:
+            model.settle({FRAMES: images[None]})
+        return
+    places = np.unique(np.linspace(0, len(dataset) - 1, min(SAMPLE_ROWS, len(dataset))).round().astype(int))
+    # A sample that cannot be read is reported when its turn comes.
+    batches = dataset.batches([places], on_error=lambda *_: None)
+    batch = next(iter(batches))
+    if batch is not None:
+        model.settle(batch.inputs)

@@ -10,7 +10,7 @@ Shapes: T frames of a video, D feature width, C classes, S segments.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +29,7 @@ from videotag.inference.frame_tagging import (
     TagOptions,
     clip_reader,
 )
+from videotag.inference.list_sample import sample_frames
 from videotag.inference.predictor import Predictor, Source
 from videotag.inference.tag_result import TagResult as TagResult
 from videotag.inference.trained_model import ModelSource, TrainedModel, read_source
@@ -80,8 +81,8 @@ class Tagger:
             use_gpu: True, False or "auto"; the extractor config's value if not given.
             backend: Backend of both stages, "auto", "paddle", "openvino" or "onnx"; INFER.backend of each
                 config if not given.
-            precision: Precision of both stages, "auto", "f32", "bf16" or "f16"; INFER.precision of each
-                config if not given.
+            precision: Precision of both stages, "f32", "bf16" or "f16"; or "auto", which is f32 unless
+                `settle` decides otherwise; INFER.precision of each config if not given.
             overrides: Overrides of the extractor's config, as load_config takes them.
             top_k: Tags kept; the config's topk if not given.
             threshold: Least probability of a tag.
@@ -109,7 +110,7 @@ class Tagger:
                     "itself; give no extractor with it"
                 )
             second = _stage("predictor", predictor_config, predictor_weights, first_overrides)
-            model = TrainedModel([second])
+            model = TrainedModel([second]).with_default_precision("f32")
             tag_options = options(second)
             model.load_network()
             return cls(ModelTagger(model, tag_options))
@@ -128,7 +129,7 @@ class Tagger:
                 f"the extractor makes features of width {extractor.feature_dim}, the predictor wants "
                 f"{widths}; name the extractor it was trained with"
             )
-        predictor = TrainedModel([second])
+        predictor = TrainedModel([second]).with_default_precision("f32")
         predictor.load_network()
         return cls(StagesTagger(extractor, predictor, tag_options))
 
@@ -174,6 +175,21 @@ class Tagger:
         if not isinstance(self._tagger, StagesTagger):
             raise ConfigError("the model reads frames itself: there are no features")
         return _result(self._predictor.submit_features(source, fps=fps))
+
+    def settle(self, videos: Sequence[str | ListEntry]) -> None:
+        """Lets a sample of a list decide whether the first stage computes in bfloat16; before any other call.
+
+        Without it the first stage computes in float32, unless another precision was asked for: what precedes
+        a video has no say in its tags.
+
+        Args:
+            videos: The list.
+        """
+        if isinstance(self._tagger, StagesTagger) and self._tagger.extractor.needs_sample:
+            entries = [video if isinstance(video, ListEntry) else ListEntry(video) for video in videos]
+            images, _ = sample_frames(entries, self._tagger.section)
+            if images is not None:
+                self._tagger.extractor.settle(images)
 
     def tag_many(self, videos: Iterable[str | ListEntry]) -> Iterator[TagResult | MediaError]:
         """The result of every video in order, or why it has none; the next ones are decoded meanwhile."""

@@ -178,6 +178,31 @@ class TrainedModel:
         """
         return TrainedModel([replace(s, config=_for_evaluation(s)) for s in self.sources])
 
+    def with_default_precision(self, precision: str) -> TrainedModel:
+        """The model in `precision`, unless its config names another."""
+        return TrainedModel(
+            [replace(s, config=_with_default_precision(s.config, precision)) for s in self.sources]
+        )
+
+    def settle(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Selects backend and precision, once; else the first arrays that it runs on do.
+
+        Args:
+            arrays: A sample of what will follow, as of `run`.
+
+        Raises:
+            WeightsError, ConfigError, DeviceError: As load_network.
+        """
+        inputs, network = self._opened
+        if isinstance(network, ChosenNetwork | _TwoStages):
+            network.settle(as_declared(arrays, inputs))
+
+    @property
+    def needs_sample(self) -> bool:
+        """Whether bfloat16 may be taken, which a sample of the user's data decides."""
+        checkpoints = [source for source in self.sources if not source.weights.is_export]
+        return len(checkpoints) == len(self.sources) and runtime_request(self.config).needs_sample
+
     def load_network(self) -> None:
         """Loads the network now: what is wrong with it is found before the work.
 
@@ -204,14 +229,21 @@ class TrainedModel:
         return _open(self.sources)
 
 
+def _with_default_precision(config: Config, precision: str) -> Config:
+    if config.infer.precision != "auto":
+        return config
+    return replace(config, infer=config.infer.model_copy(update={"precision": precision}))
+
+
 def _for_evaluation(source: ModelSource) -> Config:
-    config = source.config
-    update: dict[str, Any] = {"precision": "f32"} if config.infer.precision == "auto" else {}
+    config = _with_default_precision(source.config, "f32")
+    update: dict[str, Any] = {}
     if config.entry.two_stage:
         if source.weights.is_export and config.test.target_size != config.infer.target_size:
             raise ConfigError(
                 f"TEST.target_size={config.test.target_size}: {source.weights.path.parent} is an export for "
-                f"frames of {config.infer.target_size} pixels; set it to that"
+                f"frames of {config.infer.target_size} pixels; give --set "
+                f"TEST.target_size={config.infer.target_size}"
             )
         update["target_size"] = config.test.target_size
     return replace(config, infer=config.infer.model_copy(update=update))
@@ -306,6 +338,10 @@ class _TwoStages:
 
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
+
+    def settle(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Settles the extractor on the frames of clips."""
+        self._extractor.settle(np.concatenate(inputs[FRAMES]))
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Logits (N, C), the mean over the frames' logits, of FRAMES (N, T, H, W, 3) uint8."""
