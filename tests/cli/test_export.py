@@ -267,7 +267,7 @@ def test_eval_of_an_export_gives_the_metrics_of_its_checkpoint(here, tmp_path, c
         assert metrics[1] == pytest.approx(metrics[0], abs=1e-4)
         assert metrics[2] == pytest.approx(metrics[0], abs=1e-4)
     words = ["eval", "--weights=tsn/export_onnx_f32", f"--filelist={tmp_path}/v.list"]
-    message = "TEST.target_size=224: tsn/export_onnx_f32 is an export for frames of 32 pixels; give --set TEST.target_size"
+    message = "TEST.target_size=224: tsn/export_onnx_f32 is an export for frames of 32 pixels; give --set"
     assert message in fails(capsys, words)
 
 
