@@ -92,7 +92,7 @@ def test_weights_of_another_backbone_are_named_in_every_layout(other, tmp_path):
         write_pdparams(tmp_path / "w.pdparams", state)
         hint = f"--config=configs/{config[other]}.yaml or " if other in config else ""
         with pytest.raises(
-            WeightsError, match=f"they are of {other}; give {hint}--set MODEL.backbone={other}"
+            WeightsError, match=f"they belong to {other}; give {hint}--set MODEL.backbone={other}"
         ):
             load_weights(model, tmp_path / "w.pdparams")
         load_weights(theirs, tmp_path / "w.pdparams")

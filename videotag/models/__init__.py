@@ -1,4 +1,4 @@
-"""The networks, one file each; every file registers its model with videotag.registry."""
+"""Networks, one per file; each file registers its model with videotag.registry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from videotag.inputs import load_readers
 
 
 def load_models() -> None:
-    """Imports the files of all models and readers, so that both are registered; cheap when called again."""
+    """Imports the modules of all models and readers, which registers them; repeated calls are cheap."""
     load_readers()
     for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
         importlib.import_module(module.name)

@@ -1,8 +1,8 @@
-"""Clusters of attention units with the shifting operation: many weighted means of the frames, blind to order.
+"""Attention clusters with shifting operation: many weighted means of the frames, independent of their order.
 
-Follows Long et al., CVPR 2018, arXiv:1711.09550, with the two hidden layers that Paddle's sample on
-YouTube-8M puts on top. Differs: softmax over real steps only, any number of them; the attention layer has no
-bias, which softmax would cancel.
+Follows Long et al., CVPR 2018, arXiv:1711.09550, with the two hidden layers that Paddle's YouTube-8M sample
+adds on top. Differs: softmax covers only the real steps, of any number; the attention layer has no bias,
+which softmax would cancel.
 Shapes: N videos, T steps, D feature width, K attention units, C classes.
 """
 
@@ -26,9 +26,9 @@ class AttentionClusterConfig(TaggerModel):
     """MODEL section of AttentionCluster.
 
     Attributes:
-        cluster_nums: K; one number, or one for each modality.
-        drop_rate: dropout on the pooled features.
-        fc_sizes: widths of the two hidden layers before the logits.
+        cluster_nums: Number of attention units K; one number, or one per modality.
+        drop_rate: Dropout probability of the pooled features.
+        fc_sizes: Widths of the two hidden layers before the logits.
     """
 
     cluster_nums: Positive | list[Positive] = 32
@@ -39,14 +39,14 @@ class AttentionClusterConfig(TaggerModel):
 class ShiftingAttention(nn.Layer):
     """One modality: x (N, T, D), mask (N, T) -> pooled (N, K * D) and attention (N, T, K).
 
-    Each unit's mean is scaled and shifted by two numbers of its own, then brought to length 1 / sqrt(K):
-    units that attend alike can differ still, which the paper found to make them diverse.
+    Each unit scales and shifts its mean by two learned scalars, then normalizes it to length 1 / sqrt(K).
+    Units with similar attention can therefore still differ; the paper finds that this makes them diverse.
     """
 
     def __init__(self, in_features: int, num_units: int) -> None:
         super().__init__()
         self.score = nn.Linear(in_features, num_units, bias_attr=False)
-        # With a shift of 0 the length would cancel the scale, which could then never learn.
+        # With a shift of 0, normalization would cancel the scale, whose gradient would stay 0.
         self.scale = self.create_parameter(
             [num_units, 1], default_initializer=nn.initializer.Normal(1.0, 0.1)
         )
@@ -55,7 +55,7 @@ class ShiftingAttention(nn.Layer):
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features, and the weight of every step for every unit, which sum to 1 over real steps."""
+        """Pooled features (N, K * D), and attention weights (N, T, K) that sum to 1 over the real steps."""
         x = zero_padding(x, mask)
         attention = masked_softmax(self.score(x), mask)  # (N, T, K)
         means = paddle.matmul(attention, x, transpose_x=True)  # (N, K, D)
@@ -65,7 +65,7 @@ class ShiftingAttention(nn.Layer):
 
 @register_model("AttentionCluster", config=AttentionClusterConfig, task="multi_label")
 class AttentionCluster(SequenceTagger):
-    """Features and masks of every modality -> logits (N, C)."""
+    """Attention clusters: features and masks of every modality -> logits (N, C)."""
 
     gives_attention = True
 
@@ -80,7 +80,7 @@ class AttentionCluster(SequenceTagger):
         self.output = nn.Linear(second, config.num_classes)
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits (N, C), and per modality the mean over its units of the weight of every step (N, T)."""
+        """Logits (N, C), and per modality the attention weights averaged over units (N, T)."""
         pooled, attention = [], {}
         for name, pool in self.pools.items():
             vector, weights = pool(inputs[name], inputs[name + MASK])

@@ -1,12 +1,12 @@
 """Bidirectional LSTM with attention pooling for multi-label video tagging.
 
-Follows VideoTag's AttentionLSTM (a PaddlePaddle sample, 2019; the LSTM part after arXiv:1503.08909). Differs:
+Follows VideoTag's AttentionLSTM (a PaddlePaddle sample, 2019; its LSTM follows arXiv:1503.08909). Differs:
   - a standard LSTM without peepholes;
   - any number of modalities, each with its own layers, concatenated after pooling;
-  - softmax over real steps only, with the maximum subtracted;
-  - dropout is scaled while training, so prediction uses the weights as they are;
-  - the widths of the two hidden layers are settings; the output bias may start at the class prior.
-MODEL.variant brings back what published weights were trained with; the layers are the same otherwise.
+  - a numerically stable softmax over the real steps only;
+  - inverted dropout, so that inference uses the weights unscaled;
+  - configurable widths of the two hidden layers; optionally, an output bias initialized to the class prior.
+MODEL.variant restores what published weights were trained with; the layers are otherwise the same.
 Shapes: N videos, T steps, D feature width, E embedding, H LSTM width per direction, C classes.
 """
 
@@ -28,14 +28,16 @@ from videotag.sections import Positive, TaggerModel
 
 
 class _Variant(NamedTuple):
-    """What differs between the published networks.
+    """Differences between the published networks.
 
     Attributes:
-        config: the shipped config.
-        peepholes: the LSTM's gates see its cell.
-        projection_bias: with peepholes, the LSTM's input projection has a bias beside the gates' own.
-        score_bias: the attention score has a bias, which softmax cancels: it is only carried along.
-        dropout: "downscale_in_infer" leaves training unscaled and multiplies by 1 - drop_rate afterwards.
+        config: Path of the shipped config.
+        peepholes: Whether the LSTM's gates see its cell state.
+        projection_bias: Whether, with peepholes, the LSTM's input projection has a bias in addition to the
+            gates' own.
+        score_bias: Whether the attention score has a bias; softmax cancels it, but weight files contain it.
+        dropout: Mode of nn.Dropout; "downscale_in_infer" does not scale in training and multiplies by
+            1 - drop_rate in inference.
     """
 
     config: str
@@ -65,16 +67,16 @@ class AttentionLSTMConfig(TaggerModel):
     """MODEL section of AttentionLSTM.
 
     Attributes:
-        variant: "standard"; "videotag", "paddlevideo" or "fluid_yt8m" (Paddle's static-graph samples on
-            YouTube-8M) for weights of these systems. "videotag" and "fluid_yt8m" have peepholes, and
-            scale their dropout while predicting.
-        drop_rate: dropout on the LSTM's output.
-        embedding_size: E.
-        lstm_size: H.
-        fc_sizes: widths of the two hidden layers before the logits.
-        class_prior: the share of videos that carry a given tag; the output bias starts at its logit
-            (at zero if not given), which saves the epochs that only learn that tags are rare.
-        bone_network: stands in VideoTag's files without a use; only None.
+        variant: Variant of the network: "standard", or "videotag", "paddlevideo" or "fluid_yt8m" (Paddle's
+            static-graph YouTube-8M sample) for weights of these systems. "videotag" and "fluid_yt8m" have
+            peepholes and scale the dropout in inference instead of training.
+        drop_rate: Dropout probability of the LSTM's output.
+        embedding_size: Embedding width E.
+        lstm_size: LSTM width H per direction.
+        fc_sizes: Widths of the two hidden layers before the logits.
+        class_prior: Expected fraction of videos with a given tag. The output bias starts at its logit (at
+            zero if None), which saves the epochs that would only learn that tags are rare.
+        bone_network: Unused key of VideoTag's files; must be None.
     """
 
     variant: Literal["standard", "videotag", "paddlevideo", "fluid_yt8m"] = "standard"
@@ -100,11 +102,11 @@ class AttentionPool(nn.Layer):
             projection_bias=variant.projection_bias,
         )
         self.dropout = nn.Dropout(config.drop_rate, mode=variant.dropout)
-        # No bias by default: softmax over time would cancel it, and it could never learn.
+        # No bias by default: softmax over time cancels it, so its gradient would be 0.
         self.score = nn.Linear(2 * config.lstm_size, 1, bias_attr=None if variant.score_bias else False)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled states (N, 2H) and the weight of every step (N, T), which sum to 1 over real steps."""
+        """Pooled states (N, 2H) and attention weights (N, T), which sum to 1 over the real steps."""
         states = self.dropout(self.lstm(F.tanh(self.embed(x)), mask))  # (N, T, 2H)
         attention = masked_softmax(self.score(states).squeeze(-1), mask)  # (N, T)
         return (attention.unsqueeze(-1) * states).sum(axis=1), attention  # (N, 2H), (N, T)
@@ -112,7 +114,7 @@ class AttentionPool(nn.Layer):
 
 @register_model("AttentionLSTM", config=AttentionLSTMConfig, task="multi_label")
 class AttentionLSTM(SequenceTagger):
-    """Features and masks of every modality -> logits (N, C)."""
+    """Bidirectional LSTM with attention: features and masks of every modality -> logits (N, C)."""
 
     gives_attention = True
 
@@ -128,7 +130,7 @@ class AttentionLSTM(SequenceTagger):
         self.output = nn.Linear(second, config.num_classes, bias_attr=nn.initializer.Constant(bias))
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits (N, C), and per modality the weight of every step (N, T)."""
+        """Logits (N, C), and per modality the attention weights (N, T)."""
         pooled, attention = [], {}
         for name, pool in self.pools.items():
             vector, attention[name] = pool(inputs[name], inputs[name + MASK])
@@ -138,17 +140,17 @@ class AttentionLSTM(SequenceTagger):
         return outputs_of(self.output(x), attention)
 
     def layouts(self) -> list[Layout]:
-        """The published layout of this variant, if there is one."""
+        """The published layout of this variant; empty if there is none."""
         names = list(self.pools)
         if self.variant == "paddlevideo":
             return [_paddlevideo_layout(names)]
         if self.variant == "fluid_yt8m":
             return [_fluid_layout(names)]
-        # VideoTag's names begin with "rgb" whatever the modality is, so a second one would collide.
+        # VideoTag's names begin with "rgb" for any modality, so the names of a second one would collide.
         return [_videotag_layout(names[0])] if self.variant == "videotag" and len(names) == 1 else []
 
     def remedy(self, state: Iterable[str]) -> str | None:
-        """What to do about weights of another variant."""
+        """The remedy if weights belong to another variant; None if they belong to this one or to none."""
         variant = _variant_of(state)
         if variant in (None, self.variant):
             return None
@@ -156,7 +158,7 @@ class AttentionLSTM(SequenceTagger):
 
 
 def _variant_of(state: Iterable[str]) -> str | None:
-    """The variant whose names a file holds, published or ours; None if neither."""
+    """The variant whose parameter names a file contains, published or our own; None if it has neither."""
     names = list(state)
 
     def has(*endings: str) -> bool:
@@ -174,7 +176,7 @@ def _variant_of(state: Iterable[str]) -> str | None:
 
 
 def _videotag_layout(modality: str) -> Layout:
-    """Names of VideoTag's static graph."""
+    """Layout with the names of VideoTag's static graph."""
     pool = f"pools.{modality}"
     names = {f"{pool}.embed.weight": "rgb_fc.w_0", f"{pool}.embed.bias": "rgb_fc.b_0"}
     for direction in ("forward", "backward"):
@@ -189,7 +191,7 @@ def _videotag_layout(modality: str) -> Layout:
 
 
 def _fluid_layout(modalities: list[str]) -> Layout:
-    """Names that Paddle's static graph gives by itself, layer after layer."""
+    """Layout with the names that Paddle's static graph generates, numbered by layer."""
     names = {}
     for index, modality in enumerate(modalities):
         pool = f"pools.{modality}"
@@ -208,7 +210,7 @@ def _fluid_layout(modalities: list[str]) -> Layout:
 
 
 def _paddlevideo_layout(modalities: list[str]) -> Layout:
-    """Names of PaddleVideo's AttentionLstmHead; each LSTM weight stands in its files a second time."""
+    """Layout of PaddleVideo's AttentionLstmHead, whose files contain every LSTM weight twice."""
     names = {}
     for index, modality in enumerate(modalities):
         pool = f"pools.{modality}"

@@ -1,9 +1,9 @@
 """EfficientNet-Lite0 as a backbone: frames -> pooled features.
 
-EfficientNet (arXiv:1905.11946) in its Lite form: ReLU6 instead of swish, no squeeze-and-excite, stem and head
-of fixed width. Trained on inputs (x - 127) / 128. Padding is TensorFlow's "same", which pads an even input of
-a strided convolution on the right and bottom only; published weights depend on it.
-Shapes: B frames, D = 1280.
+The Lite variant of EfficientNet (arXiv:1905.11946): ReLU6 instead of swish, no squeeze-and-excitation, stem
+and head of fixed width. Trained on inputs (x - 127) / 128. Uses TensorFlow's "same" padding, which pads an
+even input of a strided convolution only on the right and bottom; published weights depend on it.
+Shapes: B frames, I and O input and output channels, h and w height and width of a feature map, D = 1280.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from videotag.models.layouts import Layout
 from videotag.registry import register_backbone
 from videotag.sections import Section
 
-#: repeats, output channels, kernel, stride of the first, expansion
+#: Per stage: number of blocks, output channels, kernel size, stride of the first block, expansion factor.
 _STAGES = (
     (1, 16, 3, 1, 1),
     (2, 24, 3, 2, 6),
@@ -35,7 +35,7 @@ class EfficientNetLite0Config(Section):
 
 
 class ConvNorm(nn.Layer):
-    """Convolution and batch norm, then ReLU6 unless `activate` is False."""
+    """Convolution and batch norm, followed by ReLU6 unless `activate` is False."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ConvNorm(nn.Layer):
 
 
 class InvertedResidual(nn.Layer):
-    """Widen, depthwise convolution, narrow; a sum with the input where the shape stays."""
+    """Expansion, depthwise convolution, projection; plus the input if the shapes agree."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -98,13 +98,13 @@ class EfficientNetLite0(nn.Layer):
         self.head = ConvNorm(channels, self.feature_dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Average over the last map: (B, 1280), in 0..6."""
+        """Spatial mean of the last feature map: (B, 1280), in [0, 6]."""
         x = self.head(self.blocks(self.stem(x)))  # (B, 1280, H / 32, W / 32)
         return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
     @classmethod
     def owns(cls, names: Iterable[str]) -> bool:
-        """Whether a file with these names, in any known layout, holds this network."""
+        """Whether the parameter names of a file, in any known layout, are those of this network."""
         return any(name.endswith(("_conv_stem.weight", "stem.conv.weight")) for name in names)
 
     def layouts(self) -> list[Layout]:
@@ -121,7 +121,7 @@ class EfficientNetLite0(nn.Layer):
         ]
 
 
-#: Our layer -> the published one, where a block's norms are numbered and only the place tells which they are.
+#: Our layer name -> published one. Published norms are numbered in the order of the block's layers.
 _LAYER_NAMES = {
     "stem.conv": "_conv_stem",
     "stem.norm": "_bn0",

@@ -1,9 +1,9 @@
-"""Transformer pooling: a few learned queries read the frames of all modalities, again and again.
+"""Transformer pooling: a few learned latents repeatedly cross-attend to the frames of all modalities.
 
-After Perceiver (arXiv:2103.03206) and the pooling by attention of Set Transformer (arXiv:1810.00825): in each
-block the latents attend to the frames of every modality, then to one another, then pass a feed-forward part;
-norms stand before each part. The cost grows with T, not with T squared. Sines and cosines of the step number
-(arXiv:1706.03762) are added to the frames, so that any T works and order is seen.
+Follows Perceiver (arXiv:2103.03206) and the attention pooling of Set Transformer (arXiv:1810.00825). In each
+pre-norm block, the latents cross-attend to the frames of every modality, then self-attend, then pass an MLP.
+The cost is linear in T. Sinusoidal position encodings (arXiv:1706.03762) are added to the frames, so that
+the model works for any T and depends on the order of the frames.
 Shapes: N videos, T steps, D feature width, Q queries, W width, A heads, C classes.
 """
 
@@ -25,11 +25,11 @@ class LatentTransformerConfig(TaggerModel):
     """MODEL section of LatentTransformer.
 
     Attributes:
-        num_queries: Q.
-        hidden_size: W, even and a multiple of num_heads.
-        num_heads: A.
-        num_layers: blocks.
-        drop_rate: dropout on what each part adds.
+        num_queries: Number of latents Q.
+        hidden_size: Width W, even and a multiple of num_heads.
+        num_heads: Number of attention heads A.
+        num_layers: Number of blocks.
+        drop_rate: Dropout probability of every residual branch.
     """
 
     num_queries: Positive = 8
@@ -46,10 +46,10 @@ class LatentTransformerConfig(TaggerModel):
 
 
 def step_encoding(x: Tensor) -> Tensor:
-    """Sines, then cosines, of the step number at W / 2 wavelengths from 2 pi to 10,000 * 2 pi: (T, W).
+    """Sinusoidal position encoding (T, W): sines, then cosines, at W / 2 wavelengths of 2 pi to 20,000 pi.
 
     Args:
-        x: (N, T, W); only its shape matters, so that an exported network takes any T.
+        x: (N, T, W); only its shape is used, so that an exported network accepts any T.
     """
     half = x.shape[-1] // 2
     step = paddle.cumsum(paddle.ones_like(x[0, :, :1]), axis=0) - 1  # (T, 1): 0, 1, ... T-1
@@ -59,7 +59,7 @@ def step_encoding(x: Tensor) -> Tensor:
 
 
 class Attention(nn.Layer):
-    """Queries (N, Q, W) read steps (N, T, W) under a mask (N, T) -> (N, Q, W) and weights (N, T, A, Q)."""
+    """Queries (N, Q, W) attend to steps (N, T, W), mask (N, T) -> (N, Q, W) and weights (N, T, A, Q)."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -71,7 +71,10 @@ class Attention(nn.Layer):
         self.out = nn.Linear(width, width)
 
     def forward(self, queries: Tensor, steps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What the queries read, and where; a row without real steps gives what `out` makes of zeros."""
+        """Attention output (N, Q, W) and weights (N, T, A, Q).
+
+        For a row without real steps, the weights are 0 and the output is `out` applied to zeros.
+        """
         query, key, value = self._heads(self.query(queries)), self._heads(self.key(steps)), self.value(steps)
         logits = paddle.matmul(query, key, transpose_y=True) / self.scale  # (N, A, Q, T)
         weights = masked_softmax(logits.transpose([0, 3, 1, 2]), mask)  # (N, T, A, Q)
@@ -85,7 +88,7 @@ class Attention(nn.Layer):
 
 
 class LatentBlock(nn.Layer):
-    """Latents (N, Q, W) after reading the frames of all modalities and one another."""
+    """One block: cross-attention to the frames of all modalities, self-attention and an MLP."""
 
     def __init__(self, config: LatentTransformerConfig) -> None:
         super().__init__()
@@ -99,7 +102,16 @@ class LatentBlock(nn.Layer):
     def forward(
         self, latents: Tensor, frames: dict[str, Tensor], masks: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The latents, and per modality the weights of its steps (N, T, A, Q)."""
+        """Updates the latents.
+
+        Args:
+            latents: (N, Q, W).
+            frames: Embedded frames (N, T, W) by modality.
+            masks: (N, T) bool by modality.
+
+        Returns:
+            The latents (N, Q, W), and the attention weights (N, T, A, Q) by modality.
+        """
         queries, attention = self.read_norm(latents), {}
         for name, layer in self.read.items():
             read, attention[name] = layer(queries, frames[name], masks[name])
@@ -112,7 +124,7 @@ class LatentBlock(nn.Layer):
 
 @register_model("LatentTransformer", config=LatentTransformerConfig, task="multi_label")
 class LatentTransformer(SequenceTagger):
-    """Features and masks of every modality -> logits (N, C)."""
+    """Cross-attending latents: features and masks of every modality -> logits (N, C)."""
 
     gives_attention = True
 
@@ -121,17 +133,14 @@ class LatentTransformer(SequenceTagger):
         width = config.hidden_size
         self.embed = nn.LayerDict({m: nn.Linear(dim, width) for m, dim in config.dims.items()})
         self.frame_norm = nn.LayerDict({m: nn.LayerNorm(width) for m in config.dims})
-        normal = nn.initializer.Normal(0.0, 1.0)  # far enough apart to read different things from the start
+        normal = nn.initializer.Normal(0.0, 1.0)  # wide enough that latents attend differently from the start
         self.latents = self.create_parameter([config.num_queries, width], default_initializer=normal)
         self.blocks = nn.LayerList([LatentBlock(config) for _ in range(config.num_layers)])
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, config.num_classes)
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits (N, C), and per modality the weight of every step in the last block (N, T).
-
-        The weight is a mean over heads and queries.
-        """
+        """Logits (N, C), and per modality the last block's attention (N, T), a mean over heads and latents."""
         masks = {name: inputs[name + MASK] for name in self.embed.keys()}  # noqa: SIM118 - a LayerDict
         frames = {}
         for name, embed in self.embed.items():

@@ -1,7 +1,7 @@
-"""Published weight files: their names beside ours, for reading them and for writing them.
+"""Layouts of published weight files: maps between their parameter names and ours.
 
-The maps are data alone: nothing is loaded here. A model lists the layouts it knows (`layouts()`), and may say
-what to do about weights of another network (`remedy(state)`).
+This file does no I/O. A model lists the layouts that it supports (`layouts()`) and may suggest a remedy for
+weights of another network (`remedy(state)`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Layout:
-    """How one system names the arrays of a network.
+    """Names and orientation of a network's arrays in the files of another system.
 
     Attributes:
-        name: of the system.
-        names: our name -> theirs.
-        prefix: stands before all their names in files of the whole model, and may be missing.
-        transposed: our names of the arrays that they store the other way round.
-        ignored: pattern of their names that hold nothing of the network.
+        name: Name of the system.
+        names: Map from our parameter names to theirs.
+        prefix: Optional prefix of all their names in files of the whole model.
+        transposed: Our names of the 2-D arrays that they store transposed.
+        ignored: Regular expression of their names that do not belong to the network.
     """
 
     name: str
@@ -32,11 +32,18 @@ class Layout:
     ignored: str = r"(?!)"  # matches nothing
 
     def count(self, state: Iterable[str]) -> int:
-        """How many names of the layout are among those of a file."""
+        """The number of names of a file that belong to the layout."""
         return len(set(self.names.values()) & {name.removeprefix(self.prefix) for name in state})
 
     def adapt(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A file's arrays under our names; a name that is not of the layout stays as it is."""
+        """Renames a file's arrays to our names, and transposes them where needed.
+
+        Args:
+            state: Arrays of any shape by their names; a name outside the layout is kept.
+
+        Returns:
+            Arrays by our names, without ignored ones; transposed ones are views (I, O) of (O, I).
+        """
         own = {theirs: ours for ours, theirs in self.names.items()}
         adapted = {}
         for name, array in state.items():
@@ -47,14 +54,21 @@ class Layout:
         return adapted
 
     def publish(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Our arrays under their names: the inverse of adapt."""
+        """The inverse of adapt: renames our arrays to their names, with the prefix.
+
+        Args:
+            state: Arrays of any shape by our names, all of which belong to the layout.
+
+        Raises:
+            KeyError: A name does not belong to the layout.
+        """
         return {
             self.prefix + self.names[name]: array.T if name in self.transposed else array
             for name, array in state.items()
         }
 
     def inside(self, prefix: str) -> Layout:
-        """The layout of a network that holds this one's as its part `prefix`, and the classifier as "fc."."""
+        """The layout of a network that contains this one as `prefix`, with the classifier as "fc."."""
 
         def placed(name: str) -> str:
             return name if name.startswith("fc.") else prefix + name
@@ -64,7 +78,16 @@ class Layout:
 
 
 def find_layout(layouts: Iterable[Layout], own: Iterable[str], state: Iterable[str]) -> Layout | None:
-    """The layout that a file is written in: the one with the most names in it; None for our own."""
+    """The layout of a file: the one that shares the most names with it.
+
+    Args:
+        layouts: Layouts to choose from.
+        own: Our parameter names.
+        state: Parameter names of the file.
+
+    Returns:
+        The layout; None if our own names match at least as well.
+    """
     state = list(state)
     best, most = None, len(set(own) & set(state))
     for layout in layouts:

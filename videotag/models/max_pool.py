@@ -1,6 +1,6 @@
-"""Maximum over time and one layer: what a single frame gives away.
+"""Max pooling over time and one linear layer: tags that a single frame reveals.
 
-As MeanPool, with the maximum of every feature in place of its mean. Any number of modalities, concatenated.
+Like MeanPool, but with the maximum of every feature instead of its mean. Modalities are concatenated.
 Shapes: N videos, T steps, D feature width, C classes.
 """
 
@@ -16,7 +16,7 @@ from videotag.sections import TaggerModel
 
 @register_model("MaxPool", config=TaggerModel, task="multi_label")
 class MaxPool(SequenceTagger):
-    """Features and masks of every modality -> logits (N, C)."""
+    """Maximum over time: features and masks of every modality -> logits (N, C)."""
 
     def __init__(self, config: TaggerModel) -> None:
         super().__init__(config)

@@ -1,6 +1,6 @@
-"""Mean over time and one layer: what a tagger is worth that cannot see order.
+"""Mean pooling over time and one linear layer: a baseline that is independent of the frames' order.
 
-The logistic baseline of YouTube-8M, arXiv:1609.08675. Any number of modalities, concatenated.
+The logistic baseline of YouTube-8M, arXiv:1609.08675. Modalities are concatenated.
 Shapes: N videos, T steps, D feature width, C classes.
 """
 
@@ -16,7 +16,7 @@ from videotag.sections import TaggerModel
 
 @register_model("MeanPool", config=TaggerModel, task="multi_label")
 class MeanPool(SequenceTagger):
-    """Features and masks of every modality -> logits (N, C)."""
+    """Mean over time: features and masks of every modality -> logits (N, C)."""
 
     def __init__(self, config: TaggerModel) -> None:
         super().__init__(config)

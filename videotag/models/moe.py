@@ -1,8 +1,8 @@
-"""Mixture of experts for every class, over the mean of the features.
+"""Mixture of experts per class on mean-pooled features.
 
-The classifier of YouTube-8M, arXiv:1609.08675: for each class, M logistic experts and a softmax gate over
-them and one expert that always says no. Differs: its result is the log-odds of the mixed probability, as the
-loss and the other taggers expect, computed without leaving the logarithm, so that a sure class stays finite.
+The classifier of YouTube-8M, arXiv:1609.08675: each class has M logistic experts and a softmax gate over
+them and a dummy expert that always predicts 0. Differs: returns the log-odds of the mixed probability, as the
+losses and the other taggers do, computed in log space, so that they stay finite for confident predictions.
 Shapes: N videos, T steps, D feature width, C classes, M experts.
 """
 
@@ -20,13 +20,13 @@ from videotag.sections import Positive, TaggerModel
 class MixtureOfExperts(nn.Layer):
     """x (N, D) -> logits (N, C).
 
-    The class is the last axis of all parameters, so that classes can be kept by name in fine-tuning.
+    Classes are the last axis of every parameter, so that fine-tuning can keep classes by name.
     """
 
     def __init__(self, in_features: int, num_classes: int, num_mixtures: int) -> None:
         super().__init__()
         shape = [in_features, num_classes]
-        # Paddle would take the first axis for the fan-in.
+        # Paddle would infer the fan-in from the first axis.
         weights = nn.initializer.XavierUniform(fan_in=in_features, fan_out=num_classes)
         self.gates = self.create_parameter([num_mixtures + 1, *shape], default_initializer=weights)
         self.experts = self.create_parameter([num_mixtures, *shape], default_initializer=weights)
@@ -38,20 +38,20 @@ class MixtureOfExperts(nn.Layer):
         return log_yes - log_no
 
     def log_probabilities(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logarithms of the mixed probability and of its complement, (N, C) each."""
+        """Logarithms of the mixed probability and of its complement, (N, C) each, for x (N, D)."""
         gates = _products(x, self.gates)  # (M + 1, N, C)
-        # Not F.log_softmax, which ends at -64 on a CPU: a sure class would be less sure there.
+        # Not F.log_softmax: on a CPU it clips at -64, which caps the confidence.
         gates = gates - paddle.logsumexp(gates, axis=0, keepdim=True)
         experts = _products(x, self.experts) + self.bias  # (M, N, C)
         log_yes = paddle.logsumexp(gates[:-1] + F.log_sigmoid(experts), axis=0)
-        no = paddle.concat([gates[:-1] + F.log_sigmoid(-experts), gates[-1:]])  # the last gate is a plain no
+        no = paddle.concat([gates[:-1] + F.log_sigmoid(-experts), gates[-1:]])  # last gate: the dummy expert
         return log_yes, paddle.logsumexp(no, axis=0)
 
 
 def _products(x: Tensor, weights: Tensor) -> Tensor:
-    """x (N, D) times each of M matrices (M, D, C): (M, N, C).
+    """Products (M, N, C) of x (N, D) and each of M matrices (M, D, C).
 
-    One after the other: OpenVINO takes no stack of constant matrices.
+    They are computed one by one, because OpenVINO does not support a stack of constant matrices.
     """
     return paddle.stack([paddle.matmul(x, weight) for weight in paddle.unbind(weights, axis=0)])
 
@@ -60,7 +60,7 @@ class MoEConfig(TaggerModel):
     """MODEL section of MoE.
 
     Attributes:
-        num_mixtures: M, experts per class besides the one that always says no.
+        num_mixtures: Number of experts M per class, without the dummy expert.
     """
 
     num_mixtures: Positive = 2
@@ -68,7 +68,7 @@ class MoEConfig(TaggerModel):
 
 @register_model("MoE", config=MoEConfig, task="multi_label")
 class MoE(SequenceTagger):
-    """Features and masks of every modality -> logits (N, C)."""
+    """Mixture of experts: features and masks of every modality -> logits (N, C)."""
 
     def __init__(self, config: MoEConfig) -> None:
         super().__init__(config)

@@ -1,10 +1,10 @@
-"""NetVLAD, and gated NetVLAD with context gating: how the frames differ from learned centres, blind to order.
+"""NetVLAD and gated NetVLAD: soft-assigned residuals to learned cluster centers, independent of frame order.
 
 Follows WILLOW's tagger, arXiv:1706.06905: batch norm of the features, soft assignment with batch norm,
-residuals to the centres, intra-normalisation, one hidden layer, mixture of experts; gated, also a gate on the
-hidden layer and one on the probabilities. Differs: batch norm and assignment see real steps only; all steps
-count instead of a sample of them; the result is log-odds, as of every tagger.
-Shapes: N videos, T steps, D feature width, K centres, H hidden width, C classes.
+residuals to the centers, intra-normalization, one hidden layer, mixture of experts; optionally with context
+gating of the hidden layer and of the probabilities. Differs: batch norm and assignment use only the real
+steps; all steps are used instead of a sample; returns log-odds, like every tagger.
+Shapes: N videos, T steps, D feature width, K centers, H hidden width, C classes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class NetVLADConfig(TaggerModel):
     """MODEL section of NetVLAD.
 
     Attributes:
-        cluster_size: K; one number, or one for each modality.
-        hidden_size: H.
-        num_mixtures: experts per class.
-        context_gating: a gate on the hidden layer: gated NetVLAD.
-        class_gating: a gate on the probabilities, which sees those of all classes; C * C weights.
+        cluster_size: Number of centers K; one number, or one per modality.
+        hidden_size: Hidden width H.
+        num_mixtures: Number of experts per class.
+        context_gating: Whether the hidden layer is gated (gated NetVLAD).
+        class_gating: Whether each probability is gated by those of all classes; adds C * C weights.
     """
 
     cluster_size: Positive | list[Positive] = 256
@@ -41,7 +41,7 @@ class NetVLADConfig(TaggerModel):
 
 
 class VLAD(nn.Layer):
-    """One modality: x (N, T, D), mask (N, T) -> residuals to the centres (N, D * K), of length 1."""
+    """One modality: x (N, T, D), mask (N, T) -> residuals to the centers (N, D * K), of unit length."""
 
     def __init__(self, in_features: int, num_clusters: int) -> None:
         super().__init__()
@@ -52,18 +52,18 @@ class VLAD(nn.Layer):
         self.centers = self.create_parameter([in_features, num_clusters], default_initializer=normal)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Zeros for a row without real steps."""
+        """Residuals (N, D * K) of x (N, T, D) and mask (N, T); zeros for a row without real steps."""
         x = self.input_norm(zero_padding(x, mask), mask)
         weights = F.softmax(self.assign_norm(self.assign(x), mask), axis=-1)  # (N, T, K)
         weights = zero_padding(weights, mask)
-        # The sum over steps of weight * (x - center), without a (N, T, D, K) array.
+        # Sum over steps of weight * (x - center), without allocating (N, T, D, K).
         residuals = paddle.matmul(x, weights, transpose_x=True)  # (N, D, K)
         residuals = residuals - weights.sum(axis=1, keepdim=True) * self.centers
         return unit_length(unit_length(residuals, axis=1).flatten(start_axis=1))  # (N, D * K)
 
 
 class ContextGating(nn.Layer):
-    """x (N, H) -> x * gate (N, H): each feature is let through as the others allow."""
+    """x (N, H) -> x * gate (N, H), where the gate depends on all features."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -71,12 +71,12 @@ class ContextGating(nn.Layer):
         self.norm = nn.BatchNorm1D(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x * sigmoid(norm(fc(x)))."""
+        """x * sigmoid(norm(fc(x))): (N, H)."""
         return x * F.sigmoid(self.norm(self.fc(x)))
 
 
 class GatedMixtureOfExperts(MixtureOfExperts):
-    """Mixture of experts whose probabilities (N, C) pass a context gate: p * sigmoid(norm(p @ gate))."""
+    """Mixture of experts with context gating of its probabilities (N, C): p * sigmoid(norm(p @ gate))."""
 
     def __init__(self, in_features: int, num_classes: int, num_mixtures: int) -> None:
         super().__init__(in_features, num_classes, num_mixtures)
@@ -87,14 +87,14 @@ class GatedMixtureOfExperts(MixtureOfExperts):
         """Logarithms of the gated probability and of its complement, (N, C) each."""
         log_yes, log_no = super().log_probabilities(x)
         gate = self.gate_norm(self.gate(log_yes.exp()))
-        # 1 - p * g = (1 - p) + p * (1 - g), which loses no digits where p and g are near 1.
+        # 1 - p * g = (1 - p) + p * (1 - g), which stays precise where p and g are near 1.
         log_no = paddle.logaddexp(log_no, log_yes + F.log_sigmoid(-gate))
         return log_yes + F.log_sigmoid(gate), log_no
 
 
 @register_model("NetVLAD", config=NetVLADConfig, task="multi_label")
 class NetVLAD(SequenceTagger):
-    """Features and masks of every modality -> logits (N, C)."""
+    """NetVLAD: features and masks of every modality -> logits (N, C)."""
 
     def __init__(self, config: NetVLADConfig) -> None:
         super().__init__(config)

@@ -1,10 +1,10 @@
-"""NeXtVLAD: VLAD over groups of widened features, each group with an attention of its own, blind to order.
+"""NeXtVLAD: VLAD over groups of expanded features with an attention per group, independent of frame order.
 
 Follows arXiv:1811.05014: expansion, groups, sigmoid attention, soft assignment with batch norm, residuals to
-centres that the groups share, intra-normalisation, dropout, a hidden layer with batch norm and no ReLU,
-squeeze-and-excitation, one logistic layer. Differs: batch norm and pooling see real steps only; all steps
-count instead of a sample of them.
-Shapes: N videos, T steps, D feature width, L expansion, G groups, F = L * D / G, K centres, H hidden width,
+centers shared by the groups, intra-normalization, dropout, a hidden layer with batch norm and no ReLU,
+squeeze-and-excitation, one logistic layer. Differs: batch norm and pooling use only the real steps; all steps
+are used instead of a sample.
+Shapes: N videos, T steps, D feature width, L expansion, G groups, F = L * D / G, K centers, H hidden width,
 C classes.
 """
 
@@ -29,12 +29,12 @@ class NeXtVLADConfig(TaggerModel):
     """MODEL section of NeXtVLAD.
 
     Attributes:
-        expansion: L.
-        groups: G; one number, or one for each modality; a divisor of L * D.
-        cluster_size: K; one number, or one for each modality.
-        hidden_size: H.
-        gating_reduction: H is narrowed by this in the squeeze-and-excitation.
-        drop_rate: dropout on the residuals.
+        expansion: Expansion factor L.
+        groups: Number of groups G, a divisor of L * D; one number, or one per modality.
+        cluster_size: Number of centers K; one number, or one per modality.
+        hidden_size: Hidden width H.
+        gating_reduction: Reduction of H in the squeeze-and-excitation.
+        drop_rate: Dropout probability of the residuals.
     """
 
     expansion: Positive = 2
@@ -46,7 +46,7 @@ class NeXtVLADConfig(TaggerModel):
 
 
 class GroupedVLAD(nn.Layer):
-    """One modality: x (N, T, D), mask (N, T) -> residuals (N, K * F), attention of the groups (N, T, G)."""
+    """One modality: x (N, T, D), mask (N, T) -> residuals (N, K * F), attention per group (N, T, G)."""
 
     def __init__(self, in_features: int, *, expansion: int, groups: int, num_clusters: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class GroupedVLAD(nn.Layer):
         self.norm = nn.BatchNorm1D(num_clusters * self.group_width)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention is in 0..1, and 0 on padded steps."""
+        """Residuals (N, K * F), and attention (N, T, G) in [0, 1], which is 0 on padded steps."""
         x = self.expand(zero_padding(x, mask))  # (N, T, L * D)
         attention = zero_padding(F.sigmoid(self.attention(x)), mask)  # (N, T, G)
         steps = x.shape[1] * self.groups
@@ -80,7 +80,7 @@ class GroupedVLAD(nn.Layer):
 
 
 class SqueezeExcitation(nn.Layer):
-    """x (N, H) -> x * gate (N, H), the gate through a layer of H / reduction."""
+    """x (N, H) -> x * gate (N, H), with a bottleneck of width H / reduction."""
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
@@ -90,13 +90,13 @@ class SqueezeExcitation(nn.Layer):
         self.excite = nn.Linear(narrow, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x * sigmoid(excite(relu(norm(squeeze(x)))))."""
+        """x * sigmoid(excite(relu(norm(squeeze(x))))): (N, H)."""
         return x * F.sigmoid(self.excite(F.relu(self.norm(self.squeeze(x)))))
 
 
 @register_model("NeXtVLAD", config=NeXtVLADConfig, task="multi_label")
 class NeXtVLAD(SequenceTagger):
-    """Features and masks of every modality -> logits (N, C)."""
+    """NeXtVLAD: features and masks of every modality -> logits (N, C)."""
 
     gives_attention = True
 
@@ -116,7 +116,7 @@ class NeXtVLAD(SequenceTagger):
         self.output = nn.Linear(config.hidden_size, config.num_classes)
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits (N, C), and per modality each step's share (N, T) of the attention of all groups."""
+        """Logits (N, C), and per modality the attention (N, T), summed over groups; its steps sum to 1."""
         pooled, shares = [], {}
         for name, pool in self.pools.items():
             residuals, attention = pool(inputs[name], inputs[name + MASK])

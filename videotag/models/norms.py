@@ -1,4 +1,4 @@
-"""Normalisation: batch norm that never sees padding, and vectors of unit length.
+"""Normalization: masked batch norm and unit length.
 
 Shapes: N videos, T steps, D feature width.
 """
@@ -12,12 +12,12 @@ from paddle import Tensor, nn
 class MaskedBatchNorm(nn.BatchNorm1D):
     """Batch norm of x (N, T, D) over the real steps of all videos.
 
-    In training, mean and variance are those of the real steps alone: padding changes no output, and no
-    running statistics. Afterwards it is Paddle's own layer, with the same parameters and names.
+    In training, mean and variance are computed over the real steps only, so padding affects neither outputs
+    nor running statistics. In evaluation, it equals nn.BatchNorm1D, with the same parameters and names.
     """
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x normalised, (N, T, D); what it gives on padded steps must not be used."""
+        """Normalizes x (N, T, D) with mask (N, T); the output (N, T, D) is undefined on padded steps."""
         if not self.training:
             return super().forward(x.reshape([-1, x.shape[-1]])).reshape(x.shape)
         weight = mask.astype(x.dtype).unsqueeze(-1)  # (N, T, 1)
@@ -27,11 +27,11 @@ class MaskedBatchNorm(nn.BatchNorm1D):
         variance = ((real - mean).square() * weight).sum(axis=[0, 1]) / count  # (D,)
         with paddle.no_grad():
             for running, value in ((self._mean, mean), (self._variance, variance)):
-                # In place and with Paddle's meaning of momentum: the share that stays.
+                # In place; Paddle's momentum is the fraction of the old value that is kept.
                 running.set_value(self._momentum * running + (1 - self._momentum) * value)
         return (real - mean) / (variance + self._epsilon).sqrt() * self.weight + self.bias
 
 
 def unit_length(x: Tensor, *, axis: int = -1) -> Tensor:
-    """x scaled to length 1 along an axis; a vector of zeros stays, with a finite gradient."""
+    """Scales x, of any shape, to unit L2 norm along an axis; zero vectors stay zero, with finite gradient."""
     return x / (x.square().sum(axis=axis, keepdim=True) + 1e-12).sqrt()

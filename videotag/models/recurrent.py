@@ -1,7 +1,7 @@
-"""Bidirectional LSTM and GRU taggers: layers of recurrence, pooled by their last states or their mean.
+"""Bidirectional LSTM and GRU taggers: stacked recurrent layers, pooled by last state or mean.
 
-After the LSTM and GRU baselines of YouTube-8M (arXiv:1609.08675; two layers in arXiv:1706.06905). Differs:
-both directions; one such network per modality, concatenated after pooling.
+Follows the LSTM and GRU baselines of YouTube-8M (arXiv:1609.08675; two layers in arXiv:1706.06905). Differs:
+bidirectional; one network per modality, concatenated after pooling.
 Shapes: N videos, T steps, D feature width, H width per direction, C classes.
 """
 
@@ -28,11 +28,11 @@ class RecurrentConfig(TaggerModel):
     """MODEL section of BiLSTM and BiGRU.
 
     Attributes:
-        hidden_size: H.
-        num_layers: of recurrence, one over the other.
-        pooling: "last": where each direction ends (the last step ahead, the first one behind); "mean": over
-            all steps.
-        drop_rate: dropout between the layers and before the logits.
+        hidden_size: Width H per direction.
+        num_layers: Number of stacked recurrent layers.
+        pooling: "last" takes the final state of each direction (the last step forward, the first step
+            backward); "mean" averages over all steps.
+        drop_rate: Dropout probability between the layers and before the logits.
     """
 
     hidden_size: Positive = 512
@@ -42,14 +42,14 @@ class RecurrentConfig(TaggerModel):
 
 
 class Bidirectional(nn.Layer):
-    """One layer of recurrence in both directions: x (N, T, D), mask (N, T) -> (N, T, 2H)."""
+    """One bidirectional recurrent layer: x (N, T, D), mask (N, T) -> (N, T, 2H)."""
 
     def __init__(self, cell: type[nn.Layer], in_features: int, hidden_size: int) -> None:
         super().__init__()
         self.ahead, self.behind = cell(in_features, hidden_size), cell(in_features, hidden_size)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Both directions side by side, each aligned to the time of its input."""
+        """States of both directions, concatenated and aligned with the input: (N, T, 2H)."""
         return paddle.concat(both_directions(self.ahead, self.behind, x, mask), axis=-1)
 
 
@@ -96,13 +96,13 @@ class _Recurrent(SequenceTagger):
 
 @register_model("BiLSTM", config=RecurrentConfig, task="multi_label")
 class BiLSTMTagger(_Recurrent):
-    """Layers of LSTM."""
+    """Bidirectional LSTM: features and masks of every modality -> logits (N, C)."""
 
     cell = nn.LSTM
 
 
 @register_model("BiGRU", config=RecurrentConfig, task="multi_label")
 class BiGRUTagger(_Recurrent):
-    """Layers of GRU."""
+    """Bidirectional GRU: features and masks of every modality -> logits (N, C)."""
 
     cell = nn.GRU

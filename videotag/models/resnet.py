@@ -1,9 +1,10 @@
 """ResNet-18/34/50/101 as backbones: frames -> pooled features.
 
-arXiv:1512.03385 in the form called v1.5: a bottleneck strides in its 3x3 convolution, not in the first 1x1.
-Parameter names are those of paddle.vision.models.resnet*, without its classifier; torchvision's and
-VideoTag's are known too.
-Shapes: B frames, D = 512 (18, 34) or 2048 (50, 101).
+Follows arXiv:1512.03385 in its v1.5 variant: a bottleneck strides in its 3x3 convolution, not in the first
+1x1. Parameter names are those of paddle.vision.models.resnet*, without the classifier; the layouts of
+torchvision and VideoTag are supported too.
+Shapes: B frames, I input channels, h and w height and width of a feature map, D = 512 (18, 34) or 2048 (50,
+101).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from videotag.models.layouts import Layout
 from videotag.registry import register_backbone
 from videotag.sections import Section
 
-#: depth -> (blocks per stage, whether they are bottlenecks)
+#: Depth -> (number of blocks per stage, whether they are bottlenecks).
 _STAGES = {
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
@@ -28,11 +29,11 @@ _STAGES = {
 
 
 class BackboneConfig(Section):
-    """A ResNet has no settings of its own; its depth is part of its name."""
+    """A ResNet has no settings; its depth is part of its name."""
 
 
 class BasicBlock(nn.Layer):
-    """Two 3x3 convolutions around a shortcut: (B, I, h, w) -> (B, width, h / stride, w / stride)."""
+    """Two 3x3 convolutions with a shortcut: (B, I, h, w) -> (B, width, h / stride, w / stride)."""
 
     expansion = 1
 
@@ -52,7 +53,7 @@ class BasicBlock(nn.Layer):
 
 
 class Bottleneck(nn.Layer):
-    """1x1, 3x3, 1x1 around a shortcut: (B, I, h, w) -> (B, 4 width, h / stride, w / stride)."""
+    """1x1, 3x3, 1x1 with a shortcut: (B, I, h, w) -> (B, 4 * width, h / stride, w / stride)."""
 
     expansion = 4
 
@@ -78,8 +79,8 @@ class ResNet(nn.Layer):
     """Frames (B, 3, H, W) -> features (B, D); H and W from 32 pixels.
 
     Attributes:
-        depth: a key of _STAGES.
-        tsn_config: the shipped config of a TSN over it.
+        depth: Depth of the network, a key of _STAGES.
+        tsn_config: Path of the shipped config of a TSN with this backbone; None if there is none.
     """
 
     depth: int
@@ -102,18 +103,18 @@ class ResNet(nn.Layer):
         self.feature_dim = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Average over the last map: (B, D), never negative."""
+        """Spatial mean of the last feature map: (B, D), not negative."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, D, H / 32, W / 32)
         return F.adaptive_avg_pool2d(x, 1).flatten(1)  # (B, D)
 
     @classmethod
     def owns(cls, names: Iterable[str]) -> bool:
-        """Whether a file with these names, in any known layout, holds this network."""
+        """Whether the parameter names of a file, in any known layout, are those of this network."""
         return depth_of(names) == cls.depth
 
     def layouts(self) -> list[Layout]:
-        """The layouts of published files, with their classifiers as "fc."."""
+        """The layouts of published files, with the classifier as "fc."."""
         names = [*self.state_dict(), "fc.weight", "fc.bias"]
         found = [
             Layout("paddle.vision", {name: name for name in names}),
@@ -160,7 +161,7 @@ class ResNet101(ResNet):
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Layer:
-    """The identity, or a 1x1 convolution where the shape changes."""
+    """The identity, or a 1x1 convolution if the shape changes."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     return nn.Sequential(
@@ -169,10 +170,10 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Layer:
 
 
 def depth_of(state: Iterable[str]) -> int | None:
-    """The depth of the ResNet whose names, in any known layout, a file holds; None if it is none of ours."""
+    """The depth of the ResNet with these parameter names, in any known layout; None if there is none."""
     names = list(state)
     found = [re.search(r"(?:layer3\.|res4)([a-z]?)(\d*)[._]", name) for name in names]
-    # The blocks of a stage count 0, 1, 2; or a, b, c; or a, b1, b2.
+    # The blocks of a stage are numbered 0, 1, 2; or a, b, c; or a, b1, b2.
     places = [int(m[2]) if m[2] else ord(m[1]) - ord("a") for m in found if m and (m[1] or m[2])]
     bottleneck = any(re.search(r"conv3\.weight|branch2c_weights", name) for name in names)
     for depth, (blocks, has_bottlenecks) in _STAGES.items():
@@ -197,9 +198,9 @@ def _videotag_name(name: str, depth: int) -> str:
         return "conv1_weights" if kind == "conv1" else f"bn_conv1_{value}"
     stage, block = int(place[0].removeprefix("layer")) + 1, int(place[1])
     letter = chr(ord("a") + block)
-    if depth == 101 and stage == 4 and block:  # 23 blocks are too many for letters
+    if depth == 101 and stage == 4 and block:  # this stage of 23 blocks is numbered
         letter = f"b{block}"
-    shortcut = place[2:] == ["downsample"]  # its convolution is 0, its norm 1
+    shortcut = place[2:] == ["downsample"]  # downsample.0 is its convolution, downsample.1 its norm
     branch = "branch1" if shortcut else f"branch2{chr(ord('a') + int(kind[-1]) - 1)}"
     if kind == "0" or kind.startswith("conv"):
         return f"res{stage}{letter}_{branch}_weights"

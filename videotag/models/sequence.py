@@ -1,7 +1,7 @@
-"""Layers over padded sequences that never see the padding: pooling, softmax, reversal, recurrence.
+"""Masked operations on padded sequences: pooling, softmax, reversal, recurrence.
 
-Shapes: N videos, T steps, D feature width, H LSTM width per direction. A mask (N, T) is True on real steps,
-which come first; steps after them are padding.
+Shapes: N videos, T steps, D feature width, H LSTM width per direction. A mask (N, T) bool is True on the real
+steps, which precede the padding.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from videotag.sections import TaggerModel
 
 
 class SequenceTagger(nn.Layer):
-    """Base of models over sequences of features, one per modality, with any number of real steps.
+    """Base class of models of feature sequences, one per modality, with any number of real steps.
 
-    A model sets `gives_attention` if it returns the weight of every step besides the logits.
+    Attributes:
+        gives_attention: Whether the model also returns the attention weight of every step.
     """
 
     gives_attention = False
@@ -32,20 +33,20 @@ class SequenceTagger(nn.Layer):
 
 
 def outputs_of(logits: Tensor, attention: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The outputs of a model: logits (N, C), and per modality the weight of every step (N, T)."""
+    """The outputs of a model by name: logits (N, C), and per modality the attention weights (N, T)."""
     return {LOGITS: logits, **{name + ATTENTION: weights for name, weights in attention.items()}}
 
 
 def reversed_order(mask: Tensor) -> Tensor:
-    """For each step, where to read so that every sequence is reversed within its own length.
+    """Indices that reverse every sequence within its own length.
 
-    Padding stays where it is, so applying the order twice gives back the start.
+    Padding keeps its position, so applying the order twice restores the input.
 
     Args:
         mask: (N, T) bool.
 
     Returns:
-        (N * T,) int64, indices into the flattened (N * T) steps.
+        (N * T,) int64 indices into the flattened (N * T) steps.
     """
     ones = paddle.ones_like(mask, dtype="int64")
     step = paddle.cumsum(ones, axis=1) - 1  # (N, T): 0, 1, ... T-1
@@ -56,23 +57,23 @@ def reversed_order(mask: Tensor) -> Tensor:
 
 
 def take_steps(x: Tensor, order: Tensor) -> Tensor:
-    """x (N, T, D) with its steps read in `order` (N * T,)."""
+    """Gathers the steps of x (N, T, D) by the indices `order` (N * T,): (N, T, D)."""
     return paddle.gather(x.reshape([-1, x.shape[-1]]), order).reshape(x.shape)  # (N, T, D)
 
 
 def zero_padding(x: Tensor, mask: Tensor) -> Tensor:
-    """x (N, T, D) with zeros on padded steps, whatever stood there: 0 times padding may be NaN."""
+    """Sets the padded steps of x (N, T, D) to zero, even NaN, which a product with the mask would keep."""
     return paddle.where(mask.unsqueeze(-1), x, paddle.zeros_like(x))
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean (N, D) of x (N, T, D) over real steps; 0 for a row without any."""
+    """Mean (N, D) of x (N, T, D) over the real steps; 0 for a row without any."""
     count = mask.astype(x.dtype).sum(axis=1, keepdim=True)  # (N, 1)
     return zero_padding(x, mask).sum(axis=1) / count.clip(min=1.0)
 
 
 def masked_max(x: Tensor, mask: Tensor) -> Tensor:
-    """Maximum (N, D) of x (N, T, D) over real steps; 0 for a row without any."""
+    """Maximum (N, D) of x (N, T, D) over the real steps; 0 for a row without any."""
     low = paddle.full_like(x, -1e30)
     largest = paddle.where(mask.unsqueeze(-1), x, low).max(axis=1)  # (N, D)
     any_real = mask.any(axis=1, keepdim=True)  # (N, 1)
@@ -87,9 +88,10 @@ def last_step(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the real steps; padding gets exactly 0, a row without real steps all zeros.
+    """Softmax over the real steps: (N, T, ...).
 
-    The largest real logit is subtracted first, so that no exponential overflows.
+    Padded steps get exactly 0, and so do all steps of a row without real ones. The largest real logit is
+    subtracted first, so that no exponential overflows.
 
     Args:
         logits: (N, T, ...).
@@ -103,18 +105,24 @@ def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def both_directions(ahead: nn.Layer, behind: nn.Layer, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """States (N, T, H) of two recurrent layers, one per direction, each aligned to the time of its input.
+    """States (N, T, H) of a forward and a backward recurrent layer, both aligned with the input.
 
-    The backward direction runs forward over sequences reversed within their own length. Padding at the end
-    thus cannot reach a real step in either direction, no lengths are passed to the layers, and the exported
-    network behaves like this one (converters are known to drop an LSTM's sequence_length).
+    The backward layer runs over sequences that are reversed within their own length. Padding therefore never
+    precedes a real step in either direction, and the layers need no sequence lengths, which converters are
+    known to drop from an LSTM.
+
+    Args:
+        ahead: Recurrent layer of the forward direction.
+        behind: Recurrent layer of the backward direction.
+        x: (N, T, D).
+        mask: (N, T) bool.
     """
     order = reversed_order(mask)
     return ahead(x)[0], take_steps(behind(take_steps(x, order))[0], order)
 
 
 class BiLSTM(nn.Layer):
-    """LSTM in both directions: x (N, T, D), mask (N, T) -> (N, T, 2H)."""
+    """Bidirectional LSTM: x (N, T, D), mask (N, T) -> (N, T, 2H)."""
 
     def __init__(
         self, in_features: int, hidden_size: int, *, peepholes: bool = False, projection_bias: bool = False
@@ -129,17 +137,18 @@ class BiLSTM(nn.Layer):
         self.forward_lstm, self.backward_lstm = lstm(), lstm()
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Both directions side by side, each aligned to the time of its input: (N, T, 2H)."""
+        """States of both directions, concatenated and aligned with the input: (N, T, 2H)."""
         return paddle.concat(both_directions(self.forward_lstm, self.backward_lstm, x, mask), axis=-1)
 
 
 class PeepholeLSTM(nn.Layer):
-    """LSTM whose gates also see the cell, as Paddle's old dynamic_lstm: x (N, T, D) -> (N, T, H) and the end.
+    """LSTM with peepholes, as in Paddle's old dynamic_lstm: x (N, T, D) -> (N, T, H) and final states (N, H).
 
-    A loop over steps, which Paddle cannot trace: it is here for weights that were trained so. By way of ONNX
-    it runs as a Scan (videotag.runtime.peephole_scan).
-    Columns of the gates stand in the order candidate, input, forget, output. bias_row (1, 7H) holds their
-    biases and the peepholes of input, forget and output; VideoTag decays it, hence not named "bias".
+    It exists for published weights. It is a Python loop over steps, which Paddle cannot trace; in ONNX it
+    becomes a Scan (videotag.runtime.peephole_scan).
+    The gates' columns are in the order candidate, input, forget, output. bias_row (1, 7H) contains their
+    biases and the peepholes of input, forget and output. It is not called "bias" because VideoTag applies
+    weight decay to it.
     """
 
     def __init__(self, in_features: int, hidden_size: int, *, projection_bias: bool = False) -> None:
@@ -151,7 +160,7 @@ class PeepholeLSTM(nn.Layer):
         self.bias_row = self.create_parameter([1, 7 * hidden_size], is_bias=True)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """States (N, T, H), and the last hidden state and cell, (N, H) each."""
+        """States (N, T, H), and the last hidden and cell state, (N, H) each."""
         biases, peep_input, peep_forget, peep_output = paddle.split(
             self.bias_row, [4 * self.hidden_size] + 3 * [self.hidden_size], axis=1
         )

@@ -1,7 +1,8 @@
-"""Temporal Segment Network over any backbone: the same 2-D network on every frame, then the mean.
+"""Temporal Segment Network: a 2-D backbone on every frame, then the mean of the frames' logits.
 
-arXiv:1608.00859, as VideoTag uses it. Differs: the backbone is a setting, not only ResNet-101.
-Shapes: N videos, T frames, D feature width, C classes.
+Follows arXiv:1608.00859 as VideoTag uses it. Differs: the backbone is configurable, not always ResNet-101.
+Shapes: N videos, T frames per video, B frames, H and W height and width in pixels, D feature width,
+C classes.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class TSNConfig(ExtractorModel):
     """MODEL section of TSN.
 
     Attributes:
-        num_layers: depth of the ResNet, another way to name the backbone; 101 if neither is given.
-        backbone: a registered backbone.
+        num_layers: Depth of the ResNet, VideoTag's way to name the backbone; 101 if neither is given.
+        backbone: Name of a registered backbone.
     """
 
     num_layers: Positive | None = None
@@ -57,10 +58,10 @@ class TSNConfig(ExtractorModel):
 
 
 class FrameEncoder(nn.Layer):
-    """A backbone behind (x / 255 - mean) / std: FRAMES (B, H, W, 3) uint8 -> FEATURES (B, D) float32.
+    """A backbone with normalization: FRAMES (B, H, W, 3) uint8 -> FEATURES (B, D) float32.
 
-    As bytes a frame goes from the decoder to the network as it is, a quarter of the size of its numbers. The
-    results equal those of videotag.media.transforms.normalize to the last bit.
+    The input is normalized as (x / 255 - mean) / std inside the network, so that frames reach it as uint8, a
+    quarter of the size of float32. The result is bitwise equal to videotag.media.transforms.normalize.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class FrameEncoder(nn.Layer):
         self._shift = _per_colour(np.array(mean) / np.array(std))
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The backbone's features."""
+        """The backbone's features (B, D), by name."""
         x = inputs[FRAMES].astype("float32").transpose([0, 3, 1, 2])  # (B, 3, H, W)
         return {FEATURES: self.backbone(x * self._scale - self._shift)}
 
@@ -83,7 +84,7 @@ class FrameEncoder(nn.Layer):
 class TSN(nn.Layer):
     """Clips of frames (N, T, H, W, 3) uint8 -> logits (N, C)."""
 
-    classifier = "fc"  # the layer that starts anew for other classes
+    classifier = "fc"  # reinitialized if the classes change
 
     def __init__(self, config: TSNConfig) -> None:
         super().__init__()
@@ -96,35 +97,35 @@ class TSN(nn.Layer):
         self.outputs = (LOGITS,)
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits (N, C), the mean over the frames' logits, of FRAMES (N, T, H, W, 3) uint8."""
+        """Logits (N, C), averaged over the frames of FRAMES (N, T, H, W, 3) uint8."""
         clips = inputs[FRAMES]
         features = self.encoder()({FRAMES: clips.flatten(0, 1)})[FEATURES]  # (N * T, D)
         features = features.reshape([*clips.shape[:2], self.feature_dim])
         return {LOGITS: self.fc(features).mean(axis=1)}
 
     def encoder(self, size_px: int | None = None) -> FrameEncoder:
-        """The first stage as a model of its own, over the same backbone.
+        """The first stage as a separate model, which shares this one's backbone.
 
         Args:
-            size_px: H and W of its frames, if they are fixed.
+            size_px: Height and width of its frames in pixels; None if they may vary.
         """
         return FrameEncoder(self.backbone, self._mean, self._std, size_px=size_px)
 
     def layouts(self) -> list[Layout]:
-        """The published layouts of the backbone, if it knows any, classifier included."""
+        """The published layouts of the backbone, including the classifier; empty if it has none."""
         return [layout.inside("backbone.") for layout in getattr(self.backbone, "layouts", list)()]
 
     def remedy(self, state: Iterable[str]) -> str | None:
-        """What to do about weights of another backbone."""
+        """The remedy if weights belong to another backbone; None if they do not."""
         names = list(state)
         for entry in list_backbones():
             owns = getattr(entry.cls, "owns", None)
             if owns and entry.cls is not type(self.backbone) and owns(names):
                 config = f"--config={entry.cls.tsn_config} or " if entry.cls.tsn_config else ""
-                return f"they are of {entry.name}; give {config}--set MODEL.backbone={entry.name}"
+                return f"they belong to {entry.name}; give {config}--set MODEL.backbone={entry.name}"
         return None
 
 
 def _per_colour(values: np.ndarray) -> Tensor:
-    """(1, 3, 1, 1) float32."""
+    """Reshapes (3,) to a tensor (1, 3, 1, 1) float32."""
     return paddle.to_tensor(values.astype(np.float32).reshape(1, 3, 1, 1))
