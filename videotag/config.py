@@ -1,8 +1,8 @@
-"""VideoTag's YAML files as typed sections: MODEL, INPUTS, TRAIN, VALID, TEST, INFER.
+"""Reads VideoTag's YAML configs into typed sections: MODEL, INPUTS, TRAIN, VALID, TEST, INFER.
 
-VideoTag's old spellings are read through one table (_ALIASES). The class of the MODEL section comes from the
-registry, so the model's file must have been imported before a config is read. Values are taken in this order:
-default < YAML < --set < flags. All problems of a file are reported together, each with its dotted path.
+Old spellings are translated by one table (_ALIASES). The registry provides the class of the MODEL section, so
+the model's module must be imported before its config is read. Later sources override earlier ones: defaults,
+YAML, --set, flags. All problems of a file are reported together, each with its dotted key.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from videotag.system.resources import find_resource, list_configs
 _SPLITS = ("TRAIN", "VALID", "TEST", "INFER")
 SECTIONS = ("MODEL", "INPUTS", *_SPLITS)
 
-_MOST_PLUGINS = 5  # shown
+_MAX_PLUGINS_SHOWN = 5
 _MAX_MESSAGE = 1000  # characters; the longest lists the backbones
-#: Old spelling -> today's, in any section.
+#: Old spelling of a key -> current one, in any section.
 _ALIASES = {
     "bone_nework": "bone_network",
     "learning_rate_decay": "decay_gamma",
@@ -49,13 +49,13 @@ _ALIASES = {
 
 @dataclass(frozen=True)
 class Config:
-    """A config file, read and checked.
+    """A validated config.
 
     Attributes:
-        entry: The model.
-        model, train, valid, test, infer: Its sections.
-        inputs: INPUTS: the model's inputs by name, and how they are read.
-        names_inputs: Whether the file has an INPUTS section; if not, they follow from MODEL.
+        entry: Registry entry of the model.
+        model, train, valid, test, infer: Sections of the config.
+        inputs: Options of the reader by input, the section INPUTS.
+        names_inputs: Whether the file has an INPUTS section; otherwise, the inputs follow from MODEL.
     """
 
     entry: ModelEntry
@@ -69,22 +69,25 @@ class Config:
 
     @property
     def task(self) -> Task:
-        """What chooses loss and metrics: the MODEL section's, else the model's own."""
+        """The task, which selects loss and metrics: MODEL.task, else the model's registered task."""
         return self.model.task or self.entry.task
 
     @property
     def plugins(self) -> list[str]:
-        """Names of the plugins that model and readers are of."""
+        """Names of the plugins that registered the model and the readers."""
         readers = [get_reader(options.reader).plugin for options in self.inputs.values()]
         return [name for name in dict.fromkeys([self.entry.plugin, *readers]) if name is not None]
 
     def readers(self, section: Any) -> list[tuple[str | None, Any]]:
-        """The readers of a section's samples, each with the field that it is given.
+        """The readers of a section's samples.
 
-        One reader serves all inputs that name it and the same field.
+        One reader serves all inputs with the same reader name and field.
 
         Args:
-            section: TRAIN, VALID, TEST or INFER of the config.
+            section: Section TRAIN, VALID, TEST or INFER of this config.
+
+        Returns:
+            Pairs of field name, None for the default field, and reader.
         """
         groups: dict[tuple[str, str | None], dict[str, Any]] = {}
         for name, options in self.inputs.items():
@@ -92,10 +95,10 @@ class Config:
         return [(field, get_reader(name).cls(group, section)) for (name, field), group in groups.items()]
 
     def sections(self, leave_out: Callable[[type[Section]], set[str]] = lambda _: set()) -> dict[str, Any]:
-        """The sections as YAML can hold them, every value written out.
+        """The sections as plain values for YAML, including defaults.
 
         Args:
-            leave_out: Class of a section -> its keys that are left out.
+            leave_out: Function from the class of a section to the keys to omit.
         """
         named = zip(_SPLITS, (self.train, self.valid, self.test, self.infer), strict=True)
         raw = {"MODEL": self.model.model_dump(mode="json", exclude=leave_out(type(self.model)))}
@@ -109,7 +112,7 @@ class Config:
         return raw | {n: s.model_dump(mode="json", exclude=leave_out(type(s))) for n, s in named}
 
     def to_yaml(self) -> str:
-        """The resolved config, every value written out; load_config reads it back to an equal one."""
+        """The resolved config as YAML, including defaults; load_config restores an equal config from it."""
         return yaml.safe_dump(self.sections(), sort_keys=False, allow_unicode=True)
 
 
@@ -121,20 +124,20 @@ def load_config(
     entry: ModelEntry | None = None,
     beside_weights: bool = False,
 ) -> Config:
-    """The config in the file `path`.
+    """Reads and validates a config file.
 
     Args:
-        path: a YAML file; a shipped one ("configs/tsn.yaml") is found from any folder.
-        model_name: must name the file's model, upper and lower case being the same.
-        overrides: dotted path and value ("TRAIN.batch_size", 32), later ones win; a text value is
-            read as YAML.
-        entry: of the model, where it need not be registered: of an export, which runs without its code.
-        beside_weights: Whether the file was not named by the user, but found beside weights, which may be
-            anyone's. Other files that it names are not read, but for lists inside of the working folder.
+        path: Path of a YAML file; shipped ones ("configs/tsn.yaml") are found from any folder.
+        model_name: Expected name of the file's model, ignoring case; None for any.
+        overrides: Pairs of dotted key and value, such as ("TRAIN.batch_size", 32); later ones win. A text
+            value is parsed as YAML.
+        entry: Registry entry of a model that is not registered, for exports, which run without its code.
+        beside_weights: Whether the file was found beside weights, which may be from anyone, instead of being
+            named by the user. Files that it names are then ignored, except lists in the working folder.
 
     Raises:
-        ConfigError: the file is missing or wrong; all problems, a line each.
-        UnknownNameError: no such model.
+        ConfigError: The file is missing or invalid; all problems, a line each.
+        UnknownNameError: The model or a reader does not exist.
     """
     raw, where = _read_yaml(path), str(path)
     plugins = raw.pop("PLUGINS", [])
@@ -150,11 +153,11 @@ def load_config(
     if problems:
         raise one_error(ConfigError, problems)
     overrides = overrides or []
-    of_inputs = [pair for pair in overrides if pair[0].partition(".")[0].upper() == "INPUTS"]
-    for dotted, value in of_inputs:  # first: which keys there are depends on them
-        _override(raw, dotted, value)
+    input_overrides = [pair for pair in overrides if pair[0].partition(".")[0].upper() == "INPUTS"]
+    for dotted, value in input_overrides:  # first, because they decide which keys exist
+        _apply_override(raw, dotted, value)
     inputs = raw.pop("INPUTS", None)
-    raw = {section: _old_spellings(values, f"{where}: {section}") for section, values in raw.items()}
+    raw = {section: _translate_old_keys(values, f"{where}: {section}") for section, values in raw.items()}
     try:
         entry = _entry(raw, where, model_name, entry)
         section_classes = _section_classes(entry, inputs)
@@ -163,52 +166,52 @@ def load_config(
     names = ("MODEL", *_SPLITS)
     classes = dict(zip(names, (entry.config, *section_classes), strict=True))
     if beside_weights:
-        raw = {name: _without_files(values, classes[name]) for name, values in raw.items()}
+        raw = {name: _drop_file_keys(values, classes[name]) for name, values in raw.items()}
     for dotted, value in overrides:
-        if (dotted, value) not in of_inputs:
-            _override(raw, dotted, value)
+        if (dotted, value) not in input_overrides:
+            _apply_override(raw, dotted, value)
     sections: dict[str, Any] = {}
     for name, cls in classes.items():
         try:
             sections[name.lower()] = cls.model_validate(raw.get(name, {}))
         except ValidationError as error:
-            problems += [f"{where}: {text}" for text in _describe(error, name, cls)]
+            problems += [f"{where}: {text}" for text in _error_lines(error, name, cls)]
     read: dict[str, InputOptions] = {}
     if inputs is not None or "model" in sections:
         named = sections["model"].default_inputs() if inputs is None else inputs
         read, found = _read_inputs(named)
         problems += [f"{where}: {text}" for text in found]
     if len(sections) == len(classes):
-        problems += [f"{where}: {text}" for text in _contradictions(entry, read, **sections)]
+        problems += [f"{where}: {text}" for text in _cross_section_errors(entry, read, **sections)]
     if problems:
         raise one_error(ConfigError, problems)
-    # An export of the model is read without its code, and so without defaults of its own.
+    # An export is read without the model's code, and thus without its default inputs.
     names_inputs = inputs is not None or not issubclass(entry.config, TaggerModel | ExtractorModel)
     return Config(entry=entry, inputs=read, names_inputs=names_inputs, **sections)
 
 
 def _plugin_hint(plugins: Any) -> str:
-    """What may be missing, where a config names plugins: their names, which are never executed."""
+    """The remedy for an unknown name if the config names plugins, which are never executed by themselves."""
     if not isinstance(plugins, list) or not plugins:
         return ""
-    flags = (f"--plugin {escaped(str(name), limit=MAX_VALUE)}.py" for name in plugins[:_MOST_PLUGINS])
+    flags = (f"--plugin {escaped(str(name), limit=MAX_VALUE)}.py" for name in plugins[:_MAX_PLUGINS_SHOWN])
     return f"; the config was made with plugins: give {' '.join(flags)}"
 
 
 def _section_classes(entry: ModelEntry, inputs: dict[str, Any] | None) -> list[type[Section]]:
-    """The classes of TRAIN, VALID, TEST and INFER: those of the readers, or of both where there are two."""
+    """The classes of TRAIN, VALID, TEST and INFER, which combine those of all readers."""
     names = list(entry.config.default_readers)
     if inputs is not None:
         names = [options.get("reader") for options in inputs.values() if isinstance(options, dict)]
     readers = [get_reader(name).cls for name in dict.fromkeys(names) if isinstance(name, str)]
-    split = _joined(SplitSection, [reader.split_section for reader in readers])
-    train = _joined(TrainSection, [reader.train_section for reader in readers])
-    infer = _joined(InferSection, [reader.infer_section for reader in readers])
+    split = _merge_sections(SplitSection, [reader.split_section for reader in readers])
+    train = _merge_sections(TrainSection, [reader.train_section for reader in readers])
+    infer = _merge_sections(InferSection, [reader.infer_section for reader in readers])
     return [train, split, split, infer]
 
 
-def _joined(base: type[Section], classes: list[type[Section]]) -> type[Section]:
-    """A class with the keys of all classes; one of them if it has."""
+def _merge_sections(base: type[Section], classes: list[type[Section]]) -> type[Section]:
+    """A class with the keys of all classes; one of them if it already has all keys."""
     all_ = list(dict.fromkeys(classes))
     bases = [cls for cls in all_ if not any(other is not cls and issubclass(other, cls) for other in all_)]
     if len(bases) < 2:
@@ -217,7 +220,7 @@ def _joined(base: type[Section], classes: list[type[Section]]) -> type[Section]:
 
 
 def _read_inputs(named: dict[str, Any]) -> tuple[dict[str, InputOptions], list[str]]:
-    """The entries of INPUTS by name, and what is wrong with them."""
+    """The entries of INPUTS by name, and their problems."""
     read, problems = {}, []
     for name, raw in named.items():
         where = f"INPUTS.{escaped(str(name))}"
@@ -229,15 +232,15 @@ def _read_inputs(named: dict[str, Any]) -> tuple[dict[str, InputOptions], list[s
         try:
             read[name] = cls.model_validate(raw)
         except ValidationError as error:
-            problems += _describe(error, where, cls)
+            problems += _error_lines(error, where, cls)
     return read, problems
 
 
 def files_of_config(path: str | Path) -> list[Path]:
-    """The file of a config and the label file that it names; the config may be of any model.
+    """The paths of a config, of any model, and of the label file that it names.
 
     Raises:
-        ConfigError: The file is missing, or no sections.
+        ConfigError: The file is missing or has no sections.
     """
     raw, found = _read_yaml(path), find_resource(path)
     model = raw.get("MODEL")
@@ -245,31 +248,31 @@ def files_of_config(path: str | Path) -> list[Path]:
     return [Path(file) for file in named if isinstance(file, str | Path)]
 
 
-def _contradictions(
+def _cross_section_errors(
     entry: ModelEntry, inputs: dict[str, InputOptions], *, model: Any, train: Any, **_: Section
 ) -> list[str]:
-    """What contradicts between sections, a text each."""
+    """Cross-section validation errors."""
     texts = []
     if not inputs:
         texts.append(f"INPUTS: missing, and {entry.name} has no default; name its inputs and their readers")
     if isinstance(train, FeatureTrainSection) and train.modality_dropout and len(inputs) == 1:
         texts.append(
             f"TRAIN.modality_dropout: {train.modality_dropout}, but MODEL.feature_names "
-            f"{safe_repr(list(inputs))} is one modality, which always stays; leave it out"
+            f"{safe_repr(list(inputs))} is a single modality, which is never dropped; leave it out"
         )
     if train.loss == "asymmetric" and (model.task or entry.task) == "single_label":
         texts.append(
-            "TRAIN.loss: asymmetric, which is for any number of tags, but the task is single_label; "
+            "TRAIN.loss: asymmetric needs a multi_label task, but the task is single_label; "
             "set MODEL.task=multi_label, or leave it out"
         )
     return texts
 
 
 def parse_overrides(texts: list[str]) -> list[tuple[str, Any]]:
-    """KEY=VALUE texts of --set as pairs for load_config.
+    """Splits the KEY=VALUE texts of --set into pairs for load_config.
 
     Raises:
-        ConfigError: a text has no "=" or no dot in its key.
+        ConfigError: A text has no "=", or no dot in its key.
     """
     pairs = []
     for text in texts:
@@ -288,15 +291,15 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
         if Path(path).is_dir():
             raise ConfigError(f"{path}: a folder, expected a config file; name a YAML file in it")
         names = ", ".join(f"configs/{p.name}" for p in list_configs())
-        raise ConfigError(f"{path}: no such config file; write one or take a shipped one: {names}")
+        raise ConfigError(f"{path}: no such config file; write one, or use a shipped one: {names}")
     raw = read_yaml(found, error=ConfigError, remedy="give a config such as configs/attention_lstm.yaml")
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: no sections; expected MODEL:, TRAIN: ... with key: value lines below")
     return raw
 
 
-def _old_spellings(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """The section with today's key names; VideoTag's text "None" becomes no value."""
+def _translate_old_keys(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """The section with current key names; VideoTag's text "None" becomes None."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         name = _ALIASES.get(key, key)
@@ -308,15 +311,15 @@ def _old_spellings(values: dict[str, Any], where: str) -> dict[str, Any]:
     return result
 
 
-def _without_files(values: dict[str, Any], cls: type[Section]) -> dict[str, Any]:
-    """The section without keys that name files, and without a list outside of the working folder."""
+def _drop_file_keys(values: dict[str, Any], cls: type[Section]) -> dict[str, Any]:
+    """The section without keys that name files, and without a list outside the working folder."""
     files = cls.keys(Key.FILE)
     kept = {key: value for key, value in values.items() if key not in files}
     filelist = kept.get("filelist")
     if isinstance(filelist, str):
         here = Path.cwd().resolve()
-        # `eval --weights=CHECKPOINT` goes over the list that its training left out, data/test.list. A longer
-        # text is no path of ours, and errors show paths whole.
+        # Kept so that `eval --weights=CHECKPOINT` uses the test list of its training, data/test.list. Longer
+        # texts are rejected because errors show paths in full.
         if (
             len(filelist) > MAX_TEXT
             or Path(filelist).is_absolute()
@@ -326,7 +329,7 @@ def _without_files(values: dict[str, Any], cls: type[Section]) -> dict[str, Any]
     return kept
 
 
-def _override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> None:
+def _apply_override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> None:
     section, _, key = dotted.partition(".")
     if section.upper() not in SECTIONS:
         raise ConfigError(f"--set {escaped(dotted)}: {unknown(section, SECTIONS, 'section')}")
@@ -343,7 +346,7 @@ def _override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> None:
         values = values.setdefault(name, {})
         if not isinstance(values, dict):
             raise ConfigError(f"--set {escaped(dotted)}: the config has no such section; correct it")
-    values.update(_old_spellings({key: value}, "--set"))
+    values.update(_translate_old_keys({key: value}, "--set"))
 
 
 def _entry(
@@ -359,19 +362,19 @@ def _entry(
         raise ConfigError(f"{where}: MODEL.name: {escaped(name)}, expected {entry.name}; export it again")
     if model_name is not None and model_name.lower() != entry.name.lower():
         if known is None:
-            get_model(model_name)  # an unknown name is a mistake of its own
+            get_model(model_name)  # raises UnknownNameError if there is no such model
         raise ConfigError(
-            f"{where}: is a config of {name}, not of {model_name}; give the one that belongs to it"
+            f"{where}: is a config of {name}, not of {model_name}; give a config of {model_name}"
         )
     raw.setdefault("MODEL", {})["name"] = entry.name
     return entry
 
 
-def _describe(error: ValidationError, section: str, cls: type[BaseModel]) -> list[str]:
-    """A line for each problem that pydantic found in a section."""
+def _error_lines(error: ValidationError, section: str, cls: type[BaseModel]) -> list[str]:
+    """The validation errors of a section, a line each."""
     lines = []
     for problem in error.errors():
-        # The names of union members in a location mean nothing to a user: keep keys and list indices.
+        # Only keys and list indices: names of union members in a location mean nothing to users.
         path = [p for i, p in enumerate(problem["loc"]) if i == 0 or isinstance(p, int)]
         dotted = ".".join([section, *(escaped(str(part)) for part in path)])
         if problem["type"] == "extra_forbidden":

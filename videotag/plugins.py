@@ -1,10 +1,10 @@
-"""Models, readers and backends of one's own, from outside of the package.
+"""Plugins: user-defined models, readers and backends outside the package.
 
     videotag train --plugin raw_gru.py --config=raw_gru.yaml
 
-A plugin is a Python file that registers what it defines, see videotag.registry. It comes in by --plugin, by
-load_plugin, or by an installed package's entry point of the group "videotag.plugins", and by nothing else: a
-config or checkpoint names the plugins that it needs, and nothing of that is ever executed.
+A plugin is a Python file that registers its classes, see videotag.registry. Plugins are only loaded by
+--plugin, by load_plugin, or by an entry point of an installed package in the group "videotag.plugins".
+Configs and checkpoints record the names of the plugins that they need, but never cause code to run.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from videotag.registry import registering
 from videotag.safe_text import reason_of
 
 ENTRY_POINTS = "videotag.plugins"
-_MODULE = "videotag_plugin_{}"  # beside other modules of the same name
+_MODULE = "videotag_plugin_{}"  # the prefix avoids clashes with other modules
 
 
 def load_plugin(path: str | Path) -> None:
-    """Executes a plugin's file, once.
+    """Executes a plugin file; does nothing if it is already loaded.
 
     Args:
-        path: The file, NAME.py; NAME is what configs record.
+        path: Path of the file, NAME.py; configs record NAME.
 
     Raises:
-        PluginError: There is no such file, or it fails.
+        PluginError: The file does not exist, its name is taken, or its code raises an error.
     """
     file = Path(path).resolve()
     name = _MODULE.format(file.stem)
@@ -43,7 +43,7 @@ def load_plugin(path: str | Path) -> None:
         raise PluginError(f"{path}: no such plugin; give a Python file that registers models or readers")
     if loaded is not None:
         raise PluginError(f"{path}: a plugin of this name is {loaded.__file__}; rename one of the two")
-    if importlib.util.find_spec("paddle"):  # which a plugin may import at once, and so with all its chatter
+    if importlib.util.find_spec("paddle"):  # before the plugin may import Paddle with its messages
         importlib.import_module("videotag.system.quiet_paddle")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -57,10 +57,10 @@ def load_plugin(path: str | Path) -> None:
 
 @functools.cache
 def load_installed() -> None:
-    """Loads the plugins of installed packages, once.
+    """Loads the plugins of installed packages; further calls do nothing.
 
     Raises:
-        PluginError: One fails.
+        PluginError: A plugin raises an error.
     """
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:

@@ -1,12 +1,12 @@
-"""Models, backbones and readers by name, and what each of them promises.
+"""Registries of models, backbones and readers, and the interfaces of models.
 
-A file registers what it defines with a decorator; nothing else has to change:
+A file registers its class with a decorator; nothing else has to change:
 
     @register_model("AttentionLSTM", config=AttentionLSTMConfig, task="multi_label")
     class AttentionLSTM(SequenceTagger): ...
 
-This file loads neither Paddle nor pydantic: classes are kept as they come.
-Shapes: N samples, C classes.
+This file imports neither Paddle nor pydantic.
+Shapes: N samples, B frames, T steps, H and W height and width in pixels, D feature width, C classes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from videotag.errors import UnknownNameError
 from videotag.safe_text import MAX_VALUE, escaped
 
-#: The output that every model gives: (N, C), before sigmoid or softmax.
+#: Output of every model: (N, C), before sigmoid or softmax.
 LOGITS = "logits"
-#: A mask (N, T) bool of an input NAME is the input NAME + MASK; True on real steps, which come first.
+#: Suffix of the mask (N, T) bool of a sequence input; True on real steps, which come first.
 MASK = ".mask"
-#: The weight of every step (N, T) of an input NAME is the output NAME + ATTENTION.
+#: Suffix of the output with the attention weights (N, T) of a sequence input.
 ATTENTION = ".attention"
-#: The output (B, D) of the first stage of a model that has two.
+#: Output (B, D) of the first stage of a two-stage model.
 FEATURES = "features"
-#: The input (N, T, H, W, 3) uint8 RGB of models over frames.
+#: Input (N, T, H, W, 3) uint8 RGB of models of frames.
 FRAMES = "frames"
 Task = Literal["multi_label", "single_label"]
 Cls = TypeVar("Cls", bound=type)
@@ -36,13 +36,13 @@ Cls = TypeVar("Cls", bound=type)
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """An array that goes into a model or comes out of it.
+    """Specification of an input or output array of a model.
 
     Attributes:
         name: Name of the array.
-        shape: Its shape; None where a size may vary. The first axis is the batch.
-        dtype: Its dtype.
-        below: Integers are at least 0 and below this, such as the size of a vocabulary.
+        shape: Shape of the array, with None for sizes that may vary. The first axis is the batch.
+        dtype: Data type of the array.
+        below: Exclusive upper bound of integers, such as the size of a vocabulary; the lower bound is 0.
     """
 
     name: str
@@ -52,38 +52,38 @@ class ArraySpec:
 
 
 def sequence_specs(dims: Mapping[str, int]) -> list[ArraySpec]:
-    """Inputs of sequences of features: per name (N, T, D), then their masks.
+    """Specifications of feature sequences (N, T, D), followed by their masks (N, T).
 
     Args:
-        dims: D by name.
+        dims: Feature width D by name.
     """
     sequences = [ArraySpec(name, (None, None, dim)) for name, dim in dims.items()]
     return sequences + [ArraySpec(name + MASK, (None, None), "bool") for name in dims]
 
 
 class Model(Protocol):
-    """What a registered class promises of its networks, built as cls(config).
+    """Interface of a registered model class, built as cls(config).
 
     Attributes:
-        inputs: Arrays that forward takes by name, in the order that an export keeps.
-        outputs: Names of the arrays that forward returns, LOGITS first.
+        inputs: Specifications of forward's inputs; exports keep their order.
+        outputs: Names of forward's outputs, LOGITS first.
     """
 
     inputs: tuple[ArraySpec, ...]
     outputs: tuple[str, ...]
 
     def forward(self, inputs: Mapping[str, Any], /) -> dict[str, Any]:
-        """Tensors by name: LOGITS (N, C), and what else `outputs` names."""
+        """Computes the outputs, LOGITS (N, C) and others, by name from the input tensors by name."""
 
 
 class TwoStages(Protocol):
-    """What a model promises besides, if its first stage, frames to features, runs alone.
+    """Optional interface of a model whose first stage, frames to features, can run separately.
 
-    Its input is FRAMES; its logits are the mean over the frames of a linear layer on their features.
+    Its input is FRAMES. Its logits are those of a linear layer on the features, averaged over the frames.
 
     Attributes:
-        feature_dim: D, the width of the features.
-        classifier: Name of the attribute that holds that layer.
+        feature_dim: Feature width D.
+        classifier: Name of the attribute with the linear layer.
     """
 
     feature_dim: int
@@ -93,31 +93,31 @@ class TwoStages(Protocol):
         """The first stage as a Model: FRAMES (B, H, W, 3) uint8 -> FEATURES (B, D).
 
         Args:
-            size_px: H and W of its frames, if they are fixed.
+            size_px: Height and width of its frames in pixels; None if they may vary.
         """
 
 
 class PublishedLayouts(Protocol):
-    """What a model promises besides, if it reads weight files of other systems."""
+    """Optional interface of a model that can read weight files of other systems."""
 
     def layouts(self) -> list[Any]:
-        """Its videotag.models.layouts.Layout by system."""
+        """The supported layouts, one videotag.models.layouts.Layout per system."""
 
     def remedy(self, state: Iterable[str], /) -> str | None:
-        """What to do about a file that holds arrays of these names, if it is of another network."""
+        """The remedy if a file with these parameter names belongs to another network; None if unknown."""
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """What the registry knows of a model.
+    """Registry entry of a model.
 
     Attributes:
-        name: Name, as the model file spells it.
+        name: Name of the model.
         cls: Class of the networks, see Model; built as cls(config).
         config: Pydantic class of the MODEL section.
-        task: What chooses loss and metrics.
-        two_stage: Whether it keeps the promises of TwoStages.
-        plugin: Name of the plugin that registered it; None if it is videotag's own.
+        task: Default task, which selects loss and metrics.
+        two_stage: Whether the class implements TwoStages.
+        plugin: Name of the plugin that registered it; None for built-in models.
     """
 
     name: str
@@ -130,12 +130,12 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class BackboneEntry:
-    """What the registry knows of a backbone: a network (B, 3, H, W) -> (B, D), normalised frames to features.
+    """Registry entry of a backbone, which maps normalized frames (B, 3, H, W) to features (B, D).
 
     Attributes:
-        name: Name, as its file spells it.
+        name: Name of the backbone.
         cls: Class of the networks, built as cls(config()).
-        config: Pydantic class of its settings.
+        config: Pydantic class of the backbone's settings.
     """
 
     name: str
@@ -145,13 +145,13 @@ class BackboneEntry:
 
 @dataclass(frozen=True)
 class ReaderEntry:
-    """What the registry knows of a reader.
+    """Registry entry of a reader.
 
     Attributes:
-        name: Name, as INPUTS spells it.
+        name: Name of the reader in INPUTS.
         cls: Class of the readers, see videotag.inputs.reader.Reader.
         options: Pydantic class of an entry of the INPUTS section.
-        plugin: Name of the plugin that registered it; None if it is videotag's own.
+        plugin: Name of the plugin that registered it; None for built-in readers.
     """
 
     name: str
@@ -164,7 +164,7 @@ Entry = TypeVar("Entry", ModelEntry, BackboneEntry, ReaderEntry)
 
 
 class _Registry(Generic[Entry]):
-    """Entries by name, upper and lower case being the same."""
+    """Entries by case-insensitive name."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -191,12 +191,12 @@ class _Registry(Generic[Entry]):
 _MODELS: _Registry[ModelEntry] = _Registry("model")
 _BACKBONES: _Registry[BackboneEntry] = _Registry("backbone")
 _READERS: _Registry[ReaderEntry] = _Registry("reader")
-_plugin: str | None = None  # that is being loaded
+_plugin: str | None = None  # name of the plugin that is being loaded
 
 
 @contextlib.contextmanager
 def registering(plugin: str) -> Iterator[None]:
-    """While the block lasts, what is registered is of this plugin."""
+    """Context in which registrations are attributed to a plugin."""
     global _plugin
     before, _plugin = _plugin, plugin
     try:
@@ -206,15 +206,15 @@ def registering(plugin: str) -> Iterator[None]:
 
 
 def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls]:
-    """A class decorator that registers a model under `name` (upper and lower case are the same).
+    """A class decorator that registers a model.
 
     Args:
-        name: Name of the model.
+        name: Name of the model, case-insensitive.
         config: Pydantic class of the MODEL section.
-        task: What chooses loss and metrics, unless MODEL.task does.
+        task: Default task, which selects loss and metrics; MODEL.task overrides it.
 
     Raises:
-        ValueError: The name is taken; a programmer's mistake, hence no VideotagError.
+        ValueError: The name is already registered; a programming error, hence no VideotagError.
     """
 
     def add(cls: Cls) -> Cls:
@@ -228,11 +228,11 @@ def register_backbone(name: str, *, config: Any) -> Callable[[Cls], Cls]:
     """A class decorator that registers a backbone.
 
     Args:
-        name: Name of the backbone.
-        config: Pydantic class of its settings.
+        name: Name of the backbone, case-insensitive.
+        config: Pydantic class of the backbone's settings.
 
     Raises:
-        ValueError: The name is taken.
+        ValueError: The name is already registered.
     """
 
     def add(cls: Cls) -> Cls:
@@ -246,11 +246,11 @@ def register_reader(name: str, *, options: Any) -> Callable[[Cls], Cls]:
     """A class decorator that registers a reader of one kind of input.
 
     Args:
-        name: Name of the reader.
+        name: Name of the reader, case-insensitive.
         options: Pydantic class of an entry of the INPUTS section.
 
     Raises:
-        ValueError: The name is taken.
+        ValueError: The name is already registered.
     """
 
     def add(cls: Cls) -> Cls:
@@ -264,7 +264,7 @@ def get_model(name: str) -> ModelEntry:
     """The entry of a model.
 
     Raises:
-        UnknownNameError: No such model; the text names the nearest and lists all.
+        UnknownNameError: There is no such model; the message suggests the nearest and lists all.
     """
     return _MODELS.get(name)
 
@@ -273,7 +273,7 @@ def get_backbone(name: str) -> BackboneEntry:
     """The entry of a backbone.
 
     Raises:
-        UnknownNameError: No such backbone; the text names the nearest and lists all.
+        UnknownNameError: There is no such backbone; the message suggests the nearest and lists all.
     """
     return _BACKBONES.get(name)
 
@@ -282,28 +282,34 @@ def get_reader(name: str) -> ReaderEntry:
     """The entry of a reader.
 
     Raises:
-        UnknownNameError: No such reader; the text names the nearest and lists all.
+        UnknownNameError: There is no such reader; the message suggests the nearest and lists all.
     """
     return _READERS.get(name)
 
 
 def list_models() -> list[ModelEntry]:
-    """All models, by name."""
+    """All models, sorted by name."""
     return _MODELS.all()
 
 
 def list_backbones() -> list[BackboneEntry]:
-    """All backbones, by name."""
+    """All backbones, sorted by name."""
     return _BACKBONES.all()
 
 
 def list_readers() -> list[ReaderEntry]:
-    """All readers, by name."""
+    """All readers, sorted by name."""
     return _READERS.all()
 
 
 def unknown(name: str, known: Iterable[str], what: str) -> str:
-    """The text of an error about an unknown name: the nearest known one and all there are."""
+    """The message for an unknown name, with the nearest known name and a list of all.
+
+    Args:
+        name: Unknown name.
+        known: Known names.
+        what: Kind of thing that is named, such as "model".
+    """
     names = sorted(known)
     by_lower = {n.lower(): n for n in names}
     name = escaped(name, limit=MAX_VALUE)

@@ -1,6 +1,6 @@
-"""What stands in the sections of a config: keys, values, defaults, and what is wrong with them.
+"""Config sections as pydantic models: keys, types, defaults and validation.
 
-Section and key names are VideoTag's. The class of the MODEL section comes from the model's own file.
+Section and key names are VideoTag's. Each model's file defines the class of its MODEL section.
 """
 
 from __future__ import annotations
@@ -17,23 +17,22 @@ from videotag.safe_text import safe_repr
 from videotag.system.cores import num_cores
 
 DEFAULT_MOMENTUM = 0.9
-_CORES_PER_VIDEO = 4  # one decoder hardly keeps more busy
-#: Largest count, width or size: no data set has as many classes, no network such layers, and larger numbers
-#: overflow what libraries compute with them.
+_CORES_PER_VIDEO = 4  # one decoder rarely uses more
+#: Largest count, width or size: more than any dataset or network has; larger values overflow in libraries.
 MAX_COUNT = 10_000_000
-MAX_FRAMES = 1_000_000  # taken from a video; ten hours at 30 frames a second have 1,080,000
-MAX_LAYERS = 1000  # of a stack, which is built layer by layer; the deepest that are known have some hundreds
-MAX_MODALITIES = 100  # each gets layers of its own
-MAX_SIDE_PX = 8192  # of a scaled frame; 8K video has a width of 7,680
-MAX_THREADS = 256  # of one decoder; FFmpeg opens nothing with 512
-MAX_PATH = 4095  # characters; Linux takes as many bytes
-MAX_SECONDS = 1e6  # of a time-out, 11 days; the system's clock takes up to 9e9
+MAX_FRAMES = 1_000_000  # frames per video; ten hours at 30 fps have 1,080,000
+MAX_LAYERS = 1000  # layers of a stack; the deepest known networks have some hundreds
+MAX_MODALITIES = 100  # each has its own layers
+MAX_SIDE_PX = 8192  # side of a scaled frame; 8K video is 7,680 wide
+MAX_THREADS = 256  # threads of one decoder; FFmpeg fails with 512
+MAX_PATH = 4095  # characters; Linux allows as many bytes
+MAX_SECONDS = 1e6  # timeout, 11 days; the system clock allows up to 9e9
 Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 NumFrames = Annotated[int, Field(ge=1, le=MAX_FRAMES)]
 NumLayers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 FilePath = Annotated[str, Field(max_length=MAX_PATH)]
 SidePx = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
-# Wider than 0..255 by far; what is divided by less, or by 0, overflows in float16 and float32.
+# Far wider than 0..255; division by a smaller number overflows in float16 and float32.
 ColourMean = Annotated[float, Field(ge=-1e6, le=1e6)]
 ColourStd = Annotated[float, Field(ge=1e-6, le=1e6)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -41,21 +40,21 @@ NotNegative = Annotated[float, Field(ge=0.0)]
 
 
 class Key(Enum):
-    """What holds of a key; written at the key, as Annotated metadata."""
+    """Property of a config key, given as Annotated metadata at the key."""
 
-    RESUMABLE = auto()  # may change when a run is resumed, as it does not decide the weights
-    FILE = auto()  # names a file other than a list, or means nothing without a key that does
-    LOCAL = auto()  # holds on this machine alone
-    OUTSIDE = auto()  # has no part in the network, so that an export may be run with another value
+    RESUMABLE = auto()  # may change when a run is resumed, because it does not affect the weights
+    FILE = auto()  # names a file other than a list, or has no effect without a key that does
+    LOCAL = auto()  # only valid on this machine
+    OUTSIDE = auto()  # is not part of the network, so that an export can run with another value
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Metadata of a key that means nothing unless another key is set.
+    """Metadata of a key that has no effect unless another key is set.
 
     Attributes:
-        key: The other key, of the same section.
-        value: The value that it needs; None for any but the empty ones.
+        key: Name of the other key, in the same section.
+        value: Required value of the other key; None for any non-empty value.
     """
 
     key: str
@@ -66,25 +65,23 @@ class Needs:
 
 
 class Section(BaseModel):
-    """Base of all sections: an unknown key is an error, and so is a key without what it needs."""
+    """Base class of all sections: unknown keys are errors, and so are keys without effect, see Needs."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     @classmethod
     def keys(cls, kind: Key) -> set[str]:
-        """The keys of which this holds."""
+        """The names of the keys with this property."""
         return {name for name, field in cls.model_fields.items() if kind in field.metadata}
 
     @model_validator(mode="after")
-    def _nothing_is_idle(self) -> Section:
+    def _reject_unused_keys(self) -> Section:
         for name, field in type(self).model_fields.items():
             for needs in (each for each in field.metadata if isinstance(each, Needs)):
                 found = getattr(self, needs.key)
                 is_set = found == needs.value if needs.value else bool(found)
                 if not is_set and getattr(self, name) != field.default:
-                    raise ValueError(
-                        f"{name}: nothing looks at it without {needs}; set that too, or leave it out"
-                    )
+                    raise ValueError(f"{name}: has no effect without {needs}; set that too, or leave it out")
         return self
 
 
@@ -92,17 +89,17 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """What every MODEL section has.
+    """Keys of every MODEL section.
 
     Attributes:
-        name: the registered model.
-        dataset: what it was trained on; shown, not used.
-        num_classes: width of the logits.
-        topk: tags kept per video in predictions.
-        task: "multi_label" (any number of tags, sigmoid) or "single_label" (one class, softmax); the
-            registered one of the model if not given.
-        label_file: class names, line = class id, or YouTube-8M's vocabulary.csv; beside every checkpoint lies
-            a labels.txt of them.
+        name: Name of the registered model.
+        dataset: Name of the training dataset, for information only.
+        num_classes: Number of classes, the width of the logits.
+        topk: Maximum number of tags per video in predictions.
+        task: "multi_label" (any number of tags, sigmoid) or "single_label" (one class, softmax); None for the
+            model's registered task.
+        label_file: File of class names, one per line in the order of class ids, or YouTube-8M's
+            vocabulary.csv. A copy, labels.txt, is written beside every checkpoint.
     """
 
     name: str
@@ -110,24 +107,24 @@ class ModelSection(Section):
     num_classes: Positive
     topk: Annotated[Positive, Key.RESUMABLE, Key.OUTSIDE] = 20
     task: Literal["multi_label", "single_label"] | None = None
-    # A resumed run compares the names, not where they stand.
+    # Resuming compares the class names, not the path.
     label_file: Annotated[FilePath | None, Key.RESUMABLE, Key.FILE, Key.OUTSIDE] = None
 
-    #: Names of the readers where a config has no INPUTS section; none if it must have one.
+    #: Names of the readers if a config has no INPUTS section; empty if it must have one.
     default_readers: ClassVar[tuple[str, ...]] = ()
 
     def default_inputs(self) -> dict[str, dict[str, Any]]:
-        """The INPUTS section where a config has none."""
+        """The INPUTS section of a config without one."""
         return {}
 
 
 class TaggerModel(ModelSection):
-    """MODEL section of a tagger, which reads one sequence of features per modality.
+    """MODEL section of a tagger, whose inputs are one feature sequence per modality.
 
     Attributes:
-        feature_names: the modalities, in the order of feature_dims.
-        feature_dims: width of each modality's features.
-        feature_num: number of modalities, only checked (YAMLs of older systems state it).
+        feature_names: Names of the modalities, in the order of feature_dims.
+        feature_dims: Feature width of each modality.
+        feature_num: Number of modalities, a key of older systems that is only checked.
     """
 
     feature_names: list[str] = Field(default=["rgb"], min_length=1, max_length=MAX_MODALITIES)
@@ -151,19 +148,19 @@ class TaggerModel(ModelSection):
     default_readers: ClassVar[tuple[str, ...]] = ("features",)
 
     def default_inputs(self) -> dict[str, dict[str, Any]]:
-        """Every modality by the reader of features."""
+        """One input per modality, all with the "features" reader."""
         return {name: {"reader": "features", "width": width} for name, width in self.dims.items()}
 
     @property
     def dims(self) -> dict[str, int]:
-        """Width of the features of each modality."""
+        """Feature width by modality."""
         return dict(zip(self.feature_names, self.feature_dims, strict=True))
 
     def per_modality(self, key: str) -> dict[str, int]:
-        """A setting by modality: one number stands for all of them, a list for each in turn.
+        """The values of a key by modality; a single number applies to all of them.
 
         Raises:
-            ConfigError: a list of another length than feature_names.
+            ConfigError: The value is a list that differs in length from feature_names.
         """
         value = getattr(self, key)
         values = value if isinstance(value, list) else [value] * len(self.feature_names)
@@ -177,12 +174,14 @@ class TaggerModel(ModelSection):
 
 
 class ExtractorModel(ModelSection):
-    """MODEL section of an extractor, which reads frames.
+    """MODEL section of an extractor, whose input is frames.
 
     Attributes:
-        format: "video": lists name media files; "frames": folders of img_%05d.jpg, and their number.
-        seglen: frames per segment; only 1, as in VideoTag.
-        image_mean, image_std: of RGB in 0..1; a frame becomes (frame / 255 - mean) / std.
+        format: "video" for lists of media files; "frames" for lists of folders of img_%05d.jpg with their
+            number of frames.
+        seglen: Number of frames per segment; only 1 is supported, as in VideoTag.
+        image_mean, image_std: Mean and standard deviation per RGB channel, in units of 0..1; a frame is
+            normalized as (frame / 255 - mean) / std.
     """
 
     format: Annotated[Literal["video", "frames"], Key.OUTSIDE] = "video"
@@ -193,7 +192,7 @@ class ExtractorModel(ModelSection):
     default_readers: ClassVar[tuple[str, ...]] = ("frames",)
 
     def default_inputs(self) -> dict[str, dict[str, Any]]:
-        """Frames, of videos or of folders."""
+        """The input of frames, from videos or folders."""
         return {FRAMES: {"reader": "frames", "format": self.format}}
 
 
@@ -201,12 +200,12 @@ class ExtractorModel(ModelSection):
 
 
 class InputOptions(Section):
-    """An entry of INPUTS: how one input of the model is read.
+    """An entry of INPUTS, which configures how one input of the model is read.
 
     Attributes:
         reader: Name of the reader.
-        field: Field of a sample that the reader is given; that of the input's own name, or the one path of a
-            list of paths, if not given.
+        field: Name of the sample's field that is passed to the reader; None for the field with the input's
+            own name, or for the path in a list of paths.
     """
 
     reader: str
@@ -217,7 +216,7 @@ class InputOptions(Section):
 
 
 def _auto_or_bool(value: Any) -> Any:
-    """Lets use_gpu be written as auto, True, False, yes, 0 ..."""
+    """Normalizes a text value of use_gpu, such as Auto or TRUE."""
     return value.strip().lower() if isinstance(value, str) else value
 
 
@@ -228,8 +227,8 @@ class SplitSection(Section):
     """VALID, TEST or INFER.
 
     Attributes:
-        batch_size: Samples per step, over all devices.
-        filelist: List of the samples, `path label label ...`, or JSON lines (.jsonl).
+        batch_size: Number of samples per step, over all devices.
+        filelist: Path of the list of samples, with lines `path label label ...`, or JSON lines (.jsonl).
     """
 
     batch_size: Positive = 128
@@ -237,21 +236,23 @@ class SplitSection(Section):
 
 
 class VideoSplitSection(SplitSection):
-    """VALID, TEST or INFER of a model over frames.
+    """VALID, TEST or INFER of a model of frames.
 
     Attributes:
-        batch_size: videos decoded at once, as far as buf_size holds their frames; where there are more than
-            four cores for each, more.
-        seg_num: frames sampled from each video.
-        sampling: "uniform" covers the whole video evenly in time; "videotag" is the rule that old weights
-            were trained with: it leaves out the end of most videos (up to half) and starts short ones again.
-        short_size: pixels; the frame's short side after scaling, the long one follows.
-        resize: "keep" keeps the aspect ratio; "videotag" forces 4:3, as old weights were trained: it squashes
-            wide and tall pictures.
-        target_size: pixels; side of the square cut from the middle.
-        num_reader_threads: threads that decode, over all videos in work; 0 takes one per core.
-        buf_size: decoded frames that may wait for the network (147 KiB each at 224 x 224).
-        stall_limit_sec: seconds that an extraction waits for a frame before it gives a video up; 0 waits on.
+        batch_size: Number of videos decoded concurrently, limited by buf_size; more if there are over four
+            cores per video.
+        seg_num: Number of frames sampled per video.
+        sampling: "uniform" samples the whole video evenly in time; "videotag" reproduces the sampling that
+            old weights were trained with, which skips the end of most videos (up to half) and repeats short
+            ones.
+        short_size: Short side of the scaled frame in pixels.
+        resize: "keep" keeps the aspect ratio; "videotag" distorts every frame to 4:3, as in the training of
+            old weights.
+        target_size: Side of the square center crop in pixels.
+        num_reader_threads: Number of decoding threads, over all concurrent videos; 0 for one per core.
+        buf_size: Maximum number of decoded frames that wait for the network (147 KiB each at 224 x 224).
+        stall_limit_sec: Time in seconds that an extraction waits for a frame before the video fails; 0 for no
+            limit.
     """
 
     batch_size: Positive = 1
@@ -266,12 +267,12 @@ class VideoSplitSection(SplitSection):
 
     @property
     def videos_ahead(self) -> int:
-        """Videos whose frames may wait for the network: those that fit into buf_size, one at least."""
+        """The number of videos whose frames fit into buf_size, at least 1."""
         return max(1, self.buf_size // self.seg_num)
 
     @property
     def videos_at_once(self) -> int:
-        """Videos decoded at the same time: batch_size, or more where there are cores for it."""
+        """The number of videos decoded concurrently: batch_size, or more if there are enough cores."""
         return min(max(self.batch_size, num_cores() // _CORES_PER_VIDEO), self.videos_ahead)
 
     @model_validator(mode="after")
@@ -282,13 +283,13 @@ class VideoSplitSection(SplitSection):
 
 
 class Runtime(Section):
-    """Where and how exactly a trained network runs: keys of INFER.
+    """Backend and precision of a trained network: keys of INFER.
 
     Attributes:
-        backend: Name of a backend, checked where backends are known (videotag.runtime.backends); "auto" takes
-            the fastest that is installed and gives the same answers as the network's own layers.
-        precision: "f32", "bf16", or "f16" on a GPU; "auto" takes bf16 where the CPU has instructions for it
-            and the results on the first data are close to those of f32.
+        backend: Name of a backend, checked by videotag.runtime.backends; "auto" selects the fastest installed
+            one whose outputs agree with the network's own layers.
+        precision: "f32", "bf16", or "f16" on a GPU; "auto" selects bf16 if the CPU has instructions for it
+            and the outputs on a sample of the data are close to f32.
     """
 
     backend: str = "auto"
@@ -296,57 +297,61 @@ class Runtime(Section):
 
 
 class InferSection(SplitSection, Runtime):
-    """INFER: the keys of both."""
+    """INFER, with the keys of both bases."""
 
 
 class VideoInferSection(VideoSplitSection, InferSection):
-    """INFER of a model over frames: the keys of both."""
+    """INFER of a model of frames, with the keys of both bases."""
 
 
 class TrainSection(SplitSection):
     """TRAIN.
 
     Attributes:
-        epoch: passes over the list.
-        optimizer: "rmsprop" (centred, as VideoTag), "adam" or "momentum".
-        learning_rate: at the start, for the whole batch.
-        decay_epochs: epochs after which the rate is multiplied by decay_gamma.
-        decay_gamma: see decay_epochs.
-        warmup_epochs: the rate rises from 0 over this many epochs (may be a fraction).
-        weight_decay: L2 on every weight but the biases of fully connected layers, as VideoTag.
-        momentum: of the optimizer "momentum".
-        clip_norm: gradients are scaled down to this global norm.
-        loss_reduction: "mean" sums over classes and averages over the batch; "sum" sums over both, as
-            VideoTag does: its weight_decay 8e-4 belongs to that sum.
-        drop_last: leaves out the last batch of an epoch if it is not full.
-        seed: of weights, order, augmentation and dropout; a random one is drawn and logged if not given.
-        accumulate_steps: a batch is computed in so many parts, one after the other: less memory, the same
-            step (batch norm sees the parts).
-        ema_decay: the weights saved and evaluated are a running mean; 0.999 keeps that share per step.
-        freeze: patterns of parameter names that stay as they are, such as "backbone.layer1.*".
-        lr_factors: pattern of parameter names -> factor on their learning rate; the first that fits.
+        epoch: Number of epochs.
+        optimizer: "rmsprop" (centered, as in VideoTag), "adam" or "momentum".
+        learning_rate: Initial learning rate for the whole batch.
+        decay_epochs: Epochs after which the learning rate is multiplied by decay_gamma.
+        decay_gamma: Factor of the learning rate at each of decay_epochs.
+        warmup_epochs: Number of epochs, possibly fractional, over which the learning rate increases from 0.
+        weight_decay: L2 penalty on all weights except the biases of fully connected layers, as in VideoTag.
+        momentum: Momentum of the "momentum" optimizer.
+        clip_norm: Maximum global norm of the gradients; None for no clipping.
+        loss_reduction: "mean" sums the loss over classes and averages it over the batch; "sum" sums over
+            both, as in VideoTag, whose weight_decay of 8e-4 is tuned for it.
+        drop_last: Whether to skip the last batch of an epoch if it is incomplete.
+        seed: Seed of the run; drives initialization, order, augmentation and dropout. If None, a random one
+            is drawn and logged.
+        accumulate_steps: Number of parts in which each batch is computed, which saves memory; the step is the
+            same, except that batch norm sees the parts.
+        ema_decay: Decay per step of the exponential moving average of the weights, such as 0.999, which is
+            saved and evaluated instead of the raw weights; None for none.
+        freeze: Patterns of the names of parameters that are not trained, such as "backbone.layer1.*".
+        lr_factors: Factor of the learning rate by pattern of parameter names; the first match applies.
         precision: "fp32", or "fp16" or "bf16" on a GPU.
-        early_stop: ends after so many validations without a better one.
-        keep: checkpoints that stay, with what --resume needs; all weights and the last two states if not
-            given.
-        extend_labels: with pretrain: the classes whose names old and new label file share keep their weights.
-        old_label_file: class names of pretrain, for extend_labels; labels.txt beside it if not given.
-        num_samples: only checked against the list, which is counted.
-        pretrain: weights to start from.
+        early_stop: Number of validations without improvement after which training stops; None for no limit.
+        keep: Number of checkpoints to keep, all of which can be resumed; None keeps all weights, and the
+            training state of the last two.
+        extend_labels: Whether classes that pretrain shares by name with the new label file keep their
+            weights.
+        old_label_file: File of pretrain's class names, for extend_labels; None for the labels.txt beside it.
+        num_samples: Number of samples, only checked against the list.
+        pretrain: Pretrained weights to start from.
         use_gpu: True, False or "auto".
-        num_gpus: only checked; there are as many as processes were started.
-        checkpoint_minutes: the time between checkpoints in the middle of an epoch, which --resume goes on
-            from; looked at when a log line is written; 0 for none.
-        shuffle_buffer: of files of records: so many records are mixed with each other, 8,192 if not given.
-            Pickles and packed files are held in memory that far, and 16 batches further (350 KB a record of
-            YouTube-8M).
-        loss: "bce", binary cross-entropy (cross-entropy of a single-label task); "asymmetric"
-            (arXiv:2009.14119) weighs down what is learned already, absent tags most of all.
-        asymmetric_gamma: by how much, for tags that are there and for those that are not.
-        asymmetric_clip: an absent tag's probability up to which it costs nothing.
-        distill_from: weights of teachers, whose mean probabilities are learned besides the labels.
-        distill_weight: their share of the loss.
-        distill_temperature: logits of teachers and learner are divided by it.
+        num_gpus: Number of GPUs, only checked against the number of processes.
+        checkpoint_minutes: Minutes between checkpoints in the middle of an epoch, checked at every log line;
+            0 for none.
+        shuffle_buffer: Number of records that are shuffled together, for lists of record files; 8,192 if
+            None. Pickles and compressed files are kept in memory for as many records plus 16 batches (350 KB
+            per YouTube-8M record).
+        loss: "bce", binary cross-entropy (cross-entropy for single-label tasks); "asymmetric"
+            (arXiv:2009.14119) down-weights easy labels, especially negative ones.
+        asymmetric_gamma: Focusing exponents of the asymmetric loss for positive and negative labels.
+        asymmetric_clip: Probability up to which negative labels have no loss.
+        distill_from: Weights of the teachers; the student learns their mean probabilities in addition to the
+            labels.
+        distill_weight: Weight of the distillation loss; the loss of the labels has the rest.
+        distill_temperature: Temperature by which the logits of teachers and student are divided.
     """
 
     batch_size: Positive = 128
@@ -394,12 +399,12 @@ class TrainSection(SplitSection):
 
 
 class FeatureTrainSection(TrainSection):
-    """TRAIN of a model over features, and how these vary from step to step.
+    """TRAIN of a model of features, with their augmentation.
 
     Attributes:
-        sample_steps: learns from so many random steps of each video; a shorter one stays whole.
-        mixup_alpha: mixes every video and its labels with another one's, by shares of Beta(alpha, alpha).
-        modality_dropout: probability that a modality of a video is blanked; one of them always stays.
+        sample_steps: Number of random steps per video; shorter videos keep all of theirs. None for all.
+        mixup_alpha: Parameter of mixup, whose weights follow Beta(alpha, alpha); None for no mixup.
+        modality_dropout: Probability of zeroing a modality of a video; at least one is always kept.
     """
 
     sample_steps: Positive | None = None
@@ -408,13 +413,13 @@ class FeatureTrainSection(TrainSection):
 
 
 class VideoTrainSection(TrainSection, VideoSplitSection):
-    """TRAIN of a model over frames: the keys of both, and how frames vary from epoch to epoch.
+    """TRAIN of a model of frames: the keys of both bases, and the augmentation of frames.
 
     Attributes:
-        segment_offset: "random": a frame anywhere in its segment; "middle".
-        crop: "multiscale": a corner or the middle of the frame, in a random size and shape, as TSN's paper;
-            "random": a square of target_size anywhere; "center".
-        flip: mirrors every other video; False where tags depend on left and right.
+        segment_offset: "random" takes a random frame of each segment; "middle" takes the middle one.
+        crop: "multiscale" crops a corner or the center in a random size and aspect ratio, as in the TSN
+            paper; "random" crops a square of target_size at a random position; "center" crops the center.
+        flip: Whether to mirror each video with probability 0.5; False if tags depend on left and right.
     """
 
     batch_size: Positive = 32

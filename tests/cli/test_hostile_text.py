@@ -236,8 +236,8 @@ def test_a_damaged_card_falls_back_to_the_checkpoint_before(trained, capsys, dam
     assert main(["train", "--config=ck/config.yaml", "--save_dir=ck", "--resume"]) == 0
     err = capsys.readouterr().err
     assert "ck/AttentionLSTM_epoch1.pdparams: damaged (" in err
-    assert "going back to the one before" in err
-    assert "going on after" in err
+    assert "falling back to the previous one" in err
+    assert "resuming after" in err
     assert err.replace("\n", "").isprintable()
 
 

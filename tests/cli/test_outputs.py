@@ -223,7 +223,7 @@ def test_train_refuses_a_folder_whose_files_are_of_no_run(tagger_dir, capsys, na
     write(f"ck/{name}")
     err = refused(capsys, ["train", "--config=tagger.yaml", "--save_dir=ck"])
     assert (
-        f"ck/{name}: exists and belongs to no training in this folder; move it away, or choose another" in err
+        f"ck/{name}: exists, but no training wrote it; move it away, or choose another" in err
     )
 
 
@@ -244,7 +244,7 @@ def test_train_goes_on_in_folders_of_its_own(trained, capsys):
         path.unlink()
     capsys.readouterr()
     err = refused(capsys, [*words, "--config=tagger.yaml"])
-    assert f"ck/{NAME}.pdparams: exists and belongs to no training" in err, "the last weights of all"
+    assert f"ck/{NAME}.pdparams: exists, but no training wrote it" in err, "the last weights of all"
 
 
 def test_a_run_killed_before_its_first_step_goes_on(tagger_dir, monkeypatch):

@@ -136,7 +136,7 @@ def test_two_processes_resume_within_an_epoch_and_measure_every_video_once(recor
     assert launched("stopped.py", "--save_dir=two", *steps)[0] == 9
     code, text = launched(ROOT / "train.py", "--save_dir=two", "--resume", *steps)
     assert code == 0, text
-    assert "going on after 1 of 2 epochs and 2 of 4 steps" in text
+    assert "resuming after 1 of 2 epochs and 2 of 4 steps" in text
     assert_same_run("one", "two")
 
     flags = ["--weights=two", "--filelist=bad.list"]

@@ -263,7 +263,7 @@ def test_teachers_that_do_not_fit_are_errors_that_name_all_differences(two_dir):
     with pytest.raises(ConfigError) as caught:
         train(two_dir / "ck", config="two.yaml", overrides=[teachers], labels=list("abdc"))
     text = str(caught.value)
-    where = "TRAIN.distill_from: other/a.pdparams and the network that learns: "
+    where = "TRAIN.distill_from: other/a.pdparams and the student: "
     assert where + "modalities {'rgb': 3, 'sound': 2} and {'rgb': 3, 'audio': 2}; give weights of the" in text
     assert where + "num_classes 5 and 4; give weights of the same" in text
     assert "TRAIN.distill_from: bare.pdparams: no config belongs to it; put its config.yaml beside it" in text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from videotag.sections import TrainSection
-from videotag.training.feature_augment import augment, drop_modalities, is_augmented, mixup, sample_steps
+from videotag.training.feature_augment import augment, drop_modalities, has_augmentation, mixup, sample_steps
 
 
 def make_batch(lengths, dims=(("rgb", 2),), seed=0):
@@ -171,6 +171,6 @@ def test_a_seed_decides_everything_and_masks_stay_prefixes():
 
 
 def test_nothing_is_changed_unless_it_is_asked_for():
-    assert not is_augmented(TrainSection())
+    assert not has_augmentation(TrainSection())
     for options in ({"sample_steps": 1}, {"mixup_alpha": 0.1}, {"modality_dropout": 0.1}):
-        assert is_augmented(TrainSection(**options))
+        assert has_augmentation(TrainSection(**options))

@@ -182,9 +182,9 @@ def test_a_damaged_record_is_listed_and_training_goes_on(records_dir, capsys):
     capsys.readouterr()
     assert main(["train", "--config=tagger.yaml", "--save_dir=ck2", "--epoch=1"]) == 1
     text = capsys.readouterr().err
-    assert "left out: train1.tfrecord: record 8 at byte" in text
+    assert "skipped: train1.tfrecord: record 8 at byte" in text
     assert "wrong checksum of the data" in text
-    assert "left out: 1 videos" in text
+    assert "skipped: 1 videos" in text
     (line,) = (records_dir / "ck2" / "failures.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["video_id"] == "train1.tfrecord: record 8"
     (records_dir / "train.list").write_text("train0.tfrecord\n")

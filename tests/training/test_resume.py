@@ -1,4 +1,4 @@
-"""A training run that is broken off goes on to the very same weights, whatever broke it off and when."""
+"""An interrupted training run resumes to bitwise equal weights, whatever interrupted it and when."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from videotag.labels import read_labels
 from videotag.models import load_models
 from videotag.system.folder_lock import folder_lock
 from videotag.training.run import DivergedError
-from videotag.training.run_state import load_newest, set_aside
+from videotag.training.run_state import load_newest, move_earlier_run
 from videotag.training.train import train_model
 
 load_models()
@@ -125,7 +125,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(tagger_dir, capl
     with caplog.at_level("WARNING", "videotag"):
         resumed = train(tagger_dir / "ck", resume=True)
     assert "epoch2.pdparams: damaged" in caplog.text
-    assert "going back to the one before" in caplog.text
+    assert "falling back to the previous one" in caplog.text
     assert same_weights(resumed.last_path, unbroken.last_path)
 
 
@@ -137,7 +137,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(tagger_dir, capl
             b'{"best": {' + b",".join(b'"%d": []' % n for n in range(30_000)) + b"}}",
             "or more, expected",
         ),
-        (b"3", "its content is not what was written"),
+        (b"3", "its sha256 is not the recorded one"),
     ],
     ids=["deep", "large", "a number"],
 )
@@ -189,7 +189,7 @@ def test_a_resumed_run_may_not_change_what_decides_the_weights(tagger_dir):
     assert "TRAIN.learning_rate: 0.5, but the run to resume has 0.01" in str(caught.value)
     with Path("features/train.list").open("a", encoding="utf-8") as file:
         file.write("features/val0.npy 1\n")
-    with pytest.raises(FileListError, match=r"features/train.list: not the list that the run in .*ck began"):
+    with pytest.raises(FileListError, match=r"features/train.list: differs from the list of the run in "):
         train(tagger_dir / "ck", resume=True)
 
 
@@ -197,7 +197,7 @@ def test_a_resumed_run_has_the_class_names_it_began_with_wherever_their_file_sta
     names = ["a", "b", "c", "d"]
     train(tagger_dir / "ck", overrides=[("MODEL.label_file", "a.txt"), ("TRAIN.epoch", 1)], labels=names)
     train(tagger_dir / "ck", overrides=[("MODEL.label_file", "b.txt")], labels=names, resume=True)
-    with pytest.raises(ConfigError, match=r"MODEL.label_file: other class names .* give .*ck/labels.txt, or"):
+    with pytest.raises(ConfigError, match=r"MODEL.label_file: class names differ .* give .*ck/labels.txt, or"):
         train(tagger_dir / "ck", labels=names[::-1], resume=True)
     train(tagger_dir / "unnamed", overrides=[("TRAIN.epoch", 1)])
     train(tagger_dir / "unnamed", labels=names, resume=True)
@@ -214,7 +214,7 @@ def test_a_resumed_run_needs_not_the_file_of_its_class_names(tagger_dir, capsys)
     Path("other.txt").write_text("d\nb\nc\na\n", encoding="utf-8")
     capsys.readouterr()
     assert main([*command, "--resume", "--set", "MODEL.label_file=other.txt"]) == 2
-    assert "MODEL.label_file: other class names than" in capsys.readouterr().err
+    assert "MODEL.label_file: class names differ from those" in capsys.readouterr().err
 
 
 def test_a_resumed_run_may_change_what_does_not_decide_the_weights(tagger_dir, caplog):
@@ -222,7 +222,7 @@ def test_a_resumed_run_may_change_what_does_not_decide_the_weights(tagger_dir, c
     changed = [("VALID.filelist", "features/test.list"), ("MODEL.topk", 2), ("TRAIN.keep", 9)]
     resumed = train(tagger_dir / "ck", overrides=changed, resume=True)
     assert same_weights(resumed.last_path, train(tagger_dir / "whole").last_path)
-    assert "VALID is not the list that the run began with: the best epoch is chosen anew" in caplog.text
+    assert "VALID.filelist differs from that of the resumed run: the best epoch is reset" in caplog.text
     lines = (tagger_dir / "ck" / "train_log.jsonl").read_text(encoding="utf-8").splitlines()
     valid = [event for event in map(json.loads, lines) if event["event"] == "valid"]
     assert resumed.best["gap"] == max(event["gap"] for event in valid[2:])
@@ -253,7 +253,7 @@ def test_what_a_failed_run_left_is_moved_aside_and_a_restarted_job_goes_on_in_it
 
 
 def test_early_stop_without_validation_is_an_error(tagger_dir):
-    with pytest.raises(ConfigError, match=r"TRAIN.early_stop: nothing is validated; set VALID.filelist"):
+    with pytest.raises(ConfigError, match=r"TRAIN.early_stop: needs validation; set VALID.filelist"):
         train(tagger_dir / "ck", overrides=[("TRAIN.early_stop", 1)], valid_interval=0)
 
 
@@ -262,7 +262,7 @@ def test_a_new_run_moves_the_earlier_one_aside(tagger_dir, caplog):
     first = {name: array.copy() for name, array in first.items()}
     with caplog.at_level("WARNING", "videotag"):
         train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1), ("TRAIN.seed", 9)])
-    assert f"the earlier run in it was moved to {tagger_dir / 'ck' / 'earlier-1'}" in caplog.text
+    assert f"moved the earlier run to {tagger_dir / 'ck' / 'earlier-1'}" in caplog.text
     names = {path.name for path in (tagger_dir / "ck").iterdir()}
     assert names == {
         ".videotag.lock",
@@ -278,7 +278,7 @@ def test_a_new_run_moves_the_earlier_one_aside(tagger_dir, caplog):
     assert all(np.array_equal(kept[name], first[name]) for name in first)
     train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 1)])
     assert (tagger_dir / "ck" / "earlier-2").is_dir()
-    assert set_aside(tagger_dir / "nothing here") is None
+    assert move_earlier_run(tagger_dir / "nothing here") is None
 
 
 @pytest.mark.parametrize(
@@ -300,14 +300,27 @@ def test_the_best_weights_stay_whatever_keep_says(tagger_dir):
     assert result.best_path.is_file()
 
 
-def test_early_stop_ends_a_run_without_gains_and_resuming_does_not_go_on(tagger_dir):
+def test_early_stop_ends_a_run_without_improvement_and_resuming_does_not_continue(tagger_dir):
     stop = [("TRAIN.early_stop", 2), ("TRAIN.decay_epochs", [1]), ("TRAIN.decay_gamma", 1e-9)]
     train(tagger_dir / "ck", overrides=stop)
     found = load_newest(tagger_dir / "ck", NAME)
-    assert (found.progress.epoch, found.progress.without_gain) == (3, 2)
+    assert (found.progress.epoch, found.progress.validations_since_best) == (3, 2)
     train(tagger_dir / "ck", overrides=stop, resume=True)
     lines = (tagger_dir / "ck" / "train_log.jsonl").read_text(encoding="utf-8").splitlines()
     assert max(json.loads(line).get("epoch", 0) for line in lines) == 2
+
+
+def test_a_card_with_the_old_key_without_gain_resumes(tagger_dir):
+    stop = [("TRAIN.early_stop", 3), ("TRAIN.decay_epochs", [1]), ("TRAIN.decay_gamma", 1e-9)]
+    train(tagger_dir / "ck", overrides=[*stop, ("TRAIN.epoch", 2)])
+    for path in (tagger_dir / "ck").glob(f"{NAME}_epoch*.json"):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        card["without_gain"] = card.pop("validations_since_best")
+        path.write_text(json.dumps(card), encoding="utf-8")
+    assert load_newest(tagger_dir / "ck", NAME).progress.validations_since_best == 1
+    train(tagger_dir / "ck", overrides=stop, resume=True)
+    found = load_newest(tagger_dir / "ck", NAME)
+    assert (found.progress.epoch, found.progress.validations_since_best) == (4, 3)
 
 
 def test_two_runs_in_one_folder_are_refused_and_leftovers_of_a_kill_go(tagger_dir):

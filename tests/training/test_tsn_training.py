@@ -140,7 +140,7 @@ def test_lists_of_the_other_kind_are_told_apart_before_work(tsn_dir, capsys):
 def test_a_resumed_run_takes_its_own_config(tsn_dir, capsys):
     assert run("train", "--save_dir=ck", "--epoch=1") == 0
     assert main(["train", "--resume", "--save_dir=ck", "--epoch=2"]) == 0
-    assert "going on after 1 of 2 epochs, from ck/TSN_epoch0.pdparams" in capsys.readouterr().err
+    assert "resuming after 1 of 2 epochs from ck/TSN_epoch0.pdparams" in capsys.readouterr().err
 
 
 def test_videos_that_cannot_be_decoded_are_left_out_and_counted(tsn_dir, capsys):
@@ -148,11 +148,11 @@ def test_videos_that_cannot_be_decoded_are_left_out_and_counted(tsn_dir, capsys)
     (tsn_dir / "0.mp4").write_bytes(b"no video")
     assert run("train", "--save_dir=ck", "--epoch=2") == 1
     err = capsys.readouterr().err
-    assert err.count("left out: 0.mp4: cannot be read as video") == 1, "said once, not every epoch"
-    assert "left out: 1 videos that cannot be read" in err
+    assert err.count("skipped: 0.mp4: cannot be read as video") == 1, "said once, not every epoch"
+    assert "skipped: 1 videos that cannot be read" in err
     (tsn_dir / "none.list").write_text("0.mp4 1\n", encoding="utf-8")
     assert run("train", "--save_dir=ck2", "--set=TRAIN.filelist=none.list", "--epoch=1") == 2
-    assert "none.list: not one of its videos could be read" in capsys.readouterr().err
+    assert "none.list: none of its videos could be read" in capsys.readouterr().err
     assert not list((tsn_dir / "ck2").glob("*.pdparams"))
 
 
@@ -163,7 +163,7 @@ def test_a_backbone_alone_starts_a_tsn_whose_classifier_starts_anew(tsn_dir, cap
     write_safetensors("resnet18.safetensors", bare)
     words = ["--epoch=1", "--pretrain=resnet18.safetensors", "--learning_rate=1e-12"]
     assert run("train", "--save_dir=tuned", *words, "--set=TRAIN.weight_decay=0") == 0
-    assert "starts anew: fc.weight (512, 3) (in the file: missing)" in capsys.readouterr().err
+    assert "reinitialized: fc.weight (512, 3) (in the file: missing)" in capsys.readouterr().err
     tuned = weights("tuned/TSN.pdparams")
     kept = [n for n in bare if not n.endswith(("_mean", "_variance"))]
     assert kept

@@ -120,4 +120,4 @@ def _list_failures(failed: dict[str, str], save_dir: Path) -> None:
     for video, why in failed.items():
         failures.add(video, VideotagError(why))
     if failed:
-        logger.warning("left out: %d videos that cannot be read: %s", len(failed), save_dir / FAILURES_FILE)
+        logger.warning("skipped: %d videos that cannot be read: %s", len(failed), save_dir / FAILURES_FILE)

@@ -140,7 +140,7 @@ class LatentTransformer(SequenceTagger):
         self.output = nn.Linear(width, config.num_classes)
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits (N, C), and per modality the last block's attention (N, T), a mean over heads and latents."""
+        """Logits (N, C), and per modality the last block's attention (N, T), mean over heads and latents."""
         masks = {name: inputs[name + MASK] for name in self.embed.keys()}  # noqa: SIM118 - a LayerDict
         frames = {}
         for name, embed in self.embed.items():

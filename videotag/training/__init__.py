@@ -1,4 +1,4 @@
-"""Training: epochs of steps on one or several processes, checkpoints, and what --resume needs.
+"""Training: epochs and steps in one or several processes, checkpoints, and resuming.
 
-A run is decided by its config, its lists and its seed; resumed at any checkpoint, it gives the same weights.
+Config, lists and seed determine a run completely: resumed from any checkpoint, it produces the same weights.
 """

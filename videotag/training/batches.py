@@ -1,4 +1,4 @@
-"""The batches of a training epoch, in an order that follows from the seed alone."""
+"""The batches of a training epoch, in an order determined by the seed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from videotag.inference.parallel import rank, world_size
 def training_batches(
     config: Config, dataset: Dataset, *, epoch: int, seed: int, on_error: OnError, first_step: int = 0
 ) -> Iterator[Batch | None]:
-    """The batches of one epoch in an order that seed and epoch decide, for as many processes as there are.
+    """The batches of one epoch, in an order determined by seed and epoch.
 
-    Every process gets its part of every batch, so that together they learn what one would; None if nothing of
-    it can be read, or nothing is left for this process.
+    Every batch is split among the processes, which together compute the same step as a single one. A batch
+    is None if none of its videos can be read or this process gets none of them.
 
     Args:
-        config: of a tagger or an extractor.
-        dataset: of TRAIN.
-        epoch: from 0.
-        seed: of the run.
-        on_error: as of Dataset.batches.
-        first_step: of the epoch, those before being left out.
+        config: Config of the model.
+        dataset: Dataset of the TRAIN section.
+        epoch: Index of the epoch, from 0.
+        seed: Seed of the run.
+        on_error: Called for every video that cannot be read, see Dataset.batches.
+        first_step: Index of the first step in the epoch; earlier ones are skipped.
     """
     train = config.train
     rng = np.random.default_rng([seed, epoch])

@@ -1,7 +1,7 @@
-"""A checkpoint folder: weights, with the config and labels that belong to them; and weights to start from.
+"""Writes checkpoint folders (weights, config, labels) and initializes networks from pretrained weights.
 
-It holds {name}_epoch{N}.pdparams (N from 0), {name}_best.pdparams, {name}.pdparams (the last epoch),
-config.yaml and, where labels are known, labels.txt; for --resume also the files of run_state.py.
+A folder contains {name}_epoch{N}.pdparams (N from 0), {name}_best.pdparams, {name}.pdparams (the last epoch),
+config.yaml, labels.txt if labels are known, and the files of run_state.py for --resume.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 
 def write_card(save_dir: Path, config: Config, labels: list[str] | None) -> None:
-    """Writes the resolved config and the labels into a checkpoint folder."""
+    """Writes the resolved config and the labels to a checkpoint folder."""
     write_text(save_dir / CONFIG_FILE, config.to_yaml())
     if labels is not None:
         write_labels(save_dir / LABELS_FILE, labels)
     else:
-        (save_dir / LABELS_FILE).unlink(missing_ok=True)  # an earlier run's names are not this one's
+        (save_dir / LABELS_FILE).unlink(missing_ok=True)  # may be left from an earlier run
 
 
 def save_weights(model: nn.Layer, path: Path) -> None:
-    """Writes the network's parameters and buffers as .pdparams, whole or not at all."""
+    """Atomically writes the network's parameters and buffers as .pdparams."""
     write_pdparams(path, {name: value.numpy() for name, value in network_state(model).items()})
 
 
-def start_from(
+def load_pretrained(
     model: nn.Layer,
     path: Path,
     *,
@@ -46,23 +46,24 @@ def start_from(
     labels: Sequence[str] | None = None,
     old_labels: Sequence[str] | None = None,
 ) -> list[str]:
-    """Sets a network to pretrained weights, whose classes may be others.
+    """Initializes a network with pretrained weights, which may have other classes.
 
-    The last layer (the model's `classifier`, "output" if it does not say) starts anew if its shape differs
-    or the file lacks it; with both label lists, classes keep their weights by name.
+    The last layer (the model's `classifier` attribute, else "output") keeps its random initialization if its
+    shape differs or the file does not contain it. If both label lists are given, classes are matched by name
+    and keep their weights.
 
     Args:
-        model: is left as it was if anything but the last layer does not fit.
-        path: of find_weights.
-        config_name: for the error's text.
-        labels: the network's C class names.
-        old_labels: those of the file.
+        model: Network; unchanged if an error is raised.
+        path: Path of the weight file, see find_weights.
+        config_name: Name of the model, for errors.
+        labels: Names of the network's C classes.
+        old_labels: Names of the file's classes.
 
     Returns:
-        Texts that say which layers start anew and what of them was kept.
+        Messages that name the layers that are not, or only in part, initialized from the file.
 
     Raises:
-        WeightsError: damaged; or other differences, all of them, a line each with both shapes.
+        WeightsError: The file is damaged, or other layers differ; all differences, a line each.
     """
     state = read_adapted(model, path, config_name=config_name)
     own = network_state(model)
@@ -91,16 +92,16 @@ def start_from(
                 )
             array[..., [new for new, _ in pairs]] = state[name][..., [old for _, old in pairs]]
             kept[name] = array
-        notes = [f"{len(pairs)} of {len(labels)} classes keep their weights, the others start anew"]
+        notes = [f"{len(pairs)} of {len(labels)} classes keep their weights, the others are reinitialized"]
     elif different:
         seen = ", ".join(_shape_change(own[n], state.get(n), n) for n in different)
-        notes = [f"starts anew: {seen}"]
+        notes = [f"reinitialized: {seen}"]
     set_state(own, kept)
     return notes
 
 
 def shared_classes(labels: Sequence[str], old_labels: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of class ids (new, old) of equal names; of a name that occurs twice the first with the first."""
+    """Pairs of class ids (new, old) with equal names; repeated names are paired in order."""
     places: dict[str, list[int]] = {}
     for index, name in enumerate(old_labels):
         places.setdefault(name, []).append(index)

@@ -1,8 +1,8 @@
-"""Batches of features varied from step to step: fewer steps, two videos mixed, a modality blanked.
+"""Augmentation of feature batches: temporal subsampling, mixup and modality dropout.
 
-Every choice is drawn from the generator that is handed in, so that a step's seed decides all of them.
-Shapes: N videos, T steps, S steps kept, D feature width, C classes. Inputs are named tensors as of Batch:
-per modality NAME (N, T, D) with zeros after a sequence's end, and NAME.mask (N, T) bool.
+All random choices come from the generator passed in, so that the seed of a step determines them.
+Shapes: N videos, T steps, S steps kept, D feature width, M modalities, C classes. Inputs are named tensors as
+in Batch: per modality NAME (N, T, D), zero after a sequence's end, and NAME.mask (N, T) bool.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from videotag.sections import FeatureTrainSection, TrainSection
 Tensors: TypeAlias = dict[str, Tensor]
 
 
-def is_augmented(train: TrainSection) -> TypeGuard[FeatureTrainSection]:
-    """Whether `augment` changes anything."""
+def has_augmentation(train: TrainSection) -> TypeGuard[FeatureTrainSection]:
+    """Whether the section enables any augmentation of `augment`."""
     if not isinstance(train, FeatureTrainSection):
         return False
     return bool(train.sample_steps or train.mixup_alpha or train.modality_dropout)
@@ -30,13 +30,16 @@ def is_augmented(train: TrainSection) -> TypeGuard[FeatureTrainSection]:
 def augment(
     inputs: Tensors, labels: Tensor, *, train: FeatureTrainSection, rng: np.random.Generator
 ) -> tuple[Tensors, Tensor]:
-    """The batch as a TRAIN section varies it: steps sampled, then videos mixed, then modalities blanked.
+    """Applies the enabled augmentations: temporal subsampling, then mixup, then modality dropout.
 
     Args:
-        inputs: Tensors of the whole batch: videos are mixed with any other one of it.
+        inputs: Features (N, T, D) and masks (N, T) by name, of the whole batch.
         labels: (N, C) float.
-        train: What is done.
-        rng: Draws all choices.
+        train: TRAIN section, which enables and configures them.
+        rng: Generator of all random choices.
+
+    Returns:
+        Features (N, S, D) or (N, T, D) and masks by name, and labels (N, C).
     """
     if train.sample_steps:
         inputs = sample_steps(inputs, train.sample_steps, rng)
@@ -48,9 +51,14 @@ def augment(
 
 
 def sample_steps(inputs: Tensors, num_steps: int, rng: np.random.Generator) -> Tensors:
-    """At most num_steps random steps of every video, in their order; a video with fewer stays whole.
+    """Samples num_steps random steps of every video, in their order; keeps all of a shorter one.
 
-    Modalities of one length keep the same steps, so that what was seen and heard together stays together.
+    Modalities of equal length keep the same steps, so that they stay aligned.
+
+    Args:
+        inputs: Features (N, T, D) and masks (N, T) by name.
+        num_steps: Maximum number of steps per video.
+        rng: Generator of the steps.
 
     Returns:
         Features (N, S, D) and masks (N, S); S is num_steps, or T of a modality whose T is smaller.
@@ -63,30 +71,33 @@ def sample_steps(inputs: Tensors, num_steps: int, rng: np.random.Generator) -> T
         length = mask.shape[1]
         if length <= num_steps:
             continue
-        # Padding ranks last, so that it is taken only where a video is shorter than num_steps.
+        # Padding ranks last, so that it is sampled only if a video is shorter than num_steps.
         rank = paddle.where(
             mask, paddle.to_tensor(ranks[:, :length]), paddle.full_like(mask, longest, "int64")
         )
         steps = paddle.argsort(rank, axis=1)[:, :num_steps].sort(axis=1)  # (N, S)
         rows = paddle.arange(num_videos).unsqueeze(1) * length
-        picked = (rows + steps).flatten()  # (N * S,) places in the flattened (N * T) steps
+        picked = (rows + steps).flatten()  # (N * S,) indices into the flattened (N * T) steps
         x = inputs[name]
         kept[name] = paddle.gather(x.flatten(0, 1), picked).reshape([num_videos, num_steps, x.shape[-1]])
-        kept[name + MASK] = mask[:, :num_steps]  # all steps of a video with fewer are kept
+        kept[name + MASK] = mask[:, :num_steps]  # shorter videos keep all their steps
     return kept
 
 
 def mixup(inputs: Tensors, labels: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensors, Tensor]:
-    """Every video mixed with another one of the batch: shares of both features and both labels.
+    """Mixes features and labels of every video with those of a random partner in the batch.
 
-    A step is real if it is in one of the two videos; after the shorter one's end it is mixed with zeros.
+    The mask of a mixed video is the union of both masks; the shorter video is padded with zeros.
 
     Args:
-        inputs: Features, zero on padded steps, and their masks.
+        inputs: Features (N, T, D), zero on padded steps, and masks (N, T) by name.
         labels: (N, C) float.
-        alpha: A video keeps a share of Beta(alpha, alpha): near 0 or 1 for a small alpha, near 0.5 for a
-            large one.
-        rng: Draws shares and partners; a video may be its own partner.
+        alpha: Parameter of Beta(alpha, alpha), which gives a video's own weight: mostly near 0 or 1 for a
+            small alpha, near 0.5 for a large one.
+        rng: Generator of weights and partners; a video may be its own partner.
+
+    Returns:
+        Features (N, T, D) and masks (N, T) by name, and labels (N, C).
 
     Source: arXiv:1710.09412.
     """
@@ -104,19 +115,20 @@ def mixup(inputs: Tensors, labels: Tensor, alpha: float, rng: np.random.Generato
 
 
 def drop_modalities(inputs: Tensors, probability: float, rng: np.random.Generator) -> Tensors:
-    """Features, zero throughout for every modality of a video with a probability; one of them always stays.
-
-    Masks stay as they are: the network sees a modality of the same length that says nothing.
+    """Zeroes random modalities of every video, but always keeps at least one; masks do not change.
 
     Args:
-        inputs: Features of M modalities, and their masks.
-        probability: In [0, 1]; 1 leaves exactly one modality of every video.
-        rng: Draws which are blanked.
+        inputs: Features (N, T, D) and masks (N, T) by name, of M modalities.
+        probability: Probability of zeroing a modality, in [0, 1]; 1 keeps exactly one per video.
+        rng: Generator of the choices.
+
+    Returns:
+        Features (N, T, D) and masks (N, T) by name.
     """
     names = [name for name in inputs if not name.endswith(MASK)]
     num_videos = len(inputs[names[0]])
     draws = rng.random((num_videos, len(names)))
     is_kept = draws >= probability
-    is_kept[np.arange(num_videos), draws.argmax(axis=1)] = True  # kept anyway, unless all would go
+    is_kept[np.arange(num_videos), draws.argmax(axis=1)] = True  # changes only rows that would keep none
     columns = paddle.to_tensor(is_kept.astype(np.float32))  # (N, M)
     return inputs | {name: inputs[name] * columns[:, i].reshape([-1, 1, 1]) for i, name in enumerate(names)}

@@ -1,7 +1,7 @@
-"""Gradients and buffers of several processes that train one network, each on its part of every batch.
+"""All-reduce of gradients and buffers in data-parallel training.
 
-They are summed here, so that the sum is that of the whole batch however unevenly its parts are filled;
-Paddle's own DataParallel takes the mean of means.
+Gradients are summed, which gives that of the whole batch even if its parts differ in size. Paddle's
+DataParallel would average the means of the parts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 
 def sum_gradients(parameters: Iterable[Tensor], extra: Tensor) -> Tensor:
-    """Puts the sum over all processes into the gradients; returns the sum of `extra`, of shape (E,).
+    """Replaces all gradients by their sums over the processes.
 
-    A gradient that is None on this process counts as zeros.
+    Args:
+        parameters: Parameters; frozen ones are skipped. A gradient of None counts as zeros.
+        extra: (E,) float32, further values to sum.
+
+    Returns:
+        (E,) float32, the sum of `extra` over the processes.
     """
     from videotag.system.quiet_paddle import paddle
 
@@ -34,7 +39,7 @@ def sum_gradients(parameters: Iterable[Tensor], extra: Tensor) -> Tensor:
 
 
 def average_buffers(model: nn.Layer) -> None:
-    """Gives all processes the mean of their buffers, such as batch norm's running means."""
+    """Averages float32 buffers, such as batch norm's running statistics, over the processes."""
     if world_size() == 1:
         return
     from videotag.system.quiet_paddle import paddle

@@ -1,6 +1,6 @@
-"""Starts the running command once for every GPU that CUDA_VISIBLE_DEVICES lists, by Paddle's own launcher.
+"""Starts one training process per GPU in CUDA_VISIBLE_DEVICES, with Paddle's launcher.
 
-Not verified for want of a machine with two GPUs.
+Not tested on a machine with several GPUs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from videotag.sections import UseGpu
 
 
 def launch_on_gpus(use_gpu: UseGpu, *, log_dir: Path) -> None:
-    """Puts a launcher of as many processes as there are GPUs in place of this process, where that is due.
+    """Replaces this process with a launcher of one process per GPU, if several are to be used.
 
-    Returns where one process is enough: on a CPU, with one GPU, where CUDA_VISIBLE_DEVICES is not set (nobody
-    may want all the GPUs of a shared machine), or in a process that a launcher has started.
+    Does nothing on a CPU, with one GPU, in a process that a launcher started, or if CUDA_VISIBLE_DEVICES is
+    not set: all GPUs of a shared machine must be asked for.
 
     Args:
-        use_gpu: of the config.
-        log_dir: for what the processes but the first one print.
+        use_gpu: TRAIN.use_gpu of the config.
+        log_dir: Folder for the output of all processes but the first.
     """
     if not use_gpu or "PADDLE_TRAINERS_NUM" in os.environ or not os.environ.get("CUDA_VISIBLE_DEVICES"):
         return

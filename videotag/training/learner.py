@@ -1,6 +1,7 @@
-"""A network with all that changes it in training: optimizer, running mean, precision, frozen parts.
+"""Training steps of one network: loss, optimizer, mixed precision, averaged weights and frozen layers.
 
-Its state is arrays alone, by names that do not depend on the process, so that a run can go on in another one.
+Its state consists of named arrays only. The names do not depend on the process, so that a run can resume in
+another one.
 Shapes: N videos, C classes.
 """
 
@@ -26,7 +27,7 @@ from videotag.inference.tasks import task_loss, task_scores
 from videotag.registry import LOGITS, Task
 from videotag.safe_text import safe_repr
 from videotag.sections import TrainSection
-from videotag.training.feature_augment import augment, is_augmented
+from videotag.training.feature_augment import augment, has_augmentation
 from videotag.training.gradients import sum_gradients
 from videotag.training.losses import asymmetric_loss
 from videotag.training.optim import build_optimizer, learning_rate
@@ -35,20 +36,20 @@ _RAW, _OPTIMIZER, _SCALER = "raw.", "optimizer.", "scaler."
 
 
 class Learner:
-    """Learns batch by batch.
+    """Trains a network batch by batch.
 
     Args:
-        model: the network; `freeze` and `lr_factors` of the section are applied to its parameters.
-        train: the TRAIN section.
-        task: chooses the loss.
-        steps_per_epoch: for the learning rate.
-        num_classes: C; needed to mix videos of a single-label task.
-        teacher: of the same inputs and classes, learned from by `distill_weight`; its logits' probabilities
-            are at `distill_temperature` already.
+        model: Network; `freeze` and `lr_factors` of the section are applied to its parameters.
+        train: TRAIN section.
+        task: Task, which selects the loss.
+        steps_per_epoch: Number of steps per epoch, for the learning rate schedule.
+        num_classes: Number of classes C; only used by mixup in single-label tasks.
+        teacher: Teacher network for distillation, with the same inputs and classes, whose logits are already
+            divided by `distill_temperature`; None for none.
 
     Raises:
-        ConfigError: a pattern fits no parameter, or all parameters are frozen.
-        DeviceError: a precision that the device does not have.
+        ConfigError: A pattern matches no parameter, or no parameter is left to train.
+        DeviceError: The device does not support the precision.
     """
 
     def __init__(
@@ -69,17 +70,17 @@ class Learner:
         self._steps_per_epoch = steps_per_epoch
         if train.precision != "fp32" and not paddle.get_device().startswith("gpu"):
             raise DeviceError(
-                f"TRAIN.precision is {train.precision}, which a CPU does not compute in; set it to fp32"
+                f"TRAIN.precision is {train.precision}, which needs a GPU; set it to fp32 on a CPU"
             )
         _freeze(model, train.freeze)
-        _scale_rates(model, train.lr_factors)
+        _set_lr_factors(model, train.lr_factors)
         self._optimizer = build_optimizer(model, train)
-        enabled = train.precision == "fp16"  # bf16 has fp32's range and needs no scaling
+        enabled = train.precision == "fp16"  # bf16 has the range of fp32 and needs no scaling
         self._scaler = paddle.amp.GradScaler(enable=enabled, init_loss_scaling=2.0**15)
-        self._mean = _copies(model) if train.ema_decay else {}
+        self._ema = _trainable_copies(model) if train.ema_decay else {}
 
     def start_epoch(self) -> None:
-        """Switches to training; layers that are frozen whole keep evaluating (batch norm's means stay)."""
+        """Switches to training mode, except for layers without trainable parameters (frozen batch norms)."""
         self.model.train()
         for layer in self.model.sublayers():
             own = layer.parameters(include_sublayers=False)
@@ -87,16 +88,16 @@ class Learner:
                 layer.eval()
 
     def learn(self, batch: Batch | None, *, step: int, seed: int) -> tuple[Tensor, float] | None:
-        """One step on one batch.
+        """Performs one optimizer step.
 
         Args:
-            batch: of N videos; of several processes, this one's part of it, None if it has none.
-            step: from 0 over all epochs.
-            seed: of this step's dropout and augmentation, so that no random generator's state
-                need be kept.
+            batch: Batch of N videos, or this process's part of it; None if it has none.
+            step: Index of the step over all epochs, from 0.
+            seed: Seed of dropout and augmentation in this step; checkpoints therefore need no generator
+                state.
 
         Returns:
-            The loss, of shape (), and the learning rate; None if no process has a video: nothing is learned.
+            Scalar loss and learning rate; None if no process has a video, in which case no step is made.
         """
         paddle.seed(seed)
         rate = learning_rate(step, self._train, self._steps_per_epoch)
@@ -105,7 +106,7 @@ class Learner:
         num_videos = len(batch.ids) if batch else 0
         rng = np.random.default_rng(seed)
         for inputs, labels in self._parts(batch, rng) if batch else ():
-            with self._precision():
+            with self._autocast():
                 logits = self.model(inputs)[LOGITS]
             loss = self._loss(inputs, logits.astype("float32"), labels)
             if self._train.loss_reduction == "mean":
@@ -113,18 +114,18 @@ class Learner:
             self._scaler.scale(loss).backward()
             total = total + loss.detach()
         if world_size() > 1:
-            total, all_videos = self._join_gradients(total, num_videos)
+            total, all_videos = self._reduce_gradients(total, num_videos)
             if not num_videos and not all_videos.item():
                 self._optimizer.clear_grad()
                 return None
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.clear_grad()
-        self._update_mean()
+        self._update_ema()
         return total, rate
 
-    def _join_gradients(self, loss: Tensor, num_videos: int) -> tuple[Tensor, Tensor]:
-        """Lets the gradients be those of all processes' videos; the loss over these, and their number."""
+    def _reduce_gradients(self, loss: Tensor, num_videos: int) -> tuple[Tensor, Tensor]:
+        """Sums gradients over the processes; returns loss and number of all videos, both scalar."""
         is_mean = self._train.loss_reduction == "mean"
         weight = float(num_videos) if is_mean else 1.0
         parameters = self.model.parameters()
@@ -142,36 +143,44 @@ class Learner:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[nn.Layer]:
-        """The network with the running mean as its parameters, if there is one, while the block lasts."""
-        raw = _copies(self.model) if self._mean else {}
-        _set(self.model, self._mean)
+        """Context in which the network has its averaged parameters, if ema_decay is set."""
+        raw = _trainable_copies(self.model) if self._ema else {}
+        _assign(self.model, self._ema)
         try:
             yield self.model
         finally:
-            _set(self.model, raw)
+            _assign(self.model, raw)
 
     def state(self) -> dict[str, np.ndarray]:
-        """What goes beyond the weights of `averaged`: optimizer, loss scaling, and raw weights."""
+        """The state besides the weights of `averaged`: optimizer, loss scaling and raw weights.
+
+        Returns:
+            Arrays by name, of the shape of their parameter or scalar.
+        """
         names = {parameter.name: name for name, parameter in self.model.named_parameters()}
         arrays = {
-            f"{_OPTIMIZER}{_renamed(key, names)}": value.numpy()
+            f"{_OPTIMIZER}{_rename_parameter(key, names)}": value.numpy()
             for key, value in self._optimizer.state_dict().items()
             if isinstance(value, Tensor)
         }
         arrays |= {_SCALER + key: np.asarray(value) for key, value in self._scaler.state_dict().items()}
-        if self._mean:
-            arrays |= {_RAW + name: value.numpy() for name, value in _copies(self.model).items()}
+        if self._ema:
+            arrays |= {_RAW + name: value.numpy() for name, value in _trainable_copies(self.model).items()}
         return arrays
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Sets what state() gave; the weights of `averaged` have been loaded into the network before."""
-        if self._mean:
-            self._mean = _copies(self.model)
+        """Restores the result of state(); the weights of `averaged` must be loaded into the network first.
+
+        Args:
+            arrays: Arrays by name, of the shape of their parameter or scalar.
+        """
+        if self._ema:
+            self._ema = _trainable_copies(self.model)
             raw = {n.removeprefix(_RAW): a for n, a in arrays.items() if n.startswith(_RAW)}
-            _set(self.model, {name: paddle.to_tensor(array.copy()) for name, array in raw.items()})
+            _assign(self.model, {name: paddle.to_tensor(array.copy()) for name, array in raw.items()})
         names = {name: parameter.name for name, parameter in self.model.named_parameters()}
         optimizer = {
-            _renamed(key.removeprefix(_OPTIMIZER), names): paddle.to_tensor(array.copy())
+            _rename_parameter(key.removeprefix(_OPTIMIZER), names): paddle.to_tensor(array.copy())
             for key, array in arrays.items()
             if key.startswith(_OPTIMIZER)
         }
@@ -184,9 +193,9 @@ class Learner:
             )
 
     def _parts(self, batch: Batch, rng: np.random.Generator) -> Iterator[tuple[Any, Tensor]]:
-        """The network's arguments and the labels of every part; augmented before the batch is divided."""
+        """Inputs and labels of every part of the batch, which is augmented before it is split."""
         train, count = self._train, self._train.accumulate_steps
-        if not is_augmented(train):
+        if not has_augmentation(train):
             for part in batch.parts(count):
                 yield to_tensors(part.inputs, self.model.inputs), paddle.to_tensor(part.labels)
             return
@@ -199,7 +208,7 @@ class Learner:
             yield part.inputs, part.labels
 
     def _loss(self, inputs: Any, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss summed over videos: of the labels and, if there is one, of what the teacher says."""
+        """The loss summed over videos, including distillation if there is a teacher."""
         train = self._train
         if train.loss == "asymmetric":
             loss = asymmetric_loss(logits, labels, gamma=train.asymmetric_gamma, clip=train.asymmetric_clip)
@@ -207,56 +216,56 @@ class Learner:
             loss = task_loss(self._task, logits, labels, "sum")
         if self._teacher is None:
             return loss
-        with paddle.no_grad(), self._precision():
+        with paddle.no_grad(), self._autocast():
             taught = task_scores(self._task, self._teacher(inputs)[LOGITS].astype("float32"))
         weight, temperature = train.distill_weight, train.distill_temperature
-        # Its gradients are smaller by the temperature's square, which is made good for (arXiv:1503.02531).
+        # The factor offsets the gradients' scale of 1 / temperature^2 (arXiv:1503.02531).
         distilled = temperature**2 * task_loss(self._task, logits / temperature, taught, "sum")
         return (1 - weight) * loss + weight * distilled
 
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self._train.precision == "fp32":
             return contextlib.nullcontext()
         dtype = {"fp16": "float16", "bf16": "bfloat16"}[self._train.precision]
         return paddle.amp.auto_cast(dtype=dtype)
 
-    def _update_mean(self) -> None:
+    def _update_ema(self) -> None:
         decay = self._train.ema_decay
         if decay is None:
             return
         with paddle.no_grad():
             for name, parameter in self.model.named_parameters():
-                if name in self._mean:
-                    self._mean[name] = decay * self._mean[name] + (1 - decay) * parameter
+                if name in self._ema:
+                    self._ema[name] = decay * self._ema[name] + (1 - decay) * parameter
 
 
-def _copies(model: nn.Layer) -> dict[str, Tensor]:
-    """Of the parameters that train: a mean of equal numbers would round frozen ones."""
+def _trainable_copies(model: nn.Layer) -> dict[str, Tensor]:
+    """Copies of the trainable parameters; averaging frozen ones would only add rounding errors."""
     return {n: p.detach().clone() for n, p in model.named_parameters() if not p.stop_gradient}
 
 
-def _set(model: nn.Layer, values: dict[str, Tensor]) -> None:
+def _assign(model: nn.Layer, values: dict[str, Tensor]) -> None:
     state = network_state(model)
     for name, value in values.items():
         state[name].set_value(value)
 
 
-def _renamed(key: str, names: dict[str, str]) -> str:
-    """An optimizer's key, `PARAMETER_moment1_0`, with the parameter under its other name.
+def _rename_parameter(key: str, names: dict[str, str]) -> str:
+    """Renames the parameter in an optimizer's key, `PARAMETER_moment1_0`.
 
-    Paddle numbers parameters as a process makes them, so that its own names fit no other process.
+    Paddle numbers parameters in the order of their creation, so its names differ between processes.
     """
     owner = max((name for name in names if key.startswith(f"{name}_")), key=len, default=None)
     return key if owner is None else names[owner] + key[len(owner) :]
 
 
 def _matching(model: nn.Layer, pattern: str, key: str) -> list[Tensor]:
-    """The parameters whose names fit a pattern."""
+    """The parameters whose names match a pattern; ConfigError if there are none."""
     names = dict(model.named_parameters())
     found = [parameter for name, parameter in names.items() if fnmatchcase(name, pattern)]
     if not found:
         examples = f"{next(iter(names))} ... {next(reversed(names))}"
-        raise ConfigError(f"TRAIN.{key}: {safe_repr(pattern)} fits no parameter; their names are {examples}")
+        raise ConfigError(f"TRAIN.{key}: {safe_repr(pattern)} matches no parameter; there are: {examples}")
     return found
 
 
@@ -265,10 +274,10 @@ def _freeze(model: nn.Layer, patterns: list[str]) -> None:
         for parameter in _matching(model, pattern, "freeze"):
             parameter.stop_gradient = True
     if all(parameter.stop_gradient for parameter in model.parameters()):
-        raise ConfigError(f"TRAIN.freeze: {patterns} leave nothing to train; freeze less")
+        raise ConfigError(f"TRAIN.freeze: {patterns} freeze all parameters; freeze fewer")
 
 
-def _scale_rates(model: nn.Layer, factors: dict[str, float]) -> None:
+def _set_lr_factors(model: nn.Layer, factors: dict[str, float]) -> None:
     done: set[str] = set()
     for pattern, factor in factors.items():
         for parameter in _matching(model, pattern, "lr_factors"):
@@ -276,4 +285,4 @@ def _scale_rates(model: nn.Layer, factors: dict[str, float]) -> None:
                 parameter.optimize_attr = {"learning_rate": factor}
                 done.add(parameter.name)
     if all(p.stop_gradient or not p.optimize_attr["learning_rate"] for p in model.parameters()):
-        raise ConfigError(f"TRAIN.lr_factors: {factors} leave nothing to train; set one above 0")
+        raise ConfigError(f"TRAIN.lr_factors: {factors} leave no parameter to train; set one above 0")

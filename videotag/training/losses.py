@@ -1,4 +1,4 @@
-"""Losses that a TRAIN section may choose in place of the task's own.
+"""Losses that TRAIN.loss may select instead of the task's default.
 
 Shapes: N videos, C classes.
 """
@@ -14,16 +14,16 @@ from paddle import Tensor
 
 
 def asymmetric_loss(logits: Tensor, labels: Tensor, *, gamma: tuple[float, float], clip: float) -> Tensor:
-    """The asymmetric loss of multi-label tagging, summed over videos and classes: shape ().
+    """Asymmetric loss for multi-label tagging, a scalar summed over videos and classes.
 
     -y (1 - p)^gamma[0] log(p) - (1 - y) q^gamma[1] log(1 - q), with p = sigmoid(logit), q = max(p - clip, 0).
-    Gammas and clip of 0 make it binary cross-entropy. Finite, with finite gradients, for any finite logits.
+    Equals binary cross-entropy if gamma and clip are 0. Loss and gradients are finite for finite logits.
 
     Args:
         logits: (N, C).
         labels: (N, C) in [0, 1].
-        gamma: for tags that are there, and for those that are not; both at least 0.
-        clip: in [0, 1); an absent tag of a probability up to this costs nothing.
+        gamma: Focusing exponents of positive and negative labels, both at least 0.
+        clip: Margin in [0, 1); negative labels with a probability up to it have no loss.
 
     Source: arXiv:2009.14119, whose defaults are gamma (0, 4) and clip 0.05.
     """

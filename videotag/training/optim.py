@@ -1,4 +1,4 @@
-"""Optimizers, weight decay and learning rates, as VideoTag's files describe them."""
+"""Optimizers, weight decay and learning rate schedules of TRAIN sections."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ RMSPROP_EPSILON = 1e-6
 
 
 def learning_rate(step: int, train: TrainSection, steps_per_epoch: int) -> float:
-    """The rate of a step, counted from 0 over all epochs.
+    """The learning rate of a step.
 
-    It rises in a line over warmup_epochs, and is multiplied by decay_gamma after each of decay_epochs.
+    It increases linearly over warmup_epochs and is multiplied by decay_gamma after each of decay_epochs.
 
     Args:
-        step: from 0.
-        train: the TRAIN section.
-        steps_per_epoch: of the counted list, so that decay happens on a small list too.
+        step: Index of the step over all epochs, from 0.
+        train: TRAIN section.
+        steps_per_epoch: Number of steps per epoch of the actual list, not of TRAIN.num_samples.
     """
     decays = sum(step >= epoch * steps_per_epoch for epoch in train.decay_epochs)
     rate = train.learning_rate * train.decay_gamma**decays
@@ -32,14 +32,14 @@ def learning_rate(step: int, train: TrainSection, steps_per_epoch: int) -> float
 
 
 def build_optimizer(model: paddle.nn.Layer, train: TrainSection) -> optimizer.Optimizer:
-    """The optimizer of the TRAIN section over all parameters that train.
+    """The optimizer of the TRAIN section for all trainable parameters.
 
-    L2 leaves out the biases of fully connected layers and norms; those of an LSTM are decayed, as in
-    VideoTag.
+    Weight decay does not apply to biases of fully connected layers and norms; like VideoTag, it applies to
+    those of LSTMs.
     """
     for name, parameter in model.named_parameters():
         if name.endswith(".bias"):
-            # Not a parameter group of its own: Paddle would clip each group by its own norm.
+            # No separate parameter group, because Paddle clips each group by its own norm.
             parameter.regularizer = L2Decay(0.0)
     common: dict[str, Any] = {
         "learning_rate": train.learning_rate,

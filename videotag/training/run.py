@@ -25,26 +25,35 @@ from videotag.training.checkpoint import save_weights
 from videotag.training.gradients import average_buffers
 from videotag.training.learner import Learner
 from videotag.training.run_log import RunLog
-from videotag.training.run_state import Progress, checkpoint_path, drop_old, save_state
+from videotag.training.run_state import Progress, checkpoint_path, delete_old_checkpoints, save_state
 
 if TYPE_CHECKING:
     from paddle import nn
 
-EXPLODED = 10  # a loss so many times the first one is worth a warning
+LOSS_SPIKE_FACTOR = 10  # warn if an epoch's last loss exceeds the first loss by this factor
 logger = logging.getLogger(__name__)
 
 
 class DivergedError(VideotagError):
-    """The loss is no longer a number."""
+    """The loss became NaN or infinite."""
 
 
 @dataclass
 class Run:
-    """What all epochs of a run share.
+    """State shared by all epochs of a run.
 
     Attributes:
-        first_loss: of the first step.
-        failed: video -> why it could not be decoded, of all that were left out so far.
+        config: Config of the model.
+        data: Dataset of the TRAIN section.
+        valid_data: Dataset of the VALID section; None without validation.
+        save_dir: Folder of the checkpoints.
+        valid_interval: Number of epochs between validations; 0 for none.
+        log_interval: Number of steps between log lines.
+        learner: Learner, which holds the network.
+        log: Log of the run.
+        steps_per_epoch: Number of steps per epoch.
+        first_loss: Loss of the first step; None before it.
+        failed: Error message by video, for all videos that were skipped so far.
     """
 
     config: Config
@@ -58,18 +67,18 @@ class Run:
     steps_per_epoch: int
     first_loss: float | None = None
     failed: dict[str, str] = field(default_factory=dict)
-    _told: set[str] = field(default_factory=set)
+    _warned: set[str] = field(default_factory=set)
 
     def epoch(self, progress: Progress) -> Progress:
-        """Trains one epoch, or what is left of it, validates and writes its checkpoint; the progress then."""
+        """Trains the rest of an epoch, validates, writes a checkpoint and returns the new progress."""
         epoch, train = progress.epoch, self.config.train
         self._learn(progress)
         progress = replace(progress, epoch=epoch + 1, step=0)
-        with self._saved(progress) as averaged:
+        with self._saving_weights(progress) as averaged:
             is_due = self.valid_interval and (epoch + 1) % self.valid_interval == 0
             if self.valid_data and self.valid_interval and (is_due or epoch + 1 == train.epoch):
                 progress = self._validate(averaged, progress)
-        self._complete(progress)
+        self._complete_checkpoint(progress)
         return progress
 
     def _learn(self, progress: Progress) -> None:
@@ -80,7 +89,7 @@ class Run:
             self.data,
             epoch=epoch,
             seed=progress.seed,
-            on_error=self._left_out,
+            on_error=self._skip_unreadable,
             first_step=progress.step,
         )
         saved_sec = time.monotonic()
@@ -96,21 +105,21 @@ class Run:
             loss, rate = learned
             self.first_loss = loss.item() if self.first_loss is None else self.first_loss
             if step % self.log_interval == 0:
-                value = _finite(loss.item(), step)
+                value = _check_finite(loss.item(), step)
                 self.log.write("train", step=step, epoch=epoch, loss=value, learning_rate=rate)
                 is_due = 0 < train.checkpoint_minutes * 60 < time.monotonic() - saved_sec
                 if broadcast_flag(is_due) and done < self.steps_per_epoch:
                     self._checkpoint(replace(progress, step=done))
                     saved_sec = time.monotonic()
         if loss is None and progress.step:
-            return  # nothing could be read of the rest of an epoch that was gone on with
+            return  # resumed in this epoch, and no video in the rest of it could be read
         if loss is None:
             raise FileListError(
-                f"{train.filelist}: not one of its videos could be read; check the paths, or try one with "
+                f"{train.filelist}: none of its videos could be read; check the paths, or try one with "
                 "`videotag tag` or `videotag predict`"
             )
-        last_loss = _finite(loss.item(), step)  # before weights that are no numbers are saved
-        if self.first_loss is not None and last_loss > EXPLODED * self.first_loss:
+        last_loss = _check_finite(loss.item(), step)  # before NaN weights are saved
+        if self.first_loss is not None and last_loss > LOSS_SPIKE_FACTOR * self.first_loss:
             logger.warning(
                 "the loss rose from %.4g to %.4g; lower TRAIN.learning_rate or set TRAIN.clip_norm=1",
                 self.first_loss,
@@ -118,27 +127,27 @@ class Run:
             )
 
     def _checkpoint(self, progress: Progress) -> None:
-        """Writes what --resume needs in the middle of an epoch."""
-        with self._saved(progress):
+        """Writes a checkpoint in the middle of an epoch."""
+        with self._saving_weights(progress):
             pass
-        self._complete(progress)
+        self._complete_checkpoint(progress)
 
     @contextlib.contextmanager
-    def _saved(self, progress: Progress) -> Iterator[nn.Layer]:
-        """The network as it is saved, while the block lasts; its weights are written already."""
+    def _saving_weights(self, progress: Progress) -> Iterator[nn.Layer]:
+        """Writes the averaged weights; in the context, the network has them."""
         average_buffers(self.learner.model)
         with self.learner.averaged() as averaged:
             if is_main():
                 save_weights(averaged, self._path(progress))
             yield averaged
 
-    def _complete(self, progress: Progress) -> None:
-        """Makes a checkpoint of the weights written, and drops those that are no longer needed."""
+    def _complete_checkpoint(self, progress: Progress) -> None:
+        """Completes the checkpoint whose weights are written, and deletes old ones."""
         if is_main():
             name = self.config.entry.name
             save_state(self._path(progress), self.learner.state(), progress)
             best = link_latest(self.save_dir, name, progress)
-            drop_old(self.save_dir, name, keep=self.config.train.keep, best=best)
+            delete_old_checkpoints(self.save_dir, name, keep=self.config.train.keep, best=best)
 
     def _path(self, progress: Progress) -> Path:
         return _path(self.save_dir, self.config.entry.name, progress)
@@ -146,28 +155,36 @@ class Run:
     def _validate(self, model: nn.Layer, progress: Progress) -> Progress:
         config, epoch = self.config, progress.epoch - 1
         assert self.valid_data is not None
-        batches = evaluation_batches(self.valid_data, config.valid, on_error=self._left_out)
+        batches = evaluation_batches(self.valid_data, config.valid, on_error=self._skip_unreadable)
         metrics = evaluate(in_layers(model), batches, task=config.task)
         self.log.write("valid", step=progress.epoch * self.steps_per_epoch, epoch=epoch, **metrics)
         metric = BEST_METRIC[config.task]
         if progress.best is None or metrics[metric] > progress.best.get(metric, -np.inf):
-            return replace(progress, best_epoch=epoch, best=metrics, without_gain=0)
-        return replace(progress, without_gain=progress.without_gain + 1)
+            return replace(progress, best_epoch=epoch, best=metrics, validations_since_best=0)
+        return replace(progress, validations_since_best=progress.validations_since_best + 1)
 
-    def _left_out(self, video: str, error: VideotagError) -> None:
-        """Notes a video that cannot be read, which only shows when it is tried."""
+    def _skip_unreadable(self, video: str, error: VideotagError) -> None:
+        """Records a video that cannot be read; raises any other error."""
         if not isinstance(error, MediaError | RecordError):
             raise error
-        if str(error) not in self._told:  # a file that is gone fails with the same words for all its records
-            logger.warning("left out: %s", error)
-            self._told.add(str(error))
+        if str(error) not in self._warned:  # a missing file gives the same message for each of its records
+            logger.warning("skipped: %s", error)
+            self._warned.add(str(error))
         self.failed[video] = str(error)
 
 
 def link_latest(save_dir: Path, name: str, progress: Progress) -> Path | None:
-    """Lets {name}.pdparams be the last weights and {name}_best.pdparams the best; returns the latter's epoch.
+    """Links {name}.pdparams to the last weights and {name}_best.pdparams to the best, if any.
 
-    Also after a resume, since a kill may have come just before.
+    Also called after a resume, in case the run was killed just before.
+
+    Args:
+        save_dir: Folder of the checkpoints.
+        name: Name of the model.
+        progress: Progress of the run.
+
+    Returns:
+        Path of the best epoch's weights; None before the first validation.
     """
     best_path = None
     if progress.best_epoch is not None:
@@ -187,12 +204,12 @@ def _path(save_dir: Path, name: str, progress: Progress) -> Path:
 
 
 def _step_seed(seed: int, step: int) -> int:
-    """Of a step's dropout; another one for every process."""
+    """The seed of a step's dropout and augmentation, different in every process."""
     words = [seed, step, rank()] if rank() else [seed, step]
     return int(np.random.SeedSequence(words).generate_state(1)[0]) % 2**31
 
 
-def _finite(loss: float, step: int) -> float:
+def _check_finite(loss: float, step: int) -> float:
     if not np.isfinite(loss):
         raise DivergedError(
             f"the loss is {loss} at step {step}; lower TRAIN.learning_rate or set TRAIN.clip_norm=1"

@@ -1,4 +1,4 @@
-"""What a training run says of itself: JSON lines in a file, VisualDL scalars, and the log."""
+"""Records of a training run: a file of JSON lines, VisualDL scalars and log messages."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ logger = logging.getLogger(__name__)
 
 
 class RunLog:
-    """Appends to save_dir/train_log.jsonl, a JSON object a line; a run begins with a "start" line.
+    """Appends events to save_dir/train_log.jsonl, one JSON object per line; a run begins with "start".
 
     Args:
-        save_dir: made if it is not there; None writes no file.
-        scalars: of open_scalars.
+        save_dir: Folder of the file, created if missing; None writes no file.
+        scalars: Writer returned by open_scalars.
 
     Raises:
-        OutputError: The file cannot be written; write() too.
+        OutputError: The file cannot be written; also raised by write().
     """
 
     def __init__(self, save_dir: Path | None, scalars: Any = None) -> None:
@@ -40,15 +40,15 @@ class RunLog:
             ) from error
 
     def write(self, event: str, *, step: int, **values: Any) -> None:
-        """One event: a line in the file, its numbers as scalars "event/key" at `step`, and a log message."""
+        """Records an event: a line in the file, scalars "event/key" at `step`, and a log message."""
         record = {"event": event, "time": round(time.time(), 3), "step": step, **values}
         line = json.dumps(record, ensure_ascii=False) + "\n"
         try:
             append_whole(self._file, line.encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise OutputError(
-                f"{self._path}: cannot write ({error.strerror or error}); free space there, then go on with "
-                "--resume"
+                f"{self._path}: cannot write ({error.strerror or error}); free space there, then continue "
+                "with --resume"
             ) from error
         if self._scalars:
             for key, value in values.items():
@@ -68,7 +68,7 @@ class RunLog:
 
 
 def open_scalars(folder: str | None) -> Any:
-    """A VisualDL LogWriter that writes into `folder`; None without one.
+    """A VisualDL LogWriter that writes to `folder`; None if `folder` is None.
 
     Raises:
         ConfigError: VisualDL is not installed.

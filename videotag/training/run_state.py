@@ -1,9 +1,9 @@
-"""What a broken-off training run needs to go on: checkpoints with a digest, the newest whole one found again.
+"""Checkpoints for resuming an interrupted training run, with digests to detect damage.
 
-A checkpoint is {stem}.pdparams (weights), {stem}.pdopt (optimizer and the like, arrays too) and {stem}.json,
-the card, with the progress and the digest of both files. The card is written last: without it there is no
-checkpoint, so a kill at any moment leaves the one before. The stem is {model}_epoch{N} after an epoch, and
-{model}_epoch{N}_step{K} after K steps of one.
+A checkpoint consists of {stem}.pdparams (weights), {stem}.pdopt (optimizer state, as arrays) and a card,
+{stem}.json, with the progress and the sha256 of both files. The card is written last and completes the
+checkpoint, so that after a kill at any moment the previous one is intact. The stem is {model}_epoch{N} after
+epoch N, and {model}_epoch{N}_step{K} after K steps of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, ConfigDict, Field, TypeAdapter, ValidationError
 
 from videotag.errors import OutputError, WeightsError, one_error
 from videotag.formats.weight_files import read_weights, write_pdparams
@@ -33,23 +33,23 @@ from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 _STEM = re.compile(r"(?P<name>.*)_epoch(?P<epoch>\d+)(_step(?P<step>\d+))?", re.DOTALL)
 _Natural = Annotated[int, Field(ge=0, strict=True)]
-STATES_KEPT = 2  # if the last one is damaged, the one before is there
+STATES_KEPT = 2  # so that there is a fallback if the last one is damaged
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
-        epoch: epochs finished.
-        step: steps done of the next one.
-        seed: of the run.
-        videos: digest of the training list.
-        valid: digest of the validation list.
-        best_epoch: the one with the best validation; None before the first one.
-        best: its metrics.
-        without_gain: validations since then.
+        epoch: Number of completed epochs.
+        seed: Seed of the run.
+        videos: Digest of the training list.
+        valid: Digest of the validation list.
+        best_epoch: Index of the epoch with the best validation metric; None before the first validation.
+        best: Metrics of that epoch.
+        validations_since_best: Number of validations since that epoch.
+        step: Number of completed steps of the epoch in progress.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -60,7 +60,9 @@ class Progress:
     valid: str
     best_epoch: _Natural | None = None
     best: dict[str, float | int | None] | None = None
-    without_gain: _Natural = 0
+    validations_since_best: Annotated[
+        _Natural, Field(validation_alias=AliasChoices("validations_since_best", "without_gain"))
+    ] = 0  # cards of version 0.1.0 say without_gain
     step: _Natural = 0
 
 
@@ -69,12 +71,12 @@ _PROGRESS = TypeAdapter(Progress)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint on disk.
+    """An intact checkpoint on disk.
 
     Attributes:
-        weights_path: the network's weights.
-        arrays: of the .pdopt file.
-        progress: of the card.
+        weights_path: Path of the network's weights.
+        arrays: Content of the .pdopt file, arrays by name.
+        progress: Progress recorded in the card.
     """
 
     weights_path: Path
@@ -83,15 +85,20 @@ class Checkpoint:
 
 
 def checkpoint_path(save_dir: Path, name: str, epoch: int, step: int = 0) -> Path:
-    """The weights of a checkpoint after an epoch, counted from 0, or after the first `step` steps of it."""
+    """The path of a checkpoint's weights, after epoch `epoch` (from 0) or after `step` steps of it."""
     return save_dir / f"{name}_epoch{epoch}{f'_step{step}' if step else ''}.pdparams"
 
 
 def save_state(weights_path: Path, arrays: Mapping[str, np.ndarray], progress: Progress) -> None:
-    """Completes a checkpoint whose weights are written already.
+    """Completes a checkpoint whose weights are already written.
+
+    Args:
+        weights_path: Path of the weights.
+        arrays: State of the learner, arrays of any shape by name.
+        progress: Progress of the run.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: A file cannot be written.
     """
     state_path, card_path = _companions(weights_path)
     write_pdparams(state_path, arrays)
@@ -100,45 +107,45 @@ def save_state(weights_path: Path, arrays: Mapping[str, np.ndarray], progress: P
 
 
 def load_newest(save_dir: Path, name: str) -> Checkpoint | None:
-    """The newest checkpoint whose files are whole; None if there is none.
+    """The newest intact checkpoint; None if there is none.
 
-    Warns of every newer one that is damaged.
+    Logs a warning for every newer one that is damaged.
     """
     for weights_path in _checkpoints(save_dir, name):
         try:
             return load_checkpoint(weights_path)
         except (WeightsError, OSError) as error:
             text = " ".join(str(error).split())
-            logger.warning("%s: damaged (%s); going back to the one before", weights_path, text)
+            logger.warning("%s: damaged (%s); falling back to the previous one", weights_path, text)
     if save_dir.is_dir() and _weights(save_dir, name):
         logger.warning(
-            "%s: no checkpoint can be resumed, starting anew; --pretrain takes its weights", save_dir
+            "%s: no checkpoint can be resumed; starting a new run (--pretrain uses its weights)", save_dir
         )
     return None
 
 
 def load_checkpoint(weights_path: Path) -> Checkpoint:
-    """The checkpoint of these weights.
+    """The checkpoint with these weights.
 
     Raises:
-        WeightsError, OSError: it is damaged.
+        WeightsError, OSError: The checkpoint is damaged.
     """
     state_path, card_path = _companions(weights_path)
     card = read_json(
         card_path,
         error=WeightsError,
-        remedy="resume from the checkpoint before",
+        remedy="resume from the previous checkpoint",
         max_bytes=MAX_CARD_BYTES,
     )
     digests = card.pop("sha256", None) if isinstance(card, dict) else None
     for path in (weights_path, state_path):
         if not isinstance(digests, dict) or file_digest(path) != digests.get(path.name):
-            raise WeightsError(f"{path}: its content is not what was written")
+            raise WeightsError(f"{path}: its sha256 is not the recorded one")
     return Checkpoint(weights_path, read_weights(state_path), _progress(card, card_path))
 
 
 def _progress(card: dict[str, Any], path: Path) -> Progress:
-    """What a card says; its own text has no digest."""
+    """The progress in a card, validated because no digest covers the card."""
     try:
         progress: Progress = _PROGRESS.validate_python(card)
     except ValidationError as error:
@@ -148,36 +155,38 @@ def _progress(card: dict[str, Any], path: Path) -> Progress:
     stem = _STEM.fullmatch(path.stem)
     step = int(stem["step"] or 0) if stem else 0
     if stem is None or (progress.epoch, progress.step) != (int(stem["epoch"]) + (step == 0), step):
-        raise WeightsError(f"{path}: epoch {progress.epoch}, step {progress.step}: not those of its name")
+        raise WeightsError(f"{path}: epoch {progress.epoch}, step {progress.step} do not match its name")
     if progress.best_epoch is not None and progress.best_epoch >= progress.epoch:
         raise WeightsError(f"{path}: best_epoch {progress.best_epoch} of {progress.epoch} epochs")
     return progress
 
 
-def drop_old(save_dir: Path, name: str, *, keep: int | None, best: Path | None) -> None:
-    """Deletes the states that are not needed to go on and, with `keep`, the weights of older checkpoints.
+def delete_old_checkpoints(save_dir: Path, name: str, *, keep: int | None, best: Path | None) -> None:
+    """Deletes states that resuming does not need and, if `keep` is set, weights of older checkpoints.
 
-    Of checkpoints within an epoch nothing is left when the epoch is done.
+    Checkpoints in the middle of an epoch are deleted completely when the epoch ends.
 
     Args:
-        save_dir: of the run.
-        name: of the model.
-        keep: checkpoints that stay; None keeps the weights of all epochs.
-        best: weights that stay in any case.
+        save_dir: Folder of the run.
+        name: Name of the model.
+        keep: Number of checkpoints to keep; None keeps the weights of all epochs.
+        best: Path of weights that are always kept.
     """
     newest_first = _weights(save_dir, name)
-    stay = newest_first if _in_epoch(newest_first[0]) else [p for p in newest_first if not _in_epoch(p)]
+    stay = (
+        newest_first if _is_mid_epoch(newest_first[0]) else [p for p in newest_first if not _is_mid_epoch(p)]
+    )
     stay = stay[: STATES_KEPT if keep is None else keep]
     for weights_path in (path for path in newest_first if path not in stay):
         state_path, card_path = _companions(weights_path)
-        card_path.unlink(missing_ok=True)  # first: a card promises the others
+        card_path.unlink(missing_ok=True)  # first, because a card implies that the others exist
         state_path.unlink(missing_ok=True)
-        if (keep is not None or _in_epoch(weights_path)) and weights_path != best:
+        if (keep is not None or _is_mid_epoch(weights_path)) and weights_path != best:
             weights_path.unlink(missing_ok=True)
 
 
-def check_room(save_dir: Path, name: str) -> None:
-    """Refuses a folder in which a run would replace files that are of no earlier run, such as its own config.
+def check_save_dir(save_dir: Path, name: str) -> None:
+    """Checks that a run would not overwrite files that no earlier run wrote, such as the user's config.
 
     Args:
         save_dir: Folder of the run.
@@ -191,8 +200,7 @@ def check_room(save_dir: Path, name: str) -> None:
     cards = [] if of_a_run else [CONFIG_FILE, LABELS_FILE]
     weights = [] if name in names else [f"{name}.pdparams", f"{name}_best.pdparams"]
     problems = [
-        f"{save_dir / file}: exists and belongs to no training in this folder; move it away, or choose "
-        "another --save_dir"
+        f"{save_dir / file}: exists, but no training wrote it; move it away, or choose another --save_dir"
         for file in (*cards, *weights)
         if os.path.lexists(save_dir / file)
     ]
@@ -201,15 +209,24 @@ def check_room(save_dir: Path, name: str) -> None:
     check_files([FileOutput(save_dir / FAILURES_FILE, "--save_dir", FAILURES_HEAD)], inputs=())
 
 
-def set_aside(save_dir: Path, *, resume: bool = False) -> Path | None:
-    """Moves an earlier run's files in save_dir into a folder earlier-N in it; None if there are none.
+def move_earlier_run(save_dir: Path, *, resume: bool = False) -> Path | None:
+    """Moves an earlier run's files to a subfolder earlier-N, so that two runs do not mix in one folder.
 
-    Two runs in one folder, of one model or of two, would leave weights beside another's config and labels.
-    Weights that no run wrote, being of no epoch, stay where they are.
+    Weights that no run wrote, without an epoch in their name, are not moved.
+
+    Args:
+        save_dir: Folder of the run.
+        resume: Whether the run was to be resumed; a log without checkpoints is then continued.
+
+    Returns:
+        The subfolder; None if there is nothing to move.
+
+    Raises:
+        OutputError: The files cannot be moved.
     """
     names = _models(save_dir)
     if not names and (resume or not (save_dir / LOG_FILE).exists()):
-        return None  # a job that is started again and again before its first checkpoint goes on in its log
+        return None  # a job restarted before its first checkpoint continues its log
     files = [save_dir / file for file in (CONFIG_FILE, LABELS_FILE, LOG_FILE)]
     for name in names:
         files += [save_dir / f"{name}.pdparams", save_dir / f"{name}_best.pdparams"]
@@ -230,7 +247,7 @@ def set_aside(save_dir: Path, *, resume: bool = False) -> Path | None:
 
 
 def _models(save_dir: Path) -> set[str]:
-    """The names of the models that have checkpoints in a folder."""
+    """Names of the models with checkpoints in a folder."""
     stems = [_STEM.fullmatch(path.stem) for path in save_dir.glob("*_epoch*.pdparams")]
     return {stem["name"] for stem in stems if stem}
 
@@ -240,7 +257,7 @@ def _companions(weights_path: Path) -> tuple[Path, Path]:
 
 
 def _weights(save_dir: Path, name: str) -> list[Path]:
-    """The weights of all checkpoints, the newest first."""
+    """Paths of the weights of all checkpoints, newest first."""
     numbered = []
     for path in save_dir.glob(f"{name}_epoch*.pdparams"):
         found = _STEM.fullmatch(path.stem)
@@ -250,11 +267,11 @@ def _weights(save_dir: Path, name: str) -> list[Path]:
     return [path for _, path in sorted(numbered, reverse=True)]
 
 
-def _in_epoch(weights_path: Path) -> bool:
+def _is_mid_epoch(weights_path: Path) -> bool:
     found = _STEM.fullmatch(weights_path.stem)
     return bool(found and found["step"])
 
 
 def _checkpoints(save_dir: Path, name: str) -> list[Path]:
-    """The weights of all checkpoints that have a card, the newest first."""
+    """Paths of the weights of all checkpoints with a card, newest first."""
     return [path for path in _weights(save_dir, name) if _companions(path)[1].is_file()]

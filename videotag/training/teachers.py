@@ -1,4 +1,4 @@
-"""Trained networks that another one learns from: TRAIN.distill_from."""
+"""Teacher networks for knowledge distillation: TRAIN.distill_from."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def load_teachers(config: Config, labels: Sequence[str] | None, *, save_dir: Path) -> nn.Layer | None:
-    """The network of TRAIN.distill_from, at TRAIN.distill_temperature; None if the config names no teacher.
+    """The ensemble of TRAIN.distill_from, with TRAIN.distill_temperature; None if there are no teachers.
 
     Args:
-        config: Config of the network that learns.
-        labels: Its class names, if known.
-        save_dir: Folder of its checkpoints, which may not hold a teacher: its weights change.
+        config: Config of the student.
+        labels: Class names of the student; None if unknown.
+        save_dir: Folder of the student's checkpoints, which must not contain a teacher.
 
     Raises:
-        ConfigError: A teacher without config, or whose modalities, classes, task or class names differ; all
-            differences, a line each.
-        WeightsError: Missing, or not of its config's network.
+        ConfigError: A teacher has no config, or other modalities, classes, task or class names than the
+            student; all differences, a line each.
+        WeightsError: Weights are missing, or do not match their config.
     """
     train = config.train
     if not train.distill_from:
@@ -36,9 +36,9 @@ def load_teachers(config: Config, labels: Sequence[str] | None, *, save_dir: Pat
         weights = find_weights(text)
         where = f"TRAIN.distill_from: {weights.path}"
         if weights.is_export:
-            problems.append(f"{where}: an export, which cannot teach; name the weights it was made from")
+            problems.append(f"{where}: an export cannot be a teacher; give the weights it was made from")
         elif weights.path.parent.resolve() == save_dir.resolve():
-            problems.append(f"{where}: lies in --save_dir, whose weights change; choose another --save_dir")
+            problems.append(f"{where}: is in --save_dir, whose weights change; choose another --save_dir")
         elif weights.config is None:
             problems.append(f"{where}: no config belongs to it; put its config.yaml beside it")
         else:
@@ -46,7 +46,7 @@ def load_teachers(config: Config, labels: Sequence[str] | None, *, save_dir: Pat
             teachers.append(teacher)
             own = teacher.config
             texts = differences(own, teacher.class_names(), config, labels)
-            problems += [f"{where} and the network that learns: {text}" for text in texts]
+            problems += [f"{where} and the student: {text}" for text in texts]
     if problems:
         raise one_error(ConfigError, problems)
     return load_layers(teachers, temperature=train.distill_temperature)

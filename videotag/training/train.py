@@ -1,8 +1,7 @@
-"""Trains a tagger on lists of features, or a TSN on lists of videos.
+"""Trains the model of a config.
 
-Blocks stand in the order in which things happen: seed, network, data, optimizer, epochs. Order, augmentation
-and dropout follow from the seed, the epoch and the step alone, so that a resumed run does what an unbroken
-one does.
+Seed, epoch and step determine order, augmentation and dropout, so that a resumed run equals an uninterrupted
+one.
 """
 
 from __future__ import annotations
@@ -39,17 +38,17 @@ from videotag.safe_text import safe_repr
 from videotag.sections import FeatureTrainSection, Key, TrainSection
 from videotag.system.atomic import remove_partial, write_text
 from videotag.system.folder_lock import folder_lock
-from videotag.training.checkpoint import start_from, write_card
+from videotag.training.checkpoint import load_pretrained, write_card
 from videotag.training.learner import Learner
 from videotag.training.run import Run, link_latest
 from videotag.training.run_log import LOG_FILE, RunLog, open_scalars
 from videotag.training.run_state import (
     Checkpoint,
     Progress,
-    check_room,
+    check_save_dir,
     load_checkpoint,
     load_newest,
-    set_aside,
+    move_earlier_run,
 )
 from videotag.training.teachers import load_teachers
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
@@ -60,14 +59,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where training ended.
+    """Result of a training run.
 
     Attributes:
-        best_path: weights of the epoch with the best GAP (top-1 of a single-label task) on VALID; of the
-            last epoch without validation.
-        last_path: weights of the last epoch.
-        best: metrics of best_path; empty without validation.
-        failed: video -> why it could not be decoded and was left out.
+        best_path: Path of the weights with the best GAP (top-1 accuracy for single-label tasks) on VALID;
+            last_path without validation.
+        last_path: Path of the weights of the last epoch.
+        best: Validation metrics of best_path; empty without validation.
+        failed: Error message by video, for all videos that could not be read and were skipped.
     """
 
     best_path: Path
@@ -91,29 +90,32 @@ def train_model(
     """Trains the model of a config and writes a checkpoint after every epoch.
 
     Args:
-        config: of a tagger or an extractor; TRAIN.pretrain names weights to start from.
-        train_entries: what is learned.
-        valid_entries: what chooses the best epoch; may be empty.
-        save_dir: for checkpoints, config.yaml, labels.txt and train_log.jsonl; an earlier run there is moved
-            into a folder earlier-N in it.
-        labels: class names, copied beside the weights; a run to resume keeps those it began with.
-        resume: goes on from the newest whole checkpoint in save_dir; starts anew if there is none.
-        valid_interval: epochs between validations; the last epoch is always validated; 0 for never.
-        log_interval: steps between log lines.
-        visualdl_dir: folder for VisualDL scalars.
+        config: Config of the model; TRAIN.pretrain names pretrained weights.
+        train_entries: Samples to train on.
+        valid_entries: Samples to validate on, which select the best epoch; may be empty.
+        save_dir: Folder for checkpoints, config.yaml, labels.txt and train_log.jsonl; an earlier run in it is
+            moved to a subfolder earlier-N.
+        labels: Class names, written beside the weights; a resumed run keeps its own.
+        resume: Whether to resume from the newest intact checkpoint in save_dir; if there is none, a new run
+            starts.
+        valid_interval: Number of epochs between validations; the last epoch is always validated. 0 for no
+            validation.
+        log_interval: Number of steps between log lines.
+        visualdl_dir: Folder for VisualDL scalars; None for none.
 
     Raises:
-        FeatureFileError: files that are missing, damaged or of another width; all, before training.
-        FileListError: drop_last leaves no batch, labels do not fit the task, or the list is not the one that
-            the run to resume began with.
-        ConfigError: the config is not that of the run to resume, or a teacher is not of its kind.
-        WeightsError: pretrain or a teacher does not fit.
-        OutputError: another run is at work in save_dir, it holds files of something else that would be
-            replaced, or it cannot be written.
-        DivergedError: the loss became NaN or infinite.
+        FeatureFileError, RecordError: Files are missing, damaged or of another width; all of them, before
+            training.
+        FileListError: drop_last leaves no batch, labels do not fit the task, or the list differs from that of
+            the run to resume.
+        ConfigError: The config differs from that of the run to resume, or a teacher does not fit the student.
+        WeightsError: Weights of TRAIN.pretrain or of a teacher do not fit.
+        OutputError: Another run is writing to save_dir, a file that no run wrote would be overwritten, or
+            the folder is not writable.
+        DivergedError: The loss became NaN or infinite.
     """
     train, name = config.train, config.entry.name
-    check_room(save_dir, name)
+    check_save_dir(save_dir, name)
     validated = bool(valid_entries and valid_interval)
     data, valid_data = _open_data(config, train_entries, valid_entries, validated=validated)
     steps_per_epoch = _count_steps(len(data), train)
@@ -122,15 +124,15 @@ def train_model(
     with on_main(folder_lock(save_dir)):
         if is_main():
             remove_partial(save_dir)
-        found = _newest(save_dir, name) if resume else None
+        found = _newest_checkpoint(save_dir, name) if resume else None
         lists = {"videos": data.digest, "valid": valid_data.digest if valid_data else ""}
-        progress, model = _begin(config, found, save_dir, lists=lists, labels=labels)
+        progress, model = _initialize(config, found, save_dir, lists=lists, labels=labels)
         options = {"num_classes": config.model.num_classes, "teacher": teacher}
         learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch, **options)
         if found:
-            _go_on(config, found, learner, steps_per_epoch, labels=labels)
-        else:  # only now is there nothing left that could be the user's mistake
-            _make_room(config, save_dir, labels, resume=resume)
+            _resume(config, found, learner, steps_per_epoch, labels=labels)
+        else:  # last, so that a user's mistake leaves the folder unchanged
+            _start_new_run(config, save_dir, labels, resume=resume)
         with RunLog(save_dir if is_main() else None, scalars) as log:
             counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
             step = progress.epoch * steps_per_epoch + progress.step
@@ -154,44 +156,44 @@ def train_model(
         return TrainResult(best_path or last_path, last_path, progress.best or {}, failed)
 
 
-def _go_on(
+def _resume(
     config: Config, found: Checkpoint, learner: Learner, steps_per_epoch: int, *, labels: list[str] | None
 ) -> None:
-    """Brings the learner to where the checkpoint is, and says so."""
+    """Restores the learner from a checkpoint and logs it."""
     learner.restore(found.arrays)
     if is_main():
-        _keep_more_epochs(found.weights_path.with_name(CONFIG_FILE), config.train.epoch)
-        if labels is not None:  # the same, or the first that are given
+        _raise_num_epochs(found.weights_path.with_name(CONFIG_FILE), config.train.epoch)
+        if labels is not None:  # equal to those of the run, if it has any
             write_labels(found.weights_path.with_name(LABELS_FILE), labels)
     progress = found.progress
     done = f"{progress.epoch} of {config.train.epoch} epochs"
     done += f" and {progress.step} of {steps_per_epoch} steps" if progress.step else ""
-    logger.info("going on after %s, from %s", done, found.weights_path)
+    logger.info("resuming after %s from %s", done, found.weights_path)
     if config.train.pretrain:
-        logger.info("TRAIN.pretrain is not looked at: the run has weights of its own")
+        logger.info("TRAIN.pretrain is ignored: the resumed run has its own weights")
 
 
-def _keep_more_epochs(path: Path, epoch: int) -> None:
-    """Lets a run's config, which else stays as it began, ask for the epochs that the next --resume needs."""
+def _raise_num_epochs(path: Path, epoch: int) -> None:
+    """Raises the number of epochs in a run's config, so that the next --resume trains as many."""
     old = load_config(path)
     if epoch > old.train.epoch:
         more = replace(old, train=old.train.model_copy(update={"epoch": epoch}))
         write_text(path, more.to_yaml())
 
 
-def _make_room(config: Config, save_dir: Path, labels: list[str] | None, *, resume: bool) -> None:
-    """Moves an earlier run aside and begins the folder of a new one."""
-    barrier()  # other processes may still have read weights of the earlier run
+def _start_new_run(config: Config, save_dir: Path, labels: list[str] | None, *, resume: bool) -> None:
+    """Moves an earlier run's files and writes the first files of a new run."""
+    barrier()  # other processes may still be reading weights of the earlier run
     if is_main():
-        aside = set_aside(save_dir, resume=resume)
+        aside = move_earlier_run(save_dir, resume=resume)
         if aside:
-            logger.warning("%s: the earlier run in it was moved to %s", save_dir, aside)
-        (save_dir / LOG_FILE).touch()  # first: it tells that all else in the folder is a run's
+            logger.warning("%s: moved the earlier run to %s", save_dir, aside)
+        (save_dir / LOG_FILE).touch()  # first, because it marks the folder as that of a run
         write_card(save_dir, config, labels)
 
 
-def _newest(save_dir: Path, name: str) -> Checkpoint | None:
-    """The checkpoint to go on from, the same one for every process."""
+def _newest_checkpoint(save_dir: Path, name: str) -> Checkpoint | None:
+    """The checkpoint to resume from, the same in every process; None if there is none."""
     found = load_newest(save_dir, name) if is_main() else None
     path = broadcast(found.weights_path if found else None)
     return found if is_main() or path is None else load_checkpoint(path)
@@ -204,9 +206,9 @@ def _open_data(
     *,
     validated: bool,
 ) -> tuple[Dataset, Dataset | None]:
-    """The videos to learn and to validate on; finds what is wrong with the lists before work starts."""
+    """The training and validation datasets; checks both lists before training starts."""
     if config.train.early_stop and not validated:
-        raise ConfigError("TRAIN.early_stop: nothing is validated; set VALID.filelist, or leave it out")
+        raise ConfigError("TRAIN.early_stop: needs validation; set VALID.filelist, or leave it out")
     opened: list[Dataset | None] = []
     errors: list[VideotagError] = []
     for entries, section in ((train_entries, config.train), (valid_entries, config.valid)):
@@ -223,11 +225,11 @@ def _open_data(
     if config.task == "single_label":
         check_single_labels(train_entries, config.train.filelist)
         check_single_labels(valid_entries, config.valid.filelist)
-    _warn_of_old_values(config, len(data))
+    _warn_about_old_values(config, len(data))
     return data, valid_data
 
 
-def _begin(
+def _initialize(
     config: Config,
     found: Checkpoint | None,
     save_dir: Path,
@@ -235,14 +237,16 @@ def _begin(
     lists: dict[str, str],
     labels: list[str] | None,
 ) -> tuple[Progress, nn.Layer]:
-    """Where a run stands at its begin, and its network: resumed, pretrained or new."""
+    """Initial progress and network of a run: resumed, pretrained or new."""
     train, name = config.train, config.entry.name
     if found:
-        _check_same_run(save_dir, config, labels, lists["videos"] == found.progress.videos)
+        _check_resumable(save_dir, config, labels, lists["videos"] == found.progress.videos)
         progress = found.progress
         if progress.valid != lists["valid"]:
-            logger.warning("VALID is not the list that the run began with: the best epoch is chosen anew")
-            progress = replace(progress, valid=lists["valid"], best_epoch=None, best=None, without_gain=0)
+            logger.warning("VALID.filelist differs from that of the resumed run: the best epoch is reset")
+            progress = replace(
+                progress, valid=lists["valid"], best_epoch=None, best=None, validations_since_best=0
+            )
     else:
         seed = broadcast(secrets.randbelow(2**31)) if train.seed is None else train.seed
         progress = Progress(epoch=0, seed=seed, videos=lists["videos"], valid=lists["valid"])
@@ -256,14 +260,14 @@ def _begin(
 
 
 def _stops_early(train: TrainSection, progress: Progress) -> bool:
-    if not train.early_stop or progress.without_gain < train.early_stop:
+    if not train.early_stop or progress.validations_since_best < train.early_stop:
         return False
-    logger.info("stopped early: %d validations without a gain", progress.without_gain)
+    logger.info("stopped early: no improvement in %d validations", progress.validations_since_best)
     return True
 
 
 def _start_from_pretrained(model: nn.Layer, config: Config, labels: list[str] | None) -> None:
-    """Loads TRAIN.pretrain; a last layer for other classes starts anew, which is said."""
+    """Initializes the network from TRAIN.pretrain; logs the layers that do not fit."""
     train = config.train
     weights = find_weights(train.pretrain)
     old_labels = None
@@ -273,7 +277,7 @@ def _start_from_pretrained(model: nn.Layer, config: Config, labels: list[str] | 
             raise ConfigError(
                 "TRAIN.extend_labels: the new class names are missing; give --label_file or MODEL.label_file"
             )
-    notes = start_from(
+    notes = load_pretrained(
         model, weights.path, config_name=config.entry.name, labels=labels, old_labels=old_labels
     )
     for note in notes:
@@ -294,8 +298,8 @@ def _old_labels(weights: FoundWeights, train: TrainSection) -> list[str]:
     return read_labels(beside)
 
 
-def _check_same_run(save_dir: Path, config: Config, labels: list[str] | None, same_videos: bool) -> None:
-    """What a resumed run may not change: the model, how it is trained, and on what."""
+def _check_resumable(save_dir: Path, config: Config, labels: list[str] | None, same_videos: bool) -> None:
+    """Checks that model, training settings and data are those of the run to resume."""
     old = load_config(save_dir / CONFIG_FILE)
     problems = []
     for section, new, before in (("MODEL", config.model, old.model), ("TRAIN", config.train, old.train)):
@@ -309,23 +313,23 @@ def _check_same_run(save_dir: Path, config: Config, labels: list[str] | None, sa
     if config.inputs != old.inputs:
         problems.append(f"INPUTS: {config.inputs}, but the run to resume has {old.inputs}")
     if problems:
-        problems[-1] += f"; take {save_dir / CONFIG_FILE} as --config, or train anew without --resume"
+        problems[-1] += f"; give --config={save_dir / CONFIG_FILE}, or start a new run without --resume"
         raise one_error(ConfigError, problems)
     beside = save_dir / LABELS_FILE
     if labels is not None and beside.is_file() and labels != read_labels(beside):
         raise ConfigError(
-            f"MODEL.label_file: other class names than those of the run to resume; give {beside}, or train "
-            "anew without --resume"
+            f"MODEL.label_file: class names differ from those of the run to resume; give {beside}, or start "
+            "a new run without --resume"
         )
     if not same_videos:
         raise FileListError(
-            f"{config.train.filelist}: not the list that the run in {save_dir} began with; "
-            "train anew without --resume, from its weights with --pretrain"
+            f"{config.train.filelist}: differs from the list of the run in {save_dir}; "
+            "start a new run without --resume, from its weights with --pretrain"
         )
 
 
 def _count_steps(num_samples: int, train: TrainSection) -> int:
-    """Steps per epoch; the last batch counts unless drop_last is set."""
+    """The number of steps per epoch; includes an incomplete last batch unless drop_last is set."""
     full, rest = divmod(num_samples, train.batch_size)
     steps = full + (1 if rest and not train.drop_last else 0)
     if not steps:
@@ -336,23 +340,23 @@ def _count_steps(num_samples: int, train: TrainSection) -> int:
     return steps
 
 
-def _warn_of_old_values(config: Config, num_samples: int) -> None:
-    """Says which values of an old config are not what happens."""
+def _warn_about_old_values(config: Config, num_samples: int) -> None:
+    """Logs a warning for values of an old config that are ignored or have another meaning."""
     train = config.train
     if train.num_samples not in (None, num_samples):
         logger.warning(
-            "TRAIN.num_samples is %s, the list has %d, which counts", train.num_samples, num_samples
+            "TRAIN.num_samples is %s, but the list has %d samples; using all", train.num_samples, num_samples
         )
     if train.num_gpus not in (None, world_size()):
         logger.warning(
-            "TRAIN.num_gpus is %s, training runs on %d, which together take the whole batch",
+            "TRAIN.num_gpus is %s, but there are %d processes; they share every batch",
             train.num_gpus,
             world_size(),
         )
     summed = isinstance(train, FeatureTrainSection) and "loss_reduction" not in train.model_fields_set
     if summed and train.weight_decay >= LARGE_WEIGHT_DECAY:
         logger.warning(
-            "TRAIN.weight_decay is %g, which in old configs belongs to a loss summed over the batch; "
-            "set TRAIN.loss_reduction=sum for the old training, or divide weight_decay by the batch size",
+            "TRAIN.weight_decay is %g, which old configs use with a loss summed over the batch; "
+            "set TRAIN.loss_reduction=sum for that loss, or divide weight_decay by the batch size",
             train.weight_decay,
         )
