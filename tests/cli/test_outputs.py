@@ -222,9 +222,7 @@ def test_eval_never_replaces_videos_that_its_report_shows(implicit, capsys):
 def test_train_refuses_a_folder_whose_files_are_of_no_run(tagger_dir, capsys, name):
     write(f"ck/{name}")
     err = refused(capsys, ["train", "--config=tagger.yaml", "--save_dir=ck"])
-    assert (
-        f"ck/{name}: exists, but no training wrote it; move it away, or choose another" in err
-    )
+    assert f"ck/{name}: exists, but no training wrote it; move it away, or choose another" in err
 
 
 def test_train_never_replaces_its_config_or_its_labels(tagger_dir, capsys):
