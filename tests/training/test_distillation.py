@@ -295,11 +295,11 @@ def test_teachers_that_do_not_fit_are_errors_that_name_all_differences(two_dir):
         ),
         (
             [("TRAIN.modality_dropout", 0.1)],
-            r"TRAIN.modality_dropout: 0.1, but MODEL.feature_names \['rgb'\] is one modality",
+            r"TRAIN.modality_dropout: 0.1, but MODEL.feature_names \['rgb'\] is a single modality",
         ),
         (
             [("TRAIN.loss", "asymmetric"), ("MODEL.task", "single_label")],
-            "TRAIN.loss: asymmetric, which is for any number of tags, but the task is single_label",
+            "TRAIN.loss: asymmetric needs a multi_label task, but the task is single_label",
         ),
         ([("TRAIN.asymmetric_gamma", [1])], "TRAIN.asymmetric_gamma.1: missing"),
         ([("TRAIN.mixup_alpha", 0)], "TRAIN.mixup_alpha: 0: input should be greater than 0"),

@@ -98,7 +98,7 @@ def test_the_rate_decays_by_counted_samples_and_old_counts_are_warned_of(tagger_
         train(tagger_dir / "ck", overrides=[*old, ("TRAIN.weight_decay", 8e-4)])
     rates = [e["learning_rate"] for e in events(tagger_dir / "ck", "train")]
     assert rates == pytest.approx([0.01] * 3 + [0.001] * 3)
-    assert "TRAIN.num_samples is 5000000, the list has 10" in caplog.text
+    assert "TRAIN.num_samples is 5000000, but the list has 10" in caplog.text
     assert "TRAIN.num_gpus is 8" in caplog.text
     assert "set TRAIN.loss_reduction=sum" in caplog.text
 
