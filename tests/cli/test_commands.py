@@ -287,16 +287,16 @@ def test_predict_goes_on_after_a_bad_file_and_exits_with_1(trained, capsys):
         (["train", "--config=tagger.yaml", "--model_name=Foo"], "Foo: unknown model; there are"),
         (["train", "--config=tagger.yaml", "--use_gpu=True"], "use_gpu is True, but the installed Paddle"),
         (["train", "--config=tagger.yaml", "--use_gpu=maybe"], "'maybe' is neither True nor False"),
-        (["train", "--config=tagger.yaml", "--epoch=0"], "'0' is not a whole number from 1"),
+        (["train", "--config=tagger.yaml", "--epoch=0"], "'0' is not an integer of at least 1"),
         (["train", "--config=tagger.yaml", "--pretrain=none"], "none: no weights"),
         (["train", "--config=tagger.yaml", "--label_file=gbk.txt"], "GBK"),
         (["train", "--config=tagger.yaml", "--label_file=short.txt"], "2"),
         (["train", "--config=tagger.yaml", "--save_dir=labels.txt"], "labels.txt"),
         (["train", "--config=configs/tsn.yaml"], "data/dataset/tsn/train.list: no such file"),
         (["eval"], "AttentionLSTM_epoch9.pdparams: no such file; train first"),
-        (["eval", "--mistakes=3"], "--mistakes: belongs to the report; give --report=eval.html too"),
-        (["eval", "--video_root=."], "--video_root: belongs to the report"),
-        (["eval", "--report=e.html", "--video_root=none"], "none: no such folder; --video_root is where"),
+        (["eval", "--mistakes=3"], "--mistakes: has no effect without --report; give --report=eval.html too"),
+        (["eval", "--video_root=."], "--video_root: has no effect without --report"),
+        (["eval", "--report=e.html", "--video_root=none"], "none: no such folder; give --video_root=FOLDER"),
         (
             ["eval", "--label_file=short.txt", "--config=tagger.yaml", "--weights=w"],
             "short.txt: 2 names, expected",
@@ -314,7 +314,7 @@ def test_predict_goes_on_after_a_bad_file_and_exits_with_1(trained, capsys):
             ["report", "other.json"],
             "other.json: not predictions; give the JSON that `videotag tag --json` prints",
         ),
-        (["make-clips", "out", "--split=1,1,1"], "is not three shares that sum to 1"),
+        (["make-clips", "out", "--split=1,1,1"], "is not three fractions that sum to 1"),
         (["make-clips", "out", "--size=33"], "--size 33: expected an even number"),
         (["unheard-of"], "invalid choice"),
         (["train", "--epochs=3"], "unrecognized arguments: --epochs=3"),
@@ -368,7 +368,7 @@ def test_a_bug_is_called_one_and_has_its_own_exit_code(tagger_dir, capsys, monke
     monkeypatch.setattr("videotag.models.load_models", lambda: 1 / 0)
     err = fails(capsys, ["models"], code=70)
     assert "a bug in videotag: ZeroDivisionError" in err
-    assert "run again with --debug" in err
+    assert "run it again with --debug" in err
 
 
 def test_ctrl_c_exits_with_130(tagger_dir, capsys, monkeypatch):
@@ -507,7 +507,7 @@ def test_features_come_from_the_folders_that_frames_has_made(work_dir, capsys):
     assert main([*words, "--filelist=frames/v.list"]) == 0
     assert "extracted 2" in capsys.readouterr().out
     err = fails(capsys, [*words, "--video_path=frames/a.b"])
-    assert "--video_path: MODEL.format is frames, folders counted in a list; give --filelist" in err
+    assert "--video_path: MODEL.format is frames, which needs a list; give --filelist" in err
 
 
 @pytest.mark.parametrize(("command", "archive"), [("predict", "lstm"), ("extract", "tsn")])
@@ -517,7 +517,7 @@ def test_without_weights_and_network_the_error_says_what_to_put_where(
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     assert main([command]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "no such weights; give --weights. Of the published ones: https://" in last
+    assert "no such weights; give --weights. The published ones: https://" in last
     assert f"video_tag_{archive}.tar: cannot be fetched" in last
     assert "fetch it yourself and put it at" in last
 

@@ -62,12 +62,12 @@ def test_broken_parts_are_told_apart_and_stop_nothing(work_dir, capsys, monkeypa
     assert failed.keys() == {
         "GPUs",
         "backend paddle",
-        "backend auto takes",
+        "backend auto selects",
         "video files",
         "named weights",
         "cache folder",
     }
-    assert "ended by SIGILL" in failed["backend paddle"]["detail"]
+    assert "killed by SIGILL" in failed["backend paddle"]["detail"]
     assert "pip install --force-reinstall 'paddlepaddle" in failed["backend paddle"]["remedy"]
     assert "libavcodec.so.62" in failed["video files"]["detail"]
     assert "pip install --force-reinstall 'av" in failed["video files"]["remedy"]
@@ -98,8 +98,8 @@ def test_every_line_of_something_missing_ends_with_its_remedy(no_probes, work_di
     assert by_name["no-such-extra"].startswith("missing ")
     assert by_name["no-such-extra"].endswith("not installed; pip install 'videotag[demo]'")
     assert "x" not in by_name
-    assert any(line.endswith("not there; videotag download videotag_tsn") for line in lines)
-    assert lines[-1] == "something needed does not work, see FAILED above"
+    assert any(line.endswith("not downloaded; videotag download videotag_tsn") for line in lines)
+    assert lines[-1] == "some needed parts do not work, see FAILED above"
 
 
 def test_the_gpu_build_stands_for_paddle(no_probes, work_dir, capsys, monkeypatch):
@@ -126,7 +126,7 @@ def test_a_checkout_that_is_not_installed_works(no_probes, work_dir, capsys, mon
 
 
 def test_too_little_space_is_a_failure(no_probes, work_dir, capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "_LEAST_FREE", 1 << 80)
+    monkeypatch.setattr(doctor, "_MIN_FREE_BYTES", 1 << 80)
     code, findings = examine(capsys)
     assert code == 1
     assert "free, expected" in findings["cache folder"]["detail"]
@@ -163,7 +163,7 @@ def test_wrong_answers_of_the_backends_are_noticed(work_dir, monkeypatch):
             return {name: x + 1 for name, x in super().__call__(inputs).items()}
 
     monkeypatch.setattr(paddle_backend, "PaddleNetwork", Wrong)
-    with pytest.raises(ArithmeticError, match="answers otherwise than its layers"):
+    with pytest.raises(ArithmeticError, match="differ from those of its layers"):
         doctor.probe_backend("paddle")
     black = video.SampledFrame(image=np.zeros((64, 64, 3), np.uint8), repeats=1, time_sec=0.0)
     monkeypatch.setattr(video, "FrameReader", lambda path, count: [black] * count)
@@ -179,7 +179,7 @@ def test_telemetry_that_is_on_is_told(name, work_dir, monkeypatch):
     (check,) = [check for check in doctor._backends() if check.name == "telemetry"]
     finding = doctor._finding(check)
     assert not finding["works"]
-    assert "written into the home folder: ['id']" in finding["detail"]
+    assert "written to the home folder: ['id']" in finding["detail"]
     assert finding["remedy"] == "pip uninstall openvino-telemetry; export ORT_DISABLE_TELEMETRY=1"
 
 
@@ -213,4 +213,4 @@ def test_a_slower_choice_of_mkls_instructions_is_pointed_out(monkeypatch, told, 
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(doctor, "mkl_cpu_type", lambda: best)
     said = doctor._cores()
-    assert said.endswith("; unset, videotag would set MKL_DEBUG_CPU_TYPE=7, which is faster here") == hint
+    assert said.endswith("; unset them, and videotag sets MKL_DEBUG_CPU_TYPE=7, which is faster here") == hint

@@ -92,7 +92,7 @@ def test_a_full_disk_under_stdout_is_one_line(work_dir, words):
         done = videotag(*words, stdout=full)
     assert done.returncode == 2
     message = (
-        "standard output: cannot write (No space left on device); free space there, or send it elsewhere"
+        "standard output: cannot write (No space left on device); free space there, or redirect it elsewhere"
     )
     *before, last = done.stderr.decode().splitlines()
     assert last == f"videotag {words[0]}: {message}"
@@ -203,7 +203,10 @@ def test_importing_paddle_leaves_sigterm_to_python():
             ["tag", "a.mp4", "--quiet", "--json"],
             "tag: --quiet and --json: one prints nothing, the other JSON;",
         ),
-        (["tag", "a.mp4", "--format=csv"], "tag: --format=csv: of the file in --save_dir; give that too"),
+        (
+            ["tag", "a.mp4", "--format=csv"],
+            "tag: --format=csv: has no effect without --save_dir; give it, or --json",
+        ),
         (["tag", "a.mp4", "--save_dir=a.mp4"], "tag: a.mp4: cannot write"),
         (["tag", "a.mp4", "--report=a.mp4/r.html"], "tag: a.mp4: cannot write"),
         (["tag", "a.mp4", "--report=."], "tag: --report .: a folder, expected a file such as report.html"),

@@ -177,8 +177,8 @@ def test_what_is_blocked_would_be_noticed(here, tmp_path):
     )
     assert "paddle must not be imported" in done.stderr
     assert done.stderr.endswith(
-        "Paddle is not installed, and all but predict, extract and tag from exports for openvino or onnx "
-        "needs it; run: pip install paddlepaddle\n"
+        "Paddle is not installed; only predict, extract and tag with exports for openvino or onnx run "
+        "without it; run: pip install paddlepaddle\n"
     )
     assert done.returncode == 2
 
@@ -311,11 +311,11 @@ def test_mistakes_end_before_work(here, tmp_path, capsys):
     for words, message in (
         ([*to, f"--output={tmp_path}/mine"], "mine: is there and no export; choose another --output"),
         ([*to, "--output=ck"], "ck: is there and no export; choose another --output"),
-        (["export", "--weights=ck,ck", "--to=onnx"], "ck/export_onnx_f32: holds the export of "),
-        (["extract", "--weights=ck", "--video_path=a.mp4"], "AttentionLSTM is no extractor; name one"),
+        (["export", "--weights=ck,ck", "--to=onnx"], "ck/export_onnx_f32: contains an export of "),
+        (["extract", "--weights=ck", "--video_path=a.mp4"], "AttentionLSTM is not an extractor; give one"),
         ([*to, "--precision=bf16"], "--to=onnx --precision=bf16: it computes in f32 only"),
-        ([*to, "--use_gpu"], "--use_gpu=True: exports are made on a CPU; leave it out"),
-        ([*to, "--set=TRAIN.use_gpu=True"], "--set TRAIN.use_gpu=True: exports are made on a CPU; leave it"),
+        ([*to, "--use_gpu"], "--use_gpu=True: export runs on a CPU; leave it out"),
+        ([*to, "--set=TRAIN.use_gpu=True"], "--set TRAIN.use_gpu=True: export runs on a CPU; leave it"),
         ([*to, "--set=infer.backend=paddle"], "--set INFER.backend=paddle: the export is for onnx; leave it"),
         (
             [*to, "--set=INFER.precision=bf16"],

@@ -68,9 +68,7 @@ def test_one_path_with_a_comma_stays_one(trained, capsys):
         np.testing.assert_array_equal(predicted(weights), expected)
     capsys.readouterr()
     assert "no: no weights; tried" in fails(capsys, ["eval", "--weights=c,no"])
-    assert "--weights=c,: a comma without weights on either side" in fails(
-        capsys, ["predict", "--weights=c,"]
-    )
+    assert "--weights=c,: a comma without weights on both sides" in fails(capsys, ["predict", "--weights=c,"])
 
 
 def test_weights_that_do_not_go_together_are_named_in_pairs(trained, capsys):

@@ -154,7 +154,7 @@ def test_records_without_labels_are_errors_where_labels_are_needed(work_dir):
     data = dataset(["a.tfrecord"], needs_labels=True)
     note = lambda video, error: failed.append(str(error))  # noqa: E731
     assert [b.ids for b in data.batches(ordered_groups(3, 3), on_error=note)] == [["v0", "v2"]]
-    assert "a.tfrecord: record 1 (v1): no label; learn and measure on" in failed[0]
+    assert "a.tfrecord: record 1 (v1): no label; train and evaluate on" in failed[0]
     (batch,) = dataset(["a.tfrecord"]).batches(ordered_groups(3, 3), on_error=refuse)
     assert batch.labels[1].tolist() == [0] * 6
     write_yt8m("a.tfrecord", [record(1, labels=np.array([], int))])
@@ -167,7 +167,7 @@ def test_one_name_of_bytes_here_and_of_numbers_there_is_an_error(work_dir):
     write_yt8m("a.tfrecord", [record(0)])
     write_yt8m("b.tfrecord", [record(1, features={}, means=means)])
     data = dataset(["a.tfrecord", "b.tfrecord"])
-    with pytest.raises(RecordError, match=r"record 0 \(v1\): rgb of float32, but of uint8 in the first"):
+    with pytest.raises(RecordError, match=r"record 0 \(v1\): rgb is float32, but uint8 in the first"):
         list(data.batches(ordered_groups(2, 2), on_error=refuse))
 
 

@@ -166,11 +166,11 @@ def test_content_tags_lie_along_a_long_tail():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_steps": (3, 9)}, r"num_steps \(3, 9\): expected least and most, from 4 on"),
-        ({"num_steps": (9, 8)}, r"num_steps \(9, 8\): expected least and most"),
-        ({"dims": {"rgb": 4}}, r"dims \{'rgb': 4\}: expected a width from 1 for rgb and for audio"),
+        ({"num_steps": (3, 9)}, r"num_steps \(3, 9\): expected minimum and maximum, at least 4"),
+        ({"num_steps": (9, 8)}, r"num_steps \(9, 8\): expected minimum and maximum"),
+        ({"dims": {"rgb": 4}}, r"dims \{'rgb': 4\}: expected a width of at least 1 for rgb and for audio"),
         ({"num_content": 3}, "num_content 3: expected 4 or more"),
-        ({"num_content": 8, "num_cooccurrence": 7}, "num_cooccurrence 7: expected 0 to 6, the pairs of 4"),
+        ({"num_content": 8, "num_cooccurrence": 7}, "num_cooccurrence 7: expected 0 to 6, the number"),
     ],
 )
 def test_sizes_that_do_not_go_together_are_refused(options, message):

@@ -199,7 +199,7 @@ def test_modalities_of_an_npz_are_checked_each(work_dir, capsys):
         (["features", "--dim=0"], "argument --dim: '0': expected widths such as 2048 or rgb=2048,audio=128"),
         (["features", "--dim=rgb=1,2"], "argument --dim: 'rgb=1,2': expected widths"),
         (["features", "--dim=a=1,a=2"], "argument --dim: 'a=1,a=2': expected widths"),
-        (["features", "--threads=0"], "argument --threads: '0' is not a whole number from 1"),
+        (["features", "--threads=0"], "argument --threads: '0' is not an integer of at least 1"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(clean, capsys, argv, message):

@@ -127,9 +127,9 @@ def test_seeds_and_corpus_are_read_however_little_time_there_is():
     ("flag", "message"),
     [
         ("--readers=labels,nothing", "--readers=labels,nothing: no reader nothing; there are config, yaml, "),
-        ("--inputs=abc", "argument --inputs: 'abc' is not a whole number from 1; see fuzz.py --help"),
-        ("--inputs=-5", "argument --inputs: '-5' is not a whole number from 1; see fuzz.py --help"),
-        ("--seconds=nan", "argument --seconds: 'nan' is not a whole number from 1; see fuzz.py --help"),
+        ("--inputs=abc", "argument --inputs: 'abc' is not an integer of at least 1; see fuzz.py --help"),
+        ("--inputs=-5", "argument --inputs: '-5' is not an integer of at least 1; see fuzz.py --help"),
+        ("--seconds=nan", "argument --seconds: 'nan' is not an integer of at least 1; see fuzz.py --help"),
         ("--save_dir=README.md", "README.md: cannot write; choose another --save_dir"),
     ],
 )

@@ -354,7 +354,7 @@ def test_all_problems_of_a_csv_are_reported_together(work_dir, capsys):
             (),
             "val: empty, as the first group of every label goes to train",
         ),
-        ("path,labels\na.mp4,x\n", ("--split=1,1,1",), "argument --split: '1,1,1' is not three shares"),
+        ("path,labels\na.mp4,x\n", ("--split=1,1,1",), "argument --split: '1,1,1' is not three fractions"),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(work_dir, capsys, text, flags, message):

@@ -459,7 +459,7 @@ def test_records_that_a_format_cannot_hold_fail_alone(work_dir, capsys):
         (["twice", "out", "--split"], "would write out/a_split_*.pkl, the output of twice"),
         (["line", "out"], "a list cannot hold an empty path, a line break or NUL; rename the file"),
         (["in", "file"], "file: cannot write"),
-        (["in", "out", "--jobs=0"], "'0' is not a whole number from 1"),
+        (["in", "out", "--jobs=0"], "'0' is not an integer of at least 1"),
     ],
 )
 def test_a_mistake_is_named_before_any_work(work_dir, capsys, argv, message):

@@ -1,4 +1,4 @@
-"""Flags that several commands share, and how flags, weights and configs find each other."""
+"""Flags shared by several commands, and functions that resolve them to configs, weights and videos."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ DEFAULT_LABEL_FILE = "label_3396.txt"
 
 @dataclass(frozen=True)
 class ListedVideos:
-    """The videos of a command that works through a list.
+    """The videos of a command that processes a list.
 
     Attributes:
-        entries: Videos, in the order of the list or by name.
-        list_name: File name for the list of results.
-        left_out: Line about files of a folder that are not among the videos; None if there are none.
-        filelist: The list; None if there is none.
+        entries: Videos, in the order of the list or sorted by name.
+        list_name: File name of the list of results.
+        left_out: Message about skipped files of a folder; None if there are none.
+        filelist: Path of the list; None if there is none.
     """
 
     entries: list[ListEntry]
@@ -48,21 +48,21 @@ class ListedVideos:
 
 
 def add_switch(parser: argparse.ArgumentParser, flag: str, *, help: str) -> None:
-    """A flag that is off unless it is given, alone or with True or False behind it."""
+    """Adds a boolean flag, given as FLAG, FLAG=True or FLAG=False; the default is False."""
     parser.add_argument(flag, type=values.boolean, nargs="?", const=True, default=False, help=help)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """--overwrite, of commands that would else replace nothing but their own outputs."""
+    """Adds --overwrite, for commands that by default only replace their own outputs."""
     add_switch(
         parser,
         "--overwrite",
-        help="replace what other inputs or programs have left at the places of the outputs; inputs never are",
+        help="replace output files that come from other inputs or programs; inputs are never replaced",
     )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """--model_name, --config, --set and --use_gpu."""
+    """Adds --model_name, --config, --set and --use_gpu."""
     parser.add_argument("--model_name", help="a model of `videotag models`; must agree with the config")
     parser.add_argument("--config", help="YAML file; the shipped configs/*.yaml are found from any folder")
     parser.add_argument(
@@ -84,45 +84,45 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def add_runtime_arguments(
     parser: argparse.ArgumentParser,
     *,
-    auto_precision: str = "bf16 where this CPU gains by it and results stay close to f32",
+    auto_precision: str = "bf16 if it is faster on this CPU and results stay close to f32",
 ) -> None:
-    """--backend and --precision: where and how exactly networks run.
+    """Adds --backend and --precision.
 
     Args:
-        parser: of the command.
-        auto_precision: what the command takes by itself, for the help.
+        parser: Parser of the command.
+        auto_precision: Description of the command's precision "auto", for the help.
     """
     parser.add_argument(
         "--backend",
         choices=values.BackendNames("auto"),
         metavar="BACKEND",
-        help="what runs the networks, of %(choices)s (default: INFER.backend, auto: the fastest that is "
-        "installed and right)",
+        help="backend of the networks: %(choices)s (default: INFER.backend, auto: the fastest installed "
+        "one that agrees with the layers)",
     )
     parser.add_argument(
         "--precision",
         choices=("auto", "f32", "bf16", "f16"),
-        help=f"default: INFER.precision, auto: {auto_precision}; f16: on a GPU",
+        help=f"default: INFER.precision, auto: {auto_precision}; f16: only on a GPU",
     )
 
 
 def runtime_flags(args: argparse.Namespace) -> dict[str, str | None]:
-    """The values of add_runtime_arguments by config key; None where a flag was not given."""
+    """The values of the flags of add_runtime_arguments by config key; None for flags that are not given."""
     return {"INFER.backend": args.backend, "INFER.precision": args.precision}
 
 
 def add_list_arguments(
     parser: argparse.ArgumentParser, *, default_filelist: str | None, default_save_dir: str
 ) -> None:
-    """--filelist, --video_path, --save_dir, --root, --overwrite, --log_interval: of commands over a list."""
+    """Adds --filelist, --video_path, --save_dir, --root, --overwrite and --log_interval."""
     default = f" (default: {default_filelist})" if default_filelist else ""
-    parser.add_argument("--filelist", help=f"videos, a line each{default}")
-    parser.add_argument("--video_path", help="a video, or a folder of videos, in place of --filelist")
+    parser.add_argument("--filelist", help=f"list of videos, one per line{default}")
+    parser.add_argument("--video_path", help="a video or a folder of videos, instead of --filelist")
     parser.add_argument("--save_dir", default=default_save_dir, help="default: %(default)s")
-    parser.add_argument("--root", help="folder that absolute paths are mirrored relative to")
+    parser.add_argument("--root", help="folder that absolute paths are relative to when mirrored in SAVE_DIR")
     add_overwrite(parser)
     parser.add_argument(
-        "--log_interval", type=values.natural, default=1, help="videos between log lines (default: 1)"
+        "--log_interval", type=values.natural, default=1, help="videos per log line (default: 1)"
     )
 
 
@@ -133,20 +133,20 @@ def listed_videos(
     default_filelist: str | None = None,
     numbers: Sequence[str] = (),
 ) -> ListedVideos:
-    """The videos that the flags of add_list_arguments name.
+    """The videos named by the flags of add_list_arguments.
 
-    A file that the list names but that is not there is a failure of that video, not of the list.
+    A listed file that does not exist is a failure of that video, not of the list.
 
     Args:
-        args: with those flags.
-        none_named: the file name where no list is given.
-        default_filelist: the list where no flag names videos.
-        numbers: As of read_filelist; those of folders of frames only a list can tell.
+        args: Arguments with the flags of add_list_arguments.
+        none_named: File name of the list of results if no list is given.
+        default_filelist: Path of the list if no flag names videos; None for none.
+        numbers: Names of the numbers behind the path, see read_filelist; folders of frames need a list.
 
     Raises:
-        ConfigError: both --video_path and --filelist, or neither, or --video_path for folders of frames, or
-            nothing is at --video_path.
-        FileListError: as read_filelist.
+        ConfigError: Both or neither of --video_path and --filelist are given, --video_path does not exist, or
+            it is given for folders of frames.
+        FileListError: The list is invalid, see read_filelist.
     """
     from videotag.formats.filelist import ListEntry, read_filelist
 
@@ -154,7 +154,7 @@ def listed_videos(
         raise ConfigError("--video_path and --filelist: give one of them")
     if args.video_path and numbers:
         raise ConfigError(
-            "--video_path: MODEL.format is frames, folders counted in a list; give --filelist, the one that "
+            "--video_path: MODEL.format is frames, which needs a list; give --filelist with the list that "
             "`videotag frames` writes, or --set MODEL.format=video"
         )
     if args.video_path:
@@ -162,17 +162,17 @@ def listed_videos(
         return ListedVideos([ListEntry(path) for path in paths], none_named, left_out)
     filelist = args.filelist or default_filelist
     if not filelist:
-        raise ConfigError("no videos; give --filelist with a list of them, or --video_path")
+        raise ConfigError("no videos; give --filelist with a list of videos, or --video_path")
     entries = read_filelist(filelist, must_exist=False, numbers=numbers)
     return ListedVideos(entries, f"{Path(filelist).stem}.list", filelist=filelist)
 
 
 def destination(args: argparse.Namespace, videos: ListedVideos) -> Destination:
-    """Where the outputs of a command go that works through a list.
+    """The destination of the outputs of a command that processes a list.
 
     Args:
-        args: With the flags of add_list_arguments.
-        videos: Videos that the run was given.
+        args: Arguments with the flags of add_list_arguments.
+        videos: Videos of the command.
     """
     from videotag.inference.outputs import Destination
 
@@ -181,14 +181,14 @@ def destination(args: argparse.Namespace, videos: ListedVideos) -> Destination:
 
 
 def print_summary(summary: Summary, videos: ListedVideos, save_dir: Path, *, done: str, listed: str) -> int:
-    """Prints what became of a list of videos, and returns the exit code.
+    """Prints the results of processing a list of videos, and returns the exit code.
 
     Args:
-        summary: of the run.
-        videos: Videos that the run was given.
-        save_dir: of the run.
-        done: what was done to a video.
-        listed: what the list of results is called.
+        summary: Summary of the run.
+        videos: Videos of the command.
+        save_dir: Output folder of the run.
+        done: Past participle of what is done to a video, such as "extracted".
+        listed: Name of the list of results, such as "feature list".
     """
     from videotag.system.failures import FAILURES_FILE
 
@@ -207,14 +207,14 @@ def print_summary(summary: Summary, videos: ListedVideos, save_dir: Path, *, don
 
 
 def overrides(args: argparse.Namespace, flags: dict[str, Any]) -> list[tuple[str, Any]]:
-    """What the command line says of config keys, as load_config takes it; later ones win.
+    """Config overrides of the command line, for load_config; later ones win.
 
     Args:
-        args: With the flags of add_model_arguments.
-        flags: Dotted key -> value of the command's own flags; None for one that was not given.
+        args: Arguments with the flags of add_model_arguments.
+        flags: Values of the command's own flags by dotted key; None for flags that are not given.
 
     Raises:
-        ConfigError: As parse_overrides.
+        ConfigError: A --set is invalid, see parse_overrides.
     """
     from videotag.config import parse_overrides
 
@@ -223,15 +223,15 @@ def overrides(args: argparse.Namespace, flags: dict[str, Any]) -> list[tuple[str
 
 
 def read_config(args: argparse.Namespace, flags: dict[str, Any], *, default: str = DEFAULT_CONFIG) -> Config:
-    """The config of a command line without weights: --config, else `default`.
+    """Reads the config of a command without weights: --config, else `default`.
 
     Args:
-        args: With the flags of add_model_arguments.
-        flags: As of overrides.
-        default: A shipped config.
+        args: Arguments with the flags of add_model_arguments.
+        flags: Values of the command's own flags, see overrides.
+        default: Path of a shipped config.
 
     Raises:
-        ConfigError: As load_config.
+        ConfigError: The config is invalid, see load_config.
     """
     from videotag.config import load_config
     from videotag.models import load_models
@@ -251,16 +251,16 @@ def read_source(
     *,
     default: str | None = DEFAULT_CONFIG,
 ) -> ModelSource:
-    """Weights with their config: --config, else the one that belongs to the weights, else `default`.
+    """Weights with their config: --config, else the one beside the weights, else `default`.
 
     Args:
-        args: With the flags of add_model_arguments.
-        flags: As of overrides.
-        weights: The weights in use.
-        default: A shipped config.
+        args: Arguments with the flags of add_model_arguments.
+        flags: Values of the command's own flags, see overrides.
+        weights: Weights of the model.
+        default: Path of a shipped config; None for none.
 
     Raises:
-        ConfigError: As load_config.
+        ConfigError: The config is invalid, see load_config.
     """
     from videotag.inference import trained_model
 
@@ -274,7 +274,7 @@ def read_source(
 
 
 def label_file(args: argparse.Namespace) -> str | None:
-    """What the command line says of class names: --label_file, or --set MODEL.label_file."""
+    """The label file of the command line: --label_file, else --set MODEL.label_file; None if not given."""
     given = args.label_file
     for text in args.set:
         key, _, value = text.partition("=")
@@ -284,7 +284,7 @@ def label_file(args: argparse.Namespace) -> str | None:
 
 
 def join_processes() -> None:
-    """Joins the processes that a launcher started with this one; all but the first say nothing but errors."""
+    """Joins the distributed group if there is one; all processes but the first then log only errors."""
     from videotag.inference import parallel
 
     parallel.join()
@@ -293,24 +293,24 @@ def join_processes() -> None:
 
 
 def show(text: str, *, end: str = "\n") -> None:
-    """Prints to stdout; when its reader has gone (`| head`), the command goes on in silence.
+    """Prints to stdout; if its reader has closed it (`| head`), discards this and all further output.
 
     Raises:
-        OutputError: stdout cannot be written, as on a full disk.
+        OutputError: Writing to stdout failed, for example on a full disk.
     """
     try:
         print(text, end=end, flush=True)
     except BrokenPipeError:
         mute_stdout()
     except OSError as error:
-        mute_stdout()  # what waits in the buffer would fail again when Python ends
+        mute_stdout()  # otherwise, flushing the buffer at exit would fail again
         raise OutputError(
-            f"standard output: cannot write ({error.strerror}); free space there, or send it elsewhere"
+            f"standard output: cannot write ({error.strerror}); free space there, or redirect it elsewhere"
         ) from error
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON for stdout: letters as they are, escapes for all characters that may steer a terminal."""
+    """JSON for stdout, with non-ASCII letters as they are and terminal control characters escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     if text.isprintable():
         return text
@@ -318,22 +318,22 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 
 
 def mute_stdout() -> None:
-    """Lets further output vanish, also what Python flushes when it ends."""
+    """Redirects stdout to the null device, including output that Python flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def find_checkpoint(
     weights: str | None, *, default: str = DEFAULT_WEIGHTS, published: str | None = None
 ) -> FoundWeights:
-    """The weight file that --weights names; if it names none, the default, else the published one.
+    """The weight file of --weights; if it is not given, the default, else the published weights.
 
     Args:
-        weights: as the user named them; None if not.
-        default: where the command looks by itself.
-        published: named weights that are downloaded if the default is not there.
+        weights: Value of --weights; None if it is not given.
+        default: Path that is tried if --weights is not given.
+        published: Name of weights to download if the default does not exist; None for none.
 
     Raises:
-        WeightsError: there is none; for the default the text says how to make or get it.
+        WeightsError: The file does not exist; for the default, the message says how to create it.
     """
     from videotag.formats.weight_files import resolve_weights
     from videotag.weights import FoundWeights, find_weights
@@ -349,24 +349,24 @@ def find_checkpoint(
                 "or give --weights"
             ) from missing
     try:
-        logger.info("no weights at %s: taking the published ones, %s", default, published)
+        logger.info("no weights at %s: using the published ones, %s", default, published)
         return find_weights(published)
     except WeightsError as error:
         raise WeightsError(
-            f"{default}: no such weights; give --weights. Of the published ones: {error}"
+            f"{default}: no such weights; give --weights. The published ones: {error}"
         ) from error
 
 
 def find_checkpoints(weights: str | None, *, published: str | None = None) -> list[FoundWeights]:
-    """The weight files that --weights names, several of them parted by commas; as find_checkpoint.
+    """The weight files of --weights, one or several separated by commas; see find_checkpoint.
 
     Raises:
-        ConfigError: nothing stands before, between or behind commas.
-        WeightsError: as find_checkpoint.
+        ConfigError: A name before or after a comma is empty.
+        WeightsError: A file does not exist.
     """
     parts = [weights] if weights is None or _is_one_path(weights) else weights.split(",")
     if len(parts) > 1 and not all(parts):
-        raise ConfigError(f"--weights={weights}: a comma without weights on either side; remove it")
+        raise ConfigError(f"--weights={weights}: a comma without weights on both sides; remove it")
     return [find_checkpoint(part, published=published) for part in parts]
 
 
@@ -374,12 +374,13 @@ def read_model(args: argparse.Namespace, flags: dict[str, Any], found: list[Foun
     """The model of one or several weights.
 
     Args:
-        args: With the flags of add_model_arguments.
-        flags: As of overrides; they hold for all configs.
-        found: Of find_checkpoints.
+        args: Arguments with the flags of add_model_arguments.
+        flags: Values of the command's own flags, see overrides; they apply to all configs.
+        found: Weights, see find_checkpoints.
 
     Raises:
-        ConfigError: Several, and --config is given, one has no config, or they do not fit together.
+        ConfigError: There are several weights, and --config is given, one has no config, or their configs
+            are incompatible.
     """
     from videotag.inference.trained_model import TrainedModel
 
@@ -395,11 +396,11 @@ def read_model(args: argparse.Namespace, flags: dict[str, Any], found: list[Foun
 
 
 def model_files(args: argparse.Namespace, model: TrainedModel) -> list[str | Path | None]:
-    """What predict and eval read besides videos and features: weights, configs and class names.
+    """The files that predict and eval read besides their samples: weights, configs and class names.
 
     Args:
-        args: With the flags of add_model_arguments, and --label_file.
-        model: Of read_model.
+        args: Arguments with the flags of add_model_arguments and --label_file.
+        model: Model, see read_model.
     """
     from videotag.runtime.exported import files_read_with
     from videotag.system.resources import find_resource
@@ -413,10 +414,10 @@ def model_files(args: argparse.Namespace, model: TrainedModel) -> list[str | Pat
 
 
 def check_readable(path: str) -> Path:
-    """`path` if it is there.
+    """Checks that a path exists, and returns it.
 
     Raises:
-        ConfigError: nothing is there.
+        ConfigError: The path does not exist.
     """
     if not Path(path).exists():
         raise ConfigError(f"{path}: no such file or folder; check the path")
@@ -424,7 +425,7 @@ def check_readable(path: str) -> Path:
 
 
 def _is_one_path(weights: str) -> bool:
-    """Whether a text with commas names weights as it is written."""
+    """Whether a text that may contain commas is the path of one weight file."""
     from videotag.formats.weight_files import resolve_weights
 
     if "," not in weights or Path(weights).exists():
@@ -436,10 +437,13 @@ def _is_one_path(weights: str) -> bool:
 
 
 def videos_in(path: str) -> tuple[list[str], str | None]:
-    """The video at `path`, or all videos below a folder, by name; and a line about files left out of it.
+    """The video at `path`, or all videos below a folder, sorted by name.
+
+    Returns:
+        The paths, and a message about skipped files of the folder, None if there are none.
 
     Raises:
-        ConfigError: Nothing is there, or no video is in the folder.
+        ConfigError: The path does not exist, or the folder contains no video.
     """
     from videotag.inputs.frames import find_videos
 

@@ -1,6 +1,6 @@
-"""Says what is installed here and what works, and for everything that is missing what to do.
+"""Checks which parts of the installation work, and prints how to fix those that do not.
 
-The parts that could take a process down with them (Paddle, FFmpeg) are tried in processes of their own.
+Parts that could crash the process (Paddle, FFmpeg) are checked in separate processes.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from videotag.system.quiet_runtimes import ONNXRUNTIME_VARIABLE
 if TYPE_CHECKING:
     from videotag.weights import NamedWeights
 
-SUMMARY = "check the installation, and say what to do"
+SUMMARY = "check the installation, and suggest fixes"
 _DEVELOPERS_EXTRA = "dev"
 _PROBE_TIMEOUT_SEC = 120
-_LEAST_FREE = 1 << 30  # bytes; the largest named weights take about half of it
+_MIN_FREE_BYTES = 1 << 30  # the largest named weights take about half of it
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look at.
+    """A check of one part of the installation.
 
     Attributes:
-        name: as shown.
-        run: returns what it has found; raises whatever if it does not work.
-        remedy: what to do then.
-        needed: False where everything else works without it.
+        name: Displayed name.
+        run: Function that returns its findings, or raises an error if the part does not work.
+        remedy: Command or advice that fixes the part.
+        needed: Whether videotag needs the part.
     """
 
     name: str
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints every finding; 1 if something that is needed does not work."""
+    """Prints all findings; returns 1 if a needed part does not work."""
     findings = []
     for group in (_installed, _machine, _backends, _named_weights, _folders):
         for check in _checks_of(group):
@@ -74,12 +74,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         show(json_text({"healthy": healthy, "checks": findings}, indent=2))
     else:
-        show("everything needed works" if healthy else "something needed does not work, see FAILED above")
+        show("all needed parts work" if healthy else "some needed parts do not work, see FAILED above")
     return EXIT_OK if healthy else EXIT_FAILURES
 
 
 def probe_gpus() -> str:
-    """The GPUs that Paddle can use."""
+    """The number of GPUs that Paddle can use, and the selected device."""
     from videotag.runtime.device import num_gpus, select_device
 
     found = num_gpus()
@@ -87,11 +87,13 @@ def probe_gpus() -> str:
 
 
 def probe_telemetry() -> str:
-    """Imports OpenVINO and ONNX Runtime as videotag does, in a process of its own with an empty home folder.
+    """Checks that the telemetry of OpenVINO and ONNX Runtime is off; must run in a separate process.
+
+    Imports both as videotag does, with an empty home folder.
 
     Raises:
-        RuntimeError: One of them has written into that folder, as telemetry writes the id that it sends, or
-            the code that sends OpenVINO's telemetry is loaded.
+        RuntimeError: One of them wrote to the home folder, where telemetry stores its id, or OpenVINO's
+            telemetry module was imported.
     """
     from videotag.system.quiet_runtimes import QUIET_IMPORTS
 
@@ -100,36 +102,36 @@ def probe_telemetry() -> str:
         os.environ["HOME"] = home
         os.environ.pop("XDG_CACHE_HOME", None)
         for package, import_quietly in QUIET_IMPORTS.items():
-            with contextlib.suppress(ImportError):  # what is not imported sends nothing
+            with contextlib.suppress(ImportError):  # a package that is not installed sends nothing
                 import_quietly()
                 imported.append(f"{package} {importlib.metadata.version(package)}")
         written = sorted(path.name for path in Path(home).rglob("*"))
     names = " and ".join(imported)
     if written or sys.modules.get("openvino_telemetry"):
-        raise RuntimeError(f"not off in {names}; written into the home folder: {written or 'nothing'}")
+        raise RuntimeError(f"not off in {names}; written to the home folder: {written or 'nothing'}")
     return f"nothing is sent; off in {names}" if names else "nothing is sent"
 
 
 def probe_choice() -> str:
-    """What --backend=auto and --precision=auto take here for most networks."""
+    """The backend and precision that "auto" selects for most networks on this machine."""
     from videotag.runtime import backends
     from videotag.runtime.device import select_device
 
     device = select_device("auto")
     name = next(backends.candidates("auto", "f32", device=device))
     flag = backends.bf16_instructions() if device == "cpu" else None
-    precision = f"bf16 ({flag}) where results stay close to f32" if flag else "f32"
-    return f"{name} {backends.get_backend(name).version()}, {precision}; each network is checked before"
+    precision = f"bf16 ({flag}) if results stay close to f32" if flag else "f32"
+    return f"{name} {backends.get_backend(name).version()}, {precision}; checked for each network"
 
 
 def probe_backend(name: str) -> str:
-    """Compiles and runs a tiny network in a backend, and compares it with its layers.
+    """Compiles and runs a tiny network in a backend, and compares its outputs with those of its layers.
 
     Args:
         name: Name of the backend.
 
     Raises:
-        ArithmeticError: They differ.
+        ArithmeticError: The outputs differ.
         LookupError: The backend is not installed.
     """
     from videotag.system.quiet_paddle import paddle
@@ -159,19 +161,19 @@ def probe_backend(name: str) -> str:
     device = select_device("auto") if backend.gpu_precisions else "cpu"
     x = {"x": np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)}
     tiny = TrainedNetwork(Tiny(), (ArraySpec("x", (None, 3, 8, 8)),), ("y",), "tiny", "a tiny network")
-    with _empty_cache():  # a network of the cache would prove nothing
+    with _empty_cache():  # a cached network would not test the compiler
         start_sec = time.perf_counter()
         compiled = compile_network(tiny, backend=name, device=device)(x)
         took_sec = time.perf_counter() - start_sec
-    # A GPU may compute convolutions in TF32, of 10 bits.
+    # A GPU may compute convolutions in TF32, which has a 10-bit mantissa.
     if relative_error(tiny.run_layers(x), compiled) > (1e-5 if device == "cpu" else 1e-2):
-        raise ArithmeticError("the compiled network answers otherwise than its layers")
+        raise ArithmeticError("the outputs of the compiled network differ from those of its layers")
     return f"{version}, compiled and ran in {took_sec:.2f} s on {device}"
 
 
 @contextlib.contextmanager
 def _empty_cache() -> Iterator[None]:
-    """Lets the cache folder be an empty one that vanishes."""
+    """Context with a temporary, empty cache folder."""
     before = os.environ.get("VIDEOTAG_CACHE")
     with temporary_folder() as folder:
         os.environ["VIDEOTAG_CACHE"] = str(folder)
@@ -184,10 +186,10 @@ def _empty_cache() -> Iterator[None]:
 
 
 def probe_video() -> str:
-    """Writes a tiny clip in a temporary folder and decodes it.
+    """Writes a tiny clip to a temporary folder and decodes it.
 
     Raises:
-        ArithmeticError: other frames come back.
+        ArithmeticError: The decoded frames differ from the written ones.
     """
     import av
     import numpy as np
@@ -227,7 +229,7 @@ def _installed() -> Iterator[Check]:
 
 def _machine() -> Iterator[Check]:
     yield Check("CPU cores", _cores, f"unset {THREADS_VARIABLE}")
-    yield Check("memory", _memory, "Linux alone tells it", needed=False)
+    yield Check("memory", _memory, "only known on Linux", needed=False)
     remedy = f"{_reinstall('paddlepaddle')} (with a GPU: the first lines of requirements-gpu.txt)"
     yield Check("GPUs", partial(_apart, "probe_gpus"), remedy)
 
@@ -240,7 +242,7 @@ def _backends() -> Iterator[Check]:
         remedy = _reinstall(backend.runtime_package) if needed else backend.install_command()
         probe = partial(_apart, "probe_backend", backend.name)
         yield Check(f"backend {backend.name}", probe, remedy, needed=needed)
-    yield Check("backend auto takes", partial(_apart, "probe_choice"), _reinstall("paddlepaddle"))
+    yield Check("backend auto selects", partial(_apart, "probe_choice"), _reinstall("paddlepaddle"))
     remedy = f"pip uninstall openvino-telemetry; export {ONNXRUNTIME_VARIABLE}=1"
     yield Check("telemetry", partial(_apart, "probe_telemetry"), remedy)
     yield Check("video files", partial(_apart, "probe_video"), _reinstall("av"))
@@ -255,18 +257,18 @@ def _named_weights() -> Iterator[Check]:
 
 
 def _folders() -> Iterator[Check]:
-    remedy = "free some space, or set VIDEOTAG_CACHE to a folder that can be written"
+    remedy = "free some space, or set VIDEOTAG_CACHE to a writable folder"
     yield Check("cache folder", _cache, remedy)
     yield Check("working folder", lambda: _space(Path.cwd()), "work in another folder", needed=False)
 
 
 def _checks_of(group: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """A group's checks; its own failure is one more of them, so that the other groups go on."""
+    """The checks of a group; if the group itself fails, a failing check, so that other groups still run."""
     try:
         yield from group()
     except Exception as error:
         name = group.__name__.strip("_").replace("_", " ")
-        yield Check(name, partial(_raise, error), "correct it, or install videotag again: pip install -e .")
+        yield Check(name, partial(_raise, error), "correct it, or reinstall videotag: pip install -e .")
 
 
 def _raise(error: Exception) -> str:
@@ -291,16 +293,16 @@ def _line(finding: dict[str, Any]) -> str:
 
 
 def _apart(probe: str, *texts: str) -> str:
-    """What a function of this file returns in a process of its own.
+    """Calls a function of this file in a separate process and returns its text.
 
     Args:
         probe: Name of the function.
         texts: Arguments of the function.
 
     Raises:
-        RuntimeError: It failed, crashed, or took too long; the text says which.
+        RuntimeError: The function failed, crashed, or timed out; the message says which.
     """
-    # The same places are searched in the same order, but not the working folder, which may hold an av.py.
+    # The same import path, but without the working folder, which may contain an av.py.
     places = os.pathsep.join(str(Path(place).absolute()) for place in sys.path if place)
     with temporary_folder() as folder:
         command = [sys.executable, "-c", f"from videotag.cli import doctor; print(doctor.{probe}(*{texts}))"]
@@ -317,14 +319,14 @@ def _apart(probe: str, *texts: str) -> str:
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"no answer within {_PROBE_TIMEOUT_SEC} s") from None
     if done.returncode < 0:
-        raise RuntimeError(f"the process was ended by {signal.Signals(-done.returncode).name}")
+        raise RuntimeError(f"the process was killed by {signal.Signals(-done.returncode).name}")
     if done.returncode:
         raise RuntimeError((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1])
     return done.stdout.strip().splitlines()[-1]
 
 
 def _requirements() -> list[str]:
-    """What videotag's package declares; nothing in a checkout that is not installed."""
+    """The declared requirements of videotag; empty for a checkout that is not installed."""
     try:
         return importlib.metadata.requires("videotag") or []
     except importlib.metadata.PackageNotFoundError:
@@ -335,7 +337,7 @@ def _installed_version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return importlib.metadata.version(f"{name}-gpu")  # requirements-gpu.txt puts Paddle's in its place
+        return importlib.metadata.version(f"{name}-gpu")  # the package of requirements-gpu.txt
 
 
 def _reinstall(package: str) -> str:
@@ -348,13 +350,13 @@ def _version(av: Any, library: str) -> str:
 
 
 def _cores() -> str:
-    num_cores()  # raises where the variable is no number
+    num_cores()  # raises an error if the variable is not a number
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     names = [name for name in (THREADS_VARIABLE, *MKL_VARIABLES) if os.environ.get(name)]
     told = [f"{name} is {os.environ[name]}" for name in names]
     best = mkl_cpu_type()
     if best is not None and [os.environ.get(name, "") for name in MKL_VARIABLES] != [best, "", ""]:
-        told.append(f"unset, videotag would set {MKL_VARIABLE}={best}, which is faster here")
+        told.append(f"unset them, and videotag sets {MKL_VARIABLE}={best}, which is faster here")
     return "; ".join([f"{usable} usable of {os.cpu_count()}", *told])
 
 
@@ -362,7 +364,7 @@ def _memory() -> str:
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
     free = f"{_gb(sizes['MemAvailable'])} free of {_gb(sizes['MemTotal'])}"
-    limit = Path("/sys/fs/cgroup/memory.max")  # of the container, which meminfo does not know
+    limit = Path("/sys/fs/cgroup/memory.max")  # limit of the container, which meminfo ignores
     text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
     return f"{free}, this container may use {_gb(int(text))}" if text != "max" else free
 
@@ -370,7 +372,7 @@ def _memory() -> str:
 def _present(weights: NamedWeights) -> str:
     path = weights.present()
     if path is None:
-        raise FileNotFoundError("not there")
+        raise FileNotFoundError("not downloaded")
     return f"{path.stat().st_size / 1e6:.1f} MB{'' if weights.verified else ', not verified by this project'}"
 
 
@@ -381,17 +383,17 @@ def _cache() -> str:
 
 
 def _space(folder: Path) -> str:
-    """The free space of a folder, or of where it will be made; a file can be written there.
+    """The free space at a folder, or at its nearest existing parent; checks that it is writable.
 
     Raises:
-        OSError: none can be.
-        OutputError: the space would not hold weights.
+        OSError: No file can be written.
+        OutputError: There is not enough space for weights.
     """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     with tempfile.TemporaryFile(dir=there):
         free = shutil.disk_usage(there).free
-    if free < _LEAST_FREE:
-        raise OutputError(f"{folder}: {_gb(free)} free, expected {_gb(_LEAST_FREE)}")
+    if free < _MIN_FREE_BYTES:
+        raise OutputError(f"{folder}: {_gb(free)} free, expected {_gb(_MIN_FREE_BYTES)}")
     return f"{folder}, {_gb(free)} free"
 
 

@@ -1,10 +1,10 @@
-"""Downloads named weights into the cache folder; without a name it lists them all.
+"""Downloads named weights into the cache folder, or lists all of them.
 
 videotag download
 videotag download torchvision_resnet101_v1
 
-The cache folder is $VIDEOTAG_CACHE, else videotag in $XDG_CACHE_HOME or ~/.cache. `--weights NAME` of the
-other commands downloads by itself.
+The cache folder is $VIDEOTAG_CACHE, else videotag in $XDG_CACHE_HOME or ~/.cache. `--weights NAME` of other
+commands downloads automatically.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ SUMMARY = "download named weights, or list them"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag download`."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of the list that is printed without a NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="weights to download; if none, list all")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints where the files lie, or the list."""
+    """Prints the paths of the files, or the list."""
     from videotag.weights import get_named_weights, named_weights
 
     if not args.names:
         rows = [_row(weights) for weights in named_weights().values()]
         show(json_text(rows, indent=2) if args.json else _table(rows))
         return EXIT_OK
-    chosen = [get_named_weights(name) for name in args.names]  # a misspelt name ends it before any transfer
+    chosen = [get_named_weights(name) for name in args.names]  # rejects unknown names before any download
     paths = {weights.name: str(weights.path()) for weights in chosen}
     show(json_text(paths, indent=2) if args.json else "\n".join(paths.values()))
     return EXIT_OK

@@ -3,11 +3,11 @@
     python eval.py --model_name=AttentionLSTM --weights=data/checkpoints/AttentionLSTM_epoch9
     python eval.py --weights=data/checkpoints --report=eval.html --video_root=clips
 
-SAVE_DIR/metrics.json holds what is printed, SAVE_DIR/per_class.csv a row per class. For several tags a video,
-mean_ap_head, mean_ap_middle and mean_ap_tail are the mAP over thirds of the classes in the list: the most
-frequent ones, the next, the rarest (column `group` of per_class.csv); left out where it has fewer than 3.
---report makes a page of both with precision-recall curves, confusions and the worst mistakes;
-`pip install 'videotag[report]'` for its pictures.
+Writes the printed metrics to SAVE_DIR/metrics.json, and a row per class to SAVE_DIR/per_class.csv. For
+multi-label tasks, mean_ap_head, mean_ap_middle and mean_ap_tail are the mAP of the most frequent, middle and
+rarest third of the list's classes (column `group` of per_class.csv); omitted for fewer than 3 classes.
+--report writes a page with both, precision-recall curves, confusions and the worst mistakes; its figures need
+`pip install 'videotag[report]'`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from videotag.registry import Task
     from videotag.reports.eval_report import Observed
 
-SHARES_WORK = True  # may be started several times by paddle.distributed.launch
-SUMMARY = "measure a tagger or a TSN on a labelled list"
+SHARES_WORK = True  # supports paddle.distributed.launch
+SUMMARY = "evaluate a tagger or a TSN on a labelled list"
 METRICS_FILE = "metrics.json"
 _METRICS_HEAD = re.compile(r'\{\s*"(hit_at_one|top1)": ')
 PER_CLASS_FILE = "per_class.csv"
 DEFAULT_MISTAKES = 20
 DEFAULT_THRESHOLD = 0.5
-_NO_LABELS = "no video has a label, so there is nothing to measure"
+_NO_LABELS = "no video has a label, so there is nothing to evaluate"
 Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
 
@@ -50,22 +50,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         help=f"default: {arguments.DEFAULT_WEIGHTS}; A,B,C: the mean of several taggers' probabilities",
     )
-    parser.add_argument("--filelist", help="a labelled list in place of TEST.filelist")
+    parser.add_argument("--filelist", help="a labelled list, instead of TEST.filelist")
     parser.add_argument("--batch_size", type=values.natural)
-    arguments.add_runtime_arguments(parser, auto_precision="f32, as metrics are compared with each other")
+    arguments.add_runtime_arguments(parser, auto_precision="f32, so that metrics are comparable")
     parser.add_argument("--save_dir", default="./data/evaluate_results", help="default: %(default)s")
     parser.add_argument(
-        "--log_interval", type=values.natural, default=1, help="batches between log lines (default: 1)"
+        "--log_interval", type=values.natural, default=1, help="batches per log line (default: 1)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
         "--threshold",
         type=values.fraction,
-        help="least probability of a tag, for precision and recall per class (default: 0.5)",
+        help="minimum probability of a tag, for precision and recall per class (default: 0.5)",
     )
     parser.add_argument(
         "--label_file",
-        help="class names, a line each, or YouTube-8M's vocabulary.csv (default: those beside the weights, "
+        help="class names, one per line, or YouTube-8M's vocabulary.csv (default: those beside the weights, "
         f"else {arguments.DEFAULT_LABEL_FILE})",
     )
     parser.add_argument("--report", metavar="HTML", help="also write a page with pictures and mistakes")
@@ -77,13 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--video_root",
-        help="folder of the videos, for pictures in the report: out/clips/a.npy is looked for as "
+        help="folder of the videos, for thumbnails in the report: out/clips/a.npy is searched as "
         "out/clips/a.mp4, clips/a.mp4 and a.mp4 in it",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes metrics.json and per_class.csv to SAVE_DIR, the report if asked for, and prints the metrics."""
+    """Writes metrics.json and per_class.csv to SAVE_DIR and the optional report, and prints the metrics."""
     from videotag.inference.data import evaluation_batches, read_section_list
     from videotag.inference.evaluate import evaluate
     from videotag.inference.parallel import all_gather, is_main
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     files = [config.test.filelist, *arguments.model_files(args, model)]
     _check_places(args, [*files, *(entry.path for entry in entries)])
     dataset = _dataset(config, entries)
-    # A label file that was named is looked at before work, one that is not only where weights fit.
+    # A given label file is checked before any work, a default one after the weights are.
     class_names = _class_names(args, model) if arguments.label_file(args) else None
     observed = _observed(args, config.task)
     check_writable(save_dir)
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         raise FileListError(f"{config.test.filelist}: {_NO_LABELS}; the test part of YouTube-8M has none")
     failed = [text for part in all_gather(failed) for text in part]
     if not is_main():
-        return EXIT_OK  # the launcher ends all processes at the first other code
+        return EXIT_OK  # the launcher ends all processes at the first non-zero code
     per_class = observed.per_class.compute()
     if config.task == "multi_label":
         metrics |= mean_ap_by_group(per_class)
@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_places(args: argparse.Namespace, inputs: Sequence[str | Path | None]) -> None:
-    """Finds before the work that an output would replace an input, or what this program has not made."""
+    """Checks before any work that no output replaces an input or a file of another program."""
     from videotag.inference.outputs import FileOutput, check_files
     from videotag.reports.eval_report import CSV_HEAD
     from videotag.reports.tags_report import PAGE_HEAD
@@ -173,7 +173,7 @@ def _check_places(args: argparse.Namespace, inputs: Sequence[str | Path | None])
 
 
 def _is_video_below(path: Path, video_root: str | None) -> bool:
-    """Whether the report may look for its pictures in a file, which it finds by name and suffix."""
+    """Whether the report might use a file as a video for thumbnails, which it finds by name and suffix."""
     from videotag.media.suffixes import VIDEO_SUFFIXES
 
     is_below = video_root is not None and path.resolve().is_relative_to(Path(video_root).resolve())
@@ -181,21 +181,21 @@ def _is_video_below(path: Path, video_root: str | None) -> bool:
 
 
 def _dataset(config: Config, entries: list[ListEntry]) -> Dataset:
-    """The test videos, checked."""
+    """The dataset of the test samples, with its labels checked."""
     from videotag.datasets.batches import check_single_labels
     from videotag.formats.record_files import is_record_file
     from videotag.inference.data import open_dataset
 
     dataset = open_dataset(config, entries, config.test)
     if not any(entry.label_ids or is_record_file(entry.path) for entry in entries):
-        raise FileListError(f"{config.test.filelist}: {_NO_LABELS}; write the class ids behind the paths")
+        raise FileListError(f"{config.test.filelist}: {_NO_LABELS}; append class ids to the paths")
     if config.task == "single_label":
         check_single_labels(entries, config.test.filelist)
     return dataset
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """Metrics as lines of name and value."""
+    """The metrics as a table of name and value."""
     return "\n".join(
         f"{name:<20}{value:.4f}" if isinstance(value, float) else f"{name:<20}{value}"
         for name, value in metrics.items()
@@ -203,22 +203,22 @@ def table(metrics: dict[str, Any]) -> str:
 
 
 def _check_report_flags(args: argparse.Namespace) -> None:
-    """Flags that only the report looks at need one; pictures that cannot be drawn are told before work."""
+    """Checks flags that need --report, and warns before any work if figures cannot be drawn."""
     from videotag.reports.figures import MISSING, can_draw
 
     if args.report:
         if args.video_root and not Path(args.video_root).is_dir():
-            raise ConfigError(f"{args.video_root}: no such folder; --video_root is where the videos lie")
+            raise ConfigError(f"{args.video_root}: no such folder; give --video_root=FOLDER of the videos")
         if not can_draw():
             logger.warning("%s: %s", args.report, MISSING)
         return
     for flag, value in (("--mistakes", args.mistakes), ("--video_root", args.video_root)):
         if value is not None:
-            raise ConfigError(f"{flag}: belongs to the report; give --report=eval.html too")
+            raise ConfigError(f"{flag}: has no effect without --report; give --report=eval.html too")
 
 
 def _class_names(args: argparse.Namespace, model: TrainedModel) -> list[str] | None:
-    """The class names; None, with a warning, if no label file was named and none is found that fits."""
+    """The class names; None, with a warning, if no label file is given and no suitable one is found."""
     try:
         return model.labels(arguments.label_file(args), default=arguments.DEFAULT_LABEL_FILE)
     except LabelFileError as error:
@@ -229,13 +229,13 @@ def _class_names(args: argparse.Namespace, model: TrainedModel) -> list[str] | N
 
 
 def _observed(args: argparse.Namespace, task: Task) -> Observed:
-    """What is to be seen of an evaluation, empty as yet."""
+    """New, empty observers of the evaluation."""
     from videotag.metrics import Confusion, MissedTags, Mistakes, PerClass, ScoreHistograms
     from videotag.reports.eval_report import Observed
 
-    one_label = task == "single_label"  # then the best class is said, whatever its probability
+    one_label = task == "single_label"  # the best class is predicted, without a threshold
     if one_label and args.threshold is not None:
-        raise ConfigError("--threshold: belongs to several tags per video; this model says the best class")
+        raise ConfigError("--threshold: this model has a single label, the best class; leave it out")
     threshold = DEFAULT_THRESHOLD if args.threshold is None else args.threshold
     return Observed(
         per_class=PerClass(threshold=None if one_label else threshold),

@@ -1,11 +1,12 @@
-"""Writes a folder that predict, tag and extract run from alone, checked against the network it was made of.
+"""Exports a model as a self-contained folder for predict, tag and extract, checked against the original.
 
     videotag export --weights=data/checkpoints --to openvino
     videotag predict --weights=data/checkpoints/export_openvino_f32 --filelist=my.list
 
-It holds the network for one backend, config, labels, and a card (README.md). --weights=A,B,C exports several
-taggers as one, the mean of their probabilities. An export whose answers differ from the network's by more
-than the bounds of docs/export.md is refused: exit code 2, and nothing is written.
+The folder contains the network for one backend, config, labels, and a model card (README.md).
+--weights=A,B,C exports several taggers as an ensemble that averages their probabilities. If the outputs
+differ from the original network's by more than the bounds of docs/export.md, nothing is written, and the exit
+code is 2.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from videotag.config import Config
     from videotag.inference.trained_model import ModelSource
 
-SUMMARY = "write a folder that runs without the training code, in one backend"
+SUMMARY = "export a model that runs in one backend, without the training code"
 logger = logging.getLogger(__name__)
 
 
@@ -32,38 +33,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag export`."""
     arguments.add_model_arguments(parser)
     parser.add_argument(
-        "--weights", required=True, help="a checkpoint or named weights; A,B,C: several taggers as one"
+        "--weights", required=True, help="a checkpoint or named weights; A,B,C: an ensemble of taggers"
     )
     parser.add_argument(
         "--to",
         required=True,
         choices=values.BackendNames(),
         metavar="BACKEND",
-        help="what will run the network: %(choices)s",
+        help="backend of the export: %(choices)s",
     )
     parser.add_argument(
-        "--precision", choices=("f32", "bf16"), default="f32", help="that it computes in (default: f32)"
+        "--precision", choices=("f32", "bf16"), default="f32", help="precision of the export (default: f32)"
     )
     parser.add_argument(
         "--output",
-        help="the folder, whose older export is replaced (default: export_<to>_<precision> beside the "
-        "weights; of named ones data/exports/<name>_<to>_<precision>)",
+        help="output folder; an existing export is replaced (default: export_<to>_<precision> beside the "
+        "weights; for named weights data/exports/<name>_<to>_<precision>)",
     )
     parser.add_argument("--label_file", help="class names (default: those beside the weights)")
     parser.add_argument(
-        "--sample", metavar="LIST", help="features, or videos of a TSN, to be compared besides generated ones"
+        "--sample", metavar="LIST", help="features (videos for a TSN) for the check, besides generated ones"
     )
-    parser.add_argument("--json", action="store_true", help="print export.json in place of a summary")
+    parser.add_argument("--json", action="store_true", help="print export.json instead of a summary")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the export and prints how far it is from the network."""
+    """Writes the export and prints how much its outputs differ from the original."""
     from videotag.inference.export import check_output, export_extractor, export_tagger
     from videotag.reports.model_card import model_card
     from videotag.runtime.backends import check_backend
 
     if args.use_gpu is True:
-        raise ConfigError("--use_gpu=True: exports are made on a CPU; leave it out")
+        raise ConfigError("--use_gpu=True: export runs on a CPU; leave it out")
     check_backend(args.to, args.precision, flag="--to")
     found = arguments.find_checkpoints(args.weights)
     for weights in found:
@@ -95,16 +96,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_settings(args: argparse.Namespace, config: Config) -> None:
-    """Compares what --set says of running with what the export will be.
+    """Checks that --set does not contradict the device, backend and precision of the export.
 
     Raises:
-        ConfigError: they contradict each other.
+        ConfigError: A value contradicts the export.
     """
     from videotag.config import parse_overrides
 
     said = {key.lower() for key, _ in parse_overrides(args.set)}
     for key, value, fitting, reason in (
-        ("TRAIN.use_gpu", config.train.use_gpu, False, "exports are made on a CPU; leave it out"),
+        ("TRAIN.use_gpu", config.train.use_gpu, False, "export runs on a CPU; leave it out"),
         ("INFER.backend", config.infer.backend, args.to, f"the export is for {args.to}; leave it out"),
         (
             "INFER.precision",
@@ -121,16 +122,16 @@ def _folder(args: argparse.Namespace, sources: list[ModelSource]) -> Path:
     if args.output:
         return Path(args.output)
     weights, name = sources[0].weights, f"export_{args.to}_{args.precision}"
-    if weights.named:  # they lie in a cache or a package
+    if weights.named:  # their folder is a cache or a package
         return Path("data/exports") / f"{weights.named.name}_{args.to}_{args.precision}"
     return weights.path.parent / name
 
 
 def _check_same_weights(folder: Path, sources: list[ModelSource]) -> None:
-    """Other weights than those of the export that is there do not take its place unasked.
+    """Checks that an existing export in the default folder has the same source weights.
 
     Raises:
-        OutputError: they would.
+        OutputError: It has other source weights.
     """
     from videotag.runtime.exported import read_export
     from videotag.weights import EXPORT_FILE
@@ -141,12 +142,12 @@ def _check_same_weights(folder: Path, sources: list[ModelSource]) -> None:
     asked = [source.weights.path.name for source in sources]
     if there != asked:
         raise OutputError(
-            f"{folder}: holds the export of {', '.join(there)}, not of {', '.join(asked)}; give --output"
+            f"{folder}: contains an export of {', '.join(there)}, not of {', '.join(asked)}; give --output"
         )
 
 
 def _labels(args: argparse.Namespace, source: ModelSource) -> list[str] | None:
-    """The class names; none, with a warning, where none are known."""
+    """The class names; None, with a warning, if they are unknown."""
     named = arguments.label_file(args)
     try:
         return source.weights.labels(named, source.config.model)

@@ -1,13 +1,12 @@
-"""Turns videos into frame features, one .npy of (seg_num, D) per video, and a list ready for training.
+"""Extracts frame features of videos, one .npy (seg_num, D) per video, and writes a list for training.
 
     python tsn_extractor.py --config=configs/tsn.yaml --weights=weights/tsn --filelist=data/TsnExtractor.list
 
-Without --filelist and --video_path, INFER.filelist of a config of your own names the list. With
-MODEL.format=frames it is a list of folders, as `videotag frames` writes it.
+Without --filelist and --video_path, your config's INFER.filelist names the list. With MODEL.format=frames, it
+is a list of folders as written by `videotag frames`.
 
-Labels in the list are carried into the feature list. What was extracted before, from the same file with
-the same weights and sampling, is kept; so a run that was broken off goes on where it stopped, in the
-precision that SAVE_DIR/runtime.json names.
+Labels are copied to the feature list. Existing features of the same file, weights and sampling are kept, so
+that an interrupted run resumes where it stopped, in the precision recorded in SAVE_DIR/runtime.json.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from videotag.system.resources import find_resource, list_configs
 if TYPE_CHECKING:
     from videotag.config import Config
 
-SUMMARY = "turn videos into frame features (.npy)"
+SUMMARY = "extract frame features of videos (.npy)"
 DEFAULT_WEIGHTS = "./weights/tsn"
 PUBLISHED_WEIGHTS = "videotag_tsn"
 DEFAULT_FILELIST = "./data/TsnExtractor.list"
@@ -38,12 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_list_arguments(
         parser, default_filelist=DEFAULT_FILELIST, default_save_dir="./data/tsn_features"
     )
-    parser.add_argument("--batch_size", type=values.natural, help="videos in work at once")
+    parser.add_argument("--batch_size", type=values.natural, help="videos processed concurrently")
     arguments.add_runtime_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Extracts, and prints what was done; 1 if some videos failed."""
+    """Extracts features and prints a summary; returns 1 if some videos failed."""
     from videotag.inference.data import numbers_of
     from videotag.inference.exported_extractor import load_extractor
     from videotag.inference.extract import ExtractJob
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     config = arguments.read_source(args, flags, weights, default="configs/tsn.yaml").config
     if not config.entry.two_stage:
         raise ConfigError(
-            f"{weights.path}: {config.entry.name} is no extractor; name one of `videotag models`"
+            f"{weights.path}: {config.entry.name} is not an extractor; give one of `videotag models`"
         )
     videos = arguments.listed_videos(
         args,
@@ -71,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _default_filelist(args: argparse.Namespace, config: Config) -> str:
-    """INFER.filelist where the user wrote it, or the file is there; else the classic command's own list."""
+    """INFER.filelist if the user set it or the file exists; else the default of the classic command."""
     filelist: str | None = config.infer.filelist
     if filelist is None:
         return DEFAULT_FILELIST

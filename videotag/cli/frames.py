@@ -1,9 +1,9 @@
-"""Turns videos into folders of JPEGs, and writes a list of them: `folder num_frames label label ...`.
+"""Converts videos into folders of JPEGs, and writes a list of them: `folder num_frames label label ...`.
 
     videotag frames --filelist=videos.list --save_dir=data/frames --fps=5
 
-Pictures are named img_00001.jpg and on. What was made before, from the same file in the same way, is kept; so
-a run that was broken off goes on where it stopped.
+Frames are named img_00001.jpg, img_00002.jpg, and so on. Existing folders made from the same file with the
+same options are kept, so that an interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from videotag.cli import arguments, values
 from videotag.errors import ConfigError
 from videotag.system.cores import num_cores
 
-SUMMARY = "turn videos into folders of JPEGs"
-MAX_FPS = 1_000_000  # the fastest cameras that record to a file take as many
+SUMMARY = "convert videos into folders of JPEGs"
+MAX_FPS = 1_000_000  # rate of the fastest cameras
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag frames`."""
     arguments.add_list_arguments(parser, default_filelist=None, default_save_dir="./data/frames")
     parser.add_argument(
-        "--batch_size", type=values.natural, help="videos in work at once (default: one per core)"
+        "--batch_size", type=values.natural, help="videos processed concurrently (default: one per core)"
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--num_frames",
         type=values.natural,
-        help="frames per video, to 1,000,000; those of a shorter one are repeated (default: all)",
+        help="frames per video, at most 1,000,000; shorter videos repeat frames (default: all)",
     )
-    which.add_argument("--fps", type=float, help="frames per second; a slower video keeps its own")
+    which.add_argument("--fps", type=float, help="frames per second; slower videos keep all frames")
     parser.add_argument(
         "--short_size",
         type=values.whole,
         default=256,
-        help="pixels of the short side; 0 keeps the size (default: %(default)s)",
+        help="short side in pixels; 0 keeps the size (default: %(default)s)",
     )
     parser.add_argument(
-        "--quality", type=values.natural, default=90, help="of the JPEGs, to 100 (default: %(default)s)"
+        "--quality", type=values.natural, default=90, help="JPEG quality, 1 to 100 (default: %(default)s)"
     )
     parser.add_argument(
         "--stall_limit_sec",
         type=float,
         default=300.0,
-        help="seconds to wait for a frame before a video is given up; 0 waits on (default: %(default)s)",
+        help="seconds to wait for a frame before the video fails; 0 for no limit (default: %(default)s)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the pictures, and prints what was done; 1 if some videos failed."""
+    """Writes the frames and prints a summary; returns 1 if some videos failed."""
     from videotag.inference.frame_folders import FrameOptions, FramesJob
     from videotag.inference.jobs import run_job
     from videotag.sections import MAX_FRAMES, MAX_SECONDS
@@ -59,11 +59,10 @@ def run(args: argparse.Namespace) -> int:
     if args.quality > 100:
         raise ConfigError(f"--quality {args.quality}: expected 1 to 100")
     if args.fps is not None and not 0 < args.fps <= MAX_FPS:
-        raise ConfigError(f"--fps {args.fps}: expected a number above 0, to {MAX_FPS}")
+        raise ConfigError(f"--fps {args.fps}: expected a number above 0, at most {MAX_FPS}")
     if not 0 <= args.stall_limit_sec <= MAX_SECONDS:
         raise ConfigError(
-            f"--stall_limit_sec {args.stall_limit_sec}: expected seconds from 0, which waits on, to "
-            f"{MAX_SECONDS:.0f}"
+            f"--stall_limit_sec {args.stall_limit_sec}: expected 0 (no limit) to {MAX_SECONDS:.0f} seconds"
         )
     videos = arguments.listed_videos(args, none_named="frames.list")
     options = FrameOptions(args.num_frames, args.fps, args.short_size, args.quality)

@@ -1,4 +1,4 @@
-"""The `videotag` command: finds the subcommand's file, and turns errors into one line and an exit code."""
+"""The `videotag` command: dispatches to subcommands, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from videotag.safe_text import escaped
 from videotag.system.cores import is_launched
 
 EXIT_BUG = 70
-_MAX_WORDS = 1000  # characters of what an error says of the command line, or of an argument of a log line
+_MAX_TEXT = 1000  # characters of a usage error, or of an argument of a log line
 _NOT_COMMANDS = ("main", "arguments", "values")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one line per error, no guessing of shortened flags, and exit code 2."""
+    """argparse with one-line errors, no abbreviated flags, and exit code 2."""
 
     def __init__(self, **options: object) -> None:
         super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse's, but what is left over is an error of this parser, which knows its command."""
+        """Like argparse's, but this parser, which knows its command, rejects unrecognized arguments."""
         self._words = list(args or ())
         known, rest = super().parse_known_args(args, namespace)
         if rest:
@@ -57,22 +57,22 @@ class Parser(argparse.ArgumentParser):
         return known, rest
 
     def error(self, message: str) -> NoReturn:
-        """One line on stderr, then exit code 2."""
-        text = escaped(message, limit=_MAX_WORDS)
+        """Prints one line to stderr and exits with code 2."""
+        text = escaped(message, limit=_MAX_TEXT)
         self.exit(EXIT_USAGE, f"{self.prog}: {text}{self._hint()}; see {self.prog} --help\n")
 
     def _hint(self) -> str:
-        """What the first unknown flag may have been meant for."""
+        """A suggestion for the first unknown flag; empty if there is none."""
         flags = self._option_string_actions
         words = itertools.takewhile(lambda word: word != "--", self._words)
-        if self._subparsers:  # what follows the command is not this parser's
+        if self._subparsers:  # arguments after the command belong to its parser
             words = itertools.takewhile(lambda word: word.startswith("-"), words)
         for word in words:
             flag = word.partition("=")[0]
             if not word.startswith("-") or flag in flags or len(word) < 3:
                 continue
             near = difflib.get_close_matches("--" + flag.lstrip("-"), flags, n=1)
-            if near and "." not in flag:  # a flag has none, a file mostly does
+            if near and "." not in flag:  # a word with a dot is probably a file
                 return f"; did you mean {near[0]}?"
             if not word.startswith("--"):
                 return f"; a path that begins with a dash is written ./{word}"
@@ -80,14 +80,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command line (without the program's name) and returns its exit code."""
+    """Runs a command line, without the program's name, and returns its exit code."""
     _import_numpy()
     argv = [_underscored(word) for word in (sys.argv[1:] if argv is None else argv)]
     _escape_stdout()
     try:
         parser, commands = _build_parser()
         args = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has printed its line, or the help
+    except SystemExit as stop:  # argparse has already printed its message
         return int(stop.code or EXIT_OK)
     name = f"videotag {args.command}"
 
@@ -101,22 +101,22 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_command(name: str, work: Callable[[], int], *, debug: bool = False) -> int:
-    """The exit code of a command; a signal or an error ends it with one line on stderr.
+    """Runs a command and returns its exit code; signals and errors end it with one line on stderr.
 
     Args:
-        name: What the line begins with.
-        work: Does what the command line says and returns the exit code.
-        debug: Whether a traceback is shown with an error.
+        name: Name of the command, the prefix of that line.
+        work: Function that executes the command and returns its exit code.
+        debug: Whether to print the traceback of an error.
     """
     _log_to_stderr()
 
     def flushed() -> int:
         code = work()
-        arguments.show("", end="")  # what print has left in its buffer
+        arguments.show("", end="")  # flushes the output of print
         return code
 
     def explain(error: Exception) -> int:
-        if isinstance(error, BrokenPipeError):  # the reader of our output has gone; nothing is wrong
+        if isinstance(error, BrokenPipeError):  # the reader closed our output, which is no error
             arguments.mute_stdout()
             return EXIT_OK
         if debug:
@@ -129,18 +129,18 @@ def run_command(name: str, work: Callable[[], int], *, debug: bool = False) -> i
 
 
 def _check_processes(name: str, command: ModuleType) -> None:
-    """Several processes of a command that does not share its work would write the same files."""
+    """Rejects several processes of a command that cannot split its work: they would write the same files."""
     if is_launched() and not getattr(command, "SHARES_WORK", False):
-        raise ConfigError(f"{name} runs in one process; call it without paddle.distributed.launch")
+        raise ConfigError(f"{name} runs in one process; start it without paddle.distributed.launch")
 
 
 def _explained(error: Exception) -> tuple[str, int]:
-    """What a command says of the error that has ended it, and its exit code."""
+    """The message and exit code for an error that ended a command."""
     text = " ".join(str(error).split())
     if lacks_memory(error):
         detail = escaped(
             text[max(0, text.find("ResourceExhausted")) :][:120]
-        )  # behind Paddle's C++ traceback
+        )  # follows Paddle's C++ traceback
         where = f" ({detail})" if detail else ""
         return f"not enough memory; lower batch_size, or the sizes in MODEL{where}", EXIT_USAGE
     if isinstance(error, (VideotagError, OSError)):
@@ -150,16 +150,16 @@ def _explained(error: Exception) -> tuple[str, int]:
 
         others = " or ".join(backend.name for backend in list_backends() if not backend.needs_paddle)
         return (
-            f"Paddle is not installed, and all but predict, extract and tag from exports for {others} needs "
-            "it; run: pip install paddlepaddle",
+            "Paddle is not installed; only predict, extract and tag with exports for "
+            f"{others} run without it; run: pip install paddlepaddle",
             EXIT_USAGE,
         )
     text = f"{type(error).__name__}: {escaped(text, limit=500)}"
-    return f"a bug in videotag: {text}; run again with --debug and report it", EXIT_BUG
+    return f"a bug in videotag: {text}; run it again with --debug and report the output", EXIT_BUG
 
 
 def _import_numpy() -> None:
-    """Imports NumPy so that the threads it starts leave signals to this one: see quiet_paddle."""
+    """Imports NumPy with signals blocked, so that this thread handles them, not NumPy's; see quiet_paddle."""
     waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         importlib.import_module("numpy")
@@ -168,7 +168,7 @@ def _import_numpy() -> None:
 
 
 def _escape_stdout() -> None:
-    """Lets stdout show what its encoding lacks as JSON does, by a backslash, u and four digits."""
+    r"""Makes stdout print characters outside its encoding as JSON escapes, \uXXXX."""
     codecs.register_error("videotag.escape", _escaped)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="videotag.escape")
@@ -181,9 +181,9 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 
 class _StderrHandler(logging.Handler):
-    """Looks sys.stderr up for every line, so that a progress bar can print the line above itself.
+    """Prints to the current sys.stderr, which a progress bar may replace to print lines above itself.
 
-    What a line quotes, such as a path or an error, is shown without line breaks and control characters.
+    Arguments of a message, such as paths and errors, are escaped: no line breaks or control characters.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -198,11 +198,11 @@ def _quoted(value: object) -> object:
         return value
     if isinstance(value, VideotagError):
         return error_text(value)
-    return escaped(str(value), limit=_MAX_WORDS)
+    return escaped(str(value), limit=_MAX_TEXT)
 
 
 def _log_to_stderr() -> None:
-    """Shows videotag's own messages, and leaves other packages' loggers alone."""
+    """Logs videotag's messages to stderr; does not configure loggers of other packages."""
     logger = logging.getLogger("videotag")
     logger.setLevel(logging.INFO)
     logger.handlers = [_StderrHandler()]
@@ -236,14 +236,14 @@ def _build_parser() -> tuple[Parser, dict[str, ModuleType]]:
             action="append",
             default=[],
             metavar="FILE.py",
-            help="execute a Python file that registers models or readers of your own; may be given again",
+            help="execute a Python file that registers your own models or readers; repeatable",
         )
         commands[name] = module
     return parser, commands
 
 
 def _underscored(word: str) -> str:
-    """`--save-dir=x` as `--save_dir=x`: both spellings of a flag are taken."""
+    """Translates `--save-dir=x` to `--save_dir=x`, because both spellings of a flag are accepted."""
     flag, sign, value = word.partition("=")
     if flag.startswith("--") and len(flag) > 2:
         flag = "--" + flag[2:].replace("-", "_")

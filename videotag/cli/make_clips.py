@@ -2,7 +2,7 @@
 
     videotag make-clips data/clips --num_clips=60
 
-Some tags tell the ORDER of what happens (grows or shrinks); such clips come in time-reversed twins.
+Some tags depend on the ORDER of events (grows or shrinks); such clips come in time-reversed twins.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from videotag.cli import arguments, values
 from videotag.errors import EXIT_OK, ConfigError
 
-SUMMARY = "generate tagged clips to try things on"
-MAX_CLIPS = 100_000  # their names have five digits
-MAX_FRAMES = 10_000  # a clip is held in memory; and "nan" and "inf" are out of any range
+SUMMARY = "generate tagged clips for experiments"
+MAX_CLIPS = 100_000  # clip names have five digits
+MAX_FRAMES = 10_000  # a clip is kept in memory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num_clips", type=values.natural, default=60, help="default: %(default)s")
     parser.add_argument("--seed", type=values.whole, default=0, help="default: %(default)s")
     parser.add_argument(
-        "--duration_sec", type=float, default=2.0, help="of every clip (default: %(default)s)"
+        "--duration_sec", type=float, default=2.0, help="seconds per clip (default: %(default)s)"
     )
     parser.add_argument("--fps", type=values.natural, default=12, help="default: %(default)s")
     parser.add_argument(
-        "--size", type=values.natural, default=128, help="pixels a side, even (default: %(default)s)"
+        "--size", type=values.natural, default=128, help="side in pixels, even (default: %(default)s)"
     )
     arguments.add_switch(parser, "--tone", help="with sound")
     arguments.add_switch(parser, "--text", help="with words")
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the clips and prints where the lists lie."""
+    """Writes the clips and prints the paths of the lists."""
     from videotag.datasets.clip_set import ClipSetOptions, write_clips
     from videotag.sections import MAX_SIDE_PX
 

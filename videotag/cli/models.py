@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what there is."""
+    """Prints the lists."""
     from videotag.models import load_models
     from videotag.system.resources import list_configs
     from videotag.weights import named_weights
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _entries() -> Iterator[tuple[ModelEntry | BackboneEntry, str]]:
-    """Models and backbones, and what each is."""
+    """Models and backbones, each with its kind."""
     from videotag.registry import list_backbones, list_models
 
     yield from ((entry, "backbone") for entry in list_backbones())

@@ -1,10 +1,10 @@
-"""Predicts the tags of feature files with a tagger, or of videos with a TSN.
+"""Predicts tags of feature files with a tagger, or of videos with a TSN.
 
     python predict.py --weights=data/checkpoints/AttentionLSTM_epoch9 --filelist=my.list --label_file=my.txt
 
-A table goes to stdout, and SAVE_DIR/predictions.json (or .jsonl, .csv, or predictions_kaggle.csv as the
-YouTube-8M challenge took it) is written. Several taggers' weights, --weights=A,B,C, give the mean of their
-probabilities. For tags of a video by both stages in one go there is `videotag tag`.
+Prints a table to stdout, and writes SAVE_DIR/predictions.json (or .jsonl, .csv, or predictions_kaggle.csv in
+the format of the YouTube-8M challenge). --weights=A,B,C averages the probabilities of several taggers. To run
+both stages on videos, use `videotag tag`.
 """
 
 from __future__ import annotations
@@ -37,40 +37,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         help=f"default: {arguments.DEFAULT_WEIGHTS}, else {PUBLISHED_WEIGHTS}, which is downloaded; "
-        "or an export; A,B,C: the mean of several taggers' probabilities",
+        "may be an export; A,B,C: the mean of several taggers' probabilities",
     )
-    parser.add_argument("--filelist", help="a list in place of INFER.filelist")
+    parser.add_argument("--filelist", help="a list, instead of INFER.filelist")
     parser.add_argument(
-        "--video_path", help="one file, or a folder of them: .npy for a tagger, videos for a TSN"
+        "--video_path", help="a file or a folder of files: .npy for a tagger, videos for a TSN"
     )
     parser.add_argument(
         "--label_file",
-        help="class names, a line each, or YouTube-8M's vocabulary.csv (default: those beside the weights, "
+        help="class names, one per line, or YouTube-8M's vocabulary.csv (default: those beside the weights, "
         f"else {arguments.DEFAULT_LABEL_FILE})",
     )
-    parser.add_argument("--infer_topk", type=values.natural, help="tags kept per video (default: MODEL.topk)")
     parser.add_argument(
-        "--threshold", type=values.fraction, default=0.0, help="least probability of a tag (default: 0)"
+        "--infer_topk", type=values.natural, help="maximum number of tags per video (default: MODEL.topk)"
+    )
+    parser.add_argument(
+        "--threshold", type=values.fraction, default=0.0, help="minimum probability of a tag (default: 0)"
     )
     parser.add_argument("--batch_size", type=values.natural)
     arguments.add_runtime_arguments(parser)
     parser.add_argument("--save_dir", help="default: ./data/predict_results/<model>")
     arguments.add_overwrite(parser)
     parser.add_argument(
-        "--log_interval", type=values.natural, default=1, help="print every n-th video's tags (default: 1)"
+        "--log_interval",
+        type=values.natural,
+        default=1,
+        help="print the tags of every Nth video (default: 1)",
     )
     parser.add_argument(
         "--format",
         choices=("json", "jsonl", "csv", "kaggle"),
         default="json",
-        help="of SAVE_DIR/predictions.<format>; kaggle: SAVE_DIR/predictions_kaggle.csv as the YouTube-8M "
-        "challenge took it, `VideoId,LabelConfidencePairs`, the class ids best first (default: %(default)s)",
+        help="format of SAVE_DIR/predictions.<format>; kaggle: SAVE_DIR/predictions_kaggle.csv as in "
+        "the YouTube-8M challenge, `VideoId,LabelConfidencePairs`, best class first (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the predictions to SAVE_DIR and prints the tags; 1 if some files failed."""
+    """Writes the predictions to SAVE_DIR and prints the tags; returns 1 if some files failed."""
     from videotag.formats.predictions import HEADS, prediction_writer, predictions_file
     from videotag.inference.outputs import FileOutput, check_files
 
@@ -97,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         inputs=[*named, *(entry.path for entry in entries)],
         overwrite=args.overwrite,
     )
-    count, is_shown = 0, args.format != "kaggle"  # nobody reads 700,000 videos' tags
+    count, is_shown = 0, args.format != "kaggle"  # the challenge has 700,000 videos
     with prediction_writer(path, args.format) as write:
         for index, prediction in enumerate(predictions):
             write(prediction)
@@ -117,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(prediction: dict[str, Any]) -> str:
-    """One video's tags as lines of probability, name and class id."""
+    """The tags of a video, one line per tag with probability, name and class id."""
     lines = [escaped(prediction["video_id"])]
     lines += [
         f"  {tag['probability']:.4f}  {escaped(tag['class_name'])}  ({tag['class_id']})"
@@ -127,32 +132,32 @@ def table(prediction: dict[str, Any]) -> str:
 
 
 def _entries(video_path: str | None, config: Config) -> tuple[list[ListEntry], str | None]:
-    """What to predict, and a line about files of a folder that are not among it."""
+    """The samples to predict, and a message about skipped files of a folder, None if there are none."""
     from videotag.inference.data import read_section_list
 
     if video_path is None:
-        # Labels may stand in the list, of whatever label file: predicting does not look at them.
+        # Labels in the list may belong to another label file: predicting ignores them.
         listed = read_section_list(config, "INFER", labels="optional")
         return [replace(entry, label_ids=()) for entry in listed], None
     (_, reader), *others = config.readers(config.infer)
     if others or reader.numbers:
-        raise ConfigError(f"--video_path={video_path}: the model reads several things; give --filelist")
+        raise ConfigError(f"--video_path={video_path}: the model has several inputs; give --filelist")
     found = reader.find(arguments.check_readable(video_path))
-    config.infer.filelist = None  # which is not looked at, nor is an index kept beside it
+    config.infer.filelist = None  # not used, and no index must be cached beside it
     return [ListEntry(path) for path in found.paths], found.left_out
 
 
 def _class_names(args: argparse.Namespace, model: TrainedModel) -> list[str]:
-    """The class names; class ids, with a warning, if no label file was named and none is found."""
+    """The class names; class ids, with a warning, if no label file is given or found."""
     named = arguments.label_file(args)
     try:
         return model.labels(named, default=arguments.DEFAULT_LABEL_FILE)
     except LabelFileError as error:
         if named or model.config.model.label_file:
             raise
-        if args.format != "kaggle":  # which has no names
-            logger.warning("class ids in place of names: %s", error)
-        model.load_network()  # weights with another number of classes are told before ids of them are made
+        if args.format != "kaggle":  # this format has no names
+            logger.warning("class ids instead of names: %s", error)
+        model.load_network()  # first, to reject weights with another number of classes
         return [str(class_id) for class_id in range(model.config.model.num_classes)]
 
 

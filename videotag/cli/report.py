@@ -1,4 +1,4 @@
-"""Makes the HTML page of predictions: thumbnails along time, attention, tags.
+"""Writes an HTML report of predictions: thumbnails over time, attention, tags.
 
 videotag tag clips/ --json > predictions.json
 videotag report predictions.json --out report.html --filelist clips/test.list --label_file clips/labels.txt
@@ -12,25 +12,26 @@ from pathlib import Path
 from videotag.cli import arguments
 from videotag.errors import EXIT_OK, ConfigError
 
-SUMMARY = "make an HTML page of predictions"
+SUMMARY = "write an HTML report of predictions"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag report`."""
     parser.add_argument(
-        "predictions", help="predictions.json of `videotag tag` (or predict: no thumbnails of .npy files)"
+        "predictions",
+        help="predictions.json of `videotag tag`, or of `predict`, without thumbnails for .npy files",
     )
     parser.add_argument("--out", default="report.html", help="default: %(default)s")
     arguments.add_overwrite(parser)
     parser.add_argument("--title", default="Video tags")
-    parser.add_argument("--note", default="", help="a remark for the top of the page")
+    parser.add_argument("--note", default="", help="a note at the top of the page")
     parser.add_argument("--metrics", help="metrics.json of `videotag eval`, shown as a table")
     parser.add_argument("--filelist", help="labelled list of the same videos: marks which tags are true")
     parser.add_argument("--label_file", help="class names, needed with --filelist")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the page and prints where."""
+    """Writes the page and prints its path."""
     from videotag.formats.predictions import read_metrics, read_predictions
     from videotag.inference.outputs import FileOutput, check_files
     from videotag.reports.tags_report import PAGE_HEAD, write_report
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _truth(args: argparse.Namespace) -> dict[str, list[str]] | None:
-    """video_id -> true tag names of --filelist."""
+    """The true tags of --filelist by video_id; None without a list."""
     from videotag.formats.filelist import read_filelist
     from videotag.labels import read_labels
 

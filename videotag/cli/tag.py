@@ -1,10 +1,10 @@
-r"""Tags videos by both stages in one go, with no files in between.
+r"""Tags videos with both stages, without intermediate files.
 
     videotag tag any.mp4
     videotag tag clips/ --extractor_config=configs/tsn.yaml --extractor_weights=weights/tsn \
         --predictor_weights=data/checkpoints/AttentionLSTM_best --label_file=my_labels.txt
 
-Without a model it names ImageNet's 1,000 things, right after the install and offline.
+Without a model, it predicts ImageNet's 1,000 classes, offline and without further downloads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from videotag.system.atomic import check_writable
 if TYPE_CHECKING:
     from videotag.formats.predictions import Format
 
-SUMMARY = "tag videos: both stages in one go"
+SUMMARY = "tag videos with both stages"
 logger = logging.getLogger(__name__)
 
 
@@ -37,12 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--predictor_weights",
-        help="weights or an export of the second stage; without, the first stage tags alone",
+        help="weights or an export of the second stage (default: none, the first stage tags alone)",
     )
     parser.add_argument("--label_file", help="class names (default: those beside the weights)")
-    parser.add_argument("--infer_topk", type=values.natural, help="tags kept (default: MODEL.topk)")
     parser.add_argument(
-        "--threshold", type=values.fraction, default=0.0, help="least probability of a tag (default: 0)"
+        "--infer_topk", type=values.natural, help="maximum number of tags (default: MODEL.topk)"
+    )
+    parser.add_argument(
+        "--threshold", type=values.fraction, default=0.0, help="minimum probability of a tag (default: 0)"
     )
     parser.add_argument(
         "--segment_sec", type=float, default=5.0, help="length of a segment in seconds (default: 5)"
@@ -50,14 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seg_num", type=values.natural, help="frames sampled per video (default: INFER.seg_num)"
     )
-    parser.add_argument("--batch_size", type=values.natural, help="videos decoded at once")
+    parser.add_argument("--batch_size", type=values.natural, help="videos decoded concurrently")
     parser.add_argument("--use_gpu", type=values.boolean_or_auto, help="True, False or auto (default: auto)")
     arguments.add_runtime_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--quiet", action="store_true", help="print no tags (with --save_dir or --report)")
     parser.add_argument("--save_dir", help="also write SAVE_DIR/predictions.<format>")
     parser.add_argument(
-        "--format", choices=("json", "jsonl", "csv"), help="of the file in --save_dir (default: json)"
+        "--format", choices=("json", "jsonl", "csv"), help="format of the file in --save_dir (default: json)"
     )
     parser.add_argument(
         "--report", metavar="OUT.html", help="also write a page with thumbnails, tags and attention"
@@ -66,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tags every video and prints the tags; 1 if some could not be decoded."""
+    """Tags every video and prints the tags; returns 1 if some videos failed."""
     from videotag.formats.predictions import prediction_writer, predictions_file
     from videotag.inference.tagger import Tagger
     from videotag.reports.tags_report import write_report
@@ -122,16 +124,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    if not 0 < args.segment_sec < float("inf"):  # NaN is neither
+    if not 0 < args.segment_sec < float("inf"):  # also rejects NaN
         raise ConfigError(f"--segment_sec {args.segment_sec}: expected a length above 0 seconds")
     if args.quiet and args.json:
         raise ConfigError("--quiet and --json: one prints nothing, the other JSON; give one of them")
     if args.format and not args.save_dir:
-        raise ConfigError(f"--format={args.format}: of the file in --save_dir; give that too, or --json")
+        raise ConfigError(f"--format={args.format}: has no effect without --save_dir; give it, or --json")
 
 
 def _check_places(args: argparse.Namespace, paths: list[str], file_format: Format) -> None:
-    """Finds before the work what could not be written after it, or would replace something else."""
+    """Checks before any work that all outputs can be written and replace nothing else."""
     from videotag.formats.predictions import HEADS, predictions_file
     from videotag.inference.outputs import FileOutput, check_files
     from videotag.reports.tags_report import PAGE_HEAD
@@ -153,7 +155,7 @@ def _check_places(args: argparse.Namespace, paths: list[str], file_format: Forma
 
 
 def _model_files(args: argparse.Namespace) -> list[Path]:
-    """What both stages are read from."""
+    """The files of both stages' models."""
     from videotag.config import files_of_config
     from videotag.runtime.exported import files_read_with
     from videotag.weights import find_weights
@@ -167,7 +169,7 @@ def _model_files(args: argparse.Namespace) -> list[Path]:
 
 
 def _segment_lines(result: dict[str, Any]) -> str:
-    """A line per segment of time with its tags; nothing where there is only one segment."""
+    """One line per segment with its tags; empty for a single segment."""
     if len(result["segments"]) < 2:
         return ""
     lines = []

@@ -1,4 +1,4 @@
-"""Trains a tagger on feature lists or a TSN on video lists, and writes a checkpoint after every epoch.
+"""Trains a tagger on a list of features or a TSN on a list of videos; writes a checkpoint after every epoch.
 
 python train.py --model_name=AttentionLSTM --config=configs/attention_lstm.yaml --save_dir=data/checkpoints
 """
@@ -14,7 +14,7 @@ from videotag.cli.eval import table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, VideotagError
 from videotag.system.failures import FAILURES_FILE, FailureList
 
-SHARES_WORK = True  # may be started several times by paddle.distributed.launch
+SHARES_WORK = True  # supports paddle.distributed.launch
 SUMMARY = "train a tagger on feature lists, or a TSN on videos"
 logger = logging.getLogger(__name__)
 
@@ -24,18 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_model_arguments(parser)
     parser.add_argument("--pretrain", help="weights to start from: a file, a prefix or a folder")
     arguments.add_switch(
-        parser, "--resume", help="go on from the newest checkpoint in --save_dir; start anew if there is none"
+        parser, "--resume", help="resume from the newest checkpoint in --save_dir, or start if there is none"
     )
-    parser.add_argument("--keep", type=values.natural, help="checkpoints that stay (default: all weights)")
+    parser.add_argument("--keep", type=values.natural, help="checkpoints to keep (default: all weights)")
     arguments.add_switch(
         parser,
         "--extend_labels",
-        help="with --pretrain: classes that old and new label file share by name keep their weights",
+        help="with --pretrain: classes with the same name in the old and new label file keep their weights",
     )
     parser.add_argument("--save_dir", default="./data/checkpoints", help="default: %(default)s")
     parser.add_argument(
         "--label_file",
-        help="class names to keep beside the checkpoints: a line each, or YouTube-8M's vocabulary.csv",
+        help="class names, copied beside the checkpoints: one per line, or YouTube-8M's vocabulary.csv",
     )
     parser.add_argument("--batch_size", type=values.natural, help="videos per step, over all devices")
     parser.add_argument("--learning_rate", type=float)
@@ -47,14 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="epochs between validations, 0 for never (default: 1)",
     )
     parser.add_argument(
-        "--log_interval", type=values.natural, default=1, help="steps between log lines (default: 1)"
+        "--log_interval", type=values.natural, default=1, help="steps per log line (default: 1)"
     )
-    arguments.add_switch(parser, "--fix_random_seed", help="the same seed in every run")
-    parser.add_argument("--visualdl", metavar="DIR", help="also write scalars for VisualDL into this folder")
+    arguments.add_switch(parser, "--fix_random_seed", help="use the same seed in every run")
+    parser.add_argument("--visualdl", metavar="DIR", help="also write scalars for VisualDL to this folder")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains, and prints where the weights lie and the metrics of the best epoch."""
+    """Trains, and prints the paths of the weights and the metrics of the best epoch."""
     from videotag.inference.data import read_section_list
     from videotag.inference.parallel import is_main
     from videotag.labels import read_labels
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     default = str(own) if args.resume and own.is_file() else arguments.DEFAULT_CONFIG
     is_own = args.resume and args.config in (None, str(own))
     if is_own and own_labels.is_file() and arguments.label_file(args) is None:
-        flags["MODEL.label_file"] = str(own_labels)  # the file that it was copied from may be gone
+        flags["MODEL.label_file"] = str(own_labels)  # the original may no longer exist
     config = arguments.read_config(args, flags, default=default)
     if args.fix_random_seed and config.train.seed is None:
         config.train.seed = 0
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         visualdl_dir=args.visualdl,
     )
     if not is_main():
-        return EXIT_OK  # the launcher ends all processes at the first other code
+        return EXIT_OK  # the launcher ends all processes at the first non-zero code
     print(f"last weights: {result.last_path}")
     print(f"best weights: {result.best_path}")
     print(table(result.best))
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list_failures(failed: dict[str, str], save_dir: Path) -> None:
-    """Writes what could not be read, video -> why, in place of an earlier run's list, and says so."""
+    """Writes the list of failures, error message by video, replacing that of an earlier run."""
     failures = FailureList(save_dir)
     for video, why in failed.items():
         failures.add(video, VideotagError(why))

@@ -1,4 +1,4 @@
-"""Values of flags as argparse reads them: a text in, a value or argparse's own error out."""
+"""Types of flag values for argparse: functions from text to value, which raise ArgumentTypeError."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from videotag.safe_text import safe_repr
 
 
 class BackendNames:
-    """`choices` of a flag that takes a backend, which are looked up when the flag is read or explained.
+    """Lazy `choices` of a flag whose value is a backend, looked up when the flag or its help is used.
 
-    Give the flag a metavar too: argparse would look them up at once to make one.
+    Such a flag needs a metavar: without one, argparse looks up the choices immediately.
 
     Args:
-        others: Choices that stand before the backends.
+        others: Further choices, listed before the backends.
     """
 
     def __init__(self, *others: str) -> None:
@@ -28,7 +28,7 @@ class BackendNames:
 
 
 def boolean(text: str) -> bool:
-    """True or False, in the spellings that users of the classic commands write."""
+    """True or False, also written as 1, 0, yes or no, ignoring case."""
     value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
     if value is None:
         raise argparse.ArgumentTypeError(f"{safe_repr(text)} is neither True nor False")
@@ -41,17 +41,17 @@ def boolean_or_auto(text: str) -> bool | Literal["auto"]:
 
 
 def natural(text: str) -> int:
-    """A whole number from 1."""
+    """An integer of at least 1."""
     return _whole(text, 1)
 
 
 def whole(text: str) -> int:
-    """A whole number from 0."""
+    """An integer of at least 0."""
     return _whole(text, 0)
 
 
 def fraction(text: str) -> float:
-    """A number in 0..1."""
+    """A number in [0, 1]."""
     try:
         value = float(text)
     except ValueError:
@@ -62,14 +62,14 @@ def fraction(text: str) -> float:
 
 
 def shares(text: str) -> tuple[float, float, float]:
-    """Three shares for train, val and test, which sum to 1."""
+    """Three fractions for train, val and test that sum to 1."""
     try:
         train, val, test = (float(part) for part in text.split(","))
     except ValueError:
         train = val = test = -1.0
-    if not (min(train, val, test) >= 0 and abs(train + val + test - 1) < 1e-6):  # a nan is not
+    if not (min(train, val, test) >= 0 and abs(train + val + test - 1) < 1e-6):  # also rejects NaN
         raise argparse.ArgumentTypeError(
-            f"{safe_repr(text)} is not three shares that sum to 1, such as 0.6,0.2,0.2"
+            f"{safe_repr(text)} is not three fractions that sum to 1, such as 0.6,0.2,0.2"
         )
     return train, val, test
 
@@ -80,5 +80,5 @@ def _whole(text: str, least: int) -> int:
     except ValueError:
         value = least - 1
     if value < least:
-        raise argparse.ArgumentTypeError(f"{safe_repr(text)} is not a whole number from {least}")
+        raise argparse.ArgumentTypeError(f"{safe_repr(text)} is not an integer of at least {least}")
     return value

@@ -1,7 +1,7 @@
-"""Lists of samples -> padded, masked batches of NumPy arrays, in an order that follows from a seed.
+"""Datasets: lists of samples -> padded, masked batches of NumPy arrays, in an order determined by a seed.
 
-sample_dataset.py reads each sample of a list by the readers of videotag.inputs, record_dataset.py files of
-many records. batches.py holds what they share, order.py the order of an epoch, prefetch.py threads that work
-ahead. clip_set.py writes a folder of generated clips with lists, synthetic_features.py generates features
+sample_dataset.py reads samples of a list with the readers of videotag.inputs; record_dataset.py reads record
+files. batches.py defines batches and the dataset interface, order.py the order of an epoch, and prefetch.py
+background threads. clip_set.py generates video clips with lists, and synthetic_features.py generates features
 whose tags follow known rules.
 """

@@ -1,4 +1,7 @@
-"""What data sets and their batches offer to training and evaluation, whatever their videos are."""
+"""Batches, and the interface of datasets.
+
+Shapes: N samples of a batch, n samples of a dataset, T steps, C classes.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,20 @@ from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
 from videotag.registry import MASK, Task
 
-#: Called with a video and the error of what cannot be read of it.
+#: Called with the id of a sample that cannot be read, and the error.
 OnError: TypeAlias = Callable[[str, VideotagError], None]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """N samples as named arrays; or as tensors, once they are on the device.
+    """N samples as named arrays, or as tensors once they are on the device.
 
     Attributes:
-        ids: N ids, for a classic list its paths as written.
-        inputs: Arrays by name, whose first axis is N. Of a sequence NAME (N, T, ...), the mask NAME.mask
-            (N, T) bool is True on real steps, which come first; zeros stand after them.
-        labels: (N, C) float32 multi-hot, all zeros for a sample without labels; or (N,) int64 class ids for
-            a single-label task, -1 without a label.
+        ids: Ids of the N samples; for a list of paths, the paths as written.
+        inputs: Arrays by name; their first axis is N. A sequence NAME (N, T, ...) has a mask NAME.mask (N, T)
+            bool, which is True on the real steps; padding follows them and is zero.
+        labels: (N, C) float32 multi-hot, all zeros for a sample without labels; for a single-label task,
+            (N,) int64 class ids, -1 for a sample without a label.
     """
 
     ids: list[str]
@@ -35,9 +38,9 @@ class Batch:
     labels: np.ndarray
 
     def parts(self, count: int) -> Iterator[Batch]:
-        """The batch in `count` parts of nearly the same size, in its order; fewer if it has fewer samples.
+        """Splits the batch into `count` parts of nearly equal size, in order; fewer if it has fewer samples.
 
-        Sequences are cut to the longest one of each part; one part is the batch itself.
+        Sequences are truncated to the longest one of each part. A single part is the batch itself.
         """
         if count == 1:
             yield self
@@ -47,11 +50,11 @@ class Batch:
 
 
 def cut_rows(inputs: Mapping[str, Any], rows: slice) -> dict[str, Any]:
-    """Some samples of a batch, each sequence cut to the longest among them; one step at least.
+    """Selects samples of a batch and truncates sequences to the longest among them, at least one step.
 
     Args:
-        inputs: Arrays or tensors by name, as of Batch.
-        rows: Which of the N samples.
+        inputs: Arrays or tensors by name, as in Batch.
+        rows: Slice of the N samples.
     """
     lengths = {
         name.removesuffix(MASK): slice(max(1, int(mask[rows].sum(1).max())))
@@ -65,49 +68,52 @@ def cut_rows(inputs: Mapping[str, Any], rows: slice) -> dict[str, Any]:
 
 
 class Dataset(Protocol):
-    """Videos with numbers from 0, of whose data nothing is held."""
+    """Interface of a dataset of n samples, numbered from 0, which are read on demand."""
 
     @property
     def digest(self) -> str:
-        """Differs if the videos or their labels differ, as far as their list tells."""
+        """Digest of samples and labels, as far as the list states them."""
 
     @property
     def sizes(self) -> np.ndarray | None:
-        """(n,) how long each video is, in any unit; None where that is not known or makes no difference."""
+        """(n,) int64, length of every sample in any unit; None if unknown or irrelevant."""
 
     @property
     def made_by(self) -> Mapping[str, str]:
-        """File -> what made it, of files that say so."""
+        """What made a file, by path, for files that state it."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of samples n."""
 
     def shuffled(self, rng: np.random.Generator) -> np.ndarray:
-        """(n,) int64, the videos in a random order in which they can be read at good speed."""
+        """(n,) int64, sample numbers in a random order that can be read efficiently."""
 
     def batches(
         self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
     ) -> Iterator[Batch | None]:
-        """A batch for every group, read ahead in the background; None for one of which nothing can be read.
+        """Reads a batch per group, ahead in the background.
 
         Args:
-            groups: numbers of videos.
-            on_error: called with the video and the error of one that cannot be read, which is then left out
-                of its batch; what it raises ends the batches.
-            seed: of augmentation: of the run, and the epoch. None: no augmentation.
+            groups: Sample numbers of each batch, (N,) int64.
+            on_error: Called for every sample that cannot be read, which its batch then omits; an error that
+                it raises ends the iteration.
+            seed: Seed of the run and epoch, for augmentation; None for no augmentation.
+
+        Yields:
+            Batches in the order of groups; None for a group of which no sample can be read.
         """
 
 
 def label_array(label_ids: Sequence[Sequence[int]], num_classes: int, task: Task) -> np.ndarray:
-    """The labels of a batch.
+    """The label array of a batch.
 
     Args:
-        label_ids: of N videos; for a single-label task one each, or none to predict only.
-        num_classes: C.
-        task: which of the two forms.
+        label_ids: Class ids of each of N samples; for a single-label task, at most one each.
+        num_classes: Number of classes C.
+        task: Task, which decides the form.
 
     Returns:
-        (N, C) float32 of zeros and ones; or (N,) int64, -1 without a label.
+        (N, C) float32 multi-hot; for a single-label task, (N,) int64, -1 for a sample without a label.
     """
     if task == "single_label":
         return np.array([ids[0] if len(ids) else -1 for ids in label_ids], np.int64)
@@ -118,16 +124,16 @@ def label_array(label_ids: Sequence[Sequence[int]], num_classes: int, task: Task
 
 
 def slices(count: int, parts: int) -> Iterator[slice]:
-    """`count` things in at most `parts` parts of nearly the same size, none empty."""
+    """Slices that split `count` items into at most `parts` parts of nearly equal size, none empty."""
     bounds = np.linspace(0, count, min(parts, count) + 1).round().astype(int)
     return (slice(int(a), int(b)) for a, b in itertools.pairwise(bounds))
 
 
 def check_single_labels(entries: Sequence[ListEntry], filelist: str | None) -> None:
-    """Every entry of a single-label task must have one label; files of records hold theirs themselves.
+    """Checks that every entry of a single-label task has exactly one label; skips record files.
 
     Raises:
-        FileListError: all that have none or several, a line each.
+        FileListError: Entries have none or several; all of them, a line each.
     """
     problems = [
         f"{filelist}:{entry.line}: {len(entry.label_ids)} labels, expected 1; "

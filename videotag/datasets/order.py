@@ -1,29 +1,33 @@
-"""In which order videos are learned, and which of them stand in a batch.
+"""Order of the samples in an epoch and their grouping into batches.
 
-All of it follows from a random generator alone, before anything is read: so a run can be resumed in the
-middle of an epoch, and several processes can each take their part of every batch.
+Both are determined by a random generator before anything is read. A run can therefore be resumed in the
+middle of an epoch, and several processes can split every batch.
+Shapes: n samples.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-#: So many batches are sorted by length together: long and short videos then seldom share a batch. But no more
-#: than a share of the epoch: in a small set, videos of one length would meet in every epoch, and learn worse.
+#: Number of batches whose samples are sorted by length together, which reduces padding.
 BATCHES_SORTED = 16
+#: At most 1 / this fraction of the epoch is sorted together: otherwise, samples of equal length would share a
+#: batch in every epoch of a small dataset, which hurts training.
 _SHARE_SORTED = 8
 
 
 def near_shuffle(count: int, rng: np.random.Generator, *, reach: int) -> np.ndarray:
-    """A random order of `count` things, (count,) int64, in which none moves further than `reach` places.
+    """A random order that moves no item by more than `reach` positions.
 
-    What a shuffle buffer of that size does, but known in advance: reading goes through files from front to
-    back, a part at a time.
+    Equivalent to a shuffle buffer of that size, but known in advance. Files can be read from front to back.
 
     Args:
-        count: of the things.
-        rng: what the order follows from.
-        reach: from `count` on, every order is equally likely.
+        count: Number of items.
+        rng: Generator of the order.
+        reach: Maximum distance; from `count` on, all orders are equally likely.
+
+    Returns:
+        (count,) int64, a permutation of 0..count-1.
     """
     if reach >= count:
         return rng.permutation(count)
@@ -38,17 +42,18 @@ def shuffled_groups(
     sizes: np.ndarray | None = None,
     drop_last: bool = False,
 ) -> list[np.ndarray]:
-    """The videos of every batch of an epoch, each (batch_size,) int64; the last one may be smaller.
-
-    With `sizes`, those of a batch come by length, so that its parts are of like length, too.
+    """Groups samples into the batches of an epoch.
 
     Args:
-        order: (n,) int64, the videos in random order.
-        batch_size: videos per batch.
-        rng: what the order of batches follows from.
-        sizes: (n,) lengths of the videos by their number: those near each other in `order` are put into
-            batches of like length, since a batch is as long as its longest video.
-        drop_last: leaves out the last batch if it is not full.
+        order: (n,) int64, sample numbers in random order.
+        batch_size: Number of samples per batch.
+        rng: Generator of the order of the batches.
+        sizes: (n,) int64, length of every sample by its number; samples that are close in `order` are then
+            batched by length, to reduce padding, and sorted by length in each batch. None for no sorting.
+        drop_last: Whether to drop an incomplete last batch.
+
+    Returns:
+        Sample numbers of every batch, (batch_size,) int64 each; the last may be smaller.
     """
     num_full = len(order) // batch_size * batch_size
     groups = order[:num_full].reshape(-1, batch_size)
@@ -65,5 +70,5 @@ def shuffled_groups(
 
 
 def ordered_groups(count: int, batch_size: int) -> list[np.ndarray]:
-    """The videos of every batch in their own order; the last batch may be smaller."""
+    """Sample numbers of every batch in ascending order, (batch_size,) int64 each; the last may be smaller."""
     return [np.arange(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]

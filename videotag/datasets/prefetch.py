@@ -1,4 +1,4 @@
-"""Work done ahead by threads, results in order, a bounded number of them waiting."""
+"""Prefetching by threads, with ordered results and a bounded queue."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ def prefetch(
     ahead: int,
     stop: threading.Event | None = None,
 ) -> Generator[Result, None, None]:
-    """function(item) for every item, in the items' order.
+    """Yields function(item) for every item, in order, computed ahead by threads.
 
-    Threads are enough for decoding and reading, which release Python's lock. An error of `function` is
-    raised where its result would have come. When the consumer stops early, calls not yet begun are dropped.
+    Threads suffice for decoding and reading, which release the GIL. An error of `function` is raised in place
+    of its result. If the consumer stops early, pending calls are cancelled.
 
     Args:
-        function: called in a thread.
-        items: taken one by one as results are consumed.
-        num_threads: calls running at once.
-        ahead: results (finished or running) that may wait for the consumer; at least num_threads.
-        stop: set when the consumer stops or Ctrl-C is pressed, so that long calls in progress can end early.
+        function: Function to call in a thread.
+        items: Items, consumed lazily.
+        num_threads: Number of concurrent calls.
+        ahead: Maximum number of results (finished or running) that wait for the consumer; at least
+            num_threads.
+        stop: Event that is set when the consumer stops or Ctrl-C is pressed, so that running calls can end
+            early.
     """
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="videotag-prefetch")

@@ -1,6 +1,6 @@
-"""Lists of files of records, each of many videos -> padded, masked batches, bytes still being bytes.
+"""A dataset of record files, each with many videos -> padded, masked batches; quantized features stay uint8.
 
-Shapes: as of videotag.inputs.features.
+Shapes: n records, T steps, D feature width, as in videotag.inputs.features.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from videotag.formats.yt8m_records import YT8MRecord
 from videotag.inputs.features import padded_inputs
 from videotag.registry import Task
 
-_FEWEST_OPEN = 4  # files: some batches are read at once, and each may lie across the end of a file
-_FIRST_TRIED = 10  # records: a mistake in the config or the list shows in all of them
-_MOST_OPEN = 256  # a process may often have 1,024 files open
+_MIN_OPEN_FILES = 4  # batches are read concurrently, and each may span two files
+_MAX_FIRST_RECORDS = 10  # a mistake in the config or the list affects all of them
+_MAX_OPEN_FILES = 256  # a common limit of the system is 1,024 per process
 
 
 class RecordDataset:
-    """The videos of some files of records.
+    """Dataset of the records in a list of files; see videotag.datasets.batches.Dataset.
 
     Args:
-        paths: of the files.
-        dims: width of each modality; frame-level ones, or video-level ones such as mean_rgb as one step.
-        num_classes: C.
-        task: decides the form of the labels.
-        shuffle_buffer: records among which `shuffled` mixes; files that cannot be read at any place
-            (pickles, packed ones) are held in memory as far as it and 16 batches reach.
-        batch_size: of the batches that will be asked for.
-        num_threads: that read, each a batch.
-        needs_labels: whether a record without labels is an error.
-        cache: where the index of the records is kept.
+        paths: Paths of the files.
+        dims: Feature width by modality; video-level features, such as mean_rgb, become one step.
+        num_classes: Number of classes C.
+        task: Task, which decides the form of the labels.
+        shuffle_buffer: Number of records that `shuffled` mixes; files without random access (pickles,
+            compressed files) are kept in memory for as many records plus 16 batches.
+        batch_size: Number of samples in the batches that will be read.
+        num_threads: Number of reading threads.
+        needs_labels: Whether a record without labels is an error.
+        cache: Path of the cached index of the records; None for no cache.
 
     Raises:
-        RecordError: files that are missing or damaged as far as that shows now, a line each; no records; or
-            the first ones have not the modalities.
-        ConfigError: one of these has a label that the model has not.
+        RecordError: Files are missing or visibly damaged, a line each; there are no records; or the first
+            ones lack a modality.
+        ConfigError: One of the first records has a label outside the model's classes.
     """
 
-    made_by: Mapping[str, str] = {}  # records do not say
+    made_by: Mapping[str, str] = {}  # unknown for records
 
     def __init__(
         self,
@@ -69,31 +69,34 @@ class RecordDataset:
     ) -> None:
         self._index = index_records(paths, cache=cache)
         if not len(self._index):
-            raise RecordError(f"{paths[0]}: no records, as in all files of its list; download them again")
+            raise RecordError(f"{paths[0]}: no records, nor in any other listed file; download them again")
         self._dims, self._num_classes, self._task = dims, num_classes, task
         self._shuffle_buffer, self._num_threads = shuffle_buffer, num_threads
         self._needs_labels = needs_labels
         per_file = max(1, len(self._index) // len(paths))
-        together = shuffle_buffer + BATCHES_SORTED * batch_size  # so far apart may records be that are read
-        limit = min(_MOST_OPEN, _FEWEST_OPEN + -(-together // per_file))
+        together = shuffle_buffer + BATCHES_SORTED * batch_size  # maximum distance of records in a batch
+        limit = min(_MAX_OPEN_FILES, _MIN_OPEN_FILES + -(-together // per_file))
         self._files = _OpenFiles(self._index, dims, limit=limit)
         self._dtypes: dict[str, np.dtype[Any]] = {}
         self._dtypes = self._first_dtypes()
 
     @cached_property
     def digest(self) -> str:
+        """SHA-256 of the files' paths and the records' sizes."""
         content = hashlib.sha256("\n".join(self._index.paths).encode(errors="surrogateescape"))
         content.update(self._index.sizes.tobytes())
         return content.hexdigest()
 
     @property
     def sizes(self) -> np.ndarray:
+        """(n,) int64, size of every record in bytes."""
         return self._index.sizes
 
     def __len__(self) -> int:
         return len(self._index)
 
     def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """(n,) int64, files in random order, and records mixed within the shuffle buffer."""
         starts = self._index.starts
         files = rng.permutation(len(self._index.paths))
         records = np.concatenate([np.arange(starts[file], starts[file + 1]) for file in files])
@@ -102,6 +105,7 @@ class RecordDataset:
     def batches(
         self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
     ) -> Iterator[Batch | None]:
+        """Reads a batch per group (N,) of record numbers, see Dataset; records are not augmented here."""
         load = partial(self._load, on_error=on_error)
         return prefetch(load, groups, num_threads=self._num_threads, ahead=self._num_threads)
 
@@ -122,9 +126,13 @@ class RecordDataset:
         )
 
     def _first_dtypes(self) -> dict[str, np.dtype[Any]]:
-        """Of the first record that can be read: a damaged one is left out later, wrong ones are all wrong."""
+        """The dtypes of the first readable record; a damaged one is skipped here and later.
+
+        Raises:
+            RecordError: None of the first records can be read.
+        """
         errors = []
-        for record in range(min(len(self), _FIRST_TRIED)):
+        for record in range(min(len(self), _MAX_FIRST_RECORDS)):
             try:
                 return {name: steps.dtype for name, steps in self._sample(record)[1].items()}
             except RecordError as error:
@@ -132,7 +140,7 @@ class RecordDataset:
         raise errors[0]
 
     def _sample(self, record: int) -> tuple[YT8MRecord, dict[str, np.ndarray]]:
-        """A record, and its (T, D) per modality."""
+        """A record, and its features (T, D) by modality."""
         file, number = self._index.place(record)
         found = self._files[file].read(number)
         place = f"{self._index.paths[file]}: record {number} ({found.video_id})"
@@ -149,12 +157,12 @@ class RecordDataset:
                 f"{place}: label {wrong[0]}, expected 0 to {self._num_classes - 1}; correct MODEL.num_classes"
             )
         if self._needs_labels and not len(found.labels):
-            raise RecordError(f"{place}: no label; learn and measure on files whose records have some")
+            raise RecordError(f"{place}: no label; train and evaluate on files whose records have labels")
         mixed = [name for name, dtype in self._dtypes.items() if sample[name].dtype != dtype]
         if mixed:
             raise RecordError(
-                f"{place}: {mixed[0]} of {sample[mixed[0]].dtype}, but of {self._dtypes[mixed[0]]} in the"
-                " first record; give frame-level and video-level features different names"
+                f"{place}: {mixed[0]} is {sample[mixed[0]].dtype}, but {self._dtypes[mixed[0]]} in the "
+                "first record; give frame-level and video-level features different names"
             )
         if self._task == "single_label" and len(found.labels) > 1:
             raise RecordError(
@@ -164,7 +172,7 @@ class RecordDataset:
 
 
 class _OpenFiles:
-    """Files opened when first asked for; those not used for longest are closed. For any threads."""
+    """Thread-safe LRU cache of open files, opened on first use."""
 
     def __init__(self, index: RecordIndex, dims: dict[str, int], *, limit: int) -> None:
         self._index, self._dims, self._limit = index, dims, limit
@@ -185,9 +193,9 @@ class _OpenFiles:
                 opened.set_result(
                     open_record_file(self._index.paths[file], self._index.sizes_of(file), self._dims)
                 )
-            except BaseException as error:  # every thread that waits for the file gets it
+            except BaseException as error:  # re-raised in every thread that waits for the file
                 opened.set_exception(error)
         failure = opened.exception()
-        if isinstance(failure, RecordError):  # each raise of the same one would make its traceback longer
+        if isinstance(failure, RecordError):  # a copy, because each raise extends the traceback
             raise RecordError(str(failure))
         return opened.result()

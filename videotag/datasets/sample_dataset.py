@@ -1,4 +1,7 @@
-"""Samples of a list, each read by the readers of a config's inputs -> batches of named arrays."""
+"""A dataset of listed samples, read with the readers of a config -> batches of named arrays.
+
+Shapes: N samples of a batch, n samples of the dataset.
+"""
 
 from __future__ import annotations
 
@@ -19,26 +22,26 @@ from videotag.formats.filelist import ListEntry
 from videotag.inputs.reader import Read, Reader
 from videotag.registry import Task
 
-READER_THREADS = 2  # reading small files is waiting for the disk; more threads gain nothing measurable
+READER_THREADS = 2  # reading small files is I/O-bound; more threads are not measurably faster
 _Loaded: TypeAlias = "tuple[ListEntry, list[Any] | FeatureFileError | MediaError]"
 
 
 class SampleDataset:
-    """The samples of a list.
+    """Dataset of the samples in a list; see videotag.datasets.batches.Dataset.
 
     Args:
-        entries: Of read_filelist.
-        readers: Each with the field that it is given: a name, or None for that of its first input.
-        num_classes: C.
-        task: Decides the form of the labels.
+        entries: Entries of the list, see read_filelist.
+        readers: Pairs of field name and reader; None for the field named like the reader's first input.
+        num_classes: Number of classes C.
+        task: Task, which decides the form of the labels.
 
     Attributes:
-        sizes: (n,) int64, the longest sequence of each sample; None where that makes no difference.
-        made_by: Field -> what made it, of files that say so.
+        sizes: (n,) int64, length of the longest sequence of every sample; None if irrelevant.
+        made_by: What made a file, by field, for files that state it.
 
     Raises:
-        FileListError: Samples without a field that their reader needs, a line each.
-        VideotagError: What readers find wrong with the list, a line each.
+        FileListError: Samples lack a field that their reader needs; all of them, a line each.
+        VideotagError: A reader finds problems in the list; all of them, a line each.
     """
 
     def __init__(
@@ -74,20 +77,19 @@ class SampleDataset:
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of samples n."""
         return len(self._entries)
 
     def shuffled(self, rng: np.random.Generator) -> np.ndarray:
-        """(n,) int64, any order being equally likely."""
+        """(n,) int64, a uniformly random order of the sample numbers."""
         return rng.permutation(len(self))
 
     def batches(
         self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
     ) -> Iterator[Batch | None]:
-        """As of Dataset.
+        """Reads a batch per group (N,) of sample numbers, see Dataset.
 
-        What augmentation does to a sample follows from the seed and the sample's number alone, whichever
-        thread reads it.
+        The seed and a sample's number determine its augmentation, independent of the thread that reads it.
         """
         stop = threading.Event()
         with contextlib.ExitStack() as stack:
@@ -113,7 +115,7 @@ class SampleDataset:
                 loaded = []
 
     def _load(self, reads: Sequence[Read], seed: tuple[int, int] | None, place: int) -> _Loaded:
-        """What the readers make of a sample, or why it cannot be read."""
+        """The values that the readers return for a sample, or the error if it cannot be read."""
         entry, values = self._entries[place], []
         try:
             for (name, reader), read in zip(self._readers, reads, strict=True):
@@ -126,7 +128,7 @@ class SampleDataset:
         return entry, values
 
     def _join(self, loaded: Sequence[_Loaded], *, on_error: OnError) -> Batch | None:
-        """The batch of what could be read; None if nothing could."""
+        """The batch of all samples that could be read; None if there are none."""
         entries, samples = [], []
         for entry, values in loaded:
             if isinstance(values, list):

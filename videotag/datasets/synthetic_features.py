@@ -1,15 +1,15 @@
-"""Generated frame features whose tags follow known rules: what a tagger can tell at all shows on them.
+"""Synthetic frame features whose tags follow known rules, to test what a tagger can learn.
 
 Three kinds of tags:
-  - content: a vector of the tag's own, in rgb or in audio alone, shows in a share of the steps; how many
-    videos have it falls along a long tail;
-  - cooccurrence: follows from two content tags and shows in nothing else: the video has both ("and"), or
-    exactly one of them ("xor");
-  - order: two events of which one comes first. Videos come in twins, the second with the steps of the first
-    in reverse and the other tag of order: the same multiset of steps, so that no pooling over them tells
-    twins apart.
-Features are quantized to bytes as YouTube-8M's, and come as its records.
-Shapes: T steps, D width of a modality, V events (content tags, then both events of every pair of order).
+  - content: the tag's own vector is added, in rgb or audio only, to some of the steps; the frequencies of the
+    tags have a long tail;
+  - cooccurrence: depends on two content tags and has no vector: the video has both ("and"), or exactly one of
+    them ("xor");
+  - order: which of two events comes first. Videos come in twins; the second has the steps of the first in
+    reverse and the opposite order tag. Both have the same multiset of steps, so that order-independent
+    pooling cannot distinguish them.
+Features are quantized to uint8 like YouTube-8M's, and returned as its records.
+Shapes: T steps, D width of a modality, V vectors (of content tags, then of both events of every order pair).
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from videotag.formats.yt8m_records import YT8MRecord, quantize
 
 Kind = Literal["content", "cooccurrence", "order"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_HEAD, _SLOPE, _BEND = 0.35, 1.3, 4  # share of videos with content tag k: HEAD * (1 + k / BEND) ** -SLOPE
-_AUDIO_EVERY = 4  # every fourth content tag is heard, not seen
-_SHOWN = (0.15, 0.5)  # share of the steps that a content tag shows in
-_EVENT = (0.2, 0.35)  # share of the steps that an event of a pair of order takes
-_STRENGTH = (0.7, 1.3)  # of a tag in a video, as a factor on its vector
+_HEAD, _SLOPE, _BEND = 0.35, 1.3, 4  # frequency of content tag k: HEAD * (1 + k / BEND) ** -SLOPE
+_AUDIO_EVERY = 4  # every fourth content tag is in audio, the others are in rgb
+_SHOWN = (0.15, 0.5)  # range of the fraction of steps with a content tag
+_EVENT = (0.2, 0.35)  # range of the fraction of steps of an event
+_STRENGTH = (0.7, 1.3)  # range of the factor of a tag's vector in a video
 
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """Size and difficulty of generated features.
+    """Size and difficulty of synthetic features.
 
     Attributes:
-        num_steps: least and most T, at least 4.
-        dims: width D by modality; "rgb" and "audio" alone are filled with content.
-        num_content: tags of kind content, at least 4.
-        num_cooccurrence: tags of kind cooccurrence, "and" and "xor" in turn; each needs a pair of its own
-            among the num_content / 4 most frequent content tags (4 at least).
-        num_order_pairs: pairs of events; each gives two tags of kind order.
-        order_share: share of the twins that show a pair of events.
-        noise: standard deviation of every feature, where vectors of tags have length 1.
+        num_steps: Minimum and maximum of T, at least 4.
+        dims: Width D by modality, of "rgb" and "audio".
+        num_content: Number of content tags, at least 4.
+        num_cooccurrence: Number of cooccurrence tags, alternately "and" and "xor"; each uses a different pair
+            of the num_content / 4 (at least 4) most frequent content tags.
+        num_order_pairs: Number of pairs of events; each gives two order tags.
+        order_share: Fraction of the twins with a pair of events.
+        noise: Standard deviation of the noise per feature; vectors of tags have unit length.
     """
 
     num_steps: tuple[int, int] = (8, 16)
@@ -58,60 +58,65 @@ class FeatureOptions:
     noise: float = 0.22
 
     def __post_init__(self) -> None:
-        """Checks that the sizes go together.
+        """Validates the options.
 
         Raises:
-            ConfigError: they do not.
+            ConfigError: An option is out of range.
         """
         least, most = self.num_steps
         if not 4 <= least <= most:
-            raise ConfigError(f"num_steps {self.num_steps}: expected least and most, from 4 on")
+            raise ConfigError(f"num_steps {self.num_steps}: expected minimum and maximum, at least 4")
         if set(self.dims) != {"rgb", "audio"} or min(self.dims.values()) < 1:
-            raise ConfigError(f"dims {self.dims}: expected a width from 1 for rgb and for audio")
+            raise ConfigError(f"dims {self.dims}: expected a width of at least 1 for rgb and for audio")
         if self.num_content < _AUDIO_EVERY:
             raise ConfigError(f"num_content {self.num_content}: expected {_AUDIO_EVERY} or more")
         pairs = len(list(itertools.combinations(range(self.num_frequent), 2)))
         if not 0 <= self.num_cooccurrence <= pairs:
             raise ConfigError(
-                f"num_cooccurrence {self.num_cooccurrence}: expected 0 to {pairs}, the pairs of "
-                f"{self.num_frequent} frequent tags; raise num_content"
+                f"num_cooccurrence {self.num_cooccurrence}: expected 0 to {pairs}, the number of pairs of "
+                f"{self.num_frequent} frequent tags; increase num_content"
             )
 
     @property
     def num_frequent(self) -> int:
-        """Content tags that co-occurrence looks at: the first ones."""
+        """The number of content tags that cooccurrence tags depend on, the most frequent ones."""
         return max(4, self.num_content // 4)
 
 
 class Rule(NamedTuple):
-    """When a video has a tag of co-occurrence."""
+    """Rule of a cooccurrence tag.
 
-    first: int  # class ids of two content tags
+    Attributes:
+        first, second: Class ids of two content tags.
+        exactly_one: Whether a video must have exactly one of them ("xor") instead of both ("and").
+    """
+
+    first: int
     second: int
-    exactly_one: bool  # "xor"; else both, "and"
+    exactly_one: bool
 
     def holds(self, content: np.ndarray) -> bool:
-        """Whether a video with these content tags, (num_content,) bool, has the tag."""
+        """Whether a video with these content tags, (num_content,) bool, has the cooccurrence tag."""
         first, second = bool(content[self.first]), bool(content[self.second])
         return first != second if self.exactly_one else first and second
 
 
 class FeatureSet:
-    """Vectors and rules that a seed decides, and videos made of them.
+    """Random vectors and rules, and videos generated from them.
 
-    Class ids: content tags, the most frequent first; tags of co-occurrence; then both tags of every pair of
-    order, "A before B" and "B before A".
+    Class ids are assigned to content tags, the most frequent first, then to cooccurrence tags, then to both
+    tags of every order pair, "A before B" and "B before A".
 
     Args:
-        options: sizes.
-        seed: of vectors, rules and videos.
+        options: Size and difficulty of the features.
+        seed: Seed of vectors, rules and videos.
 
     Attributes:
-        kinds: of every class.
-        names: of every class.
-        shares: (num_content,) share of the videos that a content tag is drawn for.
-        rules: one per tag of co-occurrence.
-        vectors: modality -> (V, D) float64, of length 1; zeros where a tag does not show in the modality.
+        kinds: Kind of every class.
+        names: Name of every class.
+        shares: (num_content,) float64, probability of every content tag.
+        rules: Rule of every cooccurrence tag.
+        vectors: (V, D) float64 of unit length by modality; zeros if a tag is not in the modality.
     """
 
     def __init__(self, options: FeatureOptions, *, seed: int) -> None:
@@ -132,19 +137,19 @@ class FeatureSet:
 
     @property
     def num_classes(self) -> int:
-        """Tags of all kinds."""
+        """The number of tags of all kinds."""
         return len(self.kinds)
 
     def classes_of(self, kind: Kind) -> np.ndarray:
-        """The class ids of a kind, ascending, int64."""
+        """The class ids of a kind, ascending: (K,) int64 for K classes."""
         return np.flatnonzero(np.array(self.kinds) == kind)
 
     def records(self, num_videos: int, *, split: str) -> Iterator[YT8MRecord]:
-        """Videos, twins side by side; an odd number leaves the last one alone.
+        """Generates videos, with twins next to each other; if the number is odd, the last has no twin.
 
         Args:
-            num_videos: how many; the first ones are the same whatever the number.
-            split: a name that begins the video ids; each has videos of its own.
+            num_videos: Number of videos; a larger number only appends videos.
+            split: Name of the split, the prefix of the video ids; every split has different videos.
         """
         for index in range(-(-num_videos // 2)):
             rng = np.random.default_rng([self._seed, 1, zlib.crc32(split.encode()), index])
@@ -156,7 +161,7 @@ class FeatureSet:
     def _draw_rules(self, rng: np.random.Generator) -> tuple[Rule, ...]:
         options = self.options
         pairs = list(itertools.combinations(range(options.num_frequent), 2))
-        # The most frequent pairs that there are, lest a tag be too rare to be measured.
+        # The most frequent pairs, so that no tag is too rare to measure.
         pairs.sort(key=lambda pair: sum(pair))
         kept = pairs[: options.num_cooccurrence]
         order = rng.permutation(len(kept))
@@ -197,7 +202,7 @@ class FeatureSet:
         return YT8MRecord(f"{name}a", np.array(label_ids, np.int64), features)
 
     def _add_order(self, rng: np.random.Generator, shown: np.ndarray) -> int:
-        """Shows a pair of events in `shown` (T, V), in place, and returns the class id of their order."""
+        """Adds a pair of events to `shown` (T, V) in place; returns the class id of their order."""
         options, num_steps = self.options, len(shown)
         pair, reverse = int(rng.integers(options.num_order_pairs)), int(rng.integers(2))
         lengths = [max(1, int(num_steps * rng.uniform(*_EVENT))) for _ in range(2)]
@@ -214,7 +219,7 @@ class FeatureSet:
         return self.options.num_content + self.options.num_cooccurrence
 
     def _twin(self, record: YT8MRecord) -> YT8MRecord:
-        """The steps in reverse, and the other tag of order."""
+        """The twin of a video: its steps in reverse, and the opposite order tag."""
         first = self._first_order_class
         swapped = [first + ((i - first) ^ 1) if i >= first else i for i in record.labels.tolist()]
         features = {name: np.ascontiguousarray(x[::-1]) for name, x in record.features.items()}
@@ -222,5 +227,5 @@ class FeatureSet:
 
 
 def _is_heard(tag: int) -> bool:
-    """Whether a content tag shows in audio and not in rgb."""
+    """Whether a content tag is in audio instead of rgb."""
     return tag % _AUDIO_EVERY == _AUDIO_EVERY - 1
