@@ -166,8 +166,8 @@ def test_features_of_two_extractors_are_named_with_what_differs(clean, capsys):
     assert problems(capsys, "features") == [
         (
             "mixed_extractors",
-            "features/e.npy: made by another extractor than features/a.npy: seg_num 100 against 300;"
-            " 1 of the former, 4 of the latter; extract all again with one of the two",
+            "features/e.npy: made by a different extractor than features/a.npy: seg_num 100 vs. 300;"
+            " 1 of the former, 4 of the latter; extract all files again with one of the two",
         )
     ]
 
