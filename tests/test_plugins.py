@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from videotag.system.quiet_paddle import paddle
-
 import numpy as np
 import pytest
 import yaml
@@ -19,12 +17,11 @@ from videotag.config import load_config
 from videotag.datasets.sample_dataset import SampleDataset
 from videotag.errors import PluginError
 from videotag.inference.data import open_dataset, read_section_list
-from videotag.inference.evaluate import to_tensors
 from videotag.inference.trained_model import TrainedModel
 from videotag.media.writer import write_video
 from videotag.models import load_models
 from videotag.plugins import load_plugin
-from videotag.registry import LOGITS, MASK, get_model
+from videotag.registry import LOGITS, MASK
 from videotag.runtime.parity import random_samples
 
 EXAMPLES = Path(__file__).parent / "plugin_example"
@@ -32,10 +29,8 @@ RAW_GRU, TWO_INPUTS = EXAMPLES / "raw_gru.py", EXAMPLES / "two_inputs.py"
 BACKENDS = ("onnx", "openvino", "paddle")
 VIDEO_KEYS = {"seg_num": 6, "short_size": 40, "target_size": 40}
 EXACT = {"backend": "paddle", "precision": "f32"}
-MODELS = {
-    "RawGRU": (RAW_GRU, {"hidden_size": 8}),
-    "TwoInputs": (TWO_INPUTS, {"hidden_size": 8}),
-}
+
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def write_config(path, model, **sections):
@@ -167,43 +162,6 @@ def test_a_picture_that_cannot_be_read_is_left_out_of_its_batch(posts):
     assert batch.ids == ["post0", "post2"]
     assert list(failed) == ["post1"]
     assert "p1.png: no picture that can be read" in str(failed["post1"])
-
-
-@pytest.fixture(params=MODELS)
-def network(request):
-    """A network of a plugin, and batches of random arrays for it."""
-    load_models()
-    plugin, options = MODELS[request.param]
-    load_plugin(plugin)
-    entry = get_model(request.param)
-    paddle.seed(1)
-    model = entry.cls(entry.config(name=request.param, num_classes=3, **options))
-    return model, random_samples(model.inputs)
-
-
-def test_what_stands_in_the_padding_of_a_plugin_s_inputs_changes_no_logit(network):
-    model, samples = network
-    model.eval()
-    for arrays in samples:
-        changed = {}
-        for name, x in arrays.items():
-            mask = arrays.get(name + MASK)
-            changed[name] = x.copy()
-            if mask is not None and x.ndim > 1:
-                changed[name][~mask] = 7
-        expected, found = (
-            model(to_tensors(each, model.inputs))[LOGITS].numpy() for each in (arrays, changed)
-        )
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_every_parameter_of_a_plugin_s_model_gets_a_gradient(network):
-    model, samples = network
-    model.train()
-    logits = model(to_tensors(samples[1], model.inputs))[LOGITS]
-    (logits * paddle.arange(3, dtype="float32")).sum().backward()
-    for name, parameter in model.named_parameters():
-        assert float(parameter.grad.abs().sum()) > 0, name
 
 
 def test_a_config_names_its_plugin_and_never_executes_it(films):
