@@ -12,7 +12,7 @@ CLASSES = [value for value in vars(errors).values() if inspect.isclass(value)]
 def test_every_error_is_a_videotag_error_and_is_drawn_in_the_tree(error):
     assert issubclass(error, VideotagError)
     assert error.__name__ in errors.__doc__
-    assert error.retriable is (error is errors.DecoderLostError)
+    assert error.retriable is (error in (errors.DecoderLostError, errors.BusyError))
 
 
 def test_shape_error_is_a_value_error_too():

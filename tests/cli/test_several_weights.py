@@ -85,7 +85,8 @@ def test_weights_that_do_not_go_together_are_named_in_pairs(trained, capsys):
     for command in ("predict", "eval"):
         err = fails(capsys, [command, "--weights=a,b,c"])
         pair = "a/AttentionLSTM.pdparams and b/MeanPool.pdparams: "
-        assert pair + "modalities {'rgb': 6} and {'rgb': 7}; give weights of the same" in err
+        one, two = ({"rgb": {"reader": "features", "width": width}} for width in (6, 7))
+        assert f"{pair}inputs {one} and {two}; give weights of the same" in err
         assert pair + "num_classes 4 and 5; give weights of the same" in err
         assert "c/MeanPool.pdparams: 2 class names differ, first that of class 2: 'bird' and '鲸'" in err
     Path("c/config.yaml").write_text(

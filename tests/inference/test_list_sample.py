@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videotag.datasets.video_dataset import read_first_images, read_frames
-from videotag.runtime.backbones import FEATURES
 
 from videotag.config import load_config
 from videotag.errors import ConfigError
@@ -21,9 +19,11 @@ from videotag.inference.extractor import FeatureExtractor
 from videotag.inference.jobs import run_job
 from videotag.inference.list_sample import SAMPLE_VIDEOS, sample_frames
 from videotag.inference.outputs import Destination
+from videotag.inputs.frames import read_first_images, read_frames
 from videotag.media.decode_pool import DecodePool
 from videotag.media.writer import write_video
 from videotag.models import load_models
+from videotag.registry import FEATURES
 from videotag.runtime import backends, choice
 
 GREY_STEP = 10

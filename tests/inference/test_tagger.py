@@ -110,7 +110,7 @@ def test_a_file_that_crashes_ffmpeg_is_an_error_and_the_next_one_is_tagged(defau
     with decode_pool.DecodePool() as pool, pytest.MonkeyPatch.context() as patch:
         patch.setattr(decode_pool, "READER", "faulty_reader:FaultyReader")
         patch.syspath_prepend(Path(__file__).parents[1] / "media")
-        patch.setattr(default_tagger, "_pool", pool)
+        patch.setattr(default_tagger._predictor._shared, "_pool", pool)
         with pytest.raises(DecoderLostError, match=r"segfaults\.mp4: the decoder crashed"):
             default_tagger.tag(path)
     assert default_tagger.tag(video).tags == expected
@@ -121,7 +121,7 @@ def test_all_videos_are_decoded_in_one_child_that_ends_with_the_tagger(video):
     children = set()
     for source in (video, video.read_bytes(), video):
         tagger.features(source)
-        (child,) = tagger._pool._idle
+        (child,) = tagger._predictor._shared._pool._idle
         children.add(child)
     (child,) = children
     assert child.is_alive()

@@ -139,7 +139,7 @@ def test_features_of_one_extractor_and_those_without_a_stamp_may_be_mixed(entrie
 
 def test_features_of_two_extractors_are_an_error_that_names_both_and_what_differs(entries):
     mixed = [
-        *entries,
+        *(entry.path for entry in entries),
         stamped("a.npy", extractor="TSN/resnet50", seg_num=300, scale=1),
         stamped("b.npy", extractor="TSN/resnet50", seg_num=100, crop=[1, 2]),
         stamped("c.npy", extractor="TSN/resnet50", seg_num=300, scale=1),

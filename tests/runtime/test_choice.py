@@ -16,8 +16,8 @@ from videotag.runtime import backends, choice
 from videotag.runtime.agreement import FEATURES, MAX_PROBABILITY_ERROR, tags_tolerances
 from videotag.runtime.backends import Backend, ExportError
 from videotag.runtime.choice import (
-    ChosenNetwork,
     RuntimeChoice,
+    RuntimeNetwork,
     RuntimeRequest,
     open_network,
     select_runtime,
@@ -73,7 +73,7 @@ def linear(*shape):
 
 
 def network(*, shape=IMAGES, **request):
-    return ChosenNetwork(linear(*shape[1:]), RuntimeRequest(**request), tolerances=FEATURES)
+    return RuntimeNetwork(linear(*shape[1:]), RuntimeRequest(**request), tolerances=FEATURES)
 
 
 def settled(caplog, **request):
@@ -81,8 +81,8 @@ def settled(caplog, **request):
     caplog.set_level(logging.INFO, logger="videotag.runtime.choice")
     caplog.clear()
     chosen = network(**request)
-    chosen(X)
-    chosen(X)  # says it once
+    chosen.settle(X)
+    chosen.settle(X)  # says it once
     (line,) = [r.getMessage() for r in caplog.records if " runs in " in r.getMessage()]
     return (chosen.backend, chosen.precision), line
 
@@ -128,7 +128,7 @@ def test_a_want_of_memory_and_a_broken_import_are_told_as_they_are(machine, erro
     machine({"openvino": error, "paddle": 0.0}, bf16=None)
     for backend in ("auto", "openvino"):
         with pytest.raises(type(error)):
-            network(backend=backend)(X)
+            network(backend=backend).settle(X)
 
 
 def test_the_preferred_backend_goes_first_but_not_if_it_answers_otherwise(machine, caplog):
@@ -155,16 +155,16 @@ def test_16_bits_of_a_folders_first_run_are_not_told_as_asked_for(machine, caplo
     with pytest.raises(
         ExportError, match="not in bf16: paddle: no such layer there; choose another --save_dir"
     ):
-        network(**request)(X)
+        network(**request).settle(X)
     with pytest.raises(ExportError, match="not in paddle: no such layer there; leave --backend out"):
-        network(backend="paddle", **request)(X)
+        network(backend="paddle", **request).settle(X)
 
 
 def test_16_bits_of_a_folders_first_run_that_are_far_off_here_are_an_error_unless_asked_for(machine, caplog):
     machine(ALL | {"openvino bf16": 0.9})
     message = r"expected at least 0\.99\); give --precision=bf16 to insist, or choose another --save_dir$"
     with pytest.raises(ConfigError, match=message):
-        network(kept_precision="bf16")(X)
+        network(kept_precision="bf16").settle(X)
     assert ", bf16: as asked for (" in settled(caplog, kept_precision="bf16", precision="bf16")[1]
     assert any("Net in bf16 is far from f32" in r.getMessage() for r in caplog.records)
 
@@ -268,20 +268,20 @@ def test_a_named_backend_that_cannot_run_the_network_is_an_error(machine):
     message = r"^Net: not in openvino: no such layer there; give --backend=paddle$"
     for request in ({"precision": "f32"}, {"precision": "bf16"}):
         with pytest.raises(ExportError, match=message):
-            network(backend="openvino", **request)(X)
+            network(backend="openvino", **request).settle(X)
     machine({"onnx": RuntimeError("no kernel"), "paddle": 0.0})
     with pytest.raises(ExportError, match=r"^Net: not in onnx: RuntimeError: no kernel; give --back"):
-        network(backend="onnx", precision="f32")(X)
+        network(backend="onnx", precision="f32").settle(X)
     machine({"paddle": None})
     with pytest.raises(ExportError, match=r"^Net: not in paddle: no such layer there; leave --backend out$"):
-        network(backend="paddle", precision="f32")(X)
+        network(backend="paddle", precision="f32").settle(X)
     machine({"paddle": 0.0, "paddle bf16": None}, bf16="amx_bf16")
     for backend, message in (
         ("paddle", r"^Net: not in paddle: no such layer there; give --precision=f32$"),
         ("auto", r"^Net: not in bf16: paddle: no such layer there; give --precision=f32$"),
     ):
         with pytest.raises(ExportError, match=message):
-            network(backend=backend, precision="bf16")(X)
+            network(backend=backend, precision="bf16").settle(X)
 
 
 def test_a_request_that_cannot_be_had_is_found_at_once(machine):

@@ -104,7 +104,7 @@ def test_a_backend_in_one_file_predicts_and_exports(own_backend, trained, capsys
     told = json.loads((folder / "export.json").read_text(encoding="utf-8"))
     assert told["backend"] == "own"
     assert set(told["versions"]) == {"videotag", "paddlepaddle", "numpy"}
-    assert "This needs `videotag` and `numpy`;" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "This needs `videotag` and `numpy`," in (folder / "README.md").read_text(encoding="utf-8")
     for weights in (folder, folder / "network.own"):
         found = predicted(f"--weights={weights}", "--filelist=features/test.list")
         np.testing.assert_allclose(found, expected, atol=1e-5)

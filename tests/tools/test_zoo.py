@@ -17,7 +17,7 @@ from videotag.datasets.synthetic_features import FeatureOptions, FeatureSet
 from videotag.errors import OutputError
 from videotag.formats.tfrecord import record_sizes
 from videotag.models import load_models
-from videotag.registry import ArraySpec, ModelEntry, get_model, list_models
+from videotag.registry import ArraySpec, ModelEntry, get_model
 from videotag.sections import TaggerModel
 from videotag.training.run import DivergedError
 
@@ -331,7 +331,7 @@ def test_mistakes_are_found_before_work(work_dir, capsys, words, message):
 
 
 def test_only_the_registry_says_which_taggers_run():
-    assert zoo.select_taggers(None) == [entry for entry in list_models() if not entry.two_stage]
+    assert zoo.select_taggers(None) == zoo.taggers()
     assert all(isinstance(entry, ModelEntry) for entry in zoo.select_taggers(None))
 
 

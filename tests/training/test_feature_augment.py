@@ -7,7 +7,7 @@ from videotag.system.quiet_paddle import paddle
 import numpy as np
 import pytest
 
-from videotag.sections import TrainSection
+from videotag.sections import FeatureTrainSection
 from videotag.training.feature_augment import augment, drop_modalities, is_augmented, mixup, sample_steps
 
 
@@ -155,7 +155,7 @@ def test_a_probability_of_one_leaves_one_modality_of_every_video_evenly():
 
 
 def test_a_seed_decides_everything_and_masks_stay_prefixes():
-    section = TrainSection(sample_steps=4, mixup_alpha=0.4, modality_dropout=0.5)
+    section = FeatureTrainSection(sample_steps=4, mixup_alpha=0.4, modality_dropout=0.5)
     inputs = make_batch([9, 3, 5, 1], dims=(("rgb", 2), ("audio", 1)))
     labels = paddle.to_tensor(np.eye(4, dtype=np.float32))
     runs = [augment(inputs, labels, train=section, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)]
@@ -171,6 +171,6 @@ def test_a_seed_decides_everything_and_masks_stay_prefixes():
 
 
 def test_nothing_is_changed_unless_it_is_asked_for():
-    assert not is_augmented(TrainSection())
+    assert not is_augmented(FeatureTrainSection())
     for options in ({"sample_steps": 1}, {"mixup_alpha": 0.1}, {"modality_dropout": 0.1}):
-        assert is_augmented(TrainSection(**options))
+        assert is_augmented(FeatureTrainSection(**options))

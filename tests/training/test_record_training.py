@@ -143,7 +143,7 @@ def test_a_folder_of_records_is_predicted_and_one_of_two_kinds_is_an_error(recor
     assert len(json.loads((records_dir / "out" / "predictions.json").read_text(encoding="utf-8"))) == 7
     (records_dir / "some" / "val_v0.npz").write_bytes((records_dir / "val_v0.npz").read_bytes())
     assert main(argv) == 2
-    assert "some/val_v0.npz: no file of records, as others of its list" in capsys.readouterr().err
+    assert "some/val_v0.npz: not a record file, unlike the rest of this list" in capsys.readouterr().err
 
 
 def test_predictions_for_kaggle_need_no_names(records_dir, capsys):
@@ -164,13 +164,13 @@ def test_predictions_for_kaggle_need_no_names(records_dir, capsys):
 
 def test_lists_of_two_kinds_and_labels_behind_records_are_errors(records_dir):
     (records_dir / "train.list").write_text("train0.tfrecord\nval_v0.npz 1\n")
-    with pytest.raises(FileListError, match=r"val_v0\.npz: no file of records, as others of its list"):
+    with pytest.raises(FileListError, match=r"val_v0\.npz: not a record file, unlike the rest of this list"):
         train(records_dir / "ck")
     (records_dir / "train.list").write_text("train0.tfrecord 3\n")
     with pytest.raises(FileListError, match=r"train\.list:1: class ids behind a file of records"):
         train(records_dir / "ck")
     npz = [("TRAIN.filelist", "train_npz.list"), ("TRAIN.shuffle_buffer", 10)]
-    with pytest.raises(ConfigError, match=r"TRAIN\.shuffle_buffer: lists of feature files are mixed whole"):
+    with pytest.raises(ConfigError, match=r"TRAIN\.shuffle_buffer: only files of records need one"):
         train(records_dir / "ck", overrides=npz)
 
 

@@ -20,7 +20,6 @@ from videotag.inference.load_weights import load_weights
 from videotag.inference.predict import Tag, predict, top_tags
 from videotag.inference.tasks import task_loss
 from videotag.inference.trained_model import ModelSource, TrainedModel
-from videotag.inputs.features import FeatureDataset
 from videotag.metrics import Mistakes, gap, hit_at_one, mean_ap, perr
 from videotag.models import load_models
 from videotag.training.checkpoint import save_weights
@@ -176,7 +175,7 @@ def test_metrics_do_not_depend_on_the_batches(tagger_dir, batch_size):
     paddle.seed(0)
     model = config.entry.cls(config.model)
     entries = read_filelist("features/test.list")
-    dataset = FeatureDataset(entries, dims={"rgb": 6}, num_classes=4, task="multi_label")
+    dataset = open_dataset(config, entries, config.test)
     batches = list(dataset.batches(ordered_groups(5, batch_size), on_error=refuse))
     mistakes = Mistakes(limit=5)
     result = evaluate(in_layers(model), batches, observers=[mistakes])

@@ -17,7 +17,7 @@ from videotag.formats.weight_files import read_weights, write_pdparams
 from videotag.models import load_models
 from videotag.models.sequence import masked_mean
 from videotag.registry import ArraySpec
-from videotag.sections import TrainSection
+from videotag.sections import FeatureTrainSection
 from videotag.training.learner import Learner
 from videotag.training.train import train_model
 
@@ -58,7 +58,7 @@ def make_batch(count=6, seed=0, lengths=4):
 def make_learner(model=None, **options):
     paddle.seed(5)
     settings = {"optimizer": "momentum", "momentum": 0.0, "learning_rate": 0.1, "weight_decay": 0.0}
-    train = TrainSection(**settings | options)
+    train = FeatureTrainSection(**settings | options)
     return Learner(model or Mean(), train, "multi_label", steps_per_epoch=100)
 
 
@@ -257,10 +257,10 @@ def test_a_file_without_the_last_layer_keeps_no_class(tagger_dir, caplog):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        (("TRAIN.extend_labels", True), "without pretrain there is nothing to keep; give --pretrain"),
-        (("TRAIN.old_label_file", "labels.txt"), "only extend_labels looks at it; set that too"),
+        (("TRAIN.extend_labels", True), "extend_labels: nothing looks at it without pretrain; set that too"),
+        (("TRAIN.old_label_file", "labels.txt"), "old_label_file: nothing looks at it without extend_labels"),
         (("TRAIN.accumulate_steps", 5), "5 parts of a batch of 4; give fewer"),
-        (("TRAIN.momentum", 0.5), "rmsprop has none; set optimizer=momentum, or leave it out"),
+        (("TRAIN.momentum", 0.5), "momentum: nothing looks at it without optimizer=momentum; set that too"),
     ],
 )
 def test_settings_that_would_do_nothing_are_errors(tagger_dir, override, message):

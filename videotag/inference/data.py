@@ -145,7 +145,7 @@ def read_section_list(
     num_classes = None if split == "INFER" else config.model.num_classes
     if is_json_list(section.filelist):
         return read_json_list(section.filelist, labels=labels, num_classes=num_classes)
-    readers = [reader for _, reader in config.readers(section)]
+    readers = [reader for _, reader in config.readers(section) if reader.decodes]
     for reader in readers:  # first of all: the number of frames stands where other lists have a label
         reader.check_kind([entry.path for entry in read_filelist(section.filelist, must_exist=False)])
     return read_filelist(

@@ -18,7 +18,7 @@ from videotag.inference.frame_batches import rows_of_videos
 from videotag.inputs.frames import Frames
 from videotag.registry import FEATURES, FRAMES
 from videotag.runtime import agreement
-from videotag.runtime.choice import ChosenNetwork, RuntimeChoice, RuntimeRequest
+from videotag.runtime.choice import RuntimeChoice, RuntimeNetwork, RuntimeRequest
 from videotag.runtime.device import select_device
 from videotag.runtime.trained import trained_network
 from videotag.system.download import file_digest
@@ -62,7 +62,7 @@ class Extractor:
     def __init__(
         self,
         config: Config,
-        network: ChosenNetwork | ExportedNetwork,
+        network: RuntimeNetwork | ExportedNetwork,
         *,
         device: str,
         weights_sha256: str,
@@ -92,7 +92,7 @@ class Extractor:
                 more of them may be taken before a video's features come.
         """
         rows_of = rows_of_videos(
-            (((item, frames), self._images(frames)) for item, frames in videos),
+            (((item, frames), None if frames is None else frames.images) for item, frames in videos),
             self._rows,
             batch_size=FRAMES_PER_STEP[self.device],
             across_videos=self.device == "gpu",
@@ -100,27 +100,14 @@ class Extractor:
         for (item, frames), rows in rows_of:
             yield item, None if frames is None or rows is None else rows[frames.rows]
 
-    def _images(self, frames: Frames | None) -> np.ndarray | None:
-        """What the network is run on; it is settled by the first."""
-        if frames is None:
-            return None
-        self.settle(frames.images)
-        return frames.images
-
     def settle(self, images: np.ndarray | None = None) -> None:
-        """Chooses backend and precision, once.
+        """Selects backend and precision, once.
 
         Args:
-            images: (K, H, W, 3) uint8 such as will follow, K at least 1; noise if None, for an extractor that
-                does not need a sample.
+            images: (K, H, W, 3) uint8 such as will follow, K at least 1; None where there are none: then
+                "auto" is float32.
         """
-        if images is None:
-            size_px = self.config.infer.target_size
-            images = np.random.default_rng(0).integers(0, 256, (2, size_px, size_px, 3), np.uint8)
-        self.network.settle({FRAMES: images})
-
-    def settle_in_f32(self) -> None:
-        """Takes float32 if nothing is settled yet and the user has not asked for another precision."""
+        self.network.settle(None if images is None else {FRAMES: images})
 
     @property
     def needs_sample(self) -> bool:
@@ -183,7 +170,7 @@ class FeatureExtractor(Extractor):
         DeviceError: a GPU was asked for and there is none.
     """
 
-    network: ChosenNetwork
+    network: RuntimeNetwork
 
     def __init__(self, config: Config, weights: Path, *, with_classifier: bool = False) -> None:
         from videotag.inference.load_weights import check_sizes, load_weights
@@ -208,18 +195,12 @@ class FeatureExtractor(Extractor):
         head = getattr(model, model.classifier)
         super().__init__(
             config,
-            ChosenNetwork(self.trained, self._request, tolerances=agreement.FEATURES),
+            RuntimeNetwork(self.trained, self._request, tolerances=agreement.FEATURES),
             device=device,
             weights_sha256=digest,
             feature_dim=model.feature_dim,
             classifier=(head.weight.numpy(), head.bias.numpy()),
         )
-
-    def settle_in_f32(self) -> None:
-        """See Extractor."""
-        if self.network.choice is None and self._request.precision == "auto":
-            request = replace(self._request, precision="f32")
-            self.network = ChosenNetwork(self.trained, request, tolerances=agreement.FEATURES)
 
     @property
     def needs_sample(self) -> bool:
@@ -232,7 +213,7 @@ class FeatureExtractor(Extractor):
         if kept is not None:
             request = replace(request, preferred=kept.backend, kept_precision=kept.precision)
         try:
-            self.network = ChosenNetwork(self.trained, request, tolerances=agreement.FEATURES)
+            self.network = RuntimeNetwork(self.trained, request, tolerances=agreement.FEATURES)
         except ConfigError as error:
             raise ConfigError(
                 f"--backend={request.backend}: cannot compute in {request.kept_precision}, as the folder's "

@@ -123,7 +123,6 @@ class StagesTagger(FrameTagger):
 
     def prepare(self, videos: Iterable[tuple[Any, Frames]]) -> Iterator[tuple[Any, Any]]:
         """The features (T, D) of every video."""
-        self.extractor.settle_in_f32()
         return self.extractor.features_of(videos)
 
     def scores(self, prepared: np.ndarray, parts: list[tuple[int, int]]) -> tuple[np.ndarray, dict[str, Any]]:

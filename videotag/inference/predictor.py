@@ -156,6 +156,7 @@ class _Shared:
         """What a decoding thread does, until it is told to end."""
         while (request := self._waiting.get()) is not None:
             if request.future.cancelled():
+                request.future.set_running_or_notify_cancel()  # tells those who wait for several futures
                 continue
             try:
                 frames = read_source(request, self._tagger.section, self._pool)
@@ -209,6 +210,7 @@ class _Shared:
         self._pool.close()
         for request in self._unfinished.copy().values():  # came in while it was closed
             request.future.cancel()
+            request.future.set_running_or_notify_cancel()
 
 
 def _start(target: Callable[[], None]) -> threading.Thread:

@@ -110,7 +110,7 @@ class Tagger:
                     "itself; give no extractor with it"
                 )
             second = _stage("predictor", predictor_config, predictor_weights, first_overrides)
-            model = TrainedModel([second]).with_default_precision("f32")
+            model = TrainedModel([second])
             tag_options = options(second)
             model.load_network()
             return cls(ModelTagger(model, tag_options))
@@ -129,7 +129,7 @@ class Tagger:
                 f"the extractor makes features of width {extractor.feature_dim}, the predictor wants "
                 f"{widths}; name the extractor it was trained with"
             )
-        predictor = TrainedModel([second]).with_default_precision("f32")
+        predictor = TrainedModel([second])
         predictor.load_network()
         return cls(StagesTagger(extractor, predictor, tag_options))
 

@@ -30,7 +30,7 @@ from videotag.registry import FRAMES, LOGITS, ArraySpec, Task
 from videotag.runtime import trained
 from videotag.runtime.agreement import tags_tolerances
 from videotag.runtime.backends import check_name
-from videotag.runtime.choice import ChosenNetwork, RuntimeRequest
+from videotag.runtime.choice import RuntimeNetwork, RuntimeRequest
 from videotag.runtime.device import select_device
 from videotag.runtime.exported import export_config, load_exported
 from videotag.runtime.trained import TrainedNetwork
@@ -171,21 +171,17 @@ class TrainedModel:
         return self.sources[0].weights.labels(label_file, self.config.model, default=default)
 
     def for_evaluation(self) -> TrainedModel:
-        """The model as `eval` measures it: metrics of record are those of float32, unless another was named.
+        """The model as `eval` measures it: on frames of TEST's size.
+
+        Nothing settles it, so that metrics of record are those of float32 unless another precision was named.
 
         Raises:
             ConfigError: An export takes frames of another size than TEST has.
         """
         return TrainedModel([replace(s, config=_for_evaluation(s)) for s in self.sources])
 
-    def with_default_precision(self, precision: str) -> TrainedModel:
-        """The model in `precision`, unless its config names another."""
-        return TrainedModel(
-            [replace(s, config=_with_default_precision(s.config, precision)) for s in self.sources]
-        )
-
     def settle(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Selects backend and precision, once; else the first arrays that it runs on do.
+        """Selects backend and precision, once, on a sample; without one, "auto" is float32.
 
         Args:
             arrays: A sample of what will follow, as of `run`.
@@ -194,7 +190,7 @@ class TrainedModel:
             WeightsError, ConfigError, DeviceError: As load_network.
         """
         inputs, network = self._opened
-        if isinstance(network, ChosenNetwork | _TwoStages):
+        if isinstance(network, RuntimeNetwork | _TwoStages):
             network.settle(as_declared(arrays, inputs))
 
     @property
@@ -229,24 +225,17 @@ class TrainedModel:
         return _open(self.sources)
 
 
-def _with_default_precision(config: Config, precision: str) -> Config:
-    if config.infer.precision != "auto":
-        return config
-    return replace(config, infer=config.infer.model_copy(update={"precision": precision}))
-
-
 def _for_evaluation(source: ModelSource) -> Config:
-    config = _with_default_precision(source.config, "f32")
-    update: dict[str, Any] = {}
-    if config.entry.two_stage:
-        if source.weights.is_export and config.test.target_size != config.infer.target_size:
-            raise ConfigError(
-                f"TEST.target_size={config.test.target_size}: {source.weights.path.parent} is an export for "
-                f"frames of {config.infer.target_size} pixels; give --set "
-                f"TEST.target_size={config.infer.target_size}"
-            )
-        update["target_size"] = config.test.target_size
-    return replace(config, infer=config.infer.model_copy(update=update))
+    config = source.config
+    if not config.entry.two_stage:
+        return config
+    if source.weights.is_export and config.test.target_size != config.infer.target_size:
+        raise ConfigError(
+            f"TEST.target_size={config.test.target_size}: {source.weights.path.parent} is an export for "
+            f"frames of {config.infer.target_size} pixels; give --set "
+            f"TEST.target_size={config.infer.target_size}"
+        )
+    return replace(config, infer=config.infer.model_copy(update={"target_size": config.test.target_size}))
 
 
 def _open(sources: Sequence[ModelSource]) -> tuple[tuple[ArraySpec, ...], Run]:
@@ -265,7 +254,7 @@ def _open(sources: Sequence[ModelSource]) -> tuple[tuple[ArraySpec, ...], Run]:
     request.check()
     network = trained_network(sources)
     tolerances = tags_tolerances(first.config.task)
-    return network.inputs, ChosenNetwork(network, request, tolerances=tolerances)
+    return network.inputs, RuntimeNetwork(network, request, tolerances=tolerances)
 
 
 def runtime_request(config: Config) -> RuntimeRequest:
@@ -381,7 +370,7 @@ def _differences_of(first: ModelSource, other: ModelSource) -> Iterator[str]:
 
 
 def _described(config: Config) -> dict[str, Any]:
-    """The inputs by name, with what differs from the defaults of their readers."""
+    """The inputs by name, with their readers' options."""
     return {name: options.model_dump(exclude_defaults=True) for name, options in config.inputs.items()}
 
 

@@ -13,7 +13,6 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -24,6 +23,7 @@ from videotag.runtime.agreement import Agreement, Tolerances
 from videotag.runtime.backends import AUTO, ExportError, compile_network, get_backend, wrap_backend_errors
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.onnx_export import onnx_parts
+from videotag.runtime.parity import random_samples
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork
 from videotag.system.json_text import read_json
 
@@ -137,11 +137,13 @@ def open_network(trained: TrainedNetwork, choice: RuntimeChoice) -> Network:
         )
 
 
-class ChosenNetwork:
-    """A network that runs as select_runtime says, by `settle` or else by its first inputs.
+class RuntimeNetwork:
+    """A network where select_runtime says; settled before work, in one process for all.
 
     Args:
-        trained, request, tolerances: As of select_runtime.
+        trained: Network with its weights.
+        request: What the user asked for.
+        tolerances: As of select_runtime.
 
     Attributes:
         choice: What was selected; None before.
@@ -150,19 +152,13 @@ class ChosenNetwork:
         ConfigError, DeviceError: The requested backend or precision cannot be had.
     """
 
-    def __init__(
-        self,
-        trained: TrainedNetwork,
-        request: RuntimeRequest,
-        *,
-        tolerances: Tolerances,
-    ) -> None:
+    def __init__(self, trained: TrainedNetwork, request: RuntimeRequest, *, tolerances: Tolerances) -> None:
         request.check()
         self.request = request
         self._trained = trained
+        self._tolerances = tolerances
         self.choice: RuntimeChoice | None = None
         self._network: Network | None = None
-        self._selection_by = partial(_Selection, trained, request, tolerances)
 
     @property
     def backend(self) -> str:
@@ -180,18 +176,28 @@ class ChosenNetwork:
         assert self.choice is not None
         return self.choice.runtime
 
-    def settle(self, sample: Arrays) -> None:
-        """Selects backend and precision, once."""
-        if self._network is None:
-            self.choice, self._network = self._selection_by(sample).make()
+    def settle(self, sample: Arrays | None = None) -> None:
+        """Selects backend and precision, once.
+
+        Args:
+            sample: As of select_runtime. None stands for made-up inputs; "auto" is then float32, as only the
+                user's data can tell whether bfloat16 is close enough.
+        """
+        if self._network is not None:
+            return
+        request = self.request
+        if sample is None:
+            sample = random_samples(self._trained.inputs)[1]
+            request = replace(request, precision="f32") if request.wanted_precision == "auto" else request
+        self.choice, self._network = _Selection(self._trained, request, self._tolerances, sample).make()
 
     def adopt(self, choice: RuntimeChoice) -> None:
         """Takes a choice made elsewhere; see open_network."""
         self.choice, self._network = choice, open_network(self._trained, choice)
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """The network's outputs by name."""
-        self.settle(inputs)
+        """The network's outputs by name; it settles without a sample if nothing has settled it."""
+        self.settle()
         assert self._network is not None
         return self._network(inputs)
 

@@ -342,7 +342,7 @@ class ExportedNetwork:
         self._network = self._load(export, backend)
         logger.info("%s runs in %s, %s: as exported", self.name, self.runtime, self.precision)
 
-    def settle(self, sample: Arrays) -> None:
+    def settle(self, sample: Arrays | None = None) -> None:
         """Nothing is left to choose."""
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
