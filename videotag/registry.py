@@ -15,7 +15,7 @@ import contextlib
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from videotag.errors import UnknownNameError
 from videotag.safe_text import MAX_VALUE, escaped
@@ -97,6 +97,18 @@ class TwoStages(Protocol):
         """
 
 
+@runtime_checkable
+class NamedClassifier(Protocol):
+    """What a model promises besides, if its last layer is not called "output".
+
+    Attributes:
+        classifier: Name of the layer that starts anew for other classes.
+    """
+
+    classifier: str
+
+
+@runtime_checkable
 class PublishedLayouts(Protocol):
     """What a model promises besides, if it reads weight files of other systems."""
 
@@ -105,6 +117,22 @@ class PublishedLayouts(Protocol):
 
     def remedy(self, state: Iterable[str], /) -> str | None:
         """What to do about a file that holds arrays of these names, if it is of another network."""
+
+
+@runtime_checkable
+class PublishedBackbone(Protocol):
+    """What a backbone promises besides, if it reads weight files of other systems."""
+
+    def layouts(self) -> list[Any]:
+        """Its videotag.models.layouts.Layout by system, with the classifier behind it as "fc."."""
+
+    @classmethod
+    def owns(cls, names: Iterable[str], /) -> bool:
+        """Whether a file with arrays of these names, in any known layout, holds this network."""
+
+    @classmethod
+    def shipped_config(cls) -> str | None:
+        """The shipped config of a TSN over it; None if there is none."""
 
 
 @dataclass(frozen=True)

@@ -244,4 +244,4 @@ def test_dead_rows_and_constant_videos_against_plain_loops(features):
     dead = [row for row in rows if all(value == 0 for value in row)]
     constant = not dead and len(rows) > 1 and all(row == rows[0] for row in rows)
     found = check_features.check_values(features, "a.npy", place="a.npy")
-    assert [problem.kind for problem in found] == ["dead_rows"] * bool(dead) + ["constant"] * constant
+    assert [problem.category for problem in found] == ["dead_rows"] * bool(dead) + ["constant"] * constant

@@ -12,6 +12,7 @@ from videotag.config import Config
 from videotag.errors import VideotagError, WeightsError, one_error
 from videotag.formats.weight_files import read_weights
 from videotag.models.layouts import find_layout
+from videotag.registry import PublishedLayouts
 from videotag.runtime.device import select_device
 from videotag.system.download import file_digest as file_digest
 from videotag.weights import CONFIG_FILE, EXPORT_FILE
@@ -98,11 +99,13 @@ def read_adapted(model: nn.Layer, path: Path, *, config_name: str) -> dict[str, 
             f"{path.parent}: an export, which cannot be trained or changed; give the weights it was made from"
         )
     state = read_weights(path)
-    remedy = getattr(model, "remedy", lambda _: None)(state)
-    if remedy:
+    layouts = []
+    if isinstance(model, PublishedLayouts):
+        layouts = model.layouts()
+    if isinstance(model, PublishedLayouts) and (remedy := model.remedy(state)):
         raise WeightsError(f"{path}: not weights of {config_name}: {remedy}")
     own = network_state(model)
-    layout = find_layout(getattr(model, "layouts", list)(), own, state)
+    layout = find_layout(layouts, own, state)
     state = layout.adapt(state) if layout else state
     second_names = model.state_dict().keys() - own.keys()  # stand in files written by paddle.save
     return {name: array for name, array in state.items() if name not in second_names}

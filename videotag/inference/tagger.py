@@ -33,6 +33,7 @@ from videotag.inference.list_sample import sample_frames
 from videotag.inference.predictor import Predictor, Source
 from videotag.inference.tag_result import TagResult as TagResult
 from videotag.inference.trained_model import ModelSource, TrainedModel, read_source
+from videotag.registry import MASK
 from videotag.weights import DEFAULT_EXTRACTOR, find_weights
 
 _ROLES = {"extractor": "extractor", "predictor": "tagger"}
@@ -123,7 +124,9 @@ class Tagger:
             return cls(StagesTagger(extractor, None, tag_options))
         tag_options = options(second)
         extractor = load_extractor(first.config, first.weights)
-        widths = {name: getattr(each, "width", None) for name, each in second.config.inputs.items()}
+        readers = [reader for _, reader in second.config.readers(second.config.infer)]
+        specs = [spec for reader in readers for spec in reader.specs() if not spec.name.endswith(MASK)]
+        widths = {spec.name: spec.shape[-1] for spec in specs}
         if list(widths.values()) != [extractor.feature_dim]:
             raise ConfigError(
                 f"the extractor makes features of width {extractor.feature_dim}, the predictor wants "

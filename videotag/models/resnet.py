@@ -79,7 +79,7 @@ class ResNet(nn.Layer):
 
     Attributes:
         depth: a key of _STAGES.
-        tsn_config: the shipped config of a TSN over it.
+        tsn_config: Shipped config of a TSN over it.
     """
 
     depth: int
@@ -111,6 +111,11 @@ class ResNet(nn.Layer):
     def owns(cls, names: Iterable[str]) -> bool:
         """Whether a file with these names, in any known layout, holds this network."""
         return depth_of(names) == cls.depth
+
+    @classmethod
+    def shipped_config(cls) -> str | None:
+        """The shipped config of a TSN over it."""
+        return cls.tsn_config
 
     def layouts(self) -> list[Layout]:
         """The layouts of published files, with their classifiers as "fc."."""

@@ -20,6 +20,7 @@ from videotag.registry import (
     FRAMES,
     LOGITS,
     ArraySpec,
+    PublishedBackbone,
     get_backbone,
     list_backbones,
     register_model,
@@ -112,15 +113,19 @@ class TSN(nn.Layer):
 
     def layouts(self) -> list[Layout]:
         """The published layouts of the backbone, if it knows any, classifier included."""
-        return [layout.inside("backbone.") for layout in getattr(self.backbone, "layouts", list)()]
+        if not isinstance(self.backbone, PublishedBackbone):
+            return []
+        return [layout.inside("backbone.") for layout in self.backbone.layouts()]
 
     def remedy(self, state: Iterable[str]) -> str | None:
         """What to do about weights of another backbone."""
         names = list(state)
         for entry in list_backbones():
-            owns = getattr(entry.cls, "owns", None)
-            if owns and entry.cls is not type(self.backbone) and owns(names):
-                config = f"--config={entry.cls.tsn_config} or " if entry.cls.tsn_config else ""
+            if entry.cls is type(self.backbone) or not issubclass(entry.cls, PublishedBackbone):
+                continue
+            if entry.cls.owns(names):
+                shipped = entry.cls.shipped_config()
+                config = f"--config={shipped} or " if shipped else ""
                 return f"they are of {entry.name}; give {config}--set MODEL.backbone={entry.name}"
         return None
 
