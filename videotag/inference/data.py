@@ -73,9 +73,7 @@ def check_inputs(config: Config, section: SplitSection, inputs: Sequence[ArraySp
         found = made.get(spec.name)
         name = spec.name.removesuffix(MASK)
         if found is None:
-            problems.append(
-                f"INPUTS.{name}: no reader makes {spec.name}, which {model} takes; add it"
-            )
+            problems.append(f"INPUTS.{name}: no reader makes {spec.name}, which {model} takes; add it")
         elif found.dtype != spec.dtype or not _fits(found.shape, spec.shape):
             reader = config.inputs[name].reader if name in config.inputs else "another"
             problems.append(
