@@ -164,11 +164,13 @@ class BackboneEntry:
         name: Name, as its file spells it.
         cls: Class of the networks, built as cls(config()).
         config: Pydantic class of its settings.
+        plugin: Name of the plugin that registered it; None if it is videotag's own.
     """
 
     name: str
     cls: Any
     config: Any
+    plugin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,9 @@ class _Registry(Generic[Entry]):
             names = (entry.name for entry in self._entries.values())
             raise UnknownNameError(unknown(name, names, self._what)) from None
 
+    def forget(self, plugin: str) -> None:
+        self._entries = {key: entry for key, entry in self._entries.items() if entry.plugin != plugin}
+
     def all(self) -> list[Entry]:
         return sorted(self._entries.values(), key=lambda entry: entry.name.lower())
 
@@ -224,13 +229,22 @@ _plugin: str | None = None  # that is being loaded
 
 @contextlib.contextmanager
 def registering(plugin: str) -> Iterator[None]:
-    """While the block lasts, what is registered is of this plugin."""
+    """While the block lasts, what is registered is of this plugin; if it fails, nothing of it stays."""
     global _plugin
     before, _plugin = _plugin, plugin
     try:
         yield
+    except BaseException:
+        for names in (_MODELS, _BACKBONES, _READERS):
+            names.forget(plugin)
+        raise
     finally:
         _plugin = before
+
+
+def _plugin_of(cls: type) -> str | None:
+    """The plugin being loaded; None for a class of videotag's own, which a plugin has imported."""
+    return None if cls.__module__.startswith("videotag.") else _plugin
 
 
 def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls]:
@@ -246,7 +260,8 @@ def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls
     """
 
     def add(cls: Cls) -> Cls:
-        _MODELS.add(ModelEntry(name, cls, config, task, two_stage=hasattr(cls, "encoder"), plugin=_plugin))
+        two_stage, plugin = hasattr(cls, "encoder"), _plugin_of(cls)
+        _MODELS.add(ModelEntry(name, cls, config, task, two_stage=two_stage, plugin=plugin))
         return cls
 
     return add
@@ -264,7 +279,7 @@ def register_backbone(name: str, *, config: Any) -> Callable[[Cls], Cls]:
     """
 
     def add(cls: Cls) -> Cls:
-        _BACKBONES.add(BackboneEntry(name, cls, config))
+        _BACKBONES.add(BackboneEntry(name, cls, config, plugin=_plugin_of(cls)))
         return cls
 
     return add
@@ -282,7 +297,7 @@ def register_reader(name: str, *, options: Any) -> Callable[[Cls], Cls]:
     """
 
     def add(cls: Cls) -> Cls:
-        _READERS.add(ReaderEntry(name, cls, options, plugin=_plugin))
+        _READERS.add(ReaderEntry(name, cls, options, plugin=_plugin_of(cls)))
         return cls
 
     return add

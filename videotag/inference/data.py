@@ -18,6 +18,8 @@ from videotag.formats.record_files import is_record_file
 from videotag.inference.parallel import main_first, rank, world_size
 from videotag.inputs.features import FeatureReader
 from videotag.inputs.reader import Reader
+from videotag.registry import MASK, ArraySpec
+from videotag.safe_text import escaped
 from videotag.sections import SplitSection
 from videotag.system.cores import num_cores
 
@@ -52,6 +54,49 @@ def open_dataset(config: Config, entries: Sequence[ListEntry], section: SplitSec
         problems = [f"{path}: {problem}" for path in others]
         raise one_error(FileListError, problems)
     return _open_records(config, entries, section, readers, shuffle_buffer or DEFAULT_BUFFER)
+
+
+def check_inputs(config: Config, section: SplitSection, inputs: Sequence[ArraySpec]) -> None:
+    """Compares what the readers of INPUTS make with what the model takes.
+
+    Args:
+        config: Config of the model.
+        section: TRAIN, VALID, TEST or INFER of the config.
+        inputs: Inputs of the model.
+
+    Raises:
+        ConfigError: All differences, a line each.
+    """
+    made = {spec.name: spec for _, reader in config.readers(section) for spec in reader.specs()}
+    model = config.entry.name
+    problems = []
+    for spec in inputs:
+        found = made.get(spec.name)
+        name = spec.name.removesuffix(MASK)
+        if found is None:
+            problems.append(f"INPUTS.{name}: no reader makes {spec.name}, which {model} takes; add it")
+        elif found.dtype != spec.dtype or not _fits(found.shape, spec.shape):
+            reader = config.inputs[name].reader if name in config.inputs else "another"
+            problems.append(
+                f"INPUTS.{name}: reader {reader} makes {_described(found)}, but {model} takes "
+                f"{_described(spec)}; correct its options, or MODEL"
+            )
+    taken = {spec.name for spec in inputs}
+    for name in config.inputs:
+        if not any(each == name or each.startswith(f"{name}.") for each in taken):
+            problems.append(f"INPUTS.{escaped(name)}: {model} has no such input; leave it out")
+    if problems:
+        raise one_error(ConfigError, problems)
+
+
+def _fits(made: Sequence[int | None], taken: Sequence[int | None]) -> bool:
+    """Whether arrays of one shape are also of another, in which more may vary."""
+    return len(made) == len(taken) and all(b is None or a == b for a, b in zip(made, taken, strict=True))
+
+
+def _described(spec: ArraySpec) -> str:
+    sizes = ", ".join("any" if size is None else str(size) for size in spec.shape)
+    return f"({sizes}) {spec.dtype}"
 
 
 def _open_records(
