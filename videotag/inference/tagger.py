@@ -73,9 +73,9 @@ class Tagger:
         """Loads a tagger with its weights.
 
         Args:
-            extractor_config: Config of the first stage; by default the config beside its weights. Without config
-                and weights, the first stage is the built-in ImageNet classifier, or none if the second stage
-                reads frames itself.
+            extractor_config: Config of the first stage; by default the config beside its weights. Without
+                config and weights, the first stage is the built-in ImageNet classifier, or none if the second
+                stage reads frames itself.
             extractor_weights: Weights of the first stage: a file, a prefix, a folder, an export, or a name.
             predictor_config: Config of the second stage; by default the config beside its weights.
             predictor_weights: Weights of the second stage; None uses the first stage's classifier.
