@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,20 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A registry of videotag's own models, which forgets after the test what plugins add to it."""
+    from videotag import registry
+    from videotag.models import load_models
+
+    load_models()
+    for entries in (registry._MODELS, registry._BACKBONES, registry._READERS):
+        monkeypatch.setattr(entries, "_entries", dict(entries._entries))
+    yield
+    for name in [name for name in sys.modules if name.startswith("videotag_plugin_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
-
-from videotag.system.quiet_paddle import paddle
 
 import numpy as np
 import pytest
@@ -17,14 +16,13 @@ from PIL import Image
 from videotag.cli.main import main
 from videotag.config import load_config
 from videotag.datasets.sample_dataset import SampleDataset
-from videotag.errors import PluginError
+from videotag.errors import PluginError, UnknownNameError
 from videotag.inference.data import open_dataset, read_section_list
-from videotag.inference.evaluate import to_tensors
 from videotag.inference.trained_model import TrainedModel
 from videotag.media.writer import write_video
 from videotag.models import load_models
-from videotag.plugins import load_plugin
-from videotag.registry import LOGITS, MASK, get_model
+from videotag.plugins import load_installed, load_plugin
+from videotag.registry import LOGITS, MASK, get_reader
 from videotag.runtime.parity import random_samples
 
 EXAMPLES = Path(__file__).parent / "plugin_example"
@@ -32,10 +30,8 @@ RAW_GRU, TWO_INPUTS = EXAMPLES / "raw_gru.py", EXAMPLES / "two_inputs.py"
 BACKENDS = ("onnx", "openvino", "paddle")
 VIDEO_KEYS = {"seg_num": 6, "short_size": 40, "target_size": 40}
 EXACT = {"backend": "paddle", "precision": "f32"}
-MODELS = {
-    "RawGRU": (RAW_GRU, {"hidden_size": 8}),
-    "TwoInputs": (TWO_INPUTS, {"hidden_size": 8}),
-}
+
+pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 def write_config(path, model, **sections):
@@ -169,43 +165,6 @@ def test_a_picture_that_cannot_be_read_is_left_out_of_its_batch(posts):
     assert "p1.png: no picture that can be read" in str(failed["post1"])
 
 
-@pytest.fixture(params=MODELS)
-def network(request):
-    """A network of a plugin, and batches of random arrays for it."""
-    load_models()
-    plugin, options = MODELS[request.param]
-    load_plugin(plugin)
-    entry = get_model(request.param)
-    paddle.seed(1)
-    model = entry.cls(entry.config(name=request.param, num_classes=3, **options))
-    return model, random_samples(model.inputs)
-
-
-def test_what_stands_in_the_padding_of_a_plugin_s_inputs_changes_no_logit(network):
-    model, samples = network
-    model.eval()
-    for arrays in samples:
-        changed = {}
-        for name, x in arrays.items():
-            mask = arrays.get(name + MASK)
-            changed[name] = x.copy()
-            if mask is not None and x.ndim > 1:
-                changed[name][~mask] = 7
-        expected, found = (
-            model(to_tensors(each, model.inputs))[LOGITS].numpy() for each in (arrays, changed)
-        )
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_every_parameter_of_a_plugin_s_model_gets_a_gradient(network):
-    model, samples = network
-    model.train()
-    logits = model(to_tensors(samples[1], model.inputs))[LOGITS]
-    (logits * paddle.arange(3, dtype="float32")).sum().backward()
-    for name, parameter in model.named_parameters():
-        assert float(parameter.grad.abs().sum()) > 0, name
-
-
 def test_a_config_names_its_plugin_and_never_executes_it(films):
     videotag(RAW_GRU, "train", "--config=c.yaml", "--save_dir=ck", "--epoch=1")
     done = subprocess.run(
@@ -221,8 +180,9 @@ def test_a_config_names_its_plugin_and_never_executes_it(films):
     [
         ("gone.py", None, r"gone\.py: no such plugin; give a Python file"),
         ("text.txt", "x = 1", r"text\.txt: no such plugin"),
-        ("wrong.py", "x = (", r"wrong\.py: SyntaxError: "),
-        ("fails.py", "raise KeyError('a')", r"fails\.py: KeyError: 'a'"),
+        ("wrong.py", "x = (", r"wrong\.py: SyntaxError: .*; correct the plugin \(--debug shows where\)"),
+        ("fails.py", "raise KeyError('a')", r"fails\.py: KeyError: 'a'; correct the plugin"),
+        ("exits.py", "raise SystemExit(0)", r"exits\.py: SystemExit: 0; correct the plugin"),
         (
             "twice.py",
             "from videotag.registry import register_model\n"
@@ -237,6 +197,93 @@ def test_a_plugin_that_cannot_be_loaded_is_one_line(work_dir, name, content, mes
         Path(name).write_text(content, encoding="utf-8")
     with pytest.raises(PluginError, match=message):
         load_plugin(name)
+
+
+REGISTERS = """
+from videotag.inputs.frames import ClipReader
+from videotag.registry import register_reader
+from videotag.sections import InputOptions
+register_reader("other", options=InputOptions)(type("Other", (ClipReader,), {}))
+"""
+
+
+def test_what_a_plugin_registered_before_it_failed_is_forgotten(work_dir):
+    Path("a.py").write_text(REGISTERS + "raise KeyError", encoding="utf-8")
+    with pytest.raises(PluginError):
+        load_plugin("a.py")
+    with pytest.raises(UnknownNameError, match="other: unknown reader"):
+        get_reader("other")
+    Path("a.py").write_text(REGISTERS, encoding="utf-8")
+    load_plugin("a.py")
+    assert get_reader("other").plugin == "a"
+
+
+def test_readers_that_a_plugin_imports_are_videotag_s_own(work_dir):
+    Path("a.py").write_text(REGISTERS, encoding="utf-8")
+    program = (
+        "from videotag.plugins import load_plugin; from videotag.registry import get_reader; "
+        "load_plugin('a.py'); print(get_reader('frames').plugin, get_reader('other').plugin)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "None a\n", done.stderr
+
+
+def test_a_plugin_imports_files_beside_it_and_nobody_else_does(work_dir):
+    Path("plugins").mkdir()
+    Path("plugins/beside_it.py").write_text("NAME = 'other'", encoding="utf-8")
+    text = REGISTERS.replace('"other"', "beside_it.NAME")
+    Path("plugins/a.py").write_text(f"import beside_it\n{text}", encoding="utf-8")
+    before = list(sys.path)
+    load_plugin("plugins/a.py")
+    del sys.modules["beside_it"]
+    assert get_reader("other").plugin == "a"
+    assert sys.path == before
+
+
+def test_two_plugins_of_one_name_are_an_error_and_one_given_twice_is_not(work_dir):
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Path(folder, "a.py").write_text("", encoding="utf-8")
+    load_plugin("one/a.py")
+    load_plugin(Path("one/../one/a.py").absolute())
+    with pytest.raises(PluginError, match=r"^two/a\.py: a plugin of this name is .*; rename one of the two"):
+        load_plugin("two/a.py")
+
+
+@pytest.fixture
+def installed(work_dir, monkeypatch):
+    """installed(code): as if a package with a plugin of this code had been installed."""
+    load_installed.cache_clear()
+    monkeypatch.syspath_prepend(work_dir)
+
+    def install(code):
+        Path("own_package.py").write_text(code, encoding="utf-8")
+        Path("own_package-1.0.dist-info").mkdir()
+        for name, text in (
+            ("METADATA", "Metadata-Version: 2.1\nName: own-package\nVersion: 1.0\n"),
+            ("entry_points.txt", "[videotag.plugins]\nown = own_package\n"),
+        ):
+            Path("own_package-1.0.dist-info", name).write_text(text, encoding="utf-8")
+
+    yield install
+    sys.modules.pop("own_package", None)
+    load_installed.cache_clear()
+
+
+def test_an_installed_package_s_plugin_needs_no_flag(installed):
+    installed(REGISTERS)
+    load_models()
+    assert get_reader("other").plugin == "own"
+
+
+@pytest.mark.parametrize("statement", ["raise KeyError('x')", "raise SystemExit(0)"])
+def test_an_installed_plugin_that_fails_is_one_line(installed, statement, capsys):
+    installed(REGISTERS + statement)
+    assert main(["models"]) == 2
+    assert re.fullmatch(
+        r"videotag models: plugin own of an installed package: \w+: .*; update or uninstall it\n",
+        capsys.readouterr().err,
+    )
 
 
 def test_a_model_of_a_plugin_is_loaded_by_python_code_too(films, capsys):

@@ -21,7 +21,7 @@ import statistics
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ _MAX_THREADS = 8  # every thread holds a file in memory, and a disk does not ser
 class Problem:
     """A problem: one of KINDS, the file, and a line with what, where and the remedy."""
 
-    kind: str
+    category: str
     path: str
     text: str
 
@@ -219,7 +219,7 @@ def find_problems(files: Files, reports: Mapping[str, FileReport], *, find_width
     problems += [
         Problem("mixed_extractors", path, text) for path, text in mixed_extractors(extractors).items()
     ]
-    return sorted(problems, key=lambda problem: KINDS.index(problem.kind))  # stable: files stay in order
+    return sorted(problems, key=lambda problem: KINDS.index(problem.category))  # stable: files stay in order
 
 
 def summarize(reports: Sequence[FileReport], problems: Sequence[Problem]) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def summarize(reports: Sequence[FileReport], problems: Sequence[Problem]) -> dic
     return {
         "num_files": len(reports),
         "num_usable": sum(1 for report in reports if report.shapes),
-        "num_problems": dict(sorted(Counter(problem.kind for problem in problems).items())),
+        "num_problems": dict(sorted(Counter(problem.category for problem in problems).items())),
         "modalities": {
             name: {
                 "num_files": len(found),
@@ -247,7 +247,7 @@ def summarize(reports: Sequence[FileReport], problems: Sequence[Problem]) -> dic
             {"num_files": count, "stamp": None if extractor is None else json.loads(extractor)}
             for extractor, count in extractors.most_common()
         ],
-        "problems": [asdict(problem) for problem in problems],
+        "problems": [{"kind": p.category, "path": p.path, "text": p.text} for p in problems],
     }
 
 

@@ -7,6 +7,7 @@ YAML, --set, flags. All problems of a file are reported together, each with its 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from videotag.errors import ConfigError, UnknownNameError, one_error
 from videotag.formats.yaml_text import parse_yaml, read_yaml
-from videotag.registry import ModelEntry, Task, get_model, get_reader, list_backbones, unknown
+from videotag.registry import ModelEntry, Task, get_model, get_reader, list_backbones, list_readers, unknown
 from videotag.safe_text import MAX_TEXT, MAX_VALUE, escaped, safe_repr
 from videotag.sections import (
     ExtractorModel,
@@ -150,16 +151,21 @@ def load_config(
     for key, value in raw.items():
         if not isinstance(value, dict):
             problems.append(f"{where}: {key}: {safe_repr(value)} is not a section of key: value lines")
+    if not _are_plugin_names(plugins):
+        problems.append(f"{where}: PLUGINS: {safe_repr(plugins)} is no list of names; leave it out")
     if problems:
         raise one_error(ConfigError, problems)
     overrides = overrides or []
     input_overrides = [pair for pair in overrides if pair[0].partition(".")[0].upper() == "INPUTS"]
-    for dotted, value in input_overrides:  # first, because they decide which keys exist
-        _apply_override(raw, dotted, value)
     inputs = raw.pop("INPUTS", None)
     raw = {section: _translate_old_keys(values, f"{where}: {section}") for section, values in raw.items()}
     try:
         entry = _entry(raw, where, model_name, entry)
+        if input_overrides and inputs is None:
+            inputs = _default_inputs(entry, raw["MODEL"], overrides)
+        if inputs is not None:
+            for dotted, value in input_overrides:  # first, because they decide which keys exist
+                _apply_override({"INPUTS": inputs}, dotted, value)
         section_classes = _section_classes(entry, inputs)
     except UnknownNameError as error:
         raise UnknownNameError(f"{where}: {error}{_plugin_hint(plugins)}") from None
@@ -177,11 +183,12 @@ def load_config(
         except ValidationError as error:
             problems += [f"{where}: {text}" for text in _error_lines(error, name, cls)]
     read: dict[str, InputOptions] = {}
+    found: list[str] = []
     if inputs is not None or "model" in sections:
         named = sections["model"].default_inputs() if inputs is None else inputs
         read, found = _read_inputs(named)
         problems += [f"{where}: {text}" for text in found]
-    if len(sections) == len(classes):
+    if len(sections) == len(classes) and not found:
         problems += [f"{where}: {text}" for text in _cross_section_errors(entry, read, **sections)]
     if problems:
         raise one_error(ConfigError, problems)
@@ -190,20 +197,42 @@ def load_config(
     return Config(entry=entry, inputs=read, names_inputs=names_inputs, **sections)
 
 
-def _plugin_hint(plugins: Any) -> str:
-    """The remedy for an unknown name if the config names plugins, which are never executed by themselves."""
-    if not isinstance(plugins, list) or not plugins:
-        return ""
-    flags = (f"--plugin {escaped(str(name), limit=MAX_VALUE)}.py" for name in plugins[:_MAX_PLUGINS_SHOWN])
+def _are_plugin_names(plugins: Any) -> bool:
+    """Whether PLUGINS is a list of plain names without folders."""
+    return isinstance(plugins, list) and all(isinstance(name, str) and "/" not in name for name in plugins)
+
+
+def _plugin_hint(plugins: list[str]) -> str:
+    """The remedy for an unknown name; the plugins that a config names are never loaded automatically."""
+    if not plugins:
+        return "; one of your own needs --plugin FILE.py"
+    files = (f"{escaped(name, limit=MAX_VALUE)}.py" for name in plugins[:_MAX_PLUGINS_SHOWN])
+    flags = (f"--plugin {shlex.quote(file)}" for file in files)
     return f"; the config was made with plugins: give {' '.join(flags)}"
+
+
+def _default_inputs(
+    entry: ModelEntry, model: dict[str, Any], overrides: list[tuple[str, Any]]
+) -> dict[str, dict[str, Any]] | None:
+    """The INPUTS section that follows from MODEL; None if MODEL is invalid, which is reported later."""
+    raw = {"MODEL": dict(model)}
+    for dotted, value in overrides:
+        if dotted.partition(".")[0].upper() == "MODEL":
+            _apply_override(raw, dotted, value)
+    try:
+        inputs: dict[str, dict[str, Any]] = entry.config.model_validate(raw["MODEL"]).default_inputs()
+    except ValidationError:
+        return None
+    return inputs
 
 
 def _section_classes(entry: ModelEntry, inputs: dict[str, Any] | None) -> list[type[Section]]:
     """The classes of TRAIN, VALID, TEST and INFER, which combine those of all readers."""
     names = list(entry.config.default_readers)
     if inputs is not None:
-        names = [options.get("reader") for options in inputs.values() if isinstance(options, dict)]
-    readers = [get_reader(name).cls for name in dict.fromkeys(names) if isinstance(name, str)]
+        found = [options.get("reader") for options in inputs.values() if isinstance(options, dict)]
+        names = [name for name in found if isinstance(name, str)]
+    readers = [get_reader(name).cls for name in dict.fromkeys(names)]
     split = _merge_sections(SplitSection, [reader.split_section for reader in readers])
     train = _merge_sections(TrainSection, [reader.train_section for reader in readers])
     infer = _merge_sections(InferSection, [reader.infer_section for reader in readers])
@@ -225,8 +254,9 @@ def _read_inputs(named: dict[str, Any]) -> tuple[dict[str, InputOptions], list[s
     for name, raw in named.items():
         where = f"INPUTS.{escaped(str(name))}"
         reader = raw.get("reader") if isinstance(raw, dict) else None
-        if not isinstance(name, str) or not isinstance(reader, str):
-            problems.append(f"{where}: expected an input's name, and below it reader: NAME and its options")
+        if not isinstance(reader, str):
+            there = ", ".join(each.name for each in list_readers())
+            problems.append(f"{where}: {safe_repr(raw)} has no reader; write reader: NAME, one of {there}")
             continue
         cls = get_reader(reader).options
         try:
@@ -341,7 +371,7 @@ def _apply_override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> 
                 f"--set {escaped(dotted)}: cannot read the value {safe_repr(value)} as YAML: {error}"
             ) from error
     values = raw.setdefault(section.upper(), {})
-    if section.upper() == "INPUTS":
+    if section.upper() == "INPUTS" and "." in key:
         name, _, key = key.partition(".")
         values = values.setdefault(name, {})
         if not isinstance(values, dict):

@@ -9,11 +9,13 @@ Configs and checkpoints record the names of the plugins that they need, but neve
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from videotag.errors import PluginError
@@ -26,6 +28,8 @@ _MODULE = "videotag_plugin_{}"  # the prefix avoids clashes with other modules
 
 def load_plugin(path: str | Path) -> None:
     """Executes a plugin file; does nothing if it is already loaded.
+
+    During execution, it can import files beside it. If it raises an error, its registrations are undone.
 
     Args:
         path: Path of the file, NAME.py; configs record NAME.
@@ -48,11 +52,11 @@ def load_plugin(path: str | Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with registering(file.stem):
+        with registering(file.stem), _importing_from(file.parent):
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise PluginError(f"{path}: {type(error).__name__}: {reason_of(error, limit=300)}") from error
+        raise PluginError(f"{path}: {_reason(error)}; correct the plugin (--debug shows where)") from error
 
 
 @functools.cache
@@ -66,8 +70,20 @@ def load_installed() -> None:
         try:
             with registering(point.name):
                 point.load()
-        except Exception as error:
-            raise PluginError(
-                f"plugin {point.name} of an installed package: {type(error).__name__}: "
-                f"{reason_of(error, limit=300)}; update or uninstall it"
-            ) from error
+        except (Exception, SystemExit) as error:
+            where = f"plugin {point.name} of an installed package"
+            raise PluginError(f"{where}: {_reason(error)}; update or uninstall it") from error
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Context in which files of a folder can be imported, with lower priority than installed packages."""
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {reason_of(error, limit=300)}"

@@ -15,7 +15,7 @@ import contextlib
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from videotag.errors import UnknownNameError
 from videotag.safe_text import MAX_VALUE, escaped
@@ -97,6 +97,18 @@ class TwoStages(Protocol):
         """
 
 
+@runtime_checkable
+class NamedClassifier(Protocol):
+    """Optional interface of a model whose last layer is not called "output".
+
+    Attributes:
+        classifier: Name of the layer that is reinitialized for other classes.
+    """
+
+    classifier: str
+
+
+@runtime_checkable
 class PublishedLayouts(Protocol):
     """Optional interface of a model that can read weight files of other systems."""
 
@@ -105,6 +117,22 @@ class PublishedLayouts(Protocol):
 
     def remedy(self, state: Iterable[str], /) -> str | None:
         """The remedy if a file with these parameter names belongs to another network; None if unknown."""
+
+
+@runtime_checkable
+class PublishedBackbone(Protocol):
+    """Optional interface of a backbone that can read weight files of other systems."""
+
+    def layouts(self) -> list[Any]:
+        """The supported layouts, one models.layouts.Layout per system, with the classifier as "fc."."""
+
+    @classmethod
+    def owns(cls, names: Iterable[str], /) -> bool:
+        """Whether the parameter names of a file, in any known layout, are those of this network."""
+
+    @classmethod
+    def shipped_config(cls) -> str | None:
+        """The path of the shipped config of a TSN with this backbone; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +164,13 @@ class BackboneEntry:
         name: Name of the backbone.
         cls: Class of the networks, built as cls(config()).
         config: Pydantic class of the backbone's settings.
+        plugin: Name of the plugin that registered it; None for built-in backbones.
     """
 
     name: str
     cls: Any
     config: Any
+    plugin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +214,9 @@ class _Registry(Generic[Entry]):
             names = (entry.name for entry in self._entries.values())
             raise UnknownNameError(unknown(name, names, self._what)) from None
 
+    def forget(self, plugin: str) -> None:
+        self._entries = {key: entry for key, entry in self._entries.items() if entry.plugin != plugin}
+
     def all(self) -> list[Entry]:
         return sorted(self._entries.values(), key=lambda entry: entry.name.lower())
 
@@ -196,13 +229,22 @@ _plugin: str | None = None  # name of the plugin that is being loaded
 
 @contextlib.contextmanager
 def registering(plugin: str) -> Iterator[None]:
-    """Context in which registrations are attributed to a plugin."""
+    """Context in which registrations are attributed to a plugin, and undone if the block raises an error."""
     global _plugin
     before, _plugin = _plugin, plugin
     try:
         yield
+    except BaseException:
+        for names in (_MODELS, _BACKBONES, _READERS):
+            names.forget(plugin)
+        raise
     finally:
         _plugin = before
+
+
+def _plugin_of(cls: type) -> str | None:
+    """The plugin being loaded; None for a built-in class, whose module a plugin may import first."""
+    return None if cls.__module__.startswith("videotag.") else _plugin
 
 
 def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls]:
@@ -218,7 +260,8 @@ def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls
     """
 
     def add(cls: Cls) -> Cls:
-        _MODELS.add(ModelEntry(name, cls, config, task, two_stage=hasattr(cls, "encoder"), plugin=_plugin))
+        two_stage, plugin = hasattr(cls, "encoder"), _plugin_of(cls)
+        _MODELS.add(ModelEntry(name, cls, config, task, two_stage=two_stage, plugin=plugin))
         return cls
 
     return add
@@ -236,7 +279,7 @@ def register_backbone(name: str, *, config: Any) -> Callable[[Cls], Cls]:
     """
 
     def add(cls: Cls) -> Cls:
-        _BACKBONES.add(BackboneEntry(name, cls, config))
+        _BACKBONES.add(BackboneEntry(name, cls, config, plugin=_plugin_of(cls)))
         return cls
 
     return add
@@ -254,7 +297,7 @@ def register_reader(name: str, *, options: Any) -> Callable[[Cls], Cls]:
     """
 
     def add(cls: Cls) -> Cls:
-        _READERS.add(ReaderEntry(name, cls, options, plugin=_plugin))
+        _READERS.add(ReaderEntry(name, cls, options, plugin=_plugin_of(cls)))
         return cls
 
     return add

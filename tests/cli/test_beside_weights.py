@@ -159,7 +159,7 @@ def test_a_list_named_beside_weights_is_read_inside_of_the_working_folder_alone(
         assert main([*PREDICT, "--weights=ck"]) == 2
         out, err = capsys.readouterr()
         assert "INFER.filelist: no list of files" in err
-        assert "inside of the working folder alone" in err
+        assert "may only name lists inside the working folder" in err
         assert not out
     config.write_text(config_text(infer=f", filelist: {'x/' * 150}y"))
     assert main([*PREDICT, "--weights=ck"]) == 2

@@ -309,8 +309,8 @@ def test_mistakes_end_before_work(here, tmp_path, capsys):
     (tmp_path / "mine" / "a.txt").write_text("mine", encoding="utf-8")
     to = ["export", "--weights=ck", "--to=onnx"]
     for words, message in (
-        ([*to, f"--output={tmp_path}/mine"], "mine: is there and no export; choose another --output"),
-        ([*to, "--output=ck"], "ck: is there and no export; choose another --output"),
+        ([*to, f"--output={tmp_path}/mine"], "mine: exists and is not an export; choose another --output"),
+        ([*to, "--output=ck"], "ck: exists and is not an export; choose another --output"),
         (["export", "--weights=ck,ck", "--to=onnx"], "ck/export_onnx_f32: contains an export of "),
         (["extract", "--weights=ck", "--video_path=a.mp4"], "AttentionLSTM is not an extractor; give one"),
         ([*to, "--precision=bf16"], "--to=onnx --precision=bf16: it computes in f32 only"),
@@ -370,4 +370,4 @@ def test_features_of_another_precision_are_not_mixed_with_an_exports(here, tmp_p
     told = {"backend": "paddle", "precision": "bf16"}
     (tmp_path / "fx" / "runtime.json").write_text(json.dumps(told), encoding="utf-8")
     words = ["extract", "--weights=tsn/export_onnx_f32", "--video_path=a.mp4", f"--save_dir={tmp_path}/fx"]
-    assert "an export in f32, and the folder's features are in bf16; choose another" in fails(capsys, words)
+    assert "an export in f32, but the features in --save_dir are in bf16; choose" in fails(capsys, words)

@@ -100,7 +100,7 @@ def test_files_of_long_names_are_done_where_a_disk_takes_their_outputs(clips, ca
         assert main([*words, "--video_path=clips", "--save_dir=out"]) == 1
         out, err = capsys.readouterr()
         assert f"{done + 1 - kept} (in part 0), kept {kept}, failed {4 - done}" in out
-        assert err.count("its output would have too long a name; rename the file") == 4 - done
+        assert err.count("the path of its output is too long; rename the file") == 4 - done
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,7 @@ def test_export_never_replaces_a_folder_that_holds_its_inputs(trained, capsys):
     assert "ex/labels.txt: is an input itself; choose another --output" in err
     write("ex/mine.txt")
     assert "an older export that also holds mine.txt" in refused(capsys, words)
-    assert "ck: is there and no export" in refused(
+    assert "ck: exists and is not an export" in refused(
         capsys, ["export", "--weights=ck", "--to=paddle", "--output=ck"]
     )
 

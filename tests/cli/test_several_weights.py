@@ -84,9 +84,9 @@ def test_weights_that_do_not_go_together_are_named_in_pairs(trained, capsys):
         err = fails(capsys, [command, "--weights=a,b,c"])
         pair = "a/AttentionLSTM.pdparams and b/MeanPool.pdparams: "
         one, two = ({"rgb": {"reader": "features", "width": width}} for width in (6, 7))
-        assert f"{pair}inputs {one} and {two}; give weights of the same" in err
-        assert pair + "num_classes 4 and 5; give weights of the same" in err
-        assert "c/MeanPool.pdparams: 2 class names differ, first that of class 2: 'bird' and '鲸'" in err
+        assert f"{pair}inputs {one} and {two} differ; give weights with the same" in err
+        assert pair + "num_classes 4 and 5 differ; give weights with the same" in err
+        assert "c/MeanPool.pdparams: 2 class names differ, first of class 2: 'bird' and '鲸'" in err
     Path("c/config.yaml").write_text(
         Path("c/config.yaml").read_text(encoding="utf-8").replace("task: null", "task: single_label"),
         encoding="utf-8",
@@ -101,4 +101,4 @@ def test_several_weights_need_taggers_with_configs_of_their_own(trained, capsys)
     err = fails(capsys, ["eval", "--weights=a,bare"])
     assert "bare.pdparams: no config belongs to it; put its config.yaml beside it" in err
     err = fails(capsys, ["predict", "--weights=a,efficientnet_lite0_imagenet"])
-    assert "TSN is no tagger; only taggers are taken together" in err
+    assert "TSN is not a tagger; only taggers can be averaged" in err

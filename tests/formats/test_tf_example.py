@@ -43,7 +43,7 @@ EXAMPLES = st.builds(Example, st.dictionaries(NAMES, FEATURES), st.dictionaries(
 def plain(feature):
     """A feature as comparable values; those without values are alike, whatever their kind."""
     if isinstance(feature, np.ndarray):
-        return (feature.dtype.kind, feature.tolist()) if feature.size else ()
+        return (feature.dtype.str[1], feature.tolist()) if feature.size else ()
     return ("b", list(feature)) if feature else ()
 
 

@@ -172,7 +172,7 @@ def test_a_network_that_the_converter_does_not_know_is_refused_with_another_way(
     monkeypatch.setattr(onnx_backend, "onnx_model", fail)
     message = (
         r"^MeanPool: cannot be exported to onnx: paddle2onnx cannot convert it \(no such op\); give another "
-        r"--to, or run it from its weights$"
+        r"--to, or run the model from its weights$"
     )
     with pytest.raises(ExportError, match=message):
         export_tagger([tagger(tmp_path / "ck")], tmp_path / "out", card=model_card, backend="onnx")
@@ -281,7 +281,7 @@ def test_an_extractor_without_a_classifier_that_fits_makes_features_only(tmp_pat
     [
         (
             "tagger",
-            r"MeanPool: refused, the export to onnx in f32 is too far from the network: probabilities "
+            r"MeanPool: refused, the export to onnx in f32 deviates too much from the network: probabilities "
             r"differ by up to .*, at most -1e\+00 is allowed; give another --to or --precision",
         ),
         ("extractor", r"resnet18: refused, .*mean-removed cosine 1\.0+, relative error .* at most -1e\+00"),
@@ -325,14 +325,14 @@ def test_what_is_no_export_is_never_overwritten(damaged, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine", encoding="utf-8")
     for place in ("file", "mine"):
-        with pytest.raises(OutputError, match=f"{place}: is there and no export; choose another --output"):
+        with pytest.raises(
+            OutputError, match=f"{place}: exists and is not an export; choose another --output"
+        ):
             check_output(tmp_path / place)
     with pytest.raises(OutputError, match="inside: cannot write there; choose another --output"):
         check_output(tmp_path / "file" / "inside")
     (damaged / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(
-        OutputError, match=r"also holds notes\.txt, which is none of its files; move that away"
-    ):
+    with pytest.raises(OutputError, match=r"also holds notes\.txt, which is not part of it; move that file"):
         check_output(damaged)
     (damaged / "export.json").write_text("{", encoding="utf-8")
     with pytest.raises(OutputError, match=r"its export\.json is damaged; remove the folder"):

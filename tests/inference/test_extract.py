@@ -86,7 +86,7 @@ def test_features_that_are_no_numbers_are_a_failure_of_their_video(extractor, wo
     monkeypatch.setattr(extractor, "_rows", broken)
     summary = run(extractor, [ListEntry(name) for name in names], Path("out"))
     assert list(summary.failed) == names[:2]
-    assert summary.failed["a.mp4"].startswith("a.mp4: the network gives features that are NaN or infinite; ")
+    assert summary.failed["a.mp4"].startswith("a.mp4: the network returns NaN or infinite features; ")
     assert sorted(path.name for path in Path("out").glob("*.npy")) == ["c.npy"]
 
 

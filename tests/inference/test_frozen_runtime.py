@@ -63,7 +63,7 @@ def test_a_second_run_keeps_the_first_ones_choice_and_says_so(extract, noise_vid
 @needs_bf16
 def test_another_precision_is_an_error_that_says_what_to_do(extract, noise_video):
     extract(noise_video("a.mp4"), precision="f32")
-    message = r"out: its features are in f32, and --precision=bf16 was asked for; leave that out, or choose"
+    message = r"out: its features are in f32, but --precision=bf16 was given; remove the flag, or choose"
     with pytest.raises(ConfigError, match=message):
         extract("a.mp4", precision="bf16")
 
@@ -134,14 +134,14 @@ def test_features_in_a_precision_of_another_version_are_told(extract, noise_vide
     extract(noise_video("a.mp4"), precision="f32")
     of_precision("out/a.npy", "f8")
     (Path("out") / RUNTIME_FILE).unlink()
-    with pytest.raises(ConfigError, match=r"out/a\.npy: made in 'f8', which is none of .*; choose another"):
+    with pytest.raises(ConfigError, match=r"out/a\.npy: its precision is 'f8', none of .*; choose another"):
         extract(noise_video("b.mp4", seed=1), precision="auto")
 
 
 @needs_bf16
 def test_a_backend_that_cannot_keep_a_folders_precision_is_told(extract, noise_video):
     extract(noise_video("a.mp4"), precision="bf16", backend="paddle")
-    message = "--backend=onnx: cannot compute in bf16, as the folder's features are; leave it out, or choose"
+    message = "--backend=onnx: cannot compute in bf16, the precision of the folder's features; remove"
     with pytest.raises(ConfigError, match=message):
         extract("a.mp4", precision="auto", backend="onnx")
 
@@ -160,7 +160,7 @@ def test_a_folder_in_bf16_on_a_cpu_without_it_is_an_error(extract, noise_video, 
 def test_a_damaged_choice_is_named(extract, noise_video, text):
     Path("out").mkdir()
     Path(f"out/{RUNTIME_FILE}").write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"out/{RUNTIME_FILE}: .*; remove it"):
+    with pytest.raises(ConfigError, match=rf"out/{RUNTIME_FILE}: .*; remove the file"):
         extract(noise_video("a.mp4"))
 
 

@@ -63,7 +63,7 @@ def test_two_runs_whose_inputs_mirror_to_one_output(two_splits, command, name, m
     before = Path("out/fight", made).read_bytes()
     err = command("test", *words, name=name, code=2)
     what = {"extract": "features", "frames": "frames"}[name]
-    assert f"{what} of ../train/fight/a.mp4, and not of fight/a.mp4; choose another --save_dir, or" in err
+    assert f"{what} of ../train/fight/a.mp4, not of fight/a.mp4; choose another --save_dir, or" in err
     assert len(err.splitlines()) == 1
     assert Path("out/fight", made).read_bytes() == before
     assert "kept 1" in command("train", *words, name=name)

@@ -121,7 +121,7 @@ def test_a_full_queue_is_told_at_once_to_those_who_do_not_wait(clips):
             for _ in range(100):
                 futures.append(predictor.submit(clips[0], wait=False))
 
-        with pytest.raises(BusyError, match="2 requests wait already; try again later"):
+        with pytest.raises(BusyError, match="2 requests are already queued; try again later"):
             fill()
         assert BusyError.retriable
         networks.gate.set()

@@ -208,7 +208,7 @@ def test_several_weights_bring_their_own_configs(tmp_path):
     both = [tmp_path / "MeanPool", tmp_path / "MaxPool"]
     model = TrainedModel.load(both)
     assert [source.config.entry.name for source in model.sources] == ["MeanPool", "MaxPool"]
-    message = r"MaxPool12\.yaml: each of several weights has its own config; leave it out"
+    message = r"MaxPool12\.yaml: several weights use their own configs; leave the config out"
     with pytest.raises(ConfigError, match=message):
         TrainedModel.load(both, config=tmp_path / "MaxPool" / "MaxPool12.yaml")
     (tmp_path / "MaxPool" / "config.yaml").unlink()

@@ -147,9 +147,9 @@ def test_features_of_two_extractors_are_an_error_that_names_both_and_what_differ
     with pytest.raises(FeatureFileError) as caught:
         check_features(mixed, {"rgb": 2})
     assert str(caught.value) == (
-        "b.npy: made by another extractor than a.npy: crop [1, 2] against (not there), "
-        "scale (not there) against 1, seg_num 100 against 300; 1 of the former, 2 of the latter; "
-        "extract all again with one of the two"
+        "b.npy: made by a different extractor than a.npy: crop [1, 2] vs. (missing), "
+        "scale (missing) vs. 1, seg_num 100 vs. 300; 1 of the former, 2 of the latter; "
+        "extract all files again with one of the two"
     )
 
 
@@ -159,7 +159,7 @@ def test_every_further_extractor_and_every_bad_file_has_a_line(work_dir):
         check_features([*mixed, "gone.npy"], {"rgb": 2})
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["gone.npy", "1.npy", "2.npy"]
-    assert f'weights_sha256 "{"2" * 64}" against "{"0" * 64}";' in lines[2]
+    assert f'weights_sha256 "{"2" * 64}" vs. "{"0" * 64}";' in lines[2]
 
 
 def test_train_refuses_lists_that_two_extractors_made(tagger_dir, capsys):
@@ -168,8 +168,8 @@ def test_train_refuses_lists_that_two_extractors_made(tagger_dir, capsys):
             write_features(path, np.load(path), stamp={"seg_num": seg_num, "input": {"name": path.name}})
     assert main(["train", "--config=tagger.yaml", "--save_dir=out", "--label_file=labels.txt"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "videotag train: features/val0.npy: made by another extractor than features/train0.npy: "
-        "seg_num 100 against 300; 5 of the former, 10 of the latter; extract all again with one of the two"
+        "videotag train: features/val0.npy: made by a different extractor than features/train0.npy: "
+        "seg_num 100 vs. 300; 5 of the former, 10 of the latter; extract all files again with one of the two"
     )
 
 

@@ -149,7 +149,7 @@ def test_a_long_stream_is_checked_whole(packet):
     assert shown(pts, reorder_depth=1).faults == []
     pts[packet] += 10**7
     (fault,) = shown(pts, reorder_depth=1).faults
-    assert (fault.kind, np.flatnonzero(fault.frames).tolist()) == ("wrong", [packet])
+    assert (fault.category, np.flatnonzero(fault.frames).tolist()) == ("wrong", [packet])
 
 
 @pytest.mark.parametrize("packet", [65_535, 65_536, 65_537])
@@ -157,7 +157,7 @@ def test_a_break_between_two_blocks_of_a_long_stream_is_found(packet):
     pts = even(70_000)
     pts[packet:] -= 40 * packet
     (fault,) = shown(pts, reorder_depth=0).faults
-    assert (fault.kind, np.flatnonzero(fault.frames).tolist()) == ("break", [packet])
+    assert (fault.category, np.flatnonzero(fault.frames).tolist()) == ("break", [packet])
 
 
 def reordered(pts):
@@ -187,7 +187,7 @@ def test_a_step_back_of_seconds_is_a_break_in_a_stream_without_decoding_times(ba
     pts = reordered(even(121))
     pts[61:] -= back_ms
     found = shown(pts, stores_dts=False, reorder_depth=1)
-    assert [(fault.kind, np.flatnonzero(fault.frames).tolist()) for fault in found.faults] == [
+    assert [(fault.category, np.flatnonzero(fault.frames).tolist()) for fault in found.faults] == [
         ("break", [61])
     ]
     assert sorted(found.times.tolist()) == even(121).tolist()
@@ -198,7 +198,7 @@ def test_few_equal_times_are_those_of_a_high_rate_and_many_of_a_stopped_clock(ti
     pts = even()
     pts[50 : 50 + times] = pts[50]
     found = display_times(pts, pts, np.full(100, 40), units_per_sec=1000, reorder_depth=0)
-    assert [fault.kind for fault in found.faults] == kind
+    assert [fault.category for fault in found.faults] == kind
     assert found.times.tolist() == (even() if kind else pts).tolist()
 
 
@@ -216,13 +216,13 @@ def test_a_last_frame_of_a_minute_is_accepted_if_the_header_agrees(last_ms, decl
     durations = np.full(100, 40)
     durations[-1] = last_ms
     found = display_times(even(), even(), durations, units_per_sec=1000)
-    assert [fault.kind for fault in found.faults] == kind
+    assert [fault.category for fault in found.faults] == kind
     assert found.end == 99 * 40 + (40 if kind else last_ms)
     told = display_times(even(), even(), durations, units_per_sec=1000, declared=99 * 40.0 + last_ms)
     assert told.faults == []
     assert told.end == 99 * 40 + last_ms
     short = display_times(even(), even(), durations, units_per_sec=1000, declared=99 * 40.0 + 0.8 * last_ms)
-    assert [fault.kind for fault in short.faults] == kind
+    assert [fault.category for fault in short.faults] == kind
 
 
 def test_the_last_slide_of_a_show_may_last_longer_than_the_others():

@@ -113,7 +113,7 @@ def sampled(made, num_samples):
     assert (np.diff(times) >= 0).all()
     due = [timeline.num_targets_before(int(time), num_samples) for time in times]
     rows = np.repeat(np.arange(-1, len(times)), np.diff([0, *due, num_samples]))
-    return rows, timeline.end - timeline.start, {fault.kind for fault in shown.faults}
+    return rows, timeline.end - timeline.start, {fault.category for fault in shown.faults}
 
 
 def expected(made, num_samples):

@@ -72,7 +72,7 @@ def test_other_networks_shapes_and_names_are_listed_all(work_dir, capsys):
     err = fails(capsys, "a", "d", "e")
     assert "a/net.pdparams and d/net.pdparams: MODEL.num_classes: 2 and 3; give checkpoints of one net" in err
     assert "topk" not in err
-    assert "e/net.pdparams: 1 class names differ, first that of class 1: 'dog' and 'bird'" in err
+    assert "e/net.pdparams: 1 class names differ, first of class 1: 'dog' and 'bird'" in err
 
 
 def test_mistakes_are_one_line(work_dir, capsys):

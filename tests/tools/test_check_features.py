@@ -166,8 +166,8 @@ def test_features_of_two_extractors_are_named_with_what_differs(clean, capsys):
     assert problems(capsys, "features") == [
         (
             "mixed_extractors",
-            "features/e.npy: made by another extractor than features/a.npy: seg_num 100 against 300;"
-            " 1 of the former, 4 of the latter; extract all again with one of the two",
+            "features/e.npy: made by a different extractor than features/a.npy: seg_num 100 vs. 300;"
+            " 1 of the former, 4 of the latter; extract all files again with one of the two",
         )
     ]
 
@@ -244,4 +244,4 @@ def test_dead_rows_and_constant_videos_against_plain_loops(features):
     dead = [row for row in rows if all(value == 0 for value in row)]
     constant = not dead and len(rows) > 1 and all(row == rows[0] for row in rows)
     found = check_features.check_values(features, "a.npy", place="a.npy")
-    assert [problem.kind for problem in found] == ["dead_rows"] * bool(dead) + ["constant"] * constant
+    assert [problem.category for problem in found] == ["dead_rows"] * bool(dead) + ["constant"] * constant

@@ -265,16 +265,18 @@ def test_teachers_that_do_not_fit_are_errors_that_name_all_differences(two_dir):
     text = str(caught.value)
     where = "TRAIN.distill_from: other/a.pdparams and the student: "
     assert where + "inputs {'rgb': {'reader': 'features', 'width': 3}, 'sound': " in text
-    assert where + "num_classes 5 and 4; give weights of the same" in text
+    assert where + "num_classes 5 and 4 differ; give weights with the same" in text
     assert "TRAIN.distill_from: bare.pdparams: no config belongs to it; put its config.yaml beside it" in text
     assert "TRAIN.distill_from: tsn/a.pdparams and the student: inputs {'frames': " in text
-    assert "2 class names differ, first that of class 2: 'c' and 'd'; give weights of the same labels" in text
+    assert "2 class names differ, first of class 2: 'c' and 'd'; give weights with the same labels" in text
     assert "ck/own.pdparams: is in --save_dir, whose weights change; choose another --save_dir" in text
     assert not (two_dir / "ck" / "config.yaml").exists()
     with pytest.raises(WeightsError, match=r"none: no weights; tried"):
         train(two_dir / "ck", config="two.yaml", overrides=[("TRAIN.distill_from", ["none"])])
     task = [("MODEL.task", "single_label"), ("TRAIN.distill_from", ["named"])]
-    with pytest.raises(ConfigError, match="task multi_label and single_label; give weights of the same"):
+    with pytest.raises(
+        ConfigError, match="task multi_label and single_label differ; give weights with the same"
+    ):
         train(two_dir / "ck", config="two.yaml", overrides=task)
 
 

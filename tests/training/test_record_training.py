@@ -170,7 +170,7 @@ def test_lists_of_two_kinds_and_labels_behind_records_are_errors(records_dir):
     with pytest.raises(FileListError, match=r"train\.list:1: class ids behind a file of records"):
         train(records_dir / "ck")
     npz = [("TRAIN.filelist", "train_npz.list"), ("TRAIN.shuffle_buffer", 10)]
-    with pytest.raises(ConfigError, match=r"TRAIN\.shuffle_buffer: only files of records need one"):
+    with pytest.raises(ConfigError, match=r"TRAIN\.shuffle_buffer: applies to record files only; remove"):
         train(records_dir / "ck", overrides=npz)
 
 

@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes metrics.json and per_class.csv to SAVE_DIR and the optional report, and prints the metrics."""
-    from videotag.inference.data import evaluation_batches, read_section_list
+    from videotag.inference.data import check_inputs, evaluation_batches, read_section_list
     from videotag.inference.evaluate import evaluate
     from videotag.inference.parallel import all_gather, is_main
     from videotag.metrics import mean_ap_by_group
@@ -113,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         check_writable(Path(args.report).parent)
     model.load_network()
+    check_inputs(config, config.test, model.inputs)
     class_names = class_names or _class_names(args, model)
     failed: list[str] = []
     batches = evaluation_batches(dataset, config.test, on_error=lambda _, error: failed.append(str(error)))

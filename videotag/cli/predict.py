@@ -164,7 +164,7 @@ def _class_names(args: argparse.Namespace, model: TrainedModel) -> list[str]:
 def _predict(
     args: argparse.Namespace, model: TrainedModel, entries: list[ListEntry], failed: list[str]
 ) -> Iterator[dict[str, Any]]:
-    from videotag.inference.data import evaluation_batches, open_dataset
+    from videotag.inference.data import check_inputs, evaluation_batches, open_dataset
     from videotag.inference.list_sample import settle_on_list
     from videotag.inference.predict import predict
 
@@ -172,6 +172,7 @@ def _predict(
     dataset = open_dataset(config, entries, config.infer)
     labels = _class_names(args, model)
     model.load_network()
+    check_inputs(config, config.infer, model.inputs)
     settle_on_list(model, entries, dataset)
     batches = evaluation_batches(dataset, config.infer, on_error=lambda _, error: failed.append(str(error)))
     top_k, threshold = config.model.topk, args.threshold

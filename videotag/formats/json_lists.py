@@ -1,8 +1,8 @@
 """Lists of samples as JSON lines: {"id": "a", "image": "a.jpg", "text": "words", "labels": [3]}.
 
-`labels` holds class ids and may be missing. So may `id`: the sample is then called by list and line. Every
-other text is a field. The reader of an input is given the field of the input's name, or the one that the
-input's `field` names. A field that is null is missing.
+`labels` holds class ids and may be missing. So may `id`: the sample is then called by list and line. No two
+samples have the same id. Every other text is a field. The reader of an input is given the field of the
+input's name, or the one that the input's `field` names. A field that is null is missing.
 """
 
 from __future__ import annotations
@@ -55,12 +55,18 @@ def read_json_list(
     )
     entries: list[ListEntry] = []
     problems: list[str] = []
+    lines: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             entry = _parse(line, number, Path(path).name)
             problems += [f"{path}:{number}: {text}" for text in _problems(entry, labels, num_classes)]
+            if lines.setdefault(entry.path, number) != number:
+                first = f"line {lines[entry.path]} has it too"
+                problems.append(
+                    f"{path}:{number}: id {safe_repr(entry.path)}: {first}; write another, or none"
+                )
             entries.append(entry)
         except ValueError as problem:
             problems.append(f"{path}:{number}: {problem}")
@@ -80,7 +86,7 @@ def _parse(line: str, number: int, list_name: str) -> ListEntry:
         ValueError: It is none; the text says why.
     """
     if len(line) > _MAX_LINE:
-        raise ValueError(f"a line of {len(line)} characters, expected at most {_MAX_LINE}")
+        raise ValueError(f"{len(line)} characters, expected at most {_MAX_LINE}; put long texts into files")
     try:
         value = parse_json(line)
     except ValueError as problem:
@@ -91,17 +97,25 @@ def _parse(line: str, number: int, list_name: str) -> ListEntry:
     fields = {key: field for key, field in value.items() if field is not None}
     wrong = [key for key, field in fields.items() if not isinstance(field, str)]
     if wrong:
-        raise ValueError(f"field {safe_repr(wrong[0])}: {safe_repr(fields[wrong[0]])} is no text")
+        raise ValueError(f"field {safe_repr(wrong[0])}: {safe_repr(fields[wrong[0]])} is no text; quote it")
     if name is not None and (not isinstance(name, str) or not name):
-        raise ValueError(f"id: {safe_repr(name)} is no text")
+        raise ValueError(f"id: {safe_repr(name)} is no text; quote it, or leave it out")
+    for key, field in {"id": name or "", **fields}.items():
+        if not _is_text(field) or not _is_text(key):
+            raise ValueError(f"{safe_repr(key)}: a character that text cannot contain; remove it")
     return ListEntry(name or f"{list_name}:{number}", _label_ids(labels), number, fields=fields)
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text has no NUL and no lone surrogate, which neither paths nor files of text can hold."""
+    return "\0" not in value and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
 
 
 def _label_ids(labels: Any) -> tuple[int, ...]:
     if labels is None:
         return ()
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
-        raise ValueError(f"labels: {safe_repr(labels)} is no list of class ids, which count from 0")
+        raise ValueError(f"labels: {safe_repr(labels)} is no list of class ids; write such as [0, 3]")
     return tuple(labels)
 
 

@@ -238,7 +238,7 @@ def _encode_map(values: Mapping[str, _Value], encode: Callable[[_Value], bytes])
 def _encode_feature(feature: Feature) -> bytes:
     if not isinstance(feature, np.ndarray):
         return field(1, b"".join(field(1, value) for value in feature))
-    if feature.dtype.kind == "f":
+    if np.issubdtype(feature.dtype, np.floating):
         values = feature.astype(_FLOAT).tobytes()
         return field(2, field(1, values) if values else b"")
     values = b"".join(map(varint, feature.tolist()))

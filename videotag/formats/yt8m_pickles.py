@@ -166,7 +166,7 @@ def _record(
         if value.ndim == 2:
             lists[name] = value
         elif value.ndim == 1:
-            dtype = np.float32 if value.dtype.kind == "f" else np.int64
+            dtype = np.float32 if np.issubdtype(value.dtype, np.floating) else np.int64
             context[name] = memo.get("vector", value, partial(value.astype, dtype, copy=False))
         else:
             raise RecordError(
@@ -241,7 +241,7 @@ def _labels(labels: Any, place: str) -> np.ndarray:
     if not isinstance(labels, (list, tuple, np.ndarray)):
         raise problem
     if isinstance(labels, np.ndarray):
-        whole = labels.ndim == 1 and labels.dtype.kind in "iu"
+        whole = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
     else:
         whole = all(isinstance(one, (int, np.integer)) and not isinstance(one, bool) for one in labels)
     if not whole:

@@ -158,10 +158,10 @@ def validated(record: YT8MRecord) -> YT8MRecord:
             arrays differ in length.
     """
     labels = np.asarray(record.labels, np.int64 if len(record.labels) == 0 else None)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ShapeError(f"{record.video_id}: labels {labels.dtype} {labels.shape}, expected (L,) integers")
     for name, mean in record.means.items():
-        if mean.ndim != 1 or mean.dtype.kind != "f":
+        if mean.ndim != 1 or not np.issubdtype(mean.dtype, np.floating):
             raise ShapeError(f"{record.video_id}: {name} {mean.dtype} {mean.shape}, expected (D,) float32")
     for name, frames in record.features.items():
         if frames.ndim != 2 or frames.dtype != np.uint8:
@@ -233,7 +233,9 @@ def _found(context: Mapping[str, Feature], lists: Mapping[str, FeatureList]) -> 
     means = [
         name
         for name, value in context.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not name.startswith("segment_")
+        if isinstance(value, np.ndarray)
+        and np.issubdtype(value.dtype, np.floating)
+        and not name.startswith("segment_")
     ]
     return dict.fromkeys([*lists, *means])
 
@@ -261,7 +263,7 @@ def _mean(
 ) -> np.ndarray:
     """(D,) float32 from a video-level feature."""
     value = context.get(name)
-    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+    if not isinstance(value, np.ndarray) or not np.issubdtype(value.dtype, np.floating):
         there = escaped(", ".join(_found(context, lists)), limit=200) or "nothing"
         raise RecordError(f"{place}: no features {name}; found {there}; correct the model's feature_names")
     if dim is not None and len(value) != dim:

@@ -1,6 +1,6 @@
-"""A trained network at work: features, tags, metrics and exports, of one file or of lists.
+"""Inference with trained networks: features, tags, metrics and exports, for single files and lists.
 
-Everything starts with weights, their config and their labels. Jobs over lists (extract, frames, predict)
-can be killed and started again. Importing a module loads Paddle only where it computes in Paddle, so that
-an export for another backend runs without it.
+Everything starts from weights with their config and labels. Jobs over lists (extract, frames, predict)
+resume after a kill. Only modules that compute in Paddle import it, so that an export for another backend runs
+without Paddle.
 """

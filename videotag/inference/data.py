@@ -1,4 +1,4 @@
-"""The data sets of a config's lists, and their batches, for whichever kind of model it is."""
+"""Datasets of the lists that a config names, and batches of them, for every kind of model."""
 
 from __future__ import annotations
 
@@ -18,39 +18,85 @@ from videotag.formats.record_files import is_record_file
 from videotag.inference.parallel import main_first, rank, world_size
 from videotag.inputs.features import FeatureReader
 from videotag.inputs.reader import Reader
+from videotag.registry import MASK, ArraySpec
+from videotag.safe_text import escaped
 from videotag.sections import SplitSection
 from videotag.system.cores import num_cores
 
 DEFAULT_BUFFER = 8192  # records
-_ENOUGH_THREADS = 4  # read and unpack faster than any network of the zoo learns
+_MAX_RECORD_THREADS = 4  # already read and unpack faster than any of our networks trains
 
 
 def open_dataset(config: Config, entries: Sequence[ListEntry], section: SplitSection) -> Dataset:
-    """The samples of a list; what cannot be used is found now, as far as that is cheap.
+    """The dataset of a list; checks its files up front as far as that is cheap.
 
     Args:
         config: Config of the model.
-        entries: Samples of the section's list; or its files of records, which hold samples of features.
-        section: TRAIN, VALID, TEST or INFER of the config.
+        entries: Entries of the section's list, at least one: samples, or record files that hold samples.
+        section: The TRAIN, VALID, TEST or INFER section of the config.
 
     Raises:
-        FeatureFileError, RecordError: All files that are missing, damaged or of another width, a line each.
-        FileListError: Folders where videos are wanted, or the other way round, a line each; records among
-            other files.
-        ConfigError: Records have labels that the model has not.
+        FeatureFileError, RecordError: Files are missing, damaged or of another width; one line per file.
+        FileListError: The list names folders instead of videos or vice versa, one line per path; or mixes
+            record files with other files.
+        ConfigError: Records have labels outside the model's classes, or TRAIN.shuffle_buffer is set for a
+            list without record files.
     """
     readers = config.readers(section)
     shuffle_buffer = getattr(section, "shuffle_buffer", None)
     others = [entry.path for entry in entries if not is_record_file(entry.path)]
     if len(others) == len(entries):
         if shuffle_buffer:
-            raise ConfigError("TRAIN.shuffle_buffer: only files of records need one; leave it out")
+            raise ConfigError("TRAIN.shuffle_buffer: applies to record files only; remove the key")
         return SampleDataset(entries, readers, num_classes=config.model.num_classes, task=config.task)
     if others:
-        problem = "not a record file, unlike the rest of this list; make two lists"
+        problem = "not a record file, unlike the rest of this list; split the list in two"
         problems = [f"{path}: {problem}" for path in others]
         raise one_error(FileListError, problems)
     return _open_records(config, entries, section, readers, shuffle_buffer or DEFAULT_BUFFER)
+
+
+def check_inputs(config: Config, section: SplitSection, inputs: Sequence[ArraySpec]) -> None:
+    """Compares what the readers of INPUTS make with what the model takes.
+
+    Args:
+        config: Config of the model.
+        section: TRAIN, VALID, TEST or INFER of the config.
+        inputs: Inputs of the model.
+
+    Raises:
+        ConfigError: All differences, a line each.
+    """
+    made = {spec.name: spec for _, reader in config.readers(section) for spec in reader.specs()}
+    model = config.entry.name
+    problems = []
+    for spec in inputs:
+        found = made.get(spec.name)
+        name = spec.name.removesuffix(MASK)
+        if found is None:
+            problems.append(f"INPUTS.{name}: no reader makes {spec.name}, which {model} takes; add it")
+        elif found.dtype != spec.dtype or not _fits(found.shape, spec.shape):
+            reader = config.inputs[name].reader if name in config.inputs else "another"
+            problems.append(
+                f"INPUTS.{name}: reader {reader} makes {_described(found)}, but {model} takes "
+                f"{_described(spec)}; correct its options, or MODEL"
+            )
+    taken = {spec.name for spec in inputs}
+    for name in config.inputs:
+        if not any(each == name or each.startswith(f"{name}.") for each in taken):
+            problems.append(f"INPUTS.{escaped(name)}: {model} has no such input; leave it out")
+    if problems:
+        raise one_error(ConfigError, problems)
+
+
+def _fits(made: Sequence[int | None], taken: Sequence[int | None]) -> bool:
+    """Whether arrays of one shape are also of another, in which more may vary."""
+    return len(made) == len(taken) and all(b is None or a == b for a, b in zip(made, taken, strict=True))
+
+
+def _described(spec: ArraySpec) -> str:
+    sizes = ", ".join("any" if size is None else str(size) for size in spec.shape)
+    return f"({sizes}) {spec.dtype}"
 
 
 def _open_records(
@@ -62,8 +108,11 @@ def _open_records(
 ) -> RecordDataset:
     (_, reader), *others = readers
     if others or not isinstance(reader, FeatureReader):
-        raise FileListError(f"{entries[0].path}: records hold features, and {config.entry.name} reads others")
-    with main_first():  # the others find its index of the records
+        raise FileListError(
+            f"{entries[0].path}: a record file holds features, but {config.entry.name} reads other "
+            "inputs; choose a model of features"
+        )
+    with main_first():  # the other processes read the index it writes
         return RecordDataset(
             [entry.path for entry in entries],
             dims=reader.dims,
@@ -71,7 +120,7 @@ def _open_records(
             task=config.task,
             shuffle_buffer=shuffle_buffer,
             batch_size=section.batch_size,
-            num_threads=min(_ENOUGH_THREADS, num_cores()),
+            num_threads=min(_MAX_RECORD_THREADS, num_cores()),
             needs_labels=section is config.train
             or (config.task == "single_label" and section is not config.infer),
             cache=section.filelist and section.filelist + INDEX_SUFFIX,
@@ -81,25 +130,30 @@ def _open_records(
 def read_section_list(
     config: Config, split: str, *, labels: Literal["required", "optional"]
 ) -> list[ListEntry]:
-    """The list that the config's section `split` (TRAIN, VALID ...) names.
+    """The entries of the list that a section of the config names.
 
-    Labels are not looked at in INFER's, which may belong to another label file.
+    Labels in the INFER list are not validated, as they may belong to another label file.
+
+    Args:
+        config: Config of the model.
+        split: Name of the section: TRAIN, VALID, TEST or INFER.
+        labels: Whether every entry needs labels.
 
     Raises:
         ConfigError: The section names no list.
-        FileListError: As read_filelist.
+        FileListError: The list cannot be read, or some of its lines are invalid.
     """
     section = getattr(config, split.lower())
     if not section.filelist:
         raise ConfigError(
             f"{split}.filelist: no list of files; set it in the config or with --set {split}.filelist=PATH "
-            "(a config beside weights may name lists inside of the working folder alone)"
+            "(a config beside weights may only name lists inside the working folder)"
         )
     num_classes = None if split == "INFER" else config.model.num_classes
     if is_json_list(section.filelist):
         return read_json_list(section.filelist, labels=labels, num_classes=num_classes)
     readers = [reader for _, reader in config.readers(section) if reader.decodes]
-    for reader in readers:  # first of all: the number of frames stands where other lists have a label
+    for reader in readers:  # before parsing: a frame count takes the place of a label
         reader.check_kind([entry.path for entry in read_filelist(section.filelist, must_exist=False)])
     return read_filelist(
         section.filelist,
@@ -110,17 +164,17 @@ def read_section_list(
 
 
 def numbers_of(config: Config, section: SplitSection) -> tuple[str, ...]:
-    """Names of the numbers that stand behind the path in a list's line."""
+    """Names of the numbers that follow the path in a line of the section's list."""
     return tuple(name for _, reader in config.readers(section) for name in reader.numbers)
 
 
 def evaluation_batches(dataset: Dataset, section: SplitSection, *, on_error: OnError) -> Iterator[Batch]:
-    """Every video once, in the list's order; of several processes, each gets its part.
+    """Batches of every video once, in list order; each of several processes gets its share.
 
     Args:
-        dataset: of the section.
-        section: VALID, TEST or INFER of the config.
-        on_error: as of Dataset.batches.
+        dataset: Dataset of the section.
+        section: The VALID, TEST or INFER section of the config.
+        on_error: Called for a sample that cannot be read; see Dataset.batches.
     """
     groups = ordered_groups(len(dataset), section.batch_size)
     parts = (group[rank() :: world_size()] for group in groups)

@@ -1,4 +1,4 @@
-"""Several models in their Paddle layers as one, whose probabilities are the mean of theirs.
+"""An ensemble of Paddle models that averages their probabilities.
 
 Shapes: N samples, C classes, K networks.
 """
@@ -24,12 +24,12 @@ _PADDLE = Operations(
 
 
 class Ensemble(nn.Layer):
-    """A model over named tensors whose probabilities are the mean of those of K models.
+    """A model over named tensors that averages the probabilities of K models.
 
     Args:
-        models: K models of the same inputs and classes.
-        task: Decides how logits become probabilities.
-        temperature: Each model's logits are divided by it.
+        models: K >= 1 models with the same inputs and classes.
+        task: Task of the models; selects sigmoid or softmax.
+        temperature: Positive divisor of each model's logits.
     """
 
     def __init__(self, models: Sequence[nn.Layer], task: Task, *, temperature: float = 1.0) -> None:
@@ -40,6 +40,10 @@ class Ensemble(nn.Layer):
         self._temperature = temperature
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits (N, C); see mean_logits."""
+        """LOGITS (N, C) float32 of the mean probabilities; see mean_logits.
+
+        Args:
+            inputs: Tensors by name, as the models declare them.
+        """
         logits = [model(inputs)[LOGITS].astype("float32") / self._temperature for model in self.models]
         return {LOGITS: mean_logits(logits, self._task, _PADDLE)}

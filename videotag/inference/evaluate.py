@@ -1,4 +1,7 @@
-"""A model's scores on a list, over the whole of it."""
+"""Exact metrics of a model over a whole list.
+
+Shapes: N samples of a batch, T steps, D feature width, C classes.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,27 @@ from videotag.inputs.features import as_numbers, is_quantised
 from videotag.metrics import SingleLabelMetrics, TaggingMetrics
 from videotag.registry import LOGITS, MASK, ArraySpec, Task
 
-#: The inputs of a batch -> arrays or tensors by name.
+#: Inputs of a batch by name -> outputs (arrays or tensors) by name.
 Run: TypeAlias = Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]
 
-#: What chooses the best epoch of a task.
+#: Metric that selects the best epoch, by task.
 BEST_METRIC = {"multi_label": "gap", "single_label": "top1"}
 
 
 class Observer(Protocol):
-    """Looks at every batch of an evaluation, as the accumulators of videotag.metrics do."""
+    """Receives every batch of an evaluation, like the accumulators of videotag.metrics."""
 
     def update(self, scores: np.ndarray, labels: np.ndarray, video_ids: Sequence[str], /) -> None:
-        """Takes scores (N, C) in [0, 1], the labels as the task has them, and the N video ids."""
+        """Adds a batch.
+
+        Args:
+            scores: Probabilities (N, C) float32 in [0, 1].
+            labels: (N, C) in {0, 1} for a multi-label task; (N,) int64 class ids for a single-label one.
+            video_ids: N video ids.
+        """
 
     def merge(self, other: Any, /) -> None:
-        """Adds all that another one of its kind has seen."""
+        """Adds everything that another observer of the same class has seen."""
 
 
 def evaluate(
@@ -42,17 +51,17 @@ def evaluate(
     task: Task = "multi_label",
     observers: Sequence[Observer] = (),
 ) -> dict[str, Any]:
-    """Metrics of a model, exact over all batches; of several processes, over those of all.
+    """Metrics of a model, exact over all batches of all processes.
 
     Args:
-        run: The inputs of a batch -> LOGITS (N, C), such as TrainedModel.run or in_layers(network).
-        batches: Every sample once.
+        run: Maps the inputs of a batch to LOGITS (N, C), such as TrainedModel.run or in_layers(model).
+        batches: Batches that hold every sample once.
         task: Task of the model.
-        observers: Each is given every batch.
+        observers: Objects that receive every batch.
 
     Returns:
-        hit_at_one, perr, gap, mean_ap, or top1 and top5 of a single-label task, in [0, 1]; loss, the mean
-        over videos; num_videos; num_without_labels.
+        hit_at_one, perr, gap and mean_ap, or top1 and top5 for a single-label task, all in [0, 1]; loss,
+        the mean over videos, 0.0 without videos; num_videos; num_without_labels.
     """
     metrics: Any = TaggingMetrics() if task == "multi_label" else SingleLabelMetrics()
     loss = 0.0
@@ -73,7 +82,7 @@ def evaluate(
 
 
 def in_layers(model: nn.Layer) -> Run:
-    """A model in its Paddle layers, evaluating: the inputs of a batch -> tensors by name."""
+    """Wraps a Paddle model, switched to evaluation mode, as a function from arrays to tensors by name."""
     model.eval()
 
     def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
@@ -84,11 +93,14 @@ def in_layers(model: nn.Layer) -> Run:
 
 
 def to_tensors(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) -> dict[str, Tensor]:
-    """The arrays that a model declares, on the device; quantised features become numbers there.
+    """The arrays that a model declares, as tensors on the device; quantised features become float32 there.
 
     Args:
-        inputs: Arrays of a batch by name.
-        specs: Inputs of the model.
+        inputs: Arrays of a batch by name; undeclared ones are dropped.
+        specs: Inputs that the model declares.
+
+    Raises:
+        KeyError: The batch lacks a declared input, or the mask of a quantised one.
     """
     tensors = {}
     for spec in specs:
@@ -101,7 +113,7 @@ def to_tensors(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) -> 
 
 
 def _dequantised(x: np.ndarray, mask: np.ndarray) -> Tensor:
-    """(N, T, D) float32 of quantised features, zero where masked; they cross to a GPU as bytes."""
+    """Quantised features as (N, T, D) float32, zero where masked; the transfer to a GPU is uint8."""
     if paddle.get_device() == "cpu":
         return paddle.to_tensor(as_numbers(x, mask))
     real = paddle.to_tensor(mask).unsqueeze(-1).astype("float32")  # (N, T, 1)
@@ -109,7 +121,7 @@ def _dequantised(x: np.ndarray, mask: np.ndarray) -> Tensor:
 
 
 def _merge_processes(accumulator: Any) -> None:
-    """Adds what the other processes' accumulators have seen."""
+    """Merges the accumulators of the other processes into this one."""
     for number, other in enumerate(all_gather(accumulator)):
         if number != rank():
             accumulator.merge(other)

@@ -1,6 +1,6 @@
-"""A folder that a prediction needs and no more: network, config, labels, card; refused where it is not exact.
+"""Exports: self-contained folders with network, config, labels and card, verified against the original.
 
-videotag.runtime.exported says what stands in it and runs it, videotag.runtime.parity what it is held to.
+videotag.runtime.exported defines the folder's content and runs it; videotag.runtime.parity compares.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from videotag.system.atomic import check_may_write, replace_folder, write_text
 from videotag.system.download import file_digest
 from videotag.weights import CONFIG_FILE, EXPORT_FILE, LABELS_FILE
 
-_SAMPLE_ROWS = 16  # of the user's data, videos or frames
+_SAMPLE_ROWS = 16  # videos or frames of the user's data to compare on
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of weights besides their file.
+    """The provenance of weights.
 
     Attributes:
-        dataset: Name of the data set that they were trained on; None if not known.
-        licence: Licence of the weights; None if not known.
+        dataset: Name of the training dataset; None if unknown.
+        licence: Licence of the weights; None if unknown.
     """
 
     dataset: str | None
@@ -79,7 +79,13 @@ class CardWriter(Protocol):
 
 @dataclass(frozen=True)
 class Finished:
-    """An export that has been written."""
+    """An export on disk.
+
+    Attributes:
+        folder: Folder of the export.
+        manifest: Content of its export.json.
+        parity: Result of the comparison with the original network.
+    """
 
     folder: Path
     manifest: Manifest
@@ -87,14 +93,14 @@ class Finished:
 
 
 def check_output(folder: Path, *, inputs: Iterable[str | Path | None] = ()) -> None:
-    """Finds before any work a place that is taken; an older export may be replaced, with nothing else in it.
+    """Checks before any work that the export can be written; only an older export may be replaced.
 
     Args:
-        folder: Place of the export.
-        inputs: Files that it is made from, which must not lie there; None for one that was not named.
+        folder: Folder of the export.
+        inputs: Files that the command reads, which must not be replaced; None entries are skipped.
 
     Raises:
-        OutputError: something else is there, or it cannot be written.
+        OutputError: The folder holds anything else, or cannot be written.
     """
     try:
         check_may_write(folder.resolve().parent)
@@ -106,7 +112,7 @@ def check_output(folder: Path, *, inputs: Iterable[str | Path | None] = ()) -> N
     if folder.is_dir() and not names:
         return
     if EXPORT_FILE not in names:
-        raise OutputError(f"{folder}: is there and no export; choose another --output")
+        raise OutputError(f"{folder}: exists and is not an export; choose another --output")
     try:
         own = {EXPORT_FILE, *read_manifest(folder / EXPORT_FILE).files}
     except WeightsError as error:
@@ -115,8 +121,8 @@ def check_output(folder: Path, *, inputs: Iterable[str | Path | None] = ()) -> N
         ) from error
     if foreign := sorted(names - own):
         raise OutputError(
-            f"{folder}: an older export that also holds {foreign[0]}, which is none of its files; move that "
-            "away, or choose another --output"
+            f"{folder}: an older export that also holds {foreign[0]}, which is not part of it; move that "
+            "file away, or choose another --output"
         )
     sources = InputFiles(inputs)
     for path in sorted(folder.iterdir()):
@@ -134,21 +140,21 @@ def export_tagger(
     samples: Sequence[ListEntry] = (),
     card: CardWriter,
 ) -> Finished:
-    """Exports a tagger, or several as one whose probabilities are the mean of theirs.
+    """Exports a tagger, or an ensemble that averages the probabilities of several.
 
     Args:
-        sources: checkpoints that fit, see TrainedModel; the first one's config is that of the export.
-        folder: of the export; see check_output.
-        backend: Name of the backend that will run it.
-        precision: "f32" or "bf16".
-        labels: C names, if known.
-        samples: files of features of the user, to be compared besides random ones.
-        card: Writes README.md.
+        sources: Compatible checkpoints, see TrainedModel; the export takes the first one's config.
+        folder: Folder of the export; see check_output.
+        backend: Name of the backend that will run the export.
+        precision: Precision of the export, "f32" or "bf16".
+        labels: C class names; None if unknown.
+        samples: The user's feature files, compared in addition to random features.
+        card: Renders README.md.
 
     Raises:
-        ExportError: it cannot be exported, or the export is too far from the network; nothing is written.
-        WeightsError: missing, damaged, or not of the config's network.
-        OutputError: the place cannot be written.
+        ExportError: The network cannot be exported, or the export deviates too much; nothing is written.
+        WeightsError: Weights are missing, damaged, or do not match their config.
+        OutputError: The folder cannot be written.
     """
     sources = [_on_cpu(source) for source in sources]
     config = sources[0].config
@@ -172,27 +178,29 @@ def export_extractor(
     samples: Sequence[ListEntry] = (),
     card: CardWriter,
 ) -> Finished:
-    """Exports the backbone of an extractor, with its classifier where the weights have one that fits.
+    """Exports the backbone of an extractor, with its classifier if the weights have a matching one.
 
     Args:
-        source: a checkpoint.
-        folder: of the export; see check_output.
-        backend: Name of the backend that will run it.
-        precision: "f32" or "bf16".
-        labels: C names, if known.
-        samples: videos of the user, to be compared besides generated ones.
-        card: Writes README.md.
+        source: Checkpoint of the extractor.
+        folder: Folder of the export; see check_output.
+        backend: Name of the backend that will run the export.
+        precision: Precision of the export, "f32" or "bf16".
+        labels: C class names; None if unknown.
+        samples: The user's videos, compared in addition to generated ones.
+        card: Renders README.md.
 
     Raises:
-        ExportError, WeightsError, OutputError: as export_tagger.
-        MediaError: a video of samples cannot be decoded.
+        ExportError: The network cannot be exported, or the export deviates too much; nothing is written.
+        WeightsError: Weights are missing, damaged, or do not match the config.
+        OutputError: The folder cannot be written.
+        MediaError: A video of samples cannot be decoded.
     """
     source = _on_cpu(source)
     config, path = source.config, source.weights.path
     files: dict[str, Mapping[str, np.ndarray]] = {}
     try:
         extractor = FeatureExtractor(config, path, with_classifier=True)
-        assert extractor.classifier is not None, "as asked for"
+        assert extractor.classifier is not None, "requested by with_classifier"
         files[CLASSIFIER_FILE] = dict(zip(("weight", "bias"), extractor.classifier, strict=True))
     except WeightsError:
         extractor = FeatureExtractor(config, path)
@@ -212,7 +220,7 @@ def export_extractor(
 
 @dataclass
 class _Draft:
-    """An export in the making; see export_tagger."""
+    """An export that is not written yet; see export_tagger."""
 
     trained: TrainedNetwork
     sources: Sequence[ModelSource]
@@ -224,7 +232,7 @@ class _Draft:
     arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None
 
     def write(self, folder: Path, compare: Callable[[ExportedNetwork], parity.Parity]) -> Finished:
-        """Makes the folder aside, runs what was written, and puts it in its place if that is right."""
+        """Writes a temporary folder, verifies it by running it, and moves it into place."""
         if reason := get_backend(self.backend).unsupported_reason(self.trained.layer):
             raise self._refusal(reason)
         check_output(folder)
@@ -235,8 +243,8 @@ class _Draft:
             result = compare(ExportedNetwork(Export(aside, manifest), use_gpu=False))
             if not result.ok:
                 raise ExportError(
-                    f"{self.trained.name}: refused, the export to {self.backend} in {self.precision} is too "
-                    f"far from the network: {result.text}; give another --to or --precision"
+                    f"{self.trained.name}: refused, the export to {self.backend} in {self.precision} "
+                    f"deviates too much from the network: {result.text}; give another --to or --precision"
                 )
             manifest.parity = result.numbers
             manifest.outputs = [
@@ -265,11 +273,11 @@ class _Draft:
     def _refusal(self, reason: str) -> ExportError:
         return ExportError(
             f"{self.trained.name}: cannot be exported to {self.backend}: {reason}; give another --to, or run "
-            "it from its weights"
+            "the model from its weights"
         )
 
     def _manifest(self, aside: Path) -> Manifest:
-        """What export.json will hold, but for outputs' shapes, parity and card."""
+        """The content of export.json, except the outputs' shapes, the parity and the card's digest."""
         config, trained = self.sources[0].config, self.trained
         files = {path.name: file_digest(path) for path in sorted(aside.iterdir())}
         outputs = [{"name": name, "shape": [], "dtype": "float32"} for name in trained.outputs]
@@ -299,7 +307,7 @@ class _Draft:
 
 
 def _on_cpu(source: ModelSource) -> ModelSource:
-    """The source where exports are made and compared, whatever this machine has."""
+    """The source on the CPU, where every export is made and compared."""
     config = source.config
     train = config.train.model_copy(update={"use_gpu": False})
     return replace(source, config=replace(config, train=train))
@@ -311,16 +319,22 @@ def _origin(source: ModelSource) -> Origin:
 
 
 def portable_yaml(config: Config, *, backend: str, precision: str) -> str:
-    """The resolved config as an export keeps it: without what only holds on this machine."""
+    """The resolved config as YAML for an export, without machine-specific keys.
+
+    Args:
+        config: Config of the exported model.
+        backend: Backend of the export.
+        precision: Precision of the export.
+    """
     raw = config.sections(lambda section: section.keys(Key.FILE) | section.keys(Key.LOCAL))
     raw["INFER"] |= {"backend": backend, "precision": precision}
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
 
 
 def _versions(backend: str) -> dict[str, str]:
-    """The versions of what made an export, by package."""
-    its = get_backend(backend)
-    packages = ["paddlepaddle", *its.converter_packages, its.runtime_package]
+    """The versions of the packages that make an export, by package name."""
+    used = get_backend(backend)
+    packages = ["paddlepaddle", *used.converter_packages, used.runtime_package]
     versions = {package: str(package_version(package)) for package in packages}
     return {"videotag": videotag.__version__, **versions}
 
@@ -328,7 +342,7 @@ def _versions(backend: str) -> dict[str, str]:
 def _own_features(
     config: Config, entries: Sequence[ListEntry], inputs: Sequence[ArraySpec]
 ) -> list[dict[str, np.ndarray]]:
-    """A few batches of the user's files."""
+    """The first batches of the user's feature files."""
     if not entries:
         return []
 
@@ -342,7 +356,7 @@ def _own_features(
 
 
 def _own_frames(config: Config, entries: Sequence[ListEntry]) -> list[np.ndarray]:
-    """Frames of the user's first videos."""
+    """Frames (K, H, W, 3) uint8 of each of the user's first videos."""
     check_format([entry.path for entry in entries], config.model.format)
     split = config.infer.model_copy(update={"seg_num": 4})
     return [read_frames(entry, split).images for entry in entries[: _SAMPLE_ROWS // 4]]

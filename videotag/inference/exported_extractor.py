@@ -1,4 +1,4 @@
-"""Features by an exported extractor, without the code and the weights that it was made of."""
+"""An extractor that runs from an export, without the original model code and weights."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from videotag.weights import FoundWeights
 
 
 def load_extractor(config: Config, weights: FoundWeights, *, with_classifier: bool = False) -> Extractor:
-    """The extractor of weights, or of an export.
+    """The extractor of a checkpoint or an export.
 
     Args:
-        config: of an extractor.
-        weights: of find_weights.
-        with_classifier: also needs the last layer, for logits().
+        config: Config of an extractor.
+        weights: Weights as find_weights returns them.
+        with_classifier: Whether `logits` is needed, and so the last layer.
 
     Raises:
-        WeightsError: missing, damaged, or not of the config's network; an export without classifier.
-        ConfigError, DeviceError: backend, precision or device cannot be had.
+        WeightsError: The weights are missing, damaged or do not match the config; or an export lacks the
+            classifier.
+        ConfigError, DeviceError: The backend, precision or device is not available.
     """
     if weights.is_export:
         return ExportedExtractor(config, weights.path, with_classifier=with_classifier)
@@ -32,26 +33,27 @@ def load_extractor(config: Config, weights: FoundWeights, *, with_classifier: bo
 
 
 class ExportedExtractor(Extractor):
-    """The backbone of an export.
+    """An extractor that runs an exported backbone.
 
     Args:
-        config: of export_config.
-        weights: the export.json.
-        with_classifier: also needs the last layer, for logits().
+        config: Config as export_config returns it.
+        weights: Path of the export.json.
+        with_classifier: Whether `logits` is needed, and so the last layer.
 
     Raises:
-        WeightsError, ConfigError, DeviceError, ExportError: as ExportedNetwork; no classifier.
+        WeightsError: The export is damaged, or lacks the classifier.
+        ConfigError, DeviceError, ExportError: The exported network cannot be loaded; see ExportedNetwork.
     """
 
     def __init__(self, config: Config, weights: Path, *, with_classifier: bool = False) -> None:
         export = read_export(weights)
         if with_classifier and not export.has_classifier:
             raise WeightsError(
-                f"{export.folder}: an export without classifier, as the weights had none that fits; it makes "
-                "features for a second stage: give --predictor_weights"
+                f"{export.folder}: an export without classifier, as the weights had no matching one; it "
+                "extracts features for a second stage, so give --predictor_weights"
             )
         manifest = export.manifest
-        assert manifest.feature_dim is not None, "as Manifest requires of an extractor"
+        assert manifest.feature_dim is not None, "Manifest requires it of an extractor"
         network = ExportedNetwork(export, use_gpu=config.train.use_gpu)
         classifier = None
         if export.has_classifier:
@@ -69,17 +71,20 @@ class ExportedExtractor(Extractor):
         self._pickled = (config, weights)
 
     def start(self, kept: FrozenRuntime | None) -> None:
-        """Checks the precision of a folder's features; the backend may be another.
+        """Checks that the export has the precision of a folder's features; the backend may differ.
+
+        Args:
+            kept: Runtime of the folder's features; None if there are none.
 
         Raises:
-            ConfigError: They were made in another precision.
+            ConfigError: The features are in another precision.
         """
         if kept is not None and kept.precision != self.network.precision:
             raise ConfigError(
-                f"{self._folder}: an export in {self.network.precision}, and the folder's features are in "
-                f"{kept.precision}; choose another --save_dir"
+                f"{self._folder}: an export in {self.network.precision}, but the features in --save_dir are "
+                f"in {kept.precision}; choose another --save_dir"
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A worker reads the export from its files."""
+        """Pickles config and path; a worker reads the export from its files."""
         return partial(ExportedExtractor, with_classifier=self.classifier is not None), self._pickled

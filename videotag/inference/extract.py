@@ -1,7 +1,7 @@
 """A list of videos -> a folder of feature files.
 
-Every feature file carries a stamp of its input and of what made it. A file whose stamp is still right is
-kept; any other is made again.
+Every feature file carries a stamp that identifies its input and its extractor. A file with a matching stamp
+is kept; any other is extracted again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from videotag.system.progress import track
 
 @dataclass(frozen=True)
 class _Decoded:
-    """The frames of a video, and its identity before they were read."""
+    """The frames of a video, and the video's identity before they were read."""
 
     identity: dict[str, Any]
     frames: Frames
@@ -38,12 +38,12 @@ class _Decoded:
 
 @dataclass(frozen=True)
 class ExtractJob(Job[_Decoded]):
-    """One .npy of features per video; child processes decode, one thread runs the network.
+    """Writes one .npy of features per video; child processes decode, one thread runs the network.
 
-    A video that hangs or crashes FFmpeg is a failure like any other.
+    A video that hangs or crashes FFmpeg is recorded as a failure; the rest go on.
 
     Args:
-        extractor: Extractor with its weights.
+        extractor: Extractor with loaded weights.
     """
 
     extractor: Extractor
@@ -66,16 +66,24 @@ class ExtractJob(Job[_Decoded]):
         return path.suffix == ".npy" and (not path.exists() or self.input_of(path) is not None)
 
     def settle(self, items: Sequence[Item], save_dir: Path) -> Mapping[str, Outcome]:
-        """Finds what is kept; for the rest, chooses backend and precision by a sample of the whole list.
+        """Finds features to keep; for the other videos, selects the runtime on a sample of the list.
+
+        Args:
+            items: Entries with the paths of their feature files.
+            save_dir: Folder of the features.
+
+        Returns:
+            Path of the entry -> outcome, for features to keep and videos that cannot be read.
 
         Raises:
-            ConfigError: The folder's features are in a precision that was not asked for, or that is too far
-                from float32 on this list.
+            ConfigError: The folder's features are not in the requested precision, or their precision deviates
+                too much from float32 on this list.
+            DeviceError: The device cannot compute in the folder's precision.
         """
         start_extractor(self.extractor, save_dir, (output for _, output in items))
         threads, _ = self.concurrency()
         found = prefetch(self._known, items, num_threads=threads, ahead=2 * threads)
-        known = {o.item_id: o for o in track(found, "look for features", len(items)) if o}
+        known = {o.item_id: o for o in track(found, "check existing features", len(items)) if o}
         if len(known) == len(items):
             return known
         images = None
@@ -89,7 +97,7 @@ class ExtractJob(Job[_Decoded]):
         return known
 
     def _known(self, item: Item) -> Outcome | None:
-        """The outcome of a video whose features are there, or that cannot be read; else None."""
+        """The outcome of a video whose features are up to date or that cannot be read; else None."""
         entry, output = item
         try:
             expected = {**self.extractor.stamp(), "input": _identity(entry, output)}
@@ -105,22 +113,22 @@ class ExtractJob(Job[_Decoded]):
         return None
 
     def load(self, item: Item, pool: DecodePool, stop: threading.Event) -> _Decoded:
-        """The frames of a video."""
+        """See Job; returns the frames of a video."""
         entry, output = item
         identity = _identity(entry, output)
         return _Decoded(identity, read_frames(entry, self.extractor.config.infer, pool=pool, stop=stop))
 
     def finish(self, loaded: Iterable[tuple[Item, _Decoded | Outcome]]) -> Iterator[Outcome]:
-        """Runs the network and writes the features."""
+        """See Job; runs the network and writes the features."""
         videos = (((item, x), None if isinstance(x, Outcome) else x.frames) for item, x in loaded)
         for (item, x), features in self.extractor.features_of(videos):
             yield x if isinstance(x, Outcome) else self._write(item, x, features)
 
     def _write(self, item: Item, video: _Decoded, features: np.ndarray | None) -> Outcome:
-        assert features is not None, "of a video with frames"
+        assert features is not None, "the video has frames"
         entry, output = item
         if not np.isfinite(features).all():
-            text = "the network gives features that are NaN or infinite; check the weights, or give"
+            text = "the network returns NaN or infinite features; check the weights, or give"
             return Outcome.of_error(entry.path, MediaError(f"{entry.path}: {text} --precision=f32"))
         facts = {"input": video.identity, "warning": video.frames.warning}
         stamp = {**self.extractor.stamp(), **facts, "runtime": self.extractor.network.runtime}
@@ -129,7 +137,7 @@ class ExtractJob(Job[_Decoded]):
 
 
 def _made_as(stamp: dict[str, Any]) -> dict[str, Any]:
-    """A stamp without what may differ between features that are alike; older ones say no precision."""
+    """A stamp reduced to what decides the features; stamps of older versions lack the precision."""
     made_from = stamp.get("input")
     content = without_path(made_from) if isinstance(made_from, dict) else None
     return {"precision": "f32", **stamp, "input": content, "warning": None, "runtime": None}
@@ -141,7 +149,7 @@ def _identity(entry: ListEntry, output: Path) -> dict[str, Any]:
 
 
 def _found_stamp(output: Path) -> dict[str, Any] | None:
-    """The stamp of features; empty if they are damaged, None if no extraction made them."""
+    """The stamp of a feature file; empty if the file is damaged, None if this program did not write it."""
     try:
         return read_stamp(output)
     except DamagedFeaturesError:

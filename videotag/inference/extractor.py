@@ -1,6 +1,6 @@
-"""Frames of videos -> their features, by the backbone of an extractor.
+"""Frames of videos -> features, computed by the backbone of an extractor.
 
-Shapes: T = seg_num frames of a video, K <= T of them distinct, D feature width, C classes.
+Shapes: T = seg_num sampled frames of a video, K <= T distinct ones, D feature width, C classes.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from videotag.system.download import file_digest
 if TYPE_CHECKING:
     from videotag.runtime.exported import ExportedNetwork
 
-#: On a CPU larger batches fall out of the caches and are slower; a GPU wants them large.
+#: Larger batches exceed a CPU's caches and run slower; a GPU needs large batches.
 FRAMES_PER_STEP = {"cpu": 8, "gpu": 64}
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class FrozenRuntime:
-    """What a folder's features were made in.
+    """The backend and precision that computed a folder's features.
 
     Attributes:
-        backend: Name of a backend; "auto" if it is not known.
+        backend: Name of the backend; "auto" if unknown.
         precision: "f32", "bf16" or "f16".
     """
 
@@ -45,18 +45,18 @@ class FrozenRuntime:
 
 
 class Extractor:
-    """A network that makes features of frames, and what is known of it.
+    """A network that turns frames into features, with its metadata.
 
     Args:
-        config: of an extractor.
-        network: the backbone, uint8 frames (K, H, W, 3) -> (K, D).
-        device: that it runs on, "cpu" or "gpu".
-        weights_sha256: of the weights it was made of.
-        feature_dim: D.
-        classifier: weight (D, C) and bias (C,) of the last layer, if known.
+        config: Config of the extractor.
+        network: Backbone that maps frames (K, H, W, 3) uint8 to features (K, D) float32.
+        device: Device of the network, "cpu" or "gpu".
+        weights_sha256: SHA-256 of the weight file.
+        feature_dim: Feature width D.
+        classifier: Weight (D, C) and bias (C,) of the last layer; None if there is none.
     """
 
-    #: The precision that the user asked for; "auto" if any will do.
+    #: The precision that the user requested; "auto" allows any.
     asked_precision = "auto"
 
     def __init__(
@@ -77,7 +77,7 @@ class Extractor:
         self._weights_sha256 = weights_sha256
 
     def features(self, frames: Frames) -> np.ndarray:
-        """One row per sampled frame: (T, D) float32."""
+        """Features (T, D) float32 of one video, one row per sampled frame."""
         ((_, features),) = self.features_of([(None, frames)])
         assert features is not None
         return features
@@ -85,11 +85,11 @@ class Extractor:
     def features_of(
         self, videos: Iterable[tuple[Item, Frames | None]]
     ) -> Iterator[tuple[Item, np.ndarray | None]]:
-        """The features (T, D) float32 of every video, in order; None of one without frames.
+        """Yields each item with its features (T, D) float32, in order; None for an item without frames.
 
         Args:
-            videos: anything, with its frames. On a GPU the frames of several videos share a batch, so that
-                more of them may be taken before a video's features come.
+            videos: Items of any type, each with the frames of a video or None. On a GPU, frames of several
+                videos share a batch, so later videos may be consumed before an earlier one is yielded.
         """
         rows_of = rows_of_videos(
             (((item, frames), None if frames is None else frames.images) for item, frames in videos),
@@ -101,46 +101,45 @@ class Extractor:
             yield item, None if frames is None or rows is None else rows[frames.rows]
 
     def settle(self, images: np.ndarray | None = None) -> None:
-        """Selects backend and precision, once.
+        """Selects backend and precision; later calls have no effect.
 
         Args:
-            images: (K, H, W, 3) uint8 such as will follow, K at least 1; None where there are none: then
-                "auto" is float32.
+            images: Sample (K, H, W, 3) uint8 of the frames to come, K >= 1; without one, "auto" is float32.
         """
         self.network.settle(None if images is None else {FRAMES: images})
 
     @property
     def needs_sample(self) -> bool:
-        """Whether backend and precision are settled by frames of the user's; those of an export are fixed."""
+        """Whether a sample of the user's frames selects backend and precision; an export fixes both."""
         return False
 
     def start(self, kept: FrozenRuntime | None) -> None:
-        """Forgets what was settled, so that each list is settled by itself.
+        """Resets the selected backend and precision, so that each list gets its own selection.
 
         Args:
-            kept: What the features of a folder were made in; None if there are none. Its precision stays, its
-                backend is only tried first.
+            kept: Runtime of the features in the folder; None if there are none. Its precision is binding; its
+                backend is only preferred.
 
         Raises:
-            ConfigError: The network runs in another precision only.
-            DeviceError: This device cannot compute in that precision.
+            ConfigError: The network cannot run in the folder's precision.
+            DeviceError: The device cannot compute in the folder's precision.
         """
         raise NotImplementedError
 
     def _rows(self, images: np.ndarray) -> np.ndarray:
-        """(K, D) of images (K, H, W, 3)."""
+        """Features (K, D) float32 of images (K, H, W, 3) uint8."""
         return self.network({FRAMES: images})[FEATURES]
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """The classifier's logits of features (T, D): (T, C)."""
-        assert self.classifier is not None, "of an extractor without classifier"
+        """The classifier's logits (T, C) float32 for features (T, D); needs a classifier."""
+        assert self.classifier is not None, "loaded without classifier"
         weight, bias = self.classifier
         return features @ weight + bias
 
     def stamp(self) -> dict[str, Any]:
-        """What, beside the video, decides the features: weights, network, sampling and precision.
+        """What determines the features besides the video: weights, network, sampling and precision.
 
-        Not the backend: features of two backends in the same precision may stand beside each other.
+        The backend is left out, as features of two backends in the same precision are interchangeable.
         """
         model, split = self.config.model, self.config.infer
         return {
@@ -158,16 +157,16 @@ class Extractor:
 
 
 class FeatureExtractor(Extractor):
-    """The backbone of an extractor with its weights; compiled when it sees its first frames.
+    """An extractor that runs a checkpoint; the backbone is compiled on its first frames.
 
     Args:
-        config: of an extractor.
-        weights: the weight file.
-        with_classifier: also needs the weights of the last layer, for logits().
+        config: Config of the extractor.
+        weights: Path of the weight file.
+        with_classifier: Whether `logits` is needed, and so the weights of the last layer.
 
     Raises:
-        WeightsError: the weights are missing or do not fit.
-        DeviceError: a GPU was asked for and there is none.
+        WeightsError: The weights are missing or do not match the config.
+        DeviceError: A GPU was requested but none is available.
     """
 
     network: RuntimeNetwork
@@ -182,7 +181,7 @@ class FeatureExtractor(Extractor):
         load_weights(model, weights, config_name=config.entry.name, may_miss=may_miss)
         digest = file_digest(weights)
         split = config.infer
-        #: The backbone before a backend has been chosen.
+        #: The backbone before a backend compiles it.
         self.trained = trained_network(
             model.encoder(split.target_size),
             weights=[digest],
@@ -208,7 +207,7 @@ class FeatureExtractor(Extractor):
         return self.network.request.needs_sample
 
     def start(self, kept: FrozenRuntime | None) -> None:
-        """See Extractor; a backend that cannot be had any more is none to keep."""
+        """See Extractor; a kept backend that is no longer available is ignored."""
         request = self._request
         if kept is not None:
             request = replace(request, preferred=kept.backend, kept_precision=kept.precision)
@@ -216,12 +215,12 @@ class FeatureExtractor(Extractor):
             self.network = RuntimeNetwork(self.trained, request, tolerances=agreement.FEATURES)
         except ConfigError as error:
             raise ConfigError(
-                f"--backend={request.backend}: cannot compute in {request.kept_precision}, as the folder's "
-                "features are; leave it out, or choose another --save_dir"
+                f"--backend={request.backend}: cannot compute in {request.kept_precision}, the precision of "
+                "the folder's features; remove the flag, or choose another --save_dir"
             ) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles what was settled; a worker reads the weights from their file."""
+        """Pickles the selected runtime; a worker reads the weights from their file."""
         return _reopened, (*self._pickled, self.network.choice)
 
 

@@ -1,6 +1,6 @@
-"""Frames of one video after the other -> rows of a network, in batches of one size.
+"""Batches the frames of consecutive videos through a network.
 
-Shapes: K frames of a video, B of a batch, H height, W width, D feature width.
+Shapes: K frames of a video, B frames of a batch, H height, W width, D feature width.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Item = TypeVar("Item")
 @dataclass
 class _Video(Generic[Item]):
     item: Item
-    missing: int  # frames whose rows are not there yet
-    parts: list[np.ndarray] = field(default_factory=list)  # rows, in order
+    missing: int  # frames without rows so far
+    parts: list[np.ndarray] = field(default_factory=list)  # computed rows, in order
 
 
 def rows_of_videos(
@@ -29,14 +29,14 @@ def rows_of_videos(
     batch_size: int,
     across_videos: bool,
 ) -> Iterator[tuple[Item, np.ndarray | None]]:
-    """A row (D,) for every frame: each video with its rows (K, D), in the videos' order.
+    """Yields each item with the rows (K, D) of its frames, in order; None for an item without frames.
 
     Args:
-        videos: anything, with its frames (K, H, W, 3), K from 1; None in place of them comes back as it is.
-        network: frames (B, H, W, 3) -> rows (B, D).
-        batch_size: the largest B.
-        across_videos: whether a batch may hold frames of several videos, which keeps a GPU busy. If not, the
-            rows of a video do not depend on its neighbours, not even in the last bit.
+        videos: Items of any type, each with the frames (K, H, W, 3) of a video, K >= 1, or None.
+        network: Function from frames (B, H, W, 3) to rows (B, D).
+        batch_size: Maximum of B.
+        across_videos: Whether a batch may hold frames of several videos, which keeps a GPU busy. Without it,
+            the rows of a video are bitwise independent of the other videos.
     """
     waiting: deque[_Video[Item]] = deque()
     batch: list[tuple[_Video[Item], np.ndarray]] = []
@@ -59,9 +59,9 @@ def rows_of_videos(
 
 
 def _run(network: Callable[[np.ndarray], np.ndarray], batch: list[tuple[_Video[Item], np.ndarray]]) -> None:
-    """Hands every video the rows of its frames, and empties the batch."""
+    """Runs the batch, appends the rows to their videos, and clears the batch."""
     images = [part for _, part in batch]
-    # The frames of one video are not copied.
+    # Avoid a copy if all frames are of one video.
     rows = network(images[0] if len(images) == 1 else np.concatenate(images))  # (B, D)
     for video, part in batch:
         video.parts.append(rows[: len(part)])

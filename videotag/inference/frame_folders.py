@@ -1,6 +1,6 @@
-"""A list of videos -> a folder of pictures for each, img_00001.jpg and on (VideoTag's `format: frames`).
+"""A list of videos -> a folder of JPEGs per video, img_00001.jpg onwards (VideoTag's `format: frames`).
 
-One frame of a video is in memory at a time. A folder is kept as long as its INFO_FILE is right.
+Only one frame of a video is in memory at a time. A folder is kept while its INFO_FILE matches the video.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from videotag.media.decode_pool import DecodePool
 from videotag.media.frame_folder import check_replaceable, read_info, write_frame_folder
 from videotag.system.cores import num_cores
 
-_RESULTS_PER_THREAD = 16  # may wait behind a long video; they are small
+_RESULTS_PER_THREAD = 16  # may queue behind a long video; they are small
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,11 @@ class FrameOptions:
     """Which frames are written, and how.
 
     Attributes:
-        num_frames: Frames spread evenly over the video, repeated if it is shorter; None takes every frame.
-        fps: Frames per second in place of num_frames; a slower video keeps its own.
+        num_frames: Number of frames, spread evenly over the video and repeated if it is shorter; None takes
+            every frame.
+        fps: Frame rate in frames per second, instead of num_frames; a slower video keeps its own rate.
         short_size: Short side of a frame after scaling, in pixels; 0 keeps the size.
-        quality: Quality of the JPEGs, 1 to 100.
+        quality: Quality of the JPEGs, from 1 to 100.
     """
 
     num_frames: int | None = None
@@ -40,12 +41,12 @@ class FrameOptions:
 
 @dataclass(frozen=True)
 class FramesJob(Job[Outcome]):
-    """One folder of JPEGs per video, and a list of them, `folder num_frames label label ...`.
+    """Writes one folder of JPEGs per video, and a list with lines `folder num_frames label label ...`.
 
     Args:
-        options: Which frames, and how.
-        videos_at_once: Videos in work at the same time.
-        stall_limit_sec: Seconds to wait for a frame before a video is given up; 0 waits on.
+        options: Which frames are written, and how.
+        videos_at_once: Number of videos processed in parallel.
+        stall_limit_sec: Seconds to wait for a frame before the video fails; 0 waits forever.
     """
 
     options: FrameOptions
@@ -67,10 +68,14 @@ class FramesJob(Job[Outcome]):
         return not path.exists() or bool(read_info(path))
 
     def check(self, items: Sequence[Item], save_dir: Path) -> None:
-        """Refuses to replace folders that hold anything else, and to write into folders of frames.
+        """Refuses to replace folders with other content, and to write inside folders of frames.
+
+        Args:
+            items: Entries with their output folders.
+            save_dir: Folder that holds the output folders.
 
         Raises:
-            OutputError: All of them, a line each.
+            OutputError: Some outputs are refused; the message has one line per output.
         """
         problems = []
         is_of_frames: dict[Path, bool] = {save_dir: False}
@@ -87,14 +92,14 @@ class FramesJob(Job[Outcome]):
                 if folder.is_dir() and not self._kept_info(entry.path, folder):
                     check_replaceable(folder)
             except MediaError:
-                pass  # it is met again, and listed, when its turn comes
+                pass  # `load` hits it again and records the failure
             except OutputError as error:
                 problems.append(str(error))
         if problems:
             raise one_error(OutputError, problems)
 
     def load(self, item: Item, pool: DecodePool, stop: threading.Event) -> Outcome:
-        """The outcome of a video whose folder is there, or has been made now."""
+        """See Job; keeps or writes the folder of a video."""
         (entry, folder), options = item, self.options
         if info := self._kept_info(entry.path, folder):
             return Outcome(
@@ -113,11 +118,11 @@ class FramesJob(Job[Outcome]):
         try:
             count = write_frame_folder(folder, reader, path=entry.path, stamp=stamp, quality=options.quality)
         except OutputError as error:
-            raise OutputError(f"{error}, then run again: what was done is kept") from error
+            raise OutputError(f"{error}, then run again; finished videos are kept") from error
         return Outcome(entry.path, "written", warning=reader.warning, facts={"num_frames": count})
 
     def _kept_info(self, path: str, folder: Path) -> dict[str, Any]:
-        """What INFO_FILE says of a folder that was made of this video as it is now; empty if it was not.
+        """The INFO_FILE of an up-to-date folder of the video; empty if the folder is not up to date.
 
         Raises:
             MediaError: The video cannot be read.

@@ -1,6 +1,6 @@
-"""Sampled frames of a video -> its tags: by two stages, by the first one's classifier, or by one model.
+"""Sampled frames of a video -> tags, by two stages, by the extractor's classifier, or by a single model.
 
-Shapes: T frames of a video, D feature width, C classes, S segments.
+Shapes: T sampled frames of a video, D feature width, C classes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from videotag.runtime.trained import attention_of
 from videotag.sections import VideoSplitSection
 
 SEGMENT_SEC = 5.0
-LEAST_FRAMES_PER_SEGMENT = 4
+MIN_FRAMES_PER_SEGMENT = 4
 
 
 @dataclass(frozen=True)
 class TagOptions:
-    """Which tags are kept, and of which parts.
+    """Selection of tags and length of segments.
 
     Attributes:
-        labels: C names.
-        top_k: Tags kept.
-        threshold: Least probability of a tag.
-        segment_sec: Wanted length of a segment in seconds.
+        labels: C class names.
+        top_k: Maximum number of tags per video and segment.
+        threshold: Minimum probability of a tag, in [0, 1].
+        segment_sec: Target length of a segment in seconds.
     """
 
     labels: list[str]
@@ -46,12 +46,12 @@ class TagOptions:
 
 
 class FrameTagger(ABC):
-    """Tags the frames of videos; not to be called from two threads at once.
+    """Tags the frames of videos; not thread-safe.
 
     Attributes:
-        section: Sampling and size of the frames.
-        options: Which tags are kept.
-        joins_videos: Whether several videos at once are faster, as on a GPU.
+        section: Section with sampling and frame size.
+        options: Selection of tags and length of segments.
+        joins_videos: Whether batching several videos is faster, as on a GPU.
     """
 
     section: VideoSplitSection
@@ -60,17 +60,27 @@ class FrameTagger(ABC):
 
     @abstractmethod
     def prepare(self, videos: Iterable[tuple[Any, Frames]]) -> Iterator[tuple[Any, Any]]:
-        """What `tag` needs of every video, in order; a GPU computes frames of several at once."""
+        """Yields each item with what `scores` needs of its video, in order; a GPU batches several videos."""
 
     @abstractmethod
     def scores(self, prepared: Any, parts: list[tuple[int, int]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Scores (1 + parts, C) of the whole video and of its parts, rows from a to b; and attention (T,)."""
-
-    def answers(self, videos: Iterable[tuple[str, Frames, bool]]) -> Iterator[Any]:
-        """The TagResult of every video, or its features, in order.
+        """Scores of a video and its segments, and the attention of the whole video.
 
         Args:
-            videos: Names and frames, and whether features are wanted.
+            prepared: Result of `prepare` for the video.
+            parts: Segments as ranges [a, b) of sampled frames.
+
+        Returns:
+            Probabilities (1 + len(parts), C) float32, the whole video first, or (1, C) if the model scores
+            whole videos only; and attention weights (T,) per modality, empty without attention.
+        """
+
+    def answers(self, videos: Iterable[tuple[str, Frames, bool]]) -> Iterator[Any]:
+        """Yields the TagResult of every video, or its features, in order.
+
+        Args:
+            videos: Per video its name, its frames, and whether to return what `prepare` yields, such as
+                features, instead of tags.
         """
         named = (((name, frames, is_plain), frames) for name, frames, is_plain in videos)
         for (name, frames, is_plain), prepared in self.prepare(named):
@@ -99,19 +109,19 @@ class FrameTagger(ABC):
         return top_tags(scores, options.labels, top_k=options.top_k, threshold=options.threshold)
 
     def _parts(self, duration_sec: float, num_frames: int) -> list[tuple[int, int]]:
-        """Rows from a to b of every segment: near segment_sec long, none with less than a few frames."""
-        most = max(1, num_frames // LEAST_FRAMES_PER_SEGMENT)
-        count = min(most, max(1, round(duration_sec / self.options.segment_sec)))
+        """Ranges [a, b) of the segments, about segment_sec long, of MIN_FRAMES_PER_SEGMENT or more frames."""
+        max_count = max(1, num_frames // MIN_FRAMES_PER_SEGMENT)
+        count = min(max_count, max(1, round(duration_sec / self.options.segment_sec)))
         return [(rows.start, rows.stop) for rows in slices(num_frames, count)]
 
 
 class StagesTagger(FrameTagger):
-    """By an extractor, and a second stage or the extractor's own classifier.
+    """Tags by an extractor followed by a second stage or the extractor's own classifier.
 
     Args:
-        extractor: The first stage.
-        predictor: The second stage; None to tag with the first one's classifier.
-        options: Which tags are kept.
+        extractor: First stage; needs a classifier if there is no second stage.
+        predictor: Second stage; None uses the extractor's classifier.
+        options: Selection of tags and length of segments.
     """
 
     def __init__(self, extractor: Extractor, predictor: TrainedModel | None, options: TagOptions) -> None:
@@ -122,11 +132,11 @@ class StagesTagger(FrameTagger):
         self._predictor = predictor
 
     def prepare(self, videos: Iterable[tuple[Any, Frames]]) -> Iterator[tuple[Any, Any]]:
-        """The features (T, D) of every video."""
+        """See FrameTagger; yields the features (T, D) of every video."""
         return self.extractor.features_of(videos)
 
     def scores(self, prepared: np.ndarray, parts: list[tuple[int, int]]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Scores of features (T, D)."""
+        """See FrameTagger; takes features (T, D)."""
         pieces = [prepared] + [prepared[a:b] for a, b in parts]
         if self._predictor is None:
             logits = np.stack([self.extractor.logits(piece).mean(axis=0) for piece in pieces])
@@ -138,11 +148,11 @@ class StagesTagger(FrameTagger):
 
 
 class ModelTagger(FrameTagger):
-    """By one model that reads frames itself.
+    """Tags by a single model that reads frames.
 
     Args:
-        model: Its only reader reads frames.
-        options: Which tags are kept.
+        model: Model whose only reader is a ClipReader.
+        options: Selection of tags and length of segments.
     """
 
     def __init__(self, model: TrainedModel, options: TagOptions) -> None:
@@ -150,14 +160,14 @@ class ModelTagger(FrameTagger):
         self.options = options
         self._model = model
         self._reader = clip_reader(model)
-        assert self._reader is not None, "as said above"
+        assert self._reader is not None, "the model reads frames only"
 
     def prepare(self, videos: Iterable[tuple[Any, Frames]]) -> Iterator[tuple[Any, Any]]:
-        """The frames as they are."""
+        """See FrameTagger; yields the frames unchanged."""
         yield from videos
 
     def scores(self, prepared: Frames, parts: list[tuple[int, int]]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Scores of the frames; of parts only where the model masks frames, since parts differ in length."""
+        """See FrameTagger; scores segments only if the model masks frames, as segments differ in length."""
         clips = [prepared]
         if any(spec.name.endswith(MASK) for spec in self._model.inputs):
             clips += [replace(prepared, rows=prepared.rows[a:b]) for a, b in parts]
@@ -168,6 +178,6 @@ class ModelTagger(FrameTagger):
 
 
 def clip_reader(model: TrainedModel) -> ClipReader | None:
-    """The reader of a model that reads frames and nothing else; None of another model."""
+    """The reader of a model that only reads frames; None for any other model."""
     readers = [reader for _, reader in model.config.readers(model.config.infer)]
     return readers[0] if len(readers) == 1 and isinstance(readers[0], ClipReader) else None

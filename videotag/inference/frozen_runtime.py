@@ -1,7 +1,7 @@
-"""The precision of a folder of features is that of its first run: SAVE_DIR/runtime.json.
+"""Keeps a folder of features in the precision of its first run, recorded in SAVE_DIR/runtime.json.
 
-The backend is kept too, but only for speed: features of two backends in the same precision may stand beside
-each other, so another one may be asked for at any time.
+The backend is recorded too, but only to save time: features of different backends in the same precision are
+interchangeable, so later runs may use another backend.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from videotag.system.atomic import write_text
 from videotag.system.json_text import read_json
 
 _PRECISIONS = ("f32", "bf16", "f16")
-_LOOKED_AT = 10_000  # files of a folder without a choice, which may hold anything
+_MAX_SCANNED_FILES = 10_000  # of a folder without runtime.json, which may hold anything
 
 logger = logging.getLogger(__name__)
 
 
 def start_extractor(extractor: Extractor, save_dir: Path, outputs: Iterable[Path]) -> None:
-    """Makes an extractor ready for a folder, in the precision of the features that are there.
+    """Starts an extractor for a folder, in the precision of the features it already holds.
 
     Args:
-        extractor: Extractor to be started.
+        extractor: Extractor to start.
         save_dir: Folder of the features.
-        outputs: Files that this run will write; they and others may be there from a run of an older version.
+        outputs: Feature files of this run, some of which a run of an older version may have written.
 
     Raises:
-        ConfigError: Another precision is asked for, runtime.json is damaged, or the features there are in a
-            precision that this version does not know.
-        DeviceError: The folder's precision is one that this device cannot compute in.
+        ConfigError: The user requested another precision, runtime.json is damaged, or the folder's features
+            are in a precision that this version does not support.
+        DeviceError: The device cannot compute in the folder's precision.
     """
-    others = itertools.islice(_files_in(save_dir), _LOOKED_AT)
+    others = itertools.islice(_files_in(save_dir), _MAX_SCANNED_FILES)
     kept = read_frozen(save_dir / RUNTIME_FILE) or _of_stamps(itertools.chain(outputs, others))
     if kept is None:
         extractor.start(None)
@@ -50,8 +50,8 @@ def start_extractor(extractor: Extractor, save_dir: Path, outputs: Iterable[Path
     asked = extractor.asked_precision
     if asked not in ("auto", kept.precision):
         raise ConfigError(
-            f"{save_dir}: its features are in {kept.precision}, and --precision={asked} was asked for; "
-            "leave that out, or choose another --save_dir"
+            f"{save_dir}: its features are in {kept.precision}, but --precision={asked} was given; "
+            "remove the flag, or choose another --save_dir"
         )
     try:
         extractor.start(kept)
@@ -64,16 +64,19 @@ def start_extractor(extractor: Extractor, save_dir: Path, outputs: Iterable[Path
 
 
 def read_frozen(path: Path) -> FrozenRuntime | None:
-    """What a runtime.json names; None if it is not there.
+    """The runtime that a runtime.json records; None if the file does not exist.
+
+    Args:
+        path: Path of the runtime.json.
 
     Raises:
-        ConfigError: It is damaged.
+        ConfigError: The file is damaged.
     """
     if not path.exists():
         return None
-    frozen = read_json(path, error=ConfigError, remedy="remove it")
+    frozen = read_json(path, error=ConfigError, remedy="remove the file")
     if not isinstance(frozen, dict) or frozen.get("precision") not in _PRECISIONS:
-        raise ConfigError(f"{path}: names no precision of {', '.join(_PRECISIONS)}; remove it")
+        raise ConfigError(f"{path}: precision is none of {', '.join(_PRECISIONS)}; remove the file")
     backend = frozen.get("backend")
     if not isinstance(backend, str) or backend not in backend_names():
         backend = "auto"
@@ -81,10 +84,14 @@ def read_frozen(path: Path) -> FrozenRuntime | None:
 
 
 def write_frozen(save_dir: Path, extractor: Extractor) -> None:
-    """Writes the runtime.json of a folder, with what an extractor is settled on, unless it is there.
+    """Records the extractor's backend and precision in runtime.json, unless the file exists.
+
+    Args:
+        save_dir: Folder of the features.
+        extractor: Extractor whose backend and precision are selected.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The file cannot be written.
     """
     path = save_dir / RUNTIME_FILE
     if not path.exists():
@@ -93,13 +100,13 @@ def write_frozen(save_dir: Path, extractor: Extractor) -> None:
 
 
 def _files_in(save_dir: Path) -> Iterator[Path]:
-    """The files of a folder, and of those in it."""
+    """The files of a folder and its subfolders."""
     for folder, _, names in os.walk(save_dir):
         yield from (Path(folder, name) for name in names)
 
 
 def _of_stamps(files: Iterable[Path]) -> FrozenRuntime | None:
-    """The precision of features that are there, f32 where their stamp says none; None without features."""
+    """The runtime of the first stamped feature file, f32 if its stamp has no precision; None without one."""
     for path in files:
         if path.suffix != ".npy":
             continue
@@ -111,7 +118,7 @@ def _of_stamps(files: Iterable[Path]) -> FrozenRuntime | None:
             precision = stamp.get("precision", "f32")
             if precision not in _PRECISIONS:
                 raise ConfigError(
-                    f"{path}: made in {safe_repr(precision)}, which is none of {', '.join(_PRECISIONS)}; "
+                    f"{path}: its precision is {safe_repr(precision)}, none of {', '.join(_PRECISIONS)}; "
                     "choose another --save_dir"
                 )
             return FrozenRuntime("auto", precision)

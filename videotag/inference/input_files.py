@@ -1,4 +1,4 @@
-"""What the inputs of a command are on the disk, whatever they are called, and which outputs are of them."""
+"""Identity of input files on disk, independent of their spelling, and the match of outputs to inputs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from videotag.safe_text import escaped
 
 
 class InputFiles:
-    """The files that a command reads, found again under any of their names.
+    """The files that a command reads, recognised under any of their names.
 
     Args:
-        paths: Files and folders; None and names of nothing are left out. They are looked at when they are
-            first needed.
+        paths: Files and folders; None and missing paths are ignored. The disk is read on first use.
     """
 
     def __init__(self, paths: Iterable[str | Path | None]) -> None:
@@ -27,22 +26,22 @@ class InputFiles:
         self._found: dict[tuple[int, int], str] | None = None
 
     def refusal(self, output: Path, *, folder: bool = False) -> str | None:
-        """Why something that is at an output's place must never be replaced; None if it may be.
+        """The reason why an existing output must never be replaced; None if it may be, or does not exist.
 
         Args:
-            output: Place of the output.
+            output: Path of the output.
             folder: Whether the output is a folder.
         """
         try:
             found = output.stat()
-        except (OSError, ValueError):  # such as a link to nowhere
+        except (OSError, ValueError):  # such as a dangling link
             return None
         name = self._by_identity().get((found.st_dev, found.st_ino))
         if name is not None:
             same = os.path.normpath(name) == os.path.normpath(output)
             return "is an input itself" if same else f"is the same file as the input {escaped(name)}"
         if folder and not stat.S_ISDIR(found.st_mode):
-            return "is a file, and a folder is to be written"
+            return "a file, expected a folder"
         if not folder and not stat.S_ISREG(found.st_mode):
             return "a folder, expected a file" if stat.S_ISDIR(found.st_mode) else "is not a regular file"
         return None
@@ -64,8 +63,11 @@ def input_identity(path: str, output: Path | None = None) -> dict[str, Any]:
 
     Args:
         path: The file or folder.
-        output: What is made of it; the identity then holds the path from there, which stays as it is when
-            both are moved together.
+        output: Output made from the input; the identity then contains the input's path relative to it, which
+            survives moving both together. None leaves the path out.
+
+    Returns:
+        size and mtime_ns of a file, or files_sha256 of a folder; and path, if output is given.
 
     Raises:
         MediaError: The file or folder cannot be read.
@@ -82,25 +84,25 @@ def input_identity(path: str, output: Path | None = None) -> dict[str, Any]:
 
 
 def without_path(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity of an input without where it lies: equal ones mean equal content."""
+    """An input's identity without its path; equal results mean equal content."""
     return {key: value for key, value in identity.items() if key != "path"}
 
 
 def path_from(output: Path, path: str) -> str:
-    """The path of an input, seen from the folder of its output; links in the input's path are kept."""
+    """The path of an input relative to its output's folder; symlinks in the input's path stay unresolved."""
     folder = os.path.realpath(output.parent)
     return os.path.relpath(os.path.abspath(path), folder)  # noqa: PTH100
 
 
 def is_same_input(known: Mapping[str, Any], path: str, output: Path) -> bool:
-    """Whether an output was made of the input at `path`, as it is now or as it was.
+    """Whether an output was made from the input at `path`, in its current or an earlier state.
 
-    An input that is not where it was has been moved if its size and time are still the same.
+    An input at another path counts as moved if the old path is gone and size and time are unchanged.
 
     Args:
-        known: The identity that the output holds; without a path, as of earlier versions, it fits any input.
-        path: Of the input now.
-        output: The file or folder.
+        known: Identity stored in the output; one without a path, as older versions wrote, matches any input.
+        path: Current path of the input.
+        output: Path of the output, a file or folder.
     """
     before = known.get("path")
     if not isinstance(before, str) or before == path_from(output, path):
@@ -118,7 +120,7 @@ def is_same_input(known: Mapping[str, Any], path: str, output: Path) -> bool:
 
 
 def _digest_of_folder(path: str) -> str:
-    """The sha256 of names, sizes and times of what lies in a folder."""
+    """SHA-256 over the names, sizes and modification times of a folder's files."""
     with os.scandir(path) as found:
         files = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in found)
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()

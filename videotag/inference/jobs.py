@@ -1,7 +1,8 @@
-"""One job over a list of videos: plan, work, collect; resumable, in parallel, nothing half-written.
+"""Jobs over lists of videos: plan, work, collect; resumable, parallel, with atomic outputs.
 
-A Job says what is done to each entry. The driver, run_job, alone locks the folder, lets the job settle what
-holds for all entries, and writes failures and the list. An Executor carries out the work, here in threads.
+A Job defines the work per entry. Only the driver, run_job, locks the folder, lets the job make its decisions
+for the whole list, and writes failures and the list of outputs. An Executor runs the work, by default in
+threads.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one entry; can be pickled.
+    """The result of one entry; picklable.
 
     Attributes:
-        item_id: Path of the entry, as its list wrote it.
+        item_id: Path of the entry as written in its list.
         status: "written" by this run, "kept" from an earlier one, or "failed".
-        error: Why it failed; empty if it did not.
-        retriable: Whether it may succeed when it is tried again.
-        warning: What is wrong with the input although it could be read; None if nothing.
-        facts: What else the job says of the output; of folders, num_frames.
+        error: Reason of the failure; empty otherwise.
+        retriable: Whether another try may succeed.
+        warning: Problem of an input that was readable all the same; None if there is none.
+        facts: Further properties of the output, such as num_frames of a folder.
     """
 
     item_id: str
@@ -56,56 +57,85 @@ class Outcome:
 
     @classmethod
     def of_error(cls, item_id: str, error: VideotagError) -> Outcome:
-        """The outcome of an entry that failed."""
+        """The outcome of a failed entry."""
         return cls(item_id, "failed", str(error), error.retriable)
 
 
-#: An entry of a list, and the place of its output.
+#: An entry of a list, and the path of its output.
 Item: TypeAlias = tuple[ListEntry, Path]
 Loaded = TypeVar("Loaded")
 
 
 class Job(OutputKind, Generic[Loaded]):
-    """What is done to each entry of a list: loaded in many threads, then finished in one."""
+    """The work per entry of a list: `load` runs in many threads, `finish` in one."""
 
     def concurrency(self) -> tuple[int, int]:
-        """Calls of `load` at the same time, and results of them that may wait for `finish`."""
+        """The number of concurrent `load` calls, and of results that may queue for `finish`."""
         raise NotImplementedError
 
     def check(self, items: Sequence[Item], save_dir: Path) -> None:
-        """Refuses, before the folder is locked, what check_outputs does not know of."""
+        """Checks the outputs beyond check_outputs, before the folder is locked.
+
+        Args:
+            items: Entries with the paths of their outputs.
+            save_dir: Folder of the outputs.
+
+        Raises:
+            OutputError: Some outputs are refused; the message has one line per output.
+        """
 
     def settle(self, items: Sequence[Item], save_dir: Path) -> Mapping[str, Outcome]:
-        """Decides what holds for all items, and returns the outcomes that are known without work, by path.
+        """Makes the decisions for all items, and finds the outcomes that need no work.
 
-        The driver calls it alone, before any work.
+        Only the driver calls it, once, before any work.
+
+        Args:
+            items: Entries with the paths of their outputs.
+            save_dir: Folder of the outputs.
+
+        Returns:
+            Path of the entry -> outcome, for entries that need no work.
         """
         return {}
 
     def load(self, item: Item, pool: DecodePool, stop: threading.Event) -> Loaded | Outcome:
-        """The first stage, which may be repeated; an Outcome if nothing is left to be finished.
+        """The first stage, which must be idempotent; returns an Outcome if there is nothing to finish.
 
         Args:
-            item: Entry and output.
-            pool: Decodes in child processes.
-            stop: Set when the run ends early, so that work in progress ends too.
+            item: Entry with the path of its output.
+            pool: Child processes to decode in.
+            stop: Event that is set when the run ends early, to stop work in progress.
 
         Raises:
-            MediaError: The entry fails, and the others go on.
+            MediaError: The entry fails; the other entries go on.
         """
         raise NotImplementedError
 
     def finish(self, loaded: Iterable[tuple[Item, Loaded | Outcome]]) -> Iterator[Outcome]:
-        """The second stage, if there is one: the outcome of every item, in order."""
+        """The second stage: yields the outcome of every item, in order.
+
+        The default has no second stage and passes the outcomes of `load` on.
+
+        Args:
+            loaded: Items with the results of `load`.
+        """
         return (outcome for _, outcome in loaded if isinstance(outcome, Outcome))
 
 
-#: Calls `load` and `finish` of a job, which can be pickled; gives the outcomes of all items, in order.
+#: Runs `load` and `finish` of a picklable job; yields the outcomes of all items, in order.
 Executor: TypeAlias = Callable[[Job[Any], Sequence[Item]], Generator[Outcome, None, None]]
 
 
 def in_threads(job: Job[Loaded], items: Sequence[Item]) -> Generator[Outcome, None, None]:
-    """The outcomes of items that are loaded by threads of this process while earlier ones are finished."""
+    """The executor that loads items in threads of this process while it finishes earlier ones.
+
+    Args:
+        job: Job to run.
+        items: Entries with the paths of their outputs.
+
+    Yields:
+        The outcome of every item, in order.
+    """
     stop = threading.Event()
     num_threads, ahead = job.concurrency()
 
@@ -129,19 +159,22 @@ def run_job(
     log_interval: int = 1,
     execute: Executor = in_threads,
 ) -> Summary:
-    """Makes the outputs of a list, and the list of them.
+    """Writes the outputs of a list, and the list of these outputs.
 
     Args:
-        job: What is done to each entry.
-        entries: Videos, or folders of frames with their number; with labels or without. One that is
-            there twice is worked on once, and in the list of outputs twice.
-        destination: Where outputs, their list and the failures go.
-        log_interval: Entries between log lines.
-        execute: Carries the work out.
+        job: Work per entry.
+        entries: Videos, or folders of frames with their number of frames; labels are optional. A duplicate
+            entry is processed once, but appears in the list of outputs as often.
+        destination: Location of the outputs, their list and the failures.
+        log_interval: Number of entries per log line.
+        execute: Executor that runs the work.
+
+    Returns:
+        Counts and failures; all zero for an empty list.
 
     Raises:
-        OutputError: Two entries would have the same output, something else would be replaced, another run is
-            at work in the folder, or it cannot be written; what was done is kept.
+        OutputError: Two entries would share an output, an output would replace a foreign file, another run
+            holds the folder, or it cannot be written; finished outputs are kept.
     """
     paths, save_dir = [entry.path for entry in entries], destination.save_dir
     folders = {entry.path for entry in entries if entry.numbers}
@@ -164,7 +197,7 @@ def run_job(
                 _collect(outcome, summary, failures)
                 if outcome.status == "failed":
                     continue
-                # The number of frames stands where other lists have the first label.
+                # In a list of folders, the number of frames precedes the labels.
                 done[entry.path] = () if job.suffix else (outcome.facts["num_frames"],)
                 if index % log_interval == 0:
                     logger.info("%d of %d: %s", index, len(items), output)
@@ -179,7 +212,7 @@ def run_job(
 
 
 def _collect(outcome: Outcome, summary: Summary, failures: FailureList) -> None:
-    """Counts an outcome, and tells what is wrong with it."""
+    """Counts an outcome, records a failure, and logs failures and warnings."""
     path = outcome.item_id
     if outcome.status == "failed":
         summary.failed[path] = outcome.error

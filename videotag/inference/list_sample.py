@@ -1,4 +1,4 @@
-"""A few frames of videos spread over a whole list, by which backend and precision are settled before work.
+"""A sample of frames from a whole list, on which backend and precision are selected before work.
 
 Shapes: K frames, H height, W width.
 """
@@ -23,23 +23,24 @@ from videotag.runtime.choice import SAMPLE_ROWS, spread_rows
 from videotag.sections import VideoSplitSection
 
 SAMPLE_VIDEOS = 8
-_DECODED_SHARE = 4  # the first quarter of a video's frames: decoding all of a long one takes minutes
+_DECODED_SHARE = 4  # the first quarter of the frames, as decoding all of a long video takes minutes
 
 
 def sample_frames(
     entries: Sequence[ListEntry], split: VideoSplitSection
 ) -> tuple[np.ndarray | None, dict[str, MediaError]]:
-    """Frames (K, H, W, 3) of a list, and what could not be read on the way to them.
+    """Frames sampled from a list, and the videos that could not be read.
 
-    The list is divided into SAMPLE_VIDEOS parts; of each, the first video that can be read gives its share of
-    SAMPLE_ROWS frames. So the sample depends on the list alone, not on which video is decoded first.
+    The list is divided into SAMPLE_VIDEOS parts. The first readable video of each part contributes an equal
+    share of SAMPLE_ROWS frames, so the sample depends on the list alone and not on the order of decoding.
 
     Args:
         entries: Videos or folders of frames, at least one.
-        split: Sampling and size.
+        split: Section with sampling and frame size.
 
     Returns:
-        The frames, None if no video can be read; and the error of each path that was tried in vain.
+        Frames (K, H, W, 3) uint8, or None if no video is readable; and the error of each unreadable path that
+        was tried.
     """
     parts = [entries[rows] for rows in slices(len(entries), SAMPLE_VIDEOS)]
     count = -(-SAMPLE_ROWS // len(parts))
@@ -68,10 +69,15 @@ def sample_frames(
 def settle_on_list(model: TrainedModel, entries: Sequence[ListEntry], dataset: Dataset) -> None:
     """Selects the backend and precision of a model on samples spread over its list.
 
+    Does nothing if the model needs no sample. Unreadable samples are ignored here and reported later.
+
     Args:
-        model: Model that will run on the list.
-        entries: The list.
-        dataset: Its samples.
+        model: Model to run on the list.
+        entries: Entries of the list, at least one.
+        dataset: Dataset of the list.
+
+    Raises:
+        WeightsError, ConfigError, DeviceError: The network cannot be loaded; see TrainedModel.load_network.
     """
     if not model.needs_sample:
         return
@@ -81,7 +87,7 @@ def settle_on_list(model: TrainedModel, entries: Sequence[ListEntry], dataset: D
             model.settle({FRAMES: images[None]})
         return
     places = np.unique(np.linspace(0, len(dataset) - 1, min(SAMPLE_ROWS, len(dataset))).round().astype(int))
-    # A sample that cannot be read is reported when its turn comes.
+    # The run itself reports unreadable samples.
     batches = dataset.batches([places], on_error=lambda *_: None)
     batch = next(iter(batches))
     if batch is not None:

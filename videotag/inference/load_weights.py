@@ -1,4 +1,4 @@
-"""Weights of a file into a network, published layouts included."""
+"""Loads weight files into networks, including published layouts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from videotag.config import Config
 from videotag.errors import VideotagError, WeightsError, one_error
 from videotag.formats.weight_files import read_weights
 from videotag.models.layouts import find_layout
+from videotag.registry import PublishedLayouts
 from videotag.runtime.device import select_device
 from videotag.system.download import file_digest as file_digest
 from videotag.weights import CONFIG_FILE, EXPORT_FILE
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def network_state(model: nn.Layer) -> dict[str, Tensor]:
-    """Parameters and buffers by name, each once: Paddle's LSTM lists its weights under two names."""
+    """Parameters and buffers by name, without the duplicate names under which Paddle lists LSTM weights."""
     state: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in model.state_dict().items():
@@ -32,11 +33,16 @@ def network_state(model: nn.Layer) -> dict[str, Tensor]:
 
 
 def load_model(config: Config, path: Path, *, config_name: str) -> nn.Layer:
-    """The network of a config with its weights, on the device that the config asks for.
+    """The network of a config with its weights, on the config's device.
+
+    Args:
+        config: Config of the network.
+        path: Path of the weight file, as find_weights returns it.
+        config_name: Name of the config in error messages.
 
     Raises:
-        WeightsError: as load_weights.
-        DeviceError: a GPU was asked for and there is none.
+        WeightsError: The file is damaged or does not match the config.
+        DeviceError: A GPU was requested but none is available.
     """
     check_sizes(config, path)
     select_device(config.train.use_gpu)
@@ -46,20 +52,24 @@ def load_model(config: Config, path: Path, *, config_name: str) -> nn.Layer:
 
 
 def check_sizes(config: Config, path: Path) -> None:
-    """Refuses a config whose sizes its weights cannot have, before a network of them takes the memory.
+    """Refuses a config whose sizes exceed its weight file, before a huge network is allocated.
 
-    Every size counts parameters, of which a file holds at most one per byte.
+    Every size in MODEL is a lower bound on the number of parameters, and a file holds at most one per byte.
+
+    Args:
+        config: Config of the network.
+        path: Path of the weight file.
 
     Raises:
-        WeightsError: A size in MODEL is larger than the file.
+        WeightsError: A size in MODEL exceeds the number of bytes in the file.
     """
     num_bytes = path.stat().st_size
     sizes = {key: value for key, value in config.model if isinstance(value, int) and key != "topk"}
     key, size = max(sizes.items(), key=lambda item: item[1])
     if size > num_bytes:
         raise WeightsError(
-            f"{path}: {num_bytes} bytes, too few for MODEL.{key} = {size}; correct the config, or give its "
-            "own weights"
+            f"{path}: {num_bytes} bytes, too few for MODEL.{key} = {size}; correct the config, or give "
+            "the weights that belong to it"
         )
 
 
@@ -69,14 +79,14 @@ def load_weights(
     """Sets all parameters and buffers of a network from a weight file.
 
     Args:
-        model: is left as it was if anything does not fit.
-        path: of find_weights.
-        config_name: for the error's text.
-        may_miss: beginnings of names that are not wanted ("fc." when only features are): whatever the file
-            has of them is left.
+        model: Network to load into; unchanged if loading fails.
+        path: Path of the weight file, as find_weights returns it.
+        config_name: Name of the config in error messages.
+        may_miss: Prefixes of parameter names to skip, such as "fc." for features only; such arrays in the
+            file are ignored.
 
     Raises:
-        WeightsError: damaged; or names and shapes that differ, all of them, a line each.
+        WeightsError: The file is damaged, or names or shapes differ; one line per difference.
     """
     state = read_adapted(model, path, config_name=config_name)
     state = {name: array for name, array in state.items() if not name.startswith(may_miss)}
@@ -88,30 +98,46 @@ def load_weights(
 
 
 def read_adapted(model: nn.Layer, path: Path, *, config_name: str) -> dict[str, np.ndarray]:
-    """The arrays of a weight file under the network's names: published layouts that it knows are renamed.
+    """The arrays of a weight file by the network's names; known published layouts are converted.
+
+    Args:
+        model: Network that defines the names and the known layouts.
+        path: Path of the weight file, as find_weights returns it.
+        config_name: Name of the config in error messages.
+
+    Returns:
+        Name -> array; names and shapes are not compared with the network's.
 
     Raises:
-        WeightsError: damaged, or weights of another network of which the model knows the config.
+        WeightsError: The file is damaged, an export, or weights that the model recognises as another's.
     """
     if path.name == EXPORT_FILE:
         raise WeightsError(
             f"{path.parent}: an export, which cannot be trained or changed; give the weights it was made from"
         )
     state = read_weights(path)
-    remedy = getattr(model, "remedy", lambda _: None)(state)
-    if remedy:
+    layouts = []
+    if isinstance(model, PublishedLayouts):
+        layouts = model.layouts()
+    if isinstance(model, PublishedLayouts) and (remedy := model.remedy(state)):
         raise WeightsError(f"{path}: not weights of {config_name}: {remedy}")
     own = network_state(model)
-    layout = find_layout(getattr(model, "layouts", list)(), own, state)
+    layout = find_layout(layouts, own, state)
     state = layout.adapt(state) if layout else state
-    second_names = model.state_dict().keys() - own.keys()  # stand in files written by paddle.save
-    return {name: array for name, array in state.items() if name not in second_names}
+    duplicate_names = model.state_dict().keys() - own.keys()  # appear in files written by paddle.save
+    return {name: array for name, array in state.items() if name not in duplicate_names}
 
 
 def compare_state(
     own: Mapping[str, Any], state: Mapping[str, np.ndarray], *, may_miss: tuple[str, ...] = ()
 ) -> list[str]:
-    """What keeps `state` from being set into a network whose state is `own`: a text per difference."""
+    """The differences between weights and a network, one text each; empty if the weights fit.
+
+    Args:
+        own: Parameters and buffers of the network by name.
+        state: Arrays of the weights by name.
+        may_miss: Prefixes of names that the weights may lack.
+    """
     problems = []
     for name, tensor in own.items():
         if name not in state:
@@ -124,15 +150,24 @@ def compare_state(
 
 
 def misfit(path: Path, config_name: str, problems: list[str], *, any_fits: bool) -> VideotagError:
+    """The error for weights that do not fit a network.
+
+    Args:
+        path: Path of the weight file.
+        config_name: Name of the network's config.
+        problems: Differences as compare_state returns them.
+        any_fits: Whether any name of the network is in the file; if not, the differences are left out.
+    """
     beside = path.parent / CONFIG_FILE
     hint = f"; the weights' own config is {beside}" if beside.is_file() else ""
     head = f"{path}: does not fit the network of {config_name}{hint}"
     if not any_fits:
-        return WeightsError(f"{head}; not one of the network's arrays is in the file")
+        return WeightsError(f"{head}; none of the network's arrays is in the file")
     return one_error(WeightsError, [head, *(f"  {problem}" for problem in problems)])
 
 
 def set_state(own: Mapping[str, Tensor], state: Mapping[str, np.ndarray]) -> None:
+    """Copies arrays into the tensors of the same name, cast to their dtype; other names are ignored."""
     for name, tensor in own.items():
         if name in state:
             tensor.set_value(np.ascontiguousarray(state[name], dtype=tensor.numpy().dtype))

@@ -1,6 +1,6 @@
-"""Several networks' logits as one: those of the mean of their probabilities.
+"""Averages the probabilities of several networks, given and returned as logits.
 
-One formula for arrays and tensors. It stays in the logarithm, so that a sure class stays finite.
+The same formula serves arrays and tensors. It works in log space, so that confident predictions stay finite.
 Shapes: N samples, C classes, K networks.
 """
 
@@ -17,12 +17,12 @@ from videotag.registry import Task
 
 @dataclass(frozen=True)
 class Operations:
-    """What the formula needs of an array library.
+    """The operations of an array library that the formula needs.
 
     Attributes:
-        log_sigmoid: log(sigmoid(x)), element by element.
+        log_sigmoid: log(sigmoid(x)), elementwise.
         log_softmax: log(softmax(x)) over the last axis.
-        log_mean: The logarithm of the mean of K arrays that are given by their logarithms.
+        log_mean: Logarithm of the mean of K arrays, which are given as logarithms.
     """
 
     log_sigmoid: Callable[[Any], Any]
@@ -31,12 +31,12 @@ class Operations:
 
 
 def mean_logits(logits: Sequence[Any], task: Task, operations: Operations) -> Any:
-    """Logits (N, C) of the mean probability p: log(p / (1 - p)), or log(p) of a single-label task.
+    """Logits (N, C) of the mean probability p: log(p / (1 - p)), or log(p) for a single-label task.
 
     Args:
-        logits: K arrays (N, C).
-        task: Decides how logits become probabilities.
-        operations: Those of the arrays' library.
+        logits: K >= 1 float arrays or tensors (N, C).
+        task: Task of the networks; selects sigmoid or softmax.
+        operations: Operations of the library that the arrays belong to.
     """
     if task == "single_label":
         return operations.log_mean([operations.log_softmax(x) for x in logits])
@@ -44,7 +44,7 @@ def mean_logits(logits: Sequence[Any], task: Task, operations: Operations) -> An
     return present - operations.log_mean([operations.log_sigmoid(-x) for x in logits])
 
 
-#: Of NumPy; give it float64, whose result is exact to the last bit of float32.
+#: Operations for NumPy; float64 inputs make the result exact to the last bit of float32.
 NUMPY = Operations(
     log_sigmoid=lambda x: -np.logaddexp(0, -x),
     log_softmax=lambda x: x - np.logaddexp.reduce(x, axis=-1, keepdims=True),

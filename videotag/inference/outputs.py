@@ -1,9 +1,9 @@
-"""Where results go, and what they never replace: inputs, and files that this program did not make.
+"""Plans output paths, and protects inputs and foreign files from being replaced.
 
-Every command that writes asks here before its work. Inputs are compared by what they are on the disk
-(symlinks resolved, hard links too), not by how they are spelled. A file that is there already is the
-program's own if its content says so: features by their stamp, folders of frames by INFO_FILE, a list by the
-files that it names, other files by how they begin.
+Every command that writes checks its outputs here before its work. Inputs are compared by identity on disk
+(symlinks and hard links resolved), not by spelling. An existing file is the program's own if its content says
+so: features by their stamp, folders of frames by INFO_FILE, a list by the files that it names, other files by
+their first bytes.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from videotag.system.atomic import MAX_FOLDER_NAME_BYTES, MAX_NAME_BYTES, PARTIA
 from videotag.system.failures import FAILURES_FILE, FAILURES_HEAD
 from videotag.system.folder_lock import LOCK_FILE
 
-RUNTIME_FILE = "runtime.json"  # of a folder of features
+RUNTIME_FILE = "runtime.json"  # in a folder of features
 _RESERVED = {FAILURES_FILE, RUNTIME_FILE, INFO_FILE, LOCK_FILE}
-_MAX_PATH_BYTES = 3900  # the system takes 4,095; a folder of frames holds names of some bytes
-_HEAD_BYTES = 2**16  # of a file, to recognise it
+_MAX_PATH_BYTES = 3900  # Linux allows 4,095; leaves room for file names in a folder of frames
+_HEAD_BYTES = 2**16  # read from a file to recognise it
 
 
 @dataclass
 class Summary:
-    """What became of a list of videos.
+    """The result of a job over a list of videos.
 
     Attributes:
-        written: Videos turned into files now.
-        kept: Videos whose files were there already.
-        failed: Video -> why it could not be decoded.
-        partial: Video -> what is wrong with a file that could be read all the same, such as lost frames.
-        list_path: The list of all outputs, with the labels of the video list; None if there are none.
+        written: Number of videos whose outputs this run wrote.
+        kept: Number of videos whose outputs were up to date.
+        failed: Video -> reason of the failure.
+        partial: Video -> problem of a file that was readable all the same, such as lost frames.
+        list_path: List of all outputs, with the labels of the input list; None if there are no outputs.
     """
 
     written: int = 0
@@ -57,25 +57,25 @@ def plan_outputs(
     suffix: str = ".npy",
     folders: Container[str] = (),
 ) -> dict[str, Path]:
-    """The output of every video: its path mirrored below save_dir, with another suffix.
+    """The output path of every video: its own path mirrored below save_dir, with another suffix.
 
-    Where no list can hold the mirrored path, or the drive cannot, the video has no output: see
-    unlistable.
-
-    Relative paths are mirrored as written. Absolute ones, and those that climb out of the working folder
-    with "..", are mirrored relative to `root`.
+    Relative paths are mirrored as written. Absolute paths, and those that leave the working folder through
+    "..", are mirrored relative to `root`. A video is left out if no list or file system can hold its mirrored
+    path; see unlistable.
 
     Args:
-        paths: As the list wrote them; the same one may stand twice.
+        paths: Paths as written in the list; duplicates are allowed.
         save_dir: Folder of the outputs.
-        root: The common parent of the absolute paths if not given.
+        root: Folder that contains the absolute paths; None takes their common parent.
         suffix: Suffix of the outputs; empty for folders.
-        folders: Those of `paths` that are folders, whose names have no suffix to be replaced.
+        folders: The members of `paths` that are folders, whose names have no suffix to replace.
+
+    Returns:
+        Path -> output, in the order of paths; empty for no paths.
 
     Raises:
-        OutputError: Two videos share an output or one's would lie inside another's, a path lies outside
-            root, or an output would have a name that the program keeps for its own files; all, a line each.
-            No list can hold the path of save_dir.
+        OutputError: Outputs collide or nest, a path lies outside root, or an output has a name reserved for
+            the program's own files, with one line per problem; or no list can hold the path of save_dir.
     """
     if problem := list_problem(str(save_dir)):
         raise OutputError(f"{safe_repr(str(save_dir), limit=MAX_TEXT)}: {problem}; choose another --save_dir")
@@ -93,7 +93,7 @@ def plan_outputs(
             continue
         if reserved := next(filter(_is_reserved, inside.parts), None):
             problems.append(
-                f"{path}: would write {output}, and {reserved} is a name of the program's own files; rename "
+                f"{path}: would write {output}, but {reserved} is a name of the program's own files; rename "
                 "the file or its folder"
             )
             continue
@@ -105,16 +105,16 @@ def plan_outputs(
 
 
 def _common_parent(paths: Iterable[str]) -> Path:
-    """The folder that holds all videos which relative paths do not mirror; "." if there are none."""
+    """The common folder of all paths that are not mirrored as written; "." if there are none."""
     folders = {_absolute(path).parent for path in paths if _leaves(path)}
     return Path(os.path.commonpath(folders)) if folders else Path()
 
 
 def _mirrored(path: str, base: Path, suffix: str, *, is_folder: bool) -> PurePath:
-    """Where the output of a video lies below save_dir.
+    """The path of a video's output relative to save_dir.
 
     Raises:
-        ValueError: There is no such place; the text says why.
+        ValueError: The video cannot be mirrored; the message is the reason.
     """
     inside = PurePath(os.path.normpath(path))
     if not inside.name:
@@ -127,7 +127,7 @@ def _mirrored(path: str, base: Path, suffix: str, *, is_folder: bool) -> PurePat
 
 
 def _collisions(outputs: Mapping[str, Path], save_dir: Path) -> Iterator[str]:
-    """A line for every output that is another one, or lies inside it."""
+    """Yields a line for every output that equals another one or lies inside it."""
     owners: dict[Path, str] = {}
     places = _Places(save_dir)
     for path, output in outputs.items():
@@ -149,23 +149,28 @@ def _absolute(path: str | Path) -> Path:
 
 
 def unlistable(paths: Iterable[str], outputs: Container[str]) -> Iterator[tuple[str, FileListError]]:
-    """Every path that has no output, as no list or drive can hold its name, and the error that says so."""
+    """Yields every path that plan_outputs left out, with the error that explains it.
+
+    Args:
+        paths: Paths as written in the list.
+        outputs: Paths that have an output, as plan_outputs returns them.
+    """
     for path in dict.fromkeys(paths):
         if path not in outputs:
-            problem = list_problem(os.path.abspath(path)) or "its output would have too long a name"  # noqa: PTH100
+            problem = list_problem(os.path.abspath(path)) or "the path of its output is too long"  # noqa: PTH100
             yield path, FileListError(f"{safe_repr(path, limit=MAX_TEXT)}: {problem}; rename the file")
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where the outputs of a list go.
+    """The location of a list's outputs.
 
     Attributes:
         save_dir: Folder of the outputs, their list and failures.jsonl.
         list_name: File name of the list of outputs inside save_dir.
-        root: As of plan_outputs.
-        filelist: List of the inputs, which must not be replaced; None if there is none.
-        overwrite: Whether files of other inputs or programs may be replaced; inputs never are.
+        root: Folder that contains the absolute paths of the list; None takes their common parent.
+        filelist: List of the inputs, which is never replaced; None if there is none.
+        overwrite: Whether outputs of other inputs or programs may be replaced; inputs never are.
     """
 
     save_dir: Path
@@ -176,48 +181,48 @@ class Destination:
 
     @property
     def list_path(self) -> Path:
-        """The list of outputs."""
+        """Path of the list of outputs."""
         return self.save_dir / self.list_name
 
 
 class OutputKind(Protocol):
-    """What a command makes of each input.
+    """The kind of output that a command writes for each input.
 
     Attributes:
-        what: What an output is called in messages, such as "features".
-        suffix: Suffix of the outputs; empty for folders, whose list counts the files in them.
+        what: Name of the outputs in messages, such as "features".
+        suffix: Suffix of the outputs; empty for folders, whose list states the number of files.
     """
 
     what: ClassVar[str]
     suffix: ClassVar[str]
 
     def input_of(self, output: Path) -> Mapping[str, Any] | None:
-        """The identity of an output's input, empty if unknown; None if the command did not make it."""
+        """The identity of an existing output's input; empty if unknown, None if the output is foreign."""
 
     def is_listed(self, path: Path) -> bool:
-        """Whether a file that a list names may be an output of the command; it need not be there."""
+        """Whether a path in a list may be an output of this kind; it need not exist."""
 
 
 def check_outputs(outputs: Mapping[str, Path], destination: Destination, kind: OutputKind) -> None:
-    """Refuses outputs that would replace something else than an earlier run's outputs of the same inputs.
+    """Refuses outputs that would replace anything but an earlier run's outputs of the same inputs.
 
     Args:
-        outputs: Input -> the file or folder made of it, as of plan_outputs.
-        destination: Where they go.
-        kind: What they are.
+        outputs: Input -> output, as plan_outputs returns them.
+        destination: Location of the outputs.
+        kind: Kind of the outputs.
 
     Raises:
-        OutputError: Everything that would be replaced, a line each.
+        OutputError: Files would be replaced; the message has one line per file.
     """
     save_dir, list_path, overwrite = destination.save_dir, destination.list_path, destination.overwrite
     inputs = InputFiles([*outputs, destination.filelist])
     in_folders, remedy = not kind.suffix, "choose another --save_dir"
     problems = []
     for path, output in outputs.items():
-        if not os.path.lexists(output):  # cheaper than a call of stat that fails
+        if not os.path.lexists(output):  # cheaper than a failing stat call
             continue
         if text := inputs.refusal(output, folder=in_folders):
-            if in_folders or not output.is_dir():  # a file is not written over a folder anyway
+            if in_folders or not output.is_dir():  # a file never replaces a folder anyway
                 problems.append(f"{output}: {text}; {remedy}")
         elif not overwrite and (text := _difference(path, output, kind)):
             problems.append(f"{output}: {text}; {remedy}, or give --overwrite")
@@ -246,14 +251,14 @@ def check_outputs(outputs: Mapping[str, Path], destination: Destination, kind: O
 
 
 def _difference(path: str, output: Path, kind: OutputKind) -> str | None:
-    """Why an output that is there is not one of this input; None if it is."""
+    """The reason why an existing output does not belong to this input; None if it does."""
     made_from = kind.input_of(output)
     if made_from is None:
         return "exists and was not written by videotag"
     if is_same_input(made_from, path, output) or not os.path.exists(path):  # noqa: PTH110 - fails by itself
         return None
     other = os.path.normpath(os.path.join(output.parent, str(made_from["path"])))  # noqa: PTH118
-    return f"{kind.what} of {escaped(other)}, and not of {path}"
+    return f"{kind.what} of {escaped(other)}, not of {path}"
 
 
 @dataclass(frozen=True)
@@ -261,9 +266,9 @@ class FileOutput:
     """A single file that a command writes.
 
     Attributes:
-        path: Where it is written.
-        flag: The flag that names the place, for messages.
-        head: What a file of this kind that the program has made begins with.
+        path: Path of the file.
+        flag: Flag that sets the path, for messages.
+        head: Pattern that matches the beginning of every such file written by this program.
     """
 
     path: Path
@@ -274,17 +279,17 @@ class FileOutput:
 def check_files(
     outputs: Sequence[FileOutput], *, inputs: Iterable[str | Path | None], overwrite: bool | None = None
 ) -> None:
-    """Refuses to write over inputs, and over files that this program did not make.
+    """Refuses to overwrite inputs and foreign files.
 
     Args:
         outputs: All files that the command writes.
-        inputs: All files that it reads; None for one that was not named.
-        overwrite: Whether files that the program did not make may be replaced; inputs never are. None: no,
-            and the command has no flag for it.
+        inputs: All files that the command reads; None entries are skipped.
+        overwrite: Whether foreign files may be replaced; inputs never are. None means False for a command
+            without an --overwrite flag.
 
     Raises:
-        OutputError: Everything that would be replaced, two outputs at one place, or a folder where a file is
-            to be written; a line each.
+        OutputError: Files would be replaced, two outputs share a path, or a folder is in the place of a file;
+            the message has one line per problem.
     """
     if problems := _file_problems(outputs, InputFiles(inputs), overwrite=overwrite):
         raise one_error(OutputError, problems)
@@ -298,17 +303,17 @@ def is_own_list(
     known: Container[Path] = (),
     numbers: Sequence[str] = (),
 ) -> bool:
-    """Whether a list names nothing but outputs in a folder, as the list of an earlier run does.
+    """Whether a list names only outputs in a folder, as the list of an earlier run does.
 
-    The folder may have been moved since, or the list written from another working folder: an entry then
-    ends like a file in the folder.
+    If the folder was moved since, or the list was written from another working folder, an entry matches by
+    the tail of its path.
 
     Args:
-        path: The list, which is there.
+        path: Path of the existing list; an empty list is own.
         folder: Folder of the outputs.
-        is_listed: See OutputKind.
-        known: Outputs that need not be looked at.
-        numbers: As of read_filelist.
+        is_listed: Predicate for paths that may be outputs; see OutputKind.
+        known: Outputs that pass without a check.
+        numbers: Names of the numbers after each path; see read_filelist.
     """
     try:
         if not path.stat().st_size:
@@ -339,22 +344,22 @@ def _leaves(path: str) -> bool:
 
 
 def _is_too_long(output: Path, *, folder: bool) -> bool:
-    """Whether no drive can hold an output, or not what is written beside it first."""
-    most = MAX_FOLDER_NAME_BYTES if folder else MAX_NAME_BYTES
-    return len(os.fsencode(output.name)) > most or len(os.fsencode(output.parent)) > _MAX_PATH_BYTES - most
+    """Whether the path of an output, or of its temporary file, exceeds the file system's limits."""
+    limit = MAX_FOLDER_NAME_BYTES if folder else MAX_NAME_BYTES
+    return len(os.fsencode(output.name)) > limit or len(os.fsencode(output.parent)) > _MAX_PATH_BYTES - limit
 
 
 def _is_reserved(name: str) -> bool:
-    """Whether a file or folder of this name is one of the program's own."""
+    """Whether a file or folder name is reserved for the program's own files."""
     name = name.casefold()
     return name in _RESERVED or name.endswith((".list", PARTIAL_MARK))
 
 
 class _Places:
-    """Real paths of outputs: equal ones are one file, also through links and where case does not count.
+    """Canonical paths of outputs: equal for the same file, despite links and ignored case.
 
     Args:
-        folder: Folder of the outputs, which need not be there.
+        folder: Folder of the outputs; it need not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -363,7 +368,7 @@ class _Places:
         self.folder = self._folded(os.path.realpath(folder))
 
     def of(self, output: Path) -> Path:
-        """The real path of an output; a link at the place itself is not followed, as it would be replaced."""
+        """The canonical path of an output; a link at the path itself is not followed, as it is replaced."""
         parent = self._parents.get(output.parent)
         if parent is None:
             parent = self._parents[output.parent] = os.path.realpath(output.parent)
@@ -374,7 +379,7 @@ class _Places:
 
 
 def _folds_case(folder: Path) -> bool:
-    """Whether the file system of a folder takes `A` and `a` for the same name, as far as names there tell."""
+    """Whether a folder's file system ignores case, judged by the names that exist there."""
     absolute = folder.absolute()
     for path in (absolute, *absolute.parents):
         other = path.with_name(path.name.swapcase()) if path.name else path
@@ -384,7 +389,7 @@ def _folds_case(folder: Path) -> bool:
 
 
 def _file_problems(outputs: Sequence[FileOutput], inputs: InputFiles, *, overwrite: bool | None) -> list[str]:
-    """What check_files refuses, a line each."""
+    """The problems that check_files reports, one line each."""
     problems = []
     owners: dict[str, str] = {}
     for output in outputs:
@@ -404,7 +409,7 @@ def _file_problems(outputs: Sequence[FileOutput], inputs: InputFiles, *, overwri
 
 
 def _begins_with(path: Path, head: re.Pattern[str]) -> bool:
-    """Whether a file begins so; an empty one, in which nothing can be lost, passes too."""
+    """Whether the beginning of a file matches; an empty file passes, as it holds nothing to lose."""
     try:
         with path.open("rb") as file:
             data = file.read(_HEAD_BYTES)

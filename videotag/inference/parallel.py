@@ -1,8 +1,8 @@
-"""Several processes that train one network, each on its part of every batch.
+"""Data parallelism: several processes train one network, each on its shard of every batch.
 
-`python -m paddle.distributed.launch` starts them; where nobody did, there is one. They sum their gradients
-themselves, so that the sum is that of the whole batch however unevenly its parts are filled; Paddle's own
-DataParallel takes the mean of means.
+`python -m paddle.distributed.launch` starts the processes; without it there is one. Gradients are summed
+here, so that the sum is exact for the whole batch even if shards differ in size; Paddle's DataParallel
+averages the means of the shards instead.
 """
 
 from __future__ import annotations
@@ -10,49 +10,46 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from videotag.system.cores import is_launched
-
-if TYPE_CHECKING:
-    pass
 
 _ARRIVALS = "videotag/arrivals"
 Value = TypeVar("Value")
 
 
 def join() -> None:
-    """Joins the processes that a launcher started with this one, if one did."""
+    """Joins the process group if a launcher started this process; otherwise does nothing."""
     if is_launched() and not distributed().is_initialized():
         distributed().init_parallel_env()
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return int(distributed().get_world_size()) if _has_joined() else 1
 
 
 def rank() -> int:
-    """The number of this one, from 0."""
+    """The rank of this process, from 0."""
     return int(distributed().get_rank()) if _has_joined() else 0
 
 
 def is_main() -> bool:
-    """Whether this is the one that writes files."""
+    """Whether this is the main process (rank 0), which writes the files."""
     return rank() == 0
 
 
 def barrier() -> None:
-    """Waits until all processes are here, however long it takes.
+    """Waits until all processes reach this call, without a timeout.
 
-    Called before every collective: on CPUs Paddle's gloo gives up on a process that comes 30 seconds later,
-    as one may that has read a slow disk or written a checkpoint.
+    Every collective needs it first: on CPUs, Paddle's gloo times out if a process arrives 30 seconds late, as
+    it may after reading from a slow disk or writing a checkpoint.
     """
     if world_size() == 1 or distributed().get_backend() != "GLOO":
         return
     from paddle.base import core
 
-    # One counter for all meetings: nobody can come to the next one before all have come to this one.
+    # One counter serves all barriers, as no process reaches the next before all have reached this one.
     store = core.create_or_get_global_tcp_store()
     arrivals, pause_sec = store.add(_ARRIVALS, 1), 0.0005
     expected = -(-arrivals // world_size()) * world_size()
@@ -64,7 +61,7 @@ def barrier() -> None:
 
 @contextlib.contextmanager
 def main_first() -> Iterator[None]:
-    """The other processes enter the block when the main one has left it without an error."""
+    """Runs the block on the main process first; the others enter it once the main one has succeeded."""
     if not is_main():
         barrier()
     yield
@@ -73,7 +70,11 @@ def main_first() -> Iterator[None]:
 
 
 def all_gather(value: Value) -> list[Value]:
-    """The values of all processes, by their numbers, on every one."""
+    """The values of all processes in rank order, on every process.
+
+    Args:
+        value: Picklable value of this process.
+    """
     if world_size() == 1:
         return [value]
     values: list[Any] = []
@@ -83,7 +84,11 @@ def all_gather(value: Value) -> list[Value]:
 
 
 def broadcast(value: Value) -> Value:
-    """What the main process passes, on every one."""
+    """The main process's value, on every process.
+
+    Args:
+        value: Picklable value; ignored on the other processes.
+    """
     if world_size() == 1:
         return value
     values = [value if is_main() else None]
@@ -93,19 +98,23 @@ def broadcast(value: Value) -> Value:
 
 
 def broadcast_flag(flag: bool) -> bool:
-    """The flag of the main process, on every one."""
+    """The main process's flag, on every process; cheaper than `broadcast`.
+
+    Args:
+        flag: Value of the flag; ignored on the other processes.
+    """
     if world_size() == 1:
         return flag
     from videotag.system.quiet_paddle import paddle
 
-    said = paddle.to_tensor([float(flag and is_main())])
+    total = paddle.to_tensor([float(flag and is_main())])
     barrier()
-    distributed().all_reduce(said)
-    return bool(said.item())
+    distributed().all_reduce(total)
+    return bool(total.item())
 
 
 def on_main(context: contextlib.AbstractContextManager[Any]) -> contextlib.AbstractContextManager[Any]:
-    """The context on the main process, none on the others."""
+    """The given context on the main process, a null context on the others."""
     return context if is_main() else contextlib.nullcontext()
 
 
@@ -114,7 +123,7 @@ def _has_joined() -> bool:
 
 
 def distributed() -> Any:
-    """Paddle's part for several processes; imported on demand, as one process needs no Paddle for this."""
+    """paddle.distributed, imported on demand, as a single process does not need it."""
     from videotag.system.quiet_paddle import paddle
 
     return paddle.distributed

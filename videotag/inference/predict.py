@@ -1,4 +1,7 @@
-"""Tags of feature files, and how scores become tags."""
+"""Turns scores into tags, and the batches of a list into predictions.
+
+Shapes: C classes.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ class Tag:
     """One tag of a video.
 
     Attributes:
-        class_id: index of the logit, line of the label file.
-        class_name: of the label file.
-        probability: in [0, 1].
+        class_id: Index of the logit and line of the label file, from 0.
+        class_name: Name in the label file.
+        probability: Probability in [0, 1].
     """
 
     class_id: int
@@ -29,7 +32,7 @@ class Tag:
     probability: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The tag as it stands in JSON files."""
+        """The tag as written to JSON files; the probability is rounded to 6 digits."""
         return {
             "class_id": self.class_id,
             "class_name": self.class_name,
@@ -39,7 +42,12 @@ class Tag:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The tags of one video, the likeliest first; video_id as the list wrote it."""
+    """The tags of one video.
+
+    Attributes:
+        video_id: Id or path of the video as written in the list.
+        tags: Tags by decreasing probability.
+    """
 
     video_id: str
     tags: list[Tag]
@@ -52,13 +60,16 @@ class Prediction:
 def top_tags(
     probabilities: np.ndarray, labels: Sequence[str], *, top_k: int, threshold: float = 0.0
 ) -> list[Tag]:
-    """The top_k likeliest classes that reach the threshold, the first index first on ties.
+    """The top_k most probable classes that reach the threshold; ties go to the lower class id.
 
     Args:
-        probabilities: (C,) in [0, 1].
-        labels: C names.
-        top_k: at most so many tags.
-        threshold: least probability of a tag.
+        probabilities: Probabilities (C,) float in [0, 1].
+        labels: C class names.
+        top_k: Maximum number of tags.
+        threshold: Minimum probability of a tag.
+
+    Returns:
+        Tags by decreasing probability; empty if none reaches the threshold.
     """
     order = np.argsort(-probabilities, kind="stable")[:top_k]
     return [Tag(int(i), labels[i], float(probabilities[i])) for i in order if probabilities[i] >= threshold]
@@ -72,14 +83,17 @@ def predict(
     top_k: int,
     threshold: float = 0.0,
 ) -> Iterator[Prediction]:
-    """The predictions of a model, in the order of the batches.
+    """Yields the predictions of a model, in the order of the batches.
 
     Args:
         model: Trained model.
-        batches: in the order of the predictions.
-        labels: C names.
-        top_k: tags kept per video.
-        threshold: least probability of a tag.
+        batches: Batches to predict.
+        labels: C class names.
+        top_k: Maximum number of tags per video.
+        threshold: Minimum probability of a tag.
+
+    Raises:
+        WeightsError, ConfigError, DeviceError: The network cannot be loaded; see TrainedModel.load_network.
     """
     for batch in batches:
         scores = scores_of(model.task, model.run(batch.inputs)[LOGITS])

@@ -1,11 +1,11 @@
-"""Requests from any thread -> tags: one thread owns the networks, others decode, a bounded queue between.
+"""Requests from any thread -> tags: one thread owns the networks, others decode, with bounded queues between.
 
     with Predictor(tagger) as predictor:
         future = predictor.submit("any.mp4")
         future.result()
 
-A request is decoded by the next free thread, in a child process, and then waits for the thread that owns the
-networks, which takes all that wait at once. Results are those of one request after the other.
+The next free thread decodes a request in a child process. The thread that owns the networks takes all decoded
+requests at once. Results equal those of sequential requests.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from videotag.media.temporary_copy import MediaBytes, temporary_copy
 from videotag.safe_text import safe_repr
 from videotag.sections import VideoSplitSection
 
-#: What can be tagged: a media file by its path or as an entry of a list, its bytes, or frames.
+#: Input to tag: the path of a media file, an entry of a list, the bytes of a file, or an array of frames.
 Source: TypeAlias = str | Path | ListEntry | np.ndarray | MediaBytes
-MAX_WAITING = 64  # requests, besides those that are decoded
+MAX_WAITING = 64  # requests queued for decoding
 
 
 @dataclass
@@ -42,24 +42,24 @@ class _Request:
     source: Source
     fps: float | Fraction | None
     name: str
-    features: bool  # are wanted in place of tags
+    features: bool  # return features instead of tags
     future: Future[Any] = field(default_factory=Future)
-    stop: threading.Event = field(default_factory=threading.Event)  # set when nobody wants the result
+    stop: threading.Event = field(default_factory=threading.Event)  # set when the result is no longer needed
 
 
 class Predictor:
-    """Tags what is submitted, from any thread; a context manager.
+    """Tags sources submitted from any thread; usable as a context manager.
 
     Args:
-        tagger: Its networks; from now on only the predictor may call them.
-        max_waiting: Requests that may wait to be decoded; `submit` waits when there are more.
+        tagger: Networks to run; only the predictor may call them from now on.
+        max_waiting: Maximum number of requests queued for decoding; `submit` blocks beyond it.
     """
 
     def __init__(self, tagger: FrameTagger, *, max_waiting: int = MAX_WAITING) -> None:
         section = tagger.section
         ahead = max(1, section.videos_ahead - section.videos_at_once)
         self._shared = _Shared(tagger, max_waiting, ahead=ahead)
-        # The threads hold no reference to the predictor, so that one which nobody uses any more is closed.
+        # The threads hold no reference to the predictor, so that garbage collection can close it.
         self._finalizer = weakref.finalize(self, self._shared.close, cancel=True)
 
     def submit(
@@ -70,47 +70,50 @@ class Predictor:
         name: str | None = None,
         wait: bool = True,
     ) -> Future[TagResult]:
-        """The result of a source, once it is there.
-
-        The future's `cancel` gives the request up, also while it is decoded.
+        """Submits a source for tagging; `cancel` of the returned future works even during decoding.
 
         Args:
-            source: Path of a media file; or its bytes, or a binary file open for reading, which is read from
-                where it stands; or frames (T, height, width, 3) uint8 RGB.
-            fps: Frames per second of an array of frames.
-            name: TagResult.path; if not given, the path, the open file's name, "bytes" or "frames".
-            wait: Whether to wait where the queue is full.
+            source: Path of a media file; its bytes; a binary file open for reading, read from its current
+                position; or frames (num_frames, height, width, 3) uint8 RGB.
+            fps: Frame rate in frames per second; required for an array, an error for anything else.
+            name: Value of TagResult.path; by default the path, the open file's name, "bytes" or "frames".
+            wait: Whether to block while the queue is full.
 
         Raises:
             BusyError: The queue is full, and `wait` is False.
             ClosedError: The predictor is closed.
 
         The future raises:
-            MediaError: The video cannot be decoded, or its decoding stalls.
-            ShapeError: An array is not as said above, or fps is missing.
+            MediaError: The video cannot be decoded, or decoding stalls.
+            ShapeError: An array has another shape or dtype, or fps is missing.
             ConfigError: fps is given for a media file, which has its own frame rate.
-            OutputError: The temporary folder has no room for a copy of bytes or of an open file.
+            OutputError: The temporary folder has no space for a copy of bytes or an open file.
         """
         request = _Request(source, fps, name or source_name(source), features=False)
         self._shared.put(request, wait=wait)
         return request.future
 
     def submit_features(self, source: Source, *, fps: float | Fraction | None = None) -> Future[np.ndarray]:
-        """The features (T, D) float32 of a source, of a tagger with a first stage; see submit.
+        """Submits a source for extraction of its features (T, D) float32; needs a tagger with a first stage.
 
         Args:
-            source: As of submit.
-            fps: As of submit.
+            source: Source as for `submit`.
+            fps: Frame rate in frames per second; required for an array, an error for anything else.
+
+        Raises:
+            ClosedError: The predictor is closed.
+
+        The future raises the same errors as that of `submit`.
         """
         request = _Request(source, fps, source_name(source), features=True)
         self._shared.put(request, wait=True)
         return request.future
 
     def close(self, *, cancel: bool = False) -> None:
-        """Waits until all that was submitted is done, and ends threads and child processes.
+        """Waits for all submitted requests, then ends the threads and child processes.
 
         Args:
-            cancel: Give up what is not done yet; its futures are cancelled.
+            cancel: Whether to cancel the futures of unfinished requests instead of waiting for them.
         """
         self._shared.close(cancel=cancel)
 
@@ -122,7 +125,7 @@ class Predictor:
 
 
 class _Shared:
-    """What the threads of a predictor share."""
+    """State and threads of a predictor."""
 
     def __init__(self, tagger: FrameTagger, max_waiting: int, *, ahead: int) -> None:
         self._tagger = tagger
@@ -138,25 +141,25 @@ class _Shared:
     def put(self, request: _Request, *, wait: bool) -> None:
         with self._lock:
             if self._is_closed:
-                raise ClosedError("the predictor is closed; make a new one")
+                raise ClosedError("the predictor is closed; create a new one")
             self._unfinished[id(request)] = request
         request.future.add_done_callback(lambda _: self._done(request))
         try:
             self._waiting.put(request, block=wait)
         except queue.Full:
             request.future.cancel()
-            raise BusyError(f"{self._waiting.maxsize} requests wait already; try again later") from None
+            raise BusyError(f"{self._waiting.maxsize} requests are already queued; try again later") from None
 
     def _done(self, request: _Request) -> None:
-        request.stop.set()  # ends its decoding, if it was cancelled
+        request.stop.set()  # stops decoding after a cancellation
         with self._lock:
             self._unfinished.pop(id(request), None)
 
     def _decode(self) -> None:
-        """What a decoding thread does, until it is told to end."""
+        """Loop of a decoding thread; None in the queue ends it."""
         while (request := self._waiting.get()) is not None:
             if request.future.cancelled():
-                request.future.set_running_or_notify_cancel()  # tells those who wait for several futures
+                request.future.set_running_or_notify_cancel()  # notifies concurrent.futures.wait
                 continue
             try:
                 frames = read_source(request, self._tagger.section, self._pool)
@@ -166,21 +169,21 @@ class _Shared:
                 self._decoded.put((request, frames))
 
     def _run_networks(self) -> None:
-        """What the thread that owns the networks does, until it is told to end."""
-        most = self._decoded.maxsize if self._tagger.joins_videos else 1
+        """Loop of the thread that owns the networks; None in the queue ends it."""
+        max_batch = self._decoded.maxsize if self._tagger.joins_videos else 1
         while (first := self._decoded.get()) is not None:
-            taken = [first, *self._more(most - 1)]
+            taken = [first, *self._more(max_batch - 1)]
             self._tag([pair for pair in taken if pair[0].future.set_running_or_notify_cancel()])
 
     def _more(self, count: int) -> Iterator[tuple[_Request, Frames]]:
-        """At most `count` requests whose frames are there already."""
+        """Yields up to `count` requests that are already decoded."""
         for _ in range(count):
             try:
                 pair = self._decoded.get_nowait()
             except queue.Empty:
                 return
             if pair is None:
-                self._decoded.put(None)  # which ends the thread when these are done
+                self._decoded.put(None)  # ends the loop after these requests
                 return
             yield pair
 
@@ -208,7 +211,7 @@ class _Shared:
         self._decoded.put(None)
         _join([self._owner])
         self._pool.close()
-        for request in self._unfinished.copy().values():  # came in while it was closed
+        for request in self._unfinished.copy().values():  # submitted during the close
             request.future.cancel()
             request.future.set_running_or_notify_cancel()
 
@@ -220,24 +223,29 @@ def _start(target: Callable[[], None]) -> threading.Thread:
 
 
 def _join(threads: Iterable[threading.Thread]) -> None:
-    """Waits for threads; not for this one, in which a predictor may have been collected as garbage."""
+    """Joins threads, except the current one, in which garbage collection may close a predictor."""
     for thread in threads:
         if thread is not threading.current_thread():
             thread.join()
 
 
 def _fail(requests: Iterable[_Request], error: BaseException) -> None:
-    """Tells an error to those who have not cancelled."""
+    """Sets an error on the futures that are not cancelled."""
     for request in requests:
         if request.future.running() or request.future.set_running_or_notify_cancel():
             request.future.set_exception(error)
 
 
 def read_source(request: _Request, section: VideoSplitSection, pool: DecodePool) -> Frames:
-    """The sampled frames of what was submitted.
+    """The sampled frames of a request's source.
+
+    Args:
+        request: Request to decode.
+        section: Section with sampling and frame size.
+        pool: Child processes to decode in.
 
     Raises:
-        MediaError, ShapeError, ConfigError, OutputError: See Predictor.submit.
+        MediaError, ShapeError, ConfigError, OutputError: The source is unusable; see Predictor.submit.
     """
     source, fps, name = request.source, request.fps, request.name
     if isinstance(source, np.ndarray):
@@ -245,7 +253,7 @@ def read_source(request: _Request, section: VideoSplitSection, pool: DecodePool)
             raise ShapeError(f"{name}: fps is missing; pass the frame rate of the array")
         return frames_of_array(source, fps, section, name=name)
     if isinstance(source, list | tuple):
-        raise ShapeError(f"{name}: a {type(source).__name__}; make an array of the frames with np.stack")
+        raise ShapeError(f"{name}: a {type(source).__name__}; stack the frames into an array with np.stack")
     if fps is not None:
         raise ConfigError(
             f"{name}: fps {safe_repr(fps)} applies only to arrays; a media file has its own frame rate"
@@ -262,7 +270,7 @@ def read_source(request: _Request, section: VideoSplitSection, pool: DecodePool)
 
 
 def source_name(source: Source) -> str:
-    """What a source is called where no name is given."""
+    """The default name of a source."""
     if isinstance(source, np.ndarray):
         return "frames"
     if isinstance(source, ListEntry):
@@ -271,5 +279,5 @@ def source_name(source: Source) -> str:
         return str(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return "bytes"
-    name = getattr(source, "name", None)  # a temporary file's is a number
+    name = getattr(source, "name", None)  # an integer for temporary files
     return name if isinstance(name, str) else "file"

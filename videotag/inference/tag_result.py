@@ -1,4 +1,4 @@
-"""What is said of one video: tags of the whole and of its parts, and where the network looked."""
+"""The result for one video: tags of the video and its segments, and the network's attention."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from videotag.inference.predict import Tag
 
 @dataclass(frozen=True)
 class Segment:
-    """The tags of a part of a video, from start_sec to end_sec."""
+    """The tags of a segment of a video.
+
+    Attributes:
+        start_sec: Start of the segment in seconds.
+        end_sec: End of the segment in seconds.
+        tags: Tags by decreasing probability.
+    """
 
     start_sec: float
     end_sec: float
     tags: list[Tag]
 
     def to_dict(self) -> dict[str, Any]:
-        """The segment as it stands in JSON files."""
+        """The segment as written to JSON files; times are rounded to milliseconds."""
         return {
             "start_sec": round(self.start_sec, 3),
             "end_sec": round(self.end_sec, 3),
@@ -29,17 +35,17 @@ class Segment:
 
 @dataclass(frozen=True)
 class TagResult:
-    """What a Tagger says of one video.
+    """The result of a Tagger for one video.
 
     Attributes:
-        path: Path of the video, or the name given to it or taken from its source.
-        tags: Tags of the whole video, the likeliest first.
-        segments: Equal parts of the video in order, each with its own tags; none where VideoTag's sampling
-            started a short video again, or the model takes whole videos only.
-        duration_sec: Duration of the video.
-        attention: Per modality (T,), the weight of each of T sampled frames, equal steps of time in the part
-            that the segments span, summing to 1; empty without a second stage that has attention.
-        warning: What is wrong with the file although it could be read; None if nothing.
+        path: Path of the video, or the name of its source.
+        tags: Tags of the whole video by decreasing probability.
+        segments: Equal segments of the video in order, with their own tags; empty if VideoTag's sampling
+            repeats a short video, or if the model only tags whole videos.
+        duration_sec: Duration of the video in seconds.
+        attention: Modality -> weights (T,) float of the T sampled frames, which sum to 1; the frames divide
+            the time spanned by the segments evenly. Empty for a model without attention.
+        warning: Problem of a file that was readable all the same; None if there is none.
     """
 
     path: str
@@ -50,7 +56,7 @@ class TagResult:
     warning: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as it stands in JSON files."""
+        """The result as written to JSON files, with rounded numbers."""
         return {
             "video_id": self.path,
             "duration_sec": round(self.duration_sec, 3),

@@ -1,10 +1,10 @@
-"""Both stages loaded once: a media file in, tags out, no files in between.
+"""Tags media files with both stages in memory, without intermediate files.
 
     tagger = Tagger.load()                       # ImageNet's 1,000 names, no second stage
     tagger = Tagger.load(extractor_config="configs/tsn.yaml", extractor_weights="weights/tsn",
                          predictor_weights="data/checkpoints", label_file="label_3396.txt")
     result = tagger.tag("any.mp4")
-Shapes: T frames of a video, D feature width, C classes, S segments.
+Shapes: T sampled frames of a video, D feature width.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ from videotag.inference.list_sample import sample_frames
 from videotag.inference.predictor import Predictor, Source
 from videotag.inference.tag_result import TagResult as TagResult
 from videotag.inference.trained_model import ModelSource, TrainedModel, read_source
+from videotag.registry import MASK
 from videotag.weights import DEFAULT_EXTRACTOR, find_weights
 
-_ROLES = {"extractor": "extractor", "predictor": "tagger"}
+_ROLES = {"extractor": "an extractor", "predictor": "a tagger"}
 
 
 class Tagger:
-    """Tags videos; made by Tagger.load. It may be used from several threads.
+    """Tags videos; created by Tagger.load; thread-safe.
 
-    Media files are decoded in child processes, which start with the first one and end with the Tagger: a file
-    that crashes FFmpeg, hangs, or takes too much memory is a MediaError.
+    Child processes decode media files; they start with the first file and end with the Tagger. A file that
+    crashes FFmpeg, hangs, or takes too much memory raises MediaError.
 
     Args:
-        tagger: Its networks.
+        tagger: Networks to run.
     """
 
     def __init__(self, tagger: FrameTagger) -> None:
@@ -69,27 +70,29 @@ class Tagger:
         threshold: float = 0.0,
         segment_sec: float = SEGMENT_SEC,
     ) -> Tagger:
-        """A tagger with its weights loaded.
+        """Loads a tagger with its weights.
 
         Args:
-            extractor_config: Config of the first stage; the embedded ImageNet classifier if neither it nor
-                its weights are given, unless the second stage reads frames itself.
-            extractor_weights: A file, a prefix, a folder, an export, or named weights.
-            predictor_config: Config of the second stage; if not given, the config beside its weights.
-            predictor_weights: Weights of the second stage; without them the first stage's classifier tags.
-            label_file: Class names; if not given, labels.txt beside the weights in use.
-            use_gpu: True, False or "auto"; the extractor config's value if not given.
-            backend: Backend of both stages, "auto", "paddle", "openvino" or "onnx"; INFER.backend of each
-                config if not given.
+            extractor_config: Config of the first stage; by default the config beside its weights. Without
+                config and weights, the first stage is the built-in ImageNet classifier, or none if the second
+                stage reads frames itself.
+            extractor_weights: Weights of the first stage: a file, a prefix, a folder, an export, or a name.
+            predictor_config: Config of the second stage; by default the config beside its weights.
+            predictor_weights: Weights of the second stage; None uses the first stage's classifier.
+            label_file: File of class names; by default labels.txt beside the weights.
+            use_gpu: True, False or "auto"; by default TRAIN.use_gpu of each config.
+            backend: Backend of both stages, "auto", "paddle", "openvino" or "onnx"; by default INFER.backend
+                of each config.
             precision: Precision of both stages, "f32", "bf16" or "f16"; or "auto", which is f32 unless
-                `settle` decides otherwise; INFER.precision of each config if not given.
-            overrides: Overrides of the extractor's config, as load_config takes them.
-            top_k: Tags kept; the config's topk if not given.
-            threshold: Least probability of a tag.
-            segment_sec: Wanted length of a segment in seconds.
+                `settle` selects another; by default INFER.precision of each config.
+            overrides: Overrides of the first stage's config (or of the model's that reads frames itself), as
+                load_config takes them.
+            top_k: Maximum number of tags; by default the config's topk.
+            threshold: Minimum probability of a tag.
+            segment_sec: Target length of a segment in seconds.
 
         Raises:
-            ConfigError, WeightsError, LabelFileError, DeviceError: What is wrong with an argument.
+            ConfigError, WeightsError, LabelFileError, DeviceError: An argument is invalid.
         """
         flags = {"TRAIN.use_gpu": use_gpu, "INFER.backend": backend, "INFER.precision": precision}
         both = [(key, value) for key, value in flags.items() if value is not None]
@@ -123,11 +126,13 @@ class Tagger:
             return cls(StagesTagger(extractor, None, tag_options))
         tag_options = options(second)
         extractor = load_extractor(first.config, first.weights)
-        widths = {name: getattr(each, "width", None) for name, each in second.config.inputs.items()}
+        readers = [reader for _, reader in second.config.readers(second.config.infer)]
+        specs = [spec for reader in readers for spec in reader.specs() if not spec.name.endswith(MASK)]
+        widths = {spec.name: spec.shape[-1] for spec in specs}
         if list(widths.values()) != [extractor.feature_dim]:
             raise ConfigError(
-                f"the extractor makes features of width {extractor.feature_dim}, the predictor wants "
-                f"{widths}; name the extractor it was trained with"
+                f"the extractor returns features of width {extractor.feature_dim}, but the predictor "
+                f"expects {widths}; give the extractor that it was trained with"
             )
         predictor = TrainedModel([second])
         predictor.load_network()
@@ -139,51 +144,55 @@ class Tagger:
         """The tags of one video.
 
         Args:
-            source: Path of a media file; or its bytes, or a binary file open for reading, which is read from
-                where it stands; or frames (T, height, width, 3) uint8 RGB.
-            fps: Frames per second of an array of frames.
-            name: TagResult.path; if not given, the path, the open file's name, "bytes" or "frames".
+            source: Path of a media file; its bytes; a binary file open for reading, read from its current
+                position; or frames (num_frames, height, width, 3) uint8 RGB.
+            fps: Frame rate in frames per second; required for an array, an error for anything else.
+            name: Value of TagResult.path; by default the path, the open file's name, "bytes" or "frames".
 
         Raises:
             MediaError: The video cannot be decoded.
-            ShapeError: An array is not as said above, or fps is missing.
+            ShapeError: An array has another shape or dtype, or fps is missing.
             ConfigError: fps is given for a media file, which has its own frame rate.
-            OutputError: The temporary folder has no room for a copy of bytes or of an open file.
+            OutputError: The temporary folder has no space for a copy of bytes or an open file.
+            ClosedError: The tagger is closed.
         """
         return _result(self._predictor.submit(source, fps=fps, name=name))
 
     def submit(
         self, source: Source, *, fps: float | Fraction | None = None, name: str | None = None
     ) -> Future[TagResult]:
-        """As tag, without waiting for the result; see Predictor.submit."""
+        """Like `tag`, but returns at once with a future; see Predictor.submit."""
         return self._predictor.submit(source, fps=fps, name=name)
 
     def close(self) -> None:
-        """Ends threads and child processes; what is not done yet is cancelled."""
+        """Cancels unfinished requests, and ends the threads and child processes."""
         self._predictor.close(cancel=True)
 
     def features(self, source: Source, *, fps: float | Fraction | None = None) -> np.ndarray:
-        """The features of one video, as `videotag extract` writes them: (T, D) float32, T = seg_num.
+        """The features (T, D) float32 of one video, as `videotag extract` writes them; T is seg_num.
 
         Args:
-            source: As of tag.
-            fps: As of tag.
+            source: Source as for `tag`.
+            fps: Frame rate in frames per second; required for an array, an error for anything else.
 
         Raises:
-            MediaError, ShapeError, ConfigError, OutputError: As of tag.
+            ConfigError: The model reads frames itself, or fps is given for a media file.
+            MediaError, ShapeError, OutputError, ClosedError: Same as for `tag`.
         """
         if not isinstance(self._tagger, StagesTagger):
-            raise ConfigError("the model reads frames itself: there are no features")
+            raise ConfigError(
+                "the model reads frames itself and has no features; load a tagger with an extractor"
+            )
         return _result(self._predictor.submit_features(source, fps=fps))
 
     def settle(self, videos: Sequence[str | ListEntry]) -> None:
-        """Lets a sample of a list decide whether the first stage computes in bfloat16; before any other call.
+        """Selects the first stage's precision on a sample of a list; must precede any other call.
 
-        Without it the first stage computes in float32, unless another precision was asked for: what precedes
-        a video has no say in its tags.
+        Without it, precision "auto" is float32, so that the tags of a video never depend on earlier videos.
+        Does nothing if the precision is fixed, or if no video is readable.
 
         Args:
-            videos: The list.
+            videos: Videos of the list, at least one.
         """
         if isinstance(self._tagger, StagesTagger) and self._tagger.extractor.needs_sample:
             entries = [video if isinstance(video, ListEntry) else ListEntry(video) for video in videos]
@@ -192,7 +201,11 @@ class Tagger:
                 self._tagger.extractor.settle(images)
 
     def tag_many(self, videos: Iterable[str | ListEntry]) -> Iterator[TagResult | MediaError]:
-        """The result of every video in order, or why it has none; the next ones are decoded meanwhile."""
+        """Yields the result or the error of every video in order, while the next videos are decoded.
+
+        Args:
+            videos: Paths of media files, or entries of a list.
+        """
         section = self._tagger.section
         ahead = section.videos_at_once + section.videos_ahead
         futures: deque[Future[TagResult]] = deque()
@@ -209,7 +222,7 @@ class Tagger:
 
 
 def _result(future: Future[Any]) -> Any:
-    """The result, unless waiting for it is broken off, which cancels it."""
+    """The result of a future; interrupting the wait cancels the future."""
     try:
         return future.result()
     finally:
@@ -227,9 +240,9 @@ def _result_or_error(future: Future[TagResult]) -> TagResult | MediaError:
 def _stage(
     stage: str, config_file: str | Path | None, weights: str | Path | None, overrides: list[tuple[str, Any]]
 ) -> ModelSource:
-    """A stage's weights and config, found by what the user named of them."""
+    """The weights and config of a stage, as the user's arguments name them."""
     if weights is None:
-        raise ConfigError(f"--{stage}_weights: missing; they belong to --{stage}_config {config_file}")
+        raise ConfigError(f"--{stage}_weights: missing for --{stage}_config {config_file}; give both")
     found = find_weights(weights)
     if config_file is None and found.config is None:
         raise ConfigError(f"{found.path}: no config.yaml beside the weights; give --{stage}_config")
@@ -237,5 +250,5 @@ def _stage(
     entry = source.config.entry
     if entry.two_stage != (stage == "extractor"):
         named = f"--{stage}_config {config_file}" if config_file else f"--{stage}_weights {weights}"
-        raise ConfigError(f"{named}: {entry.name} is no {_ROLES[stage]}")
+        raise ConfigError(f"{named}: {entry.name} is not {_ROLES[stage]}; name one of `videotag models`")
     return source

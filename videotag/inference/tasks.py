@@ -1,4 +1,4 @@
-"""What a task makes of logits: the loss, and probabilities.
+"""Loss and probabilities of each task, from logits.
 
 Shapes: N videos, C classes.
 """
@@ -19,21 +19,21 @@ def task_loss(task: Task, logits: Tensor, labels: Tensor, reduction: Literal["me
     """The loss of a task, averaged ("mean") or summed ("sum") over the batch: shape ().
 
     Args:
-        task: "multi_label": binary cross-entropy summed over classes, as VideoTag's tagger; "single_label":
-            cross-entropy with softmax, as VideoTag's TSN.
-        logits: (N, C).
-        labels: (N, C) in [0, 1], shares where videos are mixed or a teacher speaks; or (N,) int64 for
-            "single_label".
-        reduction: VideoTag's tagger sums, its TSN averages.
+        task: "multi_label" is binary cross-entropy summed over classes, as in VideoTag's tagger;
+            "single_label" is softmax cross-entropy, as in VideoTag's TSN.
+        logits: Logits (N, C) float32, N >= 1.
+        labels: Targets (N, C) float32 in [0, 1], fractional for mixup or distillation; "single_label" also
+            takes class ids (N,) int64.
+        reduction: "sum" as in VideoTag's tagger, "mean" as in its TSN.
     """
     if task == "multi_label":
-        # Paddle 3.3 gives a logit of exactly 0 a gradient of p - y - 1 instead of p - y; all others stay as
-        # they are to the last bit.
+        # Paddle 3.3 computes the gradient p - y - 1 instead of p - y for a logit of exactly 0; the offset
+        # leaves all other logits bitwise unchanged.
         total = F.binary_cross_entropy_with_logits(logits + 1e-30, labels, reduction="sum")
     elif labels.ndim == 2:
         total = (paddle.logsumexp(logits, axis=1) - (labels * logits).sum(axis=1)).sum()
     else:
-        # Not F.cross_entropy: on a CPU it holds the loss of a video at 64 at most, and its gradient at 0.
+        # Not F.cross_entropy: on a CPU it clips a video's loss at 64, where the gradient vanishes.
         picked = paddle.take_along_axis(logits, labels.unsqueeze(1), axis=1).squeeze(1)  # (N,)
         total = (paddle.logsumexp(logits, axis=1) - picked).sum()
     return total if reduction == "sum" else total / logits.shape[0]

@@ -1,10 +1,10 @@
-"""Weights, their config and their labels -> something that runs: named arrays in, named arrays out.
+"""A trained model from weights, config and labels: named arrays in, named arrays out.
 
     model = TrainedModel.load("data/checkpoints")
     model.run({"rgb": features, "rgb.mask": mask})["logits"]
 
-A checkpoint runs in the backend that INFER names, an export as it was made. Several of them run as one, whose
-probabilities are the mean of theirs.
+A checkpoint runs in the backend of its INFER section, an export in the backend it was made for. Several of
+them run as an ensemble that averages their probabilities.
 Shapes: N samples, T steps, D feature width, C classes.
 """
 
@@ -41,7 +41,7 @@ from videotag.weights import FoundWeights, find_weights
 if TYPE_CHECKING:
     from paddle import nn
 
-#: Named arrays in, named arrays or tensors out.
+#: Inputs by name -> outputs (arrays or tensors) by name.
 Run: TypeAlias = Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]
 
 
@@ -50,9 +50,9 @@ class ModelSource:
     """Weights and the config of their network.
 
     Attributes:
-        weights: Weights, found.
-        config: Config of their network.
-        config_file: The config file that the user named; None if it belongs to the weights.
+        weights: Weights as find_weights returns them.
+        config: Config of the network.
+        config_file: Config file named by the user; None if it comes with the weights.
     """
 
     weights: FoundWeights
@@ -60,10 +60,10 @@ class ModelSource:
     config_file: str | Path | None = None
 
     def class_names(self) -> list[str] | None:
-        """The C class names that came with the weights; None if none did.
+        """The C class names that come with the weights; None without any.
 
         Raises:
-            LabelFileError: Those beside the weights are wrong.
+            LabelFileError: The label file beside the weights is invalid.
         """
         if self.weights.named:
             return load_imagenet_names() if self.weights.named.labels else None
@@ -79,17 +79,17 @@ def read_source(
     overrides: Sequence[tuple[str, Any]] = (),
     default_config: str | Path | None = None,
 ) -> ModelSource:
-    """Weights with their config; that of an export is read without the model's code.
+    """Reads the config of weights; for an export, without the model's code.
 
     Args:
-        weights: Weights, found.
-        config_file: Config that the user named; the one that belongs to the weights if not given.
-        model_name: Name of the model, which the config must agree with.
-        overrides: As of load_config.
-        default_config: Config where none was named and none belongs to the weights.
+        weights: Weights as find_weights returns them.
+        config_file: Config file named by the user; by default the one that comes with the weights.
+        model_name: Expected name of the model; None allows any.
+        overrides: Pairs of key and value that override the config; see load_config.
+        default_config: Config file for weights that come without one.
 
     Raises:
-        ConfigError: The config is missing or wrong.
+        ConfigError: The config is missing or invalid.
         WeightsError: The export is damaged.
     """
     if weights.is_export:
@@ -100,7 +100,7 @@ def read_source(
     path = config_file or weights.config or default_config
     if path is None:
         raise ConfigError(f"{weights.path}: no config belongs to it; put its config.yaml beside it")
-    from videotag.models import load_models  # loads Paddle, which an export may do without
+    from videotag.models import load_models  # loads Paddle, which an export may not need
 
     load_models()
     is_beside = not config_file and weights.config_is_beside
@@ -110,14 +110,14 @@ def read_source(
 
 
 class TrainedModel:
-    """One or several trained networks as one; loaded when it first runs.
+    """A trained network or an ensemble of several; loaded on first use.
 
     Args:
-        sources: One or more; of several, the first one's config counts for all.
+        sources: One or more networks; the first one's config applies to the ensemble.
 
     Raises:
-        ConfigError: Networks of two stages, or whose inputs, classes, task or class names differ; all
-            differences, a line each, with the two weight files.
+        ConfigError: Several networks include a two-stage one, or differ in inputs, classes, task or class
+            names; the message has one line per difference, with the two weight files.
     """
 
     def __init__(self, sources: Sequence[ModelSource]) -> None:
@@ -133,61 +133,63 @@ class TrainedModel:
         config: str | Path | None = None,
         overrides: Sequence[tuple[str, Any]] = (),
     ) -> TrainedModel:
-        """The model of weights, an export, or several of them.
+        """The model of a checkpoint, an export, or an ensemble of several.
 
         Args:
-            weights: A file, a prefix, a folder, an export, or named weights; or several.
-            config: Config of the one checkpoint; the one that belongs to the weights if not given.
-            overrides: As of load_config.
+            weights: A file, a prefix, a folder, an export, or a name; or a sequence of these.
+            config: Config file of a single checkpoint; by default the one that comes with the weights.
+            overrides: Pairs of key and value that override the config; see load_config.
 
         Raises:
-            ConfigError, WeightsError: What is wrong with an argument.
+            ConfigError, WeightsError: An argument is invalid.
         """
         several = [weights] if isinstance(weights, str | Path) else weights
         if config is not None and len(several) > 1:
-            raise ConfigError(f"{config}: each of several weights has its own config; leave it out")
+            raise ConfigError(f"{config}: several weights use their own configs; leave the config out")
         return cls([read_source(find_weights(one), config, overrides=overrides) for one in several])
 
     @property
     def task(self) -> Task:
-        """What decides how logits become probabilities."""
+        """Task of the model, which selects sigmoid or softmax."""
         return self.config.task
 
     @property
     def inputs(self) -> tuple[ArraySpec, ...]:
-        """The arrays that `run` takes."""
+        """Name, shape and dtype of the arrays that `run` takes; loads the network."""
         return self._opened[0]
 
     def labels(self, label_file: str | Path | None = None, *, default: str | None = None) -> list[str]:
-        """The C class names: of label_file, else those that came with the weights.
+        """The C class names from label_file, by default those that come with the weights.
 
         Args:
-            label_file: As the user named it.
-            default: A last place to look.
+            label_file: Label file named by the user.
+            default: Label file for weights that come without labels.
 
         Raises:
-            LabelFileError: There are none, or they are wrong.
+            LabelFileError: No label file is found, or it is invalid.
         """
         return self.sources[0].weights.labels(label_file, self.config.model, default=default)
 
     def for_evaluation(self) -> TrainedModel:
-        """The model as `eval` measures it: on frames of TEST's size.
+        """The model as `eval` measures it: on frames of TEST.target_size.
 
-        Nothing settles it, so that metrics of record are those of float32 unless another precision was named.
+        Evaluation draws no sample, so metrics are in float32 unless the config names another precision.
 
         Raises:
-            ConfigError: An export takes frames of another size than TEST has.
+            ConfigError: An export takes frames of another size than TEST.target_size.
         """
         return TrainedModel([replace(s, config=_for_evaluation(s)) for s in self.sources])
 
     def settle(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Selects backend and precision, once, on a sample; without one, "auto" is float32.
+        """Selects backend and precision on a sample; without one, "auto" is float32.
+
+        Later calls have no effect.
 
         Args:
-            arrays: A sample of what will follow, as of `run`.
+            arrays: Sample of the inputs to come, in the form that `run` takes.
 
         Raises:
-            WeightsError, ConfigError, DeviceError: As load_network.
+            WeightsError, ConfigError, DeviceError: The network cannot be loaded; see load_network.
         """
         inputs, network = self._opened
         if isinstance(network, RuntimeNetwork | _TwoStages):
@@ -195,27 +197,31 @@ class TrainedModel:
 
     @property
     def needs_sample(self) -> bool:
-        """Whether bfloat16 may be taken, which a sample of the user's data decides."""
+        """Whether a sample of the user's data selects the precision; an export fixes it."""
         checkpoints = [source for source in self.sources if not source.weights.is_export]
         return len(checkpoints) == len(self.sources) and runtime_request(self.config).needs_sample
 
     def load_network(self) -> None:
-        """Loads the network now: what is wrong with it is found before the work.
+        """Loads the network now, to find its problems before any work.
 
         Raises:
-            WeightsError: Missing, damaged, or not of the config's network.
-            ConfigError, DeviceError: Backend or precision cannot be had.
+            WeightsError: Weights are missing, damaged or do not match the config.
+            ConfigError, DeviceError: The backend, precision or device is not available.
         """
         _ = self._opened
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-        """The outputs by name, LOGITS (N, C) float32 among them.
+        """Runs the network on a batch.
 
         Args:
-            arrays: As of Batch.inputs; others than those of `inputs` may be among them.
+            arrays: Inputs by name, as in Batch.inputs; arrays that `inputs` does not declare are ignored.
+
+        Returns:
+            Outputs by name, including LOGITS (N, C) float32.
 
         Raises:
-            WeightsError, ConfigError, DeviceError: As load_network.
+            KeyError: A declared input is missing.
+            WeightsError, ConfigError, DeviceError: The network cannot be loaded; see load_network.
         """
         inputs, network = self._opened
         return network(as_declared(arrays, inputs))
@@ -239,7 +245,7 @@ def _for_evaluation(source: ModelSource) -> Config:
 
 
 def _open(sources: Sequence[ModelSource]) -> tuple[tuple[ArraySpec, ...], Run]:
-    """Inputs and network of a model."""
+    """The inputs and the runnable network of a model."""
     first, has_exports = sources[0], any(source.weights.is_export for source in sources)
     if len(sources) > 1 and has_exports:
         opened = [_open([source]) for source in sources]
@@ -258,23 +264,24 @@ def _open(sources: Sequence[ModelSource]) -> tuple[tuple[ArraySpec, ...], Run]:
 
 
 def runtime_request(config: Config) -> RuntimeRequest:
-    """Where a checkpoint is to run, by the INFER section of its config.
+    """The backend, precision and device that a config requests for a checkpoint.
 
     Raises:
-        DeviceError: A GPU was asked for and there is none.
+        DeviceError: A GPU was requested but none is available.
     """
     return RuntimeRequest(config.infer.backend, config.infer.precision, select_device(config.train.use_gpu))
 
 
 def load_layers(sources: Sequence[ModelSource], *, temperature: float = 1.0) -> nn.Layer:
-    """The layers of one checkpoint, or the ensemble of several, evaluating.
+    """The Paddle model of one checkpoint, or the ensemble of several, in evaluation mode.
 
     Args:
-        sources: Checkpoints that fit, see TrainedModel.
-        temperature: Each model's logits are divided by it.
+        sources: Compatible checkpoints; see TrainedModel.
+        temperature: Positive divisor of each model's logits.
 
     Raises:
-        WeightsError: Missing, damaged, or not of the config's network.
+        WeightsError: Weights are missing, damaged or do not match their config.
+        DeviceError: A GPU was requested but none is available.
     """
     from videotag.inference.ensemble import Ensemble
     from videotag.inference.load_weights import load_model
@@ -290,10 +297,14 @@ def load_layers(sources: Sequence[ModelSource], *, temperature: float = 1.0) -> 
 
 
 def trained_network(sources: Sequence[ModelSource]) -> TrainedNetwork:
-    """The network of one checkpoint, or the ensemble of several, with its weights.
+    """The network of one checkpoint, or the ensemble of several, ready to be compiled by a backend.
+
+    Args:
+        sources: Compatible checkpoints; see TrainedModel.
 
     Raises:
-        WeightsError: Missing, damaged, or not of the config's network.
+        WeightsError: Weights are missing, damaged or do not match their config.
+        DeviceError: A GPU was requested but none is available.
     """
     config = sources[0].config
     return trained.trained_network(
@@ -305,54 +316,54 @@ def trained_network(sources: Sequence[ModelSource]) -> TrainedNetwork:
 
 
 def _identity(config: Config) -> list[Any]:
-    """What decides a network besides its weights, as JSON can hold it."""
+    """What determines a network besides its weights, as JSON-compatible values."""
     return [config.entry.name, config.task, config.model.model_dump(mode="json")]
 
 
 class _Mean:
-    """Networks of any backends as one, whose probabilities are the mean of theirs."""
+    """An ensemble of networks in any backends that averages their probabilities."""
 
     def __init__(self, networks: Sequence[Run], task: Task) -> None:
         self._networks = networks
         self._task: Task = task
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Logits (N, C) float32."""
+        """LOGITS (N, C) float32 of the mean probabilities."""
         logits = [np.asarray(network(inputs)[LOGITS], np.float64) for network in self._networks]
         return {LOGITS: mean_logits(logits, self._task, NUMPY).astype(np.float32)}
 
 
 class _TwoStages:
-    """Clips of frames by an extractor and its classifier."""
+    """Classifies clips of frames by an extractor and its classifier."""
 
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
 
     def settle(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Settles the extractor on the frames of clips."""
+        """Selects the extractor's runtime on FRAMES (N, T, H, W, 3) uint8."""
         self._extractor.settle(np.concatenate(inputs[FRAMES]))
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Logits (N, C), the mean over the frames' logits, of FRAMES (N, T, H, W, 3) uint8."""
+        """LOGITS (N, C) float32, averaged over the frames, of FRAMES (N, T, H, W, 3) uint8."""
         features = map(self._extractor.features, map(_distinct, inputs[FRAMES]))
         logits = [self._extractor.logits(x).mean(axis=0) for x in features]
         return {LOGITS: np.stack(logits)}
 
 
 def _distinct(clip: np.ndarray) -> Frames:
-    """A clip (T, H, W, 3) without repetitions of the frame before: of a short video most frames are some."""
+    """Drops the consecutive duplicates in a clip (T, H, W, 3), which abound in short videos."""
     is_new = [True, *(not np.array_equal(a, b) for a, b in zip(clip[1:], clip, strict=False))]
     return Frames(clip[is_new], np.cumsum(is_new) - 1, None, 0.0, None)
 
 
 def _check_sources(sources: Sequence[ModelSource]) -> None:
-    """Compares every network with the first.
+    """Checks that every network is compatible with the first.
 
     Raises:
-        ConfigError: See TrainedModel.
+        ConfigError: Some networks are incompatible; see TrainedModel.
     """
     problems = [
-        f"{source.weights.path}: {source.config.entry.name} is no tagger; only taggers are taken together"
+        f"{source.weights.path}: {source.config.entry.name} is not a tagger; only taggers can be averaged"
         for source in sources
         if source.config.entry.two_stage
     ]
@@ -370,20 +381,20 @@ def _differences_of(first: ModelSource, other: ModelSource) -> Iterator[str]:
 
 
 def _described(config: Config) -> dict[str, Any]:
-    """The inputs by name, with their readers' options."""
+    """Non-default reader options of each input, by name."""
     return {name: options.model_dump(exclude_defaults=True) for name, options in config.inputs.items()}
 
 
 def differences(
     config: Config, names: Sequence[str] | None, other: Config, other_names: Sequence[str] | None
 ) -> Iterator[str]:
-    """What keeps the probabilities of two models from being averaged, a text each.
+    """Yields the differences that prevent averaging the probabilities of two models, one text each.
 
     Args:
-        config: Config of one model.
-        names: Its class names; not compared if either is None.
-        other: Config of the other one.
-        other_names: Its class names.
+        config: Config of the first model.
+        names: Class names of the first model; compared only if both models have names.
+        other: Config of the second model.
+        other_names: Class names of the second model.
     """
     pairs = [
         ("inputs", _described(config), _described(other)),
@@ -392,12 +403,12 @@ def differences(
     ]
     for what, one, two in pairs:
         if one != two:
-            yield f"{what} {one} and {two}; give weights of the same"
+            yield f"{what} {one} and {two} differ; give weights with the same {what}"
     if names and other_names and len(names) == len(other_names):
         unlike = [i for i, (one, two) in enumerate(zip(names, other_names, strict=True)) if one != two]
         if unlike:
             i = unlike[0]
             yield (
-                f"{len(unlike)} class names differ, first that of class {i}: {safe_repr(names[i])} and "
-                f"{safe_repr(other_names[i])}; give weights of the same labels"
+                f"{len(unlike)} class names differ, first of class {i}: {safe_repr(names[i])} and "
+                f"{safe_repr(other_names[i])}; give weights with the same labels"
             )

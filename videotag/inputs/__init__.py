@@ -1,7 +1,7 @@
 """One file per kind of input: from a field of a sample, such as a path, to the arrays that a model reads.
 
-reader.py says what a reader promises. features.py reads feature files; frames.py reads videos and folders of
-frames, which frame_augment.py varies in training. No Paddle here.
+reader.py defines the interface of a reader. features.py reads feature files; frames.py reads videos and
+folders of frames, which frame_augment.py augments in training. Nothing here imports Paddle.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from videotag.plugins import load_installed
 
 
 def load_readers() -> None:
-    """Imports every file of this room and installed plugins, so that all readers are registered."""
+    """Imports every module of this package and all installed plugins, which registers their readers."""
     load_installed()
     for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
         importlib.import_module(module.name)

@@ -1,6 +1,6 @@
-"""Feature files -> padded, masked sequences, each batch cut to its own longest one.
+"""Feature files -> padded, masked sequences; each batch is as long as its longest sequence.
 
-Shapes: N videos of a batch, T steps of its longest sequence per modality, D feature width, C classes.
+Shapes: N videos of a batch, T steps of the longest sequence of a modality, D feature width, C classes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FeatureOptions(InputOptions):
     """An entry of INPUTS with `reader: features`.
 
     Attributes:
-        width: D, the width of the features.
+        width: Feature width D.
     """
 
     width: Positive
@@ -41,7 +41,7 @@ class FeatureOptions(InputOptions):
 
 @register_reader("features", options=FeatureOptions)
 class FeatureReader(Reader[FeatureOptions, SplitSection]):
-    """Feature files: a sequence (T, D) for every modality, of one file."""
+    """Reads feature files; each file holds a sequence (T, D) for every modality."""
 
     train_section = FeatureTrainSection
 
@@ -51,7 +51,7 @@ class FeatureReader(Reader[FeatureOptions, SplitSection]):
         return {name: options.width for name, options in self.inputs.items()}
 
     def specs(self) -> list[ArraySpec]:
-        """Per modality NAME (N, T, D), and NAME.mask (N, T)."""
+        """Per modality NAME (N, T, D) float32 and NAME.mask (N, T) bool."""
         return sequence_specs(self.dims)
 
     def check(self, fields: Sequence[str]) -> Checked:
@@ -59,10 +59,10 @@ class FeatureReader(Reader[FeatureOptions, SplitSection]):
         return Checked(*check_features(fields, self.dims))
 
     def find(self, path: Path) -> Found:
-        """The feature files in a folder, then its files of records; or the one file.
+        """The feature files of a folder followed by its record files; or the given file itself.
 
         Raises:
-            ConfigError: It is neither, or there are none in the folder.
+            ConfigError: The file is neither kind, or the folder holds none of them.
         """
         if path.is_dir():
             paths = list_features(path) + [str(file) for file in list_record_files(path)]
@@ -74,29 +74,33 @@ class FeatureReader(Reader[FeatureOptions, SplitSection]):
         return Found([str(path)])
 
     def read(self, field: str, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
-        """Modality -> (T, D)."""
+        """Modality -> features (T, D) float32; see read_modalities."""
         return read_modalities(field, self.dims)
 
     def collate(self, samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """The inputs, padded to the longest sequence; see padded_inputs."""
+        """Inputs padded to the longest sequence; see padded_inputs."""
         return padded_inputs(samples)
 
 
 def check_features(paths: Sequence[str], dims: dict[str, int]) -> tuple[np.ndarray, dict[str, str]]:
-    """Reads the header and the stamp of every file, so that a wrong one is found before work starts.
+    """Reads the header and the stamp of every file, to find bad files before work starts.
 
-    Files without a stamp, such as those of other tools, may come with any others.
+    Files without a stamp, such as those of other tools, mix with any others.
+
+    Args:
+        paths: Paths of n feature files.
+        dims: Expected width of each modality.
 
     Returns:
-        (n,) int64, the steps of each file's longest modality; and what made each file that says so.
+        Steps of each file's longest modality, (n,) int64; and the extractor of each file that records it.
 
     Raises:
-        FeatureFileError: all files that are missing, damaged or of another width, a line each; or features
-            of several extractors, of which a model would learn which one made a video.
+        FeatureFileError: Files are missing, damaged or of another width, or come from different
+            extractors, which a model would learn to tell apart. The message has one line per problem.
     """
     problems = []
     steps = np.zeros(len(paths), np.int64)
-    extractors: dict[str, str] = {}  # file -> what made it
+    extractors: dict[str, str] = {}  # file -> description of its extractor
     for place, path in enumerate(paths):
         try:
             shapes, stamp = read_shapes_and_stamp(path, dims)
@@ -105,22 +109,34 @@ def check_features(paths: Sequence[str], dims: dict[str, int]) -> tuple[np.ndarr
             continue
         steps[place] = max(num_steps for num_steps, _ in shapes.values())
         if stamp is not None:
-            extractors[path] = sys.intern(extractor_of(stamp))  # one text for a million files
+            extractors[path] = sys.intern(extractor_of(stamp))  # one string object, shared by a million files
     check_extractors(extractors, problems)
     return steps, extractors
 
 
 def check_extractors(extractors: Mapping[str, str], others: Sequence[str] = ()) -> None:
+    """Refuses features of different extractors.
+
+    Args:
+        extractors: Feature file -> its extractor, as returned by `extractor_of`.
+        others: Problems found before, which the error lists first.
+
+    Raises:
+        FeatureFileError: The extractors differ, or there are other problems; one line per problem.
+    """
     problems = [*others, *mixed_extractors(extractors).values()]
     if problems:
         raise one_error(FeatureFileError, problems)
 
 
 def mixed_extractors(extractors: Mapping[str, str]) -> dict[str, str]:
-    """For every extractor but the first: a file of it, and a line that says what differs from the first.
+    """For every extractor but the first: one of its files, and a line on how it differs from the first.
 
     Args:
-        extractors: what made it, as of `extractor_of`, by file.
+        extractors: Feature file -> its extractor, as returned by `extractor_of`.
+
+    Returns:
+        Feature file -> line of an error message; empty if all files share one extractor.
     """
     counts = Counter(extractors.values())
     examples: dict[str, str] = {}
@@ -128,17 +144,22 @@ def mixed_extractors(extractors: Mapping[str, str]) -> dict[str, str]:
         examples.setdefault(extractor, path)
     (first, first_path), *others = examples.items() or [("", "")]
     return {
-        path: f"{path}: made by another extractor than {first_path}: {_differences(extractor, first)};"
+        path: f"{path}: made by a different extractor than {first_path}: {_differences(extractor, first)};"
         f" {counts[extractor]} of the former, {counts[first]} of the latter;"
-        " extract all again with one of the two"
+        " extract all files again with one of the two"
         for extractor, path in others
     }
 
 
 def pad(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Sequences (T_i, D) as one array (N, T, D) with zeros after their ends, and the mask (N, T).
+    """Sequences as one zero-padded array, and its mask.
 
-    Bytes stay bytes, all else becomes float32.
+    Args:
+        sequences: N >= 1 arrays (T_i, D) of one dtype.
+
+    Returns:
+        Padded array (N, T, D), uint8 if the first sequence is, else float32; and the mask (N, T) bool, True
+        for real steps.
     """
     lengths = np.array([len(s) for s in sequences])
     dtype = np.uint8 if sequences[0].dtype == np.uint8 else np.float32
@@ -149,10 +170,10 @@ def pad(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def padded_inputs(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The inputs of a batch: per modality (N, T, D) with zeros after a sequence's end, and its mask (N, T).
+    """The inputs of a batch: per modality NAME zero-padded (N, T, D), and NAME.mask (N, T) bool.
 
     Args:
-        samples: N times modality -> (T_i, D); one at least, all of the same modalities.
+        samples: N >= 1 samples, each modality -> (T_i, D); all have the same modalities.
     """
     inputs: dict[str, np.ndarray] = {}
     for name in samples[0]:
@@ -161,11 +182,14 @@ def padded_inputs(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.n
 
 
 def as_declared(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) -> dict[str, np.ndarray]:
-    """The arrays that a model declares, of a batch that may hold more; quantised features become numbers.
+    """The arrays of a batch that a model declares; quantised features become float32.
 
     Args:
-        inputs: Arrays of a batch by name.
-        specs: Inputs of the model.
+        inputs: Arrays of a batch by name; undeclared ones are dropped.
+        specs: Inputs that the model declares.
+
+    Raises:
+        KeyError: The batch lacks a declared input, or the mask of a quantised one.
     """
     return {
         spec.name: as_numbers(inputs[spec.name], inputs[spec.name + MASK])
@@ -176,20 +200,20 @@ def as_declared(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) ->
 
 
 def is_quantised(x: np.ndarray, spec: ArraySpec) -> bool:
-    """Whether an array holds features as bytes, where its model declares numbers."""
+    """Whether an array holds uint8 features where the model declares float32."""
     return bool(x.dtype == np.uint8) and spec.dtype == "float32"
 
 
 def as_numbers(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(N, T, D) float32 of a batch's features: bytes dequantised, zero where masked; others as they are.
+    """A batch's features (N, T, D) float32: uint8 is dequantised and zero where masked.
 
     Args:
-        x: (N, T, D) uint8 or float32.
-        mask: (N, T) bool.
+        x: Features (N, T, D), uint8 or float32; float32 is returned unchanged.
+        mask: Mask (N, T) bool, True for real steps.
     """
     if x.dtype != np.uint8:
         return x
-    numbers = dequantize(x)  # by a table: a twentieth of the time that arithmetic takes
+    numbers = dequantize(x)  # a table lookup, 20 times faster than arithmetic
     numbers[~mask] = 0
     return numbers
 
@@ -198,7 +222,7 @@ def _differences(extractor: str, other: str) -> str:
     """The keys that differ, with both values."""
     values, other_values = json.loads(extractor), json.loads(other)
     return ", ".join(
-        f"{key} {_shown(values, key)} against {_shown(other_values, key)}"
+        f"{key} {_shown(values, key)} vs. {_shown(other_values, key)}"
         for key in sorted(values.keys() | other_values.keys())
         if values.get(key, ...) != other_values.get(key, ...)
     )
@@ -206,4 +230,4 @@ def _differences(extractor: str, other: str) -> str:
 
 def _shown(values: Mapping[str, object], key: str) -> str:
     """A value on one line; 80 characters hold a SHA-256."""
-    return escaped(json.dumps(values[key], ensure_ascii=False), limit=80) if key in values else "(not there)"
+    return escaped(json.dumps(values[key], ensure_ascii=False), limit=80) if key in values else "(missing)"

@@ -1,7 +1,7 @@
-"""How the frames of a training clip vary: crop and flip, the same for all frames of a video.
+"""Augmentation of training clips: crop and flip, the same for all frames of a video.
 
-After Temporal Segment Networks, arXiv:1608.00859: corner cropping and scale jittering.
-Shapes: K frames, H height, W width, S pixels of the square's side.
+Follows Temporal Segment Networks, arXiv:1608.00859: corner cropping and scale jittering.
+Shapes: K frames, H height, W width, S side of the square crop in pixels.
 """
 
 from __future__ import annotations
@@ -13,22 +13,28 @@ from PIL import Image
 
 from videotag.sections import VideoTrainSection
 
-_SCALES = (1.0, 0.875, 0.75, 0.66)  # of the short side
-#: Width and height by their place in _SCALES; neighbours may be mixed, which changes the shape a little.
+_SCALES = (1.0, 0.875, 0.75, 0.66)  # relative to the short side
+#: Indices into _SCALES for width and height; combining adjacent scales jitters the aspect ratio.
 _SHAPES = [(a, b) for a, b in itertools.product(range(4), repeat=2) if abs(a - b) <= 1]
-_ANCHORS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))  # (top, left) shares of the margin
+_ANCHORS = (
+    (0.0, 0.0),
+    (0.0, 1.0),
+    (1.0, 0.0),
+    (1.0, 1.0),
+    (0.5, 0.5),
+)  # (top, left) as margin fractions
 
 
 def augmented(images: np.ndarray, train: VideoTrainSection, rng: np.random.Generator) -> np.ndarray:
-    """The frames cut to squares, and mirrored or not, as the TRAIN section says.
+    """Square crops of the frames, possibly mirrored, as the TRAIN section configures.
 
     Args:
-        images: (K, H, W, 3) uint8, H and W at least target_size.
-        train: crop, flip and target_size.
-        rng: decides.
+        images: Frames (K, H, W, 3) uint8; H and W are at least target_size.
+        train: TRAIN section; its crop, flip and target_size apply.
+        rng: Source of the random crop and flip.
 
     Returns:
-        (K, S, S, 3) uint8, S being target_size.
+        Frames (K, S, S, 3) uint8, where S is target_size.
     """
     size = train.target_size
     height, width = images.shape[1:3]

@@ -1,6 +1,6 @@
-"""Videos, folders of frames, arrays -> sampled frames of one, and clips of several.
+"""Videos, folders of frames and arrays -> sampled frames of one video, clips of a batch.
 
-Shapes: N videos of a batch, T sampled frames of each, K distinct ones, C classes.
+Shapes: N videos of a batch, T sampled frames of each, K distinct ones, S target_size.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from videotag.sections import InputOptions, VideoInferSection, VideoSplitSection
 from videotag.system.cores import num_cores
 
 logger = logging.getLogger(__name__)
-_AHEAD = 4  # videos that may wait per decoding thread
+_AHEAD = 4  # prefetched videos per decoding thread
 
 
 @dataclass(frozen=True)
 class Frames:
-    """The sampled frames of one video; a frame that is shown at several sampling times is held once.
+    """The sampled frames of one video; a frame sampled several times is stored once.
 
     Attributes:
-        images: (K, H, W, 3) uint8 RGB.
-        rows: (T,) int, the image that each sampled frame shows.
-        covered_sec: seconds from the start that the T rows divide evenly: the duration, or less by
-            VideoTag's sampling; None where rows do not follow time, as of a folder of frames.
-        duration_sec: of the video; 0.0 for a folder of frames.
-        warning: what is wrong with the file although it could be read; None if nothing.
+        images: Distinct images (K, H, W, 3) uint8 RGB.
+        rows: Index into images of each sampled frame, (T,) int.
+        covered_sec: Seconds from the start that the T rows divide evenly: the duration, or less with
+            VideoTag's sampling; None if rows have no times, as for a folder of frames.
+        duration_sec: Duration of the video in seconds; 0.0 for a folder of frames.
+        warning: Problem of a file that was readable all the same; None if there is none.
     """
 
     images: np.ndarray
@@ -65,20 +65,19 @@ def read_frames(
     pool: DecodePool | None = None,
     stop: threading.Event | None = None,
 ) -> Frames:
-    """seg_num frames, spread over the whole video, scaled and cut as the section says.
+    """seg_num frames spread over the whole video, scaled and cropped as the section configures.
 
     Args:
-        entry: a media file; or, if it counts them, a folder of frames.
-        split: sampling and size.
-        offsets: seg_num numbers: where in its segment each frame is taken, from 0 to below 1; in the middle
-            if not given.
-        crop: whether the square of target_size is cut from the middle; the whole frame if not.
-        pool: decodes in a child process, which may hang or crash; None decodes in this one.
-        stop: when set, decoding ends with Stopped.
+        entry: A media file, or a folder of frames with their number.
+        split: Section with sampling and frame size.
+        offsets: seg_num positions in [0, 1) of the frames within their segments; None samples the middles.
+        crop: Whether to crop the central square of target_size; False keeps the whole frame.
+        pool: Child processes to decode in, which may hang or crash; None decodes in this process.
+        stop: Event that ends decoding with Stopped.
 
     Raises:
-        MediaError: the file cannot be decoded.
-        DecoderLostError: from a pool, no frame came within stall_limit_sec, or the child died.
+        MediaError: The file cannot be decoded.
+        DecoderLostError: A child process returned no frame within stall_limit_sec, or died.
     """
     images = _ImageRows(entry.path, split.seg_num)
     options = _reader_options(split, images, offsets=offsets, crop=crop)
@@ -93,17 +92,18 @@ def read_first_images(
     pool: DecodePool | None = None,
     stop: threading.Event | None = None,
 ) -> np.ndarray:
-    """The first images that read_frames gives, (K, H, W, 3) uint8; what comes later is not decoded.
+    """The first images (K, H, W, 3) uint8 of read_frames; later ones are not decoded.
 
     Args:
-        entry: As of read_frames.
-        split: As of read_frames.
-        count: K, at least 1; fewer come of an entry that has fewer.
-        pool: As of read_frames.
-        stop: As of read_frames.
+        entry: A media file, or a folder of frames with their number.
+        split: Section with sampling and frame size.
+        count: Maximum of K, at least 1; short videos have fewer images.
+        pool: Child processes to decode in; None decodes in this process.
+        stop: Event that ends decoding with Stopped.
 
     Raises:
-        MediaError, DecoderLostError: As of read_frames.
+        MediaError: The file cannot be decoded.
+        DecoderLostError: A child process returned no frame within stall_limit_sec, or died.
     """
     images = _ImageRows(entry.path, split.seg_num)
     reader = _reader(entry, split, _reader_options(split, images), pool, stop)
@@ -122,7 +122,7 @@ def _reader(
     pool: DecodePool | None,
     stop: threading.Event | None,
 ) -> FrameReader | PooledReader | FolderReader:
-    """What decodes an entry."""
+    """The reader that decodes an entry."""
     if entry.numbers:
         return FolderReader(entry.path, entry.numbers[0], **options)
     options["num_threads"] = _threads_of_one(split)
@@ -134,17 +134,17 @@ def _reader(
 def frames_of_array(
     array: np.ndarray, fps: float | Fraction, split: VideoSplitSection, *, name: str
 ) -> Frames:
-    """seg_num frames of an array, spread over all of it, scaled and cut as the section says.
+    """seg_num frames spread over a whole array, scaled and cropped as the section configures.
 
     Args:
-        array: (N, height, width, 3) uint8 RGB.
-        fps: Frames per second.
-        split: Sampling and size.
-        name: What messages call the array.
+        array: Frames (num_frames, height, width, 3) uint8 RGB.
+        fps: Frame rate of the array in frames per second.
+        split: Section with sampling and frame size.
+        name: Name of the array in messages.
 
     Raises:
         ShapeError: The array's shape or dtype, or fps, is invalid.
-        MediaError: The frames are too large.
+        MediaError: The frames exceed the size limit.
     """
     images = _ImageRows(name, split.seg_num)
     options = _reader_options(split, images) | {"num_threads": _threads_of_one(split), "name": name}
@@ -158,7 +158,7 @@ def _reader_options(
     offsets: Sequence[float] | None = None,
     crop: bool = True,
 ) -> dict[str, Any]:
-    """What every reader takes."""
+    """The arguments that all readers share."""
     return {
         "num_frames": split.seg_num,
         "offsets": None if offsets is None else list(offsets),
@@ -171,7 +171,7 @@ def _reader_options(
 
 
 def _threads_of_one(split: VideoSplitSection) -> int:
-    """Threads for one of the videos that are decoded at the same time."""
+    """Threads that decode one video while videos_at_once are decoded in parallel."""
     return max(1, (split.num_reader_threads or num_cores()) // split.videos_at_once)
 
 
@@ -181,7 +181,7 @@ def _read(
     split: VideoSplitSection,
     stop: threading.Event | None,
 ) -> Frames:
-    """All frames of a reader that writes into `images`."""
+    """The frames of a reader that writes into `images`."""
     for _ in reader:
         if stop is not None and stop.is_set():
             raise Stopped
@@ -193,11 +193,11 @@ def _read(
 
 
 class _ImageRows:
-    """One array for all images of a video, filled row by row as they are decoded.
+    """One array for all images of a video, filled row by row during decoding.
 
     Args:
-        path: of the video.
-        limit: images at most.
+        path: Path of the video, for messages.
+        limit: Maximum number of images.
     """
 
     def __init__(self, path: str, limit: int) -> None:
@@ -207,13 +207,13 @@ class _ImageRows:
         self._count = 0
 
     def new_image(self, shape: tuple[int, int, int]) -> np.ndarray:
-        """The next row.
+        """The next row, (H, W, 3) uint8, for a reader to fill.
 
         Raises:
-            MediaError: it is of another size than the first, as pictures of a folder may be.
+            MediaError: The shape differs from the first image's, as it may in a folder of pictures.
         """
         if self._array is None:
-            self._array = np.empty((self._limit, *shape), np.uint8)  # memory is taken as it is written
+            self._array = np.empty((self._limit, *shape), np.uint8)  # memory is committed on first write
         elif self._array.shape[1:] != shape:
             raise MediaError(
                 f"{self._path}: picture {self._count + 1} is {shape[1]}x{shape[0]} when scaled, the first "
@@ -224,7 +224,7 @@ class _ImageRows:
 
     @property
     def written(self) -> np.ndarray:
-        """(K, H, W, 3) of the K images there are."""
+        """The K images written so far, (K, H, W, 3) uint8."""
         assert self._array is not None, "a reader without an error yields at least one image"
         return self._array[: self._count]
 
@@ -232,15 +232,19 @@ class _ImageRows:
 def _covered_sec(info: VideoInfo, split: VideoSplitSection) -> float | None:
     if split.sampling == "uniform":
         return info.duration_sec
-    length = info.num_frames // split.seg_num  # frames per part; of shorter videos the rows start again
+    length = info.num_frames // split.seg_num  # frames per segment; 0 if a short video repeats
     return info.duration_sec * length * split.seg_num / info.num_frames if length else None
 
 
 def check_format(paths: Iterable[str], wanted: Literal["video", "frames"]) -> None:
-    """A list of videos names files, a list of frames folders; what is missing is not looked at.
+    """Checks that a list of videos names files, or a list of frames names folders; missing paths pass.
+
+    Args:
+        paths: Paths of the list.
+        wanted: Format that the config expects.
 
     Raises:
-        FileListError: All paths of the other kind, a line each.
+        FileListError: Some paths are of the other kind; the message has one line per path.
     """
     if wanted == "frames":
         problem = "a file; MODEL.format is frames, whose lists name folders"
@@ -256,7 +260,8 @@ class FrameOptions(InputOptions):
     """An entry of INPUTS with `reader: frames`.
 
     Attributes:
-        format: "video": fields name media files; "frames": folders of img_%05d.jpg, and their number.
+        format: "video" if fields name media files; "frames" if they name folders of img_%05d.jpg and their
+            number of frames.
     """
 
     format: Literal["video", "frames"] = "video"
@@ -264,7 +269,7 @@ class FrameOptions(InputOptions):
 
 @register_reader("frames", options=FrameOptions)
 class ClipReader(Reader[FrameOptions, VideoSplitSection]):
-    """Videos, or folders of frames: seg_num frames of each, decoded in child processes."""
+    """Reads seg_num frames of each video or folder of frames; child processes decode."""
 
     split_section = VideoSplitSection
     infer_section = VideoInferSection
@@ -274,44 +279,44 @@ class ClipReader(Reader[FrameOptions, VideoSplitSection]):
 
     @property
     def format(self) -> Literal["video", "frames"]:
-        """What fields name."""
+        """The format that all inputs share."""
         return next(iter(self.inputs.values())).format
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The number of frames behind a folder."""
+        """The number of frames that follows a folder."""
         return ("num_frames",) if self.format == "frames" else ()
 
     @property
     def num_threads(self) -> int:
-        """As many as the section says, or cores; no more than a batch has videos."""
+        """num_reader_threads, or the number of cores if unset; at most batch_size."""
         return min(self.section.num_reader_threads or num_cores(), self.section.batch_size)
 
     @property
     def ahead(self) -> int:
-        """As many as fit into buf_size."""
+        """Prefetched videos at most: a few per thread, within buf_size."""
         return min(_AHEAD * self.num_threads, self.section.videos_ahead)
 
     def specs(self) -> list[ArraySpec]:
-        """NAME (N, T, S, S, 3) uint8 of seg_num frames, S being target_size."""
+        """Per input NAME clips (N, T, S, S, 3) uint8, where T is seg_num and S is target_size."""
         split = self.section
         shape = (None, split.seg_num, split.target_size, split.target_size, 3)
         return [ArraySpec(name, shape, "uint8") for name in self.inputs]
 
     def check_kind(self, paths: Sequence[str]) -> None:
-        """Looks whether paths are files or folders, as `format` wants."""
+        """Checks that paths are files or folders, as `format` requires; see check_format."""
         check_format(paths, self.format)
 
     def check(self, fields: Sequence[str]) -> Checked:
-        """See check_kind."""
+        """Checks the kind of every path; see check_kind."""
         self.check_kind([path_and_count(field)[0] if self.numbers else field for field in fields])
         return Checked()
 
     def find(self, path: Path) -> Found:
-        """The videos in a folder or below it, by name; or the one video.
+        """The videos in a folder and its subfolders, sorted by name; or the given video itself.
 
         Raises:
-            ConfigError: There are none, or the file holds features.
+            ConfigError: The folder holds no video, or the file holds features.
         """
         if path.suffix.lower() in FEATURE_SUFFIXES or is_record_file(path):
             raise ConfigError(
@@ -322,12 +327,12 @@ class ClipReader(Reader[FrameOptions, VideoSplitSection]):
 
     @contextlib.contextmanager
     def session(self, stop: threading.Event) -> Iterator[Read]:
-        """Child processes that decode."""
+        """Yields a `read` that decodes in child processes."""
         with DecodePool() as pool:
             yield partial(self._read, pool=pool, stop=stop)
 
     def read(self, field: str, rng: np.random.Generator | None) -> Frames:
-        """The frames of one video, decoded in this process."""
+        """The frames of one video, decoded in this process; see read_frames."""
         return self._read(field, rng)
 
     def _read(
@@ -348,22 +353,25 @@ class ClipReader(Reader[FrameOptions, VideoSplitSection]):
         return replace(frames, images=augmented(frames.images, split, rng))
 
     def collate(self, samples: Sequence[Frames]) -> dict[str, np.ndarray]:
-        """Clips (N, T, S, S, 3) uint8."""
+        """Clips (N, T, S, S, 3) uint8 under the name of every input; all frames share one size."""
         clips = np.stack([frames.images[frames.rows] for frames in samples])
         return dict.fromkeys(self.inputs, clips)
 
 
 def path_and_count(field: str) -> tuple[str, int]:
-    """The folder and the number of its frames, of a field of both."""
+    """Splits a field `FOLDER COUNT` into the folder and its number of frames."""
     path, _, count = field.rpartition(" ")
     return path, int(count)
 
 
 def find_videos(path: Path) -> Found:
-    """The video at `path`, or all videos below a folder, by name; a line about others is logged at once.
+    """The video at `path`, or all videos below a folder, sorted by name; logs a line on skipped files.
+
+    Args:
+        path: File or folder; a file is returned unchecked.
 
     Raises:
-        ConfigError: No video is in the folder.
+        ConfigError: The folder holds no video.
     """
     if not path.is_dir():
         return Found([str(path)])

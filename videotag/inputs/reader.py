@@ -1,4 +1,4 @@
-"""What a reader promises: check a list's fields, read one, and join samples to a batch.
+"""The interface of a reader: checks a list's fields, reads one sample, collates samples into a batch.
 
     @register_reader("tokens", options=TokenOptions)
     class TokenReader(Reader):
@@ -26,17 +26,18 @@ from videotag.sections import InferSection, InputOptions, SplitSection, TrainSec
 
 Options = TypeVar("Options", bound=InputOptions)
 Section = TypeVar("Section", bound=SplitSection)
-#: A field of a sample, and what varies it in training -> what `collate` takes.
+#: A field of a sample and the generator for augmentation (None without it) -> what `collate` takes.
 Read: TypeAlias = Callable[[str, "np.random.Generator | None"], Any]
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of a list's fields before work starts.
+    """What a check of a list's fields finds before work starts.
 
     Attributes:
-        sizes: (n,) int64, how long each sample is, in any unit; None where it makes no difference.
-        made_by: Field -> what made it, of those that say so; those of one training must be made alike.
+        sizes: Length of each sample, (n,) int64 in any unit; None where samples are equally long.
+        made_by: Field -> tool and settings that made its file, for fields whose file records them; one
+            training run requires a single value.
     """
 
     sizes: np.ndarray | None = None
@@ -45,11 +46,11 @@ class Checked:
 
 @dataclass(frozen=True)
 class Found:
-    """What a file or folder that a user names holds for a reader.
+    """The samples that a reader finds in a user's file or folder.
 
     Attributes:
-        paths: Its samples, by name.
-        left_out: Line about files of a folder that are not among them; None if there are none.
+        paths: Paths of the samples, sorted by name.
+        left_out: One-line description of the skipped files of a folder; None if none were skipped.
     """
 
     paths: list[str]
@@ -57,17 +58,17 @@ class Found:
 
 
 class Reader(Generic[Options, Section]):
-    """Base of readers: one serves all inputs of a config that name it and the same field.
+    """Base class of readers; one instance serves all inputs of a config that share a reader and a field.
 
     Args:
-        inputs: Options by input.
-        section: TRAIN, VALID, TEST or INFER of the config.
+        inputs: Options by name of the input.
+        section: The TRAIN, VALID, TEST or INFER section of the config.
 
     Attributes:
-        split_section, infer_section, train_section: Classes of the sections whose keys it reads.
-        decodes: Whether reading a sample takes so long that each is read ahead on its own.
-        augments: Whether samples vary from epoch to epoch in training.
-        may_miss: Whether a sample may lack the field; `collate` then gets None, and masks it.
+        split_section, infer_section, train_section: Classes of the sections whose keys the reader uses.
+        decodes: Whether reading a sample is slow enough to prefetch samples one by one.
+        augments: Whether training samples differ from epoch to epoch.
+        may_miss: Whether a sample may lack the field; `collate` then receives None and masks it.
     """
 
     split_section: ClassVar[type[SplitSection]] = SplitSection
@@ -83,76 +84,85 @@ class Reader(Generic[Options, Section]):
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """Names of the numbers that stand behind the path in a list's line and belong to the field."""
+        """Names of the numbers that follow the path in a line of a list and belong to the field."""
         return ()
 
     @property
     def num_threads(self) -> int:
-        """Samples read at once, of a reader that decodes."""
+        """Samples read concurrently; used if `decodes` is True."""
         return 1
 
     @property
     def ahead(self) -> int:
-        """Samples that may wait to be used, of a reader that decodes."""
+        """Samples prefetched at most; used if `decodes` is True."""
         return 1
 
     def specs(self) -> list[ArraySpec]:
-        """The arrays that `collate` makes."""
+        """Name, shape and dtype of the arrays that `collate` returns."""
         raise NotImplementedError
 
     def check_kind(self, paths: Sequence[str]) -> None:
-        """Looks whether paths are of the reader's kind, before the rest of a list's lines is understood.
+        """Checks that paths are of the reader's kind, before the rest of each line is parsed.
+
+        Args:
+            paths: Paths of a list; missing ones pass.
 
         Raises:
-            FileListError: All paths of another kind, a line each.
+            FileListError: Some paths are of another kind; the message has one line per path.
         """
 
     def check(self, fields: Sequence[str]) -> Checked:
-        """Looks at all fields of a list, as far as that is cheap.
+        """Checks all fields of a list as far as that is cheap.
+
+        Args:
+            fields: n fields of a list, such as paths.
 
         Raises:
-            VideotagError: All fields that cannot be read, a line each.
+            VideotagError: Some fields cannot be read; the message has one line per field.
         """
         return Checked()
 
     def find(self, path: Path) -> Found:
-        """The samples in a file or folder that a user names.
+        """The samples in a user's file or folder.
+
+        Args:
+            path: The file or folder.
 
         Raises:
-            ConfigError: It is none, or there are none in it.
+            ConfigError: The file is not a sample, or the folder holds none.
         """
         if path.is_dir():
-            raise ConfigError(f"{path}: a folder; give --filelist with a list of what is in it")
+            raise ConfigError(f"{path}: a folder; list its files in a file and pass that as --filelist")
         return Found([str(path)])
 
     def read(self, field: str, rng: np.random.Generator | None) -> Any:
-        """One sample.
+        """One sample, in the form that `collate` takes.
 
         Args:
-            field: The field, such as a path.
-            rng: Draws what varies in training; None without augmentation.
+            field: Field of the sample, such as a path.
+            rng: Generator for augmentation; None reads without augmentation.
 
         Raises:
-            MediaError, FeatureFileError: It cannot be read; the sample is left out.
+            MediaError, FeatureFileError: The sample cannot be read; the caller skips it.
         """
         raise NotImplementedError
 
     @contextlib.contextmanager
     def session(self, stop: threading.Event) -> Any:
-        """What must be open while samples are read, such as child processes that decode.
+        """Context that holds resources for reading, such as child processes that decode.
 
         Args:
-            stop: Set when nobody waits for results any more.
+            stop: Event that is set when results are no longer needed.
 
         Yields:
-            `read`, to be called from any thread.
+            A function like `read` that any thread may call.
         """
         yield self.read
 
     def collate(self, samples: Sequence[Any]) -> dict[str, np.ndarray]:
-        """The arrays of a batch, by name.
+        """The arrays of a batch by name; shapes and dtypes match `specs`.
 
         Args:
-            samples: N results of `read`; None for a sample without the field, if that may be.
+            samples: N results of `read`, at least one; None for a sample that lacks the field, if `may_miss`.
         """
         raise NotImplementedError

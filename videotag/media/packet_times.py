@@ -37,14 +37,14 @@ class Fault:
     """One kind of timestamp fault, and the packets affected.
 
     Attributes:
-        kind: "break": recordings were joined here. "wrong", "missing": single times are wrong or missing.
+        category: "break": recordings were joined here. "wrong", "missing": single times are wrong or missing.
             "order": the display times are decoding times. "pause": the previous frame is held very long in an
             otherwise even stream; kept, since the duration of that frame confirms it. "end": the duration of
             the last frame is implausibly long and replaced by the usual one.
         frames: (n,) bool, True for the packets affected; for a break or a pause, the first packet after it.
     """
 
-    kind: Literal["break", "pause", "order", "wrong", "missing", "end"]
+    category: Literal["break", "pause", "order", "wrong", "missing", "end"]
     frames: np.ndarray
 
 

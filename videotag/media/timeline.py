@@ -191,7 +191,7 @@ class TimedFrames:
         if self._timeline.has_unusable_times:
             return [f"no usable timestamps; frames spread at {float(1 / self._timeline.time_base):g} fps"]
         found = [
-            self._describe(fault.kind, fault.frames & self._seen)
+            self._describe(fault.category, fault.frames & self._seen)
             for fault in self._timeline.times_faults
             if (fault.frames & self._seen).any()
         ]
@@ -334,7 +334,7 @@ def _by_time(
     start, count = shown.start, times.num_shown - shown.num_leading
     duration_sec = float((shown.end - start) * stream.time_base)
     missing_sec = slack_sec = 0.0
-    if duration_of == "none" or any(fault.kind == "break" for fault in shown.faults):
+    if duration_of == "none" or any(fault.category == "break" for fault in shown.faults):
         pass  # the declared duration, if any, includes the jumps
     elif duration_of == "all streams":
         missing_sec = container.duration / 1e6 - last_sec if container.duration else 0.0

@@ -127,7 +127,7 @@ def checked_label_ids(label_ids: npt.ArrayLike, shape: tuple[int, ...]) -> np.nd
         raise ShapeError(
             f"label_ids: shape {label_ids.shape}, expected ({num_videos},), one class id per video"
         )
-    if label_ids.size and label_ids.dtype.kind not in "iu":
+    if label_ids.size and not np.issubdtype(label_ids.dtype, np.integer):
         raise ShapeError(f"label_ids: dtype {label_ids.dtype}, expected integers")
     outside = np.flatnonzero((label_ids < 0) | (label_ids >= num_classes))
     if outside.size:
@@ -155,7 +155,7 @@ def multi_hot(labels: npt.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
 
 def _checked_numbers(name: str, values: npt.ArrayLike) -> np.ndarray:
     array = np.asarray(values)
-    if array.dtype.kind not in "fiub":
+    if not any(np.issubdtype(array.dtype, real) for real in (np.floating, np.integer, np.bool_)):
         raise ShapeError(f"{name}: dtype {array.dtype}, expected real numbers")
     return array
 

@@ -82,7 +82,6 @@ class EfficientNetLite0(nn.Layer):
     """Frames (B, 3, H, W) -> features (B, 1280); H and W from 32 pixels."""
 
     feature_dim = 1280
-    tsn_config = "configs/tsn_efficientnet_lite0.yaml"
 
     def __init__(self, config: EfficientNetLite0Config) -> None:
         super().__init__()
@@ -106,6 +105,11 @@ class EfficientNetLite0(nn.Layer):
     def owns(cls, names: Iterable[str]) -> bool:
         """Whether the parameter names of a file, in any known layout, are those of this network."""
         return any(name.endswith(("_conv_stem.weight", "stem.conv.weight")) for name in names)
+
+    @classmethod
+    def shipped_config(cls) -> str | None:
+        """The shipped config of a TSN over it."""
+        return "configs/tsn_efficientnet_lite0.yaml"
 
     def layouts(self) -> list[Layout]:
         """The published PyTorch layout, with its classifier as "fc."."""

@@ -113,6 +113,11 @@ class ResNet(nn.Layer):
         """Whether the parameter names of a file, in any known layout, are those of this network."""
         return depth_of(names) == cls.depth
 
+    @classmethod
+    def shipped_config(cls) -> str | None:
+        """The path of the shipped config of a TSN with this backbone; None if there is none."""
+        return cls.tsn_config
+
     def layouts(self) -> list[Layout]:
         """The layouts of published files, with the classifier as "fc."."""
         names = [*self.state_dict(), "fc.weight", "fc.bias"]

@@ -21,6 +21,7 @@ from videotag.registry import (
     FRAMES,
     LOGITS,
     ArraySpec,
+    PublishedBackbone,
     get_backbone,
     list_backbones,
     register_model,
@@ -113,15 +114,19 @@ class TSN(nn.Layer):
 
     def layouts(self) -> list[Layout]:
         """The published layouts of the backbone, including the classifier; empty if it has none."""
-        return [layout.inside("backbone.") for layout in getattr(self.backbone, "layouts", list)()]
+        if not isinstance(self.backbone, PublishedBackbone):
+            return []
+        return [layout.inside("backbone.") for layout in self.backbone.layouts()]
 
     def remedy(self, state: Iterable[str]) -> str | None:
         """The remedy if weights belong to another backbone; None if they do not."""
         names = list(state)
         for entry in list_backbones():
-            owns = getattr(entry.cls, "owns", None)
-            if owns and entry.cls is not type(self.backbone) and owns(names):
-                config = f"--config={entry.cls.tsn_config} or " if entry.cls.tsn_config else ""
+            if entry.cls is type(self.backbone) or not issubclass(entry.cls, PublishedBackbone):
+                continue
+            if entry.cls.owns(names):
+                shipped = entry.cls.shipped_config()
+                config = f"--config={shipped} or " if shipped else ""
                 return f"they belong to {entry.name}; give {config}--set MODEL.backbone={entry.name}"
         return None
 

@@ -17,6 +17,7 @@ from videotag.errors import WeightsError
 from videotag.formats.weight_files import write_pdparams
 from videotag.inference.load_weights import compare_state, misfit, network_state, read_adapted, set_state
 from videotag.labels import write_labels
+from videotag.registry import NamedClassifier
 from videotag.system.atomic import write_text
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
@@ -67,7 +68,7 @@ def load_pretrained(
     """
     state = read_adapted(model, path, config_name=config_name)
     own = network_state(model)
-    last = getattr(model, "classifier", "output") + "."
+    last = f"{model.classifier if isinstance(model, NamedClassifier) else 'output'}."
     different = [
         name
         for name, tensor in own.items()

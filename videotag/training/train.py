@@ -29,7 +29,7 @@ from videotag.errors import (
     problems_of,
 )
 from videotag.formats.filelist import ListEntry
-from videotag.inference.data import open_dataset
+from videotag.inference.data import check_inputs, open_dataset
 from videotag.inference.load_weights import load_weights
 from videotag.inference.parallel import all_gather, barrier, broadcast, is_main, on_main, world_size
 from videotag.inputs.features import check_extractors
@@ -127,6 +127,8 @@ def train_model(
         found = _newest_checkpoint(save_dir, name) if resume else None
         lists = {"videos": data.digest, "valid": valid_data.digest if valid_data else ""}
         progress, model = _initialize(config, found, save_dir, lists=lists, labels=labels)
+        for section in (train, config.valid) if validated else (train,):
+            check_inputs(config, section, model.inputs)
         options = {"num_classes": config.model.num_classes, "teacher": teacher}
         learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch, **options)
         if found:
