@@ -201,7 +201,7 @@ def test_a_hostile_runtime_of_a_folder_ends_extract(work_dir, capsys, text):
     assert main(words) == 2
     err = capsys.readouterr().err
     assert f"out/{RUNTIME_FILE}: " in err
-    assert "remove it" in err
+    assert "remove the file" in err
     assert "bug" not in err
 
 
