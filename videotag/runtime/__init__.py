@@ -1,6 +1,6 @@
-"""A trained network compiled by a backend; one file per backend, NAME_backend.py, behind backends.py.
+"""Runs trained networks in backends; each backend is one file, NAME_backend.py, see backends.py.
 
-choice.py chooses backend and precision; agreement.py compares their outputs with those of the layers.
-network_cache.py keeps compiled networks on the disk. exported.py runs a folder that `videotag export` wrote,
-and parity.py measures how far it is from its layers. Paddle is imported only where it is used.
+choice.py selects backend and precision; agreement.py compares outputs with those of the network's layers.
+network_cache.py caches compiled networks on disk. exported.py runs folders written by `videotag export`, and
+parity.py compares their outputs with the original network's. Paddle is imported only where it is used.
 """

@@ -1,6 +1,7 @@
-"""Whether two runs of one network on the same inputs agree: f32 with the layers, bf16 with f32.
+"""Compares two runs of a network on the same inputs: f32 with the layers, bf16 with f32.
 
-Shapes: K frames, D feature width, N videos, C classes.
+Shapes: K frames, D feature width, N videos, C classes. Outputs are arrays by name; their first axis is the
+batch.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ MAX_PROBABILITY_ERROR = 1e-3  # of tags in bf16, and on a GPU
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether two runs agree.
+    """Result of comparing two runs.
 
     Attributes:
-        ok: Whether they do.
-        text: The number that decides it, in words.
-        bound: What the number is expected to be.
+        ok: Whether the runs agree.
+        text: Message with the measured number.
+        bound: Message with the bound of the number.
     """
 
     ok: bool
@@ -38,19 +39,19 @@ class Agreement:
     bound: str
 
 
-#: Outputs of the reference and of what is compared with it -> whether they agree.
+#: Function from the outputs of the reference and of the other run to their agreement.
 Compare: TypeAlias = Callable[[Arrays, Arrays], Agreement]
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """How far the outputs of one kind of network may be from those of its layers.
+    """Tolerances for the outputs of one kind of network.
 
     Attributes:
-        f32_error: Measures how far outputs in float32 are from the reference.
-        max_f32_error: Largest f32_error that passes on a CPU.
-        max_gpu_error: Largest f32_error that passes on a GPU, which may compute in TF32, of 10 bits.
-        compare_bf16: Compares outputs in float32 with those in bfloat16.
+        f32_error: Function that returns the error of float32 outputs relative to the reference.
+        max_f32_error: Maximum f32_error on a CPU.
+        max_gpu_error: Maximum f32_error on a GPU, which may compute in TF32 with a 10-bit mantissa.
+        compare_bf16: Function that compares bfloat16 outputs with float32 ones.
     """
 
     f32_error: Callable[[Arrays, Arrays], float]
@@ -60,17 +61,17 @@ class Tolerances:
 
 
 def relative_error(reference: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
-    """The largest relative L2 error of an output; infinite if an output is not finite."""
+    """The largest relative L2 error over all outputs, of any shape; infinite if an output is not finite."""
     errors = [_relative(reference[name], found[name]) for name in reference]
     return float(max(errors)) if np.isfinite(errors).all() else float("inf")
 
 
 def compare_features(reference: Arrays, found: Arrays) -> Agreement:
-    """Compares the features (K, D) of frames of a video.
+    """Compares frame features (K, D), given as the only output of both runs.
 
-    They are compared by their cosine after the reference's mean over the frames was subtracted from both:
-    without that, features of any two frames have a cosine near 1. Frames that are too alike for it are
-    compared by their relative error.
+    Uses the cosine similarity after subtracting the reference's mean over the frames from both: otherwise,
+    features of any two frames have a cosine near 1. If the frames are too similar for that, uses the relative
+    error.
     """
     (a,), (b,) = reference.values(), found.values()
     mean = a.mean(axis=0)
@@ -85,7 +86,7 @@ def compare_features(reference: Arrays, found: Arrays) -> Agreement:
 
 
 def mean_removed_cosine(reference: np.ndarray, found: np.ndarray) -> float:
-    """The cosine of features (K, D) after the reference's mean over the frames was subtracted from both."""
+    """The cosine of features (K, D) after subtracting the reference's mean over the frames from both."""
     mean = reference.mean(axis=0)
     a, b = ((x - mean).ravel().astype(np.float64) for x in (reference, found))
     return float(a @ b / max(_norm(a) * _norm(b), 1e-30))
@@ -96,7 +97,7 @@ FEATURES = Tolerances(relative_error, MAX_F32_ERROR, MAX_GPU_ERROR, compare_feat
 
 
 def tags_tolerances(task: Task) -> Tolerances:
-    """The tolerances of a tagger, on the probabilities of its logits (N, C)."""
+    """The tolerances of a tagger, which apply to the probabilities (N, C) of its logits."""
 
     def error(reference: Arrays, found: Arrays) -> float:
         a, b = (scores_of(task, outputs[LOGITS]) for outputs in (reference, found))

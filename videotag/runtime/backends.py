@@ -1,4 +1,4 @@
-"""Backends: what runs a trained network, how one is found, and what this machine can run.
+"""Backends, which run trained networks: interface, registry, and what this machine supports.
 
 A backend is one file, videotag/runtime/NAME_backend.py, which registers a subclass of Backend:
 
@@ -7,8 +7,8 @@ A backend is one file, videotag/runtime/NAME_backend.py, which registers a subcl
         name = "onnx"
         ...
 
-The files are found by their names. They are imported to list the backends, so that they must not import the
-packages that they run networks with until a network is converted, saved or loaded.
+The files are found by name and imported to list the backends. They must therefore not import their runtime
+packages until a network is converted, saved or loaded.
 """
 
 from __future__ import annotations
@@ -45,30 +45,30 @@ logger = logging.getLogger(__name__)
 
 
 class ExportError(ConfigError):
-    """A network cannot be converted for a backend, or not be loaded there.
+    """A network cannot be converted for or loaded by a backend.
 
-    A backend gives the reason alone; the caller, who knows what the user asked for, adds name and remedy.
+    A backend only states the reason; its caller, who knows the user's request, adds name and remedy.
     """
 
 
 class Backend(abc.ABC):
-    """What runs trained networks: what it needs, what it can do, and how a network gets there.
+    """Base class of backends: requirements, capabilities, and conversion of networks.
 
-    `convert` and `load` return a Network, whose call runs it.
+    `convert` and `load` return a Network, which is called to run it.
 
     Attributes:
         name: Name in flags, configs and export.json.
-        runtime_package: Package that runs its networks.
-        converter_packages: Packages that `convert` and `save` need besides.
-        extra: Extra of videotag that installs all of them; None if there is none.
-        precisions: Precisions that it computes in on a CPU.
-        gpu_precisions: Precisions that it computes in on a GPU; empty if it runs on a CPU only.
-        speed: Usual speed in f32 relative to the layers run one by one; "auto" tries the fastest first.
-        files: Names of the files that `save` writes, all called "network" before the suffix.
+        runtime_package: Name of the package that runs its networks.
+        converter_packages: Names of further packages that `convert` and `save` need.
+        extra: Extra of videotag that installs all packages; None if there is none.
+        precisions: Supported precisions on a CPU.
+        gpu_precisions: Supported precisions on a GPU; empty if it runs on CPUs only.
+        speed: Typical speedup in f32 over running the layers one by one; "auto" tries the fastest first.
+        files: Names of the files that `save` writes, all with the stem "network".
         needs_paddle: Whether `load` needs Paddle.
-        is_fallback: Whether it is always installed and runs every network, layer by layer if need be; true
-            of one backend.
-        unsupported_layers: Class of a layer -> why no network with such a layer can be saved.
+        is_fallback: Whether it is always installed and runs every network, layer by layer if necessary; True
+            for exactly one backend.
+        unsupported_layers: Reasons why networks with a layer of a class cannot be saved, by class name.
     """
 
     name: ClassVar[str]
@@ -85,12 +85,12 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def convert(self, trained: TrainedNetwork, *, precision: str, device: str) -> Network:
-        """A trained network that runs in this backend.
+        """Converts a trained network to one that runs in this backend.
 
         Args:
             trained: Network with its weights.
-            precision: One of `precisions_on(device)`.
-            device: "cpu" or "gpu".
+            precision: Precision, one of `precisions_on(device)`.
+            device: Device "cpu" or "gpu".
 
         Raises:
             ExportError: The network cannot be converted.
@@ -109,43 +109,43 @@ class Backend(abc.ABC):
     def load(
         self, network: Described, folder: Path, *, digests: Sequence[str], precision: str, device: str
     ) -> Network:
-        """A network that `save` wrote, of which nobody knows who sent it.
+        """Loads a network written by `save`, which may come from an untrusted source.
 
         Args:
             network: Name, inputs and outputs of the network.
-            folder: Folder with `files`, whose content agrees with `digests`.
-            digests: The sha256 of each of `files`, in their order.
-            precision: One of `precisions_on(device)`.
-            device: "cpu" or "gpu".
+            folder: Folder with `files`, which have been verified by `digests`.
+            digests: The sha256 of each of `files`, in order.
+            precision: Precision, one of `precisions_on(device)`.
+            device: Device "cpu" or "gpu".
 
         Raises:
             WeightsError: A file could make the backend read other files.
-            ExportError: The backend cannot load it.
+            ExportError: The backend cannot load the network.
         """
 
     def gains_by_bf16(self, network: Described) -> bool:
-        """Whether this network runs faster in bf16 than in f32, on a CPU that has instructions for it."""
+        """Whether this network is faster in bf16 than in f32 on a CPU with bf16 instructions."""
         return "bf16" in self.precisions
 
     def unsupported_reason(self, layer: nn.Layer) -> str | None:
-        """Why a network cannot be saved for this backend; None if nothing is known against it."""
+        """The reason why a network cannot be saved for this backend; None if none is known."""
         return unsupported_reason(layer, self.unsupported_layers)
 
     def precisions_on(self, device: str) -> tuple[str, ...]:
-        """The precisions that it computes in on "cpu" or "gpu"."""
+        """The supported precisions on "cpu" or "gpu"."""
         return self.gpu_precisions if device == "gpu" else self.precisions
 
     def version(self) -> str | None:
-        """The version of its runtime package; None if a package that it needs is not installed."""
+        """The version of its runtime package; None if any required package is not installed."""
         is_complete = all(map(package_version, self.converter_packages))
         return self.runtime_version() if is_complete else None
 
     def runtime_version(self) -> str | None:
-        """The version of its runtime package; None if that is not installed. Exports need no more."""
+        """The version of its runtime package, the only one that exports need; None if not installed."""
         return package_version(self.runtime_package)
 
     def install_command(self) -> str:
-        """The command that installs all that it needs."""
+        """The command that installs all its packages."""
         if self.extra is not None:
             return f"pip install 'videotag[{self.extra}]'"
         return " ".join(["pip install", self.runtime_package, *self.converter_packages])
@@ -159,7 +159,7 @@ def register_backend(cls: BackendClass) -> BackendClass:
     """A class decorator that registers a backend under its name.
 
     Raises:
-        ValueError: The name is taken; a programmer's mistake, hence no VideotagError.
+        ValueError: The name is already registered; a programming error, hence no VideotagError.
     """
     if cls.name in _BACKENDS:
         raise ValueError(f"backend {cls.name!r} is registered twice: {type(_BACKENDS[cls.name])} and {cls}")
@@ -168,21 +168,21 @@ def register_backend(cls: BackendClass) -> BackendClass:
 
 
 def list_backends() -> list[Backend]:
-    """All backends, the fastest first, whether installed or not."""
+    """All backends, installed or not, fastest first."""
     _load_backends()
     return sorted(_BACKENDS.values(), key=lambda backend: (-backend.speed, backend.name))
 
 
 def backend_names() -> list[str]:
-    """The names of all backends, the fastest first."""
+    """The names of all backends, fastest first."""
     return [backend.name for backend in list_backends()]
 
 
 def get_backend(name: str) -> Backend:
-    """The backend of a name.
+    """The backend with a name.
 
     Raises:
-        UnknownNameError: There is no such backend; the text names the nearest and lists all.
+        UnknownNameError: There is no such backend; the message suggests the nearest and lists all.
     """
     _load_backends()
     if name not in _BACKENDS:
@@ -197,7 +197,7 @@ def fallback_backend() -> Backend:
 
 @functools.cache
 def _load_backends() -> None:
-    """Imports the files of all backends, which register themselves."""
+    """Imports the modules of all backends, which register themselves."""
     for module in pkgutil.iter_modules(runtime.__path__, prefix=f"{runtime.__name__}."):
         if module.name.endswith(_FILE_SUFFIX):
             importlib.import_module(module.name)
@@ -206,16 +206,16 @@ def _load_backends() -> None:
 def compile_network(
     trained: TrainedNetwork, *, backend: str, precision: str = "f32", device: str = "cpu"
 ) -> Network:
-    """A trained network that runs in a backend: arrays by name in, arrays by name out.
+    """Converts a trained network to one that runs in a backend.
 
     Args:
         trained: Network with its weights.
         backend: Name of a backend.
-        precision: "f32", "bf16" or "f16".
-        device: "cpu" or "gpu".
+        precision: Precision "f32", "bf16" or "f16".
+        device: Device "cpu" or "gpu".
 
     Raises:
-        ConfigError, DeviceError: As check_backend.
+        ConfigError, DeviceError: The backend is not available, see check_backend.
         ExportError: The network cannot be converted for this backend.
     """
     check_backend(backend, precision, device=device)
@@ -224,10 +224,10 @@ def compile_network(
 
 @contextlib.contextmanager
 def wrap_backend_errors() -> Iterator[None]:
-    """Raises what a backend raises as ExportError: the errors of backends share no class.
+    """Context that converts a backend's errors, which share no base class, to ExportError.
 
-    Lack of memory stays as it is, since other backends would lack it too, and so does a failed import, which
-    may be caused by a signal.
+    Out-of-memory errors are not converted, because other backends would fail too; nor are import errors,
+    which a signal may cause.
     """
     try:
         yield
@@ -243,13 +243,13 @@ def wrap_backend_errors() -> Iterator[None]:
 
 
 def unsupported_reason(layer: nn.Layer, unsupported_layers: Mapping[str, str]) -> str | None:
-    """Why a network cannot be exported; None if nothing is known against it.
+    """The reason why a network cannot be exported; None if none is known.
 
-    A layer says so itself by an attribute `not_exportable` with the reason.
+    A layer may state the reason itself in an attribute `not_exportable`.
 
     Args:
-        layer: The network.
-        unsupported_layers: Class of a layer -> why no network with such a layer can be exported.
+        layer: Network.
+        unsupported_layers: Reasons why networks with a layer of a class cannot be exported, by class name.
     """
     for part in layer.sublayers(include_self=True):
         known = unsupported_layers.get(type(part).__name__)
@@ -259,7 +259,7 @@ def unsupported_reason(layer: nn.Layer, unsupported_layers: Mapping[str, str]) -
 
 
 def package_version(package: str) -> str | None:
-    """The version of an installed package, or of its build for GPUs, NAME-gpu; None if there is neither."""
+    """The version of an installed package, or of its GPU build, NAME-gpu; None if neither is installed."""
     for name in (package, f"{package}-gpu"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(name)
@@ -267,32 +267,32 @@ def package_version(package: str) -> str | None:
 
 
 def check_name(name: str, *, where: str) -> None:
-    """Checks that a user named a backend, or "auto".
+    """Checks that a name is that of a backend, or "auto".
 
     Args:
-        name: What the user wrote.
-        where: Where it is written, for the error.
+        name: Name given by the user.
+        where: Flag or config key with the name, for the error.
 
     Raises:
-        ConfigError: There is no such backend; the text names the nearest and lists all.
+        ConfigError: There is no such backend; the message suggests the nearest and lists all.
     """
     if name not in (names := [AUTO, *backend_names()]):
         raise ConfigError(f"{where}: {unknown(name, names, 'backend')}")
 
 
 def check_backend(name: str, precision: str, *, device: str = "cpu", flag: str = "--backend") -> None:
-    """Checks that backend and precision can be had.
+    """Checks that a backend and precision are available.
 
     Args:
         name: Name of a backend, or "auto".
-        precision: "f32", "bf16", "f16" or "auto".
-        device: "cpu" or "gpu".
+        precision: Precision "f32", "bf16", "f16" or "auto".
+        device: Device "cpu" or "gpu".
         flag: Flag that named the backend, for errors.
 
     Raises:
-        ConfigError: There is no such backend, it is not installed, or it does not run on this device or in
-            this precision.
-        DeviceError: The device does not compute in this precision.
+        ConfigError: The backend does not exist, is not installed, or does not support this device or
+            precision.
+        DeviceError: The device does not support this precision.
     """
     check_name(name, where=flag)
     if reason := unsupported_precision_reason(precision, device):
@@ -324,12 +324,12 @@ def check_backend(name: str, precision: str, *, device: str = "cpu", flag: str =
 
 
 def candidates(name: str, precision: str, *, device: str = "cpu") -> Iterator[str]:
-    """The names of the installed backends to try in turn, the fastest first.
+    """The names of the installed backends to try, fastest first.
 
     Args:
-        name: The only backend to try; "auto" for all of them.
-        precision: A precision that each must compute in.
-        device: "cpu" or "gpu".
+        name: Name of the only backend to try; "auto" for all of them.
+        precision: Precision that the backends must support.
+        device: Device "cpu" or "gpu".
     """
     for backend in list_backends():
         able = precision in backend.precisions_on(device)
@@ -338,11 +338,11 @@ def candidates(name: str, precision: str, *, device: str = "cpu") -> Iterator[st
 
 
 def unsupported_precision_reason(precision: str, device: str) -> str | None:
-    """Why a device does not compute in a precision; None if it does.
+    """The reason why a device does not support a precision; None if it does.
 
     Args:
-        precision: "f32", "bf16", "f16" or "auto".
-        device: "cpu" or "gpu".
+        precision: Precision "f32", "bf16", "f16" or "auto".
+        device: Device "cpu" or "gpu".
     """
     if device == "gpu":
         found = gpu_capability() if precision == "bf16" else BF16_CAPABILITY
@@ -375,5 +375,5 @@ def bf16_instructions(cpuinfo: str | None = None) -> str | None:
 
 
 def cpu_kind() -> str:
-    """A text that differs between CPUs where a network compiled for one may not suit the other."""
+    """An identifier of the CPU model: a network compiled for one may not run on another."""
     return f"{platform.machine()} {' '.join(cpu_flags())}"

@@ -1,9 +1,9 @@
-"""Selects where a network runs and how exactly: as the user asked, else the fastest that is right.
+"""Selects backend and precision of a network: as requested, else the fastest that gives the same results.
 
-float32: in the fastest installed backend whose outputs agree with those of the network's own layers.
-bfloat16: where the CPU has instructions for it, if the outputs on a sample of the user's data are close to
-float32. A selection depends on the request and the sample alone, so that it is made once, before any work,
-and then given to every worker.
+For float32, this is the fastest installed backend whose outputs agree with those of the network's layers.
+bfloat16 is selected if the CPU has instructions for it and the outputs on a sample of the user's data are
+close to float32. A selection depends only on the request and the sample. It is made once, before any work,
+and then passed to every worker.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RuntimeRequest:
-    """What the user asked for.
+    """Backend and precision requested by the user.
 
     Attributes:
         backend: Name of a backend, or "auto".
-        precision: "f32", "bf16", "f16" (on a GPU) or "auto".
-        device: "cpu" or "gpu".
-        preferred: Backend that is tried first if any will do; "auto" tries the fastest first.
-        kept_precision: Precision of the features that are in the folder already, which "auto" keeps; None if
-            there are none.
+        precision: Precision "f32", "bf16", "f16" (on a GPU) or "auto".
+        device: Device "cpu" or "gpu".
+        preferred: Name of the backend to try first if backend is "auto"; "auto" tries the fastest first.
+        kept_precision: Precision of existing features in the output folder, which "auto" keeps; None if there
+            are none.
     """
 
     backend: str = AUTO
@@ -55,35 +55,35 @@ class RuntimeRequest:
 
     @property
     def wanted_precision(self) -> str:
-        """The precision as far as it is known before a selection."""
+        """The precision, as far as it is known before the selection."""
         return self.kept_precision or self.precision
 
     @property
     def needs_sample(self) -> bool:
-        """Whether a selection compares 16 bits with float32, for which it needs the user's own data."""
+        """Whether the selection compares 16 bits with float32, which requires the user's own data."""
         if self.wanted_precision != "auto":
             return self.wanted_precision != "f32"
         return self.device == "cpu" and backends.bf16_instructions() is not None
 
     def check(self) -> None:
-        """Finds before any work what cannot be had.
+        """Checks before any work that backend and precision are available.
 
         Raises:
-            ConfigError, DeviceError: As of check_backend.
+            ConfigError, DeviceError: They are not available, see check_backend.
         """
         backends.check_backend(self.backend, self.wanted_precision, device=self.device)
 
 
 @dataclass(frozen=True)
 class RuntimeChoice:
-    """Where a network runs; can be pickled and given to workers.
+    """Selected backend and precision; can be pickled and passed to workers.
 
     Attributes:
         backend: Name of the backend.
-        precision: "f32", "bf16" or "f16".
-        device: "cpu" or "gpu".
+        precision: Precision "f32", "bf16" or "f16".
+        device: Device "cpu" or "gpu".
         why: Reason for the choice, for the log.
-        by_layers: Whether the network's own layers are called one by one, as no backend agrees with them.
+        by_layers: Whether to run the network's layers one by one, because no backend agrees with them.
     """
 
     backend: str
@@ -105,29 +105,29 @@ def select_runtime(
     *,
     tolerances: Tolerances,
 ) -> RuntimeChoice:
-    """The backend and precision for a network; logs them with the reason in one line.
+    """Selects backend and precision of a network, and logs them with the reason.
 
     Args:
         trained: Network with its weights.
-        request: What the user asked for.
-        sample: Inputs such as will follow, spread over all of them, of which at most SAMPLE_ROWS rows are
-            used; made-up ones if request.needs_sample is False.
-        tolerances: How far the outputs may be from those of the layers, and those in bf16 from f32.
+        request: Backend and precision requested by the user.
+        sample: Inputs by name, (N, ...) each, that represent all of the user's data; at most SAMPLE_ROWS rows
+            are used. Random ones suffice if request.needs_sample is False.
+        tolerances: Tolerances for the outputs relative to the layers, and for bf16 relative to f32.
 
     Raises:
-        ConfigError: A folder's features are in 16 bits, which are too far from float32 on the sample, and the
-            user has not asked for them.
-        ExportError: The network cannot run in the backend or precision that was asked for.
+        ConfigError: Existing features of the folder are in 16 bits, which the user did not request, and are
+            too far from float32 on the sample.
+        ExportError: The network cannot run in the requested backend or precision.
     """
     return _Selection(trained, request, tolerances, sample).make()[0]
 
 
 def open_network(trained: TrainedNetwork, choice: RuntimeChoice) -> Network:
-    """The network in a backend and precision selected before.
+    """Opens the network in a previously selected backend and precision.
 
     Raises:
-        ConfigError, DeviceError: This machine cannot compute so, unlike the one that made the choice.
-        ExportError: The network cannot run there.
+        ConfigError, DeviceError: This machine does not support the choice, unlike the one that made it.
+        ExportError: The backend cannot run the network.
     """
     if choice.by_layers:
         return trained.run_layers
@@ -138,18 +138,18 @@ def open_network(trained: TrainedNetwork, choice: RuntimeChoice) -> Network:
 
 
 class RuntimeNetwork:
-    """A network where select_runtime says; settled before work, in one process for all.
+    """A network whose backend and precision are selected before work, once for all processes.
 
     Args:
         trained: Network with its weights.
-        request: What the user asked for.
-        tolerances: As of select_runtime.
+        request: Backend and precision requested by the user.
+        tolerances: Tolerances of its outputs, see select_runtime.
 
     Attributes:
-        choice: What was selected; None before.
+        choice: Selected backend and precision; None before the selection.
 
     Raises:
-        ConfigError, DeviceError: The requested backend or precision cannot be had.
+        ConfigError, DeviceError: The requested backend or precision is not available.
     """
 
     def __init__(self, trained: TrainedNetwork, request: RuntimeRequest, *, tolerances: Tolerances) -> None:
@@ -177,11 +177,11 @@ class RuntimeNetwork:
         return self.choice.runtime
 
     def settle(self, sample: Arrays | None = None) -> None:
-        """Selects backend and precision, once.
+        """Selects backend and precision; further calls do nothing.
 
         Args:
-            sample: As of select_runtime. None stands for made-up inputs; "auto" is then float32, as only the
-                user's data can tell whether bfloat16 is close enough.
+            sample: Inputs by name, (N, ...) each, see select_runtime. None uses random inputs; precision
+                "auto" is then float32, because only the user's data shows whether bfloat16 is close enough.
         """
         if self._network is not None:
             return
@@ -192,11 +192,11 @@ class RuntimeNetwork:
         self.choice, self._network = _Selection(self._trained, request, self._tolerances, sample).make()
 
     def adopt(self, choice: RuntimeChoice) -> None:
-        """Takes a choice made elsewhere; see open_network."""
+        """Uses a choice made elsewhere; see open_network."""
         self.choice, self._network = choice, open_network(self._trained, choice)
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """The network's outputs by name; it settles without a sample if nothing has settled it."""
+        """The network's outputs by name, (N, ...) float32; selects without a sample if necessary."""
         self.settle()
         assert self._network is not None
         return self._network(inputs)
@@ -237,7 +237,7 @@ class _Selection:
         return self._in_bf16_or(choice, sample, expected)
 
     def _in_f32(self) -> _Selected:
-        """The network in the first backend that agrees with the layers, else the layers themselves."""
+        """The network in the first backend that agrees with the layers; else the layers themselves."""
         passed_over = []
         is_named = self.request.backend != AUTO
         for name in self._candidates("f32"):
@@ -271,7 +271,7 @@ class _Selection:
         return "the fastest that is installed and agrees"
 
     def _reason_against_bf16(self) -> str | None:
-        """Why bfloat16 need not be tried; None if it may be faster."""
+        """The reason not to try bfloat16; None if it may be faster."""
         if self.request.device == "gpu":
             return "f32, as nothing else was asked for"
         if backends.bf16_instructions() is None:
@@ -279,7 +279,7 @@ class _Selection:
         return None if self._fast_candidates() else "f32, as no backend here is faster in bf16"
 
     def _in_bf16_or(self, f32: RuntimeChoice, sample: Arrays, expected: Arrays) -> _Selected:
-        """The network in bfloat16 if that is close to float32, else in f32 again, out of the cache."""
+        """The network in bfloat16 if it is close to float32; else in f32 again, from the cache."""
         try:
             bf16, network, agreement = self._first_in("bf16", self._fast_candidates(), sample, expected)
         except ExportError:
@@ -293,7 +293,7 @@ class _Selection:
         return replace(f32, why=f"{f32.why}; {reason}"), open_network(self.trained, f32)
 
     def _in_16_bits(self, precision: str, rows: Arrays, expected: Arrays) -> _Selected:
-        """The network in the 16 bits that the user asked for, or that a folder's features are in."""
+        """The network in the 16-bit precision that the user requested or that existing features have."""
         names = self._candidates(precision)
         choice, network, agreement = self._first_in(precision, names, rows, expected)
         is_asked = self.request.precision == precision
@@ -311,7 +311,7 @@ class _Selection:
     def _first_in(
         self, precision: str, names: Sequence[str], rows: Arrays, expected: Arrays
     ) -> tuple[RuntimeChoice, Network, Agreement]:
-        """The first backend that runs the network in 16 bits; its agreement with float32 on some rows."""
+        """The first backend that runs the network in 16 bits, and its agreement with float32 on some rows."""
         problems = []
         for name in names:
             try:
@@ -335,7 +335,7 @@ class _Selection:
         return sorted(names, key=lambda name: name != self.request.preferred)  # else as they come
 
     def _fast_candidates(self) -> list[str]:
-        """The backends that gain by bfloat16."""
+        """The backends that are faster in bfloat16."""
         names = self._candidates("bf16")
         return [name for name in names if get_backend(name).gains_by_bf16(self.trained)]
 
@@ -346,7 +346,7 @@ class _Selection:
         return open_network(self.trained, self._choice(backend, precision, ""))
 
     def _refusal(self, backend: str, precision: str, problem: ExportError) -> ExportError:
-        """The error about a backend that the user named, with what to ask for instead."""
+        """The error for a backend that the user requested, with an alternative."""
         fallback = backends.fallback_backend().name
         remedy = f"give --backend={fallback}"
         if backend == fallback:
@@ -360,7 +360,7 @@ class _Selection:
         return self.tolerances.max_f32_error if on_cpu else self.tolerances.max_gpu_error
 
     def _error_of(self, backend: str, network: Network) -> float:
-        """The error of a backend in float32, measured once for each network and version."""
+        """The error of a backend in float32, measured once per network and version."""
         parts = self._error_parts(backend)
         found = load_entry(parts)
         if found is not None and _ERROR_FILE in found:
@@ -374,7 +374,7 @@ class _Selection:
         return error
 
     def _error_parts(self, backend: str) -> dict[str, object]:
-        """All that decides the error of a backend, as keys of the cache."""
+        """Everything that determines the error of a backend, as cache key."""
         return {
             **onnx_parts(self.trained),
             "form": f"error of {backend} on {self.request.device}",
@@ -384,14 +384,14 @@ class _Selection:
 
 
 def spread_rows(arrays: Arrays, count: int) -> dict[str, np.ndarray]:
-    """At most `count` rows of every array, from the first to the last at even steps."""
+    """Selects at most `count` evenly spaced rows, including first and last, of every array (N, ...)."""
     size = len(next(iter(arrays.values())))
     rows = np.unique(np.linspace(0, max(0, size - 1), min(count, size)).round().astype(int))
     return {name: array[rows] for name, array in arrays.items()}
 
 
 def _outputs(network: Network, inputs: Arrays) -> dict[str, np.ndarray]:
-    """The outputs of a network in a backend.
+    """The outputs of a network, with errors of its backend wrapped.
 
     Raises:
         ExportError: The backend failed.

@@ -1,4 +1,4 @@
-"""Chooses the device that Paddle computes on."""
+"""Selects Paddle's device."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from videotag.sections import UseGpu
 
 
 def num_gpus() -> int:
-    """GPUs that this Paddle build can use; 0 for a CPU build."""
+    """The number of GPUs that this Paddle build can use; 0 for a CPU build."""
     from videotag.system.quiet_paddle import paddle
 
     return int(paddle.device.cuda.device_count()) if paddle.device.is_compiled_with_cuda() else 0
 
 
 def gpu_index() -> int:
-    """The GPU that Paddle computes on: 0, or of several processes that its launcher started, each its own."""
+    """The index of this process's GPU: 0, or a different one in each process of Paddle's launcher."""
     from videotag.system.quiet_paddle import paddle
 
     return int(paddle.device.get_device().partition(":")[2] or 0)
 
 
 def select_device(use_gpu: UseGpu) -> str:
-    """Makes Paddle compute on "gpu" or "cpu", and returns which.
+    """Sets Paddle's device and returns it, "gpu" or "cpu".
 
     Args:
-        use_gpu: "auto" takes a GPU if there is one.
+        use_gpu: Whether to use a GPU; "auto" uses one if there is one.
 
     Raises:
-        DeviceError: a GPU was asked for and there is none.
+        DeviceError: A GPU was requested, but there is none.
     """
     from videotag.system.quiet_paddle import paddle
 

@@ -1,15 +1,15 @@
-"""A folder that `videotag export` wrote: a network that runs without the code it was trained with.
+"""Folders written by `videotag export`, whose networks run without the code that trained them.
 
-    export.json                          what the folder holds, and the sha256 of every file
+    export.json                          manifest, with the sha256 of every file
     network.*                            the network, in the files of its backend
-    classifier.safetensors               of an extractor: its last layer, to tag without a second stage
+    classifier.safetensors               for an extractor: its last layer, to tag without a second stage
     config.yaml labels.txt               as beside a checkpoint
-    README.md                            the card for people; the only file that may be edited
+    README.md                            model card; the only file that may be edited
 
-Only files are read that export.json names by a plain file name with its sha256, and a backend refuses a
-network that could make it read others. A Paddle program may hold operators that read and write files: trust
-an export for Paddle as you would trust code. The sha256s show damage; they do not show who made the files.
-An export for a backend that needs no Paddle runs where Paddle is not installed.
+Only files that export.json lists by plain name and sha256 are read, and backends reject networks that could
+make them read others. A Paddle program may contain operators that read and write files: trust an export for
+Paddle as you would trust code. The sha256s detect damage; they do not authenticate the author. An export for
+a backend that does not need Paddle runs without it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ logger = logging.getLogger(__name__)
 
 
 class ArrayInfo(Section):
-    """An input or output: its name, shape (null where a size may vary) and dtype."""
+    """Name, shape (null for sizes that may vary) and dtype of an input or output."""
 
     name: Name
     shape: list[int | None]
@@ -82,31 +82,31 @@ class SourceWeights(Section):
 
 
 class Thresholds(Section):
-    """Which tags are kept unless the user asks otherwise."""
+    """Default thresholds of predicted tags."""
 
     decision: float
     top_k: Positive
 
 
 class Manifest(Section):
-    """What export.json holds.
+    """Content of export.json.
 
     Attributes:
         format_version: Version of the format of export.json.
         name: Name of the network, for messages.
-        model: MODEL.name of its config.
-        role: Key "kind" of the file: "extractor" if its output is FEATURES.
-        task: Task of its model.
-        backend: Name of the backend that runs it.
-        precision: Precision that it runs in.
-        inputs: Its inputs, in the order of its arguments.
-        outputs: Its outputs, in the order in which it returns them.
-        feature_dim: Feature width of an extractor; None for others.
-        files: File name -> sha256.
-        source_weights: Weight files that it was made from.
-        thresholds: Which tags are kept by default.
-        parity: How far its outputs are from those of the original layers, and the bounds.
-        versions: Package -> version, of the packages that made it.
+        model: Name of the model, MODEL.name of the config.
+        role: Role of the network, key "kind" of the file: "extractor" if its output is FEATURES.
+        task: Task of the model.
+        backend: Name of the backend that runs the network.
+        precision: Precision of the network.
+        inputs: Inputs of the network, in the order of its arguments.
+        outputs: Outputs of the network, in the order in which it returns them.
+        feature_dim: Feature width of an extractor; None for other networks.
+        files: The sha256 of every file by name.
+        source_weights: Weight files that the network was made from.
+        thresholds: Default thresholds of predicted tags.
+        parity: Differences between the outputs and those of the original layers, and their bounds.
+        versions: Versions of the packages that made the export.
     """
 
     format_version: Literal[1]
@@ -151,32 +151,32 @@ class Manifest(Section):
 
 @dataclass(frozen=True)
 class Export:
-    """An export folder, whose files except the network's have been compared with their sha256."""
+    """An export folder whose files, except the network's, have been verified by their sha256."""
 
     folder: Path
     manifest: Manifest
 
     @property
     def has_classifier(self) -> bool:
-        """Whether the export holds the last layer of an extractor."""
+        """Whether the export contains the last layer of an extractor."""
         return CLASSIFIER_FILE in self.manifest.files
 
 
 class ExportedTaggerModel(TaggerModel):
-    """MODEL section of an exported tagger; keys of the model's own class are kept unchecked."""
+    """MODEL section of an exported tagger; model-specific keys are kept without validation."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class ExportedExtractorModel(ExtractorModel):
-    """MODEL section of an exported extractor; keys of the model's own class are kept unchecked."""
+    """MODEL section of an exported extractor; model-specific keys are kept without validation."""
 
     model_config = ConfigDict(extra="allow")
     backbone: str
 
 
 class ExportedModel(ModelSection):
-    """MODEL section of an exported model whose config has INPUTS: other keys are kept, and not looked at."""
+    """MODEL section of an exported model with INPUTS; model-specific keys are kept without validation."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -193,10 +193,10 @@ def _model_section(manifest: Manifest) -> type[ModelSection]:
 
 
 def read_export(path: Path) -> Export:
-    """The export whose export.json lies at `path`; the network's files are compared when it is loaded.
+    """Reads an export by the path of its export.json; the network's files are verified when it is loaded.
 
     Raises:
-        WeightsError: A file is damaged or edited, or the export is of a later version.
+        WeightsError: A file is damaged or edited, or the export has a newer version.
     """
     folder, manifest = path.parent, read_manifest(path)
     later = (*get_backend(manifest.backend).files, CARD_FILE)
@@ -207,10 +207,10 @@ def read_export(path: Path) -> Export:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The content of the export.json at `path`; the files that it names are not read.
+    """Reads and validates an export.json, but not the files that it lists.
 
     Raises:
-        WeightsError: The file is missing, damaged, or of a later version.
+        WeightsError: The file is missing, damaged, or has a newer version.
     """
     said = read_json(path, error=WeightsError, remedy="export it again", max_bytes=MAX_CARD_BYTES)
     try:
@@ -225,7 +225,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def files_read_with(weights: FoundWeights) -> list[Path]:
-    """The files that are read where weights are loaded: their own, and config, labels and network beside it.
+    """The files that are read with weights: the weights themselves, config, labels and network files.
 
     Raises:
         WeightsError: The export.json of an export is damaged.
@@ -235,7 +235,7 @@ def files_read_with(weights: FoundWeights) -> list[Path]:
 
 
 def check_files(folder: Path, manifest: Manifest, names: Sequence[str]) -> None:
-    """Compares files of an export with their sha256.
+    """Verifies files of an export by their sha256.
 
     Args:
         folder: Folder of the export.
@@ -268,13 +268,13 @@ def export_config(
 
     Args:
         path: Path of its export.json.
-        config_file: Config that the user named; any is an error.
-        model_name: As in load_config.
-        overrides: As in load_config.
+        config_file: Config that the user named, which is an error; None for none.
+        model_name: Expected name of the model, see load_config.
+        overrides: Pairs of dotted key and value, see load_config.
 
     Raises:
         ConfigError: A flag contradicts the export.
-        WeightsError: As read_export.
+        WeightsError: The export is damaged, see read_export.
     """
     export = read_export(path)
     manifest, folder = export.manifest, export.folder
@@ -320,10 +320,10 @@ class ExportedNetwork:
 
     Args:
         export: The export, as read by read_export.
-        use_gpu: TRAIN.use_gpu of the config; a backend for CPUs alone takes no GPU.
+        use_gpu: TRAIN.use_gpu of the config; True is an error if the backend runs on CPUs only.
 
     Raises:
-        WeightsError: A file is damaged, or could make its backend read other files.
+        WeightsError: A file is damaged, or could make the backend read other files.
         ConfigError: The backend is not installed.
         DeviceError: This machine cannot run the export.
         ExportError: The backend cannot load the network.
@@ -343,10 +343,10 @@ class ExportedNetwork:
         logger.info("%s runs in %s, %s: as exported", self.name, self.runtime, self.precision)
 
     def settle(self, sample: Arrays | None = None) -> None:
-        """Nothing is left to choose."""
+        """Does nothing: backend and precision of an export are fixed, whatever the inputs (N, ...)."""
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """The network's outputs by name."""
+        """The network's outputs by name, (N, ...) float32."""
         return self._network(inputs)
 
     def _load(self, export: Export, backend: Backend) -> Network:
@@ -366,10 +366,10 @@ class ExportedNetwork:
 
 
 def load_exported(path: Path, *, use_gpu: UseGpu = "auto") -> ExportedNetwork:
-    """The network of the export whose export.json lies at `path`.
+    """Loads the network of an export by the path of its export.json.
 
     Raises:
-        WeightsError, ConfigError, DeviceError, ExportError: As ExportedNetwork.
+        WeightsError, ConfigError, DeviceError, ExportError: It cannot be loaded, see ExportedNetwork.
     """
     return ExportedNetwork(read_export(path), use_gpu=use_gpu)
 

@@ -1,4 +1,4 @@
-"""A model of named tensors as a layer over a list of them, the form that is traced."""
+"""Wraps a model with named tensors as a layer with lists of tensors, for tracing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Flat(paddle.nn.Layer):
-    """A list of tensors -> a list of tensors.
+    """A layer from a list of tensors to a list of tensors.
 
     Args:
-        model: Model over named tensors.
+        model: Model with named tensors, see videotag.registry.Model.
         inputs: Names of the inputs, in the order of the list.
         outputs: Names of the outputs, in the order of the result.
     """
@@ -27,7 +27,7 @@ class Flat(paddle.nn.Layer):
         self.outputs = list(outputs)
 
     def forward(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The model's outputs."""
+        """The model's outputs in order; tensors have the same shapes as in the model."""
         # Plain enough for Paddle's tracer, which knows no strict zip.
         results = self.model({name: tensors[index] for index, name in enumerate(self.names)})
         return [results[name] for name in self.outputs]

@@ -1,9 +1,9 @@
-"""Compiled networks on the disk, so that only the first start pays for compiling.
+"""Disk cache of compiled networks, so that only the first start compiles.
 
-An entry is a folder below `compiled` of the cache folder, named by a digest of all that decides its content:
-weights, network, precision, backend and its version, and the CPU. Its `manifest.json`, written last, holds
-the sha256 of each file. An entry that does not agree with it (damaged, cut off, half-written) is made anew;
-no backend gets a file before its sha256 was compared, and nothing is ever unpickled.
+An entry is a subfolder of `compiled` in the cache folder, named by a digest of everything that determines its
+content: weights, network, precision, backend and version, and the CPU. Its `manifest.json`, written last,
+contains the sha256 of each file. Entries that do not match it (damaged, truncated, incomplete) are recreated.
+Backends only receive verified files, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from videotag.system.json_text import read_json
 from videotag.weights import cache_dir
 
 MANIFEST_FILE = "manifest.json"
-MAX_BYTES = 4 << 30  # of all entries together
+MAX_BYTES = 4 << 30  # total size of all entries
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +34,18 @@ def compiled_dir() -> Path:
     """The folder of all entries.
 
     Raises:
-        WeightsError: there is no place for a cache folder.
+        WeightsError: There is no place for a cache folder.
     """
     return cache_dir() / "compiled"
 
 
 def digest_of(parts: Mapping[str, object]) -> str:
-    """The name of the entry whose content is decided by these parts."""
+    """The name of the cache entry with this key."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def load_entry(parts: Mapping[str, object]) -> dict[str, Path] | None:
-    """The files of an entry by name, each as it was written; None if there is no undamaged entry."""
+    """The verified files of an entry by name; None if there is no intact entry."""
     try:
         folder = compiled_dir() / digest_of(parts)
         if not (folder / MANIFEST_FILE).exists():
@@ -65,11 +65,11 @@ def load_entry(parts: Mapping[str, object]) -> dict[str, Path] | None:
 
 
 def store_entry(parts: Mapping[str, object], files: Mapping[str, bytes | memoryview | Path]) -> None:
-    """Writes an entry; one that cannot be written (a read-only or full disk) only makes the next start slow.
+    """Writes an entry; failures (a read-only or full disk) are only logged, as they just slow down the start.
 
     Args:
-        parts: All that decides the content.
-        files: Name -> content, or a file to copy.
+        parts: Key of the entry, everything that determines its content.
+        files: Content, or path of a file to copy, by name.
     """
     try:
         folder = compiled_dir() / digest_of(parts)
@@ -87,7 +87,7 @@ def store_entry(parts: Mapping[str, object], files: Mapping[str, bytes | memoryv
 
 @functools.cache
 def _warn_once(reason: str) -> None:
-    """Warns of an entry that was not written, once for a reason that all further entries would share."""
+    """Warns about an entry that could not be written, once per reason."""
     place: object = "a cache"
     with contextlib.suppress(VideotagError):
         place = compiled_dir()
@@ -100,11 +100,11 @@ def _warn_once(reason: str) -> None:
 
 
 def evict_least_recently_used(*, keep: str, max_bytes: int = MAX_BYTES) -> None:
-    """Removes the least recently used entries until the others fit into max_bytes.
+    """Evicts the least recently used entries until the others fit into max_bytes.
 
     Args:
-        keep: Name of an entry that stays.
-        max_bytes: Size of all entries together.
+        keep: Name of an entry that is never evicted.
+        max_bytes: Maximum total size of all entries in bytes.
     """
     entries = [entry for entry in compiled_dir().iterdir() if entry.is_dir()]
     sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
@@ -118,12 +118,12 @@ def evict_least_recently_used(*, keep: str, max_bytes: int = MAX_BYTES) -> None:
 
 @contextlib.contextmanager
 def cached_file(parts: Mapping[str, object], name: str, make: Callable[[], bytes]) -> Iterator[Path]:
-    """The only file of an entry, made if it is missing; a temporary file if the cache cannot be used.
+    """Context with the only file of an entry, created if missing; a temporary file if caching fails.
 
     Args:
-        parts: All that decides the content.
+        parts: Key of the entry, everything that determines its content.
         name: Name of the file.
-        make: Makes the content.
+        make: Function that creates the content.
     """
     found = load_entry(parts) or {}
     if name not in found:

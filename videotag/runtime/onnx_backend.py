@@ -18,13 +18,13 @@ from videotag.system.quiet_runtimes import import_onnxruntime
 from videotag.system.regular_file import open_regular
 
 _ERRORS_ONLY = 3  # it warns of every constant that it does not need
-#: The key by which an ONNX network names another file: its length, in however many bytes, and its text.
+#: The key of a reference to another file in ONNX: its length, encoded in any number of bytes, and its text.
 _EXTERNAL_DATA = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
 
 
 @register_backend
 class OnnxBackend(Backend):
-    """ONNX Runtime; see Backend."""
+    """ONNX Runtime backend; see Backend."""
 
     name = "onnx"
     runtime_package = "onnxruntime"
@@ -46,7 +46,7 @@ class OnnxBackend(Backend):
     def load(
         self, network: Described, folder: Path, *, digests: Sequence[str], precision: str, device: str
     ) -> OnnxNetwork:
-        """A network that `save` wrote; refused if it names other files."""
+        """A network written by `save`; rejected if it refers to other files."""
         path = folder / ONNX_FILE
         with open_regular(path, error=WeightsError) as file:
             model = file.read()
@@ -85,22 +85,22 @@ class OnnxNetwork:
         self._outputs = network.outputs
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """The outputs by name."""
+        """The outputs by name, float32, of shapes as declared by the model."""
         arrays = {i.name: np.ascontiguousarray(inputs[i.name], dtype=i.dtype) for i in self._inputs}
         return dict(zip(self._outputs, self._session.run(None, arrays), strict=True))
 
 
 def _reject_external_data(model: bytes, path: Path) -> None:
-    """Refuses a network by which ONNX Runtime could read files that export.json does not name.
+    """Rejects networks that could make ONNX Runtime read files that export.json does not list.
 
-    It reads external data of a network from any folder, even from the working folder.
+    ONNX Runtime reads external data from any folder, even the working folder.
 
     Args:
         model: The network as ONNX.
-        path: Where it was read from, for the error.
+        path: Path of the network, for the error.
 
     Raises:
-        WeightsError: It may name another file.
+        WeightsError: The network may refer to another file.
     """
     if _EXTERNAL_DATA.search(model):
         raise WeightsError(

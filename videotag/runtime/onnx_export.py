@@ -1,8 +1,8 @@
-"""A network as ONNX, by paddle2onnx in a process of its own.
+"""Converts networks to ONNX with paddle2onnx in a separate process.
 
-paddle2onnx prints to stdout, and a layer that it does not know may end its process. Its compiled part is
-called directly: its Python part would install packages with pip at run time, and import Paddle once more. It
-drops an LSTM's sequence_length in silence, which is why our networks use none (see videotag.models.sequence).
+paddle2onnx prints to stdout, and an unsupported layer may crash its process. Its compiled module is called
+directly, because its Python code would run pip and import Paddle again. It silently drops an LSTM's
+sequence_length, which is why our networks do not use it (see videotag.models.sequence).
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def onnx_model(trained: TrainedNetwork) -> bytes:
 
 @contextlib.contextmanager
 def onnx_file(trained: TrainedNetwork) -> Iterator[Path]:
-    """A file that holds the network as ONNX; from the cache if it is there.
+    """Context with a file that contains the network as ONNX, from the cache if possible.
 
     Raises:
-        ExportError: The network cannot be exported; the text says why.
+        ExportError: The network cannot be exported; the message says why.
     """
     if reason := unsupported_reason(trained.layer, {}):
         raise ExportError(reason)
@@ -65,7 +65,7 @@ def onnx_file(trained: TrainedNetwork) -> Iterator[Path]:
 
 
 def onnx_parts(trained: TrainedNetwork) -> dict[str, object]:
-    """All that decides the content of a network's ONNX file, as keys of the cache."""
+    """Everything that determines the content of a network's ONNX file, as cache key."""
     from videotag.system.quiet_paddle import paddle
 
     # Another form of a layer than Paddle's own, so that its code decides the network too.
@@ -107,7 +107,7 @@ def _convert(trained: TrainedNetwork) -> bytes:
 
 
 def _converter_library() -> str:
-    """The path of paddle2onnx's compiled part; its package is not imported."""
+    """The path of paddle2onnx's compiled module; the package is not imported."""
     spec = importlib.util.find_spec("paddle2onnx")
     places = spec.submodule_search_locations or [] if spec else []
     for place in places:
@@ -117,7 +117,7 @@ def _converter_library() -> str:
 
 
 def _paddle_libraries() -> str:
-    """The LD_LIBRARY_PATH by which paddle2onnx finds Paddle's compiled part, before the user's own."""
+    """The LD_LIBRARY_PATH with Paddle's compiled libraries for paddle2onnx, before the user's own."""
     from videotag.system.quiet_paddle import paddle
 
     root = Path(paddle.__file__).parent

@@ -1,6 +1,6 @@
-"""The backend "openvino": OpenVINO on a CPU, by way of ONNX.
+"""The backend "openvino": OpenVINO on a CPU, converted from ONNX.
 
-The precision is always stated, because OpenVINO's own default may be bf16.
+The precision is always set explicitly, because OpenVINO's default may be bf16.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @register_backend
 class OpenVinoBackend(Backend):
-    """OpenVINO; see Backend."""
+    """OpenVINO backend; see Backend."""
 
     name = "openvino"
     runtime_package = _PACKAGE
@@ -76,9 +76,9 @@ class OpenVinoNetwork:
 
     Args:
         network: Name, inputs and outputs of the network.
-        parts: All that decides its content, as keys of the cache.
-        read: Reads the network as a model of OpenVINO, given its core.
-        precision: "f32" or "bf16".
+        parts: Everything that determines its content, as cache key.
+        read: Function that reads the network as OpenVINO's model, given OpenVINO's core.
+        precision: Precision "f32" or "bf16".
 
     Raises:
         ExportError: The network cannot be converted or compiled.
@@ -103,7 +103,7 @@ class OpenVinoNetwork:
         self._outputs = network.outputs
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """The outputs by name."""
+        """The outputs by name, float32, of shapes as declared by the model."""
         arrays = {i.name: np.ascontiguousarray(inputs[i.name], dtype=i.dtype) for i in self._inputs}
         self._request.infer(arrays, share_inputs=True)
         return {
@@ -131,9 +131,9 @@ def save_model(model: bytes, path: Path) -> None:
 
 
 def _reject_other_forms(path: Path) -> None:
-    """Refuses a file by which OpenVINO could read files that export.json does not name.
+    """Rejects files that could make OpenVINO read files that export.json does not list.
 
-    OpenVINO takes a file for ONNX by its content, whatever its name, and then reads external data of it.
+    OpenVINO detects ONNX by content, whatever the file's name, and then reads its external data.
 
     Raises:
         WeightsError: The file is not OpenVINO's XML.
@@ -146,11 +146,11 @@ def _reject_other_forms(path: Path) -> None:
 
 @functools.cache
 def _core() -> Any:
-    """OpenVINO's core, one for the whole process.
+    """OpenVINO's core, one per process, which keeps the CPU plugin loaded.
 
-    If a thread has an alternate signal stack, as Python's faulthandler makes one, OpenVINO's CPU plugin
-    replaces it by its own and frees that with the last network. If another thread frees it, the first thread
-    keeps a freed stack, and its next signal ends the process. The plugin stays loaded as long as the core.
+    The plugin replaces a thread's alternate signal stack, such as that of Python's faulthandler, with its own
+    and frees that with the last network. If another thread frees it, the first thread keeps a dangling stack,
+    and its next signal crashes the process.
     """
     return import_openvino().Core()
 

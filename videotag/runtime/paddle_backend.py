@@ -1,7 +1,7 @@
-"""The backend "paddle": Paddle Inference, or the layers one by one where Paddle cannot trace a network.
+"""The backend "paddle": Paddle Inference, or the layers one by one if Paddle cannot trace a network.
 
-On a CPU the oneDNN kernels, with batch norm folded into the convolutions, run an EfficientNet-Lite0 several
-times as fast as the same layers called one by one, at full fp32 precision.
+On a CPU, the oneDNN kernels, with batch norm folded into convolutions, run EfficientNet-Lite0 several times
+as fast as the layers called one by one, at full fp32 precision.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @register_backend
 class PaddleBackend(Backend):
-    """Paddle Inference, on a CPU or (not verified on one yet) on a GPU; see Backend."""
+    """Paddle Inference backend, on a CPU or (not tested yet) on a GPU; see Backend."""
 
     name = "paddle"
     runtime_package = "paddlepaddle"
@@ -51,7 +51,7 @@ class PaddleBackend(Backend):
     }
 
     def convert(self, trained: TrainedNetwork, *, precision: str, device: str) -> Network:
-        """A trained network in Paddle Inference; in f32 its layers as they are if it cannot be traced."""
+        """A trained network in Paddle Inference; in f32, its layers one by one if it cannot be traced."""
         reason = self.unsupported_reason(trained.layer)
         if reason is None:
             try:
@@ -70,17 +70,17 @@ class PaddleBackend(Backend):
     def load(
         self, network: Described, folder: Path, *, digests: Sequence[str], precision: str, device: str
     ) -> PaddleNetwork:
-        """A network that `save` wrote; a program may hold operators that read and write files."""
+        """A network written by `save`; a program may contain operators that access files."""
         prefix = (folder / PROGRAM_FILES[0]).with_suffix("")
         return PaddleNetwork(prefix, network, precision=precision, device=device)
 
     def gains_by_bf16(self, network: Described) -> bool:
-        """True of networks of images: recurrent layers gain nothing by Paddle's bf16."""
+        """Whether the network has image inputs; recurrent layers are not faster in Paddle's bf16."""
         return any(len(i.shape) == _IMAGE_AXES for i in network.inputs)
 
 
 def _compiled(trained: TrainedNetwork, *, precision: str, device: str) -> PaddleNetwork:
-    """A network compiled from its traced program, which the cache keeps.
+    """A network compiled from its traced program, which is cached.
 
     Raises:
         ExportError: Paddle cannot trace the network.
@@ -102,10 +102,10 @@ class PaddleNetwork:
     """A program compiled by Paddle Inference; see videotag.runtime.trained.Network.
 
     Args:
-        prefix: Path of the program's two files without suffix; they are not needed afterwards.
+        prefix: Path of the program's two files without suffix, which are only read here.
         network: Name, inputs and outputs of the network.
-        precision: "f32" or "bf16"; on a GPU also "f16".
-        device: "cpu" or "gpu".
+        precision: Precision "f32" or "bf16"; on a GPU also "f16".
+        device: Device "cpu" or "gpu".
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class PaddleNetwork:
         }
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """The outputs by name."""
+        """The outputs by name, float32, of shapes as declared by the model."""
         shared = []  # they have to live until the network has run
         for name, (handle, dtype) in self._inputs.items():
             array = np.ascontiguousarray(inputs[name], dtype=dtype)
@@ -159,7 +159,7 @@ class PaddleNetwork:
 
 
 def _on_gpu(array: np.ndarray) -> paddle.Tensor:
-    """A copy in the GPU's memory, by way of pinned memory, from which it copies at the bus's full speed."""
+    """A copy on the GPU, transferred through pinned memory, which has the full speed of the bus."""
     from videotag.system.quiet_paddle import paddle
 
     return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace()).cuda()
@@ -167,7 +167,7 @@ def _on_gpu(array: np.ndarray) -> paddle.Tensor:
 
 @contextlib.contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """Sends what Paddle's C++ part prints to stdout in a first run to stderr: stdout is for results."""
+    """Context that redirects to stderr what Paddle's C++ code prints to stdout, which is for results only."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

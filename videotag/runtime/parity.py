@@ -1,8 +1,8 @@
-"""Whether an exported network gives what the layers give that it was made of, and by how much it differs.
+"""Compares the outputs of an exported network with those of its original layers.
 
-Held to the bounds of videotag.runtime.agreement. Looked at are padded batches of videos of mixed lengths,
-from a single step on, and what the user names beside them.
-Shapes: N videos, T steps, D feature width, C classes, K frames.
+Uses the bounds of videotag.runtime.agreement. Samples are padded batches of sequences of different lengths,
+including a single step, and samples that the user provides.
+Shapes: N videos, T steps, D feature width, C classes, K frames, S side of a frame in pixels.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from videotag.runtime.agreement import (
 )
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork, attention_of
 
-#: Attention weights may differ by so many times as much as probabilities: they are shown, and decide nothing.
+#: Factor between the bounds of attention weights and probabilities; attention is only displayed.
 _ATTENTION_FACTOR = 10
-#: Lengths of videos, batch by batch, and steps that the longest is padded to.
+#: Per batch: lengths of the sequences, and number of steps after padding.
 _BATCHES = (([1], 1), ([3, 40, 17, 1], 40), ([64, 2], 70))
-_VARYING = 32  # a size that may vary besides batch and steps
+_VARYING = 32  # size of other axes that may vary, besides batch and steps
 _FRAME_BATCHES = (8, 1, 3)
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an export is from its layers.
+    """Differences between an export and its original layers.
 
     Attributes:
-        ok: whether every number is within its bound.
-        text: the numbers in words.
-        numbers: them and their bounds, by name.
-        shapes: of each output, with None where a size varied from batch to batch.
+        ok: Whether every number is within its bound.
+        text: Message with the numbers.
+        numbers: Numbers and their bounds by name.
+        shapes: Shapes of the outputs by name, with None for sizes that varied between batches.
     """
 
     ok: bool
@@ -52,11 +52,14 @@ class Parity:
 
 
 def random_samples(inputs: Sequence[ArraySpec], *, seed: int = 0) -> list[dict[str, np.ndarray]]:
-    """Batches of random arrays for the inputs of a model, sequences padded to lengths that differ.
+    """Batches of random inputs for a model, with padded sequences of different lengths.
 
     Args:
-        inputs: Inputs of the model; a size that may vary besides batch and steps is 32.
-        seed: Seed of the numbers.
+        inputs: Specifications of the inputs; other sizes that may vary, besides batch and steps, are 32.
+        seed: Seed of the random numbers.
+
+    Returns:
+        Batches of arrays by name, such as sequences (N, T, D) with masks (N, T).
     """
     rng = np.random.default_rng(seed)
     batches = []
@@ -102,14 +105,14 @@ def frame_batches(frames: np.ndarray) -> list[np.ndarray]:
 def tagger_parity(
     trained: TrainedNetwork, network: Network, samples: Sequence[Arrays], *, task: Task, precision: str
 ) -> Parity:
-    """How far a tagger's probabilities and attention are from those of its layers.
+    """Compares a tagger's probabilities (N, C) and attention (N, T) with those of its layers.
 
     Args:
-        trained: the layers.
-        network: what was made of them.
-        samples: batches of inputs.
-        task: decides how logits become probabilities.
-        precision: that the network computes in, "f32" or "bf16".
+        trained: Original network.
+        network: Exported network.
+        samples: Batches of inputs by name.
+        task: Task, which decides how logits become probabilities.
+        precision: Precision of the exported network, "f32" or "bf16".
     """
     probability, attention = 0.0, 0.0
     runs = [(trained.run_layers(arrays), network(arrays)) for arrays in samples]
@@ -137,13 +140,13 @@ def tagger_parity(
 def feature_parity(
     trained: TrainedNetwork, network: Network, samples: Sequence[Arrays], *, precision: str
 ) -> Parity:
-    """How far a backbone's features are from those of its layers; in bf16 by their mean-removed cosine.
+    """Compares a backbone's features (K, D) with those of its layers; in bf16, by mean-removed cosine.
 
     Args:
-        trained: the layers.
-        network: what was made of them.
-        samples: batches of frames.
-        precision: that the network computes in, "f32" or "bf16".
+        trained: Original network.
+        network: Exported network.
+        samples: Batches of inputs by name, frames (K, S, S, 3) uint8.
+        precision: Precision of the exported network, "f32" or "bf16".
     """
     runs = [(trained.run_layers(arrays), network(arrays)) for arrays in samples]
     (name,) = trained.outputs
@@ -163,7 +166,7 @@ def feature_parity(
 
 
 def _difference(expected: np.ndarray, found: np.ndarray) -> float:
-    """The largest difference; infinite where a value is no number."""
+    """The largest absolute difference; infinite if a value is NaN or infinite."""
     worst = float(np.abs(expected - found).max(initial=0.0))
     return worst if np.isfinite(worst) else float("inf")
 

@@ -1,8 +1,8 @@
-"""PeepholeLSTM in ONNX, as a Scan over steps.
+"""Converts PeepholeLSTM to ONNX, as a Scan over steps.
 
-Paddle's tracer cannot take the layer's loop, so an ordinary LSTM is traced in its place, whose node is then
-replaced. ONNX's own LSTM has peepholes (its input P), but OpenVINO leaves them out without a word; both
-backends run a Scan right, and nearly as fast as their LSTM.
+Paddle cannot trace the layer's loop. A regular LSTM is therefore traced as a placeholder, and its ONNX node
+is then replaced. ONNX's LSTM supports peepholes (input P), but OpenVINO silently ignores them; both backends
+run a Scan correctly, and nearly as fast as their LSTM.
 Shapes: N videos, T steps, D feature width, H LSTM width.
 """
 
@@ -54,7 +54,7 @@ step (float[N, H] hidden, float[N, H] cell, float[N, G] step_gates)
 
 @contextlib.contextmanager
 def stand_ins(layer: paddle.nn.Layer) -> Iterator[StandIns]:
-    """An ordinary LSTM in the place of every PeepholeLSTM of a layer, while the block lasts."""
+    """Context in which a regular LSTM replaces every PeepholeLSTM of a layer."""
     found = [
         (parent, name, child)
         for parent in layer.sublayers(include_self=True)
@@ -74,14 +74,17 @@ def stand_ins(layer: paddle.nn.Layer) -> Iterator[StandIns]:
 
 
 def with_scans(model: bytes, replaced: StandIns) -> bytes:
-    """An ONNX model with a Scan in the place of every LSTM that stood for a PeepholeLSTM.
+    """Replaces every placeholder LSTM of an ONNX model with a Scan.
 
     Args:
-        model: of paddle2onnx.
-        replaced: of stand_ins.
+        model: ONNX model made by paddle2onnx.
+        replaced: Placeholders returned by stand_ins.
+
+    Returns:
+        The ONNX model, serialized.
 
     Raises:
-        LookupError: the LSTM is not in the model.
+        LookupError: A placeholder is not in the model.
     """
     if not replaced:
         return model
@@ -109,7 +112,7 @@ def with_scans(model: bytes, replaced: StandIns) -> bytes:
 
 
 def _is_made_of(weight: np.ndarray, name: str, producers: Mapping[str, onnx.NodeProto]) -> bool:
-    """Whether the value of that name is computed from the constant `weight`."""
+    """Whether the value with this name is computed from the constant `weight`."""
     from onnx import numpy_helper
 
     waiting = [name]
@@ -124,7 +127,7 @@ def _is_made_of(weight: np.ndarray, name: str, producers: Mapping[str, onnx.Node
 
 
 def _scan(lstm: onnx.NodeProto, layer: PeepholeLSTM, *, prefix: str) -> list[onnx.NodeProto]:
-    """Nodes with the input (T, N, D) and the outputs (T, 1, N, H), (1, N, H) and (1, N, H) of an LSTM."""
+    """Nodes with an LSTM's input (T, N, D) and outputs (T, 1, N, H), (1, N, H) and (1, N, H)."""
     from onnx import helper, numpy_helper
 
     nodes: list[onnx.NodeProto] = []
@@ -150,7 +153,7 @@ def _scan(lstm: onnx.NodeProto, layer: PeepholeLSTM, *, prefix: str) -> list[onn
 
 
 def _step(layer: PeepholeLSTM, prefix: str) -> onnx.GraphProto:
-    """What the Scan does in every step; ONNX wants its names to be unlike those around it."""
+    """The body of the Scan; the prefix makes its names unique in the graph, as ONNX requires."""
     from onnx import numpy_helper, parser
 
     body = parser.parse_graph(_STEP)
@@ -167,6 +170,6 @@ def _step(layer: PeepholeLSTM, prefix: str) -> onnx.GraphProto:
 
 
 def _biases(layer: PeepholeLSTM) -> np.ndarray:
-    """All biases of the gates, (4H,)."""
+    """The sum of all biases of the gates, (4H,)."""
     biases: np.ndarray = layer.bias_row.numpy()[0, : 4 * layer.hidden_size]
     return biases if layer.projection.bias is None else biases + layer.projection.bias.numpy()

@@ -1,4 +1,4 @@
-"""A network as a program of Paddle: traced, in two files, the form that every conversion starts from."""
+"""Traces a network into a Paddle program of two files, from which every conversion starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRAM_FILES = (f"{NETWORK_STEM}.json", f"{NETWORK_STEM}.pdiparams")
 
 
 def save_program(trained: TrainedNetwork, folder: Path) -> Path:
-    """Writes a network as PROGRAM_FILES, program and weights, and returns their path without suffix.
+    """Writes a network as PROGRAM_FILES, program and weights; returns their path without suffix.
 
     Raises:
         ExportError: Paddle cannot trace the network.

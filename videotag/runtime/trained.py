@@ -1,4 +1,7 @@
-"""A trained network with what a backend has to know of it, and the form in which it then runs."""
+"""Trained networks as input to backends, and the interface of compiled networks.
+
+Shapes: N samples, T steps.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +26,34 @@ Arrays: TypeAlias = Mapping[str, np.ndarray]
 
 
 class Network(Protocol):
-    """A network compiled by a backend; not to be called from two threads at once."""
+    """Interface of a network compiled by a backend; not thread-safe."""
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Its outputs by name, float32; batch and time of the inputs may differ from call to call."""
+        """Runs the network.
+
+        Args:
+            inputs: Arrays by name, of shapes and dtypes as declared by the model; N and T may differ between
+                calls.
+
+        Returns:
+            Outputs by name, (N, ...) float32.
+        """
 
 
 class Described(Protocol):
-    """What a backend has to know of a network besides its file."""
+    """Interface of a network's description, which a backend needs besides its file."""
 
     @property
     def name(self) -> str:
-        """Of the model, for texts."""
+        """The name of the model, for messages."""
 
     @property
     def inputs(self) -> tuple[ArraySpec, ...]:
-        """In the order of its arguments."""
+        """The inputs, in the order of the network's arguments."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names, in the order in which they come."""
+        """The names of the outputs, in the order in which the network returns them."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +61,9 @@ class TrainedNetwork:
     """A network with its weights.
 
     Attributes:
-        layer: Model over named tensors, see videotag.registry.Model.
-        inputs: Arrays that it takes, in the order that backends keep.
-        outputs: Names of the arrays that it gives, in the order that backends keep.
+        layer: Model with named tensors, see videotag.registry.Model.
+        inputs: Specifications of its inputs; backends keep their order.
+        outputs: Names of its outputs; backends keep their order.
         digest: Digest of weights and network, see network_digest.
         name: Name for messages.
     """
@@ -64,7 +75,7 @@ class TrainedNetwork:
     name: str
 
     def flat_layer(self) -> nn.Layer:
-        """The network as a layer from a list of tensors to a list of tensors, evaluating."""
+        """The network as a layer from a list of tensors to a list of tensors, in evaluation mode."""
         from videotag.runtime.flat_layers import Flat
 
         flat = Flat(self.layer, [spec.name for spec in self.inputs], self.outputs)
@@ -72,7 +83,14 @@ class TrainedNetwork:
         return flat
 
     def run_layers(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """The outputs of the layers called one by one: the reference of every backend."""
+        """Runs the layers one by one, the reference for every backend.
+
+        Args:
+            inputs: Arrays by name, of shapes and dtypes as declared by the model.
+
+        Returns:
+            Outputs by name, (N, ...) float32.
+        """
         from videotag.system.quiet_paddle import paddle
 
         self.layer.eval()
@@ -82,12 +100,12 @@ class TrainedNetwork:
 
 
 def trained_network(model: Any, *, weights: Sequence[str], config: Any, name: str) -> TrainedNetwork:
-    """A model with its weights, ready for any backend.
+    """Prepares a model with its weights for any backend.
 
     Args:
-        model: Model over named tensors, see videotag.registry.Model.
+        model: Model with named tensors, see videotag.registry.Model.
         weights: Digests of its weight files.
-        config: Config of the network, as JSON can hold it.
+        config: Config of the network, JSON-serializable.
         name: Name for messages.
     """
     specs = [[spec.name, list(spec.shape), spec.dtype] for spec in model.inputs]
@@ -96,17 +114,17 @@ def trained_network(model: Any, *, weights: Sequence[str], config: Any, name: st
 
 
 def attention_of(outputs: Arrays) -> dict[str, np.ndarray]:
-    """The weight of every step (N, T) per modality; empty for a model without attention."""
+    """The attention weights (N, T) by modality; empty for a model without attention."""
     return {name.removesuffix(ATTENTION): x for name, x in outputs.items() if name.endswith(ATTENTION)}
 
 
 def network_digest(layer: nn.Layer, *, weights: Sequence[str], config: Any) -> str:
-    """Differs where a compiled network would: in weights, config, or the code of the layers.
+    """Digest of everything that determines a compiled network: weights, config and code of the layers.
 
     Args:
-        layer: the network.
-        weights: digests of its weight files.
-        config: of the network, as JSON can hold it.
+        layer: Network.
+        weights: Digests of its weight files.
+        config: Config of the network, JSON-serializable.
     """
     code = hashlib.sha256()
     for path in _source_files(layer):
@@ -116,7 +134,7 @@ def network_digest(layer: nn.Layer, *, weights: Sequence[str], config: Any) -> s
 
 
 def _source_files(layer: nn.Layer) -> list[Path]:
-    """The files of the layers' classes, of all models, which share functions, and of what is traced."""
+    """The source files of the layers' classes, of all models, which share functions, and of flat_layers."""
     modules = {type(part).__module__ for part in layer.sublayers(include_self=True)}
     own = [sys.modules[name] for name in modules if not name.startswith("paddle.") and name in sys.modules]
     files = {Path(module.__file__) for module in own if module.__file__}
