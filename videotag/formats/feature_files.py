@@ -131,7 +131,7 @@ def read_shapes_and_stamp(
 
 
 def read_vectors(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """1-D arrays of an uncompressed .npz by name, in their stored numeric dtypes; read-only.
+    """1-D arrays (D,) of an uncompressed .npz by name, in their stored numeric dtypes; read-only.
 
     Raises:
         FeatureFileError: The file is missing or damaged, or an array is missing, not numeric or not 1-D.

@@ -84,7 +84,7 @@ class TFRecordFile:
 
 
 class CompressedTFRecordFile:
-    """A gzip or zlib TFRecord file, decompressed in memory; takes the arguments of TFRecordFile.
+    """A gzip or zlib TFRecord file, decompressed in memory; takes TFRecordFile's arguments, sizes (n,).
 
     Raises:
         RecordError: The file is damaged, or decompresses to far more than its size.
@@ -110,7 +110,7 @@ class CompressedTFRecordFile:
 
 
 class PickleFile:
-    """A pickle of YouTube-8M records; takes the arguments of TFRecordFile."""
+    """A pickle of YouTube-8M records; takes the arguments of TFRecordFile, sizes (n,) int64."""
 
     def __init__(self, path: str, sizes: np.ndarray, dims: Dims = None) -> None:
         self._records = read_yt8m_pickle(path, dims=dims)

@@ -73,7 +73,7 @@ class Tensor:
     stride: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        """A read-only view of the storage.
+        """A read-only view of the storage, of shape `size`, which may be any shape.
 
         Raises:
             pickle.UnpicklingError: The view exceeds the storage, or the storage has no data.

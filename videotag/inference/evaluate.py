@@ -96,7 +96,7 @@ def to_tensors(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) -> 
     """The arrays that a model declares, as tensors on the device; quantised features become float32 there.
 
     Args:
-        inputs: Arrays of a batch by name; undeclared ones are dropped.
+        inputs: Arrays (N, ...) of a batch by name; undeclared ones are dropped.
         specs: Inputs that the model declares.
 
     Raises:

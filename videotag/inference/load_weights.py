@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def network_state(model: nn.Layer) -> dict[str, Tensor]:
-    """Parameters and buffers by name, without the duplicate names under which Paddle lists LSTM weights."""
+    """Parameters and buffers, of any shape, by name, without Paddle's duplicate names of LSTM weights."""
     state: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in model.state_dict().items():
@@ -106,7 +106,7 @@ def read_adapted(model: nn.Layer, path: Path, *, config_name: str) -> dict[str, 
         config_name: Name of the config in error messages.
 
     Returns:
-        Name -> array; names and shapes are not compared with the network's.
+        Name -> array, of any shape; names and shapes are not compared with the network's.
 
     Raises:
         WeightsError: The file is damaged, an export, or weights that the model recognises as another's.
@@ -134,7 +134,7 @@ def compare_state(
     """The differences between weights and a network, one text each; empty if the weights fit.
 
     Args:
-        own: Parameters and buffers of the network by name.
+        own: Parameters and buffers of the network by name, each to be of the same shape in the weights.
         state: Arrays of the weights by name.
         may_miss: Prefixes of names that the weights may lack.
     """
@@ -167,7 +167,7 @@ def misfit(path: Path, config_name: str, problems: list[str], *, any_fits: bool)
 
 
 def set_state(own: Mapping[str, Tensor], state: Mapping[str, np.ndarray]) -> None:
-    """Copies arrays into the tensors of the same name, cast to their dtype; other names are ignored."""
+    """Copies arrays into the tensors of the same name and same shape, cast to their dtype; ignores others."""
     for name, tensor in own.items():
         if name in state:
             tensor.set_value(np.ascontiguousarray(state[name], dtype=tensor.numpy().dtype))

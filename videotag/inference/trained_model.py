@@ -186,7 +186,7 @@ class TrainedModel:
         Later calls have no effect.
 
         Args:
-            arrays: Sample of the inputs to come, in the form that `run` takes.
+            arrays: Sample of the inputs to come, arrays (N, ...) by name as `run` takes.
 
         Raises:
             WeightsError, ConfigError, DeviceError: The network cannot be loaded; see load_network.

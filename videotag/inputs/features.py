@@ -185,7 +185,7 @@ def as_declared(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) ->
     """The arrays of a batch that a model declares; quantised features become float32.
 
     Args:
-        inputs: Arrays of a batch by name; undeclared ones are dropped.
+        inputs: Arrays (N, ...) of a batch by name; undeclared ones are dropped.
         specs: Inputs that the model declares.
 
     Raises:
@@ -200,7 +200,7 @@ def as_declared(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) ->
 
 
 def is_quantised(x: np.ndarray, spec: ArraySpec) -> bool:
-    """Whether an array holds uint8 features where the model declares float32."""
+    """Whether an array, of any shape, holds uint8 features where the model declares float32."""
     return bool(x.dtype == np.uint8) and spec.dtype == "float32"
 
 

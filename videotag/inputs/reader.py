@@ -160,7 +160,7 @@ class Reader(Generic[Options, Section]):
         yield self.read
 
     def collate(self, samples: Sequence[Any]) -> dict[str, np.ndarray]:
-        """The arrays of a batch by name; shapes and dtypes match `specs`.
+        """The arrays (N, ...) of a batch by name; shapes and dtypes match `specs`.
 
         Args:
             samples: N results of `read`, at least one; None for a sample that lacks the field, if `may_miss`.
