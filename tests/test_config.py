@@ -192,6 +192,75 @@ def test_a_wrong_file_is_one_error_that_says_what(write, text, message):
     assert message in str(caught.value)
 
 
+PLAIN = "MODEL: {name: MeanPool, num_classes: 3}\n"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("{}", "INPUTS: missing, and MeanPool has no default"),
+        ("[rgb]", "INPUTS: ['rgb'] is not a section"),
+        (
+            "{rgb: features}",
+            "INPUTS.rgb: 'features' has no reader; write reader: NAME, one of features, frames",
+        ),
+        ("{rgb: {width: 3}}", "INPUTS.rgb: {'width': 3} has no reader; write reader: NAME"),
+        ("{rgb: {reader: [features]}}", "INPUTS.rgb: {'reader': ['features']} has no reader"),
+        ("{rgb: {reader: features}}", "INPUTS.rgb.width: missing; it has no default"),
+        ("{rgb: {reader: features, width: x}}", "INPUTS.rgb.width: 'x': input should be a valid integer"),
+        ("{rgb: {reader: features, widht: 3}}", "INPUTS.rgb.widht: unknown key; did you mean 'width'?"),
+    ],
+)
+def test_a_wrong_entry_of_inputs_says_what(write, inputs, message):
+    with pytest.raises(ConfigError, match=r"c\.yaml: INPUTS") as caught:
+        load_config(write(f"{PLAIN}INPUTS: {inputs}"))
+    assert message in str(caught.value)
+
+
+def test_an_unknown_reader_lists_the_nearest_and_all(write):
+    with pytest.raises(UnknownNameError, match=r"featurs: unknown reader; did you mean 'features'\?.*frames"):
+        load_config(write(PLAIN + "INPUTS: {rgb: {reader: featurs, width: 3}}"))
+
+
+def test_inputs_that_follow_from_model_can_be_overridden_in_part(write):
+    path = write("MODEL: {name: MeanPool, num_classes: 3, feature_names: [rgb, audio], feature_dims: [6, 3]}")
+    config = load_config(path, overrides=[("MODEL.feature_dims", "[5, 3]"), ("INPUTS.audio.field", "sound")])
+    assert {name: (o.width, o.field) for name, o in config.inputs.items()} == {
+        "rgb": (5, None),
+        "audio": (3, "sound"),
+    }
+    config = load_config(path, overrides=[("inputs.audio", "{reader: features, width: 9}")])
+    assert {name: o.width for name, o in config.inputs.items()} == {"rgb": 6, "audio": 9}
+    with pytest.raises(ConfigError, match=r"INPUTS\.audio\.widht: unknown key; did you mean 'width'\?"):
+        load_config(path, overrides=[("INPUTS.audio.widht", "9")])
+    with pytest.raises(ConfigError, match=r"MODEL\.num_classes: 0") as caught:
+        load_config(path, overrides=[("INPUTS.audio.field", "x"), ("MODEL.num_classes", "0")])
+    assert "INPUTS" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("plugins", "hint"),
+    [
+        ("[a]", "; the config was made with plugins: give --plugin a.py"),
+        ("[a, 'b c; d']", "; the config was made with plugins: give --plugin a.py --plugin 'b c; d.py'"),
+        ('["\\n\\e[2J"]', r"; the config was made with plugins: give --plugin '\n\x1b[2J.py'"),
+        (str([f"n{i}" for i in range(9000)]), "give " + " ".join(f"--plugin n{i}.py" for i in range(5))),
+        ("[]", "; one of your own needs --plugin FILE.py"),
+    ],
+)
+def test_a_model_that_is_missing_names_the_plugins_of_its_config(write, plugins, hint):
+    with pytest.raises(UnknownNameError, match="Mine: unknown model; ") as caught:
+        load_config(write(f"MODEL: {{name: Mine, num_classes: 3}}\nPLUGINS: {plugins}"))
+    assert str(caught.value).endswith(hint)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("plugins", ["a", "{a: b}", "[[a]]", "[3]", "[null]", "[../a]", "[/etc/a]"])
+def test_plugins_that_are_no_names_are_an_error(write, plugins):
+    with pytest.raises(ConfigError, match=r"c\.yaml: PLUGINS: .* is no list of names; leave it out$"):
+        load_config(write(f"{PLAIN}PLUGINS: {plugins}"))
+
+
 LAUGHS = "x0: &x0 [lol]\n" + "".join(f"x{i}: &x{i} [{','.join([f'*x{i - 1}'] * 10)}]\n" for i in range(1, 10))
 HUGE = "9" * 5000
 

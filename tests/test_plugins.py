@@ -175,6 +175,69 @@ def test_a_config_names_its_plugin_and_never_executes_it(films):
     assert done.stderr.endswith("the config was made with plugins: give --plugin raw_gru.py\n")
 
 
+BROKEN = """
+from videotag.inputs.reader import Reader
+from videotag.registry import ArraySpec, register_reader
+from videotag.sections import InputOptions
+
+@register_reader("broken", options=InputOptions)
+class Broken(Reader):
+    def specs(self):
+        return [ArraySpec("rgb", (None, None, 6)), ArraySpec("rgb.mask", (None, None), "bool")]
+
+    def read(self, field, rng):
+        return int("no number")
+"""
+
+
+def test_a_bug_of_a_plugin_is_not_called_one_of_videotag(tagger_dir, capsys):
+    Path("broken.py").write_text(BROKEN, encoding="utf-8")
+    words = ["--plugin=broken.py", "--config=tagger.yaml", "--set=INPUTS.rgb={reader: broken}"]
+    assert main(["train", *words, "--save_dir=ck"]) == 70
+    assert re.search(
+        r"^videotag train: /.*/broken\.py: ValueError: invalid literal for int.*; correct the plugin "
+        r"\(--debug shows where\)$",
+        capsys.readouterr().err,
+        re.MULTILINE,
+    )
+
+
+def test_a_plugin_before_the_command_is_told_its_place(capsys):
+    assert main(["--plugin", "a.py", "models"]) == 2
+    assert "; flags stand behind the command; see videotag --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "INPUTS.frames.width=20",
+            r"INPUTS\.frames: reader tiny_frames makes \(any, any, 24, 20, 3\) uint8, but RawGRU takes "
+            r"\(any, any, 24, 32, 3\) uint8; correct its options, or MODEL",
+        ),
+        ("INPUTS.more={reader: tiny_frames}", r"INPUTS\.more: RawGRU has no such input; leave it out"),
+        (
+            "INPUTS.frames={reader: frames}",
+            r"INPUTS\.frames: reader frames makes \(any, 6, 40, 40, 3\) uint8, but RawGRU takes .*\n"
+            r"INPUTS\.frames: no reader makes frames\.mask, which RawGRU takes; add it",
+        ),
+    ],
+)
+def test_inputs_that_do_not_fit_the_model_are_told_before_work(films, capsys, override, message):
+    words = ["--plugin", str(RAW_GRU), "--config=c.yaml", "--save_dir=ck", f"--set={override}"]
+    assert main(["train", *words]) == 2
+    assert re.search(rf"^videotag train: {message}$", capsys.readouterr().err, re.MULTILINE)
+    assert not Path("ck/RawGRU.pdparams").exists()
+
+
+def test_inputs_that_fit_the_model_no_more_are_told_before_evaluation(films, capsys):
+    videotag(RAW_GRU, "train", "--config=c.yaml", "--save_dir=ck", "--epoch=1")
+    for command in ("eval", "predict"):
+        words = ["--plugin", str(RAW_GRU), "--weights=ck", "--save_dir=x", "--set=INPUTS.frames.height=20"]
+        assert main([command, *words]) == 2
+        assert "makes (any, any, 20, 32, 3) uint8, but RawGRU takes (any, any, 24" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -15,6 +15,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,14 @@ def load_plugin(path: str | Path) -> None:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise PluginError(f"{path}: {_reason(error)}; correct the plugin (--debug shows where)") from error
+
+
+def plugin_of(error: BaseException) -> str | None:
+    """The file of the plugin whose code an error has come through; None if there is none."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__")).startswith(_MODULE.format("")):
+            return frame.f_code.co_filename
+    return None
 
 
 @functools.cache

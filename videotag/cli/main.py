@@ -33,7 +33,7 @@ from videotag.errors import (
     error_text,
     lacks_memory,
 )
-from videotag.plugins import load_plugin
+from videotag.plugins import load_plugin, plugin_of
 from videotag.safe_text import escaped
 from videotag.system.cores import is_launched
 
@@ -76,6 +76,8 @@ class Parser(argparse.ArgumentParser):
                 return f"; did you mean {near[0]}?"
             if not word.startswith("--"):
                 return f"; a path that begins with a dash is written ./{word}"
+            if self._subparsers:
+                return "; flags stand behind the command"
         return ""
 
 
@@ -155,6 +157,8 @@ def _explained(error: Exception) -> tuple[str, int]:
             EXIT_USAGE,
         )
     text = f"{type(error).__name__}: {escaped(text, limit=500)}"
+    if plugin := plugin_of(error):
+        return f"{plugin}: {text}; correct the plugin (--debug shows where)", EXIT_BUG
     return f"a bug in videotag: {text}; run it again with --debug and report the output", EXIT_BUG
 
 

@@ -1,5 +1,10 @@
-"""What any program needs: atomic files, locks, signals, progress bars, downloads, a quiet Paddle import.
+"""What any program needs: whole files, locks, signals, progress, downloads.
 
-Nothing here depends on videos or models. Importing a module of this package loads neither Paddle nor NumPy,
-except quiet_paddle, whose purpose is to import Paddle.
+atomic.py writes files whole or not at all; folder_lock.py allows one run in a folder; failures.py lists
+what failed. signals.py answers Ctrl-C and SIGTERM; progress.py draws a bar. regular_file.py, text.py and
+json_text.py read files within bounds; download.py fetches them; resources.py finds shipped ones. cores.py
+counts threads, kept_memory.py keeps freed memory. quiet_paddle.py and quiet_runtimes.py import Paddle and
+other backends without their output and telemetry.
+
+Nothing here knows of videos or models, and only quiet_paddle.py loads Paddle.
 """
