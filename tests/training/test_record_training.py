@@ -150,7 +150,7 @@ def test_predictions_for_kaggle_need_no_names(records_dir, capsys):
     train(records_dir / "ck", overrides=[("TRAIN.epoch", 1)])
     argv = ["predict", "--weights=ck", "--save_dir=out", "--video_path=val1.tfrecord"]
     assert main(argv) == 0
-    assert "class ids in place of names: " in capsys.readouterr().err
+    assert "class ids instead of names: " in capsys.readouterr().err
     found = json.loads((records_dir / "out" / "predictions.json").read_text(encoding="utf-8"))
     assert all(tag["class_name"] == str(tag["class_id"]) for video in found for tag in video["tags"])
     assert main([*argv, "--format=kaggle", "--infer_topk=2"]) == 0
