@@ -353,11 +353,11 @@ def _cores() -> str:
     num_cores()  # raises an error if the variable is not a number
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     names = [name for name in (THREADS_VARIABLE, *MKL_VARIABLES) if os.environ.get(name)]
-    told = [f"{name} is {os.environ[name]}" for name in names]
+    findings = [f"{name} is {os.environ[name]}" for name in names]
     best = mkl_cpu_type()
     if best is not None and [os.environ.get(name, "") for name in MKL_VARIABLES] != [best, "", ""]:
-        told.append(f"unset them, and videotag sets {MKL_VARIABLE}={best}, which is faster here")
-    return "; ".join([f"{usable} usable of {os.cpu_count()}", *told])
+        findings.append(f"unset them, and videotag sets {MKL_VARIABLE}={best}, which is faster here")
+    return "; ".join([f"{usable} usable of {os.cpu_count()}", *findings])
 
 
 def _memory() -> str:

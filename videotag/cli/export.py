@@ -103,7 +103,7 @@ def _check_settings(args: argparse.Namespace, config: Config) -> None:
     """
     from videotag.config import parse_overrides
 
-    said = {key.lower() for key, _ in parse_overrides(args.set)}
+    given = {key.lower() for key, _ in parse_overrides(args.set)}
     for key, value, fitting, reason in (
         ("TRAIN.use_gpu", config.train.use_gpu, False, "export runs on a CPU; leave it out"),
         ("INFER.backend", config.infer.backend, args.to, f"the export is for {args.to}; leave it out"),
@@ -114,7 +114,7 @@ def _check_settings(args: argparse.Namespace, config: Config) -> None:
             f"the export is in {args.precision}; leave it out, or give --precision={config.infer.precision}",
         ),
     ):
-        if key.lower() in said and value not in (fitting, "auto"):
+        if key.lower() in given and value not in (fitting, "auto"):
             raise ConfigError(f"--set {key}={value}: {reason}")
 
 

@@ -34,7 +34,7 @@ from videotag.system.cores import cpu_flags
 if TYPE_CHECKING:
     from paddle import nn
 
-AUTO = "auto"  # in place of a backend's name: the fastest that is installed and agrees with the layers
+AUTO = "auto"  # selects the fastest installed backend that agrees with the layers
 PRECISIONS = ("f32", "bf16", "f16")
 BF16_CAPABILITY = (8, 0)  # compute capability of the first GPUs that multiply in bfloat16
 #: Floating-point instructions that make bfloat16 faster than float32.

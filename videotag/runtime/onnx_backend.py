@@ -73,7 +73,7 @@ class OnnxNetwork:
         options.log_severity_level = _ERRORS_ONLY
         # Waiting threads would otherwise keep the cores busy that decode the next video.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Its own format would be told by the bytes, and may name files too.
+        # Its own format would be detected by content, and may refer to files too.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
