@@ -158,7 +158,7 @@ def test_a_mistake_ends_all_processes_with_its_one_line(records_dir):
 def test_a_command_that_shares_no_work_is_refused(work_dir, monkeypatch, capsys):
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
     assert main(["predict", "--weights=x"]) == 2
-    assert "videotag predict runs in one process; call it without paddle.dist" in capsys.readouterr().err
+    assert "videotag predict runs in one process; start it without paddle.dist" in capsys.readouterr().err
 
 
 def test_several_listed_gpus_start_the_launcher_and_nothing_else_does(monkeypatch):
