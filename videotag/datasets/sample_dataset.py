@@ -40,7 +40,8 @@ class SampleDataset:
         made_by: What made a file, by field, for files that state it.
 
     Raises:
-        FileListError: Samples lack a field that their reader needs; all of them, a line each.
+        FileListError: Samples lack a field that their reader needs, all of them, a line each; or the readers
+            need several fields, and the list holds paths alone.
         VideotagError: A reader finds problems in the list; all of them, a line each.
     """
 
@@ -56,14 +57,16 @@ class SampleDataset:
         self._readers = [(name or next(iter(reader.inputs)), reader) for name, reader in readers]
         self._labels = partial(label_array, num_classes=num_classes, task=task)
         _check_fields(entries, self._readers)
-        checked = [reader.check(self._fields(name)) for name, reader in self._readers]
-        known = [found.sizes for found in checked if found.sizes is not None]
-        self.sizes: np.ndarray | None = np.maximum.reduce(known) if known else None
-        self.made_by: Mapping[str, str] = {k: v for found in checked for k, v in found.made_by.items()}
-
-    def _fields(self, name: str) -> list[str]:
-        found = (entry.field(name) for entry in self._entries)
-        return [field for field in found if field is not None]
+        self.sizes: np.ndarray | None = None
+        self.made_by: Mapping[str, str] = {}
+        for name, reader in self._readers:
+            fields = [entry.field(name) for entry in entries]
+            checked = reader.check([field for field in fields if field is not None])
+            self.made_by = {**self.made_by, **checked.made_by}
+            if checked.sizes is not None:
+                sizes = np.zeros(len(entries), np.int64)  # 0 without the field
+                sizes[[field is not None for field in fields]] = checked.sizes
+                self.sizes = sizes if self.sizes is None else np.maximum(self.sizes, sizes)
 
     @cached_property
     def digest(self) -> str:
@@ -156,6 +159,12 @@ def _load_one(load: Any, place: int | None) -> _Loaded | None:
 
 
 def _check_fields(entries: Sequence[ListEntry], readers: Sequence[tuple[str, Reader[Any, Any]]]) -> None:
+    names = dict.fromkeys(name for name, _ in readers)
+    if len(names) > 1 and (paths := [entry.path for entry in entries if entry.fields is None]):
+        raise FileListError(
+            f"{paths[0]}: a path alone, but the model reads the fields {', '.join(names)}; write the list as "
+            "JSON lines (.jsonl)"
+        )
     needed = [name for name, reader in readers if not reader.may_miss]
     problems = [
         f"{entry.path}: no field {name!r}, which the model's input needs; add it, or leave the sample out"

@@ -86,7 +86,7 @@ def settle_on_list(model: TrainedModel, entries: Sequence[ListEntry], dataset: D
         if images is not None:
             model.settle({FRAMES: images[None]})
         return
-    places = np.unique(np.linspace(0, len(dataset) - 1, min(SAMPLE_ROWS, len(dataset))).round().astype(int))
+    places = spread_rows({"places": np.arange(len(dataset))}, SAMPLE_ROWS)["places"]
     # The run itself reports unreadable samples.
     batches = dataset.batches([places], on_error=lambda *_: None)
     batch = next(iter(batches))

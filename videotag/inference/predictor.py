@@ -4,8 +4,8 @@
         future = predictor.submit("any.mp4")
         future.result()
 
-The next free thread decodes a request in a child process. The thread that owns the networks takes all decoded
-requests at once. Results equal those of sequential requests.
+The next free thread decodes a request in a child process. The thread that owns the networks takes one decoded
+request at a time on a CPU, and all that wait on a GPU. Results equal those of sequential requests.
 """
 
 from __future__ import annotations

@@ -345,9 +345,9 @@ class _TwoStages:
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """LOGITS (N, C) float32, averaged over the frames, of FRAMES (N, T, H, W, 3) uint8."""
-        features = map(self._extractor.features, map(_distinct, inputs[FRAMES]))
-        logits = [self._extractor.logits(x).mean(axis=0) for x in features]
-        return {LOGITS: np.stack(logits)}
+        clips = ((None, _distinct(clip)) for clip in inputs[FRAMES])
+        found = self._extractor.features_of(clips)
+        return {LOGITS: np.stack([self._extractor.logits(x).mean(axis=0) for _, x in found if x is not None])}
 
 
 def _distinct(clip: np.ndarray) -> Frames:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -269,7 +269,14 @@ class FrameOptions(InputOptions):
 
 @register_reader("frames", options=FrameOptions)
 class ClipReader(Reader[FrameOptions, VideoSplitSection]):
-    """Reads seg_num frames of each video or folder of frames; child processes decode."""
+    """Reads seg_num frames of each video or folder of frames; child processes decode.
+
+    Attributes:
+        format: The format that all inputs share.
+
+    Raises:
+        ConfigError: The inputs have different formats.
+    """
 
     split_section = VideoSplitSection
     infer_section = VideoInferSection
@@ -277,10 +284,16 @@ class ClipReader(Reader[FrameOptions, VideoSplitSection]):
     decodes = True
     augments = True
 
-    @property
-    def format(self) -> Literal["video", "frames"]:
-        """The format that all inputs share."""
-        return next(iter(self.inputs.values())).format
+    def __init__(self, inputs: Mapping[str, FrameOptions], section: VideoSplitSection) -> None:
+        super().__init__(inputs, section)
+        first, *others = self.inputs
+        self.format = self.inputs[first].format
+        for name in others:
+            if self.inputs[name].format != self.format:
+                raise ConfigError(
+                    f"INPUTS.{name}.format: {self.inputs[name].format}, but INPUTS.{first} reads the same "
+                    f"field as {self.format}; set both to the same format"
+                )
 
     @property
     def numbers(self) -> tuple[str, ...]:
