@@ -103,3 +103,13 @@ def tagger_dir(work_dir: Path) -> Path:
     (work_dir / "labels.txt").write_text("cat\ndog\nbird\n鲸\n", encoding="utf-8")
     (work_dir / "tagger.yaml").write_text(TINY_TAGGER_YAML, encoding="utf-8")
     return work_dir
+
+
+@pytest.fixture
+def trained(tagger_dir: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """tagger_dir with a trained checkpoint in ck."""
+    from videotag.cli.main import main
+
+    assert main(["train", "--config=tagger.yaml", "--label_file=labels.txt", "--save_dir=ck"]) == 0
+    capsys.readouterr()
+    return tagger_dir

@@ -23,14 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 EXTRACTOR = ["--config=configs/tsn_efficientnet_lite0.yaml", "--weights=efficientnet_lite0_imagenet"]
 
 
-@pytest.fixture
-def trained(tagger_dir, capsys):
-    """tagger_dir with a trained checkpoint in ck."""
-    assert main(["train", "--config=tagger.yaml", "--label_file=labels.txt", "--save_dir=ck"]) == 0
-    capsys.readouterr()
-    return tagger_dir
-
-
 def make_video(path, num_frames=8):
     rng = np.random.default_rng(0)
     write_video(path, rng.integers(0, 255, (num_frames, 64, 80, 3), dtype=np.uint8), fps=8)

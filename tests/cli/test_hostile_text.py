@@ -205,14 +205,6 @@ def test_a_hostile_runtime_of_a_folder_ends_extract(work_dir, capsys, text):
     assert "bug" not in err
 
 
-@pytest.fixture
-def trained(tagger_dir, capsys):
-    """tagger_dir with a trained checkpoint in ck."""
-    assert main(["train", "--config=tagger.yaml", "--label_file=labels.txt", "--save_dir=ck"]) == 0
-    capsys.readouterr()
-    return tagger_dir
-
-
 CARDS = {
     "deep": lambda card: DEEP,
     "digits": lambda card: "9" * 5000,

@@ -19,15 +19,6 @@ NAME = "AttentionLSTM"
 
 
 @pytest.fixture
-def trained(tagger_dir, capsys):
-    """tagger_dir with a trained checkpoint in ck."""
-    words = ["train", "--config=tagger.yaml", "--label_file=labels.txt", "--epoch=1"]
-    assert main([*words, "--save_dir=ck"]) == 0
-    capsys.readouterr()
-    return tagger_dir
-
-
-@pytest.fixture
 def videos(work_dir):
     for seed, name in enumerate(("a.mp4", "b.mp4")):
         frames = np.random.default_rng(seed).integers(0, 255, (4, 64, 80, 3), dtype=np.uint8)

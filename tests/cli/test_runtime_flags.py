@@ -14,15 +14,6 @@ from videotag.media.writer import write_video
 from videotag.runtime.backends import Backend
 
 
-@pytest.fixture
-def trained(tagger_dir, capsys):
-    """A working folder with a tiny tagger's checkpoint, ck."""
-    words = ["train", "--config=tagger.yaml", "--save_dir=ck", "--epoch=1", "--label_file=labels.txt"]
-    assert main([*words, "--valid_interval=0"]) == 0
-    capsys.readouterr()
-    return tagger_dir
-
-
 def predicted(*flags):
     """Probabilities (videos, classes), which the table gives best first."""
     assert main(["predict", "--weights=ck", "--save_dir=out", "--infer_topk=4", *flags]) == 0

@@ -13,7 +13,7 @@ import yaml
 from videotag.config import load_config
 from videotag.errors import ConfigError, DeviceError, OutputError, WeightsError
 from videotag.formats.weight_files import read_weights, write_pdparams
-from videotag.inference.export import check_output, export_extractor, export_tagger
+from videotag.inference.export import check_output, export_model
 from videotag.inference.exported_extractor import ExportedExtractor
 from videotag.inference.extractor import FeatureExtractor
 from videotag.inference.load_weights import load_weights
@@ -90,7 +90,7 @@ def mean_pool(tmp_path_factory):
     """A checkpoint of a tiny tagger, and its export for ONNX, which tests only read."""
     folder = tmp_path_factory.mktemp("mean_pool")
     source = tagger(folder / "ck")
-    export_tagger([source], folder / "export", card=model_card, backend="onnx", labels=["a", "b", "c", "d"])
+    export_model([source], folder / "export", card=model_card, backend="onnx", labels=["a", "b", "c", "d"])
     return source, folder / "export"
 
 
@@ -109,7 +109,7 @@ def test_every_tagger_is_exported_to_every_backend_and_gives_the_same(name, vari
     source = tagger(tmp_path / "ck", name, **({"variant": variant} if variant else {}))
     trained = trained_network([source])
     for backend in set(backend_names()) - set(CANNOT.get((name, variant), ())):
-        done = export_tagger([source], tmp_path / backend, card=model_card, backend=backend)
+        done = export_model([source], tmp_path / backend, card=model_card, backend=backend)
         network = load_exported(done.folder / "export.json")
         assert (network.backend, network.precision) == (backend, "f32")
         for arrays in (batch([5, 3, 1], 5), batch([1], 1), batch([2], 9), batch([21, 4], 21)):
@@ -137,7 +137,7 @@ def test_a_tsn_of_every_backbone_is_exported_to_every_backend_and_gives_the_same
     frames = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), dtype=np.uint8)
     inputs = parity.frame_samples(32)
     for backend in backend_names():
-        done = export_extractor(source, tmp_path / backend, card=model_card, backend=backend)
+        done = export_model([source], tmp_path / backend, card=model_card, backend=backend)
         found = find_weights(done.folder)
         config = export_config(found.path)
         extractor = ExportedExtractor(config, found.path, with_classifier=True)
@@ -161,7 +161,7 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(model, cannot, tmp_p
         with pytest.raises(
             ExportError, match=rf"cannot be exported to {backend}: PeepholeLSTM: a loop .*weights"
         ):
-            export_tagger([source], tmp_path / "out", card=model_card, backend=backend)
+            export_model([source], tmp_path / "out", card=model_card, backend=backend)
         assert not (tmp_path / "out").exists()
 
 
@@ -175,7 +175,7 @@ def test_a_network_that_the_converter_does_not_know_is_refused_with_another_way(
         r"--to, or run the model from its weights$"
     )
     with pytest.raises(ExportError, match=message):
-        export_tagger([tagger(tmp_path / "ck")], tmp_path / "out", card=model_card, backend="onnx")
+        export_model([tagger(tmp_path / "ck")], tmp_path / "out", card=model_card, backend="onnx")
     assert not (tmp_path / "out").exists()
     with pytest.raises(ExportError, match="OpenVINO cannot read it"):
         save_model(b"no network", tmp_path / "network.xml")
@@ -195,7 +195,7 @@ def test_bf16_is_checked_by_its_own_bounds(tmp_path):
     source = tagger(tmp_path / "ck")
     small = {name: 0.1 * array for name, array in read_weights(source.weights.path).items()}
     write_pdparams(source.weights.path, small)
-    done = export_tagger([source], tmp_path / "out", card=model_card, backend="openvino", precision="bf16")
+    done = export_model([source], tmp_path / "out", card=model_card, backend="openvino", precision="bf16")
     assert done.manifest.parity["max_probability_difference_allowed"] == 1e-3
     assert load_exported(tmp_path / "out" / "export.json").precision == "bf16"
 
@@ -207,7 +207,7 @@ def test_several_taggers_become_one(tmp_path):
         ModelSource(FoundWeights(first.weights.path, named), first.config),
         tagger(tmp_path / "b", "MaxPool", seed=2),
     ]
-    done = export_tagger(sources, tmp_path / "out", card=model_card, backend="onnx")
+    done = export_model(sources, tmp_path / "out", card=model_card, backend="onnx")
     assert [w.file for w in done.manifest.source_weights] == ["tiny.pdparams"] * 2
     lines = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").splitlines()
     weights = [line for line in lines if line.startswith("- `tiny.pdparams`, sha256")]
@@ -266,8 +266,8 @@ def test_the_folder_says_what_it_holds_and_names_no_place_of_this_machine(mean_p
 def test_an_extractor_without_a_classifier_that_fits_makes_features_only(tmp_path):
     source = tsn(tmp_path / "ck", "resnet18")
     config = load_config(tmp_path / "ck" / "config.yaml", overrides=[("MODEL.num_classes", 5)])
-    done = export_extractor(
-        ModelSource(source.weights, config), tmp_path / "out", card=model_card, backend="onnx"
+    done = export_model(
+        [ModelSource(source.weights, config)], tmp_path / "out", card=model_card, backend="onnx"
     )
     assert "classifier.safetensors" not in done.manifest.files
     path = tmp_path / "out" / "export.json"
@@ -292,25 +292,22 @@ def test_an_export_that_is_too_far_is_refused_and_leaves_nothing(kind, message, 
     monkeypatch.setattr(parity, "MAX_F32_ERROR", -1.0)
     (tmp_path / "out").mkdir()
     place = tmp_path / "out" / "export"
-    if kind == "tagger":
-        source, write = [tagger(tmp_path / "ck")], export_tagger
-    else:
-        source, write = tsn(tmp_path / "ck", "resnet18"), export_extractor
+    source = tagger(tmp_path / "ck") if kind == "tagger" else tsn(tmp_path / "ck", "resnet18")
     with pytest.raises(ExportError, match=message):
-        write(source, place, card=model_card, backend="onnx")
+        export_model([source], place, card=model_card, backend="onnx")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_older_export_is_replaced_whole_and_stays_where_the_new_one_is_refused(tmp_path, monkeypatch):
     source = tagger(tmp_path / "ck")
-    export_tagger([source], tmp_path / "out", card=model_card, backend="onnx", labels=["a", "b", "c", "d"])
+    export_model([source], tmp_path / "out", card=model_card, backend="onnx", labels=["a", "b", "c", "d"])
     before = (tmp_path / "out" / "export.json").read_bytes()
     with monkeypatch.context() as patched:
         patched.setattr(parity, "MAX_F32_PROBABILITY_ERROR", -1.0)
         with pytest.raises(ExportError):
-            export_tagger([source], tmp_path / "out", card=model_card, backend="paddle")
+            export_model([source], tmp_path / "out", card=model_card, backend="paddle")
     assert (tmp_path / "out" / "export.json").read_bytes() == before
-    export_tagger([source], tmp_path / "out", card=model_card, backend="paddle")
+    export_model([source], tmp_path / "out", card=model_card, backend="paddle")
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert names == {"README.md", "config.yaml", "export.json", *get_backend("paddle").files}
     assert {path.name for path in tmp_path.iterdir()} == {"ck", "out"}

@@ -12,7 +12,7 @@ from videotag.datasets.batches import Batch
 from videotag.errors import ConfigError
 from videotag.inference import trained_model
 from videotag.inference.evaluate import evaluate, in_layers
-from videotag.inference.export import export_extractor, export_tagger
+from videotag.inference.export import export_model
 from videotag.inference.mean_logits import NUMPY, mean_logits
 from videotag.inference.trained_model import ModelSource, TrainedModel, load_layers
 from videotag.inputs.features import padded_inputs
@@ -120,7 +120,7 @@ def test_a_tsn_is_measured_alike_in_every_backend(backend, tsn_dir):
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_an_exported_tsn_is_measured_like_the_checkpoint(backend, tsn_dir, tmp_path):
     source = tsn_source(tsn_dir, "TEST.target_size=32")
-    done = export_extractor(source, tmp_path / "out", card=model_card, backend=backend)
+    done = export_model([source], tmp_path / "out", card=model_card, backend=backend)
     found = TrainedModel.load(done.folder)
     assert found.sources[0].weights.is_export
     expected = in_own_layers([source], clips(32), task="single_label")
@@ -147,7 +147,7 @@ def test_metrics_are_those_of_f32_unless_bf16_is_asked_for(tmp_path, caplog):
 
 def exported(source, folder, backend):
     """The export of a checkpoint, as a command finds it."""
-    weights = find_weights(export_tagger([source], folder, card=model_card, backend=backend).folder)
+    weights = find_weights(export_model([source], folder, card=model_card, backend=backend).folder)
     args = argparse.Namespace(config=None, set=[], model_name=None, use_gpu=None)
     (of_export,) = arguments.read_model(args, {}, [weights]).sources
     return of_export

@@ -13,7 +13,7 @@ import pytest
 
 from videotag.config import load_config
 from videotag.errors import ConfigError, DeviceError, WeightsError
-from videotag.inference.export import export_tagger
+from videotag.inference.export import export_model
 from videotag.inference.trained_model import ModelSource
 from videotag.models import load_models
 from videotag.registry import LOGITS
@@ -46,9 +46,7 @@ def exports(tmp_path_factory):
     save_weights(config.entry.cls(config.model), folder / "tiny.pdparams")
     sources = [ModelSource(FoundWeights(folder / "tiny.pdparams"), config)]
     for backend in ("onnx", "paddle"):
-        export_tagger(
-            sources, folder / backend, card=model_card, backend=backend, labels=["a", "b", "c", "d"]
-        )
+        export_model(sources, folder / backend, card=model_card, backend=backend, labels=["a", "b", "c", "d"])
     return folder
 
 

@@ -70,15 +70,6 @@ def own_backend(tmp_path, monkeypatch):
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-@pytest.fixture
-def trained(tagger_dir, capsys):
-    """A working folder with a tiny tagger's checkpoint, ck."""
-    words = ["train", "--config=tagger.yaml", "--save_dir=ck", "--epoch=1", "--label_file=labels.txt"]
-    assert main([*words, "--valid_interval=0"]) == 0
-    capsys.readouterr()
-    return tagger_dir
-
-
 def predicted(*flags):
     assert main(["predict", "--save_dir=out", "--infer_topk=4", "--precision=f32", *flags]) == 0
     videos = json.loads(Path("out/predictions.json").read_text(encoding="utf-8"))

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the export and prints how much its outputs differ from the original."""
-    from videotag.inference.export import check_output, export_extractor, export_tagger
+    from videotag.inference.export import check_output, export_model
     from videotag.reports.model_card import model_card
     from videotag.runtime.backends import check_backend
 
@@ -77,17 +77,15 @@ def run(args: argparse.Namespace) -> int:
     check_output(folder, inputs=[*inputs, *(weights.path for weights in found)])
     if not args.output:
         _check_same_weights(folder, sources)
-    options = {
-        "backend": args.to,
-        "precision": args.precision,
-        "labels": _labels(args, sources[0]),
-        "samples": _samples(args, sources[0]),
-        "card": model_card,
-    }
-    if sources[0].config.entry.two_stage:
-        done = export_extractor(sources[0], folder, **options)
-    else:
-        done = export_tagger(sources, folder, **options)
+    done = export_model(
+        sources,
+        folder,
+        backend=args.to,
+        precision=args.precision,
+        labels=_labels(args, sources[0]),
+        samples=_samples(args, sources[0]),
+        card=model_card,
+    )
     if args.json:
         arguments.show(done.manifest.model_dump_json(indent=2, by_alias=True))
     else:

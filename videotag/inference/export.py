@@ -6,7 +6,8 @@ videotag.runtime.exported defines the folder's content and runs it; videotag.run
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -130,7 +131,7 @@ def check_output(folder: Path, *, inputs: Iterable[str | Path | None] = ()) -> N
             raise OutputError(f"{path}: {problem}; choose another --output")
 
 
-def export_tagger(
+def export_model(
     sources: Sequence[ModelSource],
     folder: Path,
     *,
@@ -140,63 +141,49 @@ def export_tagger(
     samples: Sequence[ListEntry] = (),
     card: CardWriter,
 ) -> Finished:
-    """Exports a tagger, or an ensemble that averages the probabilities of several.
+    """Exports a tagger, an ensemble that averages the probabilities of several, or an extractor.
+
+    An extractor is its backbone, with its classifier if the weights have a matching one.
 
     Args:
-        sources: Compatible checkpoints, see TrainedModel; the export takes the first one's config.
+        sources: Compatible checkpoints, see TrainedModel; one of an extractor. The export takes the first
+            one's config.
         folder: Folder of the export; see check_output.
         backend: Name of the backend that will run the export.
         precision: Precision of the export, "f32" or "bf16".
         labels: C class names; None if unknown.
-        samples: The user's feature files, compared in addition to random features.
+        samples: The user's feature files, or videos of an extractor, compared in addition to generated ones.
         card: Renders README.md.
 
     Raises:
         ExportError: The network cannot be exported, or the export deviates too much; nothing is written.
         WeightsError: Weights are missing, damaged, or do not match their config.
         OutputError: The folder cannot be written.
-    """
-    sources = [_on_cpu(source) for source in sources]
-    config = sources[0].config
-    trained = trained_network(sources)
-    arrays = parity.random_samples(trained.inputs) + _own_features(config, samples, trained.inputs)
-
-    def compare(network: ExportedNetwork) -> parity.Parity:
-        return parity.tagger_parity(trained, network, arrays, task=config.task, precision=precision)
-
-    draft = _Draft(trained, sources, backend, precision, labels, card)
-    return draft.write(folder, compare)
-
-
-def export_extractor(
-    source: ModelSource,
-    folder: Path,
-    *,
-    backend: str,
-    precision: str = "f32",
-    labels: Sequence[str] | None = None,
-    samples: Sequence[ListEntry] = (),
-    card: CardWriter,
-) -> Finished:
-    """Exports the backbone of an extractor, with its classifier if the weights have a matching one.
-
-    Args:
-        source: Checkpoint of the extractor.
-        folder: Folder of the export; see check_output.
-        backend: Name of the backend that will run the export.
-        precision: Precision of the export, "f32" or "bf16".
-        labels: C class names; None if unknown.
-        samples: The user's videos, compared in addition to generated ones.
-        card: Renders README.md.
-
-    Raises:
-        ExportError: The network cannot be exported, or the export deviates too much; nothing is written.
-        WeightsError: Weights are missing, damaged, or do not match the config.
-        OutputError: The folder cannot be written.
         MediaError: A video of samples cannot be decoded.
     """
-    source = _on_cpu(source)
-    config, path = source.config, source.weights.path
+    sources = [_on_cpu(source) for source in sources]
+    parts_of = _extractor_parts if sources[0].config.entry.two_stage else _tagger_parts
+    return _Draft(parts_of(sources, samples), sources, backend, precision, labels, card).write(folder)
+
+
+@dataclass
+class _Parts:
+    """What depends on the kind of model: network, comparison, and an extractor's width and classifier."""
+
+    trained: TrainedNetwork
+    compare: Callable[..., parity.Parity]  # of an ExportedNetwork and its precision
+    feature_dim: int | None = None
+    arrays: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+
+def _tagger_parts(sources: Sequence[ModelSource], samples: Sequence[ListEntry]) -> _Parts:
+    config, trained = sources[0].config, trained_network(sources)
+    arrays = parity.random_samples(trained.inputs) + _own_features(config, samples, trained.inputs)
+    return _Parts(trained, partial(parity.tagger_parity, trained, samples=arrays, task=config.task))
+
+
+def _extractor_parts(sources: Sequence[ModelSource], samples: Sequence[ListEntry]) -> _Parts:
+    config, path = sources[0].config, sources[0].weights.path
     files: dict[str, Mapping[str, np.ndarray]] = {}
     try:
         extractor = FeatureExtractor(config, path, with_classifier=True)
@@ -206,32 +193,27 @@ def export_extractor(
         extractor = FeatureExtractor(config, path)
     trained = extractor.trained
     batches = parity.frame_batches(parity.frame_samples(config.infer.target_size))
-    batches += _own_frames(config, samples)
-    arrays = [{FRAMES: frames} for frames in batches]
-
-    def compare(network: ExportedNetwork) -> parity.Parity:
-        return parity.feature_parity(trained, network, arrays, precision=precision)
-
-    draft = _Draft(
-        trained, [source], backend, precision, labels, card, feature_dim=extractor.feature_dim, arrays=files
-    )
-    return draft.write(folder, compare)
+    arrays = [{FRAMES: frames} for frames in batches + _own_frames(config, samples)]
+    compare = partial(parity.feature_parity, trained, samples=arrays)
+    return _Parts(trained, compare, extractor.feature_dim, files)
 
 
 @dataclass
 class _Draft:
-    """An export that is not written yet; see export_tagger."""
+    """An export that is not written yet; see export_model."""
 
-    trained: TrainedNetwork
+    parts: _Parts
     sources: Sequence[ModelSource]
     backend: str
     precision: str
     labels: Sequence[str] | None
     card: CardWriter
-    feature_dim: int | None = None
-    arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None
 
-    def write(self, folder: Path, compare: Callable[[ExportedNetwork], parity.Parity]) -> Finished:
+    @property
+    def trained(self) -> TrainedNetwork:
+        return self.parts.trained
+
+    def write(self, folder: Path) -> Finished:
         """Writes a temporary folder, verifies it by running it, and moves it into place."""
         if reason := get_backend(self.backend).unsupported_reason(self.trained.layer):
             raise self._refusal(reason)
@@ -240,7 +222,8 @@ class _Draft:
         with replace_folder(folder) as aside:
             self._write_files(aside)
             manifest = self._manifest(aside)
-            result = compare(ExportedNetwork(Export(aside, manifest), use_gpu=False))
+            network = ExportedNetwork(Export(aside, manifest), use_gpu=False)
+            result = self.parts.compare(network=network, precision=self.precision)
             if not result.ok:
                 raise ExportError(
                     f"{self.trained.name}: refused, the export to {self.backend} in {self.precision} "
@@ -267,7 +250,7 @@ class _Draft:
         write_text(aside / CONFIG_FILE, portable_yaml(config, backend=self.backend, precision=self.precision))
         if self.labels is not None:
             write_labels(aside / LABELS_FILE, self.labels)
-        for name, arrays in (self.arrays or {}).items():
+        for name, arrays in self.parts.arrays.items():
             write_safetensors(aside / name, arrays)
 
     def _refusal(self, reason: str) -> ExportError:
@@ -296,7 +279,7 @@ class _Draft:
                     {"name": i.name, "shape": list(i.shape), "dtype": i.dtype} for i in trained.inputs
                 ],
                 "outputs": outputs,
-                "feature_dim": self.feature_dim,
+                "feature_dim": self.parts.feature_dim,
                 "files": files,
                 "source_weights": [{"file": path.name, "sha256": file_digest(path)} for path in weights],
                 "thresholds": thresholds,
