@@ -14,7 +14,7 @@ from videotag.sections import SplitSection, VideoSplitSection
 
 
 class OptionalReader(FeatureReader):
-    may_miss = True
+    is_optional = True
 
 
 def reader(cls, name):

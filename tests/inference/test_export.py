@@ -14,8 +14,7 @@ from videotag.config import load_config
 from videotag.errors import ConfigError, DeviceError, OutputError, WeightsError
 from videotag.formats.weight_files import read_weights, write_pdparams
 from videotag.inference.export import check_output, export_model
-from videotag.inference.exported_extractor import ExportedExtractor
-from videotag.inference.extractor import FeatureExtractor
+from videotag.inference.extractor import load_extractor
 from videotag.inference.load_weights import load_weights
 from videotag.inference.trained_model import ModelSource, TrainedModel, trained_network
 from videotag.inputs.frames import Frames
@@ -133,14 +132,14 @@ def test_every_kind_of_model_has_a_test_here():
 )
 def test_a_tsn_of_every_backbone_is_exported_to_every_backend_and_gives_the_same(name, tmp_path):
     source = tsn(tmp_path / "ck", name)
-    expected = FeatureExtractor(source.config, source.weights.path, with_classifier=True)
+    expected = load_extractor(source.config, FoundWeights(source.weights.path), with_classifier=True)
     frames = np.random.default_rng(0).integers(0, 255, (5, 32, 32, 3), dtype=np.uint8)
     inputs = parity.frame_samples(32)
     for backend in backend_names():
         done = export_model([source], tmp_path / backend, card=model_card, backend=backend)
         found = find_weights(done.folder)
         config = export_config(found.path)
-        extractor = ExportedExtractor(config, found.path, with_classifier=True)
+        extractor = load_extractor(config, FoundWeights(found.path), with_classifier=True)
         assert extractor.feature_dim == expected.feature_dim
         for images in (frames, frames[:1], inputs):
             shown = Frames(images, np.arange(len(images)), None, 0.0, None)
@@ -271,9 +270,9 @@ def test_an_extractor_without_a_classifier_that_fits_makes_features_only(tmp_pat
     )
     assert "classifier.safetensors" not in done.manifest.files
     path = tmp_path / "out" / "export.json"
-    assert ExportedExtractor(export_config(path), path).feature_dim == 512
+    assert load_extractor(export_config(path), FoundWeights(path)).feature_dim == 512
     with pytest.raises(WeightsError, match=r"an export without classifier.*give --predictor_weights"):
-        ExportedExtractor(export_config(path), path, with_classifier=True)
+        load_extractor(export_config(path), FoundWeights(path), with_classifier=True)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from videotag.formats.feature_files import read_stamp
 from videotag.formats.filelist import ListEntry, read_filelist
 from videotag.formats.weight_files import read_weights, write_pdparams
 from videotag.inference.extract import ExtractJob
-from videotag.inference.extractor import FeatureExtractor
+from videotag.inference.extractor import load_extractor
 from videotag.inference.frozen_runtime import RUNTIME_FILE
 from videotag.inference.jobs import run_job
 from videotag.inference.outputs import Destination, plan_outputs
@@ -29,11 +29,14 @@ from videotag.media.transforms import normalize
 from videotag.media.writer import write_video
 from videotag.system.folder_lock import LOCK_FILE
 from videotag.training.checkpoint import save_weights
+from videotag.weights import FoundWeights
 
 
 @pytest.fixture(scope="module")
 def extractor(tsn_dir):
-    return FeatureExtractor(load_config(tsn_dir / "tsn.yaml"), tsn_dir / "tsn.pdparams", with_classifier=True)
+    return load_extractor(
+        load_config(tsn_dir / "tsn.yaml"), FoundWeights(tsn_dir / "tsn.pdparams"), with_classifier=True
+    )
 
 
 def make_video(path, num_frames=8, seed=0):
@@ -103,10 +106,10 @@ def test_a_classifier_for_other_classes_is_left_where_only_features_are_wanted(t
     write_pdparams("imagenet.pdparams", state)
     config = load_config(tsn_dir / "tsn.yaml")
     frames = read_frames(ListEntry(make_video(work_dir / "a.mp4")), config.infer)
-    features = FeatureExtractor(config, Path("imagenet.pdparams")).features(frames)
+    features = load_extractor(config, FoundWeights(Path("imagenet.pdparams"))).features(frames)
     np.testing.assert_array_equal(features, extractor.features(frames))
     with pytest.raises(WeightsError, match=r"fc.weight: shape \(512, 1000\), expected \(512, 3\)"):
-        FeatureExtractor(config, Path("imagenet.pdparams"), with_classifier=True)
+        load_extractor(config, FoundWeights(Path("imagenet.pdparams")), with_classifier=True)
 
 
 @pytest.mark.parametrize("path", [".", "/", "a/.."])
@@ -123,9 +126,9 @@ def test_weights_without_a_classifier_extract_but_do_not_classify(tsn_dir, work_
     config = load_config(tsn_dir / "tsn.yaml")
     network = config.entry.cls(config.model)
     save_weights(network.backbone, work_dir / "backbone.pdparams")
-    FeatureExtractor(config, work_dir / "backbone.pdparams")
+    load_extractor(config, FoundWeights(work_dir / "backbone.pdparams"))
     with pytest.raises(WeightsError, match=r"fc\.weight: missing"):
-        FeatureExtractor(config, work_dir / "backbone.pdparams", with_classifier=True)
+        load_extractor(config, FoundWeights(work_dir / "backbone.pdparams"), with_classifier=True)
 
 
 def test_outputs_mirror_inputs_and_labels_are_carried_into_the_list(extractor, work_dir):
@@ -159,13 +162,13 @@ def test_a_second_run_keeps_what_is_there_and_repeats_what_changed(extractor, ts
     assert run(extractor, entries, out).written == 2
 
     other = load_config(tsn_dir / "tsn.yaml", overrides=[("INFER.seg_num", 5)])  # another sampling
-    assert run(FeatureExtractor(other, tsn_dir / "tsn.pdparams"), entries, out).written == 2
+    assert run(load_extractor(other, FoundWeights(tsn_dir / "tsn.pdparams")), entries, out).written == 2
     assert np.load(out / "a.npy").shape == (5, 512)
 
     config = load_config(tsn_dir / "tsn.yaml")  # other weights
     paddle.seed(1)
     save_weights(config.entry.cls(config.model), work_dir / "new.pdparams")
-    assert run(FeatureExtractor(config, work_dir / "new.pdparams"), entries, out).written == 2
+    assert run(load_extractor(config, FoundWeights(work_dir / "new.pdparams")), entries, out).written == 2
 
 
 def test_failures_are_listed_and_the_rest_goes_on(extractor, work_dir, caplog):

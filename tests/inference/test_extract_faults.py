@@ -21,7 +21,7 @@ from faulty_reader import use_faulty_reader
 
 from videotag.cli.main import main
 from videotag.formats.filelist import read_filelist
-from videotag.inference.extractor import FeatureExtractor
+from videotag.inference.extractor import Extractor
 from videotag.media import decode_pool
 from videotag.media.video import FrameReader
 from videotag.system.atomic import PARTIAL_MARK
@@ -189,14 +189,14 @@ def test_a_second_run_into_a_folder_is_refused(extract, noise_video, capsys):
 
 def fail_from_second(monkeypatch, prepare):
     """Calls `prepare` before the second video's features are made."""
-    rows, calls = FeatureExtractor._rows, iter(range(99))
+    rows, calls = Extractor._rows, iter(range(99))
 
     def make(self, images):
         if next(calls) == 1:  # a video of these tests fits into one batch
             prepare()
         return rows(self, images)
 
-    monkeypatch.setattr(FeatureExtractor, "_rows", make)
+    monkeypatch.setattr(Extractor, "_rows", make)
 
 
 def test_a_file_that_finds_no_room_ends_the_run_and_the_next_goes_on(

@@ -14,12 +14,13 @@ from videotag.errors import ConfigError, DeviceError
 from videotag.formats.feature_files import extractor_of, read_features, read_stamp, write_features
 from videotag.formats.filelist import ListEntry
 from videotag.inference.extract import ExtractJob
-from videotag.inference.extractor import FeatureExtractor
+from videotag.inference.extractor import load_extractor
 from videotag.inference.frozen_runtime import RUNTIME_FILE
 from videotag.inference.jobs import run_job
 from videotag.inference.outputs import Destination
 from videotag.runtime import backends
 from videotag.runtime.backends import Backend
+from videotag.weights import FoundWeights
 
 needs_bf16 = pytest.mark.skipif(backends.bf16_instructions() is None, reason="the CPU has no bf16")
 
@@ -31,7 +32,7 @@ def extract(tsn_dir):
     def run(video, *, save_dir="out", **runtime):
         overrides = [(f"INFER.{key}", value) for key, value in runtime.items()]
         config = load_config(tsn_dir / "tsn.yaml", overrides=overrides)
-        extractor = FeatureExtractor(config, tsn_dir / "tsn.pdparams")
+        extractor = load_extractor(config, FoundWeights(tsn_dir / "tsn.pdparams"))
         return run_job(ExtractJob(extractor), [ListEntry(video)], Destination(Path(save_dir), "out.list"))
 
     return run

@@ -19,11 +19,12 @@ from videotag.errors import DecoderLostError
 from videotag.formats.feature_files import read_stamp
 from videotag.formats.filelist import ListEntry
 from videotag.inference.extract import ExtractJob
-from videotag.inference.extractor import FeatureExtractor
+from videotag.inference.extractor import load_extractor
 from videotag.inference.frame_folders import FrameOptions, FramesJob
 from videotag.inference.jobs import Outcome, run_job
 from videotag.inference.outputs import Destination
 from videotag.models import load_models
+from videotag.weights import FoundWeights
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A worker: a job and some of its items in, their outcomes out.
@@ -50,7 +51,9 @@ def in_processes(job, items):
 
 def extract_job(tsn_dir):
     load_models()
-    return ExtractJob(FeatureExtractor(load_config(tsn_dir / "tsn.yaml"), tsn_dir / "tsn.pdparams"))
+    return ExtractJob(
+        load_extractor(load_config(tsn_dir / "tsn.yaml"), FoundWeights(tsn_dir / "tsn.pdparams"))
+    )
 
 
 def frames_job(tsn_dir):

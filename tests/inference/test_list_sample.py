@@ -15,7 +15,7 @@ from videotag.formats.feature_files import read_features, read_stamp
 from videotag.formats.filelist import ListEntry
 from videotag.inference import list_sample
 from videotag.inference.extract import ExtractJob
-from videotag.inference.extractor import FeatureExtractor
+from videotag.inference.extractor import load_extractor
 from videotag.inference.jobs import run_job
 from videotag.inference.list_sample import SAMPLE_VIDEOS, sample_frames
 from videotag.inference.outputs import Destination
@@ -25,6 +25,7 @@ from videotag.media.writer import write_video
 from videotag.models import load_models
 from videotag.registry import FEATURES
 from videotag.runtime import backends, choice
+from videotag.weights import FoundWeights
 
 GREY_STEP = 10
 
@@ -141,8 +142,8 @@ def extract(tsn_dir, work_dir, caplog):
     def run(entries, *, precision="auto", batch_size=2, save_dir="out"):
         runtime = {"precision": precision, "backend": "paddle", "batch_size": batch_size}
         overrides = [(f"INFER.{key}", value) for key, value in runtime.items()]
-        extractor = FeatureExtractor(
-            load_config(tsn_dir / "tsn.yaml", overrides=overrides), tsn_dir / "tsn.pdparams"
+        extractor = load_extractor(
+            load_config(tsn_dir / "tsn.yaml", overrides=overrides), FoundWeights(tsn_dir / "tsn.pdparams")
         )
         return run_job(ExtractJob(extractor), entries, Destination(Path(save_dir), "out.list"))
 
@@ -217,7 +218,7 @@ def test_a_run_that_goes_on_is_verified_by_the_same_sample(extract, film_list, m
     first, second = (r.getMessage() for r in caplog.records if " runs in " in r.getMessage())
     cosine = first.split("agrees with f32 (")[1]
     assert cosine in second
-    assert "bf16: as before (" in second
+    assert "bf16: as in the folder's first run (" in second
 
 
 def test_what_the_sample_found_unreadable_is_listed_and_not_tried_twice(extract, film_list, monkeypatch):

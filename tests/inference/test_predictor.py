@@ -6,6 +6,7 @@ import gc
 import resource
 import shutil
 import threading
+import time
 from concurrent.futures import CancelledError, wait
 from pathlib import Path
 
@@ -199,6 +200,51 @@ def test_a_predictor_that_nobody_holds_ends_its_threads(clips):
     del predictor
     gc.collect()
     assert threading.active_count() <= before
+
+
+def test_a_predictor_that_is_collected_in_its_own_thread_ends_its_threads(clips):
+    class Collects(Brightness):
+        def prepare(self, videos):
+            yield from super().prepare(videos)
+            gc.collect()
+
+    before = threading.active_count()
+    networks = Collects(num_reader_threads=1)
+    networks.gate = threading.Event()
+    cycle = [Predictor(networks)]
+    cycle.append(cycle)
+    futures = [cycle[0].submit(clip) for clip in clips]
+    del cycle  # only the collector frees it now
+    networks.gate.set()
+    assert not wait(futures, timeout=300).not_done
+    for _ in range(3000):
+        if threading.active_count() <= before:
+            break
+        time.sleep(0.1)
+    assert threading.active_count() <= before
+
+
+def test_a_submit_that_waits_for_room_ends_when_the_predictor_is_closed(clips):
+    networks = Brightness()
+    networks.gate = threading.Event()
+    predictor = Predictor(networks, max_waiting=1)
+    ends = []
+
+    def submit(clip):
+        try:
+            ends.append(predictor.submit(clip))
+        except ClosedError as error:
+            ends.append(error)
+
+    threads = [threading.Thread(target=submit, args=(clip,)) for clip in clips]
+    for thread in threads:
+        thread.start()
+    threading.Timer(0.5, networks.gate.set).start()
+    predictor.close(cancel=True)
+    for thread in threads:
+        thread.join(300)
+    assert len(ends) == len(clips)
+    assert all(isinstance(end, ClosedError) or end.done() for end in ends)
 
 
 def test_bytes_arrays_and_entries_of_a_list_are_tagged_too(clips):

@@ -142,7 +142,7 @@ def test_metrics_are_those_of_f32_unless_bf16_is_asked_for(tmp_path, caplog):
     if bf16_instructions():
         measured(wish(source, "auto", "bf16"), batches())
         assert "MeanPool runs in openvino " in caplog.text
-        assert ", bf16: as asked for" in caplog.text
+        assert ", bf16: as requested" in caplog.text
 
 
 def exported(source, folder, backend):

@@ -33,7 +33,7 @@ class PictureOptions(InputOptions):
 class PictureReader(Reader):
     """A picture file, scaled to a square."""
 
-    may_miss = True
+    is_optional = True
 
     @property
     def _sides(self):

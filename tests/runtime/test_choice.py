@@ -1,8 +1,7 @@
-"""Which backend and precision a network gets: what was asked for, else the fastest that is right."""
+"""Which backend and precision a network gets: what was requested, else the fastest that is right."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import pickle
 
@@ -16,16 +15,17 @@ from videotag.runtime import backends, choice
 from videotag.runtime.agreement import FEATURES, MAX_PROBABILITY_ERROR, tags_tolerances
 from videotag.runtime.backends import Backend, ExportError
 from videotag.runtime.choice import (
+    RecordedRuntime,
     RuntimeChoice,
     RuntimeNetwork,
     RuntimeRequest,
     open_network,
-    select_runtime,
     spread_rows,
 )
 from videotag.runtime.trained import TrainedNetwork
 
 X = {"x": np.random.default_rng(0).standard_normal((5, 3, 1, 1)).astype(np.float32)}
+BF16 = RecordedRuntime("auto", "bf16")
 IMAGES, SEQUENCES = (None, 3, 1, 1), (None, 3, 1)
 
 
@@ -81,8 +81,8 @@ def settled(caplog, **request):
     caplog.set_level(logging.INFO, logger="videotag.runtime.choice")
     caplog.clear()
     chosen = network(**request)
-    chosen.settle(X)
-    chosen.settle(X)  # says it once
+    chosen.select_runtime(X)
+    chosen.select_runtime(X)  # says it once
     (line,) = [r.getMessage() for r in caplog.records if " runs in " in r.getMessage()]
     return (chosen.backend, chosen.precision), line
 
@@ -115,7 +115,7 @@ def test_auto_leaves_out_a_backend_that_fails_while_it_runs_whatever_it_raises(m
     assert "not in openvino: OSError: (External) no kernel; not in onnx: AssertionError;" in line
     machine(ALL | {"openvino bf16": ValueError("no kernel"), "paddle bf16": 0.0})
     assert settled(caplog)[0] == ("paddle", "bf16")
-    assert "not in bf16 in openvino: ValueError: no kernel" in caplog.text
+    assert "; not in openvino: ValueError: no kernel" in caplog.text
     chosen, line = settled(caplog, precision="bf16")
     assert chosen == ("paddle", "bf16")
     assert line.endswith("; not in openvino: ValueError: no kernel")
@@ -128,60 +128,63 @@ def test_a_want_of_memory_and_a_broken_import_are_told_as_they_are(machine, erro
     machine({"openvino": error, "paddle": 0.0}, bf16=None)
     for backend in ("auto", "openvino"):
         with pytest.raises(type(error)):
-            network(backend=backend).settle(X)
+            network(backend=backend).select_runtime(X)
 
 
 def test_the_preferred_backend_goes_first_but_not_if_it_answers_otherwise(machine, caplog):
     machine(ALL, bf16=None)
-    chosen, line = settled(caplog, precision="f32", preferred="paddle")
+    chosen, line = settled(caplog, precision="f32", previous=RecordedRuntime("paddle", "f32"))
     assert chosen == ("paddle", "f32")
-    assert line == "Net runs in paddle 1.0, f32: as before (error 0e+00)"
-    assert settled(caplog, precision="f32", preferred="onnx", backend="paddle")[0] == ("paddle", "f32")
-    assert settled(caplog, precision="f32", preferred="gone")[0] == ("openvino", "f32")
+    assert line == "Net runs in paddle 1.0, f32: as in the folder's first run (error 0e+00)"
+    assert settled(caplog, precision="f32", previous=RecordedRuntime("onnx", "f32"), backend="paddle")[0] == (
+        "paddle",
+        "f32",
+    )
+    assert settled(caplog, precision="f32", previous=RecordedRuntime("gone", "f32"))[0] == ("openvino", "f32")
 
 
 def test_a_preferred_backend_that_answers_otherwise_is_passed_over(machine, caplog):
     machine(ALL | {"onnx": 0.5}, bf16=None)
-    chosen, line = settled(caplog, precision="f32", preferred="onnx")
+    chosen, line = settled(caplog, precision="f32", previous=RecordedRuntime("onnx", "f32"))
     assert chosen == ("openvino", "f32")
     assert "not in onnx: error" in line
 
 
 def test_16_bits_of_a_folders_first_run_are_not_told_as_asked_for(machine, caplog):
     machine({"onnx": 0.0, "paddle": 0.0, "paddle bf16": 0.0})
-    request = {"kept_precision": "bf16"}
-    assert ", bf16: as before (" in settled(caplog, **request)[1]
+    request = {"previous": BF16}
+    assert ", bf16: as in the folder's first run (" in settled(caplog, **request)[1]
     machine({"paddle": 0.0, "paddle bf16": None})
     with pytest.raises(
-        ExportError, match="not in bf16: paddle: no such layer there; choose another --save_dir"
+        ExportError, match="Net in bf16: not in paddle: no such layer there; choose another --save_dir"
     ):
-        network(**request).settle(X)
+        network(**request).select_runtime(X)
     with pytest.raises(ExportError, match="not in paddle: no such layer there; leave --backend out"):
-        network(backend="paddle", **request).settle(X)
+        network(backend="paddle", **request).select_runtime(X)
 
 
 def test_16_bits_of_a_folders_first_run_that_are_far_off_here_are_an_error_unless_asked_for(machine, caplog):
     machine(ALL | {"openvino bf16": 0.9})
     message = r"expected at least 0\.99\); give --precision=bf16 to insist, or choose another --save_dir$"
     with pytest.raises(ConfigError, match=message):
-        network(kept_precision="bf16").settle(X)
-    assert ", bf16: as asked for (" in settled(caplog, kept_precision="bf16", precision="bf16")[1]
+        network(previous=BF16).select_runtime(X)
+    assert ", bf16: as requested (" in settled(caplog, previous=BF16, precision="bf16")[1]
     assert any("Net in bf16 is far from f32" in r.getMessage() for r in caplog.records)
 
 
 @pytest.mark.parametrize(
     ("errors", "expected"),
     [
-        (ALL | {"openvino bf16": 1e-3, "paddle bf16": 0.0}, RuntimeChoice("openvino", "bf16", "cpu", "")),
-        ({"openvino": 0.5, "paddle": 0.5}, RuntimeChoice("paddle", "f32", "cpu", "", by_layers=True)),
+        (ALL | {"openvino bf16": 1e-3, "paddle bf16": 0.0}, RuntimeChoice("openvino", "bf16", "cpu")),
+        ({"openvino": 0.5, "paddle": 0.5}, RuntimeChoice("paddle", "f32", "cpu", by_layers=True)),
     ],
 )
 def test_a_choice_opens_the_same_network_in_another_process(machine, errors, expected):
     compiled = machine(errors)
-    choice = select_runtime(linear(), RuntimeRequest(), X, tolerances=FEATURES)
-    assert dataclasses.replace(choice, why="") == expected
     selected = network()
-    selected.settle(X)
+    selected.select_runtime(X)
+    choice = selected.choice
+    assert choice == expected
     compiled.clear()
     opened = open_network(linear(), pickle.loads(pickle.dumps(choice)))
     np.testing.assert_array_equal(opened(X)["y"], selected(X)["y"])
@@ -195,8 +198,8 @@ def test_a_choice_opens_the_same_network_in_another_process(machine, errors, exp
         ({"device": "gpu"}, False, False),
         ({"precision": "f32"}, False, False),
         ({"precision": "bf16"}, True, True),
-        ({"kept_precision": "f32"}, False, False),
-        ({"kept_precision": "bf16"}, True, True),
+        ({"previous": RecordedRuntime("auto", "f32")}, False, False),
+        ({"previous": BF16}, True, True),
     ],
 )
 def test_data_are_needed_where_16_bits_may_be_taken(machine, request_, with_instructions, without):
@@ -246,7 +249,7 @@ def test_what_is_asked_for_is_taken(machine, caplog):
     machine(ALL | {"openvino bf16": 0.0, "paddle bf16": 0.0})
     chosen, line = settled(caplog, backend="onnx", precision="f32")
     assert chosen == ("onnx", "f32")
-    assert "as asked for" in line
+    assert "as requested" in line
     assert settled(caplog, backend="paddle", precision="bf16")[0] == ("paddle", "bf16")
     assert settled(caplog, precision="bf16")[0] == ("openvino", "bf16")
 
@@ -265,23 +268,25 @@ def test_bf16_asked_for_is_taken_with_a_warning_where_it_is_far_off(machine, cap
 
 def test_a_named_backend_that_cannot_run_the_network_is_an_error(machine):
     machine({"openvino": None, "paddle": 0.0, "openvino bf16": None}, bf16="amx_bf16")
-    message = r"^Net: not in openvino: no such layer there; give --backend=paddle$"
+    message = r"^Net in f32: not in openvino: no such layer there; give --backend=paddle$"
     for request in ({"precision": "f32"}, {"precision": "bf16"}):
         with pytest.raises(ExportError, match=message):
-            network(backend="openvino", **request).settle(X)
+            network(backend="openvino", **request).select_runtime(X)
     machine({"onnx": RuntimeError("no kernel"), "paddle": 0.0})
-    with pytest.raises(ExportError, match=r"^Net: not in onnx: RuntimeError: no kernel; give --back"):
-        network(backend="onnx", precision="f32").settle(X)
+    with pytest.raises(ExportError, match=r"^Net in f32: not in onnx: RuntimeError: no kernel; give --back"):
+        network(backend="onnx", precision="f32").select_runtime(X)
     machine({"paddle": None})
-    with pytest.raises(ExportError, match=r"^Net: not in paddle: no such layer there; leave --backend out$"):
-        network(backend="paddle", precision="f32").settle(X)
+    with pytest.raises(
+        ExportError, match=r"^Net in f32: not in paddle: no such layer there; leave --backend out$"
+    ):
+        network(backend="paddle", precision="f32").select_runtime(X)
     machine({"paddle": 0.0, "paddle bf16": None}, bf16="amx_bf16")
     for backend, message in (
-        ("paddle", r"^Net: not in paddle: no such layer there; give --precision=f32$"),
-        ("auto", r"^Net: not in bf16: paddle: no such layer there; give --precision=f32$"),
+        ("paddle", r"^Net in bf16: not in paddle: no such layer there; give --precision=f32$"),
+        ("auto", r"^Net in bf16: not in paddle: no such layer there; give --precision=f32$"),
     ):
         with pytest.raises(ExportError, match=message):
-            network(backend=backend, precision="bf16").settle(X)
+            network(backend=backend, precision="bf16").select_runtime(X)
 
 
 def test_a_request_that_cannot_be_had_is_found_at_once(machine):
@@ -307,7 +312,7 @@ def test_the_error_is_measured_once_for_a_network(machine, caplog, monkeypatch):
     monkeypatch.setattr(TrainedNetwork, "run_layers", None)  # may not be asked again
     machine(ALL, bf16=None)
     chosen = network(precision="f32")
-    chosen.settle(X)
+    chosen.select_runtime(X)
     assert chosen.backend == "openvino"
 
 

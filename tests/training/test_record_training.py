@@ -14,13 +14,14 @@ import pytest
 
 from videotag.cli.main import main
 from videotag.config import load_config
-from videotag.errors import ConfigError, FileListError
+from videotag.errors import ConfigError, DecoderLostError, FileListError
 from videotag.formats.filelist import read_filelist
 from videotag.formats.weight_files import read_weights
 from videotag.formats.yt8m_records import YT8MRecord, dequantize, quantize, write_yt8m
 from videotag.inference.evaluate import to_tensors
 from videotag.models import load_models, paddle
 from videotag.registry import ArraySpec
+from videotag.training.run import DivergedError, Run
 from videotag.training.run_state import load_newest
 from videotag.training.train import train_model
 
@@ -248,3 +249,16 @@ def test_kills_within_epochs_change_nothing(records_dir):
     assert subprocess.run([sys.executable, "-c", KILLED, "broken"], check=False).returncode == 0
     last = f"{NAME}.pdparams"
     assert same_weights(records_dir / "broken" / last, records_dir / "whole" / last)
+
+
+def test_a_run_that_ends_in_an_error_has_listed_its_failures_and_whether_to_retry(records_dir, monkeypatch):
+    def diverge(run, progress):
+        run._skip_unreadable("a.mp4", DecoderLostError("a.mp4: the decoder crashed"))
+        run._skip_unreadable("a.mp4", DecoderLostError("a.mp4: the decoder crashed"))  # in the next epoch
+        raise DivergedError("the loss is nan")
+
+    monkeypatch.setattr(Run, "_learn", diverge)
+    with pytest.raises(DivergedError):
+        train(records_dir / "ck")
+    (line,) = (records_dir / "ck" / "failures.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line) == {"video_id": "a.mp4", "retriable": True, "error": "a.mp4: the decoder crashed"}

@@ -125,11 +125,12 @@ class Frames:
 
 
 def open_extractor(weights: str, precision: str, *, num_frames: int = 300, config: str = CONFIG) -> Any:
-    """A FeatureExtractor with these weights; it has not selected its backend yet."""
+    """An Extractor with these weights; it has not selected its backend yet."""
     from videotag.config import load_config
-    from videotag.inference.extractor import FeatureExtractor
+    from videotag.inference.extractor import load_extractor
     from videotag.models import load_models
+    from videotag.weights import FoundWeights
 
     load_models()
     overrides: list[tuple[str, Any]] = [("INFER.precision", precision), ("INFER.seg_num", num_frames)]
-    return FeatureExtractor(load_config(config, overrides=overrides), Path(weights))
+    return load_extractor(load_config(config, overrides=overrides), FoundWeights(Path(weights)))

@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Extracts features and prints a summary; returns 1 if some videos failed."""
     from videotag.inference.data import numbers_of
-    from videotag.inference.exported_extractor import load_extractor
     from videotag.inference.extract import ExtractJob
+    from videotag.inference.extractor import load_extractor
     from videotag.inference.jobs import run_job
 
     weights = arguments.find_checkpoint(args.weights, default=DEFAULT_WEIGHTS, published=PUBLISHED_WEIGHTS)

@@ -165,7 +165,7 @@ def _predict(
     args: argparse.Namespace, model: TrainedModel, entries: list[ListEntry], failed: list[str]
 ) -> Iterator[dict[str, Any]]:
     from videotag.inference.data import check_inputs, evaluation_batches, open_dataset
-    from videotag.inference.list_sample import settle_on_list
+    from videotag.inference.list_sample import select_runtime_on_list
     from videotag.inference.predict import predict
 
     config = model.config
@@ -173,7 +173,7 @@ def _predict(
     labels = _class_names(args, model)
     model.load_network()
     check_inputs(config, config.infer, model.inputs)
-    settle_on_list(model, entries, dataset)
+    select_runtime_on_list(model, entries, dataset)
     batches = evaluation_batches(dataset, config.infer, on_error=lambda _, error: failed.append(str(error)))
     top_k, threshold = config.model.topk, args.threshold
     for prediction in predict(model, batches, labels, top_k=top_k, threshold=threshold):

@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         threshold=args.threshold,
         segment_sec=args.segment_sec,
     )
-    tagger.settle(paths)
+    tagger.select_runtime(paths)
     results: list[dict[str, Any]] = []
     failed = 0
     for result in tagger.tag_many(paths):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from videotag.cli import arguments, values
 from videotag.cli.eval import table
-from videotag.errors import EXIT_FAILURES, EXIT_OK, VideotagError
-from videotag.system.failures import FAILURES_FILE, FailureList
+from videotag.errors import EXIT_FAILURES, EXIT_OK
+from videotag.system.failures import FAILURES_FILE
 
 SHARES_WORK = True  # supports paddle.distributed.launch
 SUMMARY = "train a tagger on feature lists, or a TSN on videos"
@@ -110,14 +110,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"last weights: {result.last_path}")
     print(f"best weights: {result.best_path}")
     print(table(result.best))
-    _list_failures(result.failed, Path(args.save_dir))
+    if result.failed:
+        path = Path(args.save_dir, FAILURES_FILE)
+        logger.warning("skipped: %d videos that cannot be read: %s", len(result.failed), path)
     return EXIT_FAILURES if result.failed else EXIT_OK
-
-
-def _list_failures(failed: dict[str, str], save_dir: Path) -> None:
-    """Writes the list of failures, error message by video, replacing that of an earlier run."""
-    failures = FailureList(save_dir)
-    for video, why in failed.items():
-        failures.add(video, VideotagError(why))
-    if failed:
-        logger.warning("skipped: %d videos that cannot be read: %s", len(failed), save_dir / FAILURES_FILE)

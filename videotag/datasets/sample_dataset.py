@@ -165,7 +165,7 @@ def _check_fields(entries: Sequence[ListEntry], readers: Sequence[tuple[str, Rea
             f"{paths[0]}: a path alone, but the model reads the fields {', '.join(names)}; write the list as "
             "JSON lines (.jsonl)"
         )
-    needed = [name for name, reader in readers if not reader.may_miss]
+    needed = [name for name, reader in readers if not reader.is_optional]
     problems = [
         f"{entry.path}: no field {name!r}, which the model's input needs; add it, or leave the sample out"
         for entry in entries

@@ -233,9 +233,7 @@ def _found(context: Mapping[str, Feature], lists: Mapping[str, FeatureList]) -> 
     means = [
         name
         for name, value in context.items()
-        if isinstance(value, np.ndarray)
-        and np.issubdtype(value.dtype, np.floating)
-        and not name.startswith("segment_")
+        if isinstance(value, np.ndarray) and value.dtype == np.float32 and not name.startswith("segment_")
     ]
     return dict.fromkeys([*lists, *means])
 
@@ -263,7 +261,7 @@ def _mean(
 ) -> np.ndarray:
     """(D,) float32 from a video-level feature."""
     value = context.get(name)
-    if not isinstance(value, np.ndarray) or not np.issubdtype(value.dtype, np.floating):
+    if not isinstance(value, np.ndarray) or value.dtype != np.float32:
         there = escaped(", ".join(_found(context, lists)), limit=200) or "nothing"
         raise RecordError(f"{place}: no features {name}; found {there}; correct the model's feature_names")
     if dim is not None and len(value) != dim:

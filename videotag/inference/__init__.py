@@ -2,7 +2,7 @@
 
 trained_model.py turns weights, config and labels into something that runs, over load_weights.py,
 ensemble.py and mean_logits.py. data.py opens the lists of a config; predict.py, evaluate.py (over tasks.py)
-and export.py work on them. extractor.py and exported_extractor.py are the first stage. tagger.py is the
+and export.py work on them. extractor.py is the first stage. tagger.py is the
 face of predictor.py, which takes requests from any thread, and of frame_tagging.py; tag_result.py is what
 comes out.
 

@@ -21,7 +21,7 @@ from videotag.errors import OutputError, VideotagError, WeightsError
 from videotag.formats.filelist import ListEntry
 from videotag.formats.weight_files import write_safetensors
 from videotag.inference.data import evaluation_batches, open_dataset
-from videotag.inference.extractor import FeatureExtractor
+from videotag.inference.extractor import load_extractor
 from videotag.inference.input_files import InputFiles
 from videotag.inference.trained_model import ModelSource, trained_network
 from videotag.inputs.features import as_declared
@@ -30,6 +30,7 @@ from videotag.labels import write_labels
 from videotag.registry import FRAMES, ArraySpec
 from videotag.runtime import parity
 from videotag.runtime.backends import ExportError, get_backend, package_version
+from videotag.runtime.choice import RuntimeNetwork
 from videotag.runtime.exported import (
     CARD_FILE,
     CLASSIFIER_FILE,
@@ -183,15 +184,16 @@ def _tagger_parts(sources: Sequence[ModelSource], samples: Sequence[ListEntry]) 
 
 
 def _extractor_parts(sources: Sequence[ModelSource], samples: Sequence[ListEntry]) -> _Parts:
-    config, path = sources[0].config, sources[0].weights.path
+    config, weights = sources[0].config, sources[0].weights
     files: dict[str, Mapping[str, np.ndarray]] = {}
     try:
-        extractor = FeatureExtractor(config, path, with_classifier=True)
+        extractor = load_extractor(config, weights, with_classifier=True)
         assert extractor.classifier is not None, "requested by with_classifier"
         files[CLASSIFIER_FILE] = dict(zip(("weight", "bias"), extractor.classifier, strict=True))
     except WeightsError:
-        extractor = FeatureExtractor(config, path)
-    trained = extractor.trained
+        extractor = load_extractor(config, weights)
+    assert isinstance(extractor.network, RuntimeNetwork), "sources are checkpoints"
+    trained = extractor.network.trained
     batches = parity.frame_batches(parity.frame_samples(config.infer.target_size))
     arrays = [{FRAMES: frames} for frames in batches + _own_frames(config, samples)]
     compare = partial(parity.feature_parity, trained, samples=arrays)

@@ -25,6 +25,7 @@ from videotag.inference.jobs import Item, Job, Outcome
 from videotag.inference.list_sample import sample_frames
 from videotag.inputs.frames import Frames, read_frames
 from videotag.media.decode_pool import DecodePool
+from videotag.registry import FRAMES
 from videotag.system.progress import track
 
 
@@ -65,7 +66,7 @@ class ExtractJob(Job[_Decoded]):
         """See OutputKind."""
         return path.suffix == ".npy" and (not path.exists() or self.input_of(path) is not None)
 
-    def settle(self, items: Sequence[Item], save_dir: Path) -> Mapping[str, Outcome]:
+    def prepare(self, items: Sequence[Item], save_dir: Path) -> Mapping[str, Outcome]:
         """Finds features to keep; for the other videos, selects the runtime on a sample of the list.
 
         Args:
@@ -87,12 +88,12 @@ class ExtractJob(Job[_Decoded]):
         if len(known) == len(items):
             return known
         images = None
-        if self.extractor.needs_sample:
+        if self.extractor.network.needs_sample:
             images, failed = sample_frames([entry for entry, _ in items], self.extractor.config.infer)
             known = {path: Outcome.of_error(path, error) for path, error in failed.items()} | known
             if images is None:
                 return known
-        self.extractor.settle(images)
+        self.extractor.network.select_runtime(None if images is None else {FRAMES: images})
         write_frozen(save_dir, self.extractor)
         return known
 

@@ -6,42 +6,27 @@ Shapes: T = seg_num sampled frames of a video, K <= T distinct ones, D feature w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from videotag.config import Config
-from videotag.errors import ConfigError
+from videotag.errors import WeightsError
+from videotag.formats.weight_files import read_weights
 from videotag.inference.frame_batches import rows_of_videos
 from videotag.inputs.frames import Frames
 from videotag.registry import FEATURES, FRAMES
 from videotag.runtime import agreement
 from videotag.runtime.choice import RuntimeChoice, RuntimeNetwork, RuntimeRequest
 from videotag.runtime.device import select_device
+from videotag.runtime.exported import CLASSIFIER_FILE, ExportedNetwork, read_export
 from videotag.runtime.trained import trained_network
 from videotag.system.download import file_digest
-
-if TYPE_CHECKING:
-    from videotag.runtime.exported import ExportedNetwork
+from videotag.weights import FoundWeights
 
 #: Larger batches exceed a CPU's caches and run slower; a GPU needs large batches.
 FRAMES_PER_STEP = {"cpu": 8, "gpu": 64}
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class FrozenRuntime:
-    """The backend and precision that computed a folder's features.
-
-    Attributes:
-        backend: Name of the backend; "auto" if unknown.
-        precision: "f32", "bf16" or "f16".
-    """
-
-    backend: str
-    precision: str
 
 
 class Extractor:
@@ -50,20 +35,19 @@ class Extractor:
     Args:
         config: Config of the extractor.
         network: Backbone that maps frames (K, H, W, 3) uint8 to features (K, D) float32.
+        weights: Weights that the network was loaded from.
         device: Device of the network, "cpu" or "gpu".
         weights_sha256: SHA-256 of the weight file.
         feature_dim: Feature width D.
         classifier: Weight (D, C) and bias (C,) of the last layer; None if there is none.
     """
 
-    #: The precision that the user requested; "auto" allows any.
-    asked_precision = "auto"
-
     def __init__(
         self,
         config: Config,
         network: RuntimeNetwork | ExportedNetwork,
         *,
+        weights: FoundWeights,
         device: str,
         weights_sha256: str,
         feature_dim: int,
@@ -74,7 +58,13 @@ class Extractor:
         self.feature_dim = feature_dim
         self.classifier = classifier
         self.device = device
+        self._weights = weights
         self._weights_sha256 = weights_sha256
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the selected runtime; a worker reads the weights from their file."""
+        with_classifier = self.classifier is not None
+        return _reopened, (self.config, self._weights, with_classifier, self.network.choice)
 
     def features(self, frames: Frames) -> np.ndarray:
         """Features (T, D) float32 of one video, one row per sampled frame."""
@@ -99,32 +89,6 @@ class Extractor:
         )
         for (item, frames), rows in rows_of:
             yield item, None if frames is None or rows is None else rows[frames.rows]
-
-    def settle(self, images: np.ndarray | None = None) -> None:
-        """Selects backend and precision; later calls have no effect.
-
-        Args:
-            images: Sample (K, H, W, 3) uint8 of the frames to come, K >= 1; without one, "auto" is float32.
-        """
-        self.network.settle(None if images is None else {FRAMES: images})
-
-    @property
-    def needs_sample(self) -> bool:
-        """Whether a sample of the user's frames selects backend and precision; an export fixes both."""
-        return False
-
-    def start(self, kept: FrozenRuntime | None) -> None:
-        """Resets the selected backend and precision, so that each list gets its own selection.
-
-        Args:
-            kept: Runtime of the features in the folder; None if there are none. Its precision is binding; its
-                backend is only preferred.
-
-        Raises:
-            ConfigError: The network cannot run in the folder's precision.
-            DeviceError: The device cannot compute in the folder's precision.
-        """
-        raise NotImplementedError
 
     def _rows(self, images: np.ndarray) -> np.ndarray:
         """Features (K, D) float32 of images (K, H, W, 3) uint8."""
@@ -156,81 +120,79 @@ class Extractor:
         }
 
 
-class FeatureExtractor(Extractor):
-    """An extractor that runs a checkpoint; the backbone is compiled on its first frames.
+def load_extractor(config: Config, weights: FoundWeights, *, with_classifier: bool = False) -> Extractor:
+    """The extractor of a checkpoint or an export.
 
     Args:
-        config: Config of the extractor.
-        weights: Path of the weight file.
+        config: Config of the extractor; of an export as export_config returns it.
+        weights: Weights as find_weights returns them.
         with_classifier: Whether `logits` is needed, and so the weights of the last layer.
 
     Raises:
-        WeightsError: The weights are missing or do not match the config.
-        DeviceError: A GPU was requested but none is available.
+        WeightsError: The weights are missing, damaged or do not match the config; or an export lacks the
+            classifier.
+        ConfigError, DeviceError: The backend, precision or device is not available.
     """
+    load = _from_export if weights.is_export else _from_checkpoint
+    return load(config, weights, with_classifier)
 
-    network: RuntimeNetwork
 
-    def __init__(self, config: Config, weights: Path, *, with_classifier: bool = False) -> None:
-        from videotag.inference.load_weights import check_sizes, load_weights
+def _from_checkpoint(config: Config, weights: FoundWeights, with_classifier: bool) -> Extractor:
+    from videotag.inference.load_weights import check_sizes, load_weights
 
-        check_sizes(config, weights)
-        device = select_device(config.train.use_gpu)
-        model = config.entry.cls(config.model)
-        may_miss = () if with_classifier else (f"{model.classifier}.",)
-        load_weights(model, weights, config_name=config.entry.name, may_miss=may_miss)
-        digest = file_digest(weights)
-        split = config.infer
-        #: The backbone before a backend compiles it.
-        self.trained = trained_network(
-            model.encoder(split.target_size),
-            weights=[digest],
-            config=[config.model.backbone, list(config.model.image_mean), list(config.model.image_std)],
-            name=config.model.backbone,
+    check_sizes(config, weights.path)
+    device = select_device(config.train.use_gpu)
+    model = config.entry.cls(config.model)
+    optional = () if with_classifier else (f"{model.classifier}.",)
+    load_weights(model, weights.path, config_name=config.entry.name, optional=optional)
+    digest = file_digest(weights.path)
+    backbone = trained_network(
+        model.encoder(config.infer.target_size),
+        weights=[digest],
+        config=[config.model.backbone, list(config.model.image_mean), list(config.model.image_std)],
+        name=config.model.backbone,
+    )
+    request = RuntimeRequest(config.infer.backend, config.infer.precision, device)
+    head = getattr(model, model.classifier)
+    return Extractor(
+        config,
+        RuntimeNetwork(backbone, request, tolerances=agreement.FEATURES),
+        weights=weights,
+        device=device,
+        weights_sha256=digest,
+        feature_dim=model.feature_dim,
+        classifier=(head.weight.numpy(), head.bias.numpy()) if with_classifier else None,
+    )
+
+
+def _from_export(config: Config, weights: FoundWeights, with_classifier: bool) -> Extractor:
+    export = read_export(weights.path)
+    if with_classifier and not export.has_classifier:
+        raise WeightsError(
+            f"{export.folder}: an export without classifier, as the weights had no matching one; it extracts "
+            "features for a second stage, so give --predictor_weights"
         )
-        self._request = RuntimeRequest(split.backend, split.precision, device)
-        self.asked_precision = split.precision
-        self._pickled = (config, weights, with_classifier)
-        head = getattr(model, model.classifier)
-        super().__init__(
-            config,
-            RuntimeNetwork(self.trained, self._request, tolerances=agreement.FEATURES),
-            device=device,
-            weights_sha256=digest,
-            feature_dim=model.feature_dim,
-            classifier=(head.weight.numpy(), head.bias.numpy()),
-        )
-
-    @property
-    def needs_sample(self) -> bool:
-        """See Extractor."""
-        return self.network.request.needs_sample
-
-    def start(self, kept: FrozenRuntime | None) -> None:
-        """See Extractor; a kept backend that is no longer available is ignored."""
-        request = self._request
-        if kept is not None:
-            request = replace(request, preferred=kept.backend, kept_precision=kept.precision)
-        try:
-            self.network = RuntimeNetwork(self.trained, request, tolerances=agreement.FEATURES)
-        except ConfigError as error:
-            raise ConfigError(
-                f"--backend={request.backend}: cannot compute in {request.kept_precision}, the precision of "
-                "the folder's features; remove the flag, or choose another --save_dir"
-            ) from error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles the selected runtime; a worker reads the weights from their file."""
-        return _reopened, (*self._pickled, self.network.choice)
+    assert export.manifest.feature_dim is not None, "Manifest requires it of an extractor"
+    network = ExportedNetwork(export, use_gpu=config.train.use_gpu)
+    arrays = read_weights(export.folder / CLASSIFIER_FILE) if with_classifier else None
+    return Extractor(
+        config,
+        network,
+        weights=weights,
+        device=network.device,
+        weights_sha256=export.manifest.source_weights[0].sha256,
+        feature_dim=export.manifest.feature_dim,
+        classifier=None if arrays is None else (arrays["weight"], arrays["bias"]),
+    )
 
 
 def _reopened(
-    config: Config, weights: Path, with_classifier: bool, choice: RuntimeChoice | None
-) -> FeatureExtractor:
+    config: Config, weights: FoundWeights, with_classifier: bool, choice: RuntimeChoice | None
+) -> Extractor:
     from videotag.models import load_models
 
     load_models()
-    extractor = FeatureExtractor(config, weights, with_classifier=with_classifier)
+    extractor = load_extractor(config, weights, with_classifier=with_classifier)
     if choice is not None:
-        extractor.network.adopt(choice)
+        extractor.network.set_choice(choice)
     return extractor

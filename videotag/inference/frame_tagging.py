@@ -75,7 +75,7 @@ class FrameTagger(ABC):
             whole videos only; and attention weights (T,) per modality, empty without attention.
         """
 
-    def answers(self, videos: Iterable[tuple[str, Frames, bool]]) -> Iterator[Any]:
+    def results(self, videos: Iterable[tuple[str, Frames, bool]]) -> Iterator[Any]:
         """Yields the TagResult of every video, or its features, in order.
 
         Args:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from videotag.errors import ConfigError, DeviceError, FeatureFileError
 from videotag.formats.feature_files import read_stamp
-from videotag.inference.extractor import Extractor, FrozenRuntime
+from videotag.inference.extractor import Extractor
 from videotag.inference.outputs import RUNTIME_FILE as RUNTIME_FILE
 from videotag.runtime.backends import backend_names
+from videotag.runtime.choice import RecordedRuntime
 from videotag.safe_text import safe_repr
 from videotag.system.atomic import write_text
 from videotag.system.json_text import read_json
@@ -45,16 +46,16 @@ def start_extractor(extractor: Extractor, save_dir: Path, outputs: Iterable[Path
     others = itertools.islice(_files_in(save_dir), _MAX_SCANNED_FILES)
     kept = read_frozen(save_dir / RUNTIME_FILE) or _of_stamps(itertools.chain(outputs, others))
     if kept is None:
-        extractor.start(None)
+        extractor.network.reset(None)
         return
-    asked = extractor.asked_precision
+    asked = extractor.network.requested_precision
     if asked not in ("auto", kept.precision):
         raise ConfigError(
             f"{save_dir}: its features are in {kept.precision}, but --precision={asked} was given; "
             "remove the flag, or choose another --save_dir"
         )
     try:
-        extractor.start(kept)
+        extractor.network.reset(kept)
     except DeviceError as error:
         raise DeviceError(
             f"{save_dir}: its features are in {kept.precision}, which this device cannot compute in; choose "
@@ -63,7 +64,7 @@ def start_extractor(extractor: Extractor, save_dir: Path, outputs: Iterable[Path
     logger.info("%s: %s, as in its first run", save_dir, kept.precision)
 
 
-def read_frozen(path: Path) -> FrozenRuntime | None:
+def read_frozen(path: Path) -> RecordedRuntime | None:
     """The runtime that a runtime.json records; None if the file does not exist.
 
     Args:
@@ -80,7 +81,7 @@ def read_frozen(path: Path) -> FrozenRuntime | None:
     backend = frozen.get("backend")
     if not isinstance(backend, str) or backend not in backend_names():
         backend = "auto"
-    return FrozenRuntime(backend, frozen["precision"])
+    return RecordedRuntime(backend, frozen["precision"])
 
 
 def write_frozen(save_dir: Path, extractor: Extractor) -> None:
@@ -95,7 +96,7 @@ def write_frozen(save_dir: Path, extractor: Extractor) -> None:
     """
     path = save_dir / RUNTIME_FILE
     if not path.exists():
-        chosen = FrozenRuntime(extractor.network.backend, extractor.network.precision)
+        chosen = RecordedRuntime(extractor.network.backend, extractor.network.precision)
         write_text(path, json.dumps(asdict(chosen), indent=2) + "\n")
 
 
@@ -105,7 +106,7 @@ def _files_in(save_dir: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names)
 
 
-def _of_stamps(files: Iterable[Path]) -> FrozenRuntime | None:
+def _of_stamps(files: Iterable[Path]) -> RecordedRuntime | None:
     """The runtime of the first stamped feature file, f32 if its stamp has no precision; None without one."""
     for path in files:
         if path.suffix != ".npy":
@@ -121,5 +122,5 @@ def _of_stamps(files: Iterable[Path]) -> FrozenRuntime | None:
                     f"{path}: its precision is {safe_repr(precision)}, none of {', '.join(_PRECISIONS)}; "
                     "choose another --save_dir"
                 )
-            return FrozenRuntime("auto", precision)
+            return RecordedRuntime("auto", precision)
     return None

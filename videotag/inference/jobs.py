@@ -84,7 +84,7 @@ class Job(OutputKind, Generic[Loaded]):
             OutputError: Some outputs are refused; the message has one line per output.
         """
 
-    def settle(self, items: Sequence[Item], save_dir: Path) -> Mapping[str, Outcome]:
+    def prepare(self, items: Sequence[Item], save_dir: Path) -> Mapping[str, Outcome]:
         """Makes the decisions for all items, and finds the outcomes that need no work.
 
         Only the driver calls it, once, before any work.
@@ -187,7 +187,7 @@ def run_job(
     with folder_lock(save_dir):
         for parent in {output.parent for output in outputs.values()}:
             remove_partial(parent)
-        known = job.settle(items, save_dir)
+        known = job.prepare(items, save_dir)
         failures, summary = FailureList(save_dir), Summary()
         for path, error in unlistable(paths, outputs):
             _collect(Outcome.of_error(path, error), summary, failures)

@@ -66,7 +66,7 @@ def sample_frames(
     return np.concatenate(images) if images else None, failed
 
 
-def settle_on_list(model: TrainedModel, entries: Sequence[ListEntry], dataset: Dataset) -> None:
+def select_runtime_on_list(model: TrainedModel, entries: Sequence[ListEntry], dataset: Dataset) -> None:
     """Selects the backend and precision of a model on samples spread over its list.
 
     Does nothing if the model needs no sample. Unreadable samples are ignored here and reported later.
@@ -84,11 +84,11 @@ def settle_on_list(model: TrainedModel, entries: Sequence[ListEntry], dataset: D
     if model.config.entry.two_stage:
         images, _ = sample_frames(entries, model.config.infer)
         if images is not None:
-            model.settle({FRAMES: images[None]})
+            model.select_runtime({FRAMES: images[None]})
         return
     places = spread_rows({"places": np.arange(len(dataset))}, SAMPLE_ROWS)["places"]
     # The run itself reports unreadable samples.
     batches = dataset.batches([places], on_error=lambda *_: None)
     batch = next(iter(batches))
     if batch is not None:
-        model.settle(batch.inputs)
+        model.select_runtime(batch.inputs)

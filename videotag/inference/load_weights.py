@@ -74,7 +74,7 @@ def check_sizes(config: Config, path: Path) -> None:
 
 
 def load_weights(
-    model: nn.Layer, path: Path, *, config_name: str = "the config", may_miss: tuple[str, ...] = ()
+    model: nn.Layer, path: Path, *, config_name: str = "the config", optional: tuple[str, ...] = ()
 ) -> None:
     """Sets all parameters and buffers of a network from a weight file.
 
@@ -82,18 +82,18 @@ def load_weights(
         model: Network to load into; unchanged if loading fails.
         path: Path of the weight file, as find_weights returns it.
         config_name: Name of the config in error messages.
-        may_miss: Prefixes of parameter names to skip, such as "fc." for features only; such arrays in the
+        optional: Prefixes of parameter names to skip, such as "fc." for features only; such arrays in the
             file are ignored.
 
     Raises:
         WeightsError: The file is damaged, or names or shapes differ; one line per difference.
     """
     state = read_adapted(model, path, config_name=config_name)
-    state = {name: array for name, array in state.items() if not name.startswith(may_miss)}
+    state = {name: array for name, array in state.items() if not name.startswith(optional)}
     own = network_state(model)
-    problems = compare_state(own, state, may_miss=may_miss)
+    problems = compare_state(own, state, optional=optional)
     if problems:
-        raise misfit(path, config_name, problems, any_fits=bool(own.keys() & state.keys()))
+        raise mismatch_error(path, config_name, problems, any_fits=bool(own.keys() & state.keys()))
     set_state(own, state)
 
 
@@ -129,19 +129,19 @@ def read_adapted(model: nn.Layer, path: Path, *, config_name: str) -> dict[str, 
 
 
 def compare_state(
-    own: Mapping[str, Any], state: Mapping[str, np.ndarray], *, may_miss: tuple[str, ...] = ()
+    own: Mapping[str, Any], state: Mapping[str, np.ndarray], *, optional: tuple[str, ...] = ()
 ) -> list[str]:
     """The differences between weights and a network, one text each; empty if the weights fit.
 
     Args:
         own: Parameters and buffers of the network by name, each to be of the same shape in the weights.
         state: Arrays of the weights by name.
-        may_miss: Prefixes of names that the weights may lack.
+        optional: Prefixes of names that the weights may lack.
     """
     problems = []
     for name, tensor in own.items():
         if name not in state:
-            if not name.startswith(may_miss):
+            if not name.startswith(optional):
                 problems.append(f"{name}: missing, expected shape {tuple(tensor.shape)}")
         elif tuple(state[name].shape) != tuple(tensor.shape):
             problems.append(f"{name}: shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}")
@@ -149,7 +149,7 @@ def compare_state(
     return problems + [f"{name}: not part of the network" for name in extra]
 
 
-def misfit(path: Path, config_name: str, problems: list[str], *, any_fits: bool) -> VideotagError:
+def mismatch_error(path: Path, config_name: str, problems: list[str], *, any_fits: bool) -> VideotagError:
     """The error for weights that do not fit a network.
 
     Args:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,6 +36,8 @@ from videotag.sections import VideoSplitSection
 #: Input to tag: the path of a media file, an entry of a list, the bytes of a file, or an array of frames.
 Source: TypeAlias = str | Path | ListEntry | np.ndarray | MediaBytes
 MAX_WAITING = 64  # requests queued for decoding
+_CLOSED = "the predictor is closed; create a new one"
+_CLOSED_CHECK_SEC = 0.2  # how often a blocked `submit` checks whether the predictor was closed
 
 
 @dataclass
@@ -60,7 +63,7 @@ class Predictor:
         ahead = max(1, section.videos_ahead - section.videos_at_once)
         self._shared = _Shared(tagger, max_waiting, ahead=ahead)
         # The threads hold no reference to the predictor, so that garbage collection can close it.
-        self._finalizer = weakref.finalize(self, self._shared.close, cancel=True)
+        self._finalizer = weakref.finalize(self, _close_unused, self._shared)
 
     def submit(
         self,
@@ -132,23 +135,32 @@ class _Shared:
         self._waiting: queue.Queue[_Request | None] = queue.Queue(max_waiting)
         self._decoded: queue.Queue[tuple[_Request, Frames] | None] = queue.Queue(ahead)
         self._pool = DecodePool()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may close the predictor while it is held
         self._is_closed = False
         self._unfinished: dict[int, _Request] = {}
         self._decoders = [_start(self._decode) for _ in range(tagger.section.videos_at_once)]
         self._owner = _start(self._run_networks)
+        self.threads = frozenset([*self._decoders, self._owner])
 
     def put(self, request: _Request, *, wait: bool) -> None:
         with self._lock:
             if self._is_closed:
-                raise ClosedError("the predictor is closed; create a new one")
+                raise ClosedError(_CLOSED)
             self._unfinished[id(request)] = request
         request.future.add_done_callback(lambda _: self._done(request))
-        try:
-            self._waiting.put(request, block=wait)
-        except queue.Full:
-            request.future.cancel()
-            raise BusyError(f"{self._waiting.maxsize} requests are already queued; try again later") from None
+        while True:
+            try:
+                self._waiting.put(request, block=wait, timeout=_CLOSED_CHECK_SEC)
+                break
+            except queue.Full:
+                if self._is_closed:
+                    break
+                if not wait:
+                    request.future.cancel()
+                    text = f"{self._waiting.maxsize} requests are already queued; try again later"
+                    raise BusyError(text) from None
+        if self._is_closed and request.future.cancel():  # meanwhile, and no thread may be left
+            raise ClosedError(_CLOSED)
 
     def _done(self, request: _Request) -> None:
         request.stop.set()  # stops decoding after a cancellation
@@ -190,7 +202,7 @@ class _Shared:
     def _tag(self, pairs: list[tuple[_Request, Frames]]) -> None:
         waiting = [request for request, _ in pairs]
         try:
-            for result in self._tagger.answers(
+            for result in self._tagger.results(
                 (request.name, frames, request.features) for request, frames in pairs
             ):
                 waiting.pop(0).future.set_result(result)
@@ -207,9 +219,10 @@ class _Shared:
             request.future.cancel()
         for _ in self._decoders:
             self._waiting.put(None)
-        _join(self._decoders)
+        for decoder in self._decoders:
+            decoder.join()
         self._decoded.put(None)
-        _join([self._owner])
+        self._owner.join()
         self._pool.close()
         for request in self._unfinished.copy().values():  # submitted during the close
             request.future.cancel()
@@ -222,11 +235,13 @@ def _start(target: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _join(threads: Iterable[threading.Thread]) -> None:
-    """Joins threads, except the current one, in which garbage collection may close a predictor."""
-    for thread in threads:
-        if thread is not threading.current_thread():
-            thread.join()
+def _close_unused(shared: _Shared) -> None:
+    """Closes a predictor that is garbage-collected, possibly in one of its own threads, which it joins."""
+    close = partial(shared.close, cancel=True)
+    if threading.current_thread() in shared.threads:
+        _start(close)
+    else:
+        close()
 
 
 def _fail(requests: Iterable[_Request], error: BaseException) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from videotag.errors import ConfigError, MediaError
 from videotag.formats.filelist import ListEntry
-from videotag.inference.exported_extractor import load_extractor
+from videotag.inference.extractor import load_extractor
 from videotag.inference.frame_tagging import (
     SEGMENT_SEC,
     FrameTagger,
@@ -33,7 +33,7 @@ from videotag.inference.list_sample import sample_frames
 from videotag.inference.predictor import Predictor, Source
 from videotag.inference.tag_result import TagResult as TagResult
 from videotag.inference.trained_model import ModelSource, TrainedModel, read_source
-from videotag.registry import MASK
+from videotag.registry import FRAMES, MASK
 from videotag.weights import DEFAULT_EXTRACTOR, find_weights
 
 _ROLES = {"extractor": "an extractor", "predictor": "a tagger"}
@@ -84,7 +84,7 @@ class Tagger:
             backend: Backend of both stages, "auto", "paddle", "openvino" or "onnx"; by default INFER.backend
                 of each config.
             precision: Precision of both stages, "f32", "bf16" or "f16"; or "auto", which is f32 unless
-                `settle` selects another; by default INFER.precision of each config.
+                `select_runtime` selects another; by default INFER.precision of each config.
             overrides: Overrides of the first stage's config (or of the model's that reads frames itself), as
                 load_config takes them.
             top_k: Maximum number of tags; by default the config's topk.
@@ -185,7 +185,7 @@ class Tagger:
             )
         return _result(self._predictor.submit_features(source, fps=fps))
 
-    def settle(self, videos: Sequence[str | ListEntry]) -> None:
+    def select_runtime(self, videos: Sequence[str | ListEntry]) -> None:
         """Selects the first stage's precision on a sample of a list; must precede any other call.
 
         Without it, precision "auto" is float32, so that the tags of a video never depend on earlier videos.
@@ -194,11 +194,11 @@ class Tagger:
         Args:
             videos: Videos of the list, at least one.
         """
-        if isinstance(self._tagger, StagesTagger) and self._tagger.extractor.needs_sample:
+        if isinstance(self._tagger, StagesTagger) and self._tagger.extractor.network.needs_sample:
             entries = [video if isinstance(video, ListEntry) else ListEntry(video) for video in videos]
             images, _ = sample_frames(entries, self._tagger.section)
             if images is not None:
-                self._tagger.extractor.settle(images)
+                self._tagger.extractor.network.select_runtime({FRAMES: images})
 
     def tag_many(self, videos: Iterable[str | ListEntry]) -> Iterator[TagResult | MediaError]:
         """Yields the result or the error of every video in order, while the next videos are decoded.

@@ -10,18 +10,17 @@ Shapes: N samples, T steps, D feature width, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from videotag.config import Config, load_config
 from videotag.errors import ConfigError, one_error
-from videotag.inference.exported_extractor import load_extractor
-from videotag.inference.extractor import Extractor
+from videotag.inference.extractor import Extractor, load_extractor
 from videotag.inference.mean_logits import NUMPY, mean_logits
 from videotag.inputs.features import as_declared
 from videotag.inputs.frames import Frames
@@ -41,8 +40,16 @@ from videotag.weights import FoundWeights, find_weights
 if TYPE_CHECKING:
     from paddle import nn
 
-#: Inputs by name -> outputs (arrays or tensors) by name.
-Run: TypeAlias = Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]
+
+class _Network(Protocol):
+    """A loaded network: inputs by name -> outputs (arrays or tensors) by name."""
+
+    @property
+    def needs_sample(self) -> bool: ...
+
+    def select_runtime(self, sample: Any, /) -> None: ...
+
+    def __call__(self, inputs: Any, /) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ class TrainedModel:
         """
         return TrainedModel([replace(s, config=_for_evaluation(s)) for s in self.sources])
 
-    def settle(self, arrays: Mapping[str, np.ndarray]) -> None:
+    def select_runtime(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Selects backend and precision on a sample; without one, "auto" is float32.
 
         Later calls have no effect.
@@ -192,14 +199,12 @@ class TrainedModel:
             WeightsError, ConfigError, DeviceError: The network cannot be loaded; see load_network.
         """
         inputs, network = self._opened
-        if isinstance(network, RuntimeNetwork | _TwoStages):
-            network.settle(as_declared(arrays, inputs))
+        network.select_runtime(as_declared(arrays, inputs))
 
     @property
     def needs_sample(self) -> bool:
-        """Whether a sample of the user's data selects the precision; an export fixes it."""
-        checkpoints = [source for source in self.sources if not source.weights.is_export]
-        return len(checkpoints) == len(self.sources) and runtime_request(self.config).needs_sample
+        """Whether a sample of the user's data selects the precision; loads the network."""
+        return self._opened[1].needs_sample
 
     def load_network(self) -> None:
         """Loads the network now, to find its problems before any work.
@@ -227,7 +232,7 @@ class TrainedModel:
         return network(as_declared(arrays, inputs))
 
     @cached_property
-    def _opened(self) -> tuple[tuple[ArraySpec, ...], Run]:
+    def _opened(self) -> tuple[tuple[ArraySpec, ...], _Network]:
         return _open(self.sources)
 
 
@@ -244,7 +249,7 @@ def _for_evaluation(source: ModelSource) -> Config:
     return replace(config, infer=config.infer.model_copy(update={"target_size": config.test.target_size}))
 
 
-def _open(sources: Sequence[ModelSource]) -> tuple[tuple[ArraySpec, ...], Run]:
+def _open(sources: Sequence[ModelSource]) -> tuple[tuple[ArraySpec, ...], _Network]:
     """The inputs and the runnable network of a model."""
     first, has_exports = sources[0], any(source.weights.is_export for source in sources)
     if len(sources) > 1 and has_exports:
@@ -323,9 +328,15 @@ def _identity(config: Config) -> list[Any]:
 class _Mean:
     """An ensemble of networks in any backends that averages their probabilities."""
 
-    def __init__(self, networks: Sequence[Run], task: Task) -> None:
+    def __init__(self, networks: Sequence[_Network], task: Task) -> None:
         self._networks = networks
         self._task: Task = task
+        self.needs_sample = any(network.needs_sample for network in networks)
+
+    def select_runtime(self, sample: Mapping[str, np.ndarray]) -> None:
+        """Selects the runtime of each network on inputs (N, ...) by name."""
+        for network in self._networks:
+            network.select_runtime(sample)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """LOGITS (N, C) float32 of the mean probabilities."""
@@ -338,10 +349,11 @@ class _TwoStages:
 
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
+        self.needs_sample = extractor.network.needs_sample
 
-    def settle(self, inputs: Mapping[str, np.ndarray]) -> None:
+    def select_runtime(self, sample: Mapping[str, np.ndarray]) -> None:
         """Selects the extractor's runtime on FRAMES (N, T, H, W, 3) uint8."""
-        self._extractor.settle(np.concatenate(inputs[FRAMES]))
+        self._extractor.network.select_runtime({FRAMES: np.concatenate(sample[FRAMES])})
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """LOGITS (N, C) float32, averaged over the frames, of FRAMES (N, T, H, W, 3) uint8."""

@@ -68,7 +68,7 @@ class Reader(Generic[Options, Section]):
         split_section, infer_section, train_section: Classes of the sections whose keys the reader uses.
         decodes: Whether reading a sample is slow enough to prefetch samples one by one.
         augments: Whether training samples differ from epoch to epoch.
-        may_miss: Whether a sample may lack the field; `collate` then receives None and masks it.
+        is_optional: Whether a sample may lack the field; `collate` then receives None and masks it.
     """
 
     split_section: ClassVar[type[SplitSection]] = SplitSection
@@ -76,7 +76,7 @@ class Reader(Generic[Options, Section]):
     train_section: ClassVar[type[TrainSection]] = TrainSection
     decodes: ClassVar[bool] = False
     augments: ClassVar[bool] = False
-    may_miss: ClassVar[bool] = False
+    is_optional: ClassVar[bool] = False
 
     def __init__(self, inputs: Mapping[str, Options], section: Section) -> None:
         self.inputs = dict(inputs)
@@ -163,6 +163,7 @@ class Reader(Generic[Options, Section]):
         """The arrays (N, ...) of a batch by name; shapes and dtypes match `specs`.
 
         Args:
-            samples: N results of `read`, at least one; None for a sample that lacks the field, if `may_miss`.
+            samples: N results of `read`, at least one; None for a sample that lacks the field, which only
+                happens if `is_optional`.
         """
         raise NotImplementedError

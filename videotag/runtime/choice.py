@@ -2,14 +2,12 @@
 
 For float32, this is the fastest installed backend whose outputs agree with those of the network's layers.
 bfloat16 is selected if the CPU has instructions for it and the outputs on a sample of the user's data are
-close to float32. A selection depends only on the request and the sample. It is made once, before any work,
-and then passed to every worker.
+close to float32. A selection depends only on the request and the sample, except that the float32 error of a
+backend is measured once and cached. It is made once, before any work, and then passed to every worker.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,21 +15,32 @@ from typing import TypeAlias
 
 import numpy as np
 
-from videotag.errors import ConfigError, WeightsError
+from videotag.errors import ConfigError
 from videotag.runtime import backends
 from videotag.runtime.agreement import Agreement, Tolerances
 from videotag.runtime.backends import AUTO, ExportError, compile_network, get_backend, wrap_backend_errors
-from videotag.runtime.network_cache import load_entry, store_entry
+from videotag.runtime.network_cache import cached_number
 from videotag.runtime.onnx_export import onnx_parts
 from videotag.runtime.parity import random_samples
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork
-from videotag.system.json_text import read_json
 
 SAMPLE_ROWS = 16  # of the user's data, for bf16 against f32
 _REFERENCE_ROWS = 2  # layer by layer is slow
-_ERROR_FILE = "error.json"
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RecordedRuntime:
+    """The backend and precision that computed the existing features of a folder.
+
+    Attributes:
+        backend: Name of the backend; "auto" if unknown.
+        precision: "f32", "bf16" or "f16".
+    """
+
+    backend: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -42,21 +51,19 @@ class RuntimeRequest:
         backend: Name of a backend, or "auto".
         precision: Precision "f32", "bf16", "f16" (on a GPU) or "auto".
         device: Device "cpu" or "gpu".
-        preferred: Name of the backend to try first if backend is "auto"; "auto" tries the fastest first.
-        kept_precision: Precision of existing features in the output folder, which "auto" keeps; None if there
-            are none.
+        previous: Runtime of existing features, whose precision is binding and whose backend is tried first;
+            None if there are none.
     """
 
     backend: str = AUTO
     precision: str = "auto"
     device: str = "cpu"
-    preferred: str = AUTO
-    kept_precision: str | None = None
+    previous: RecordedRuntime | None = None
 
     @property
     def wanted_precision(self) -> str:
         """The precision, as far as it is known before the selection."""
-        return self.kept_precision or self.precision
+        return self.previous.precision if self.previous else self.precision
 
     @property
     def needs_sample(self) -> bool:
@@ -71,7 +78,15 @@ class RuntimeRequest:
         Raises:
             ConfigError, DeviceError: They are not available, see check_backend.
         """
-        backends.check_backend(self.backend, self.wanted_precision, device=self.device)
+        try:
+            backends.check_backend(self.backend, self.wanted_precision, device=self.device)
+        except ConfigError as error:
+            if self.previous is None:
+                raise
+            raise ConfigError(
+                f"--backend={self.backend}: cannot compute in {self.previous.precision}, the precision of "
+                "the folder's features; remove the flag, or choose another --save_dir"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -82,44 +97,18 @@ class RuntimeChoice:
         backend: Name of the backend.
         precision: Precision "f32", "bf16" or "f16".
         device: Device "cpu" or "gpu".
-        why: Reason for the choice, for the log.
         by_layers: Whether to run the network's layers one by one, because no backend agrees with them.
     """
 
     backend: str
     precision: str
     device: str
-    why: str
     by_layers: bool = False
 
     @property
     def runtime(self) -> str:
         """The backend with its version."""
         return f"{self.backend} {get_backend(self.backend).version()}"
-
-
-def select_runtime(
-    trained: TrainedNetwork,
-    request: RuntimeRequest,
-    sample: Arrays,
-    *,
-    tolerances: Tolerances,
-) -> RuntimeChoice:
-    """Selects backend and precision of a network, and logs them with the reason.
-
-    Args:
-        trained: Network with its weights.
-        request: Backend and precision requested by the user.
-        sample: Inputs by name, (N, ...) each, that represent all of the user's data; at most SAMPLE_ROWS rows
-            are used. Random ones suffice if request.needs_sample is False.
-        tolerances: Tolerances for the outputs relative to the layers, and for bf16 relative to f32.
-
-    Raises:
-        ConfigError: Existing features of the folder are in 16 bits, which the user did not request, and are
-            too far from float32 on the sample.
-        ExportError: The network cannot run in the requested backend or precision.
-    """
-    return _Selection(trained, request, tolerances, sample).make()[0]
 
 
 def open_network(trained: TrainedNetwork, choice: RuntimeChoice) -> Network:
@@ -143,7 +132,7 @@ class RuntimeNetwork:
     Args:
         trained: Network with its weights.
         request: Backend and precision requested by the user.
-        tolerances: Tolerances of its outputs, see select_runtime.
+        tolerances: Tolerances for the outputs relative to the layers, and for 16 bits relative to float32.
 
     Attributes:
         choice: Selected backend and precision; None before the selection.
@@ -153,22 +142,44 @@ class RuntimeNetwork:
     """
 
     def __init__(self, trained: TrainedNetwork, request: RuntimeRequest, *, tolerances: Tolerances) -> None:
-        request.check()
-        self.request = request
-        self._trained = trained
+        self.trained = trained
         self._tolerances = tolerances
+        self._request = request
+        self.reset(request.previous)
+
+    def reset(self, previous: RecordedRuntime | None) -> None:
+        """Discards the selection, so that the next list gets its own.
+
+        Args:
+            previous: Runtime of the existing features of the list's folder; None if there are none.
+
+        Raises:
+            ConfigError, DeviceError: The backend or precision is not available.
+        """
+        self._request = replace(self._request, previous=previous)
+        self._request.check()
         self.choice: RuntimeChoice | None = None
         self._network: Network | None = None
 
     @property
+    def requested_precision(self) -> str:
+        """The precision that the user requested."""
+        return self._request.precision
+
+    @property
+    def needs_sample(self) -> bool:
+        """Whether the selection requires a sample of the user's own data."""
+        return self._request.needs_sample
+
+    @property
     def backend(self) -> str:
         """The selected backend; before that, the requested one."""
-        return self.choice.backend if self.choice else self.request.backend
+        return self.choice.backend if self.choice else self._request.backend
 
     @property
     def precision(self) -> str:
         """The selected precision; before that, the requested one."""
-        return self.choice.precision if self.choice else self.request.wanted_precision
+        return self.choice.precision if self.choice else self._request.wanted_precision
 
     @property
     def runtime(self) -> str:
@@ -176,38 +187,49 @@ class RuntimeNetwork:
         assert self.choice is not None
         return self.choice.runtime
 
-    def settle(self, sample: Arrays | None = None) -> None:
-        """Selects backend and precision; further calls do nothing.
+    def select_runtime(self, sample: Arrays | None = None) -> None:
+        """Selects backend and precision, and logs them with the reason; later calls have no effect.
 
         Args:
-            sample: Inputs by name, (N, ...) each, see select_runtime. None uses random inputs; precision
-                "auto" is then float32, because only the user's data shows whether bfloat16 is close enough.
+            sample: Inputs by name, (N, ...) each, that represent all of the user's data; at most SAMPLE_ROWS
+                rows are used. None uses random inputs; precision "auto" is then float32, because only the
+                user's data shows whether bfloat16 is close enough.
+
+        Raises:
+            ConfigError: Existing features of the folder are in 16 bits, which the user did not request, and
+                are too far from float32 on the sample.
+            ExportError: The network cannot run in the requested backend or precision.
         """
         if self._network is not None:
             return
-        request = self.request
+        request = self._request
         if sample is None:
-            sample = random_samples(self._trained.inputs)[1]
+            sample = random_samples(self.trained.inputs)[1]
             request = replace(request, precision="f32") if request.wanted_precision == "auto" else request
-        self.choice, self._network = _Selection(self._trained, request, self._tolerances, sample).make()
+        selection = _Selection(self.trained, request, self._tolerances, sample)
+        self.choice, self._network, reason = selection.make()
+        logger.info(
+            "%s runs in %s, %s: %s", self.trained.name, self.choice.runtime, self.choice.precision, reason
+        )
 
-    def adopt(self, choice: RuntimeChoice) -> None:
-        """Uses a choice made elsewhere; see open_network."""
-        self.choice, self._network = choice, open_network(self._trained, choice)
+    def set_choice(self, choice: RuntimeChoice) -> None:
+        """Opens the network in a choice made elsewhere; see open_network."""
+        self.choice, self._network = choice, open_network(self.trained, choice)
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The network's outputs by name, (N, ...) float32; selects without a sample if necessary."""
-        self.settle()
+        self.select_runtime()
         assert self._network is not None
         return self._network(inputs)
 
 
-_Selected: TypeAlias = tuple[RuntimeChoice, Network]
+#: A choice, its network, which thus need not be opened again, and the reason for the log.
+_Selected: TypeAlias = tuple[RuntimeChoice, Network, str]
 
 
 @dataclass(frozen=True)
 class _Selection:
-    """The arguments of select_runtime, and what follows from them."""
+    """One selection of backend and precision; see RuntimeNetwork.select_runtime."""
 
     trained: TrainedNetwork
     request: RuntimeRequest
@@ -215,163 +237,142 @@ class _Selection:
     sample: Arrays
 
     def make(self) -> _Selected:
-        """The choice and its network, which need not be compiled once more."""
-        choice, network = self._select()
-        logger.info("%s runs in %s, %s: %s", self.trained.name, choice.runtime, choice.precision, choice.why)
-        return choice, network
-
-    def _select(self) -> _Selected:
-        if self.request.precision in ("bf16", "f16"):
-            few = spread_rows(self.sample, _REFERENCE_ROWS)
-            return self._in_16_bits(self.request.precision, few, self.trained.run_layers(few))
-        choice, network = self._in_f32()
-        if self.request.wanted_precision == "f32":
-            return choice, network
-        if self.request.kept_precision is None and (reason := self._reason_against_bf16()):
-            return replace(choice, why=f"{choice.why}; {reason}"), network
+        """float32 first, which 16 bits are then compared with."""
+        choice, network, reason = self._in_f32()
+        precision, names = self.request.wanted_precision, []
+        if precision == "f32":
+            return choice, network, reason
+        if precision != "auto":
+            names = self._candidates(precision)
+        elif self.request.device == "gpu":
+            return choice, network, f"{reason}; f32, the default on a GPU"
+        elif backends.bf16_instructions() is None:
+            return choice, network, f"{reason}; f32, as this CPU has no instructions for bf16"
+        elif not (names := self._fast_candidates()):
+            return choice, network, f"{reason}; f32, as no backend here is faster in bf16"
         sample = spread_rows(self.sample, SAMPLE_ROWS)
         expected = network(sample)
-        del network  # both at once would take the memory of both
-        if self.request.kept_precision:
-            return self._in_16_bits(self.request.kept_precision, sample, expected)
-        return self._in_bf16_or(choice, sample, expected)
+        del network  # float32 and 16 bits at once would take the memory of both
+        if precision != "auto":
+            return self._in_16_bits(precision, names, sample, expected)
+        try:
+            bf16, network, agreement, skipped = self._first("bf16", names, sample, expected)
+        except ExportError as problem:
+            refusal = f"f32, as bf16 failed ({problem})"
+        else:
+            if agreement.ok:
+                return bf16, network, f"{reason}; bf16, as it agrees with f32 ({agreement.text}){skipped}"
+            del network
+            refusal = f"f32, as bf16 is too far from it ({agreement.text})"
+        return choice, open_network(self.trained, choice), f"{reason}; {refusal}"
 
     def _in_f32(self) -> _Selected:
         """The network in the first backend that agrees with the layers; else the layers themselves."""
-        passed_over = []
-        is_named = self.request.backend != AUTO
-        for name in self._candidates("f32"):
-            try:
-                network = self._compile(name, "f32")
-                error = self._error_of(name, network)
-            except ExportError as problem:
-                if is_named:
-                    raise self._refusal(name, "f32", problem) from problem
-                passed_over.append(f"{name}: {problem}")
-                continue
-            agrees = error <= self._max_f32_error
-            if is_named or agrees:
-                if not agrees:
-                    logger.warning(
-                        "%s in %s is far from its layers (error %.0e)", self.trained.name, name, error
-                    )
-                why = "; not in ".join([f"{self._why(name)} (error {error:.0e})", *passed_over])
-                return self._choice(name, "f32", why), network
-            passed_over.append(f"{name}: error {error:.0e}")
-        why = "layer by layer; not in " + "; not in ".join(passed_over)
-        choice = self._choice(backends.fallback_backend().name, "f32", why)
-        return replace(choice, by_layers=True), self.trained.run_layers
-
-    def _why(self, backend: str) -> str:
-        """The reason for this backend, for the log."""
-        if self.request.backend != AUTO:
-            return "as asked for"
-        if backend == self.request.preferred:
-            return "as before"
-        return "the fastest that is installed and agrees"
-
-    def _reason_against_bf16(self) -> str | None:
-        """The reason not to try bfloat16; None if it may be faster."""
-        if self.request.device == "gpu":
-            return "f32, as nothing else was asked for"
-        if backends.bf16_instructions() is None:
-            return "f32, as this CPU has no instructions for bf16"
-        return None if self._fast_candidates() else "f32, as no backend here is faster in bf16"
-
-    def _in_bf16_or(self, f32: RuntimeChoice, sample: Arrays, expected: Arrays) -> _Selected:
-        """The network in bfloat16 if it is close to float32; else in f32 again, from the cache."""
         try:
-            bf16, network, agreement = self._first_in("bf16", self._fast_candidates(), sample, expected)
-        except ExportError:
-            reason = "f32, as bf16 failed"
-        else:
-            if agreement.ok:
-                reason = f"bf16, as it agrees with f32 ({agreement.text})"
-                return replace(bf16, why=f"{f32.why}; {reason}"), network
-            del network
-            reason = f"f32, as bf16 is too far from it ({agreement.text})"
-        return replace(f32, why=f"{f32.why}; {reason}"), open_network(self.trained, f32)
+            choice, network, agreement, skipped = self._first("f32", self._candidates("f32"))
+        except ExportError as problem:
+            if self._names_backend:
+                raise self._refusal("f32", problem) from problem
+            fallback = RuntimeChoice(
+                backends.fallback_backend().name, "f32", self.request.device, by_layers=True
+            )
+            return fallback, self.trained.run_layers, f"layer by layer; {problem}"
+        if not agreement.ok:
+            logger.warning(
+                "%s in %s is far from its layers (%s)", self.trained.name, choice.backend, agreement.text
+            )
+        reason = "the fastest that is installed and agrees"
+        if self._names_backend:
+            reason = "as requested"
+        elif self.request.previous and choice.backend == self.request.previous.backend:
+            reason = "as in the folder's first run"
+        return choice, network, f"{reason} ({agreement.text}){skipped}"
 
-    def _in_16_bits(self, precision: str, rows: Arrays, expected: Arrays) -> _Selected:
+    def _in_16_bits(
+        self, precision: str, names: Sequence[str], sample: Arrays, expected: Arrays
+    ) -> _Selected:
         """The network in the 16-bit precision that the user requested or that existing features have."""
-        names = self._candidates(precision)
-        choice, network, agreement = self._first_in(precision, names, rows, expected)
-        is_asked = self.request.precision == precision
-        if not agreement.ok and is_asked:
-            logger.warning("%s in %s is far from f32 (%s)", self.trained.name, precision, agreement.text)
-        elif not agreement.ok:
+        is_requested = self.request.precision == precision
+        try:
+            choice, network, agreement, skipped = self._first(precision, names, sample, expected)
+        except ExportError as problem:
+            raise self._refusal(precision, problem) from problem
+        if not agreement.ok and not is_requested:
             raise ConfigError(
                 f"{self.trained.name} in {precision}, as the folder's features are: too far from f32 on this "
                 f"list ({agreement.text}, expected {agreement.bound}); give --precision={precision} to "
                 "insist, or choose another --save_dir"
             )
-        why = f"as {'asked for' if is_asked else 'before'} ({agreement.text}){choice.why}"
-        return replace(choice, why=why), network
+        if not agreement.ok:
+            logger.warning("%s in %s is far from f32 (%s)", self.trained.name, precision, agreement.text)
+        reason = "as requested" if is_requested else "as in the folder's first run"
+        return choice, network, f"{reason} ({agreement.text}){skipped}"
 
-    def _first_in(
-        self, precision: str, names: Sequence[str], rows: Arrays, expected: Arrays
-    ) -> tuple[RuntimeChoice, Network, Agreement]:
-        """The first backend that runs the network in 16 bits, and its agreement with float32 on some rows."""
-        problems = []
+    def _first(
+        self, precision: str, names: Sequence[str], rows: Arrays | None = None, expected: Arrays | None = None
+    ) -> tuple[RuntimeChoice, Network, Agreement, str]:
+        """The first backend that runs the network, its agreement, and those skipped, as text for the log.
+
+        Float32 has to agree with the layers, unless the user named the backend. The agreement of 16 bits with
+        the expected outputs of the rows is for the caller to judge.
+
+        Raises:
+            ExportError: No backend can; the message has the reason for each.
+        """
+        skipped = []
         for name in names:
+            choice = RuntimeChoice(name, precision, self.request.device)
             try:
-                network = self._compile(name, precision)
-                found = _outputs(network, rows)
+                network = open_network(self.trained, choice)
+                if rows is None or expected is None:
+                    agreement = self._agreement_with_layers(name, network)
+                else:
+                    agreement = self.tolerances.compare_bf16(expected, _outputs(network, rows))
             except ExportError as problem:
-                logger.info("not in %s in %s: %s", precision, name, problem)
-                if self.request.backend != AUTO:
-                    raise self._refusal(name, precision, problem) from problem
-                problems.append(f"{name}: {problem}")
+                skipped.append(f"not in {name}: {problem}")
                 continue
-            why = "".join(f"; not in {problem}" for problem in problems)
-            agreement = self.tolerances.compare_bf16(expected, found)
-            return self._choice(name, precision, why), network, agreement
-        remedy = "choose another --save_dir" if self.request.kept_precision else "give --precision=f32"
-        raise ExportError(f"{self.trained.name}: not in {precision}: {'; '.join(problems)}; {remedy}")
+            if agreement.ok or self._names_backend or expected is not None:
+                return choice, network, agreement, "".join(f"; {text}" for text in skipped)
+            del network
+            skipped.append(f"not in {name}: {agreement.text}")
+        raise ExportError("; ".join(skipped))
 
     def _candidates(self, precision: str) -> list[str]:
-        """The backends to try in turn."""
+        """The backends to try in turn: the previous one, then from the fastest to the slowest."""
+        previous = self.request.previous.backend if self.request.previous else None
         names = backends.candidates(self.request.backend, precision, device=self.request.device)
-        return sorted(names, key=lambda name: name != self.request.preferred)  # else as they come
+        return sorted(names, key=lambda name: name != previous)
 
     def _fast_candidates(self) -> list[str]:
         """The backends that are faster in bfloat16."""
-        names = self._candidates("bf16")
-        return [name for name in names if get_backend(name).gains_by_bf16(self.trained)]
-
-    def _choice(self, backend: str, precision: str, why: str) -> RuntimeChoice:
-        return RuntimeChoice(backend, precision, self.request.device, why)
-
-    def _compile(self, backend: str, precision: str) -> Network:
-        return open_network(self.trained, self._choice(backend, precision, ""))
-
-    def _refusal(self, backend: str, precision: str, problem: ExportError) -> ExportError:
-        """The error for a backend that the user requested, with an alternative."""
-        fallback = backends.fallback_backend().name
-        remedy = f"give --backend={fallback}"
-        if backend == fallback:
-            may_be_f32 = precision != "f32" and self.request.kept_precision is None
-            remedy = "give --precision=f32" if may_be_f32 else "leave --backend out"
-        return ExportError(f"{self.trained.name}: not in {backend}: {problem}; {remedy}")
+        return [name for name in self._candidates("bf16") if get_backend(name).gains_by_bf16(self.trained)]
 
     @property
-    def _max_f32_error(self) -> float:
-        on_cpu = self.request.device == "cpu"
-        return self.tolerances.max_f32_error if on_cpu else self.tolerances.max_gpu_error
+    def _names_backend(self) -> bool:
+        return self.request.backend != AUTO
 
-    def _error_of(self, backend: str, network: Network) -> float:
-        """The error of a backend in float32, measured once per network and version."""
-        parts = self._error_parts(backend)
-        found = load_entry(parts)
-        if found is not None and _ERROR_FILE in found:
-            with contextlib.suppress(WeightsError):  # of a damaged file: the error is measured anew
-                known = read_json(found[_ERROR_FILE], error=WeightsError, remedy="measured anew")
-                if isinstance(known, float):
-                    return known
-        few = spread_rows(self.sample, _REFERENCE_ROWS)
-        error = self.tolerances.f32_error(self.trained.run_layers(few), _outputs(network, few))
-        store_entry(parts, {_ERROR_FILE: json.dumps(error).encode()})
-        return error
+    def _refusal(self, precision: str, problem: ExportError) -> ExportError:
+        """The error if no backend runs the network, with an alternative."""
+        fallback = backends.fallback_backend().name
+        if self._names_backend and self.request.backend != fallback:
+            remedy = f"give --backend={fallback}"
+        elif precision != "f32" and self.request.previous is None:
+            remedy = "give --precision=f32"
+        else:
+            remedy = "leave --backend out" if self._names_backend else "choose another --save_dir"
+        return ExportError(f"{self.trained.name} in {precision}: {problem}; {remedy}")
+
+    def _agreement_with_layers(self, backend: str, network: Network) -> Agreement:
+        """The agreement of a backend in float32, measured once per network and version of the backend."""
+
+        def measure() -> float:
+            few = spread_rows(self.sample, _REFERENCE_ROWS)
+            return self.tolerances.f32_error(self.trained.run_layers(few), _outputs(network, few))
+
+        error = cached_number(self._error_parts(backend), measure)
+        on_cpu = self.request.device == "cpu"
+        bound = self.tolerances.max_f32_error if on_cpu else self.tolerances.max_gpu_error
+        return Agreement(error <= bound, f"error {error:.0e}", f"at most {bound:.0e}")
 
     def _error_parts(self, backend: str) -> dict[str, object]:
         """Everything that determines the error of a backend, as cache key."""

@@ -28,6 +28,7 @@ from videotag.errors import ConfigError, DeviceError, WeightsError
 from videotag.inputs import load_readers
 from videotag.registry import FEATURES, MASK, ArraySpec, ModelEntry, unknown
 from videotag.runtime.backends import (
+    AUTO,
     Backend,
     ExportError,
     backend_names,
@@ -36,6 +37,7 @@ from videotag.runtime.backends import (
     unsupported_precision_reason,
     wrap_backend_errors,
 )
+from videotag.runtime.choice import RecordedRuntime, RuntimeChoice
 from videotag.runtime.trained import Arrays, Network
 from videotag.safe_text import escaped, is_plain
 from videotag.sections import ExtractorModel, Key, ModelSection, Positive, Section, TaggerModel, UseGpu
@@ -329,7 +331,11 @@ class ExportedNetwork:
         ExportError: The backend cannot load the network.
     """
 
+    # As of a RuntimeNetwork, whose methods it has too.
+    requested_precision, needs_sample, choice = AUTO, False, None
+
     def __init__(self, export: Export, *, use_gpu: UseGpu = "auto") -> None:
+        self._folder = export.folder
         manifest = export.manifest
         backend = get_backend(manifest.backend)
         self.backend, self.precision = manifest.backend, manifest.precision
@@ -342,8 +348,26 @@ class ExportedNetwork:
         self._network = self._load(export, backend)
         logger.info("%s runs in %s, %s: as exported", self.name, self.runtime, self.precision)
 
-    def settle(self, sample: Arrays | None = None) -> None:
+    def reset(self, previous: RecordedRuntime | None) -> None:
+        """Checks that the export has the precision of a folder's features; the backend may differ.
+
+        Args:
+            previous: Runtime of the folder's features; None if there are none.
+
+        Raises:
+            ConfigError: The features are in another precision.
+        """
+        if previous is not None and previous.precision != self.precision:
+            raise ConfigError(
+                f"{self._folder}: an export in {self.precision}, but the features in --save_dir are in "
+                f"{previous.precision}; choose another --save_dir"
+            )
+
+    def select_runtime(self, sample: Arrays | None = None) -> None:
         """Does nothing: backend and precision of an export are fixed, whatever the inputs (N, ...)."""
+
+    def set_choice(self, choice: RuntimeChoice) -> None:
+        """Does nothing, see select_runtime."""
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """The network's outputs by name, (N, ...) float32."""

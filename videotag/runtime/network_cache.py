@@ -25,6 +25,7 @@ from videotag.system.json_text import read_json
 from videotag.weights import cache_dir
 
 MANIFEST_FILE = "manifest.json"
+_NUMBER_FILE = "number.json"
 MAX_BYTES = 4 << 30  # total size of all entries
 
 logger = logging.getLogger(__name__)
@@ -50,10 +51,10 @@ def load_entry(parts: Mapping[str, object]) -> dict[str, Path] | None:
         folder = compiled_dir() / digest_of(parts)
         if not (folder / MANIFEST_FILE).exists():
             return None
-        digests = read_json(folder / MANIFEST_FILE, error=WeightsError, remedy="made anew")
+        digests = read_json(folder / MANIFEST_FILE, error=WeightsError, remedy="rebuilt")
         files = {name: folder / Path(name).name for name in digests}
         if not all(file_digest(file) == digests[name] for name, file in files.items()):
-            logger.info("%s: damaged, made anew", folder)
+            logger.info("%s: damaged, rebuilt", folder)
             return None
         os.utime(folder)
     except FileNotFoundError:
@@ -107,13 +108,32 @@ def evict_least_recently_used(*, keep: str, max_bytes: int = MAX_BYTES) -> None:
         max_bytes: Maximum total size of all entries in bytes.
     """
     entries = [entry for entry in compiled_dir().iterdir() if entry.is_dir()]
-    sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
-    for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime):
+    sizes, last_used = {}, {}
+    for entry in entries:
+        with contextlib.suppress(FileNotFoundError):  # another process evicts it
+            last_used[entry] = entry.stat().st_mtime
+            sizes[entry] = sum(file.stat().st_size for file in entry.iterdir())
+    for entry in sorted(last_used, key=last_used.__getitem__):
         if sum(sizes.values()) <= max_bytes:
             break
         if entry.name != keep:
             shutil.rmtree(entry, ignore_errors=True)
-            del sizes[entry]
+            sizes.pop(entry, None)
+
+
+def cached_number(parts: Mapping[str, object], measure: Callable[[], float]) -> float:
+    """The number stored under a key; measured and stored if there is none.
+
+    Args:
+        parts: Key of the entry, everything that determines the number.
+        measure: Function that returns the number.
+    """
+    files = load_entry(parts) or {}
+    with contextlib.suppress(KeyError, VideotagError, TypeError, ValueError):
+        return float(read_json(files[_NUMBER_FILE], error=WeightsError, remedy="measured again"))
+    number = measure()
+    store_entry(parts, {_NUMBER_FILE: json.dumps(number).encode()})
+    return number
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ class FailureList:
 
     Args:
         save_dir: Folder of the file; created if it does not exist.
+        append: Whether to keep an existing file, which another process of the same run created.
         named_by: Flag that sets the folder, named in error messages.
         key: JSON key of the input's name.
 
@@ -27,12 +28,15 @@ class FailureList:
         OutputError: The folder cannot be written.
     """
 
-    def __init__(self, save_dir: Path, *, named_by: str = "--save_dir", key: str = "video_id") -> None:
+    def __init__(
+        self, save_dir: Path, *, append: bool = False, named_by: str = "--save_dir", key: str = "video_id"
+    ) -> None:
         self._key = key
         self._path = save_dir / FAILURES_FILE
         try:
             save_dir.mkdir(parents=True, exist_ok=True)
-            self._path.unlink(missing_ok=True)
+            if not append:
+                self._path.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(
                 f"{save_dir}: cannot write ({error.strerror}); choose another {named_by}"

@@ -15,7 +15,13 @@ import numpy as np
 from videotag.config import Config
 from videotag.errors import WeightsError
 from videotag.formats.weight_files import write_pdparams
-from videotag.inference.load_weights import compare_state, misfit, network_state, read_adapted, set_state
+from videotag.inference.load_weights import (
+    compare_state,
+    mismatch_error,
+    network_state,
+    read_adapted,
+    set_state,
+)
 from videotag.labels import write_labels
 from videotag.registry import NamedClassifier
 from videotag.system.atomic import write_text
@@ -78,7 +84,7 @@ def load_pretrained(
     kept = {name: array for name, array in state.items() if name not in different}
     problems = compare_state(rest, kept)
     if problems or not kept:
-        raise misfit(path, config_name, problems, any_fits=bool(rest.keys() & kept.keys()))
+        raise mismatch_error(path, config_name, problems, any_fits=bool(rest.keys() & kept.keys()))
     notes = []
     has_last = any(name.startswith(last) for name in state)
     if labels is not None and old_labels is not None and has_last:

@@ -19,6 +19,7 @@ from videotag.inference.data import evaluation_batches
 from videotag.inference.evaluate import BEST_METRIC, evaluate, in_layers
 from videotag.inference.parallel import broadcast_flag, is_main, rank, world_size
 from videotag.system.atomic import link_atomic
+from videotag.system.failures import FailureList
 from videotag.system.progress import track
 from videotag.training.batches import training_batches
 from videotag.training.checkpoint import save_weights
@@ -52,6 +53,7 @@ class Run:
         learner: Learner, which holds the network.
         log: Log of the run.
         steps_per_epoch: Number of steps per epoch.
+        failures: List of the videos that were skipped; each process of a run adds its own.
         first_loss: Loss of the first step; None before it.
         failed: Error message by video, for all videos that were skipped so far.
     """
@@ -65,6 +67,7 @@ class Run:
     learner: Learner
     log: RunLog
     steps_per_epoch: int
+    failures: FailureList
     first_loss: float | None = None
     failed: dict[str, str] = field(default_factory=dict)
     _warned: set[str] = field(default_factory=set)
@@ -170,6 +173,8 @@ class Run:
         if str(error) not in self._warned:  # a missing file gives the same message for each of its records
             logger.warning("skipped: %s", error)
             self._warned.add(str(error))
+        if video not in self.failed:
+            self.failures.add(video, error)
         self.failed[video] = str(error)
 
 

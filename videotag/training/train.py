@@ -31,12 +31,21 @@ from videotag.errors import (
 from videotag.formats.filelist import ListEntry
 from videotag.inference.data import check_inputs, open_dataset
 from videotag.inference.load_weights import load_weights
-from videotag.inference.parallel import all_gather, barrier, broadcast, is_main, on_main, world_size
+from videotag.inference.parallel import (
+    all_gather,
+    barrier,
+    broadcast,
+    is_main,
+    main_first,
+    on_main,
+    world_size,
+)
 from videotag.inputs.features import check_extractors
 from videotag.labels import load_imagenet_names, read_labels, write_labels
 from videotag.safe_text import safe_repr
-from videotag.sections import FeatureTrainSection, Key, TrainSection
+from videotag.sections import FeatureTrainSection, InputOptions, Key, TrainSection
 from videotag.system.atomic import remove_partial, write_text
+from videotag.system.failures import FailureList
 from videotag.system.folder_lock import folder_lock
 from videotag.training.checkpoint import load_pretrained, write_card
 from videotag.training.learner import Learner
@@ -120,7 +129,6 @@ def train_model(
     data, valid_data = _open_data(config, train_entries, valid_entries, validated=validated)
     steps_per_epoch = _count_steps(len(data), train)
     teacher = load_teachers(config, labels, save_dir=save_dir)
-    scalars = open_scalars(visualdl_dir) if is_main() else None
     with on_main(folder_lock(save_dir)):
         if is_main():
             remove_partial(save_dir)
@@ -135,6 +143,9 @@ def train_model(
             _resume(config, found, learner, steps_per_epoch, labels=labels)
         else:  # last, so that a user's mistake leaves the folder unchanged
             _start_new_run(config, save_dir, labels, resume=resume)
+        with main_first():
+            failures = FailureList(save_dir, append=not is_main())
+        scalars = open_scalars(visualdl_dir) if is_main() else None
         with RunLog(save_dir if is_main() else None, scalars) as log:
             counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
             step = progress.epoch * steps_per_epoch + progress.step
@@ -149,6 +160,7 @@ def train_model(
                 learner=learner,
                 log=log,
                 steps_per_epoch=steps_per_epoch,
+                failures=failures,
             )
             while progress.epoch < train.epoch and not _stops_early(train, progress):
                 progress = run.epoch(progress)
@@ -300,6 +312,10 @@ def _old_labels(weights: FoundWeights, train: TrainSection) -> list[str]:
     return read_labels(beside)
 
 
+def _shown(options: InputOptions | None) -> str:
+    return safe_repr(options.model_dump(mode="json")) if options else "not there"
+
+
 def _check_resumable(save_dir: Path, config: Config, labels: list[str] | None, same_videos: bool) -> None:
     """Checks that model, training settings and data are those of the run to resume."""
     old = load_config(save_dir / CONFIG_FILE)
@@ -312,8 +328,10 @@ def _check_resumable(save_dir: Path, config: Config, labels: list[str] | None, s
                     f"{section}.{key}: {safe_repr(value)}, but the run to resume has "
                     f"{safe_repr(old_values.get(key))}"
                 )
-    if config.inputs != old.inputs:
-        problems.append(f"INPUTS: {config.inputs}, but the run to resume has {old.inputs}")
+    for name in sorted(config.inputs.keys() | old.inputs.keys()):
+        options, before = config.inputs.get(name), old.inputs.get(name)
+        if options != before:
+            problems.append(f"INPUTS.{name}: {_shown(options)}, but the run to resume has {_shown(before)}")
     if problems:
         problems[-1] += f"; give --config={save_dir / CONFIG_FILE}, or start a new run without --resume"
         raise one_error(ConfigError, problems)
