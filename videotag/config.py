@@ -7,6 +7,7 @@ YAML, --set, flags. All problems of a file are reported together, each with its 
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -245,7 +246,21 @@ def _merge_sections(base: type[Section], classes: list[type[Section]]) -> type[S
     bases = [cls for cls in all_ if not any(other is not cls and issubclass(other, cls) for other in all_)]
     if len(bases) < 2:
         return bases[0] if bases else base
-    return type(base.__name__, tuple(bases), {"__doc__": base.__doc__})
+    return _merged_section(base, *bases)
+
+
+@functools.cache
+def _merged_section(base: type[Section], *bases: type[Section]) -> type[Section]:
+    def reduce(section: Section) -> tuple[Any, ...]:  # no module has the class, so pickle needs its bases
+        return _unpickled_section, (base, bases, section.__dict__)
+
+    return type(base.__name__, bases, {"__doc__": base.__doc__, "__reduce__": reduce})
+
+
+def _unpickled_section(
+    base: type[Section], bases: tuple[type[Section], ...], values: dict[str, Any]
+) -> Section:
+    return _merged_section(base, *bases).model_construct(**values)
 
 
 def _read_inputs(named: dict[str, Any]) -> tuple[dict[str, InputOptions], list[str]]:

@@ -352,6 +352,19 @@ def test_a_digest_differs_by_weights_config_and_code(tmp_path, monkeypatch):
     assert network_digest(mymodel.Mine(), weights=[], config=None) != before
 
 
+def test_a_digest_holds_the_modules_that_a_plugin_imports_from_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "net_with_helper.py").write_text(
+        "import paddle\nimport helper_of_net\n\nclass Mine(paddle.nn.Layer):\n    pass\n", encoding="utf-8"
+    )
+    (tmp_path / "helper_of_net.py").write_text("FACTOR = 1\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    import net_with_helper
+
+    before = network_digest(net_with_helper.Mine(), weights=[], config=None)
+    (tmp_path / "helper_of_net.py").write_text("FACTOR = 2\n", encoding="utf-8")
+    assert network_digest(net_with_helper.Mine(), weights=[], config=None) != before
+
+
 def test_a_backend_that_is_not_installed_is_named_with_its_command(monkeypatch):
     monkeypatch.setattr(Backend, "version", lambda backend: None)
     network = trained(make_tagger("MeanPool"), "MeanPool")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videotag.cli import values
-from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, OutputError, WeightsError
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FileListError, OutputError, WeightsError
 from videotag.safe_text import escaped, is_plain
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def listed_videos(
         FileListError: The list is invalid, see read_filelist.
     """
     from videotag.formats.filelist import ListEntry, read_filelist
+    from videotag.formats.json_lists import is_json_list
 
     if args.video_path and args.filelist:
         raise ConfigError("--video_path and --filelist: give one of them")
@@ -163,6 +164,10 @@ def listed_videos(
     filelist = args.filelist or default_filelist
     if not filelist:
         raise ConfigError("no videos; give --filelist with a list of videos, or --video_path")
+    if is_json_list(filelist):
+        raise FileListError(
+            f"{filelist}: JSON lines, which train, eval, predict and export read; write one video per line"
+        )
     entries = read_filelist(filelist, must_exist=False, numbers=numbers)
     return ListedVideos(entries, f"{Path(filelist).stem}.list", filelist=filelist)
 

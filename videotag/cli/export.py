@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from videotag.cli import arguments, values
 from videotag.errors import EXIT_OK, ConfigError, LabelFileError, OutputError
-from videotag.formats.filelist import ListEntry, read_filelist
+from videotag.formats.filelist import ListEntry
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -159,7 +159,7 @@ def _labels(args: argparse.Namespace, source: ModelSource) -> list[str] | None:
 def _samples(args: argparse.Namespace, source: ModelSource) -> list[ListEntry]:
     if not args.sample:
         return []
-    from videotag.inference.data import numbers_of
+    from videotag.inference.data import read_list
 
-    entries = read_filelist(args.sample, numbers=numbers_of(source.config, source.config.infer))
+    entries = read_list(args.sample, source.config, source.config.infer)
     return [replace(entry, label_ids=()) for entry in entries]

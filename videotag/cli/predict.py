@@ -140,8 +140,10 @@ def _entries(video_path: str | None, config: Config) -> tuple[list[ListEntry], s
         listed = read_section_list(config, "INFER", labels="optional")
         return [replace(entry, label_ids=()) for entry in listed], None
     (_, reader), *others = config.readers(config.infer)
-    if others or reader.numbers:
+    if others:
         raise ConfigError(f"--video_path={video_path}: the model has several inputs; give --filelist")
+    if reader.numbers:
+        raise ConfigError(f"--video_path={video_path}: the model reads folders of frames; give --filelist")
     found = reader.find(arguments.check_readable(video_path))
     config.infer.filelist = None  # not used, and no index must be cached beside it
     return [ListEntry(path) for path in found.paths], found.left_out

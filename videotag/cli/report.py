@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
 def _truth(args: argparse.Namespace) -> dict[str, list[str]] | None:
     """The true tags of --filelist by video_id; None without a list."""
     from videotag.formats.filelist import read_filelist
+    from videotag.formats.json_lists import is_json_list, read_json_list
     from videotag.labels import read_labels
 
     if args.filelist is None:
@@ -59,5 +60,8 @@ def _truth(args: argparse.Namespace) -> dict[str, list[str]] | None:
     if args.label_file is None:
         raise ConfigError("--label_file: needed with --filelist, to name its label ids")
     labels = read_labels(args.label_file)
-    entries = read_filelist(args.filelist, num_classes=len(labels), must_exist=False)
+    if is_json_list(args.filelist):
+        entries = read_json_list(args.filelist, num_classes=len(labels))
+    else:
+        entries = read_filelist(args.filelist, num_classes=len(labels), must_exist=False)
     return {entry.path: [labels[i] for i in entry.label_ids] for entry in entries}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from videotag.config import Config
@@ -150,17 +151,51 @@ def read_section_list(
             "(a config beside weights may only name lists inside the working folder)"
         )
     num_classes = None if split == "INFER" else config.model.num_classes
-    if is_json_list(section.filelist):
-        return read_json_list(section.filelist, labels=labels, num_classes=num_classes)
+    return read_list(section.filelist, config, section, labels=labels, num_classes=num_classes)
+
+
+def read_list(
+    path: str | Path,
+    config: Config,
+    section: SplitSection,
+    *,
+    labels: Literal["required", "optional"] = "optional",
+    num_classes: int | None = None,
+) -> list[ListEntry]:
+    """The entries of a list of paths or of JSON lines.
+
+    Args:
+        path: The list.
+        config: Config of the model.
+        section: Section whose readers read the list.
+        labels: Whether every entry needs labels.
+        num_classes: Exclusive upper bound of class ids; None for no bound.
+
+    Raises:
+        FileListError: The list cannot be read, or some of its lines are invalid.
+    """
+    if is_json_list(path):
+        return read_json_list(path, labels=labels, num_classes=num_classes)
     readers = [reader for _, reader in config.readers(section) if reader.decodes]
     for reader in readers:  # before parsing: a frame count takes the place of a label
-        reader.check_kind([entry.path for entry in read_filelist(section.filelist, must_exist=False)])
-    return read_filelist(
-        section.filelist,
-        labels=labels,
-        num_classes=num_classes,
-        numbers=numbers_of(config, section),
-    )
+        reader.check_kind([entry.path for entry in read_filelist(path, must_exist=False)])
+    numbers = numbers_of(config, section)
+    return read_filelist(path, labels=labels, num_classes=num_classes, numbers=numbers)
+
+
+def frame_entries(config: Config, section: SplitSection, entries: Sequence[ListEntry]) -> list[ListEntry]:
+    """The videos or folders of frames of a list's samples, for a model that only reads frames.
+
+    Samples without the field are left out.
+
+    Args:
+        config: Config of the model.
+        section: Section whose reader reads the samples.
+        entries: Samples.
+    """
+    ((name, reader),) = config.readers(section)
+    fields = [entry.field(name or next(iter(reader.inputs))) for entry in entries]
+    return [reader.entry_of(field) for field in fields if field is not None]
 
 
 def numbers_of(config: Config, section: SplitSection) -> tuple[str, ...]:

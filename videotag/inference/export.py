@@ -20,12 +20,12 @@ from videotag.config import Config
 from videotag.errors import OutputError, VideotagError, WeightsError
 from videotag.formats.filelist import ListEntry
 from videotag.formats.weight_files import write_safetensors
-from videotag.inference.data import evaluation_batches, open_dataset
+from videotag.inference.data import evaluation_batches, frame_entries, open_dataset
 from videotag.inference.extractor import load_extractor
 from videotag.inference.input_files import InputFiles
 from videotag.inference.trained_model import ModelSource, trained_network
 from videotag.inputs.features import as_declared
-from videotag.inputs.frames import check_format, read_frames
+from videotag.inputs.frames import read_frames
 from videotag.labels import write_labels
 from videotag.registry import FRAMES, ArraySpec
 from videotag.runtime import parity
@@ -342,6 +342,6 @@ def _own_features(
 
 def _own_frames(config: Config, entries: Sequence[ListEntry]) -> list[np.ndarray]:
     """Frames (K, H, W, 3) uint8 of each of the user's first videos."""
-    check_format([entry.path for entry in entries], config.model.format)
+    videos = frame_entries(config, config.infer, entries[: _SAMPLE_ROWS // 4])
     split = config.infer.model_copy(update={"seg_num": 4})
-    return [read_frames(entry, split).images for entry in entries[: _SAMPLE_ROWS // 4]]
+    return [read_frames(video, split).images for video in videos]

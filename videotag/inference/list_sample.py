@@ -15,6 +15,7 @@ from videotag.datasets.batches import Dataset, slices
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import MediaError
 from videotag.formats.filelist import ListEntry
+from videotag.inference.data import frame_entries
 from videotag.inference.trained_model import TrainedModel
 from videotag.inputs.frames import read_first_images
 from videotag.media.decode_pool import DecodePool
@@ -82,13 +83,14 @@ def select_runtime_on_list(model: TrainedModel, entries: Sequence[ListEntry], da
     if not model.needs_sample:
         return
     if model.config.entry.two_stage:
-        images, _ = sample_frames(entries, model.config.infer)
+        videos = frame_entries(model.config, model.config.infer, entries)
+        images = sample_frames(videos, model.config.infer)[0] if videos else None
         if images is not None:
             model.select_runtime({FRAMES: images[None]})
         return
-    places = spread_rows({"places": np.arange(len(dataset))}, SAMPLE_ROWS)["places"]
+    rows = spread_rows({"rows": np.arange(len(dataset))}, SAMPLE_ROWS)["rows"]
     # The run itself reports unreadable samples.
-    batches = dataset.batches([places], on_error=lambda *_: None)
+    batches = dataset.batches([rows], on_error=lambda *_: None)
     batch = next(iter(batches))
     if batch is not None:
         model.select_runtime(batch.inputs)

@@ -14,6 +14,7 @@ from videotag.formats.weight_files import read_weights
 from videotag.models.layouts import find_layout
 from videotag.registry import PublishedLayouts
 from videotag.runtime.device import select_device
+from videotag.sections import Key
 from videotag.system.download import file_digest as file_digest
 from videotag.weights import CONFIG_FILE, EXPORT_FILE
 
@@ -64,7 +65,8 @@ def check_sizes(config: Config, path: Path) -> None:
         WeightsError: A size in MODEL exceeds the number of bytes in the file.
     """
     num_bytes = path.stat().st_size
-    sizes = {key: value for key, value in config.model if isinstance(value, int) and key != "topk"}
+    outside = type(config.model).keys(Key.OUTSIDE)
+    sizes = {key: value for key, value in config.model if isinstance(value, int) and key not in outside}
     key, size = max(sizes.items(), key=lambda item: item[1])
     if size > num_bytes:
         raise WeightsError(

@@ -302,8 +302,8 @@ class ClipReader(Reader[FrameOptions, VideoSplitSection]):
 
     @property
     def num_threads(self) -> int:
-        """num_reader_threads, or the number of cores if unset; at most batch_size."""
-        return min(self.section.num_reader_threads or num_cores(), self.section.batch_size)
+        """num_reader_threads, or the number of cores if unset; at most videos_at_once."""
+        return min(self.section.num_reader_threads or num_cores(), self.section.videos_at_once)
 
     @property
     def ahead(self) -> int:
@@ -348,6 +348,11 @@ class ClipReader(Reader[FrameOptions, VideoSplitSection]):
         """The frames of one video, decoded in this process; see read_frames."""
         return self._read(field, rng)
 
+    def entry_of(self, field: str) -> ListEntry:
+        """The video, or the folder with its number of frames, that a field names."""
+        path, count = path_and_count(field) if self.numbers else (field, None)
+        return ListEntry(path, numbers=() if count is None else (count,))
+
     def _read(
         self,
         field: str,
@@ -356,9 +361,7 @@ class ClipReader(Reader[FrameOptions, VideoSplitSection]):
         pool: DecodePool | None = None,
         stop: threading.Event | None = None,
     ) -> Frames:
-        path, count = path_and_count(field) if self.numbers else (field, None)
-        entry = ListEntry(path, numbers=() if count is None else (count,))
-        split = self.section
+        entry, split = self.entry_of(field), self.section
         if rng is None or not isinstance(split, VideoTrainSection):
             return read_frames(entry, split, pool=pool, stop=stop)
         offsets = rng.random(split.seg_num).tolist() if split.segment_offset == "random" else None

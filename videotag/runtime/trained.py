@@ -134,10 +134,18 @@ def network_digest(layer: nn.Layer, *, weights: Sequence[str], config: Any) -> s
 
 
 def _source_files(layer: nn.Layer) -> list[Path]:
-    """The source files of the layers' classes, of all models, which share functions, and of flat_layers."""
-    modules = {type(part).__module__ for part in layer.sublayers(include_self=True)}
-    own = [sys.modules[name] for name in modules if not name.startswith("paddle.") and name in sys.modules]
-    files = {Path(module.__file__) for module in own if module.__file__}
-    files |= set((Path(videotag.__file__).parent / "models").glob("*.py"))
-    files.add(Path(__file__).with_name("flat_layers.py"))
+    """The source files of the layers' classes and of the functions that they may call.
+
+    These are all models of the package, flat_layers.py, mean_logits.py, and the loaded modules beside a
+    plugin.
+    """
+    package = Path(videotag.__file__).parent
+    names = {type(part).__module__ for part in layer.sublayers(include_self=True)}
+    files_of = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
+    paths = {name: Path(file) for name, file in files_of.items() if file}
+    files = {paths[name] for name in names if name in paths and not name.startswith("paddle.")}
+    plugin_dirs = {file.parent for file in files if not file.is_relative_to(package)}
+    files |= {path for path in paths.values() if path.parent in plugin_dirs and path.suffix == ".py"}
+    files |= set((package / "models").glob("*.py"))
+    files |= {Path(__file__).with_name("flat_layers.py"), package / "inference" / "mean_logits.py"}
     return sorted(file for file in files if file.is_file())
