@@ -64,7 +64,7 @@ def test_summaries_count_what_was_left_out(clips, capsys, words, done):
 
 
 BAD_NAMES = {  # as Python holds them -> as lines show them, and why
-    "clips/caf\udce9.mp4": (r"clips/caf\udce9.mp4", "the name is not UTF-8, and a list is"),
+    "clips/caf\udce9.mp4": (r"clips/caf\udce9.mp4", "the name is not UTF-8, as a list must be"),
     "clips/n\nl.mp4": (r"clips/n\nl.mp4", "a list cannot hold an empty path, a line break or NUL"),
 }
 

@@ -57,7 +57,7 @@ def test_comments_blank_lines_crlf_and_bom_are_skipped_and_lines_counted(tmp_pat
             "my clip.mp4 1",
             r"label 'clip.mp4' is not an integer; a path with blanks must be quoted, such as \"my",
         ),
-        ("a.mp4 1 # cat", r"label '#' is not an integer; a comment needs a line of its own"),
+        ("a.mp4 1 # cat", r"label '#' is not an integer; write comments on their own line"),
         ("a.mp4 1.5", "label '1.5' is not an integer; write a whole number"),
         ("a.mp4 1.0", "label '1.0' is not an integer; write 1$"),
         ("a.mp4 3 12.", "label '12.' is not an integer; write 12$"),
@@ -95,11 +95,11 @@ def test_comments_blank_lines_crlf_and_bom_are_skipped_and_lines_counted(tmp_pat
         ("a.mp4 1 -" + "9" * 5000, "label '-9{39}' is too large"),
         ("a.mp4 -1", "label -1 is negative; class ids count from 0"),
         ("a.mp4 10", "label 10, expected below num_classes 10; class ids count from 0"),
-        ("a.mp4 2 3 2", "label 2 is there twice; remove one"),
+        ("a.mp4 2 3 2", "label 2 appears twice; remove one"),
         ('"a.mp4 1', 'the quote " is not closed; put " after the path'),
-        ('"a b".mp4 1', "'.mp4 1' follows the closing quote; put a blank between"),
+        ('"a b".mp4 1', "'.mp4 1' follows the closing quote; put a blank between them"),
         ('"" 1', "the path is empty; write it between the quotes"),
-        ("a\0.mp4 1", "a NUL character in the path; is this a text file?"),
+        ("a\0.mp4 1", "the path contains a NUL character; is this a text file?"),
     ],
 )
 def test_bad_line_is_named_with_its_remedy(tmp_path, line, message):
@@ -157,10 +157,19 @@ def test_what_stands_before_a_comma_is_a_path_if_it_is_there(work_dir):
             "frames,10,1",
             "'frames,10,1': no such file or folder; separate path and numbers by blanks, not com",
         ),
-        ("frames 10,1", "'10,1' is not num_frames, a number from 1; separate by blanks, not commas"),
-        ("frames 10.0 1", "'10.0' is not num_frames, a number from 1; write 10"),
-        ("frames x 1", "'x' is not num_frames, a number from 1; a line is: path num_frames label"),
-        ("frames", "nothing is not num_frames, a number from 1; a line is: path num_frames label"),
+        (
+            "frames 10,1",
+            "'10,1' is not a valid num_frames, expected a number from 1; separate by blanks, not commas",
+        ),
+        ("frames 10.0 1", "'10.0' is not a valid num_frames, expected a number from 1; write 10"),
+        (
+            "frames x 1",
+            "'x' is not a valid num_frames, expected a number from 1; write: path num_frames label",
+        ),
+        (
+            "frames",
+            "nothing is not a valid num_frames, expected a number from 1; write: path num_frames label",
+        ),
     ],
 )
 def test_a_folder_of_frames_is_separated_by_blanks_too(tmp_path, line, message):

@@ -74,26 +74,26 @@ def test_any_text_and_labels_come_back(tmp_path_factory, samples):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a.mp4 3", r'not JSON: Expecting value.*; write an object a line, such as {"id": "a"'),
+        ("a.mp4 3", r'not JSON: Expecting value.*; write one object per line, such as {"id": "a"'),
         ('{"id": "a"},', r"not JSON: Extra data"),
-        ('["a"]', r"\['a'\] is no object; write an object a line"),
+        ('["a"]', r"\['a'\] is not an object; write one object per line"),
         ("[" * 5000 + "]" * 5000, r"not JSON: .* nested deeper than 64 levels"),
-        ('{"text": {"x": 1}}', r"field 'text': {'x': 1} is no text; quote it"),
-        ('{"text": ["x"]}', r"field 'text': \['x'\] is no text; quote it"),
-        ('{"text": NaN}', r"field 'text': nan is no text; quote it"),
-        ('{"text": 3}', r"field 'text': 3 is no text; quote it"),
-        ('{"id": 3}', r"id: 3 is no text; quote it, or leave it out"),
-        ('{"id": ""}', r"id: '' is no text; quote it, or leave it out"),
-        ('{"id": "a\\u0000"}', r"'id': a character that text cannot contain; remove it"),
-        ('{"text": "\\ud800"}', r"'text': a character that text cannot contain; remove it"),
-        ('{"\\ud800": "x"}', r"'\\ud800': a character that text cannot contain; remove it"),
-        ('{"labels": 3}', r"labels: 3 is no list of class ids; write such as \[0, 3\]"),
-        ('{"labels": ["cat"]}', r"labels: \['cat'\] is no list of class ids"),
-        ('{"labels": [true]}', r"labels: \[True\] is no list of class ids"),
-        ('{"labels": [1.0]}', r"labels: \[1.0\] is no list of class ids"),
-        ('{"labels": [-1]}', r"label -1, expected 0 to 4; correct it, or MODEL.num_classes"),
-        ('{"labels": [5]}', r"label 5, expected 0 to 4; correct it, or MODEL.num_classes"),
-        ('{"labels": [2, 2]}', r"a label is there twice; remove one"),
+        ('{"text": {"x": 1}}', r"field 'text': {'x': 1} is not a text; quote it"),
+        ('{"text": ["x"]}', r"field 'text': \['x'\] is not a text; quote it"),
+        ('{"text": NaN}', r"field 'text': nan is not a text; quote it"),
+        ('{"text": 3}', r"field 'text': 3 is not a text; quote it"),
+        ('{"id": 3}', r"id: 3 is not a non-empty text; quote it, or leave it out"),
+        ('{"id": ""}', r"id: '' is not a non-empty text; quote it, or leave it out"),
+        ('{"id": "a\\u0000"}', r"'id' contains a character that text cannot hold; remove it"),
+        ('{"text": "\\ud800"}', r"'text' contains a character that text cannot hold; remove it"),
+        ('{"\\ud800": "x"}', r"'\\ud800' contains a character that text cannot hold; remove it"),
+        ('{"labels": 3}', r"labels: 3 is not a list of class ids; write one such as \[0, 3\]"),
+        ('{"labels": ["cat"]}', r"labels: \['cat'\] is not a list of class ids"),
+        ('{"labels": [true]}', r"labels: \[True\] is not a list of class ids"),
+        ('{"labels": [1.0]}', r"labels: \[1.0\] is not a list of class ids"),
+        ('{"labels": [-1]}', r"label -1, expected 0 to 4; correct the label, or MODEL.num_classes"),
+        ('{"labels": [5]}', r"label 5, expected 0 to 4; correct the label, or MODEL.num_classes"),
+        ('{"labels": [2, 2]}', r"a label appears twice; remove one"),
         (
             '{"text": "%s"}' % ("x" * 2**20),
             r"1048588 characters, expected at most 1048576; put long",
@@ -108,7 +108,7 @@ def test_a_bad_line_is_named_with_its_number_and_remedy(tmp_path, line, message)
 
 
 def test_an_id_that_is_there_twice_names_both_lines(tmp_path):
-    with pytest.raises(FileListError, match=r"jsonl:3: id 'a': line 1 has it too; write another, or none"):
+    with pytest.raises(FileListError, match=r"jsonl:3: id 'a' repeats that of line 1; change one of them"):
         read(tmp_path, '{"id": "a", "text": "x"}\n{"text": "x"}\n{"id": "a", "text": "y"}')
 
 
@@ -123,7 +123,7 @@ def test_all_bad_lines_are_reported_together_as_far_as_they_are_shown(tmp_path):
 def test_labels_are_required_where_something_is_learned(tmp_path):
     with pytest.raises(FileListError) as caught:
         read(tmp_path, '{"id": "a"}\n{"id": "b", "labels": []}\n{"labels": [1]}', labels="required")
-    assert str(caught.value).count("no label; write class ids into labels") == 2
+    assert str(caught.value).count("no label; write the class ids under 'labels'") == 2
 
 
 def test_without_a_number_of_classes_any_label_is_taken_up_to_a_bound(tmp_path):
@@ -134,12 +134,12 @@ def test_without_a_number_of_classes_any_label_is_taken_up_to_a_bound(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "\n \n"])
 def test_a_list_without_samples_is_an_error(tmp_path, content):
-    with pytest.raises(FileListError, match=r"a\.jsonl: no samples; write an object a line"):
+    with pytest.raises(FileListError, match=r"a\.jsonl: no samples; write one object per line"):
         read(tmp_path, content)
 
 
 def test_a_list_that_is_missing_or_not_utf8_is_an_error(tmp_path):
-    with pytest.raises(FileListError, match=r"gone\.jsonl: no such file; write an object a line"):
+    with pytest.raises(FileListError, match=r"gone\.jsonl: no such file; write one object per line"):
         read_json_list(tmp_path / "gone.jsonl")
     with pytest.raises(FileListError, match=r"a\.jsonl:1: not UTF-8.*iconv"):
         read(tmp_path, '{"id": "é"}'.encode("latin-1"))

@@ -168,7 +168,7 @@ def test_lists_of_two_kinds_and_labels_behind_records_are_errors(records_dir):
     with pytest.raises(FileListError, match=r"val_v0\.npz: not a record file, unlike the rest of this list"):
         train(records_dir / "ck")
     (records_dir / "train.list").write_text("train0.tfrecord 3\n")
-    with pytest.raises(FileListError, match=r"train\.list:1: class ids behind a file of records"):
+    with pytest.raises(FileListError, match=r"train\.list:1: class ids after a record file"):
         train(records_dir / "ck")
     npz = [("TRAIN.filelist", "train_npz.list"), ("TRAIN.shuffle_buffer", 10)]
     with pytest.raises(ConfigError, match=r"TRAIN\.shuffle_buffer: applies to record files only; remove"):

@@ -123,8 +123,10 @@ def test_folders_of_frames_are_trained_on_and_predicted(tsn_dir, capsys):
     (tsn_dir / "bad.list").write_text("jpg/12 0 1\njpg/13\n", encoding="utf-8")
     assert run("eval", "--weights=ck", "--filelist=bad.list") == 2
     err = capsys.readouterr().err
-    assert "bad.list:1: '0' is not num_frames, a number from 1; a line is: path num_frames label" in err
-    assert "bad.list:2: nothing is not num_frames" in err
+    assert (
+        "bad.list:1: '0' is not a valid num_frames, expected a number from 1; write: path num_frames" in err
+    )
+    assert "bad.list:2: nothing is not a valid num_frames" in err
 
 
 def test_lists_of_the_other_kind_are_told_apart_before_work(tsn_dir, capsys):

@@ -1,14 +1,14 @@
 """Lists of videos or features, one per line: `path label label ...`.
 
-VideoTag's format. Differs: tabs and several blanks separate too, a path may be quoted, lines may be comments,
-and all bad lines are reported together.
+VideoTag's format. Differs: tabs and repeated blanks also separate fields, paths may be quoted, lines may be
+comments, and all bad lines are reported together.
 
-A line, exactly:
+Rules for a line:
 - Fields are separated by ASCII blanks. An ideographic space (U+3000) is part of a name.
-- A path that ends like `a.mp4,1` is one if such a file is there or it stands in quotes; otherwise a mistake.
-- A line whose first non-blank character is # is a comment. A # further on is not one: names may hold it.
-- A path that starts with " or ' ends at the same character; that character doubled stands for itself.
-  There is no backslash escape, so that Windows paths stay as they are.
+- A path such as `a.mp4,1` is an error, unless a file of that name exists or the path is quoted.
+- A line whose first non-blank character is # is a comment. Elsewhere, # is part of a name.
+- A path that starts with " or ' ends at the next such character; a doubled one stands for itself.
+  Backslashes are literal, as in Windows paths.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from videotag.system.text import MAX_LIST_BYTES, MAX_LIST_LINES, read_text
 
 _EXAMPLE = "write one video or feature file per line, then its class ids, such as: clips/a.mp4 12 305"
 _BINARY = "a list is text; one video is given by --video_path"
-# Bytes of a line: a path has up to 4,096, and 4,000 class ids 20,000. As fields, it takes 50 times as much.
+# Maximum length of a line in bytes. A path has up to 4,096, and 4,000 class ids take 20,000. Parsed, a line
+# takes 50 times as much memory.
 _MAX_LINE = 2**22
-_MAX_LABEL_PROBLEMS = 50  # of a line; no more are shown
+_MAX_LABEL_PROBLEMS = 50  # per line; an error shows no more
 _MAX_PROBLEMS = 1000  # bad lines after which reading stops; the first 50 are shown
-_BLANKS = " \t\r\x0b\x0c"  # those of bytes.split, and no others
-_MAX_DIGITS = 18  # of a class id; int() of thousands of digits is slow
+_BLANKS = " \t\r\x0b\x0c"  # the blanks of bytes.split, except line breaks
+_MAX_DIGITS = 18  # maximum length of a class id; int() of thousands of digits is slow
 #: Separators that users write instead of blanks -> their names in messages.
 _SEPARATORS = {
     ",": "commas",
@@ -49,21 +50,29 @@ _SEPARATORS = {
     "\u00a0": "no-break spaces (U+00A0)",
 }
 _SEPARATOR = re.compile(f"[{''.join(_SEPARATORS)}]")
-_IDS = "0123456789." + "".join(_SEPARATORS)  # characters of class ids that are separated by one of them
+_IDS = "0123456789." + "".join(_SEPARATORS)  # characters of class ids with such separators
 
 
 @dataclass(frozen=True, slots=True)
 class ListEntry:
-    """One line of a list."""
+    """One line of a list.
 
-    path: str  # as written; relative ones start at the working folder
+    Attributes:
+        path: Path as written; relative paths start at the working folder. The id of a sample of a JSON list.
+        label_ids: Class ids of the sample.
+        line: Line number, from 1; 0 for an entry that was not read from a file.
+        numbers: Numbers that belong to the path, such as the number of frames in a folder.
+        fields: Fields by name of a sample of a JSON list; None for a line of a classic list.
+    """
+
+    path: str
     label_ids: tuple[int, ...] = ()
-    line: int = 0  # counted from 1; 0: not read from a file
-    numbers: tuple[int, ...] = ()  # that belong to the path, such as the number of a folder's frames
-    fields: Mapping[str, str] | None = None  # of a sample of JSON lines, whose path is its id
+    line: int = 0
+    numbers: tuple[int, ...] = ()
+    fields: Mapping[str, str] | None = None
 
     def field(self, name: str) -> str | None:
-        """The field of a name; of a line of a classic list its path, with the numbers that belong to it."""
+        """The field `name`, or None if the sample lacks it; in a classic list, the path and its numbers."""
         if self.fields is not None:
             return self.fields.get(name)
         return " ".join([self.path, *map(str, self.numbers)]) if self.numbers else self.path
@@ -77,17 +86,19 @@ def read_filelist(
     must_exist: bool = True,
     numbers: Sequence[str] = (),
 ) -> list[ListEntry]:
-    """The entries of a list, in its order.
+    """Reads the entries of a list, in file order.
 
     Args:
-        path: The list; UTF-8, with or without a byte order mark.
-        labels: Whether every line must have at least one class id; files of records have none, ever.
-        num_classes: Every class id must be below; None: any.
-        must_exist: Whether every path must be a file or folder, seen from the working folder.
-        numbers: Names of numbers that stand between path and class ids, such as "num_frames".
+        path: Path of the list, a UTF-8 file with or without a byte order mark.
+        labels: Whether every line must have at least one class id. Lines that name record files never have
+            class ids.
+        num_classes: Number of classes, which all class ids must be below; None accepts any class id.
+        must_exist: Whether every path must be an existing file or folder.
+        numbers: Names of the numbers between the path and the class ids, such as "num_frames".
 
     Raises:
-        FileListError: No list, not UTF-8, no entry, or bad lines (a line of the message for each).
+        FileListError: The list is missing, not UTF-8 or empty, or has invalid lines (one line of the message
+            per problem).
     """
     text = read_text(
         path,
@@ -97,7 +108,7 @@ def read_filelist(
         max_bytes=MAX_LIST_BYTES,
         max_lines=MAX_LIST_LINES,
     )
-    content = io.BytesIO(text.encode())  # bytes.split knows ASCII blanks only
+    content = io.BytesIO(text.encode())  # bytes.split splits at ASCII blanks only
     del text
     entries: list[ListEntry] = []
     problems: list[str] = []
@@ -116,7 +127,7 @@ def read_filelist(
         if fields is None:
             continue
         entry, found = _parse_fields(*fields, number, labels, num_classes, numbers)
-        # Wrong fields are mostly the rest of a path with blanks, whose beginning is no file either.
+        # Invalid fields are mostly the rest of an unquoted path, whose beginning does not exist as a file.
         found += _check_path(entry.path, must_exist and not found)
         problems += [f"{path}:{number}: {text}" for text in found]
         entries.append(entry)
@@ -131,8 +142,8 @@ def write_filelist(path: str | Path, entries: Iterable[ListEntry]) -> None:
     """Writes a list that `read_filelist` reads back; paths are quoted where needed.
 
     Raises:
-        FileListError: A path that no line can hold (empty, a line break, NUL, not UTF-8).
-        OutputError: The place cannot be written.
+        FileListError: A line cannot hold one of the paths (empty, a line break, NUL, not UTF-8).
+        OutputError: The file cannot be written.
     """
     write_text(path, filelist_text(entries))
 
@@ -141,17 +152,17 @@ def filelist_text(entries: Iterable[ListEntry]) -> str:
     """The text that `write_filelist` writes.
 
     Raises:
-        FileListError: A path that no line can hold (empty, a line break, NUL, not UTF-8).
+        FileListError: A line cannot hold one of the paths (empty, a line break, NUL, not UTF-8).
     """
     lines = [" ".join([quote_path(entry.path), *map(str, entry.label_ids)]) for entry in entries]
     return "".join(f"{line}\n" for line in lines)
 
 
 def quote_path(name: str) -> str:
-    """The path as a line of a list holds it.
+    """The path as written in a list, quoted if necessary.
 
     Raises:
-        FileListError: A path that no line can hold (empty, a line break, NUL, not UTF-8).
+        FileListError: A line cannot hold the path (empty, a line break, NUL, not UTF-8).
     """
     if problem := list_problem(name):
         raise FileListError(f"{safe_repr(name, limit=MAX_TEXT)}: {problem}; rename the file")
@@ -162,21 +173,21 @@ def quote_path(name: str) -> str:
 
 
 def list_problem(name: str) -> str | None:
-    """Why no line of a list can hold a path; None if one can."""
+    """The reason why a list cannot hold a path; None if it can."""
     if not name or "\n" in name or "\0" in name:
         return "a list cannot hold an empty path, a line break or NUL"
     try:
         name.encode()
     except UnicodeEncodeError:
-        return "the name is not UTF-8, and a list is"
+        return "the name is not UTF-8, as a list must be"
     return None
 
 
 def _split_line(line: bytes, *, any_path: bool) -> tuple[str, list[bytes]] | None:
-    """The path and the other fields of a line; None for a blank one or a comment.
+    """The path and the other fields of a line; None for a blank line or a comment.
 
     Raises:
-        ValueError: The line has no path or is too long; the text says what is wrong.
+        ValueError: The line is too long, or its path is not quoted or separated correctly.
     """
     if len(line) > _MAX_LINE:
         raise ValueError(f"a line of {len(line)} bytes, expected at most {_MAX_LINE}; {_EXAMPLE}")
@@ -198,15 +209,18 @@ def _parse_fields(
     num_classes: int | None,
     numbers: Sequence[str],
 ) -> tuple[ListEntry, list[str]]:
-    """The entry of a path and the fields behind it, and what is wrong with these.
+    """Parses the fields of a line.
 
     Args:
-        name: The path.
-        fields: What follows the path.
-        line: Number of the line, from 1.
-        labels: As of read_filelist.
-        num_classes: As of read_filelist.
-        numbers: As of read_filelist.
+        name: Path, the first field.
+        fields: Fields after the path.
+        line: Line number, from 1.
+        labels: Argument of read_filelist.
+        num_classes: Argument of read_filelist.
+        numbers: Argument of read_filelist.
+
+    Returns:
+        The entry, and the problems with the fields after the path, one text each.
     """
     counts, found = _parse_numbers(fields, numbers)
     fields = fields[len(numbers) :]
@@ -214,14 +228,18 @@ def _parse_fields(
     found = found or wrong_labels
     if is_record_file(name):
         if fields:
-            found.append("class ids behind a file of records, which holds its own; remove them")
+            found.append("class ids after a record file, which contains its own labels; remove them")
     elif labels == "required" and not fields:
         found.append("no label; write the class ids after the path")
     return ListEntry(name, label_ids, line, counts), found
 
 
 def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
-    """The path and the label fields of a line whose path is quoted; ValueError says what is wrong."""
+    """The path and the other fields of a line whose path is quoted.
+
+    Raises:
+        ValueError: The quote is not closed, or is not followed by a blank.
+    """
     text = line.decode().strip(_BLANKS)
     quote = text[0]
     end = 1
@@ -240,27 +258,28 @@ def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
         )
     if rest and rest[0] not in _BLANKS:
         raise ValueError(
-            f"{safe_repr(rest[:20])} follows the closing quote; put a blank between, or the quote at the end"
+            f"{safe_repr(rest[:20])} follows the closing quote; put a blank between them, or quote the whole "
+            "path"
         )
     return text[1:end].replace(quote * 2, quote), rest.encode().split()
 
 
 def _parse_numbers(fields: list[bytes], names: Sequence[str]) -> tuple[tuple[int, ...], list[str]]:
-    """The numbers that belong to the path, and what is wrong with them."""
+    """The numbers that belong to the path, and the problems with them, one text each."""
     values: list[int] = []
-    for place, name in enumerate(names):
-        field = fields[place] if place < len(fields) else b""
+    for position, name in enumerate(names):
+        field = fields[position] if position < len(fields) else b""
         if not field.isdigit() or len(field) > _MAX_DIGITS or not int(field):
             seen = field.decode()
             found = safe_repr(seen[:40]) if seen else "nothing"
-            remedy = _number_remedy(seen) or f"a line is: path {' '.join(names)} label label ..."
-            return tuple(values), [f"{found} is not {name}, a number from 1; {remedy}"]
+            remedy = _number_remedy(seen) or f"write: path {' '.join(names)} label label ..."
+            return tuple(values), [f"{found} is not a valid {name}, expected a number from 1; {remedy}"]
         values.append(int(field))
     return tuple(values), []
 
 
 def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[int, ...], list[str]]:
-    """The class ids of a line, and what is wrong with them."""
+    """The class ids of a line, and the problems with them, one text each."""
     for field in fields:
         if not field.removeprefix(b"-").isdigit():
             return (), [_not_an_integer(field.decode())]
@@ -280,7 +299,7 @@ def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[i
                 f"label {label_id}, expected below num_classes {num_classes}; class ids count from 0"
             )
         elif label_id in label_ids:
-            problems.append(f"label {label_id} is there twice; remove one")
+            problems.append(f"label {label_id} appears twice; remove one")
         label_ids[label_id] = None
         if len(problems) >= _MAX_LABEL_PROBLEMS:
             break
@@ -290,14 +309,14 @@ def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[i
 def _not_an_integer(field: str) -> str:
     remedy = _number_remedy(field)
     if field.startswith("#"):
-        remedy = "a comment needs a line of its own"
+        remedy = "write comments on their own line"
     elif remedy is None:
         remedy = 'a path with blanks must be quoted, such as "my clip.mp4"'
     return f"label {safe_repr(field[:40])} is not an integer; {remedy}"
 
 
 def _number_remedy(field: str) -> str | None:
-    """What to write in place of `1.0`, `1,2` or `"1"`; None if the field holds no numbers."""
+    """The remedy for a field such as `1.0`, `1,2` or `"1"`; None if the field does not contain numbers."""
     written, field = field, field.strip("\"'[]")
     if field != written and field.isdecimal() and field.isascii():
         return "write it without quotes or brackets"
@@ -311,11 +330,15 @@ def _number_remedy(field: str) -> str | None:
 
 
 def _check_separator(name: str, *, any_path: bool) -> None:
-    """Raises a ValueError if class ids are part of the path because no blank is between them.
+    """Checks that class ids are separated from the path by a blank.
 
     Args:
         name: First field of a line.
-        any_path: Whether what stands before the separator need be neither there nor of a known suffix.
+        any_path: Whether to also reject a field whose part before the separator neither exists nor has a
+            known suffix.
+
+    Raises:
+        ValueError: The field is a path with class ids attached.
     """
     parts = _split_ids(name)
     if parts is None or os.path.lexists(name):
@@ -331,10 +354,10 @@ def _check_separator(name: str, *, any_path: bool) -> None:
 
 
 def _split_ids(name: str) -> tuple[str, str] | None:
-    """The path and the separator of a name such as `a.mp4,1,2` or `a.mp4,`; None if it does not end so."""
+    """The path and the separator of a name such as `a.mp4,1,2` or `a.mp4,`; None for other names."""
     if not _SEPARATOR.search(name):
         return None
-    end = len(name.rstrip(_IDS))  # in a.mp4,1 the 4 belongs to the path
+    end = len(name.rstrip(_IDS))  # in a.mp4,1 the digit 4 belongs to the path
     separator = _SEPARATOR.search(name, end)
     return (name[: separator.start()], separator[0]) if separator and separator.start() else None
 
@@ -343,8 +366,8 @@ def _check_path(name: str, must_exist: bool) -> list[str]:
     if not name:
         return ["the path is empty; write it between the quotes"]
     if "\0" in name:
-        return ["a NUL character in the path; is this a text file?"]
-    if must_exist and not os.path.exists(name):  # noqa: PTH110 - a third of Path.exists' time over long lists
+        return ["the path contains a NUL character; is this a text file?"]
+    if must_exist and not os.path.exists(name):  # noqa: PTH110 - takes a third of Path.exists' time
         return [
             f"{escaped(name)}: no such file or folder; relative paths start at the working folder "
             f"{Path.cwd()}"
