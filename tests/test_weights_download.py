@@ -269,7 +269,7 @@ def test_more_than_any_weight_file_is_not_fetched(server, tmp_path, monkeypatch)
 def test_a_server_that_never_ends_is_stopped_at_the_declared_size(server, tmp_path):
     server.answers = [endless]
     with pytest.raises(
-        WeightsError, match=r"sends more than 100000 bytes; nothing is kept; fetch it yourself"
+        WeightsError, match=r"sent more than 100000 bytes; the download was discarded; fetch it yourself"
     ):
         download(server.url, tmp_path / "f", size=100_000, waits_sec=FAST)
     assert server.hung_up.wait(10)
@@ -309,7 +309,7 @@ def test_a_prefix_and_an_md5_are_checks_too(server, tmp_path, checksum):
 def test_only_errors_that_may_pass_are_tried_again(server, tmp_path, code, tries):
     server.answers = [status(code)]
     with pytest.raises(
-        WeightsError, match=rf"{server.url}: the server answers {code} .*put it at {tmp_path}/f"
+        WeightsError, match=rf"{server.url}: the server returned {code} .*put it at {tmp_path}/f"
     ):
         download(server.url, tmp_path / "f", waits_sec=FAST)
     assert len(server.seen) == tries

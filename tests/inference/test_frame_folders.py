@@ -160,7 +160,7 @@ def test_a_folder_that_is_not_ours_is_never_touched(grey_video, capsys, mine):
     Path("out/a").mkdir(parents=True)
     Path("out/a", mine).write_text("mine", encoding="utf-8")
     frames(["a.mp4"], code=2)
-    assert "that `videotag frames` has not made; move it away or choose another" in capsys.readouterr().err
+    assert "that `videotag frames` did not write; move it away or choose another" in capsys.readouterr().err
     assert Path("out/a", mine).read_text(encoding="utf-8") == "mine"
     assert names_in("out/a") == [mine]
 
@@ -211,7 +211,9 @@ def test_folders_inside_each_other_are_refused_before_work(grey_video, capsys):
 def test_frames_too_wide_for_a_jpeg_are_a_failure(grey_video, monkeypatch, capsys):
     monkeypatch.setattr(module, "_MAX_SIDE_PX", 60)
     frames([grey_video("a.mp4")], "--short_size=0", code=1)
-    assert "a.mp4: frames of 64x48 pixels, a JPEG has at most 60 a side" in capsys.readouterr().err
+    assert (
+        "a.mp4: frames of 64x48 pixels, expected at most 60 on each side of a JPEG" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

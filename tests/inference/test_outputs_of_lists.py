@@ -258,5 +258,5 @@ def test_a_foreign_folder_is_found_before_the_first_video(command, noise_video):
     Path("out/b/mine.txt").touch()
     words = ["--filelist=v.list", "--save_dir=out", "--overwrite"]
     err = command(".", *words, name="frames", code=2)
-    assert "out/b: holds mine.txt that `videotag frames` has not made; move it away" in err
+    assert "out/b: holds mine.txt that `videotag frames` did not write; move it away" in err
     assert names_in("out") == ["b"]

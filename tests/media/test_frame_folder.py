@@ -49,7 +49,7 @@ def test_scaling_keeps_or_forces_the_aspect_ratio_and_crops_the_center(folder):
 
 def test_a_missing_or_damaged_picture_is_named(folder):
     (folder / "img_00003.jpg").unlink()
-    with pytest.raises(MediaError, match=r"img_00003.jpg: no such picture; make the folder again"):
+    with pytest.raises(MediaError, match=r"img_00003.jpg: no such picture; rebuild the folder"):
         list(FolderReader(folder, 10, 10))
     (folder / "img_00003.jpg").write_bytes((folder / "img_00004.jpg").read_bytes()[:300])
     with pytest.raises(MediaError, match=r"img_00003.jpg: damaged or not a JPEG"):

@@ -1,7 +1,8 @@
-"""A folder of pictures img_00001.jpg and on, of one video: read as if it were the video file, and written.
+"""Frame folders: the frames of one video as img_00001.jpg, img_00002.jpg ..., read like a video file.
 
-A folder is made aside and renamed when all is in it, with INFO_FILE, which says from what and how it was
-made. Pictures are not flushed to disk one by one: after a power cut (not after a kill) make it again.
+A folder is written under a temporary name and renamed when it is complete. INFO_FILE records its source and
+its settings. Pictures are not flushed to disk individually, so a power cut (unlike a kill) can damage a
+folder, which must then be rebuilt.
 
 Shapes: H height and W width after scaling; images are uint8 RGB (H, W, 3).
 """
@@ -32,7 +33,7 @@ from videotag.system.regular_file import open_regular
 FRAME_NAME = "img_{:05d}.jpg"  # counted from 1
 INFO_FILE = "info.json"
 _OURS = re.compile(r"img_\d{5,}\.jpg|info\.json")
-_MAX_SIDE_PX = 65_500  # of a JPEG, by libjpeg
+_MAX_SIDE_PX = 65_500  # libjpeg's limit on each side of a JPEG
 
 
 class FolderReader:
@@ -56,7 +57,7 @@ class FolderReader:
         warning: Always None.
 
     Raises:
-        MediaError: Iterating met a picture that is missing, damaged or too large.
+        MediaError: A picture is missing, damaged or too large; raised while iterating.
     """
 
     def __init__(
@@ -104,9 +105,7 @@ class FolderReader:
                     picture.draft("RGB", size)  # lets the decoder skip detail that scaling would discard
                     image = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BILINEAR))
         except FileNotFoundError:
-            raise MediaError(
-                f"{path}: no such picture; make the folder again with `videotag frames`"
-            ) from None
+            raise MediaError(f"{path}: no such picture; rebuild the folder with `videotag frames`") from None
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise MediaError(
                 f"{path}: damaged or not a JPEG ({' '.join(str(error).split())}); {AGAIN}"
@@ -118,9 +117,9 @@ class FolderReader:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """What INFO_FILE says: num_frames, warning and more; empty if it is not there or not ours."""
+    """The content of INFO_FILE, such as num_frames and warning; empty if it is missing or not ours."""
     try:
-        info = read_json(folder / INFO_FILE, error=OutputError, remedy="made anew")
+        info = read_json(folder / INFO_FILE, error=OutputError, remedy="rebuild the folder")
     except OutputError:
         return {}
     is_ours = (
@@ -134,38 +133,41 @@ def read_info(folder: Path) -> dict[str, Any]:
 def write_frame_folder(
     folder: Path, reader: PooledReader, *, path: str, stamp: Mapping[str, Any], quality: int
 ) -> int:
-    """Makes the folder, in place of an older one, and returns the number of frames in it.
+    """Writes a frame folder, which replaces an older one.
 
     Args:
-        folder: Its place.
-        reader: Frames of the video.
-        path: The video, for messages.
-        stamp: From what and how it is made, for INFO_FILE.
+        folder: Path of the folder.
+        reader: Reader of the video's frames.
+        path: Path of the video, named in error messages.
+        stamp: Source and settings of the folder, stored in INFO_FILE.
         quality: Quality of the JPEGs, 1 to 100.
+
+    Returns:
+        Number of frames in the folder.
 
     Raises:
         MediaError: The video cannot be decoded, or its frames are too large for a JPEG.
-        OutputError: The folder holds anything else, or cannot be written.
+        OutputError: The folder holds other files, or cannot be written.
     """
     check_replaceable(folder)
     count = 0
-    # Many small files: flushing each would take longer than decoding.
-    with replace_folder(folder, flush=False) as aside:
+    # Flushing so many small files would take longer than decoding.
+    with replace_folder(folder, flush=False) as staged:
         for frame in reader:
             data = _jpeg(frame.image, quality, path)
             for _ in range(frame.repeats):
                 count += 1
-                (aside / FRAME_NAME.format(count)).write_bytes(data)
+                (staged / FRAME_NAME.format(count)).write_bytes(data)
         info = {**stamp, "num_frames": count, "warning": reader.warning}
-        write_text(aside / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+        write_text(staged / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     return count
 
 
 def check_replaceable(folder: Path) -> None:
-    """Refuses a folder that holds anything `videotag frames` has not made.
+    """Checks that a folder holds only files that `videotag frames` wrote.
 
     Raises:
-        OutputError: It does.
+        OutputError: The folder holds other files.
     """
     try:
         names = {entry.name for entry in folder.iterdir()}
@@ -174,7 +176,7 @@ def check_replaceable(folder: Path) -> None:
     foreign = sorted(name for name in names if not _OURS.fullmatch(name))
     if names and (foreign or INFO_FILE not in names):
         raise OutputError(
-            f"{folder}: holds {foreign[0] if foreign else 'pictures'} that `videotag frames` has not made; "
+            f"{folder}: holds {foreign[0] if foreign else 'pictures'} that `videotag frames` did not write; "
             "move it away or choose another --save_dir"
         )
 
@@ -184,8 +186,8 @@ def _jpeg(image: np.ndarray, quality: int, path: str) -> bytes:
     height, width = image.shape[:2]
     if max(height, width) > _MAX_SIDE_PX:
         raise MediaError(
-            f"{path}: frames of {width}x{height} pixels, a JPEG has at most {_MAX_SIDE_PX} a side; "
-            "set a smaller --short_size"
+            f"{path}: frames of {width}x{height} pixels, expected at most {_MAX_SIDE_PX} on each side of a "
+            "JPEG; set a smaller --short_size"
         )
     data = io.BytesIO()
     Image.fromarray(image).save(data, "JPEG", quality=quality)

@@ -1,7 +1,8 @@
 """Downloads a file: resumable, limited in size, and moved to its final path only after verification.
 
-Beside FILE are FILE.partial (the bytes received so far), FILE.partial.json (which file they belong to) and
-FILE.lock (held by the writing process). If a process is killed at any moment, the next one resumes.
+The download uses these files next to FILE: FILE.partial (the bytes received so far), FILE.partial.json (the
+URL and validator of these bytes) and FILE.lock (locked by the writing process). After a kill at any moment,
+the next process resumes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ TIMEOUT_SEC = 30.0
 MAX_BYTES = 8 << 30  # limit for any file
 _CHUNK_BYTES = 1 << 20
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
-_RETRIABLE_STATUS = (408, 425, 429)  # besides all from 500 on
+_RETRIABLE_STATUS = (408, 425, 429)  # in addition to all from 500 on
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +66,10 @@ class Checksum:
         Raises:
             WeightsError: The digest differs.
         """
-        found = file_digest(path, self.algorithm)
-        if not found.startswith(self.digits):
+        digest = file_digest(path, self.algorithm)
+        if not digest.startswith(self.digits):
             raise WeightsError(
-                f"{shown_as}: its {self.algorithm} is {found}, expected {self.digits} "
+                f"{shown_as}: its {self.algorithm} is {digest}, expected {self.digits} "
                 f"({self.given_by}); {remedy}"
             )
 
@@ -171,7 +172,7 @@ def _verify_and_move(fetch: _Fetch, checksum: Checksum | None) -> None:
             checksum.check(
                 fetch.partial,
                 shown_as=fetch.target,
-                remedy=f"{fetch.url} has different content; nothing is kept",
+                remedy=f"{fetch.url} has different content; the download was discarded",
             )
         except WeightsError:
             fetch.discard()
@@ -196,7 +197,7 @@ class _Fetch:
 
     @property
     def metadata(self) -> Path:
-        """Path of the JSON file that says which file the received bytes belong to."""
+        """Path of the JSON file that records the URL, size and validator of the received bytes."""
         return self.target.with_name(f"{self.target.name}{PARTIAL_MARK}.json")
 
     def run(self) -> None:
@@ -218,7 +219,7 @@ class _Fetch:
             elif response.status == 200:  # the whole file: the server ignores Range, or the file has changed
                 done, total = 0, self._start(response)
             else:
-                raise self.failed(f"the server answers {response.status} {response.reason}")
+                raise self.failed(f"the server returned {response.status} {response.reason}")
             self._receive(response, done, total)
 
     def discard(self) -> None:
@@ -226,24 +227,26 @@ class _Fetch:
         self.metadata.unlink(missing_ok=True)
         self.partial.unlink(missing_ok=True)
 
-    def failed(self, why: str) -> WeightsError:
-        """An error that tells the user how to download the file by hand."""
-        return WeightsError(f"{self.url}: {why}; fetch it yourself and put it at {self.target.absolute()}")
+    def failed(self, reason: str) -> WeightsError:
+        """The error for a failed download; its remedy is to download the file manually."""
+        return WeightsError(f"{self.url}: {reason}; fetch it yourself and put it at {self.target.absolute()}")
 
     def _resume_point(self) -> tuple[int, int, str]:
         """(bytes received, total, validator) of an earlier attempt; (0, 0, "") if it cannot be resumed."""
         try:
-            found = read_json(self.metadata, error=WeightsError, remedy="downloaded from the start")
-            done, total, validator = self.partial.stat().st_size, found["total"], found["validator"]
+            metadata = read_json(self.metadata, error=WeightsError, remedy="download it again")
+            done, total, validator = self.partial.stat().st_size, metadata["total"], metadata["validator"]
             is_typed = type(total) is int and isinstance(validator, str)
-            fits = is_typed and found["url"] == self.url and total == (self.size or total) and done <= total
+            fits = (
+                is_typed and metadata["url"] == self.url and total == (self.size or total) and done <= total
+            )
         except (FileNotFoundError, WeightsError, KeyError, TypeError):
             return 0, 0, ""
         return (done, total, validator) if fits and validator else (0, 0, "")
 
     def _start(self, response: Any) -> int:
         """Creates an empty partial file for a whole response; returns the number of bytes to receive."""
-        declared = response.length  # of Content-Length; None without one
+        declared = response.length  # from Content-Length; None if the header is missing
         total = declared if self.size is None else self.size
         if total is None:
             raise self.failed("the server does not declare the size of the file")
@@ -263,7 +266,8 @@ class _Fetch:
         if declared != f"bytes {done}-{total - 1}/{total}" or _validator(response) not in ("", validator):
             self.discard()
             raise _Interrupted(
-                f"the server does not continue where asked ({declared[:80]!r} after {done} of {total} bytes)"
+                f"the server did not continue where requested ({declared[:80]!r} after {done} of {total} "
+                "bytes)"
             )
 
     def _receive(self, response: Any, done: int, total: int) -> None:
@@ -275,7 +279,7 @@ class _Fetch:
                 done += len(chunk)
                 if done > total:
                     self.discard()
-                    raise self.failed(f"the server sends more than {total} bytes; nothing is kept")
+                    raise self.failed(f"the server sent more than {total} bytes; the download was discarded")
                 file.write(chunk)
                 file.flush()  # so that it survives a kill
                 advance(len(chunk))
@@ -297,12 +301,12 @@ class _Fetch:
                 )
         except urllib.error.HTTPError as error:
             error.close()
-            why = f"the server answers {error.code} {error.reason}"
+            reason = f"the server returned {error.code} {error.reason}"
             if error.code == 416:  # the range does not exist, so the file has changed
                 self.discard()
             elif error.code < 500 and error.code not in _RETRIABLE_STATUS:
-                raise self.failed(why) from error
-            raise _Interrupted(why) from error
+                raise self.failed(reason) from error
+            raise _Interrupted(reason) from error
         with response:
             yield response
 
@@ -317,7 +321,7 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
 
 @contextlib.contextmanager
 def _network_errors() -> Iterator[None]:
-    """Turns network errors into _Interrupted, which tells them from disk errors (both are OSError)."""
+    """Turns network errors into _Interrupted, to distinguish them from disk errors (both are OSErrors)."""
     try:
         yield
     except urllib.error.HTTPError:
