@@ -23,7 +23,7 @@ from videotag.cli.main import main
 from videotag.errors import VideotagError
 from videotag.formats.filelist import ListEntry, write_filelist
 from videotag.labels import write_labels
-from videotag.media.synthetic import COLOURS, SHAPES, draw_shape
+from videotag.media.synthetic import COLORS, SHAPES, draw_shape
 from videotag.media.video import FrameReader, probe
 from videotag.media.writer import write_video
 
@@ -51,10 +51,10 @@ SEEN: dict[str, list[tuple[str, float, float]]] = {
 LABELS = [
     *dict.fromkeys(name for seen in SEEN.values() for name, _, _ in seen),
     *SHAPES,
-    *COLOURS,
+    *COLORS,
 ]
 NOTE = (
-    "19 seconds of film show that the path works; they do not show generalisation: the clips of a film "
+    "19 seconds of film show that the path works; they do not show generalization: the clips of a film "
     "resemble each other, although no second of the test part was trained on."
 )
 
@@ -168,7 +168,7 @@ def draw_random_shape(clip: np.ndarray, rng: np.random.Generator) -> list[str]:
     The other half stays, so that attention has something to find.
     """
     shape = SHAPES[rng.integers(len(SHAPES))]
-    colour = list(COLOURS)[rng.integers(len(COLOURS))]
+    colour = list(COLORS)[rng.integers(len(COLORS))]
     start, end = rng.uniform(0.3, 0.7, size=(2, 2))
     radius = rng.uniform(0.2, 0.3)
     length = len(clip) // 2

@@ -33,8 +33,8 @@ NumLayers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 FilePath = Annotated[str, Field(max_length=MAX_PATH)]
 SidePx = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 # Far wider than 0..255; division by a smaller number overflows in float16 and float32.
-ColourMean = Annotated[float, Field(ge=-1e6, le=1e6)]
-ColourStd = Annotated[float, Field(ge=1e-6, le=1e6)]
+ColorMean = Annotated[float, Field(ge=-1e6, le=1e6)]
+ColorStd = Annotated[float, Field(ge=1e-6, le=1e6)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 
@@ -186,8 +186,8 @@ class ExtractorModel(ModelSection):
 
     format: Annotated[Literal["video", "frames"], Key.OUTSIDE] = "video"
     seglen: Literal[1] = 1
-    image_mean: tuple[ColourMean, ColourMean, ColourMean] = (0.485, 0.456, 0.406)
-    image_std: tuple[ColourStd, ColourStd, ColourStd] = (0.229, 0.224, 0.225)
+    image_mean: tuple[ColorMean, ColorMean, ColorMean] = (0.485, 0.456, 0.406)
+    image_std: tuple[ColorStd, ColorStd, ColorStd] = (0.229, 0.224, 0.225)
 
     default_readers: ClassVar[tuple[str, ...]] = ("frames",)
 

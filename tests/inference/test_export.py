@@ -211,8 +211,8 @@ def test_several_taggers_become_one(tmp_path):
     lines = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").splitlines()
     weights = [line for line in lines if line.startswith("- `tiny.pdparams`, sha256")]
     assert [line.split("`; ")[1] for line in weights] == [
-        "trained on Cooking, 900 videos; licence: CC-BY-4.0",
-        "licence: unknown to videotag; ask whoever trained them",
+        "trained on Cooking, 900 videos; license: CC-BY-4.0",
+        "license: unknown to videotag; ask whoever trained them",
     ]
     arrays = batch([5, 3], 5)
     logits = [trained_network([source]).run_layers(arrays)[LOGITS] for source in sources]

@@ -7,7 +7,7 @@ import pytest
 
 from videotag.media.synthetic import (
     BACKGROUNDS,
-    COLOURS,
+    COLORS,
     ORDER_TAGS,
     ORDERS,
     SHAPES,
@@ -27,7 +27,7 @@ def show(spec, **how):
 
 def coloured(frame, colour):
     """Where a frame is near a colour."""
-    return np.abs(frame.astype(int) - COLOURS[colour]).max(axis=-1) < 12
+    return np.abs(frame.astype(int) - COLORS[colour]).max(axis=-1) < 12
 
 
 @pytest.mark.parametrize("change", ORDERS)

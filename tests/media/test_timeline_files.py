@@ -56,7 +56,7 @@ RIGHT = {
         0.8,
         [1, 3, 5, 7, 9, 11, 13, 15, 17, 19],
         4,
-        r"colour matrix 10 is not supported; converted with a similar one",
+        r"color matrix 10 is not supported; converted with a similar one",
     ),
 }
 
@@ -559,13 +559,13 @@ def test_matrices_with_a_similar_one_are_converted_with_it(tmp_path, matrix, pri
     (frame,) = reader
     assert np.abs(frame.image[60, 40].astype(int) - (200, 40, 40)).max() < 8
     assert np.abs(frame.image[60, 120].astype(int) - (40, 200, 40)).max() < 8
-    assert f"colour matrix {matrix} is not supported; converted with a similar one" in reader.warning
+    assert f"color matrix {matrix} is not supported; converted with a similar one" in reader.warning
 
 
 @pytest.mark.parametrize("matrix", [8, 11, 14, 15])
 def test_other_matrices_are_rejected(tmp_path, matrix):
     write_with_matrix(tmp_path / "a.mkv", matrix)
-    with pytest.raises(MediaError, match=rf"colour matrix {matrix} \(ITU-T H.273\) is not supported"):
+    with pytest.raises(MediaError, match=rf"color matrix {matrix} \(ITU-T H.273\) is not supported"):
         list(FrameReader(tmp_path / "a.mkv", 1))
 
 

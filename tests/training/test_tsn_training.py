@@ -10,7 +10,7 @@ import pytest
 from videotag.cli.main import main
 from videotag.formats.feature_files import read_stamp
 from videotag.formats.weight_files import read_weights, write_safetensors
-from videotag.media.synthetic import COLOURS
+from videotag.media.synthetic import COLORS
 from videotag.media.writer import write_video
 
 TSN_YAML = """
@@ -27,7 +27,7 @@ INFER: {seg_num: 4, short_size: 36, target_size: 32, batch_size: 2, filelist: va
 def films(tmp_path_factory):
     """Twelve films of one colour each, their lists, labels.txt and tsn.yaml; made once."""
     folder = tmp_path_factory.mktemp("films")
-    colours = list(COLOURS.values())[:3]
+    colours = list(COLORS.values())[:3]
     rng = np.random.default_rng(0)
     lines = []
     for index in range(18):

@@ -17,7 +17,7 @@ from videotag.datasets.batches import Batch
 from videotag.formats.yt8m_records import DEQUANTIZE_BIAS, DEQUANTIZE_SCALE
 from videotag.inference.parallel import all_gather, broadcast, rank
 from videotag.inference.tasks import task_loss, task_scores
-from videotag.inputs.features import as_numbers, is_quantised
+from videotag.inputs.features import as_numbers, is_quantized
 from videotag.metrics import SingleLabelMetrics, TaggingMetrics
 from videotag.registry import LOGITS, MASK, ArraySpec, Task
 
@@ -105,14 +105,14 @@ def to_tensors(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) -> 
     tensors = {}
     for spec in specs:
         x = inputs[spec.name]
-        if is_quantised(x, spec):
-            tensors[spec.name] = _dequantised(x, inputs[spec.name + MASK])
+        if is_quantized(x, spec):
+            tensors[spec.name] = _dequantized(x, inputs[spec.name + MASK])
         else:
             tensors[spec.name] = paddle.to_tensor(x)
     return tensors
 
 
-def _dequantised(x: np.ndarray, mask: np.ndarray) -> Tensor:
+def _dequantized(x: np.ndarray, mask: np.ndarray) -> Tensor:
     """Quantised features as (N, T, D) float32, zero where masked; the transfer to a GPU is uint8."""
     if paddle.get_device() == "cpu":
         return paddle.to_tensor(as_numbers(x, mask))

@@ -193,13 +193,13 @@ def as_declared(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) ->
     """
     return {
         spec.name: as_numbers(inputs[spec.name], inputs[spec.name + MASK])
-        if is_quantised(inputs[spec.name], spec)
+        if is_quantized(inputs[spec.name], spec)
         else inputs[spec.name]
         for spec in specs
     }
 
 
-def is_quantised(x: np.ndarray, spec: ArraySpec) -> bool:
+def is_quantized(x: np.ndarray, spec: ArraySpec) -> bool:
     """Whether an array, of any shape, holds uint8 features where the model declares float32."""
     return bool(x.dtype == np.uint8) and spec.dtype == "float32"
 

@@ -26,7 +26,7 @@ from videotag.system.regular_file import non_regular_kind, open_regular
 MAX_FRAME_PX = 8192 * 8192  # larger frames are decompression bombs rather than video
 ENCRYPTED = "encrypted; use a copy without copy protection"
 
-# FFmpeg's own limit of 1,000 streams takes ten seconds to open; a multiplex of TV programmes has 100.
+# FFmpeg's own limit of 1,000 streams takes ten seconds to open; a multiplex of TV programs has 100.
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_streams": "256"}
 # FFmpeg trusts the index size of an FLV (up to 2 GiB); the index is not needed, since nothing seeks.
 _FLV_OPTIONS = {"fflags": "+ignidx"}

@@ -41,7 +41,7 @@ class PacketClock:
 
     Attributes:
         times: (n,) int64, `given` with wrong and missing times interpolated; recordings are not joined.
-        wrong: (n,) bool, True for times that disagree with their neighbours.
+        wrong: (n,) bool, True for times that disagree with their neighbors.
         breaks: (n,) bool, True for the first packet of every recording except the first.
         pauses: (n,) bool, True for the first packet after a long pause in an otherwise even clock.
         step: Usual spacing in units, at least 1.
@@ -159,7 +159,7 @@ class PacketClock:
             paused = rises - steps * self.step > self._pause
         stopped = (steps > _OUTLIERS) & (rises < steps * self.step / 2)
         suspects = np.flatnonzero((rises < -self._slack) | stopped | (paused & (rises > covered)))
-        # Suspects whose neighbourhoods overlap are decided together.
+        # Suspects whose neighborhoods overlap are decided together.
         for group in np.split(suspects, np.flatnonzero(np.diff(suspects) > 2 * _OUTLIERS + 2) + 1):
             if len(group):
                 start = max(int(group[0]) - _OUTLIERS, 0)
@@ -224,7 +224,7 @@ class PacketClock:
 
 
 def _usual_step(spacings: np.ndarray, durations: np.ndarray, pause: float) -> int:
-    """The median spacing of neighbours, at least 1; the median duration if most spacings are implausible."""
+    """The median spacing of neighbors, at least 1; the median duration if most spacings are implausible."""
     rising = spacings[spacings > 0]
     sane = rising[rising <= pause]
     if 2 * len(sane) < len(spacings) or not len(sane):

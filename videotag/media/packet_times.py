@@ -1,7 +1,7 @@
 """Computes the display times of frames from the timestamps of their packets, repairing faulty ones.
 
 Timestamps jump where recordings were joined, single ones may be wrong or missing, and some containers store
-no display times. Timestamps that agree with their neighbours are kept; the others are interpolated. After a
+no display times. Timestamps that agree with their neighbors are kept; the others are interpolated. After a
 break the stream is shifted to continue where it stopped, as players do for MPEG-TS.
 
 Legend: dts is the decoding time of a packet, which rises from packet to packet; pts is the display time of
@@ -56,7 +56,7 @@ class DisplayTimes:
         times: (n,) int64 display time of the frame in each packet; sorted in display order if by_order.
         by_order: Whether the packets have no display times, so that frames take `times` in display order.
         uncertain: (n,) bool, True for reordered frames without a good time, which belong between their
-            neighbours in display order; None if there are none.
+            neighbors in display order; None if there are none.
         end: Time at which the last frame ends.
         step: Usual spacing of frames in units, at least 1.
         num_leading: Number of frames that follow the first keyframe in the file but are shown before it. In

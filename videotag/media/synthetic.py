@@ -1,6 +1,6 @@
-"""Generates clips of coloured shapes with several tags each, for tests, benchmarks and the demo.
+"""Generates clips of colored shapes with several tags each, for tests, benchmarks and the demo.
 
-Every clip shows one shape on a background. Its size, colour or place changes over time, and an order tag
+Every clip shows one shape on a background. Its size, color or place changes over time, and an order tag
 names the direction: "grows" or "shrinks", "red then blue" or "blue then red", "moves right" or "moves left".
 Clips come in twins: the second has the frames of the first in reverse, so that only the order of frames, and
 no single frame or mean over frames, distinguishes the two.
@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 Shape = Literal["circle", "square", "triangle"]
 
 SHAPES: tuple[Shape, ...] = ("circle", "square", "triangle")
-COLOURS = {"red": (214, 40, 40), "green": (46, 160, 67), "blue": (38, 84, 214), "yellow": (240, 200, 20)}
+COLORS = {"red": (214, 40, 40), "green": (46, 160, 67), "blue": (38, 84, 214), "yellow": (240, 200, 20)}
 BACKGROUNDS = ("dark", "light", "stripes", "noise")
 WORDS = ("sale", "goal", "news")
 TONES_HZ = {"low tone": 220, "high tone": 880}
@@ -32,7 +32,7 @@ ORDER_TAGS = tuple(tag for pair in ORDERS.values() for tag in pair)
 #: All tags in the order of their class ids.
 TAGS = (
     *SHAPES,
-    *COLOURS,
+    *COLORS,
     *(f"{name} background" for name in BACKGROUNDS),
     *ORDER_TAGS,
     *TONES_HZ,
@@ -48,7 +48,7 @@ class ClipSpec:
 
     Attributes:
         shape: One of SHAPES.
-        colour: Key of COLOURS; unused if the colour is what changes.
+        color: Key of COLORS; unused if the color is what changes.
         background: One of BACKGROUNDS.
         change: What changes over time, a key of ORDERS.
         reverse: Whether the frames run backwards.
@@ -58,7 +58,7 @@ class ClipSpec:
     """
 
     shape: Shape
-    colour: str
+    color: str
     background: str
     change: str
     reverse: bool = False
@@ -70,7 +70,7 @@ class ClipSpec:
     def tags(self) -> tuple[str, ...]:
         """The clip's tags, in the order of TAGS."""
         shown = {self.shape, f"{self.background} background", ORDERS[self.change][self.reverse]}
-        shown |= {"red", "blue"} if self.change == "colour" else {self.colour}
+        shown |= {"red", "blue"} if self.change == "colour" else {self.color}
         shown |= {self.tone} if self.tone else set()
         shown |= {f"text {self.word}"} if self.word else set()
         return tuple(tag for tag in TAGS if tag in shown)
@@ -103,7 +103,7 @@ def random_specs(num_clips: int, seed: int, *, tone: bool = False, text: bool = 
     for index in range(-(-num_clips // 2)):
         spec = ClipSpec(
             shape=SHAPES[rng.integers(len(SHAPES))],
-            colour=list(COLOURS)[rng.integers(len(COLOURS))],
+            color=list(COLORS)[rng.integers(len(COLORS))],
             background=BACKGROUNDS[rng.integers(len(BACKGROUNDS))],
             change=list(ORDERS)[index % len(ORDERS)],
             seed=int(rng.integers(2**31)),
@@ -133,8 +133,8 @@ def render(spec: ClipSpec, *, num_frames: int, size_px: int) -> np.ndarray:
         phase = index / max(1, num_frames - 1)
         x = 0.22 + 0.56 * phase if spec.change == "place" else middle[0]
         r = 0.08 + 0.24 * phase if spec.change == "size" else radius
-        colour = ("red" if phase < 0.5 else "blue") if spec.change == "colour" else spec.colour
-        draw_shape(frame, spec.shape, colour, center=(x, middle[1]), radius=r)
+        color = ("red" if phase < 0.5 else "blue") if spec.change == "colour" else spec.color
+        draw_shape(frame, spec.shape, color, center=(x, middle[1]), radius=r)
         if spec.word:
             _draw_word(frame, spec.word)
     return np.ascontiguousarray(frames[::-1]) if spec.reverse else frames
@@ -154,14 +154,14 @@ def sound(spec: ClipSpec, duration_sec: float) -> tuple[np.ndarray, int] | None:
 
 
 def draw_shape(
-    frame: np.ndarray, shape: Shape, colour: str, *, center: tuple[float, float], radius: float
+    frame: np.ndarray, shape: Shape, color: str, *, center: tuple[float, float], radius: float
 ) -> None:
     """Draws an anti-aliased shape into a frame, in place.
 
     Args:
         frame: (H, W, 3) uint8 RGB frame of any size.
         shape: One of SHAPES.
-        colour: Key of COLOURS.
+        color: Key of COLORS.
         center: Coordinates x and y as fractions of the width and the height.
         radius: Radius as a fraction of the shorter side.
     """
@@ -177,13 +177,13 @@ def draw_shape(
     else:
         pen.polygon([(x, y - r), (x - r, y + 0.8 * r), (x + r, y + 0.8 * r)], fill=255)
     alpha = np.asarray(mask.resize((width, height), Image.Resampling.BOX), np.float32)[..., None] / 255
-    frame[:] = np.round(frame * (1 - alpha) + np.array(COLOURS[colour], np.float32) * alpha)
+    frame[:] = np.round(frame * (1 - alpha) + np.array(COLORS[color], np.float32) * alpha)
 
 
 def _background(name: str, size_px: int, rng: np.random.Generator) -> np.ndarray:
     """The background as (S, S, 3) uint8 RGB."""
-    grey = {"dark": 30, "light": 225, "stripes": 128, "noise": 128}[name]
-    image = np.full((size_px, size_px, 3), grey, np.float32)
+    gray = {"dark": 30, "light": 225, "stripes": 128, "noise": 128}[name]
+    image = np.full((size_px, size_px, 3), gray, np.float32)
     if name == "stripes":
         image += 60 * np.sign(np.sin(np.arange(size_px) * 2 * np.pi * 8 / size_px))[None, :, None]
     if name == "noise":

@@ -75,7 +75,7 @@ class Timeline:
             of the frames in the packets in file order. None for a steady rate, where the time of a frame is
             its number.
         uncertain: (n,) bool, True for packets whose frames have no good time and are placed between their
-            neighbours; None if there are none.
+            neighbors; None if there are none.
         step: Usual spacing of frames, in units of time_base.
         by_duration: Whether num_expected is derived from a duration alone, which may be wrong.
         has_unusable_times: Whether all timestamps are unusable, so that frames are spaced evenly.

@@ -1,6 +1,6 @@
 """Pure functions on frames: scaled size, crop and normalization.
 
-Shapes: T frames, H height, W width; frames are uint8 RGB with the colour axis last.
+Shapes: T frames, H height, W width; frames are uint8 RGB with the channel axis last.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ def center_crop(frames: np.ndarray, size_px: int) -> np.ndarray:
 
 
 def normalize(frames: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """(x / 255 - mean) / std for every colour.
+    """(x / 255 - mean) / std for every channel.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB; T may be 0.
-        mean: (3,) mean per colour, for values in [0, 1].
-        std: (3,) standard deviation per colour, for values in [0, 1].
+        mean: (3,) mean per channel, for values in [0, 1].
+        std: (3,) standard deviation per channel, for values in [0, 1].
 
     Returns:
         (T, 3, H, W) float32, C-contiguous.
@@ -87,8 +87,8 @@ def normalize(frames: np.ndarray, mean: Sequence[float], std: Sequence[float]) -
         raise ShapeError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (T, H, W, 3)")
     num_frames, height, width, _ = frames.shape
     result = np.empty((num_frames, 3, height, width), np.float32)
-    for colour in range(3):
-        plane = result[:, colour]  # (T, H, W), written in place to avoid a float copy of all frames
-        np.multiply(frames[..., colour], np.float32(1 / (255 * std[colour])), out=plane)
-        plane -= np.float32(mean[colour] / std[colour])
+    for channel in range(3):
+        plane = result[:, channel]  # (T, H, W), written in place to avoid a float copy of all frames
+        np.multiply(frames[..., channel], np.float32(1 / (255 * std[channel])), out=plane)
+        plane -= np.float32(mean[channel] / std[channel])
     return result

@@ -42,7 +42,7 @@ from videotag.media.transforms import center_crop, forced_size, scaled_size
 # swscale is up to 2 of 255 too dark at even widths.
 _SCALING = 0x2 | 0x2000 | 0x40000  # SWS_BILINEAR, FULL_CHR_H_INT, ACCURATE_RND; PyAV 14 has no names for them
 # YCbCr-to-RGB matrices of ITU-T H.273, table 4, that swscale supports; 2 is "unspecified". _NEAR_MATRICES are
-# close to one of them: 3 is reserved, 10 is constant luminance, 12 and 13 depend on the colour primaries. The
+# close to one of them: 3 is reserved, 10 is constant luminance, 12 and 13 depend on the color primaries. The
 # rest, such as YCgCo (8) and ICtCp (14), are not YCbCr.
 _MATRICES = frozenset([0, 1, 2, 4, 5, 6, 7, 9])
 _NEAR_MATRICES = frozenset([3, 10, 12, 13])
@@ -298,7 +298,7 @@ class FrameReader:
             faults.append("its edit list hides every frame; ignored")
         if scaler.unknown_matrix is not None:
             faults.append(
-                f"colour matrix {scaler.unknown_matrix} is not supported; converted with a similar one"
+                f"color matrix {scaler.unknown_matrix} is not supported; converted with a similar one"
             )
         # A packet of interlaced video may hold half a frame.
         lost = decoded + interlaced < self._timeline.num_frames
@@ -323,7 +323,7 @@ class FrameScaler:
         new_image: Function that allocates the array of each image.
 
     Attributes:
-        unknown_matrix: Unsupported colour matrix that was replaced by a similar one; None if there was none.
+        unknown_matrix: Unsupported color matrix that was replaced by a similar one; None if there was none.
     """
 
     def __init__(
@@ -349,7 +349,7 @@ class FrameScaler:
         """The (H, W, 3) uint8 RGB image of an av.VideoFrame.
 
         Raises:
-            MediaError: The frame is too large, or swscale supports neither its pixel format nor its colour
+            MediaError: The frame is too large, or swscale supports neither its pixel format nor its color
                 matrix.
         """
         check_size(self._name, frame.width, frame.height)
@@ -358,7 +358,7 @@ class FrameScaler:
             frame.colorspace = _BT2020 if frame.color_primaries == _BT2020 else _BT709
         elif frame.colorspace not in _MATRICES:
             raise MediaError(
-                f"{self._name}: colour matrix {frame.colorspace} (ITU-T H.273) is not supported; convert it "
+                f"{self._name}: color matrix {frame.colorspace} (ITU-T H.273) is not supported; convert it "
                 "to BT.709"
             )
         try:
@@ -376,7 +376,7 @@ class FrameScaler:
         return np.concatenate([red, green, blue], axis=2, out=image)
 
     def _upright_crop(self, plane: Any) -> np.ndarray:
-        """One colour of a scaled frame, upright and cropped, as a (H, W, 1) view."""
+        """One channel of a scaled frame, upright and cropped, as a (H, W, 1) view."""
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size, 1)
         upright = self._orientation.upright(rows[: plane.height, : plane.width])
         return upright if self._crop_px is None else center_crop(upright, self._crop_px)

@@ -47,7 +47,7 @@ class MeanOverVideos(ABC):
             raise ValueError(f"empty={empty!r}: expected 'skip' or 'zero'")
         self.empty = empty
         self.num_without_labels = 0
-        self._num_labelled = 0
+        self._num_labeled = 0
         self._hits_by_out_of: Counter[int] = Counter()
 
     @abstractmethod
@@ -68,12 +68,12 @@ class MeanOverVideos(ABC):
 
     def add(self, batch: RankedBatch) -> None:
         """Adds a batch that is already ranked."""
-        labelled = batch.num_positives > 0
-        hits, out_of = (part[labelled] for part in self._fractions(batch))
+        labeled = batch.num_positives > 0
+        hits, out_of = (part[labeled] for part in self._fractions(batch))
         for denominator in np.unique(out_of):
             self._hits_by_out_of[int(denominator)] += int(hits[out_of == denominator].sum())
-        self._num_labelled += hits.size
-        self.num_without_labels += labelled.size - hits.size
+        self._num_labeled += hits.size
+        self.num_without_labels += labeled.size - hits.size
 
     def merge(self, other: MeanOverVideos) -> None:
         """Adds everything that `other` has accumulated, without changing `other`.
@@ -87,12 +87,12 @@ class MeanOverVideos(ABC):
         if self.empty != other.empty:
             raise ShapeError(f"merge of empty={self.empty!r} with empty={other.empty!r}: expected the same")
         self._hits_by_out_of.update(other._hits_by_out_of)
-        self._num_labelled += other._num_labelled
+        self._num_labeled += other._num_labeled
         self.num_without_labels += other.num_without_labels
 
     def compute(self) -> float:
         """The mean over all videos so far, in [0, 1]; 0.0 if no video counts."""
-        num_videos = self._num_labelled + (self.num_without_labels if self.empty == "zero" else 0)
+        num_videos = self._num_labeled + (self.num_without_labels if self.empty == "zero" else 0)
         # fsum rounds only once, at the end, so the order of the terms does not matter.
         total = math.fsum(hits / out_of for out_of, hits in self._hits_by_out_of.items())
         return total / num_videos if num_videos else 0.0

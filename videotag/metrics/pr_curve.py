@@ -16,7 +16,7 @@ import numpy.typing as npt
 from videotag.errors import ShapeError
 from videotag.metrics.ranking import checked_scores, multi_hot
 
-NUM_BINS = 256  # a power of 2, so that score x NUM_BINS is exact and no score lands in a neighbouring bin
+NUM_BINS = 256  # a power of 2, so that score x NUM_BINS is exact and no score lands in a neighboring bin
 
 
 class Curve(NamedTuple):

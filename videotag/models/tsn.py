@@ -72,8 +72,8 @@ class FrameEncoder(nn.Layer):
         self.inputs = (ArraySpec(FRAMES, (None, size_px, size_px, 3), "uint8"),)
         self.outputs = (FEATURES,)
         self.backbone = backbone
-        self._scale = _per_colour(1 / (255 * np.array(std)))
-        self._shift = _per_colour(np.array(mean) / np.array(std))
+        self._scale = _per_channel(1 / (255 * np.array(std)))
+        self._shift = _per_channel(np.array(mean) / np.array(std))
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The backbone's features (B, D), by name."""
@@ -131,6 +131,6 @@ class TSN(nn.Layer):
         return None
 
 
-def _per_colour(values: np.ndarray) -> Tensor:
+def _per_channel(values: np.ndarray) -> Tensor:
     """Reshapes (3,) to a tensor (1, 3, 1, 1) float32."""
     return paddle.to_tensor(values.astype(np.float32).reshape(1, 3, 1, 1))

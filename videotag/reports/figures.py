@@ -23,8 +23,8 @@ BASE_FONT = "DejaVu Sans"  # shipped with matplotlib
 DOTS_PER_INCH = 110
 FEW_POINTS = 20  # curves up to this size get dots: a single point has no line, many dots hide the dashes
 MAX_NAME = 24  # characters
-#: Okabe and Ito's colour-blind-safe colours, without the two that are faint on white; line styles for prints
-#: in grey.
+#: Okabe and Ito's color-blind-safe colors, without the two that are faint on white; line styles for prints
+#: in gray.
 LINES = (
     ("#0072B2", "-"),
     ("#D55E00", "--"),
@@ -68,13 +68,13 @@ def curves_figure(micro: Curve, curves: Sequence[Curve], names: Names) -> str:
     axes = figure.add_axes(_WHOLE, xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     styles = [("black", "-"), *LINES]
-    for curve, (colour, line) in zip([micro, *curves], styles, strict=False):
+    for curve, (color, line) in zip([micro, *curves], styles, strict=False):
         # Steps: linear interpolation between points of a precision-recall curve is too optimistic.
         axes.plot(
             curve.recall,
             curve.precision,
             drawstyle="steps-pre",
-            color=colour,
+            color=color,
             linestyle=line,
             linewidth=2.4 if curve is micro else 1.5,
             marker="." if curve.recall.size <= FEW_POINTS else None,
@@ -100,7 +100,7 @@ def matrix_figure(
         counts: (R, K) int >= 0, with R and K at least 1.
         rows: R names.
         columns: K names.
-        darkest: Count of the darkest colour, at least 1; larger counts look the same.
+        darkest: Count of the darkest color, at least 1; larger counts look the same.
         row_label: Axis label of the rows.
         column_label: Axis label of the columns.
 
@@ -118,8 +118,8 @@ def matrix_figure(
             text.set(parse_math=False, fontfamily=names.fonts)
     for row, column in np.argwhere(counts):
         count = counts[row, column]
-        colour = "white" if count > 0.55 * darkest else "black"
-        axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=8)
+        color = "white" if count > 0.55 * darkest else "black"
+        axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=8)
     return _data_url(figure)
 
 

@@ -82,8 +82,8 @@ def _kind(manifest: Manifest, config: Config) -> str:
 def _source(weights: SourceWeights, origin: Origin) -> str:
     """One line of the list of weights."""
     trained_on = f"; trained on {origin.dataset}" if origin.dataset else ""
-    licence = origin.licence or "unknown to videotag; ask whoever trained them"
-    return f"- `{weights.file}`, sha256 `{weights.sha256}`{trained_on}; licence: {licence}"
+    terms = origin.licence or "unknown to videotag; ask whoever trained them"
+    return f"- `{weights.file}`, sha256 `{weights.sha256}`{trained_on}; license: {terms}"
 
 
 def _commands(manifest: Manifest) -> str:
