@@ -162,7 +162,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_of_its_batch(posts):
     (batch,) = dataset.batches([np.arange(3)], on_error=lambda video, error: failed.update({video: error}))
     assert batch.ids == ["post0", "post2"]
     assert list(failed) == ["post1"]
-    assert "p1.png: no picture that can be read" in str(failed["post1"])
+    assert "p1.png: not a readable picture" in str(failed["post1"])
 
 
 def test_a_config_names_its_plugin_and_never_executes_it(films):

@@ -1,4 +1,4 @@
-"""A GRU over raw frames: every frame scaled to a few pixels and flattened, no features in between.
+"""A GRU over raw frames: every frame is scaled to a few pixels and flattened; no features are extracted.
 
     videotag train --plugin raw_gru.py --config=raw_gru.yaml --set TRAIN.filelist=train.list
 
@@ -26,7 +26,7 @@ class TinyFrameOptions(FrameOptions):
 
 @register_reader("tiny_frames", options=TinyFrameOptions)
 class TinyFrameReader(ClipReader):
-    """Frames of a few pixels; of a short video none is repeated, so that clips differ in length."""
+    """Frames of a few pixels. Frames of short videos are not repeated, so clips differ in length."""
 
     def specs(self):
         """NAME (N, T, height, width, 3) uint8, and its mask (N, T)."""
@@ -37,7 +37,7 @@ class TinyFrameReader(ClipReader):
         return specs
 
     def collate(self, samples):
-        """Distinct frames, scaled, zeros after a clip's end."""
+        """The distinct frames of every clip, scaled and zero-padded, and their mask."""
         arrays = {}
         for name, options in self.inputs.items():
             size = (options.width, options.height)
@@ -51,7 +51,7 @@ class TinyFrameReader(ClipReader):
 
 
 def _scaled(images, size):
-    """(K, H, W, 3) -> (K, height, width, 3)."""
+    """Scales frames (K, H, W, 3) to (K, height, width, 3), given size (width, height)."""
     return np.stack([np.asarray(Image.fromarray(image).resize(size)) for image in images])
 
 
@@ -60,7 +60,7 @@ class RawGRUConfig(ModelSection):
 
     Attributes:
         width, height: Size of a frame in pixels.
-        hidden_size: H.
+        hidden_size: Width H of the GRU.
     """
 
     width: Positive = 32
@@ -70,13 +70,13 @@ class RawGRUConfig(ModelSection):
     default_readers = ("tiny_frames",)
 
     def default_inputs(self):
-        """Frames of this size."""
+        """One input of frames, scaled to the size in MODEL."""
         return {FRAMES: {"reader": "tiny_frames", "width": self.width, "height": self.height}}
 
 
 @register_model("RawGRU", config=RawGRUConfig, task="multi_label")
 class RawGRU(nn.Layer):
-    """Frames and their mask -> logits (N, C), from the state after the last real frame."""
+    """Frames (N, T, height, width, 3) and mask (N, T) -> logits (N, C) from the last real state."""
 
     def __init__(self, config):
         super().__init__()
@@ -90,7 +90,7 @@ class RawGRU(nn.Layer):
         self.output = nn.Linear(config.hidden_size, config.num_classes)
 
     def forward(self, inputs):
-        """See videotag.registry.Model."""
+        """Logits (N, C) of frames (N, T, height, width, 3) uint8 and their mask (N, T)."""
         frames, mask = inputs[FRAMES], inputs[FRAMES + MASK]
         x = frames.flatten(2).astype("float32") / 127.5 - 1  # (N, T, P)
         states, _ = self.gru(zero_padding(x, mask))  # (N, T, H)

@@ -1,9 +1,9 @@
-"""A picture and a text per sample, of a list of JSON lines: {"id", "image", "text", "labels"}.
+"""A tagger of samples with a picture and a text, from a JSON list: {"id", "image", "text", "labels"}.
 
     videotag train --plugin two_inputs.py --config=two_inputs.yaml --set TRAIN.filelist=train.jsonl
 
-A sample may lack its picture, which is then masked.
-Shapes: N samples, S pixels of a side, L tokens, H width, C classes.
+The picture is optional; a missing one is masked.
+Shapes: N samples, S side of a picture in pixels, L tokens, H hidden width, C classes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from videotag.sections import InputOptions, ModelSection, Positive
 
 
 class PictureOptions(InputOptions):
-    """An entry of INPUTS with `reader: picture`: the side of the square in pixels."""
+    """An entry of INPUTS with `reader: picture`: the side of the scaled picture in pixels."""
 
     size: Positive = 16
 
 
 @register_reader("picture", options=PictureOptions)
 class PictureReader(Reader):
-    """A picture file, scaled to a square."""
+    """Reads picture files and scales them to squares."""
 
     is_optional = True
 
@@ -40,19 +40,19 @@ class PictureReader(Reader):
         return {name: options.size for name, options in self.inputs.items()}
 
     def specs(self):
-        """NAME (N, 1, S, S, 3) uint8, and its mask (N, 1): False without a picture."""
+        """NAME (N, 1, S, S, 3) uint8, and its mask (N, 1), False for missing pictures."""
         pictures = [ArraySpec(name, (None, 1, side, side, 3), "uint8") for name, side in self._sides.items()]
         return pictures + [ArraySpec(name + MASK, (None, 1), "bool") for name in self._sides]
 
     def read(self, field, rng):
-        """The picture, of its own size."""
+        """The picture in its original size."""
         try:
             return Image.open(field).convert("RGB")
         except OSError as error:
-            raise MediaError(f"{field}: no picture that can be read; check the list") from error
+            raise MediaError(f"{field}: not a readable picture; check the list") from error
 
     def collate(self, samples):
-        """Zeros in place of a picture that is missing."""
+        """The scaled pictures, zeros for missing ones, and their mask."""
         arrays = {}
         for name, side in self._sides.items():
             empty = np.zeros((side, side, 3), np.uint8)
@@ -70,7 +70,7 @@ class TokenOptions(InputOptions):
 
 @register_reader("tokens", options=TokenOptions)
 class TokenReader(Reader):
-    """A text's words as ids, by their checksums; id 0 stands for no word."""
+    """Maps the words of a text to token ids by their checksums; id 0 is padding."""
 
     def specs(self):
         """NAME (N, L) int64, and its mask (N, L)."""
@@ -81,11 +81,11 @@ class TokenReader(Reader):
         return specs + [ArraySpec(name + MASK, (None, None), "bool") for name in self.inputs]
 
     def read(self, field, rng):
-        """Words."""
+        """The words of the text."""
         return field.lower().split() or [""]
 
     def collate(self, samples):
-        """Ids, zeros after a text's end."""
+        """Token ids, zero-padded, and their mask."""
         arrays = {}
         for name, options in self.inputs.items():
             mask = np.arange(max(map(len, samples))) < np.array([len(words) for words in samples])[:, None]
@@ -99,9 +99,9 @@ class TwoInputsConfig(ModelSection):
     """MODEL section of TwoInputs.
 
     Attributes:
-        size: S.
+        size: Side S of the pictures in pixels.
         vocabulary: Number of token ids.
-        hidden_size: H.
+        hidden_size: Hidden width H.
     """
 
     size: Positive = 16
@@ -111,7 +111,7 @@ class TwoInputsConfig(ModelSection):
     default_readers = ("picture", "tokens")
 
     def default_inputs(self):
-        """The fields "image" and "text"."""
+        """The inputs "image" and "text", read from the fields of the same names."""
         return {
             "image": {"reader": "picture", "size": self.size},
             "text": {"reader": "tokens", "vocabulary": self.vocabulary},
@@ -120,7 +120,7 @@ class TwoInputsConfig(ModelSection):
 
 @register_model("TwoInputs", config=TwoInputsConfig, task="multi_label")
 class TwoInputs(nn.Layer):
-    """Picture and text, each to H numbers -> logits (N, C)."""
+    """Picture (N, 1, S, S, 3) and text (N, L), each embedded to width H -> logits (N, C)."""
 
     def __init__(self, config):
         super().__init__()
@@ -137,7 +137,7 @@ class TwoInputs(nn.Layer):
         self.output = nn.Linear(2 * width, config.num_classes)
 
     def forward(self, inputs):
-        """See videotag.registry.Model."""
+        """Logits (N, C) of pictures (N, 1, S, S, 3) uint8, token ids (N, L) and their masks."""
         pixels = inputs["image"].flatten(2).astype("float32") / 127.5 - 1  # (N, 1, S * S * 3)
         picture = masked_mean(self.picture(pixels), inputs["image" + MASK])  # (N, H)
         text = masked_mean(self.words(inputs["text"]), inputs["text" + MASK])  # (N, H)
