@@ -127,7 +127,7 @@ class Decompressed:
         self._unpacker = _unpacker(self._fill(8))
 
     def _next(self, size: int) -> bytes:
-        """Up to `size` of the next bytes; empty at the end."""
+        """At most `size` of the next bytes; empty at the end."""
         while True:
             if self._unpacker.eof:  # another compressed stream may follow, after zero padding
                 self._packed = (self._unpacker.unused_data or self._packed).lstrip(b"\0")
@@ -157,7 +157,7 @@ class Decompressed:
 
 
 class _Gzip:
-    """zlib's decompressor behind the interface of those of bz2 and lzma."""
+    """zlib's decompressor with the interface of those in bz2 and lzma."""
 
     def __init__(self) -> None:
         self._unpacker = zlib.decompressobj(wbits=31)
@@ -200,7 +200,7 @@ class _Bounded:
         if self.left is None:
             return self._file.read(size)
         wanted = min(size, self.left + 1) if size >= 0 else self.left + 1
-        data = bytearray()  # read in pieces: one big read would allocate all that was asked for
+        data = bytearray()  # read in pieces, as one large read would allocate all of `wanted`
         while len(data) < wanted and (part := self._file.read(min(wanted - len(data), _CHUNK))):
             data += part
         if len(data) > self.left:

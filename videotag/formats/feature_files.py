@@ -48,7 +48,7 @@ _DAMAGED = "damaged or truncated; extract it again"
 # stack on a hostile header.
 _DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([^'"]*)['"]""")
 _FORTRAN_ORDER = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
-_MAX_NAMES = 8  # array names that a message lists
+_MAX_NAMES = 8  # maximum number of array names in a message
 _SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d,L\s]*)\)""")  # Python 2 writes 300L
 _NUMBER_TYPE = re.compile(r"[<>|=]?([iu][1248]|f[248])")
 # What zipfile and zlib raise for damaged or hostile files.
@@ -65,7 +65,7 @@ _DAMAGE = (
 )
 
 _Result = TypeVar("_Result")
-#: (file positioned at the .npy, its size in bytes, place for messages, D or None) -> result
+#: (file positioned at the .npy, its size in bytes, name for messages, D or None) -> result
 _Reader: TypeAlias = Callable[[IO[bytes], int, str, int | None], _Result]
 
 
@@ -115,7 +115,7 @@ def read_modalities(path: str | Path, dims: Mapping[str, int | None]) -> dict[st
 def read_shapes_and_stamp(
     path: str | Path, dims: Mapping[str, int | None]
 ) -> tuple[dict[str, tuple[int, int]], dict[str, Any] | None]:
-    """Shapes (T, D) by modality, and the stamp if there is one; reads headers only, so long lists check fast.
+    """Shapes (T, D) by modality, and the stamp or None. Reads only headers, so checking long lists is fast.
 
     Args:
         path: An .npz or .npy file, see `read_modalities`.
@@ -125,9 +125,9 @@ def read_shapes_and_stamp(
         FeatureFileError: `read_modalities` would refuse the file (values are not checked), or the stamp is
             damaged.
     """
-    found = _for_modalities(path, dims, _read_shape_and_stamp)
-    shapes = {name: shape for name, (shape, _) in found.items()}
-    return shapes, next((stamp for _, stamp in found.values() if stamp is not None), None)
+    headers = _for_modalities(path, dims, _read_shape_and_stamp)
+    shapes = {name: shape for name, (shape, _) in headers.items()}
+    return shapes, next((stamp for _, stamp in headers.values() if stamp is not None), None)
 
 
 def read_vectors(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -336,7 +336,7 @@ def _read_array(file: IO[bytes], size: int, place: str, dim: int | None) -> np.n
 
 
 def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
-    """Reads up to the first value; checks the declared size against the file before anything is allocated."""
+    """Reads the header, and checks the declared size against the file before anything is allocated."""
     start = file.read(len(_NPY_MAGIC) + 2)
     if start[: len(_NPY_MAGIC)] != _NPY_MAGIC:
         what = "empty" if not start else "not a .npy file"
@@ -404,7 +404,7 @@ def _parse_header(text: str, place: str) -> _Header:
 
 
 def _checked_shape(header: _Header, place: str, dim: int | None) -> tuple[int, int]:
-    """(T, D) from a header, once it describes usable features."""
+    """(T, D) from a header, after checking that it describes valid features."""
     shape, expected = header.shape, f"(T, {'D' if dim is None else dim})"
     if len(shape) != 2:
         raise FeatureFileError(

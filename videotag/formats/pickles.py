@@ -101,7 +101,7 @@ def dump_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:
     warning. Fragments use protocol 2, a subset of protocol 4.
 
     Args:
-        arrays: Name -> numeric array of any shape.
+        arrays: Name -> numeric array (...) of any shape.
     """
     yield b"\x80\x04}"
     for name, array in arrays.items():
@@ -110,7 +110,7 @@ def dump_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:
 
 
 def array_parts(array: np.ndarray, *, protocol: Literal[3, 4]) -> Iterator[bytes]:
-    """Yields the pickle opcodes of a numeric array of any shape, see `dump_arrays`.
+    """Yields the pickle opcodes of a numeric array (...) of any shape, see `dump_arrays`.
 
     Raises:
         ValueError: The array has 4 GiB or more, which protocol 3 cannot hold.
@@ -436,7 +436,7 @@ def _scalar(encode: _Encode, dtype: np.dtype[Any], raw: bytes | str) -> object:
 
 
 def _numpy_names(encode: _Encode) -> Names:
-    """The globals that every file may use; `encode` turns Python 2 text into bytes."""
+    """The globals allowed in every file; `encode` converts Python 2 text to bytes."""
     return {
         "numpy._core.multiarray._reconstruct": functools.partial(_reconstruct, encode),
         "numpy._core.multiarray.scalar": functools.partial(_scalar, encode),

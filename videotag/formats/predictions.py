@@ -60,7 +60,7 @@ class _Segment(BaseModel):
 
 
 class _Prediction(BaseModel):
-    """The keys that a report shows of a video; others are dropped."""
+    """The keys of a prediction that reports show; others are ignored."""
 
     video_id: str
     tags: Annotated[list[_Tag], FailFast()]
@@ -95,9 +95,9 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         ConfigError: The file is missing, not JSON, or does not hold predictions.
     """
-    found = read_json(path, error=ConfigError, remedy="make it with `videotag tag --json`")
+    content = read_json(path, error=ConfigError, remedy="make it with `videotag tag --json`")
     try:
-        predictions = _PREDICTIONS.validate_python(found, strict=True)
+        predictions = _PREDICTIONS.validate_python(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = escaped(".".join(map(str, first["loc"])) or "the file")

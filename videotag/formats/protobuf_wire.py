@@ -15,7 +15,7 @@ _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 
 
 class WireError(ValueError):
-    """The bytes are not a valid message; the text says why."""
+    """The bytes are not a valid message; the text gives the reason."""
 
 
 class Budget:
@@ -46,7 +46,7 @@ def fields(
         data: Bytes that contain the message.
         start: Position of the first byte of the message.
         end: Position after the last byte of the message.
-        budget: Budget that every field spends one of; None for no limit.
+        budget: Budget from which every field is subtracted; None for no limit.
 
     Raises:
         WireError: A value reaches beyond `end` or has an unknown wire type, or the budget is exhausted.
@@ -90,7 +90,7 @@ def read_varint(data: bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def varint(value: int) -> bytes:
-    """The encoded number; a negative one as its 64-bit two's complement."""
+    """Encodes a number; a negative one is encoded as its 64-bit two's complement."""
     value &= 0xFFFF_FFFF_FFFF_FFFF
     encoded = bytearray()
     while value > 0x7F:

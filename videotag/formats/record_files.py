@@ -26,7 +26,7 @@ from videotag.formats.yt8m_pickles import read_yt8m_pickle
 from videotag.formats.yt8m_records import YT8MRecord, parse_yt8m
 from videotag.system.regular_file import open_regular
 
-_RECORD_BYTES = 300  # memory of a record besides its data, such as the text of its place
+_RECORD_BYTES = 300  # memory per record in addition to its data, such as its name in messages
 
 #: Modality -> width D (None: any), for the modalities to read; None reads all. See `parse_yt8m`.
 Dims: TypeAlias = Mapping[str, int | None] | None
@@ -53,9 +53,9 @@ class TFRecordFile:
     """An uncompressed TFRecord file.
 
     Args:
-        path: The file.
-        sizes: (n,) int64 from `read_sizes`, in bytes.
-        dims: Modalities to read; all by default.
+        path: Path of the file.
+        sizes: (n,) int64 sizes of the records in bytes, from `read_sizes`.
+        dims: Widths of the modalities to read; None reads all.
 
     Raises:
         RecordError: The file cannot be opened.
@@ -95,7 +95,7 @@ class CompressedTFRecordFile:
         held = int(sizes.sum()) + _RECORD_BYTES * len(sizes)
         if held > most:
             raise RecordError(
-                f"{path}: unpacks to {sizes.sum()} bytes, more than the {most} that may be held in memory;"
+                f"{path}: unpacks to {sizes.sum()} bytes, more than the {most} bytes allowed in memory;"
                 " unpack it on disk first"
             )
         self._records = list(read_records(path))

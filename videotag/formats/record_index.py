@@ -23,9 +23,10 @@ from videotag.system.atomic import open_atomic
 from videotag.system.json_text import parse_json
 from videotag.system.progress import track
 
-# Bytes of JSON, 100 per file; parsed, it takes up to 24 times as much memory. A larger index is rebuilt.
+# Maximum size of the file names in bytes of JSON, 100 per file. Parsed, they take up to 24 times as much
+# memory. A larger index is rebuilt.
 _MAX_MARKS = 2**24
-_THREADS = 4  # counting waits for the disk; a pickle is held in memory meanwhile
+_THREADS = 4  # counting is I/O-bound, but every thread may hold a whole pickle in memory
 logger = logging.getLogger(__name__)
 
 
@@ -52,7 +53,7 @@ class RecordIndex:
         return file, record - int(self.starts[file])
 
     def sizes_of(self, file: int) -> np.ndarray:
-        """Sizes of the records of one file, int64."""
+        """(m,) int64 sizes of the m records of the file with index `file`."""
         return self.sizes[self.starts[file] : self.starts[file + 1]]
 
 
@@ -60,30 +61,25 @@ def index_records(paths: Sequence[str], *, cache: str | Path | None = None) -> R
     """Indexes record files; logs a warning if some have no records.
 
     Args:
-        paths: Record files.
-        cache: Where the index is stored; None, or a place that cannot be written, builds it on every call.
+        paths: Paths of the record files.
+        cache: Path of the stored index. If it is None or cannot be written, every call rebuilds the index.
 
     Raises:
-        RecordError: Files are missing, or visibly damaged without reading all of them; one line per file.
+        RecordError: Files are missing, or are found to be damaged while counting; one line per file.
     """
     marks = [_mark(path) for path in paths]
-    known = _read_cache(cache)
-    found: dict[int, np.ndarray] = {}
-    new = []
-    for place, mark in enumerate(marks):
-        if mark in known:
-            found[place] = known[mark]
-        else:
-            new.append(place)
+    stored = _read_cache(cache)
+    sizes_by_file = {index: stored[mark] for index, mark in enumerate(marks) if mark in stored}
+    new = [index for index, mark in enumerate(marks) if mark not in stored]
     problems: list[str] = []
     if new:
-        looked, problems = _look_into(paths, new)
-        found |= looked
+        counted, problems = _count_records(paths, new)
+        sizes_by_file |= counted
         if cache is not None:  # even if some files are bad, so that the good ones are not counted again
-            _write_cache(cache, {marks[place]: sizes for place, sizes in sorted(found.items())})
+            _write_cache(cache, {marks[index]: sizes for index, sizes in sorted(sizes_by_file.items())})
     if problems:
         raise one_error(RecordError, problems)
-    sizes = [found[place] for place in range(len(paths))]
+    sizes = [sizes_by_file[index] for index in range(len(paths))]
     counts = [len(each) for each in sizes]
     empty = [path for path, count in zip(paths, counts, strict=True) if not count]
     if empty:
@@ -93,20 +89,28 @@ def index_records(paths: Sequence[str], *, cache: str | Path | None = None) -> R
     return RecordIndex(list(paths), np.cumsum([0, *counts]), np.concatenate([*sizes, np.empty(0, np.int64)]))
 
 
-def _look_into(paths: Sequence[str], places: Sequence[int]) -> tuple[dict[int, np.ndarray], list[str]]:
-    """Position in `paths` -> sizes, and one error message per bad file."""
+def _count_records(paths: Sequence[str], indices: Sequence[int]) -> tuple[dict[int, np.ndarray], list[str]]:
+    """Counts the records of some files.
 
-    def look(place: int) -> np.ndarray | RecordError:
+    Args:
+        paths: Paths of all files.
+        indices: Indices in `paths` of the files to count.
+
+    Returns:
+        Index in `paths` -> (m,) int64 sizes of the file's records; and one error message per bad file.
+    """
+
+    def read(index: int) -> np.ndarray | RecordError:
         try:
-            return read_sizes(paths[place])
+            return read_sizes(paths[index])
         except RecordError as error:
             return error
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        looked = track(pool.map(look, places), "counting records", len(places))
-        results = dict(zip(places, looked, strict=True))
+        counted = track(pool.map(read, indices), "counting records", len(indices))
+        results = dict(zip(indices, counted, strict=True))
     problems = [str(result) for result in results.values() if isinstance(result, RecordError)]
-    return {place: sizes for place, sizes in results.items() if isinstance(sizes, np.ndarray)}, problems
+    return {index: sizes for index, sizes in results.items() if isinstance(sizes, np.ndarray)}, problems
 
 
 def _mark(path: str) -> str:
@@ -119,7 +123,7 @@ def _mark(path: str) -> str:
 
 
 def _read_cache(cache: str | Path | None) -> dict[str, np.ndarray]:
-    """Mark of a file -> its sizes; empty if the index is missing or damaged."""
+    """Mark of a file -> (m,) int64 sizes of its records; empty if the index is missing or damaged."""
     if cache is None or not Path(cache).is_file():
         return {}
     try:
@@ -132,7 +136,7 @@ def _read_cache(cache: str | Path | None) -> dict[str, np.ndarray]:
             raise ValueError("inconsistent counts")
         return dict(zip(marks, np.split(sizes, np.cumsum(counts)[:-1]), strict=True))
     except Exception as error:  # a damaged index only costs time
-        logger.warning("%s: not a record index (%s); building it again", cache, reason_of(error))
+        logger.warning("%s: not a record index (%s); it will be rebuilt", cache, reason_of(error))
         return {}
 
 

@@ -272,7 +272,7 @@ class _Tensors:
         return name in self._entries
 
     def _check_overlap(self) -> None:
-        """Refuses arrays that share bytes, so that copies never take more memory than the file is long."""
+        """Rejects arrays that share bytes, so that copies never take more memory than the file size."""
         spans = [entry.get("data_offsets") for entry in self._entries.values() if isinstance(entry, dict)]
         total = sum(max(span[1] - span[0], 0) for span in spans if isinstance(span, list) and _whole(span, 2))
         if total > self._size:
@@ -283,7 +283,16 @@ class _Tensors:
         return [n.partition(".")[2] for n in self._entries if n.startswith(("rows.", "means."))]
 
     def get(self, name: str, kind: str, num_dims: int) -> np.ndarray:
-        """The array `name`, read-only."""
+        """The array `name`, a read-only view with `num_dims` dimensions and the shape in the header.
+
+        Args:
+            name: Name of the array.
+            kind: Expected dtype in safetensors' spelling, such as "U8".
+            num_dims: Expected number of dimensions.
+
+        Raises:
+            RecordError: The array is missing, truncated, or has another dtype or number of dimensions.
+        """
         entry = self._entries.get(name)
         if not isinstance(entry, dict):
             raise self.damaged(f"no array {name}")
@@ -358,7 +367,7 @@ def _segment_arrays(tensors: _Tensors, count: int) -> dict[str, np.ndarray]:
 
 
 def _flat(name: str, values: Sequence[np.ndarray], dtype: type) -> dict[str, np.ndarray]:
-    """All values in one array, and the offsets of the parts."""
+    """Concatenates n 1-D arrays: NAMEs (sum,) and NAME_offsets (n+1,)."""
     flat = np.concatenate([np.empty(0, dtype), *values])
     return {f"{name}s": flat, f"{name}_offsets": _bounds(map(len, values))}
 
@@ -378,7 +387,7 @@ def _header(arrays: Mapping[str, np.ndarray], rows: Mapping[str, tuple[int, int]
 
 
 def _flat_segments(segments: Sequence[Segments | None]) -> dict[str, np.ndarray]:
-    """The arrays of all segments; empty if no record has any."""
+    """The segment arrays of the module docstring by name; empty if no record has segments."""
     if not any(segments):
         return {}
     none = Segments(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))

@@ -51,11 +51,11 @@ class Example(NamedTuple):
 
 
 def parse_example(data: bytes, *, place: str = "record") -> Example:
-    """Parses a serialized SequenceExample or Example; skips unknown fields.
+    """Parses a serialized SequenceExample or Example; ignores unknown fields.
 
     Args:
         data: The serialized message; empty bytes give an Example without features.
-        place: Start of every error message.
+        place: Name of the record, which begins every error message.
 
     Returns:
         The features by name, in the shapes that Feature and FeatureList state.

@@ -47,7 +47,7 @@ class Record(NamedTuple):
     """One record and its place."""
 
     data: bytes
-    place: str  # file, record number from 0, and byte offset; starts error messages
+    place: str  # file, record number from 0, and byte offset; begins error messages
 
 
 def read_records(path: str | Path, *, on_error: OnError = "raise") -> Iterator[Record]:
@@ -267,7 +267,7 @@ class _Source(Protocol):
         """The next `size` bytes, fewer at the end."""
 
     def skip(self, size: int) -> int:
-        """Skips `size` bytes, fewer at the end; returns how many."""
+        """Skips `size` bytes, fewer at the end, and returns their number."""
 
 
 class _Plain:
@@ -356,7 +356,7 @@ def _open_source(path: str | Path) -> Iterator[_Source]:
 
 
 def _is_compressed(header: bytes) -> bool:
-    """Whether a file starts like gzip or zlib; not a record of 0x088b1f bytes, by its checksum."""
+    """Whether a file begins like gzip or zlib. A valid checksum identifies a record of 0x088b1f bytes."""
     if _masked_crc(header[:8]) == header[8:]:
         return False
     return header[:3] == b"\x1f\x8b\x08" or (

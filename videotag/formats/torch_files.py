@@ -73,7 +73,7 @@ class Tensor:
     stride: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        """A read-only view of the storage, of shape `size`, which may be any shape.
+        """A read-only view of the storage with the shape `size`.
 
         Raises:
             pickle.UnpicklingError: The view exceeds the storage, or the storage has no data.
@@ -99,7 +99,7 @@ class Tensor:
 
 
 def load_legacy(reader: pickles.BoundedReader) -> object:
-    """Reads a legacy .pth from behind its magic number; tensors become `Tensor`.
+    """Reads a legacy .pth whose magic number has been read; tensors become `Tensor`.
 
     Raises:
         pickle.UnpicklingError: The file is truncated, damaged, unsafe, or of an unsupported variant.
@@ -168,10 +168,10 @@ def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
     """Exact float32 values of bfloat16 bits.
 
     Args:
-        bits: uint16 of any shape, each the upper half of a float32.
+        bits: (...) uint16, each the upper half of a float32.
 
     Returns:
-        Read-only float32 of the same shape.
+        (...) float32 of the same shape, read-only.
     """
     values = (bits.astype(np.uint32) << 16).view(np.float32)
     values.flags.writeable = False

@@ -33,7 +33,8 @@ _PARAMETER_NAMES = "StructuredToParameterName@@"  # Paddle's map to its internal
 _BIG_PARAMETERS = "UnpackBigParamInfor@@"  # Paddle's table of split arrays, over 1 GiB in protocol 2 or 3
 _HEAD_BYTES = 512
 _SUFFIXES = (".pdparams", ".safetensors", ".pth")
-# Archived weights unpack to little more than their size. More than both of these is a decompression bomb.
+# Archived weights unpack to little more than their size. A file that exceeds both of these limits is a
+# decompression bomb.
 _MAX_RATIO = 50
 _FREE_BYTES = 2**22
 # Bytes of a .safetensors header: 80,000 names and shapes; parsed, they take 30 times as much memory, 250 MB.
@@ -75,13 +76,13 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
             compressed or not, that holds exactly one of them.
 
     Returns:
-        Name -> array of any shape in native byte order. Arrays are read-only views of the file's bytes and
-        may be strided; copy one to change it. bfloat16 becomes float32. So does uint16, as which Paddle
-        writes bfloat16.
+        Name -> array (...) with the shape in the file, in native byte order. Arrays are read-only views of
+        the file's bytes and may be strided; copy one to change it. bfloat16 becomes float32, and so does
+        uint16, which Paddle uses to store bfloat16.
 
     Raises:
-        WeightsError: The file is missing, damaged, unsafe or of another kind, or holds no arrays or anything
-            else.
+        WeightsError: The file is missing, damaged, unsafe or of another kind, or does not contain arrays
+            only.
     """
     state = _read_state_dict(path)
     state.pop(_PARAMETER_NAMES, None)
@@ -107,7 +108,7 @@ def write_pdparams(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     Args:
         path: The file to write.
-        arrays: Name -> array of any shape, of a dtype in _WRITTEN_TYPES.
+        arrays: Name -> array (...) of any shape, with a dtype in _WRITTEN_TYPES.
 
     Raises:
         WeightsError: A value is not an array, or has a dtype that Paddle does not preserve.
@@ -130,7 +131,7 @@ def write_safetensors(path: str | Path, arrays: Mapping[str, np.ndarray]) -> Non
 
     Args:
         path: The file to write.
-        arrays: Name -> array of any shape, of a dtype in _SAFE_TYPES.
+        arrays: Name -> array (...) of any shape, with a dtype in _SAFE_TYPES.
 
     Raises:
         WeightsError: An array has another dtype.
@@ -146,15 +147,15 @@ def write_safetensors(path: str | Path, arrays: Mapping[str, np.ndarray]) -> Non
 
 
 def resolve_weights(path: str | Path) -> Path:
-    """The weight file that `path` names: the first match of these.
+    """The weight file that `path` names, the first match of this list:
 
     1. The file itself.
     2. The prefix of a file: `path`.pdparams, `path`.safetensors or `path`.pth.
-    3. A folder: its one file of the first kind that it holds, out of *_best.pdparams, *.pdparams without
-       _epochN, any *.pdparams, and any other weight file.
+    3. The only file in the folder `path` that matches *_best.pdparams; if there is none, *.pdparams without
+       _epochN; then any *.pdparams; then any other weight file.
 
     Raises:
-        WeightsError: Nothing matches, or a folder holds several files of that kind.
+        WeightsError: Nothing matches, or several files in the folder match the same pattern.
     """
     path = Path(path)
     tried = [path, *(path.with_name(path.name + suffix) for suffix in _SUFFIXES)]
@@ -276,7 +277,11 @@ def _parse_safetensors(data: bytes) -> dict[str, np.ndarray]:
 
 
 def _refuse_other_kinds(head: bytes, path: Path) -> None:
-    """Raises WeightsError if the first bytes show another kind of file, and says which."""
+    """Checks the first bytes of a file.
+
+    Raises:
+        WeightsError: They are those of another kind of file, which the message names.
+    """
     start = head.lstrip().lower()
     if not head:
         what = f"empty; {AGAIN}"

@@ -58,7 +58,7 @@ def parse_yaml(text: str) -> Any:
         A dict with text keys, list, str, int, float, bool or None.
 
     Raises:
-        ValueError: The text is not YAML or exceeds a bound of this module; the message has the line number.
+        ValueError: The text is not YAML or exceeds a bound of this module; the message names the line.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"{len(text)} characters, expected at most {MAX_BYTES} of YAML")
@@ -98,7 +98,7 @@ class _Builder:
         return value
 
     def _value(self, event: Any, depth: int) -> Any:
-        """The value that begins with `event`, nested in `depth` sections and lists."""
+        """The value that begins with `event`, at nesting depth `depth`."""
         before = self._num_nodes
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)

@@ -77,13 +77,14 @@ def write_yt8m_pickle(
         path: The file to write.
         records: Records, consumed one at a time. All steps are written; `nframes` is at most 300.
         keys: "str" writes keys and ids as text, "bytes" as Python 2 does for PaddlePaddle's older readers.
-        single: Write one dict instead of a list; needs exactly one record.
+        single: Whether to write one dict instead of a list; requires exactly one record.
 
     Returns:
         Number of records written.
 
     Raises:
-        RecordError: `single` with another number of records, or a modality name that the format reserves.
+        RecordError: `single` is set but there is not exactly one record, or the format reserves the name of a
+            modality.
         ShapeError: `validated` refuses a record.
         OutputError: The file cannot be written.
     """
@@ -104,7 +105,7 @@ def write_yt8m_pickle(
 
 
 def _read(path: str | Path) -> tuple[object, bool]:
-    """The content of a pickle, and whether its text may be Python 2 bytes."""
+    """The content of a pickle, and whether its texts may be bytes of Python 2."""
     try:
         with open_regular(path, error=RecordError) as file:
             head = file.read(2)
@@ -206,7 +207,7 @@ def _name(key: object, place: str) -> str:
 
 
 def _id_bytes(video_id: object, place: str, *, is_python_2: bool) -> bytes:
-    """The bytes of an id; those that Python 2 wrote were decoded as Latin-1."""
+    """The bytes of an id; ids written by Python 2 have been decoded as Latin-1."""
     if isinstance(video_id, np.ndarray) and video_id.shape == ():
         video_id = video_id[()]
     if isinstance(video_id, (str, bytes, bytearray)) and len(video_id) > _MAX_ID:

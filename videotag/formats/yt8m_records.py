@@ -28,17 +28,17 @@ _DEQUANTIZED = (np.arange(256) * DEQUANTIZE_SCALE + DEQUANTIZE_BIAS).astype(np.f
 #: Widths of the published features.
 YT8M_DIMS = {"rgb": 1024, "audio": 128, "mean_rgb": 1024, "mean_audio": 128}
 SEGMENT_FIELDS = ("segment_labels", "segment_start_times", "segment_scores")
-_ID_NAMES = ("id", "video_id")  # since 2017, in 2016
+_ID_NAMES = ("id", "video_id")  # names since 2017 and in 2016
 _NO_INTS, _NO_FLOATS = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
 class Segments:
-    """Five-second segments of a video that people rated; arrays of shape (S,)."""
+    """The S five-second segments of a video that people rated."""
 
-    labels: np.ndarray  # int64, the class that raters were asked about
-    start_times: np.ndarray  # int64, seconds
-    scores: np.ndarray  # float32, the share of raters who saw the class
+    labels: np.ndarray  # (S,) int64, the rated class
+    start_times: np.ndarray  # (S,) int64, seconds
+    scores: np.ndarray  # (S,) float32, the fraction of raters who saw the class
 
 
 @dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
@@ -79,7 +79,7 @@ def parse_yt8m(
         data: A serialized SequenceExample (frame level) or Example (video level).
         dims: Modality (rgb, audio, mean_rgb ...) -> width D, None for any. The record must have these
             modalities; others are dropped. By default, all modalities are read, in any width.
-        place: Start of every error message.
+        place: Name of the record, which begins every error message.
 
     Returns:
         The record. A modality without steps has shape (0, D), with D from `dims` or the published width.
@@ -99,7 +99,7 @@ def make_record(
     Args:
         example: Context and feature lists under YouTube-8M's names.
         dims: Modality -> width D (None: any), for the modalities to read; None reads all.
-        place: Start of every error message.
+        place: Name of the record, which begins every error message.
 
     Raises:
         RecordError: `parse_yt8m` lists the reasons.
@@ -197,10 +197,10 @@ def quantize(features: np.ndarray) -> np.ndarray:
     """Features quantized linearly from [-2, 2] to 0..255; values outside are clipped.
 
     Args:
-        features: Floats of any shape.
+        features: (...) floats, usually (T, D).
 
     Returns:
-        uint8 of the same shape.
+        (...) uint8, of the same shape.
 
     Raises:
         RecordError: The features hold NaN.
@@ -215,10 +215,10 @@ def dequantize(quantized: np.ndarray) -> np.ndarray:
     """Features from bytes: byte * 4/255 + (4/512 - 2), rounded once to float32.
 
     Args:
-        quantized: uint8 of any shape.
+        quantized: (...) uint8, usually (T, D).
 
     Returns:
-        float32 of the same shape, -1.9921875 to 2.0078125.
+        (...) float32, of the same shape, from -1.9921875 to 2.0078125.
 
     Raises:
         ShapeError: The dtype is not uint8.
@@ -283,7 +283,7 @@ def _video_id(context: Mapping[str, Feature], place: str) -> str:
 
 
 def _numbers(context: Mapping[str, Feature], name: str, empty: np.ndarray, place: str) -> np.ndarray:
-    """Numbers from the context, in the dtype of `empty`, which is returned if they are missing."""
+    """(n,) numbers from the context, in the dtype of `empty` (0,), which is returned if they are missing."""
     value = context.get(name, ())
     if isinstance(value, tuple) and not value:
         return empty
