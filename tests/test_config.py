@@ -245,7 +245,7 @@ def test_inputs_that_follow_from_model_can_be_overridden_in_part(write):
         ("[a, 'b c; d']", "; the config was made with plugins: give --plugin a.py --plugin 'b c; d.py'"),
         ('["\\n\\e[2J"]', r"; the config was made with plugins: give --plugin '\n\x1b[2J.py'"),
         (str([f"n{i}" for i in range(9000)]), "give " + " ".join(f"--plugin n{i}.py" for i in range(5))),
-        ("[]", "; one of your own needs --plugin FILE.py"),
+        ("[]", "; if it comes from a plugin, give --plugin FILE.py"),
     ],
 )
 def test_a_model_that_is_missing_names_the_plugins_of_its_config(write, plugins, hint):
@@ -257,7 +257,7 @@ def test_a_model_that_is_missing_names_the_plugins_of_its_config(write, plugins,
 
 @pytest.mark.parametrize("plugins", ["a", "{a: b}", "[[a]]", "[3]", "[null]", "[../a]", "[/etc/a]"])
 def test_plugins_that_are_no_names_are_an_error(write, plugins):
-    with pytest.raises(ConfigError, match=r"c\.yaml: PLUGINS: .* is no list of names; leave it out$"):
+    with pytest.raises(ConfigError, match=r"c\.yaml: PLUGINS: .* is not a list of names; leave it out$"):
         load_config(write(f"{PLAIN}PLUGINS: {plugins}"))
 
 

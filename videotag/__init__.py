@@ -3,13 +3,13 @@
     from videotag import Tagger
     result = Tagger.load().tag("any.mp4")
 
-Importing this package loads neither Paddle nor a model; Tagger and TagResult are fetched on first use.
+Importing this package loads neither Paddle nor a model; Tagger and TagResult are imported on first use.
 """
 
-import _signal  # without a look at the disk, as even __future__ takes one
+import _signal  # a built-in module; importing even __future__ would access the disk
 
 _waiting = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT, _signal.SIGTERM})
-try:  # before anything else is imported: a signal may come at any moment
+try:  # before any other import, as a signal may arrive at any moment
     from videotag.system import signals
 
     signals.install_handlers()
@@ -27,7 +27,7 @@ __all__ = ["TagResult", "Tagger", "__version__"]
 __version__ = "0.1.0"
 
 
-use_whole_cpu()  # the other piece of work done at import time: it must come before Paddle's import
+use_whole_cpu()  # must run before Paddle is imported
 
 
 def __getattr__(name: str) -> Any:

@@ -38,7 +38,7 @@ _SPLITS = ("TRAIN", "VALID", "TEST", "INFER")
 SECTIONS = ("MODEL", "INPUTS", *_SPLITS)
 
 _MAX_PLUGINS_SHOWN = 5
-_MAX_MESSAGE = 1000  # characters; the longest lists the backbones
+_MAX_MESSAGE = 1000  # characters; the longest message lists the backbones
 #: Old spelling of a key -> current one, in any section.
 _ALIASES = {
     "bone_nework": "bone_network",
@@ -129,16 +129,16 @@ def load_config(
     """Reads and validates a config file.
 
     Args:
-        path: Path of a YAML file; shipped ones ("configs/tsn.yaml") are found from any folder.
+        path: Path of a YAML file; shipped ones ("configs/tsn.yaml") are accessible from any folder.
         model_name: Expected name of the file's model, ignoring case; None for any.
         overrides: Pairs of dotted key and value, such as ("TRAIN.batch_size", 32); later ones win. A text
             value is parsed as YAML.
         entry: Registry entry of a model that is not registered, for exports, which run without its code.
-        beside_weights: Whether the file was found beside weights, which may be from anyone, instead of being
-            named by the user. Files that it names are then ignored, except lists in the working folder.
+        beside_weights: Whether the file lies beside weights and is thus untrusted, instead of being named by
+            the user. Files that it names are then ignored, except lists in the working folder.
 
     Raises:
-        ConfigError: The file is missing or invalid; all problems, a line each.
+        ConfigError: The file is missing or invalid; one line of the message per problem.
         UnknownNameError: The model or a reader does not exist.
     """
     raw, where = _read_yaml(path), str(path)
@@ -153,7 +153,7 @@ def load_config(
         if not isinstance(value, dict):
             problems.append(f"{where}: {key}: {safe_repr(value)} is not a section of key: value lines")
     if not _are_plugin_names(plugins):
-        problems.append(f"{where}: PLUGINS: {safe_repr(plugins)} is no list of names; leave it out")
+        problems.append(f"{where}: PLUGINS: {safe_repr(plugins)} is not a list of names; leave it out")
     if problems:
         raise one_error(ConfigError, problems)
     overrides = overrides or []
@@ -184,12 +184,12 @@ def load_config(
         except ValidationError as error:
             problems += [f"{where}: {text}" for text in _error_lines(error, name, cls)]
     read: dict[str, InputOptions] = {}
-    found: list[str] = []
+    input_problems: list[str] = []
     if inputs is not None or "model" in sections:
         named = sections["model"].default_inputs() if inputs is None else inputs
-        read, found = _read_inputs(named)
-        problems += [f"{where}: {text}" for text in found]
-    if len(sections) == len(classes) and not found:
+        read, input_problems = _read_inputs(named)
+        problems += [f"{where}: {text}" for text in input_problems]
+    if len(sections) == len(classes) and not input_problems:
         problems += [f"{where}: {text}" for text in _cross_section_errors(entry, read, **sections)]
     if problems:
         raise one_error(ConfigError, problems)
@@ -206,7 +206,7 @@ def _are_plugin_names(plugins: Any) -> bool:
 def _plugin_hint(plugins: list[str]) -> str:
     """The remedy for an unknown name; the plugins that a config names are never loaded automatically."""
     if not plugins:
-        return "; one of your own needs --plugin FILE.py"
+        return "; if it comes from a plugin, give --plugin FILE.py"
     files = (f"{escaped(name, limit=MAX_VALUE)}.py" for name in plugins[:_MAX_PLUGINS_SHOWN])
     flags = (f"--plugin {shlex.quote(file)}" for file in files)
     return f"; the config was made with plugins: give {' '.join(flags)}"
@@ -231,8 +231,8 @@ def _section_classes(entry: ModelEntry, inputs: dict[str, Any] | None) -> list[t
     """The classes of TRAIN, VALID, TEST and INFER, which combine those of all readers."""
     names = list(entry.config.default_readers)
     if inputs is not None:
-        found = [options.get("reader") for options in inputs.values() if isinstance(options, dict)]
-        names = [name for name in found if isinstance(name, str)]
+        selected = [options.get("reader") for options in inputs.values() if isinstance(options, dict)]
+        names = [name for name in selected if isinstance(name, str)]
     readers = [get_reader(name).cls for name in dict.fromkeys(names)]
     split = _merge_sections(SplitSection, [reader.split_section for reader in readers])
     train = _merge_sections(TrainSection, [reader.train_section for reader in readers])
@@ -287,9 +287,9 @@ def files_of_config(path: str | Path) -> list[Path]:
     Raises:
         ConfigError: The file is missing or has no sections.
     """
-    raw, found = _read_yaml(path), find_resource(path)
+    raw, resolved = _read_yaml(path), find_resource(path)
     model = raw.get("MODEL")
-    named = [found, model.get("label_file") if isinstance(model, dict) else None]
+    named = [resolved, model.get("label_file") if isinstance(model, dict) else None]
     return [Path(file) for file in named if isinstance(file, str | Path)]
 
 
@@ -331,13 +331,13 @@ def parse_overrides(texts: list[str]) -> list[tuple[str, Any]]:
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
-    found = find_resource(path)
-    if found is None:
+    resolved = find_resource(path)
+    if resolved is None:
         if Path(path).is_dir():
             raise ConfigError(f"{path}: a folder, expected a config file; name a YAML file in it")
         names = ", ".join(f"configs/{p.name}" for p in list_configs())
         raise ConfigError(f"{path}: no such config file; write one, or use a shipped one: {names}")
-    raw = read_yaml(found, error=ConfigError, remedy="give a config such as configs/attention_lstm.yaml")
+    raw = read_yaml(resolved, error=ConfigError, remedy="give a config such as configs/attention_lstm.yaml")
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: no sections; expected MODEL:, TRAIN: ... with key: value lines below")
     return raw
@@ -416,7 +416,7 @@ def _entry(
 
 
 def _error_lines(error: ValidationError, section: str, cls: type[BaseModel]) -> list[str]:
-    """The validation errors of a section, a line each."""
+    """The validation errors of a section, one line each."""
     lines = []
     for problem in error.errors():
         # Only keys and list indices: names of union members in a location mean nothing to users.

@@ -2,18 +2,18 @@
 
     VideotagError             a mistake of the user or in a user's file; shown without a traceback
     ├── ConfigError           a YAML file, --set or another flag
-    ├── PluginError           a file of one's own models or readers
+    ├── PluginError           a file with a user's models or readers
     ├── UnknownNameError      a model, optimizer ... that is not registered
     ├── FileListError         a list of videos or features
     ├── LabelFileError        a label file
     ├── FeatureFileError      a .npy or .npz file of features
-    │   └── DamagedFeaturesError  it is truncated or otherwise incomplete
+    │   └── DamagedFeaturesError  a truncated or otherwise incomplete one
     ├── RecordError           a TFRecord file, or a record in it
     ├── WeightsError          a weight file: missing, damaged, or made for another network
     ├── MediaError            a media file that cannot be decoded
-    │   └── DecoderLostError  its decoder hung or crashed
+    │   └── DecoderLostError  one on which the decoder hung or crashed
     ├── OutputError           an output path that cannot be written
-    ├── BusyError             more requests than a queue takes (retriable)
+    ├── BusyError             a full request queue (retriable)
     ├── ClosedError           a predictor that was closed (from Python code)
     ├── DeviceError           a device that does not exist
     └── ShapeError            arrays whose shapes do not match (from Python code)
@@ -39,8 +39,8 @@ _OUT_OF_MEMORY_TEXTS = (
 )
 
 EXIT_OK = 0
-EXIT_FAILURES = 1  # finished, but some items failed and were listed
-EXIT_USAGE = 2  # a mistake of the user, found before work began
+EXIT_FAILURES = 1  # finished, but some items failed and are listed
+EXIT_USAGE = 2  # a usage error, detected before work began
 EXIT_INTERRUPTED = 130  # Ctrl-C
 EXIT_TERMINATED = 143  # SIGTERM, which `kill` and `timeout` send
 AGAIN = "copy or download it again"  # the remedy for a damaged file
@@ -48,12 +48,12 @@ _MAX_LINE = 2000  # characters per problem; our own longest one lists the shippe
 
 
 class VideotagError(Exception):
-    """Base of all errors raised on purpose; its text says what is wrong, where, and the remedy."""
+    """Base of all errors raised on purpose; its text states the problem, its location and the remedy."""
 
     #: True if the same input may succeed on another attempt (lost worker, time-out).
     retriable = False
 
-    #: True if the text has one line per problem (see one_error); else it is one line, even if it quotes "\n".
+    #: True if the text has one line per problem (see one_error); otherwise one line, even if it contains "\n".
     is_multiline = False
 
 
@@ -130,7 +130,7 @@ def one_error(error: type[VideotagError], problems: list[str]) -> VideotagError:
 
     Args:
         error: Class of the error.
-        problems: Texts of the problems; the first 50 are listed, the rest is counted.
+        problems: Texts of the problems, of which the error lists the first 50 and the number of the others.
     """
     lines = [_one_line(problem) for problem in problems[:50]]
     if len(problems) > len(lines):
@@ -157,7 +157,7 @@ def _one_line(text: str) -> str:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error of Python or of any library means that memory ran out."""
+    """Whether an error of Python or of a library means that memory ran out."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     text = "" if isinstance(error, VideotagError) else str(error)

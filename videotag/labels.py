@@ -26,10 +26,10 @@ NUM_IMAGENET_CLASSES = 1000
 # A number, then whitespace or a separator such as a comma or colon, then a name; not "3D printing", "0.5 l".
 _NUMBERED_LINE = re.compile(r"([0-9]{1,9})(?:\s*[,:;=|)]\s*|\s*[.-]\s+|\s+)(\S.*)")
 _PART_OF_NAME = "; if the numbers are part of the names, put the class ids before them"
-_MIN_NUMBERED_SHARE = 2 / 3  # from this share of lines that begin with their class ids, all are expected to
-_MAX_GAPS = 20  # listed in a message
+_MIN_NUMBERED_SHARE = 2 / 3  # if this share of lines begins with their class ids, all lines must
+_MAX_GAPS = 20  # maximum number of gaps in a message
 _INDEX, _NAME, _GRAPH_ID = "Index", "Name", "KnowledgeGraphId"  # columns that are read; the last is optional
-_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}  # that some programs write instead of commas
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}  # which some programs write instead of commas
 
 
 def read_labels(path: str | Path, *, num_classes: int | None = None) -> list[str]:
@@ -106,16 +106,16 @@ def _numbered_names(names: Sequence[str]) -> list[tuple[int, str]] | None:
     more than half of the lines and of the range up to the highest. "100 metres" and "200 metres" are names.
     """
     lines = [_NUMBERED_LINE.fullmatch(name) for name in names]
-    found = [(int(line[1]), line[2]) for line in lines if line]
-    if not found or len(found) < len(names):
+    numbered = [(int(line[1]), line[2]) for line in lines if line]
+    if not numbered or len(numbered) < len(names):
         return None
-    distinct = {number for number, _ in found}
+    distinct = {number for number, _ in numbered}
     is_dense = 2 * len(distinct) > max(len(names), max(distinct) + 1)
-    return found if is_dense else None
+    return numbered if is_dense else None
 
 
 def _lines_without_id(names: Sequence[str]) -> list[int]:
-    """The indices of lines that do not begin with their class id although most do; else an empty list."""
+    """The indices of lines that do not begin with their class id although most do; otherwise empty."""
     without_id = []
     for line, name in enumerate(names):
         match = _NUMBERED_LINE.fullmatch(name)
@@ -167,7 +167,7 @@ def _vocabulary_names(path: str | Path, text: str) -> list[str]:
 
 
 def _vocabulary_rows(path: str | Path, text: str) -> Iterator[tuple[int, str, str, str]]:
-    """Yields (line, Index, KnowledgeGraphId, Name) of every row, runs of whitespace replaced by one space.
+    """Yields (line, Index, KnowledgeGraphId, Name) of every row, with normalized whitespace.
 
     KnowledgeGraphId is "" if there is no such column.
     """

@@ -30,7 +30,7 @@ _MODULE = "videotag_plugin_{}"  # the prefix avoids clashes with other modules
 def load_plugin(path: str | Path) -> None:
     """Executes a plugin file; does nothing if it is already loaded.
 
-    During execution, it can import files beside it. If it raises an error, its registrations are undone.
+    During execution, it can import files in its folder. If it raises an error, its registrations are undone.
 
     Args:
         path: Path of the file, NAME.py; configs record NAME.
@@ -48,7 +48,7 @@ def load_plugin(path: str | Path) -> None:
         raise PluginError(f"{path}: no such plugin; give a Python file that registers models or readers")
     if loaded is not None:
         raise PluginError(f"{path}: a plugin of this name is {loaded.__file__}; rename one of the two")
-    if importlib.util.find_spec("paddle"):  # before the plugin may import Paddle with its messages
+    if importlib.util.find_spec("paddle"):  # before the plugin, which may import Paddle with its messages
         importlib.import_module("videotag.system.quiet_paddle")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -61,7 +61,7 @@ def load_plugin(path: str | Path) -> None:
 
 
 def plugin_of(error: BaseException) -> str | None:
-    """The file of the plugin whose code an error has come through; None if there is none."""
+    """The file of the plugin in whose code an error was raised; None if there is none."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if str(frame.f_globals.get("__name__")).startswith(_MODULE.format("")):
             return frame.f_code.co_filename

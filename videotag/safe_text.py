@@ -1,6 +1,7 @@
 """Formats untrusted values for messages, tables and pages: short and without control characters.
 
-The cost is bounded too: a deeply nested value, as YAML aliases make it, is formatted only as far as shown.
+The cost is bounded: a deeply nested value, such as one built from YAML aliases, is formatted only as far as
+it is shown.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 MAX_VALUE = 80  # characters of a value in a message
 MAX_TEXT = 300  # characters of a name, such as a path or a class name
-_MAX_DIGITS = 40  # of an integer; Python refuses to format integers of thousands of digits
+_MAX_DIGITS = 40  # maximum length of an integer; Python refuses to format integers of thousands of digits
 _ELLIPSIS = "..."
 _JOINERS = "\u200c\u200d"  # zero-width characters that Persian, Hindi and many emoji need
 

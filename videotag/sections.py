@@ -43,9 +43,9 @@ class Key(Enum):
     """Property of a config key, given as Annotated metadata at the key."""
 
     RESUMABLE = auto()  # may change when a run is resumed, because it does not affect the weights
-    FILE = auto()  # names a file other than a list, or has no effect without a key that does
-    LOCAL = auto()  # only valid on this machine
-    OUTSIDE = auto()  # is not part of the network, so that an export can run with another value
+    FILE = auto()  # names a file other than a list, or depends on a key that does
+    LOCAL = auto()  # valid only on this machine
+    OUTSIDE = auto()  # not part of the network, so an export can run with another value
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Section(BaseModel):
     def _reject_unused_keys(self) -> Section:
         for name, field in type(self).model_fields.items():
             for needs in (each for each in field.metadata if isinstance(each, Needs)):
-                found = getattr(self, needs.key)
-                is_set = found == needs.value if needs.value else bool(found)
+                value = getattr(self, needs.key)
+                is_set = value == needs.value if needs.value else bool(value)
                 if not is_set and getattr(self, name) != field.default:
                     raise ValueError(f"{name}: has no effect without {needs}; set that too, or leave it out")
         return self

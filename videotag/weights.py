@@ -35,17 +35,17 @@ EXPORT_FILE = "export.json"  # stands for the weights in a folder that `videotag
 MODELS_FILE = "weights/models.yaml"
 NETWORK_STEM = "network"  # name before the suffix of an export's network files, whatever its backend
 _SUFFIXES = (".pdparams", ".pth", ".safetensors", ".tar")
-_MAX_RECORD_BYTES = 4096  # of a file that holds a digest and a name
+_MAX_RECORD_BYTES = 4096  # maximum size of a file that holds a digest and a name
 
 logger = logging.getLogger(__name__)
 
 
 class NamedWeights(Section):
-    """An entry of weights/models.yaml; the file's head explains the fields."""
+    """An entry of weights/models.yaml; comments at the top of that file document the fields."""
 
     model_config = ConfigDict(frozen=True)
 
-    # It becomes a file name in the cache: it must not leave the folder, nor clash with .lock and .partial.
+    # Becomes a file name in the cache: it must stay in the folder and not clash with .lock and .partial.
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
     package: Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")] | None = None  # a dot would import it
     file: Annotated[str, Field(pattern="^[A-Za-z0-9_./-]{1,200}$")] | None = None  # file systems allow 255
@@ -61,7 +61,7 @@ class NamedWeights(Section):
     verified: bool
 
     @model_validator(mode="after")
-    def _check_place(self) -> NamedWeights:
+    def _check_origin(self) -> NamedWeights:
         if bool(self.url) == bool(self.package and self.file):
             raise ValueError("expected either 'package' and 'file', or 'url'")
         if self.url:
@@ -81,23 +81,23 @@ class NamedWeights(Section):
             WeightsError: The package is not installed, the download fails, or a checksum does not match.
             OutputError: The cache cannot be written.
         """
-        found = self.present()
+        path = self.present()
         if self.url is None:
-            if found is None:
+            if path is None:
                 raise WeightsError(f"{self.name}: its package is not installed; run: {self.remedy}")
             if self._published:
                 again = self.remedy.replace("install", "install --force-reinstall --no-deps")
-                self._published.check(found, shown_as=found, remedy=f"run: {again}")
-            return found
+                self._published.check(path, shown_as=path, remedy=f"run: {again}")
+            return path
         target = self._cached
-        if found is None:
+        if path is None:
             logger.info("%s: downloading %s (%s)", self.name, self.url, self.licence)
             download(self.url, target, size=self.size, checksum=self._published or self._first_seen)
         self._check_and_record(target)
         return target
 
     def present(self) -> Path | None:
-        """The file if it is on this machine, else None; imports no package and downloads nothing."""
+        """The file if it is on this machine, otherwise None; imports no package and downloads nothing."""
         if self.url:
             return self._cached if self._cached.is_file() else None
         assert self.package is not None
@@ -121,7 +121,7 @@ class NamedWeights(Section):
 
     @property
     def _record(self) -> Path:
-        """File with the sha256 of the accepted weights; it outlives them."""
+        """Path of the file with the sha256 of the accepted weights, which stays if they are deleted."""
         return self._cached.with_name(f"{self._cached.name}.sha256")
 
     def _recorded(self) -> str | None:
@@ -279,18 +279,18 @@ class FoundWeights:
     def labels(
         self, label_file: str | Path | None, model: ModelSection, *, default: str | None = None
     ) -> list[str]:
-        """Class names from label_file, else the entry, else labels.txt beside the weights, else the config.
+        """Class names from the first of: label_file, the entry, labels.txt beside the weights, the config.
 
         Args:
-            label_file: File that the user named; None if they named none.
+            label_file: Label file that the user named; None if there is none.
             model: MODEL section, for the number of classes and its label_file.
-            default: File to read if nothing else is found.
+            default: Label file to read if there is no other.
 
         Returns:
             model.num_classes names, class 0 first.
 
         Raises:
-            LabelFileError: No file is found, or its number of names differs.
+            LabelFileError: There is no label file, or its number of names differs from model.num_classes.
         """
         if label_file is None and self.named and self.named.labels:
             names = load_imagenet_names()
@@ -313,7 +313,7 @@ class FoundWeights:
 def find_weights(weights: str | Path) -> FoundWeights:
     """Finds the weights that a user names: a file, a prefix without suffix, a folder, or a named entry.
 
-    An export, named by its folder or its network file, is found as its export.json.
+    For an export, named by its folder or its network file, the result is its export.json.
 
     Raises:
         WeightsError: Nothing matches, or the file of an entry is not available.
@@ -345,5 +345,5 @@ def find_weights(weights: str | Path) -> FoundWeights:
 
 
 def _is_network(path: Path) -> bool:
-    """Whether a file is called as the network of an export, which only an export.json makes an export."""
+    """Whether a file has the name of an export's network, which is an export only with its export.json."""
     return path.stem == NETWORK_STEM and path.suffix not in ("", *_SUFFIXES)

@@ -43,7 +43,7 @@ def test_a_list_of_paths_has_one_field_only(work_dir):
     np.save("a.npy", np.ones((2, 2), np.float32))
     rgb, audio = (reader(FeatureReader, name) for name in ("rgb", "audio"))
     assert len(dataset_of([ListEntry("a.npy")], [(None, rgb)])) == 1
-    with pytest.raises(FileListError, match=r"^a\.npy: a path alone, .* fields rgb, audio; .*JSON lines"):
+    with pytest.raises(FileListError, match=r"^a\.npy: only a path, .* fields rgb, audio; .*JSON lines"):
         dataset_of([ListEntry("a.npy")], [(None, rgb), (None, audio)])
 
 

@@ -72,7 +72,7 @@ class Dataset(Protocol):
 
     @property
     def digest(self) -> str:
-        """Digest of samples and labels, as far as the list states them."""
+        """Digest of the samples and the labels in the list."""
 
     @property
     def sizes(self) -> np.ndarray | None:
@@ -80,7 +80,7 @@ class Dataset(Protocol):
 
     @property
     def made_by(self) -> Mapping[str, str]:
-        """What made a file, by path, for files that state it."""
+        """Map from a file to the description of what made it, for files that record it."""
 
     def __len__(self) -> int:
         """The number of samples n."""
@@ -110,7 +110,7 @@ def label_array(label_ids: Sequence[Sequence[int]], num_classes: int, task: Task
     Args:
         label_ids: Class ids of each of N samples; for a single-label task, at most one each.
         num_classes: Number of classes C.
-        task: Task, which decides the form.
+        task: Task, which selects the form of the labels.
 
     Returns:
         (N, C) float32 multi-hot; for a single-label task, (N,) int64, -1 for a sample without a label.
@@ -133,7 +133,7 @@ def check_single_labels(entries: Sequence[ListEntry], filelist: str | None) -> N
     """Checks that every entry of a single-label task has exactly one label; skips record files.
 
     Raises:
-        FileListError: Entries have none or several; all of them, a line each.
+        FileListError: Entries have no label or several; one line of the message per entry.
     """
     problems = [
         f"{filelist}:{entry.line}: {len(entry.label_ids)} labels, expected 1; "

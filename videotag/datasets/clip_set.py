@@ -64,7 +64,7 @@ def write_clips(out_dir: Path, options: ClipSetOptions) -> list[Path]:
         Paths of the lists, in the order of SPLITS.
 
     Raises:
-        OutputError: The folder has a set made with other options or files that would be overwritten, or
+        OutputError: The folder has clips made with other options, has files that would be overwritten, or
             cannot be written.
     """
     _write_or_check_options(out_dir, options)
@@ -115,12 +115,12 @@ def _write_or_check_options(out_dir: Path, options: ClipSetOptions) -> None:
     wanted: dict[str, Any] = json.loads(json.dumps(options.__dict__))
     if path.exists():
         try:
-            found = read_json(path, error=OutputError, remedy="choose another folder")
+            stored = read_json(path, error=OutputError, remedy="choose another folder")
         except OutputError:
-            found = None
-        if found != wanted:
+            stored = None
+        if stored != wanted:
             raise OutputError(
-                f"{out_dir}: has clips made with other options ({safe_repr(found)}); choose another folder"
+                f"{out_dir}: has clips made with other options ({safe_repr(stored)}); choose another folder"
             )
         return
     write_text(path, json.dumps(wanted, indent=2) + "\n")

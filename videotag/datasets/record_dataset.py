@@ -1,4 +1,4 @@
-"""A dataset of record files, each with many videos -> padded, masked batches; quantized features stay uint8.
+"""A dataset of record files: padded, masked batches of many videos, with quantized features kept as uint8.
 
 Shapes: n records, T steps, D feature width, as in videotag.inputs.features.
 """
@@ -38,7 +38,7 @@ class RecordDataset:
         paths: Paths of the files.
         dims: Feature width by modality; video-level features, such as mean_rgb, become one step.
         num_classes: Number of classes C.
-        task: Task, which decides the form of the labels.
+        task: Task, which selects the form of the labels.
         shuffle_buffer: Number of records that `shuffled` mixes; files without random access (pickles,
             compressed files) are kept in memory for as many records plus 16 batches.
         batch_size: Number of samples in the batches that will be read.
@@ -47,8 +47,8 @@ class RecordDataset:
         cache: Path of the cached index of the records; None for no cache.
 
     Raises:
-        RecordError: Files are missing or visibly damaged, a line each; there are no records; or the first
-            ones lack a modality.
+        RecordError: Files are missing or damaged (one line of the message per file), there are no records, or
+            the first ones lack a modality.
         ConfigError: One of the first records has a label outside the model's classes.
     """
 
@@ -105,7 +105,7 @@ class RecordDataset:
     def batches(
         self, groups: Iterable[np.ndarray], *, on_error: OnError, seed: tuple[int, int] | None = None
     ) -> Iterator[Batch | None]:
-        """Reads a batch per group (N,) of record numbers, see Dataset; records are not augmented here."""
+        """Reads a batch per group (N,) of record numbers, see Dataset; records are not augmented."""
         load = partial(self._load, on_error=on_error)
         return prefetch(load, groups, num_threads=self._num_threads, ahead=self._num_threads)
 
@@ -120,9 +120,9 @@ class RecordDataset:
         if not loaded:
             return None
         return Batch(
-            [found.video_id for found, _ in loaded],
+            [video.video_id for video, _ in loaded],
             padded_inputs([sample for _, sample in loaded]),
-            label_array([found.labels.tolist() for found, _ in loaded], self._num_classes, self._task),
+            label_array([video.labels.tolist() for video, _ in loaded], self._num_classes, self._task),
         )
 
     def _first_dtypes(self) -> dict[str, np.dtype[Any]]:
@@ -142,21 +142,21 @@ class RecordDataset:
     def _sample(self, record: int) -> tuple[YT8MRecord, dict[str, np.ndarray]]:
         """A record, and its features (T, D) by modality."""
         file, number = self._index.place(record)
-        found = self._files[file].read(number)
-        place = f"{self._index.paths[file]}: record {number} ({found.video_id})"
+        video = self._files[file].read(number)
+        place = f"{self._index.paths[file]}: record {number} ({video.video_id})"
         sample = {
-            name: found.features[name] if name in found.features else found.means[name][None]
+            name: video.features[name] if name in video.features else video.means[name][None]
             for name in self._dims
         }
         empty = [name for name, steps in sample.items() if not len(steps)]
         if empty:
             raise RecordError(f"{place}: no steps of {', '.join(empty)}; leave the video out")
-        wrong = [label for label in found.labels.tolist() if not 0 <= label < self._num_classes]
+        wrong = [label for label in video.labels.tolist() if not 0 <= label < self._num_classes]
         if wrong:
             raise ConfigError(
                 f"{place}: label {wrong[0]}, expected 0 to {self._num_classes - 1}; correct MODEL.num_classes"
             )
-        if self._needs_labels and not len(found.labels):
+        if self._needs_labels and not len(video.labels):
             raise RecordError(f"{place}: no label; train and evaluate on files whose records have labels")
         mixed = [name for name, dtype in self._dtypes.items() if sample[name].dtype != dtype]
         if mixed:
@@ -164,11 +164,11 @@ class RecordDataset:
                 f"{place}: {mixed[0]} is {sample[mixed[0]].dtype}, but {self._dtypes[mixed[0]]} in the "
                 "first record; give frame-level and video-level features different names"
             )
-        if self._task == "single_label" and len(found.labels) > 1:
+        if self._task == "single_label" and len(video.labels) > 1:
             raise RecordError(
-                f"{place}: {len(found.labels)} labels, expected 1; for several set MODEL.task=multi_label"
+                f"{place}: {len(video.labels)} labels, expected 1; for several set MODEL.task=multi_label"
             )
-        return found, sample
+        return video, sample
 
 
 class _OpenFiles:

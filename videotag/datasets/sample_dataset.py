@@ -1,4 +1,4 @@
-"""A dataset of listed samples, read with the readers of a config -> batches of named arrays.
+"""A dataset of listed samples, which the readers of a config turn into batches of named arrays.
 
 Shapes: N samples of a batch, n samples of the dataset.
 """
@@ -33,16 +33,16 @@ class SampleDataset:
         entries: Entries of the list, see read_filelist.
         readers: Pairs of field name and reader; None for the field named like the reader's first input.
         num_classes: Number of classes C.
-        task: Task, which decides the form of the labels.
+        task: Task, which selects the form of the labels.
 
     Attributes:
         sizes: (n,) int64, length of the longest sequence of every sample; None if irrelevant.
-        made_by: What made a file, by field, for files that state it.
+        made_by: Map from a file to the description of what made it, for files that record it.
 
     Raises:
-        FileListError: Samples lack a field that their reader needs, all of them, a line each; or the readers
-            need several fields, and the list holds paths alone.
-        VideotagError: A reader finds problems in the list; all of them, a line each.
+        FileListError: Samples lack a field that their reader needs (one line of the message per sample), or
+            the readers need several fields but the list has only paths.
+        VideotagError: A reader finds problems in the list (one line of the message per problem).
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class SampleDataset:
             checked = reader.check([field for field in fields if field is not None])
             self.made_by = {**self.made_by, **checked.made_by}
             if checked.sizes is not None:
-                sizes = np.zeros(len(entries), np.int64)  # 0 without the field
+                sizes = np.zeros(len(entries), np.int64)  # 0 for samples without the field
                 sizes[[field is not None for field in fields]] = checked.sizes
                 self.sizes = sizes if self.sizes is None else np.maximum(self.sizes, sizes)
 
@@ -104,11 +104,11 @@ class SampleDataset:
                 together = partial(_load_and_join, load, join)
                 yield from prefetch(together, groups, num_threads=READER_THREADS, ahead=READER_THREADS)
                 return
-            places = (place for group in groups for place in [*group.tolist(), None])  # None ends a batch
+            indices = (index for group in groups for index in [*group.tolist(), None])  # None ends a batch
             num_threads = max(reader.num_threads for reader in decoders)
             ahead = min(reader.ahead for reader in decoders)
             one = partial(_load_one, load)
-            results = prefetch(one, places, num_threads=num_threads, ahead=ahead, stop=stop)
+            results = prefetch(one, indices, num_threads=num_threads, ahead=ahead, stop=stop)
             loaded: list[_Loaded] = []
             for result in stack.enter_context(contextlib.closing(results)):
                 if result is not None:
@@ -117,14 +117,14 @@ class SampleDataset:
                 yield join(loaded)
                 loaded = []
 
-    def _load(self, reads: Sequence[Read], seed: tuple[int, int] | None, place: int) -> _Loaded:
+    def _load(self, reads: Sequence[Read], seed: tuple[int, int] | None, index: int) -> _Loaded:
         """The values that the readers return for a sample, or the error if it cannot be read."""
-        entry, values = self._entries[place], []
+        entry, values = self._entries[index], []
         try:
             for (name, reader), read in zip(self._readers, reads, strict=True):
                 field = entry.field(name)
                 varies = seed is not None and reader.augments
-                rng = np.random.default_rng([*seed, place]) if seed is not None and varies else None
+                rng = np.random.default_rng([*seed, index]) if seed is not None and varies else None
                 values.append(None if field is None else read(field, rng))
         except (FeatureFileError, MediaError) as error:
             return entry, error
@@ -150,19 +150,19 @@ class SampleDataset:
 
 
 def _load_and_join(load: Any, join: Any, group: np.ndarray) -> Batch | None:
-    batch: Batch | None = join([load(place) for place in group.tolist()])
+    batch: Batch | None = join([load(index) for index in group.tolist()])
     return batch
 
 
-def _load_one(load: Any, place: int | None) -> _Loaded | None:
-    return None if place is None else load(place)
+def _load_one(load: Any, index: int | None) -> _Loaded | None:
+    return None if index is None else load(index)
 
 
 def _check_fields(entries: Sequence[ListEntry], readers: Sequence[tuple[str, Reader[Any, Any]]]) -> None:
     names = dict.fromkeys(name for name, _ in readers)
     if len(names) > 1 and (paths := [entry.path for entry in entries if entry.fields is None]):
         raise FileListError(
-            f"{paths[0]}: a path alone, but the model reads the fields {', '.join(names)}; write the list as "
+            f"{paths[0]}: only a path, but the model reads the fields {', '.join(names)}; write the list as "
             "JSON lines (.jsonl)"
         )
     needed = [name for name, reader in readers if not reader.is_optional]

@@ -166,7 +166,7 @@ class FeatureSet:
         kept = pairs[: options.num_cooccurrence]
         order = rng.permutation(len(kept))
         return tuple(
-            Rule(kept[place][0], kept[place][1], exactly_one=bool(i % 2)) for i, place in enumerate(order)
+            Rule(kept[index][0], kept[index][1], exactly_one=bool(i % 2)) for i, index in enumerate(order)
         )
 
     def _draw_vectors(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -181,7 +181,7 @@ class FeatureSet:
         return vectors
 
     def _video(self, rng: np.random.Generator, name: str) -> YT8MRecord:
-        """The first of two twins."""
+        """The first video of a pair of twins."""
         options = self.options
         num_steps = int(rng.integers(options.num_steps[0], options.num_steps[1], endpoint=True))
         content = rng.random(options.num_content) < self.shares  # (num_content,)

@@ -20,7 +20,7 @@ from videotag.system.regular_file import open_regular
 
 _HEADER = 8  # bytes: a four-letter name and the size of the content
 _INDEX_ENTRY = np.dtype([("id", "S4"), ("flags", "<u4"), ("offset", "<u4"), ("size", "<u4")])
-_PICTURE = (b"db", b"dc")  # an uncompressed or compressed picture; the stream's two digits come first
+_PICTURE = (b"db", b"dc")  # an uncompressed or compressed picture; preceded by the two digits of the stream
 _UNFILLED = 2**32 - 1  # chunk size in a file written to a pipe, where it cannot be filled in at the end
 _MAX_CHUNKS = 10_000  # limit on outer chunks; real files have few
 _ENTRIES_PER_READ = 65_536
@@ -41,7 +41,7 @@ class AviLayout:
 
 
 def read_layout(path: str | Path, stream_index: int) -> AviLayout:
-    """The layout of an AVI, read from its outer chunk headers and its index alone.
+    """The layout of an AVI; reads only its outer chunk headers and its index.
 
     Args:
         path: Path of the file.

@@ -35,7 +35,7 @@ _TS_HEAD = 188 * 192 * 8  # bytes: a whole number of packets of either size
 # Placeholders for the number of frames in headers that cannot be filled in at the end, as in a file written
 # to a pipe: FFmpeg's in AVI, and 32 one bits as in IVF.
 _UNFILLED = (2**30, 2**32 - 1)
-# Decoders of streams whose headers FFmpeg collects as extradata wherever it finds them.
+# Decoders for which FFmpeg collects the stream headers as extradata, wherever they are in the file.
 _WITH_HEADERS = ("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "vc1")
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 

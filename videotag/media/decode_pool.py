@@ -124,7 +124,7 @@ class PooledReader:
         warning: FrameReader.warning; available after iterating.
 
     Raises:
-        MediaError: Iterating met an error that FrameReader raises.
+        MediaError: FrameReader raised an error while iterating.
         DecoderLostError: No frame arrived within the time limit, or the child died.
         Stopped: `stop` was set.
     """
@@ -238,7 +238,7 @@ class _Child:
             if not self._wait(limit_sec, stop):
                 raise DecoderLostError(
                     f"{path}: no frame for {limit_sec:g} s, decoding was stopped; raise stall_limit_sec if "
-                    f"the file is long or the disk slow, else {AGAIN}"
+                    f"the file is long or the disk slow, otherwise {AGAIN}"
                 )
             count = self._stdout.readinto(rest)
             if not count:
@@ -259,7 +259,7 @@ class _Child:
                 return False
 
     def _exit_reason(self) -> str:
-        """Why the child exited, and the remedy."""
+        """The reason why the child exited, and the remedy."""
         code = self._process.wait()
         if code == -signal.SIGKILL:
             return (
@@ -278,7 +278,7 @@ def serve(reader_name: str) -> None:
     """
     _limit_memory()
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # keeps what libraries print out of the stream of frames
+    os.dup2(2, 1)  # sends the output of libraries to stderr instead of the stream of frames
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests,), daemon=True).start()
     module, _, name = reader_name.partition(":")

@@ -1,4 +1,4 @@
-"""Frames in memory -> sampled frames like those of a video file.
+"""Samples frames of an array in memory like those of a video file.
 
 Shapes: N frames in memory, H height and W width after scaling; images are uint8 RGB (H, W, 3).
 """

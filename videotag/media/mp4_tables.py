@@ -22,7 +22,7 @@ from videotag.system.regular_file import open_regular
 #: 40 MB in FFmpeg. Larger files may declare one sample per _MIN_SAMPLE_BYTES.
 FREE_SAMPLES = 2**20
 _MIN_SAMPLE_BYTES = 2  # 16-bit sound in fragments
-_MIN_KEY_BYTES = 8  # of a metadata key
+_MIN_KEY_BYTES = 8  # minimum size of a metadata key
 _MAX_UNPACKED = 2**26  # bytes of a header after unpacking; that of a day-long film has 10 MB
 _MAX_DEPTH = 10  # nesting of boxes, as in FFmpeg
 #: Boxes that FFmpeg reads as containers, whatever the standard allows in them.
@@ -36,7 +36,7 @@ def check_tables(path: str | Path) -> None:
     """Checks that the tables of an MP4 or MOV do not declare more samples than fit in the file.
 
     Raises:
-        MediaError: They do, or the path is not a regular file.
+        MediaError: The tables declare too many samples, or the path is not a regular file.
         OSError: The file cannot be read.
     """
     with open_regular(path, error=MediaError) as file:
@@ -54,7 +54,7 @@ class _SampleCounter:
         self._size = size
         self._count = 0
         self._has_unpacked = False
-        self._is_sound = self._is_pcm = False  # of the current track
+        self._is_sound = self._is_pcm = False  # kind of the current track
 
     def walk(self, file: BinaryIO | io.BytesIO, start: int, end: int, depth: int) -> None:
         """Counts the samples of the boxes between two byte offsets."""
@@ -109,7 +109,7 @@ class _SampleCounter:
             raise self._too_many(f"{count} metadata keys")
 
     def _metadata(self, file: BinaryIO | io.BytesIO, start: int, end: int, depth: int) -> None:
-        """Walks a metadata box, which begins with its handler, in some files after a number."""
+        """Walks a metadata box, which begins with its handler, which some files precede with a number."""
         file.seek(start)
         head = file.read(min(end - start, _MAX_HEAD))
         offset = head.find(b"hdlr", 4)
@@ -126,9 +126,9 @@ class _SampleCounter:
             raise self._too_long("sample descriptions", end - start)
         file.seek(start)
         content = file.read(end - start)
-        for found in re.finditer(b"stsz|keys", content):
-            data = content[found.end() : found.end() + 64]
-            _READERS[found[0]](self, data, len(content))
+        for match in re.finditer(b"stsz|keys", content):
+            data = content[match.end() : match.end() + 64]
+            _READERS[match[0]](self, data, len(content))
 
     def _too_long(self, what: str, size: int) -> MediaError:
         return MediaError(f"{self._path}: {size} bytes of {what}, expected at most {_MAX_HEAD}; {AGAIN}")

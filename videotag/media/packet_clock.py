@@ -181,16 +181,16 @@ class PacketClock:
         Dropping a time costs 1, a break costs more, and uneven spacing decides ties.
         """
         count = stop - start  # up to a whole film, hence compact arrays
-        places, times = array("q", known[start:stop].tobytes()), array("q", values[start:stop].tobytes())
+        positions, times = array("q", known[start:stop].tobytes()), array("q", values[start:stop].tobytes())
         costs = array("d")
         via, via_break = array("q"), array("b")  # the previous kept time, and whether a break lies between
         for second in range(count):
             first_is_open = start == 0 and second <= _OUTLIERS
             best = (float(second), -1, False) if second == 0 or first_is_open else (np.inf, -1, False)
             for first in range(max(second - _OUTLIERS, 0), second):
-                elapsed, steps = times[second] - times[first], places[second] - places[first]
+                elapsed, steps = times[second] - times[first], positions[second] - positions[first]
                 cost = costs[first] + (second - first - 1)
-                is_break = not self._fits(places[first], places[second], elapsed)
+                is_break = not self._fits(positions[first], positions[second], elapsed)
                 uneven = abs(elapsed - steps * self.step) / (steps * self.step)
                 cost += _BREAK_COST if is_break else 0.1 * min(1.0, uneven)
                 best = min(best, (cost, first, is_break), key=lambda choice: choice[0])
@@ -213,12 +213,12 @@ class PacketClock:
         times = np.empty(len(order), np.int64)
         for recording in self.recordings():
             inside = slice(*np.searchsorted(known, [recording.start, recording.stop]))
-            places, own = known[inside], values[inside]
+            positions, own = known[inside], values[inside]
             base = int(own[0])  # keeps the values small, since float64 is exact only up to 2**53
             part = order[recording]
-            line = np.rint(np.interp(part, places, own - base)).astype(np.int64) + base
-            line -= np.maximum(places[0] - part, 0) * self.step
-            line += np.maximum(part - places[-1], 0) * self.step
+            line = np.rint(np.interp(part, positions, own - base)).astype(np.int64) + base
+            line -= np.maximum(positions[0] - part, 0) * self.step
+            line += np.maximum(part - positions[-1], 0) * self.step
             times[recording] = line
         return times
 

@@ -233,7 +233,7 @@ def _bounded(times: np.ndarray) -> np.ndarray:
 
 
 def _without_runs(times: np.ndarray) -> np.ndarray:
-    """(n,) int64 `times`; of over _MAX_EQUAL equal ones in a row (a stopped clock) only one is kept."""
+    """(n,) int64 `times`; of more than _MAX_EQUAL equal ones in a row (a stopped clock), only one is kept."""
     repeats = np.append(False, times[1:] == times[:-1])
     run = np.cumsum(~repeats)
     return np.where(repeats & (np.bincount(run)[run] > _MAX_EQUAL), NO_TIME, times)
@@ -242,7 +242,7 @@ def _without_runs(times: np.ndarray) -> np.ndarray:
 def _end(
     times: np.ndarray, durations: np.ndarray, step: int, pause: float, declared: float | None
 ) -> tuple[int, list[Fault]]:
-    """The end of the frame shown last; and a fault if its duration is very long and the header disagrees."""
+    """The end of the last displayed frame, and a fault if the header contradicts its very long duration."""
     last = int(times.argmax())
     duration = int(durations[last])
     span = int(times[last]) + duration - int(times.min())

@@ -1,6 +1,6 @@
 """Generates clips of colored shapes with several tags each, for tests, benchmarks and the demo.
 
-Every clip shows one shape on a background. Its size, color or place changes over time, and an order tag
+Every clip shows one shape on a background. Its size, color or position changes over time, and an order tag
 names the direction: "grows" or "shrinks", "red then blue" or "blue then red", "moves right" or "moves left".
 Clips come in twins: the second has the frames of the first in reverse, so that only the order of frames, and
 no single frame or mean over frames, distinguishes the two.
@@ -52,7 +52,7 @@ class ClipSpec:
         background: One of BACKGROUNDS.
         change: What changes over time, a key of ORDERS.
         reverse: Whether the frames run backwards.
-        seed: Seed of the place, the size and the background.
+        seed: Seed of the position, the size and the background.
         tone: Key of TONES_HZ; None for no sound.
         word: One of WORDS; None for no text.
     """
@@ -85,7 +85,7 @@ class ClipSpec:
         return replace(self, reverse=not self.reverse)
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as a dict of JSON values."""
+        """The spec as a dict of JSON-serializable values."""
         return asdict(self)
 
 

@@ -1,4 +1,4 @@
-"""Media in memory or in an open file -> a temporary file that FFmpeg can seek in and reopen."""
+"""Copies media from memory or an open file to a temporary file, in which FFmpeg can seek."""
 
 from __future__ import annotations
 

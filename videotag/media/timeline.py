@@ -71,9 +71,9 @@ class Timeline:
         by_order: Whether frames are timed in display order, because their packets have no display times.
         num_frames: Number of frames to show that are in the file.
         num_expected: Sum of num_frames and the frames that the header declares but the file lacks.
-        times: (n,) int64 display times, in units of time_base; by_order: of the frames in display order, else
-            of the frames in the packets in file order. None for a steady rate, where the time of a frame is
-            its number.
+        times: (n,) int64 display times, in units of time_base: if by_order, of the frames in display order;
+            otherwise, of the packets' frames in file order. None for a steady rate, where the time of a frame
+            is its number.
         uncertain: (n,) bool, True for packets whose frames have no good time and are placed between their
             neighbors; None if there are none.
         step: Usual spacing of frames, in units of time_base.
@@ -175,8 +175,8 @@ class TimedFrames:
 
     def _gap_after(self, time: int) -> int:
         """Delay after `time` of a frame without a good time: one step, at most half the gap to the next."""
-        place = int(np.searchsorted(self._good_times, time, side="right"))
-        ahead = self._good_times[place : place + 1]
+        index = int(np.searchsorted(self._good_times, time, side="right"))
+        ahead = self._good_times[index : index + 1]
         return min([self._timeline.step, *((ahead - time) // 2).tolist()])
 
     @cached_property
@@ -190,7 +190,7 @@ class TimedFrames:
         """Descriptions of the faults in the times of the decoded frames; empty if there are none."""
         if self._timeline.has_unusable_times:
             return [f"no usable timestamps; frames spread at {float(1 / self._timeline.time_base):g} fps"]
-        found = [
+        faults = [
             self._describe(fault.category, fault.frames & self._seen)
             for fault in self._timeline.times_faults
             if (fault.frames & self._seen).any()
@@ -198,8 +198,8 @@ class TimedFrames:
         if self._num_late:
             counted = f"{self._num_late} frame{'s' if self._num_late > 1 else ''}"
             since = f"from {self._sec(self._first_late):.1f} s"
-            found.append(f"{counted} with timestamps out of order, {since}, interpolated")
-        return found
+            faults.append(f"{counted} with timestamps out of order, {since}, interpolated")
+        return faults
 
     def _describe(self, kind: str, frames: np.ndarray) -> str:
         assert self._timeline.times is not None
@@ -210,8 +210,8 @@ class TimedFrames:
         if kind == "break":
             moved = len(frames) - first
             follow = "the frame after it was" if moved == 1 else f"the {moved} frames after it were"
-            place = f"at {first_sec:.1f} s, a break"
-            return f"timestamps jump{often} {place}; {follow} shifted to continue from there"
+            where = f"at {first_sec:.1f} s, a break"
+            return f"timestamps jump{often} {where}; {follow} shifted to continue from there"
         if kind == "pause":
             return f"a frame is held{often} until {first_sec:.1f} s, as the file declares"
         if kind == "end":

@@ -1,4 +1,4 @@
-"""A video file -> frames sampled evenly over its whole duration.
+"""Reads video files: frames sampled evenly over the whole duration.
 
 Reads the file twice: the first pass only splits it into packets, to find out how many frames there are and
 when they are displayed; the second decodes all frames in order and scales only the sampled ones, holding one
@@ -100,7 +100,7 @@ class SampledFrame:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Facts about a video, found by splitting it into packets and decoding its first frame.
+    """Facts about a video; splits it into packets and decodes only its first frame.
 
     Raises:
         MediaError: The path is not a local file or not a video, or no frame can be decoded.
@@ -136,8 +136,8 @@ class FrameReader:
         warning: Faults of the file that did not prevent reading it, or None; available after iterating.
 
     Raises:
-        MediaError: The path is not a local file or not a video, or no frame can be decoded; iterating raises
-            it too.
+        MediaError: The path is not a local file or not a video, or no frame can be decoded; also raised while
+            iterating.
         ValueError: One of num_frames, short_side_px and crop_px is below 1.
     """
 
@@ -183,9 +183,9 @@ class FrameReader:
             self._ignore_edit_list = ignore_edit_list
             with self._opened() as container:
                 stream = video_stream(container, self._path)
-                found = build_timeline(container, stream, self._path)
-                if found is not None:
-                    self._timeline, first = found
+                built = build_timeline(container, stream, self._path)
+                if built is not None:
+                    self._timeline, first = built
                     self._orientation = Orientation.from_frame(first)
                     self.info = self._describe(container, stream, first)
                     return
@@ -199,8 +199,8 @@ class FrameReader:
                 "record it again from its start"
             )
         # FFmpeg resets the width if it rejects frames for their size.
-        why = "" if stream.width else f", or its frames have more than {MAX_FRAME_PX} pixels"
-        raise MediaError(f"{self._path}: no frame can be decoded{why}; {AGAIN}")
+        reason = "" if stream.width else f", or its frames have more than {MAX_FRAME_PX} pixels"
+        raise MediaError(f"{self._path}: no frame can be decoded{reason}; {AGAIN}")
 
     def _opened(self) -> AbstractContextManager[Any]:
         return open_container(self._path, ignore_edit_list=self._ignore_edit_list)
@@ -248,7 +248,7 @@ class FrameReader:
 
     def _select(self, offsets: Sequence[float] | None, *, by_videotag: bool) -> None:
         """Selects the frames to sample if they are not at the midpoints."""
-        self._positions: list[float] | None = None  # of the sampling times in the span, in [0, 1)
+        self._positions: list[float] | None = None  # sampling times relative to the span, in [0, 1)
         self._indices: list[int] | None = None  # distinct frame numbers to sample, ascending
         self._all_indices: np.ndarray | None = None  # (T,) frame numbers to sample, in their order
         if by_videotag and self._num_frames is not None:

@@ -1,4 +1,4 @@
-"""RGB frames and sound -> an H.264 video file, written atomically."""
+"""Writes RGB frames and sound to an H.264 video file, atomically."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def write_video(
         path: Path of the file.
         frames: At least one frame, (H, W, 3) uint8 RGB, H and W even and the same for all.
         fps: Frames per second, above 0; 29.97 becomes 30000/1001.
-        sound: Mono samples, (samples,) float32 in [-1, 1] with at least one, and their rate in Hz; None for
-            no sound.
+        sound: Pair of mono samples, (samples,) float32 in [-1, 1] and not empty, and sample rate in Hz; None
+            for no sound.
 
     Raises:
         ShapeError: A frame, fps or the sound is invalid.

@@ -9,10 +9,10 @@ Each metric is one file with a function over whole arrays and an accumulator tha
 
 The result of an accumulator is bitwise independent of the split into batches and of the order of merges.
 TaggingMetrics and SingleLabelMetrics compute all metrics of a task in one pass over the scores.
-PerClass, Confusion, MissedTags, ScoreHistograms and Mistakes show what a network does well and badly; an
-evaluation passes each batch to them as observers, by update(scores, labels, video_ids). mean_ap_by_group
+PerClass, Confusion, MissedTags, ScoreHistograms and Mistakes show strengths and weaknesses of a network. An
+evaluation passes each batch to them, as observers, by update(scores, labels, video_ids). mean_ap_by_group
 averages PerClass's table over frequent and over rare classes.
-To add a metric, add a file like hit_at_one.py (a mean over videos) or gap.py (over all kept entries).
+A new metric is a file like hit_at_one.py (a mean over videos) or gap.py (over all kept entries).
 
 NumPy only: nothing here loads Paddle.
 """

@@ -39,7 +39,7 @@ class PairCounts(ABC):
 
         Args:
             scores: (N, C) finite numbers, higher is more likely; N may be 0.
-            labels: Labels of the N videos, in the form that the subclass expects.
+            labels: Labels of the N videos, in the shape that the subclass expects.
             video_ids: Ignored; observers of an evaluation receive them.
 
         Raises:
@@ -85,11 +85,11 @@ class PairCounts(ABC):
         wanted = rows[:, None] * self.num_classes + columns
         if not codes.size:
             return np.zeros(wanted.shape, np.int64)
-        places = np.minimum(np.searchsorted(codes, wanted), codes.size - 1)
-        return np.where(codes[places] == wanted, counts[places], 0)
+        positions = np.minimum(np.searchsorted(codes, wanted), codes.size - 1)
+        return np.where(codes[positions] == wanted, counts[positions], 0)
 
     def _add(self, true_ids: np.ndarray, predicted_ids: np.ndarray) -> None:
-        """Buffers pairs of classes, given as two arrays of equal length."""
+        """Buffers n pairs of classes, given as two (n,) arrays of class ids."""
         self._pending.append(true_ids.astype(np.int64) * self.num_classes + predicted_ids)
         self._num_pending += true_ids.size
         if self._num_pending >= _PENDING_PAIRS:
@@ -194,7 +194,7 @@ class MissedTags(PairCounts):
 
 
 def _sum_duplicates(codes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct codes, ascending, each with the sum of its counts."""
+    """(P,) distinct codes, ascending, and (P,) the sums of their counts, from (n,) codes and (n,) counts."""
     order = np.argsort(codes, kind="stable")
     codes, counts = codes[order], counts[order]
     if not codes.size:

@@ -36,7 +36,7 @@ class Mistake(NamedTuple):
 
 
 class Mistakes:
-    """Keeps the videos with the highest loss. Videos without labels are skipped: what they show is unknown.
+    """Keeps the videos with the highest loss; skips videos without labels, whose content is unknown.
 
     Args:
         limit: Number of videos kept, at least 0.
@@ -58,7 +58,7 @@ class Mistakes:
 
         Args:
             scores: (N, C) probabilities in [0, 1]; N may be 0.
-            labels: (N, C) in {0, 1}, or (N,) class ids; the form selects the loss.
+            labels: (N, C) in {0, 1}, or (N,) class ids; the shape selects the loss.
             video_ids: Ids of the N videos.
 
         Raises:

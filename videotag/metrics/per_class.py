@@ -118,5 +118,5 @@ def predicted_classes(scores: np.ndarray, threshold: float | None) -> np.ndarray
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole; NaN where whole is 0."""
+    """(C,) part / whole; NaN where whole is 0."""
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

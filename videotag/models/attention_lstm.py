@@ -150,7 +150,7 @@ class AttentionLSTM(SequenceTagger):
         return [_videotag_layout(names[0])] if self.variant == "videotag" and len(names) == 1 else []
 
     def remedy(self, state: Iterable[str]) -> str | None:
-        """The remedy if weights belong to another variant; None if they belong to this one or to none."""
+        """The remedy if weights belong to another variant; otherwise None."""
         variant = _variant_of(state)
         if variant in (None, self.variant):
             return None

@@ -108,7 +108,7 @@ class EfficientNetLite0(nn.Layer):
 
     @classmethod
     def shipped_config(cls) -> str | None:
-        """The shipped config of a TSN over it."""
+        """Path of the shipped config of a TSN with this backbone; None if there is none."""
         return "configs/tsn_efficientnet_lite0.yaml"
 
     def layouts(self) -> list[Layout]:

@@ -105,9 +105,9 @@ class LatentBlock(nn.Layer):
         """Updates the latents.
 
         Args:
-            latents: (N, Q, W).
+            latents: Latents (N, Q, W).
             frames: Embedded frames (N, T, W) by modality.
-            masks: (N, T) bool by modality.
+            masks: Masks (N, T) bool by modality, True on the real steps.
 
         Returns:
             The latents (N, Q, W), and the attention weights (N, T, A, Q) by modality.

@@ -39,10 +39,10 @@ class Layout:
         """Renames a file's arrays to our names, and transposes them where needed.
 
         Args:
-            state: Arrays of any shape by their names; a name outside the layout is kept.
+            state: Arrays of any shape by their names; names outside the layout do not change.
 
         Returns:
-            Arrays by our names, without ignored ones; transposed ones are views (I, O) of (O, I).
+            Arrays by our names, without the ignored ones; transposed arrays are views (I, O) of (O, I).
         """
         own = {theirs: ours for ours, theirs in self.names.items()}
         adapted = {}

@@ -46,7 +46,7 @@ class BasicBlock(nn.Layer):
         self.downsample = _shortcut(in_channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output after the residual sum and ReLU."""
+        """Residual sum after ReLU: (B, I, h, w) -> (B, width, h / stride, w / stride)."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         return F.relu(y + self.downsample(x))
@@ -68,7 +68,7 @@ class Bottleneck(nn.Layer):
         self.downsample = _shortcut(in_channels, 4 * width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output after the residual sum and ReLU."""
+        """Residual sum after ReLU: (B, I, h, w) -> (B, 4 * width, h / stride, w / stride)."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -121,7 +121,7 @@ class ResNet(nn.Layer):
     def layouts(self) -> list[Layout]:
         """The layouts of published files, with the classifier as "fc."."""
         names = [*self.state_dict(), "fc.weight", "fc.bias"]
-        found = [
+        layouts = [
             Layout("paddle.vision", {name: name for name in names}),
             Layout(
                 "torchvision",
@@ -131,8 +131,8 @@ class ResNet(nn.Layer):
             ),
         ]
         if _STAGES[self.depth][1]:
-            found.append(Layout("videotag", {name: _videotag_name(name, self.depth) for name in names}))
-        return found
+            layouts.append(Layout("videotag", {name: _videotag_name(name, self.depth) for name in names}))
+        return layouts
 
 
 @register_backbone("resnet18", config=BackboneConfig)
@@ -175,14 +175,14 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Layer:
 
 
 def depth_of(state: Iterable[str]) -> int | None:
-    """The depth of the ResNet with these parameter names, in any known layout; None if there is none."""
+    """The depth of the ResNet with these parameter names, in any known layout; None for other names."""
     names = list(state)
-    found = [re.search(r"(?:layer3\.|res4)([a-z]?)(\d*)[._]", name) for name in names]
+    matches = [re.search(r"(?:layer3\.|res4)([a-z]?)(\d*)[._]", name) for name in names]
     # The blocks of a stage are numbered 0, 1, 2; or a, b, c; or a, b1, b2.
-    places = [int(m[2]) if m[2] else ord(m[1]) - ord("a") for m in found if m and (m[1] or m[2])]
+    block_numbers = [int(m[2]) if m[2] else ord(m[1]) - ord("a") for m in matches if m and (m[1] or m[2])]
     bottleneck = any(re.search(r"conv3\.weight|branch2c_weights", name) for name in names)
     for depth, (blocks, has_bottlenecks) in _STAGES.items():
-        if (max(places, default=-1) + 1, bottleneck) == (blocks[2], has_bottlenecks):
+        if (max(block_numbers, default=-1) + 1, bottleneck) == (blocks[2], has_bottlenecks):
             return depth
     return None
 
@@ -198,14 +198,14 @@ def _videotag_name(name: str, depth: int) -> str:
         return {"fc.weight": "fc_0.w_0", "fc.bias": "fc_0.b_0"}[name]
     layer, _, value = name.rpartition(".")
     value = {"weight": "scale", "bias": "offset", "_mean": "mean", "_variance": "variance"}[value]
-    *place, kind = layer.split(".")
-    if not place:  # the stem
+    *parts, kind = layer.split(".")
+    if not parts:  # the stem
         return "conv1_weights" if kind == "conv1" else f"bn_conv1_{value}"
-    stage, block = int(place[0].removeprefix("layer")) + 1, int(place[1])
+    stage, block = int(parts[0].removeprefix("layer")) + 1, int(parts[1])
     letter = chr(ord("a") + block)
     if depth == 101 and stage == 4 and block:  # this stage of 23 blocks is numbered
         letter = f"b{block}"
-    shortcut = place[2:] == ["downsample"]  # downsample.0 is its convolution, downsample.1 its norm
+    shortcut = parts[2:] == ["downsample"]  # downsample.0 is its convolution, downsample.1 its norm
     branch = "branch1" if shortcut else f"branch2{chr(ord('a') + int(kind[-1]) - 1)}"
     if kind == "0" or kind.startswith("conv"):
         return f"res{stage}{letter}_{branch}_weights"

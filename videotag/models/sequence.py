@@ -43,7 +43,7 @@ def reversed_order(mask: Tensor) -> Tensor:
     Padding keeps its position, so applying the order twice restores the input.
 
     Args:
-        mask: (N, T) bool.
+        mask: (N, T) bool, True on the real steps.
 
     Returns:
         (N * T,) int64 indices into the flattened (N * T) steps.
@@ -88,14 +88,14 @@ def last_step(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the real steps: (N, T, ...).
+    """Softmax (N, T, ...) of the logits over the real steps.
 
     Padded steps get exactly 0, and so do all steps of a row without real ones. The largest real logit is
     subtracted first, so that no exponential overflows.
 
     Args:
-        logits: (N, T, ...).
-        mask: (N, T) bool.
+        logits: (N, T, ...) of any trailing shape.
+        mask: (N, T) bool, True on the real steps.
     """
     mask = mask.reshape([*mask.shape, *[1] * (logits.ndim - mask.ndim)])
     low = paddle.full_like(logits, -1e30)
@@ -108,14 +108,14 @@ def both_directions(ahead: nn.Layer, behind: nn.Layer, x: Tensor, mask: Tensor) 
     """States (N, T, H) of a forward and a backward recurrent layer, both aligned with the input.
 
     The backward layer runs over sequences that are reversed within their own length. Padding therefore never
-    precedes a real step in either direction, and the layers need no sequence lengths, which converters are
-    known to drop from an LSTM.
+    precedes a real step in either direction, and the layers need no sequence lengths, which some converters
+    drop from an LSTM.
 
     Args:
         ahead: Recurrent layer of the forward direction.
         behind: Recurrent layer of the backward direction.
-        x: (N, T, D).
-        mask: (N, T) bool.
+        x: Input sequences (N, T, D).
+        mask: (N, T) bool, True on the real steps.
     """
     order = reversed_order(mask)
     return ahead(x)[0], take_steps(behind(take_steps(x, order))[0], order)

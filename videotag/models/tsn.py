@@ -34,7 +34,7 @@ class TSNConfig(ExtractorModel):
     """MODEL section of TSN.
 
     Attributes:
-        num_layers: Depth of the ResNet, VideoTag's way to name the backbone; 101 if neither is given.
+        num_layers: Depth of the ResNet, as VideoTag's configs name the backbone; 101 if neither key is given.
         backbone: Name of a registered backbone.
     """
 
@@ -119,7 +119,7 @@ class TSN(nn.Layer):
         return [layout.inside("backbone.") for layout in self.backbone.layouts()]
 
     def remedy(self, state: Iterable[str]) -> str | None:
-        """The remedy if weights belong to another backbone; None if they do not."""
+        """The remedy if weights belong to another backbone; otherwise None."""
         names = list(state)
         for entry in list_backbones():
             if entry.cls is type(self.backbone) or not issubclass(entry.cls, PublishedBackbone):

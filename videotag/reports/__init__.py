@@ -1,5 +1,5 @@
-"""Pages and pictures for people.
+"""HTML pages, figures and model cards.
 
-tags_report.py shows tags along a video, eval_report.py an evaluation, with the pictures of figures.py.
-model_card.py writes the README of an export.
+tags_report.py writes a page of tags over time; eval_report.py writes a page about an evaluation, with figures
+from figures.py. model_card.py writes the README of an export.
 """

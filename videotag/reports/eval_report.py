@@ -34,7 +34,7 @@ CSV_COLUMNS = ("class_id", "class_name", "average_precision", "precision", "reca
 CSV_HEAD = re.compile(",".join(CSV_COLUMNS) + "\n")  # start of a per-class CSV
 MAX_ROWS = 100  # worst classes shown, and best classes shown
 MATRIX_SIZE = 12  # rows and columns
-_NUM_PAIRS = 200  # enough to fill a matrix, unless one class is in all of them
+_NUM_PAIRS = 200  # enough to fill a matrix, unless all pairs share a class
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def write_per_class(path: str | Path, table: PerClassTable, class_names: Sequenc
     Args:
         path: The CSV to write.
         table: Numbers of the C classes.
-        class_names: C names, or None.
+        class_names: C names; None leaves the cells empty.
 
     Raises:
         OutputError: The file cannot be written.
@@ -167,7 +167,7 @@ def _curves_picture(
 
 
 def _confusion_picture(confusion: PairCounts, class_names: Sequence[str] | None) -> str | None:
-    """The matrix of the most confused classes; None if nothing was confused."""
+    """The matrix of the most confused classes; None if there are no confusions."""
     pairs = confusion.pairs(_NUM_PAIRS)
     if not pairs:
         return None

@@ -23,12 +23,12 @@ def model_card(
     parity: str,
     origins: Sequence[Origin],
 ) -> str:
-    """The Markdown text of the card; contains no path of the machine.
+    """The Markdown text of the card, which contains no local path.
 
     Args:
         manifest: Manifest of the export.
         config: Config of the network.
-        labels: C names, if known.
+        labels: The C class names; None if unknown.
         parity: Result of the parity check, as a sentence.
         origins: Origin of each of the manifest's source weights, in order.
     """

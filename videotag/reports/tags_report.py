@@ -46,7 +46,7 @@ def write_report(
         title: Title of the page.
         note: Remark at the top of the page.
         metrics: Metric name -> number, shown as a table.
-        truth: video_id -> true tag names, which are marked among the tags.
+        truth: Map from video_id to the names of its true tags, which the page highlights.
 
     Raises:
         OutputError: The file cannot be written.

@@ -33,7 +33,7 @@ _UNFINISHED_FILE = re.compile(r"\..+\.\d+\.\d+\.partial", re.DOTALL)
 _UNFINISHED_FOLDER = re.compile(r"\..+\.(new\.[0-9a-f]{32}|old)\.partial", re.DOTALL)
 _TEMPORARY = re.compile(r"videotag-[a-z0-9_]{8}\.partial")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-_PROBE_BYTES = 2**16  # more than a disk has free after it truncated a file
+_PROBE_BYTES = 2**16  # more than is free on a disk that was too full for a file
 _cleaned: set[str] = set()  # folders that this process has already cleaned of leftovers
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def remove_partial(folder: Path) -> None:
 
 
 def _unfinished_kind(name: str) -> Literal["file", "folder"] | None:
-    """Whether this module gives such a name to a file or to a folder; None if to neither."""
+    """Whether this module uses such a name for a file or a folder; None for neither."""
     if _UNFINISHED_FILE.fullmatch(name):
         return "file"
     return "folder" if _UNFINISHED_FOLDER.fullmatch(name) else None
@@ -147,7 +147,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def _is_about(error: OSError, folder: Path) -> bool:
-    """Whether an error may be about a file in `folder`; one of writing to an open file names no path."""
+    """Whether an error may concern a file in `folder`; errors of open files name no path."""
     return error.filename is None or Path(str(error.filename)).is_relative_to(folder)
 
 
@@ -256,12 +256,12 @@ def _staging_path(path: Path, mark: str) -> Path:
 
 
 def _backup_path(folder: Path) -> Path:
-    """The name that an old folder has while another replaces it."""
+    """The name of an old folder while another one replaces it."""
     return folder.with_name(f".{folder.name}{_BACKUP_MARK}")
 
 
 def _restore_backup(folder: Path) -> None:
-    """Restores a backup of `folder` if the folder is missing; else removes the backup."""
+    """Restores the backup of `folder` if the folder is missing; otherwise removes the backup."""
     backup = _backup_path(folder)
     if folder.exists():
         _remove(backup)

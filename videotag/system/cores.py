@@ -12,7 +12,7 @@ from videotag.errors import ConfigError
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 MKL_VARIABLE = "MKL_DEBUG_CPU_TYPE"
 _CPUINFO = Path("/proc/cpuinfo")
-MKL_VARIABLES = (MKL_VARIABLE, "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")  # all that select its instruction set
+MKL_VARIABLES = (MKL_VARIABLE, "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")  # these select its instruction set
 #: MKL's CPU type -> CPU flags that its code needs; fastest first.
 _MKL_CPU_TYPES = {
     "7": {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"},
@@ -79,8 +79,8 @@ def cpu_flags(cpuinfo: str | None = None) -> list[str]:
     Args:
         cpuinfo: Content of /proc/cpuinfo; None reads it.
     """
-    found = re.search(r"^flags\s*:(.*)$", _first_cpu() if cpuinfo is None else cpuinfo, re.MULTILINE)
-    return sorted(found[1].split()) if found else []
+    flags = re.search(r"^flags\s*:(.*)$", _first_cpu() if cpuinfo is None else cpuinfo, re.MULTILINE)
+    return sorted(flags[1].split()) if flags else []
 
 
 def _first_cpu() -> str:

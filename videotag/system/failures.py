@@ -43,7 +43,7 @@ class FailureList:
             ) from error
 
     def add(self, name: str, error: VideotagError) -> None:
-        """Appends the line of one input, complete or not at all.
+        """Appends the line of one input, completely or not at all.
 
         Args:
             name: Name of the input.
@@ -55,7 +55,7 @@ class FailureList:
         self.write(name, str(error), retriable=error.retriable)
 
     def write(self, name: str, text: str, *, retriable: bool) -> None:
-        """As add, of an error that came from another process as its text.
+        """Appends a line like `add`, for an error that another process reported as text.
 
         Args:
             name: Name of the input.

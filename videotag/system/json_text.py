@@ -12,9 +12,11 @@ from videotag.system.text import read_text
 
 MAX_BYTES = 32 << 20  # predictions of 15,000 videos; a string takes up to 4 bytes a character in memory
 MAX_VALUES = 2_000_000  # each takes about 80 bytes of memory
-MAX_CARD_BYTES = 256 << 10  # ours have a few KB; pydantic takes 3 KB of memory per invalid element
+MAX_CARD_BYTES = 256 << 10  # our cards have a few KB; pydantic takes 3 KB of memory per invalid element
 MAX_DEPTH = 64  # Python's parser raises RecursionError at about 1,000
-_MAX_DIGITS = 40  # of an integer; Python refuses to format thousands of digits, and a float holds 308
+_MAX_DIGITS = (
+    40  # maximum length of an integer; Python refuses to format thousands of digits, and a float holds 308
+)
 
 
 def read_json(
@@ -39,7 +41,7 @@ def read_json(
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; of a repeated key the last value counts.
+    """The value of a JSON text; the last value of a repeated key wins.
 
     Args:
         text: JSON text, or its UTF-8 bytes.

@@ -1,4 +1,4 @@
-"""Progress bars with the time left, on stderr; silent if stderr is not a terminal."""
+"""Progress bars with the remaining time, on stderr; nothing is shown if stderr is not a terminal."""
 
 from __future__ import annotations
 

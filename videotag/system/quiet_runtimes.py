@@ -47,7 +47,7 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-#: Package -> what imports it without its telemetry.
+#: Package -> function that imports it without telemetry.
 QUIET_IMPORTS: Mapping[str, Callable[[], Any]] = {
     "openvino": import_openvino,
     "onnxruntime": import_onnxruntime,

@@ -1,6 +1,6 @@
 """Opens regular files only: reading a pipe may hang, and reading a device may never end.
 
-All readers open users' files here, except FFmpeg (see media/container.py).
+All readers open users' files with these functions, except FFmpeg (see media/container.py).
 """
 
 from __future__ import annotations

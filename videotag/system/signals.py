@@ -126,7 +126,7 @@ def _handle_signal(number: int, _: FrameType | None) -> None:
     _State.received, _State.received_sec = number, time.monotonic()
     if is_first and _State.is_working:
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-    # There is nothing to unwind, or a second signal arrived while unwinding.
+    # There is nothing to unwind, or this is a second signal during unwinding.
     line = f"{_line(number)}\n".encode(errors="replace")
     try:
         _show_cursor()
