@@ -53,7 +53,7 @@ class VideotagError(Exception):
     #: True if the same input may succeed on another attempt (lost worker, time-out).
     retriable = False
 
-    #: True if the text has one line per problem (see one_error); otherwise one line, even if it contains "\n".
+    #: True if the text has one line per problem (see one_error); else one line, even if it contains "\n".
     is_multiline = False
 
 
