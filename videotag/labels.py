@@ -226,7 +226,7 @@ def labels_text(names: Sequence[str], *, path: str | Path) -> str:
         path: The label file, named in error messages.
 
     Raises:
-        LabelFileError: As in `write_labels`.
+        LabelFileError: A name cannot be written; see `write_labels`.
     """
     if not names:
         raise LabelFileError(f"{path}: no names to write; give at least one class name")

@@ -1,7 +1,7 @@
 """Files on disk <-> NumPy arrays: lists, features, weights, records, predictions. Does not import Paddle.
 
     filelist.py         lists of videos or features, with labels
-    feature_files.py    features (.npy, .npz) and the stamp that says what made them
+    feature_files.py    features (.npy, .npz) and the stamp that records how they were made
     weight_files.py     weights (.pdparams, .pth, .safetensors)
     pickles.py          pickles, without executing anything
     torch_files.py      PyTorch's .pth

@@ -174,7 +174,7 @@ def write_features(path: str | Path, array: np.ndarray, *, stamp: Mapping[str, A
     """
     if array.ndim != 2 or not len(array):
         raise ShapeError(f"{path}: features of shape {array.shape}, expected (T, D) with T of at least 1")
-    data = io.BytesIO()  # np.save to a file hides why a write fails
+    data = io.BytesIO()  # np.save to a file hides the reason of a failed write
     np.save(data, array, allow_pickle=False)
     if stamp is not None:
         data.write(_STAMP_MARK + json.dumps(stamp, sort_keys=True).encode())
@@ -223,8 +223,8 @@ def read_stamp(path: str | Path) -> dict[str, Any] | None:
 
 def list_features(folder: str | Path) -> list[str]:
     """Paths of the feature files below `folder`, sorted, without record indexes; empty if there are none."""
-    found = (str(p) for p in Path(folder).rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
-    return sorted(path for path in found if not path.endswith(INDEX_SUFFIX))
+    paths = (str(p) for p in Path(folder).rglob("*") if p.suffix.lower() in FEATURE_SUFFIXES)
+    return sorted(path for path in paths if not path.endswith(INDEX_SUFFIX))
 
 
 def extractor_of(stamp: Mapping[str, Any]) -> str:
@@ -353,13 +353,13 @@ def _read_header(file: IO[bytes], size: int, place: str) -> _Header:
             f"{place}: a header of {header_size} bytes, expected less than {_MAX_HEADER}; save an array of"
             " numbers with numpy.save"
         )
-    # Version 3 is UTF-8, which only matters for structured dtypes; those are refused.
+    # Version 3 is UTF-8, which matters only for structured dtypes, and these are refused.
     header = _parse_header(file.read(header_size).decode("latin1"), place)
     expected = math.prod(header.shape) * header.dtype.itemsize
-    found = size - file.tell()
-    if found < expected:  # a stamp may follow
+    num_bytes = size - file.tell()
+    if num_bytes < expected:  # a stamp may follow
         raise DamagedFeaturesError(
-            f"{place}: {_DAMAGED}: {found} bytes of values, expected {safe_repr(expected)} for shape"
+            f"{place}: {_DAMAGED}: {num_bytes} bytes of values, expected {safe_repr(expected)} for shape"
             f" {safe_repr(header.shape)}"
         )
     return header

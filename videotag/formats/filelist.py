@@ -126,10 +126,10 @@ def read_filelist(
             continue
         if fields is None:
             continue
-        entry, found = _parse_fields(*fields, number, labels, num_classes, numbers)
+        entry, line_problems = _parse_fields(*fields, number, labels, num_classes, numbers)
         # Invalid fields are mostly the rest of an unquoted path, whose beginning does not exist as a file.
-        found += _check_path(entry.path, must_exist and not found)
-        problems += [f"{path}:{number}: {text}" for text in found]
+        line_problems += _check_path(entry.path, must_exist and not line_problems)
+        problems += [f"{path}:{number}: {text}" for text in line_problems]
         entries.append(entry)
     if problems:
         raise one_error(FileListError, problems)
@@ -222,16 +222,16 @@ def _parse_fields(
     Returns:
         The entry, and the problems with the fields after the path, one text each.
     """
-    counts, found = _parse_numbers(fields, numbers)
+    counts, problems = _parse_numbers(fields, numbers)
     fields = fields[len(numbers) :]
-    label_ids, wrong_labels = _parse_labels(fields, num_classes)
-    found = found or wrong_labels
+    label_ids, label_problems = _parse_labels(fields, num_classes)
+    problems = problems or label_problems
     if is_record_file(name):
         if fields:
-            found.append("class ids after a record file, which contains its own labels; remove them")
+            problems.append("class ids after a record file, which contains its own labels; remove them")
     elif labels == "required" and not fields:
-        found.append("no label; write the class ids after the path")
-    return ListEntry(name, label_ids, line, counts), found
+        problems.append("no label; write the class ids after the path")
+    return ListEntry(name, label_ids, line, counts), problems
 
 
 def _split_quoted(line: bytes) -> tuple[str, list[bytes]]:
@@ -271,9 +271,9 @@ def _parse_numbers(fields: list[bytes], names: Sequence[str]) -> tuple[tuple[int
         field = fields[position] if position < len(fields) else b""
         if not field.isdigit() or len(field) > _MAX_DIGITS or not int(field):
             seen = field.decode()
-            found = safe_repr(seen[:40]) if seen else "nothing"
+            shown = safe_repr(seen[:40]) if seen else "nothing"
             remedy = _number_remedy(seen) or f"write: path {' '.join(names)} label label ..."
-            return tuple(values), [f"{found} is not a valid {name}, expected a number from 1; {remedy}"]
+            return tuple(values), [f"{shown} is not a valid {name}, expected a number from 1; {remedy}"]
         values.append(int(field))
     return tuple(values), []
 

@@ -407,7 +407,7 @@ def _dtype(code: str, *_: object) -> _Unbuilt:
 def _array(
     encode: _Encode, raw: bytes | bytearray | str, dtype: np.dtype[Any], shape: tuple[int, ...], order: str
 ) -> np.ndarray:
-    """A read-only array over `raw`, whose length must match dtype and shape."""
+    """A read-only array (...) of the given shape over `raw`, whose length must match dtype and shape."""
     if isinstance(raw, str):  # written by Python 2
         raw = encode(raw)
     if not isinstance(dtype, np.dtype) or not isinstance(raw, (bytes, bytearray)):

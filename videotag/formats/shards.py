@@ -229,7 +229,7 @@ class _ShardBuilder:
     def _check(self, record: YT8MRecord) -> None:
         """Checks the record's modalities and widths against those of the first."""
         place = f"{self._path}: record {self.count} ({record.video_id})"
-        expected, found = ({*self._rows, *self._means}, {*record.features, *record.means})
+        expected, names = ({*self._rows, *self._means}, {*record.features, *record.means})
         both = record.features.keys() & record.means.keys()
         if both:
             raise RecordError(
@@ -238,7 +238,7 @@ class _ShardBuilder:
             )
         if self._rows.keys() != record.features.keys() or self._means.keys() != record.means.keys():
             raise RecordError(
-                f"{place}: modalities {_listed(found)}, but earlier records have {_listed(expected)}; write a"
+                f"{place}: modalities {_listed(names)}, but earlier records have {_listed(expected)}; write a"
                 " separate shard for each set of modalities"
             )
         for name, rows in record.features.items():
@@ -367,13 +367,13 @@ def _segment_arrays(tensors: _Tensors, count: int) -> dict[str, np.ndarray]:
 
 
 def _flat(name: str, values: Sequence[np.ndarray], dtype: type) -> dict[str, np.ndarray]:
-    """Concatenates n 1-D arrays: NAMEs (sum,) and NAME_offsets (n+1,)."""
+    """Concatenates n arrays (L,): NAMEs (sum L,) and NAME_offsets (n+1,)."""
     flat = np.concatenate([np.empty(0, dtype), *values])
     return {f"{name}s": flat, f"{name}_offsets": _bounds(map(len, values))}
 
 
 def _header(arrays: Mapping[str, np.ndarray], rows: Mapping[str, tuple[int, int]]) -> bytes:
-    """The header of a .safetensors file with `arrays`, followed by uint8 arrays of the shapes in `rows`."""
+    """The header of a .safetensors file with `arrays` (...), and uint8 arrays of the shapes in `rows`."""
     kinds = {name: (_NAMES[a.dtype.newbyteorder("<")], a.shape, a.nbytes) for name, a in arrays.items()}
     kinds |= {name: ("U8", shape, math.prod(shape)) for name, shape in rows.items()}
     header: dict[str, Any] = {"__metadata__": FORMAT}
@@ -391,9 +391,9 @@ def _flat_segments(segments: Sequence[Segments | None]) -> dict[str, np.ndarray]
     if not any(segments):
         return {}
     none = Segments(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-    found = [segment_fields(one or none) for one in segments]
-    arrays = {name: np.concatenate([fields[name] for fields in found]) for name in SEGMENT_FIELDS}
-    arrays["segment_offsets"] = _bounds(len(fields[SEGMENT_FIELDS[0]]) for fields in found)
+    present = [segment_fields(one or none) for one in segments]
+    arrays = {name: np.concatenate([fields[name] for fields in present]) for name in SEGMENT_FIELDS}
+    arrays["segment_offsets"] = _bounds(len(fields[SEGMENT_FIELDS[0]]) for fields in present)
     arrays["has_segments"] = np.array([one is not None for one in segments], np.uint8)
     return arrays
 

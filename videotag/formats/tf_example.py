@@ -119,8 +119,8 @@ def _split_entry(data: bytes, start: int, end: int, budget: Budget) -> tuple[byt
 
 def _values(data: bytes, start: int, end: int, budget: Budget, *, number: int) -> Iterator[bytes]:
     """Yields the value of every field `number` of wire type BYTES."""
-    for found, wire_type, first, last in fields(data, start, end, budget):
-        if found == number and wire_type == BYTES:
+    for field_number, wire_type, first, last in fields(data, start, end, budget):
+        if field_number == number and wire_type == BYTES:
             yield data[first:last]
 
 
@@ -136,8 +136,8 @@ def _parse_feature_list(data: bytes, start: int, end: int, budget: Budget) -> Fe
     steps = _strided_steps(data, start, end)
     if steps is not None:
         return steps
-    found = _values(data, start, end, budget, number=1)
-    features = [_parse_feature(step, 0, len(step), budget) for step in found]
+    serialized = _values(data, start, end, budget, number=1)
+    features = [_parse_feature(step, 0, len(step), budget) for step in serialized]
     return _stacked(features)
 
 

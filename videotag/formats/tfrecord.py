@@ -1,4 +1,4 @@
-"""TFRecord files: the bytes of their records, whatever these encode.
+"""TFRecord files: reads and writes the bytes of their records, independent of the encoded content.
 
 TensorFlow's format. A record is its length (8 bytes, little-endian), the masked CRC-32C of those 8 bytes, the
 data, and the masked CRC-32C of the data. Differs: the content decides whether a file is plain, gzip or zlib;

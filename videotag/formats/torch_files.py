@@ -73,7 +73,7 @@ class Tensor:
     stride: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        """A read-only view of the storage with the shape `size`.
+        """A read-only view (...) of the storage, with the shape `size`.
 
         Raises:
             pickle.UnpicklingError: The view exceeds the storage, or the storage has no data.
@@ -117,7 +117,7 @@ def load_legacy(reader: pickles.BoundedReader) -> object:
     content = pickles.load(reader, names=_TORCH_NAMES, persistent=_storage_maker(storages))
     keys = pickles.load(reader)
     if not isinstance(keys, list):
-        raise pickle.UnpicklingError("damaged: no list of storages; download it again")
+        raise pickle.UnpicklingError("damaged: the list of storages is missing; download it again")
     for key in keys:
         storage = storages.get(key) if isinstance(key, str) else None
         if storage is None or int.from_bytes(reader.read(8), "little") != storage.numel:

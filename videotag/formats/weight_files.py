@@ -244,9 +244,9 @@ def _parse(file: IO[bytes], size: int, path: Path) -> object:
 def _parse_member(file: IO[bytes], size: int, path: Path) -> object:
     """The content of the only weight file in a tar; nothing is unpacked to disk."""
     most = max(_FREE_BYTES, _MAX_RATIO * size)
-    with open_tar(file, max_unpacked=most) as (archive, found):
+    with open_tar(file, max_unpacked=most) as (archive, listed):
         # A sparse member can declare any size, as holes.
-        members = [m for m in found if m.isreg() and not m.issparse() and m.name.endswith(_SUFFIXES)]
+        members = [m for m in listed if m.isreg() and not m.issparse() and m.name.endswith(_SUFFIXES)]
         if len(members) != 1:
             names = escaped(", ".join(m.name for m in members[:10])) or "none"
             raise WeightsError(
@@ -297,7 +297,7 @@ def _refuse_other_kinds(head: bytes, path: Path) -> None:
 
 
 def _to_array(name: str, value: object) -> np.ndarray:
-    """A value of a state dict as an array in native byte order."""
+    """A value of a state dict as an array (...) of the same shape, in native byte order."""
     array = value.array() if isinstance(value, torch_files.Tensor) else value
     if not isinstance(array, np.ndarray):
         raise pickle.UnpicklingError(

@@ -181,7 +181,7 @@ def _record(
 
 
 def _cut(features: dict[str, np.ndarray], num_steps: object, place: str) -> None:
-    """Cuts the features to `num_steps` steps."""
+    """Cuts features (T, D), by modality, to `num_steps` steps, in place."""
     there = max((len(steps) for steps in features.values()), default=0)
     if isinstance(num_steps, np.ndarray) and num_steps.shape in ((), (1,)):
         num_steps = num_steps.reshape(())[()]

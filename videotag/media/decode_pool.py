@@ -213,7 +213,7 @@ class _Child:
         stop: threading.Event | None,
         new_image: NewImage,
     ) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
-        """Sends a request; yields the messages of the reply, each with its image if it is a frame."""
+        """Sends a request; yields each message of the reply, with its image (H, W, 3) if it is a frame."""
 
         def fill(array: np.ndarray) -> np.ndarray:
             self._fill(array.data.cast("B"), request["path"], limit_sec, stop)

@@ -237,7 +237,7 @@ def _usual_step(spacings: np.ndarray, durations: np.ndarray, pause: float) -> in
 
 
 def _wide_spacings(known: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Spacings over several of the k known times, for streams in which every second or third is missing.
+    """(k - r,) spacings over r of the k known times, for streams that lack every second or third time.
 
     Spacings of adjacent times are half or twice the true one there, since frames are reordered.
     """

@@ -252,7 +252,7 @@ def _end(
 
 
 def _is_plain(pts: np.ndarray, reorder_depth: int, pause: float) -> bool:
-    """Whether every packet has a display time and none jumps, as in most files; checked in blocks."""
+    """Whether all (n,) display times are present and none jumps, as in most files; checked in blocks."""
     for start in range(0, len(pts), _BLOCK):
         block = pts[max(start - REORDER, 0) : start + _BLOCK + REORDER]
         if block.min() <= -_MAX_TIME or block.max() >= _MAX_TIME or _num_disorderly(block, reorder_depth):
@@ -282,7 +282,7 @@ def _num_leading(pts: np.ndarray, reorder_depth: int, first_pts: int | None) -> 
 
 
 def _num_disorderly(pts: np.ndarray, reorder_depth: int) -> int:
-    """Number of display times further out of order than reordering explains."""
+    """Number of the (n,) display times that are further out of order than reordering explains."""
     order = np.arange(len(pts))
     late = np.empty(len(pts), np.int64)
     sorted_order = np.argsort(pts, kind="stable")
@@ -357,7 +357,7 @@ def _completed(
 
 
 def _num_holes(ordered: np.ndarray, step: int) -> int:
-    """Number of frames missing between ascending times, less the times that are too close together."""
+    """Number of frames missing between (k,) ascending times, less the times that are too close together."""
     return int((np.rint(np.diff(ordered) / step) - 1).sum())
 
 

@@ -1,7 +1,7 @@
 """Supported container formats and their file suffixes; finds the videos of a folder by suffix.
 
-One table defines both, so that the videos found in a folder have formats that can be read. A file given by
-its own path is opened whatever its suffix, and its content decides.
+One table defines both, so that all videos listed for a folder have supported formats. A file given by
+its own path is opened regardless of its suffix; its content determines the format.
 """
 
 from __future__ import annotations

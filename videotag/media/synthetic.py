@@ -194,7 +194,7 @@ def _background(name: str, size_px: int, rng: np.random.Generator) -> np.ndarray
 
 
 def _draw_word(frame: np.ndarray, word: str) -> None:
-    """Draws a word at the lower edge of a frame, white on black, in place."""
+    """Draws a word at the lower edge of a frame (S, S, 3), white on black, in place."""
     height, width = frame.shape[:2]
     bar = max(10, height // 7)
     image = Image.new("RGB", (width, bar))

@@ -79,7 +79,7 @@ def _add_video(container: Any, image: np.ndarray, fps: Fraction) -> Any:
 
 
 def _check_frame(path: str | Path, image: np.ndarray, width: int, height: int) -> None:
-    """Rejects frames that PyAV would silently scale or misread."""
+    """Rejects frames other than (H, W, 3) uint8, which PyAV would silently scale or misread."""
     if image.dtype != np.uint8 or image.shape != (height, width, 3) or width % 2 or height % 2:
         raise ShapeError(
             f"{path}: frame of {image.dtype} {image.shape}, expected uint8 (H, W, 3) with H and W even and "

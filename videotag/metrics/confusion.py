@@ -79,7 +79,7 @@ class PairCounts(ABC):
         return list(zip(true[best].tolist(), predicted[best].tolist(), counts[best].tolist(), strict=True))
 
     def matrix(self, true_ids: Sequence[int], predicted_ids: Sequence[int]) -> np.ndarray:
-        """(len(true_ids), len(predicted_ids)) int64 counts; 0 for pairs that never occurred."""
+        """(R, K) int64 counts for R true and K predicted classes; 0 for pairs that never occurred."""
         codes, counts = self._counted()
         rows, columns = np.asarray(true_ids, np.int64), np.asarray(predicted_ids, np.int64)
         wanted = rows[:, None] * self.num_classes + columns

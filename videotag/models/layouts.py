@@ -57,7 +57,7 @@ class Layout:
         """The inverse of adapt: renames our arrays to their names, with the prefix.
 
         Args:
-            state: Arrays of any shape by our names, all of which belong to the layout.
+            state: Arrays (...) of any shape by our names, all of which belong to the layout.
 
         Raises:
             KeyError: A name does not belong to the layout.

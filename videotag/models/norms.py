@@ -33,5 +33,5 @@ class MaskedBatchNorm(nn.BatchNorm1D):
 
 
 def unit_length(x: Tensor, *, axis: int = -1) -> Tensor:
-    """Scales x, of any shape, to unit L2 norm along an axis; zero vectors stay zero, with finite gradient."""
+    """Scales x (...) to unit L2 norm along an axis; zero vectors stay zero, with finite gradient."""
     return x / (x.square().sum(axis=axis, keepdim=True) + 1e-12).sqrt()
