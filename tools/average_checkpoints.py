@@ -26,7 +26,7 @@ from videotag.inference.load_weights import compare_state
 from videotag.inference.trained_model import ModelSource, differences
 from videotag.models import load_models
 from videotag.safe_text import safe_repr
-from videotag.training.checkpoint import write_card
+from videotag.training.checkpoint import write_config_and_labels
 from videotag.weights import find_weights
 
 _SHOWN_KEYS = {"dataset", "topk", "label_file"}  # MODEL keys that do not change the network
@@ -56,7 +56,7 @@ def _work(args: argparse.Namespace) -> int:
     check_same_network(members)
     config = members[0].config
     state = average([member.weights.path for member in members])
-    write_card(output, config, members[0].class_names())
+    write_config_and_labels(output, config, members[0].class_names())
     target = output / f"{config.entry.name}.pdparams"
     write_pdparams(target, state)
     print(f"{target}: the mean of {len(members)} checkpoints, {len(state)} arrays")

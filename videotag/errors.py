@@ -42,7 +42,6 @@ EXIT_OK = 0
 EXIT_FAILURES = 1  # finished, but some items failed and are listed
 EXIT_USAGE = 2  # a usage error, detected before work began
 EXIT_INTERRUPTED = 130  # Ctrl-C
-EXIT_TERMINATED = 143  # SIGTERM, which `kill` and `timeout` send
 AGAIN = "copy or download it again"  # the remedy for a damaged file
 _MAX_LINE = 2000  # characters per problem; our own longest one lists the shipped configs
 

@@ -243,7 +243,7 @@ def test_a_run_killed_before_its_first_step_goes_on(tagger_dir, monkeypatch):
         raise KeyboardInterrupt
 
     words = ["train", "--config=tagger.yaml", "--save_dir=ck", "--label_file=labels.txt", "--epoch=1"]
-    for name in ("write_card", "RunLog"):
+    for name in ("write_config_and_labels", "RunLog"):
         with monkeypatch.context() as patch:
             patch.setattr(train, name, interrupt)
             assert main(words) == 130

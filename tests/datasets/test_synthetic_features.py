@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.datasets.synthetic_features import FeatureOptions, FeatureSet
+from videotag.datasets.synthetic_features import FeatureSet, SyntheticOptions
 from videotag.errors import ConfigError
 from videotag.formats.yt8m_records import dequantize, read_yt8m, write_yt8m
 
-SMALL = FeatureOptions(
+SMALL = SyntheticOptions(
     num_steps=(6, 9), dims={"rgb": 24, "audio": 10}, num_content=8, num_cooccurrence=4, num_order_pairs=2
 )
 #: Without noise and nearly without overlap, so that a test can read a video's tags off its steps.
-CLEAR = FeatureOptions(
+CLEAR = SyntheticOptions(
     num_steps=(10, 20),
     dims={"rgb": 2000, "audio": 800},
     num_content=8,
@@ -150,7 +150,7 @@ def test_the_tag_of_order_says_which_event_ends_before_the_other_begins():
 
 
 def test_content_tags_lie_along_a_long_tail():
-    feature_set = FeatureSet(FeatureOptions(), seed=0)
+    feature_set = FeatureSet(SyntheticOptions(), seed=0)
     counts = np.zeros(feature_set.num_classes)
     for record in feature_set.records(4000, split="train"):
         counts[record.labels] += 1
@@ -175,4 +175,4 @@ def test_content_tags_lie_along_a_long_tail():
 )
 def test_sizes_that_do_not_go_together_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        FeatureOptions(**options)
+        SyntheticOptions(**options)

@@ -174,7 +174,7 @@ def test_what_stands_before_a_comma_is_a_path_if_it_is_there(work_dir):
 )
 def test_a_folder_of_frames_is_separated_by_blanks_too(tmp_path, line, message):
     with pytest.raises(FileListError, match=rf"a\.list:1: {message}"):
-        written(tmp_path, line, numbers=("num_frames",))
+        written(tmp_path, line, count_names=("num_frames",))
 
 
 def test_a_long_line_of_separators_is_read_in_linear_time(tmp_path):
@@ -186,7 +186,7 @@ def test_a_long_line_of_separators_is_read_in_linear_time(tmp_path):
 @pytest.mark.parametrize("numbers", [(), ("num_frames",)])
 def test_an_unquoted_path_with_blanks_is_one_problem(tmp_path, numbers):
     with pytest.raises(FileListError) as caught:
-        written(tmp_path, "my best holiday clip.mp4 3 1\n", must_exist=True, numbers=numbers)
+        written(tmp_path, "my best holiday clip.mp4 3 1\n", must_exist=True, count_names=numbers)
     assert len(str(caught.value).splitlines()) == 1
     assert "'best' is not" in str(caught.value)
 

@@ -291,7 +291,7 @@ def frame_folder(folder, num_frames=8, seed=0):
 def test_features_of_frames_are_made_again_when_a_picture_or_their_number_changes(extractor, work_dir):
     frame_folder(work_dir / "take.1")
     frame_folder(work_dir / "take.2")
-    entries = [ListEntry("take.1", (1,), numbers=(8,)), ListEntry("take.2", (0,), numbers=(8,))]
+    entries = [ListEntry("take.1", (1,), counts=(8,)), ListEntry("take.2", (0,), counts=(8,))]
     out = work_dir / "out"
     assert run(extractor, entries, out).written == 2
     assert sorted(path.name for path in out.glob("*.npy")) == ["take.1.npy", "take.2.npy"]
@@ -305,5 +305,5 @@ def test_features_of_frames_are_made_again_when_a_picture_or_their_number_change
     summary = run(extractor, entries, out)
     assert (summary.written, summary.kept) == (1, 1)
     assert not np.array_equal(np.load(out / "take.1.npy"), before)
-    entries[1] = ListEntry("take.2", (0,), numbers=(4,))
+    entries[1] = ListEntry("take.2", (0,), counts=(4,))
     assert run(extractor, entries, out).written == 1

@@ -15,9 +15,8 @@ from videotag.formats.feature_files import extractor_of, read_features, read_sta
 from videotag.formats.filelist import ListEntry
 from videotag.inference.extract import ExtractJob
 from videotag.inference.extractor import load_extractor
-from videotag.inference.frozen_runtime import RUNTIME_FILE
 from videotag.inference.jobs import run_job
-from videotag.inference.outputs import Destination
+from videotag.inference.outputs import RUNTIME_FILE, Destination
 from videotag.runtime import backends
 from videotag.runtime.backends import Backend
 from videotag.weights import FoundWeights

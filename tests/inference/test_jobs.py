@@ -20,7 +20,7 @@ from videotag.formats.feature_files import read_stamp
 from videotag.formats.filelist import ListEntry
 from videotag.inference.extract import ExtractJob
 from videotag.inference.extractor import load_extractor
-from videotag.inference.frame_folders import FrameOptions, FramesJob
+from videotag.inference.frame_folders import FramesJob, JpegOptions
 from videotag.inference.jobs import Outcome, run_job
 from videotag.inference.outputs import Destination
 from videotag.models import load_models
@@ -57,7 +57,7 @@ def extract_job(tsn_dir):
 
 
 def frames_job(tsn_dir):
-    return FramesJob(FrameOptions(num_frames=3))
+    return FramesJob(JpegOptions(num_frames=3))
 
 
 def files_of(folder):
@@ -69,7 +69,7 @@ def files_of(folder):
 def test_an_outcome_can_be_pickled():
     error = DecoderLostError("a.mp4: no frame")
     for outcome in (
-        Outcome("a.mp4", "written", warning="a.mp4: cut off", facts={"num_frames": 3}),
+        Outcome("a.mp4", "written", warning="a.mp4: cut off", counts=(3,)),
         Outcome.of_error("a.mp4", error),
     ):
         assert pickle.loads(pickle.dumps(outcome)) == outcome

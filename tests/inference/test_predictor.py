@@ -34,7 +34,7 @@ class Brightness(FrameTagger):
         self.threads = set()
         self.gate = None
 
-    def prepare(self, videos):
+    def encode(self, videos):
         for item, frames in videos:
             self.threads.add(threading.get_ident())
             if self.gate is not None:
@@ -204,8 +204,8 @@ def test_a_predictor_that_nobody_holds_ends_its_threads(clips):
 
 def test_a_predictor_that_is_collected_in_its_own_thread_ends_its_threads(clips):
     class Collects(Brightness):
-        def prepare(self, videos):
-            yield from super().prepare(videos)
+        def encode(self, videos):
+            yield from super().encode(videos)
             gc.collect()
 
     before = threading.active_count()

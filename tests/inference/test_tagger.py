@@ -18,7 +18,7 @@ from videotag.inference.tagger import Tagger, TagResult
 from videotag.media import decode_pool
 from videotag.media.writer import write_video
 from videotag.models import load_models, paddle
-from videotag.training.checkpoint import save_weights, write_card
+from videotag.training.checkpoint import save_weights, write_config_and_labels
 
 load_models()
 
@@ -44,7 +44,7 @@ def checkpoint(tmp_path_factory):
     config = load_config(folder / "t.yaml")
     paddle.seed(0)
     save_weights(config.entry.cls(config.model), folder / "AttentionLSTM.pdparams")
-    write_card(folder, config, ["one", "two", "three"])
+    write_config_and_labels(folder, config, ["one", "two", "three"])
     return folder
 
 

@@ -95,7 +95,7 @@ def test_folders_of_frames_give_the_clips_of_their_video(work_dir):
         Image.fromarray(frame).save(work_dir / "a" / FRAME_NAME.format(index + 1), quality=95)
     split = VideoSplitSection(**SMALL)
     video = read_frames(ListEntry("a.mp4"), split)
-    folder = read_frames(ListEntry("a", numbers=(8,)), split)
+    folder = read_frames(ListEntry("a", counts=(8,)), split)
     assert folder.images.shape == video.images.shape
     np.testing.assert_allclose(folder.images.mean(axis=(1, 2, 3)), video.images.mean(axis=(1, 2, 3)), atol=3)
 
@@ -105,9 +105,9 @@ def test_pictures_of_different_sizes_are_an_error_that_names_one(work_dir):
     for index, size in enumerate([(56, 40), (56, 56)]):
         Image.new("RGB", size).save(work_dir / "a" / FRAME_NAME.format(index + 1))
     split = VideoSplitSection(**SMALL)
-    assert read_frames(ListEntry("a", numbers=(2,)), split).images.shape[1:] == (32, 32, 3)
+    assert read_frames(ListEntry("a", counts=(2,)), split).images.shape[1:] == (32, 32, 3)
     with pytest.raises(MediaError, match=r"^a: picture 2 is 40x40 when scaled, the first 56x40; make the"):
-        read_frames(ListEntry("a", numbers=(2,)), split, crop=False)
+        read_frames(ListEntry("a", counts=(2,)), split, crop=False)
 
 
 def test_a_batch_is_cut_into_parts(entries):

@@ -19,8 +19,8 @@ from videotag.runtime.choice import (
     RuntimeChoice,
     RuntimeNetwork,
     RuntimeRequest,
+    evenly_spaced_rows,
     open_network,
-    spread_rows,
 )
 from videotag.runtime.trained import TrainedNetwork
 
@@ -318,6 +318,6 @@ def test_the_error_is_measured_once_for_a_network(machine, caplog, monkeypatch):
 
 def test_rows_are_spread_from_the_first_to_the_last():
     arrays = {"a": np.arange(10), "b": np.arange(10) * 2}
-    assert spread_rows(arrays, 4)["b"].tolist() == [0, 6, 12, 18]
-    assert spread_rows(arrays, 99)["a"].tolist() == list(range(10))
-    assert spread_rows({"a": np.empty((0, 3))}, 4)["a"].shape == (0, 3)
+    assert evenly_spaced_rows(arrays, 4)["b"].tolist() == [0, 6, 12, 18]
+    assert evenly_spaced_rows(arrays, 99)["a"].tolist() == list(range(10))
+    assert evenly_spaced_rows({"a": np.empty((0, 3))}, 4)["a"].shape == (0, 3)

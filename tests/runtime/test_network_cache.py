@@ -21,7 +21,7 @@ from videotag.runtime.network_cache import (
     load_entry,
     store_entry,
 )
-from videotag.runtime.trained import network_digest, trained_network
+from videotag.runtime.trained import TrainedNetwork, network_digest
 
 PARTS = {"network": "abc", "precision": "f32", "version": "1.0"}
 
@@ -139,7 +139,7 @@ def test_the_digest_of_a_network_holds_the_code_around_it(monkeypatch, file):
 
     def digests():
         own = network_digest(layer, weights=[], config=[])
-        return {own, trained_network(encoder, weights=[], config=[], name="Net").digest}
+        return {own, TrainedNetwork.from_model(encoder, weights=[], config=[], name="Net").digest}
 
     before, real = digests(), Path.read_bytes
 

@@ -33,7 +33,7 @@ from videotag.runtime.backends import (
 )
 from videotag.runtime.paddle_backend import PaddleNetwork
 from videotag.runtime.peephole_scan import stand_ins
-from videotag.runtime.trained import attention_of, network_digest, trained_network
+from videotag.runtime.trained import TrainedNetwork, attention_of, network_digest
 
 load_models()
 BACKBONES = [entry.name for entry in list_backbones()]
@@ -62,7 +62,7 @@ def make_tagger(name, **options):
 
 
 def trained(model, name):
-    return trained_network(model, weights=[f"seed 1 of {name}"], config=name, name=name)
+    return TrainedNetwork.from_model(model, weights=[f"seed 1 of {name}"], config=name, name=name)
 
 
 def batch(lengths, *, padding=0.0, steps=None, seed=0):
@@ -125,7 +125,7 @@ def test_every_backbone_gives_the_same_features_in_every_backend(name):
     model.eval()
     normal = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     encoder = FrameEncoder(model, **normal, size_px=32)
-    network = trained_network(encoder, weights=["seed 0"], config=name, name=name)
+    network = TrainedNetwork.from_model(encoder, weights=["seed 0"], config=name, name=name)
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     x = {FRAMES: frames}
     with paddle.no_grad():
@@ -177,7 +177,7 @@ def test_frames_go_to_a_gpu_as_bytes(gpu):
     model = entry.cls(entry.config())
     model.eval()
     encoder = FrameEncoder(model, [0.5] * 3, [0.2] * 3, size_px=32)
-    network = trained_network(encoder, weights=["any"], config=None, name="resnet18")
+    network = TrainedNetwork.from_model(encoder, weights=["any"], config=None, name="resnet18")
     x = {FRAMES: np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)}
     compiled = compile_network(network, backend="paddle", device="gpu")
     assert relative_error(network.run_layers(x), compiled(x)) < 1e-5

@@ -43,8 +43,8 @@ def test_the_largest_difference_in_probability_is_told():
         named([[0.0, 0.0]]), named([[0.0, np.log(3)]]), [{}], task="multi_label", precision="f32"
     )
     assert not result.ok
-    assert result.numbers["max_probability_difference"] == pytest.approx(0.25)
-    assert result.numbers["max_probability_difference_allowed"] == 1e-5
+    assert result.measurements["max_probability_difference"] == pytest.approx(0.25)
+    assert result.measurements["max_probability_difference_allowed"] == 1e-5
     assert result.text == "probabilities differ by up to 2.5e-01, at most 1e-05 is allowed"
 
 
@@ -52,15 +52,15 @@ def test_the_largest_difference_in_probability_is_told():
 def test_bf16_may_differ_more_than_f32(precision, ok):
     """Near 0 the sigmoid rises by a quarter: 0.002 more in the logit is 0.0005 in the probability."""
     result = tagger_parity(named([[0.0]]), named([[0.002]]), [{}], task="multi_label", precision=precision)
-    assert result.numbers["max_probability_difference"] == pytest.approx(0.0005, rel=1e-3)
+    assert result.measurements["max_probability_difference"] == pytest.approx(0.0005, rel=1e-3)
     assert result.ok is ok
 
 
 def test_attention_counts_too():
     layers, network = named([[0.0]], [[0.5, 0.5]]), named([[0.0]], [[0.4, 0.6]])
     result = tagger_parity(layers, network, [{}], task="multi_label", precision="f32")
-    assert result.numbers["max_probability_difference"] == 0
-    assert result.numbers["max_attention_difference"] == pytest.approx(0.1)
+    assert result.measurements["max_probability_difference"] == 0
+    assert result.measurements["max_attention_difference"] == pytest.approx(0.1)
     assert not result.ok
 
 
@@ -72,20 +72,20 @@ def test_what_is_no_number_never_passes():
 def test_features_are_held_to_their_relative_error_in_f32_and_to_their_cosine_in_bf16():
     layers, network = Layers(features=[[3.0, 0.0], [0.0, 4.0]]), Layers(features=[[3.0, 0.0], [0.0, 4.05]])
     exact = feature_parity(layers, network, [{}], precision="f32")
-    assert exact.numbers["relative_error"] == pytest.approx(0.05 / 5, rel=1e-5)
+    assert exact.measurements["relative_error"] == pytest.approx(0.05 / 5, rel=1e-5)
     assert not exact.ok
     assert "at most 1e-04 is allowed" in exact.text
     coarse = feature_parity(layers, network, [{}], precision="bf16")
     # Less the mean (1.5, 2): (1.5, -2), (-1.5, 2) and (1.5, -2), (-1.5, 2.05).
     cosine = (2.25 + 4 + 2.25 + 4.1) / np.sqrt(12.5 * (2.25 + 4 + 2.25 + 2.05**2))
-    assert coarse.numbers["mean_removed_cosine"] == pytest.approx(cosine, rel=1e-6)
+    assert coarse.measurements["mean_removed_cosine"] == pytest.approx(cosine, rel=1e-6)
     assert coarse.ok
 
 
 def test_features_that_turn_are_refused_in_bf16():
     layers, network = Layers(features=[[1.0, 0.0], [0.0, 1.0]]), Layers(features=[[0.0, 1.0], [1.0, 0.0]])
     result = feature_parity(layers, network, [{}], precision="bf16")
-    assert result.numbers["mean_removed_cosine"] == pytest.approx(-1)
+    assert result.measurements["mean_removed_cosine"] == pytest.approx(-1)
     assert not result.ok
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from videotag.datasets.batches import Batch
-from videotag.datasets.synthetic_features import FeatureOptions, FeatureSet
+from videotag.datasets.synthetic_features import FeatureSet, SyntheticOptions
 from videotag.errors import OutputError
 from videotag.formats.tfrecord import record_sizes
 from videotag.models import load_models
@@ -43,7 +43,9 @@ TINY = BenchOptions(
     num_train=24,
     num_test=8,
     epochs=1,
-    features=FeatureOptions(num_steps=(4, 6), dims={"rgb": 8, "audio": 4}, num_content=8, num_cooccurrence=2),
+    features=SyntheticOptions(
+        num_steps=(4, 6), dims={"rgb": 8, "audio": 4}, num_content=8, num_cooccurrence=2
+    ),
 )
 ROW = Row(
     model="A",
@@ -135,7 +137,7 @@ def test_order_that_no_model_learns_is_a_problem():
 
 @pytest.mark.parametrize("entry", zoo.taggers(), ids=lambda entry: entry.name)
 def test_every_tagger_is_built_small(entry, tmp_path):
-    data = Data(FeatureSet(FeatureOptions(), seed=0), [], [], [])
+    data = Data(FeatureSet(SyntheticOptions(), seed=0), [], [], [])
     options = BenchOptions(seed=0, num_train=2, num_test=2, epochs=10)
     config = bench_config(entry, data, options, save_dir=tmp_path)
     assert config.model.num_classes == 46
@@ -203,7 +205,7 @@ def test_a_place_that_cannot_be_written_ends_the_run(work_dir, monkeypatch):
 
 def easy(**options):
     """Few videos on which order is learned in seconds."""
-    features = FeatureOptions(
+    features = SyntheticOptions(
         num_steps=(4, 6),
         dims={"rgb": 8, "audio": 4},
         num_content=4,

@@ -91,14 +91,14 @@ class Tagger:
         from videotag.registry import LOGITS
         from videotag.runtime.agreement import scores_of
         from videotag.runtime.backends import compile_network
-        from videotag.runtime.trained import trained_network
+        from videotag.runtime.trained import TrainedNetwork
 
         load_models()
         loaded = load_config(config)
         paddle.seed(0)
         model = loaded.entry.cls(loaded.model)
         self._dims = loaded.model.dims
-        trained = trained_network(
+        trained = TrainedNetwork.from_model(
             model, weights=["seed 0"], config=loaded.model.model_dump(mode="json"), name="bench"
         )
         self._network = (

@@ -25,7 +25,7 @@ from paddle import nn
 
 from videotag.config import Config, load_config
 from videotag.datasets.batches import Batch
-from videotag.datasets.synthetic_features import KINDS, FeatureOptions, FeatureSet
+from videotag.datasets.synthetic_features import KINDS, FeatureSet, SyntheticOptions
 from videotag.errors import OutputError, VideotagError
 from videotag.formats.filelist import ListEntry, write_filelist
 from videotag.formats.yt8m_records import YT8MRecord, write_yt8m
@@ -96,7 +96,7 @@ class BenchOptions:
     num_train: int
     num_test: int
     epochs: int
-    features: FeatureOptions = field(default_factory=FeatureOptions)
+    features: SyntheticOptions = field(default_factory=SyntheticOptions)
 
 
 class Data(NamedTuple):

@@ -131,7 +131,7 @@ def listed_videos(
     *,
     none_named: str,
     default_filelist: str | None = None,
-    numbers: Sequence[str] = (),
+    count_names: Sequence[str] = (),
 ) -> ListedVideos:
     """The videos named by the flags of add_list_arguments.
 
@@ -141,7 +141,7 @@ def listed_videos(
         args: Arguments with the flags of add_list_arguments.
         none_named: File name of the list of results if no list is given.
         default_filelist: Path of the list if no flag names videos; None for none.
-        numbers: Names of the numbers behind the path, see read_filelist; folders of frames need a list.
+        count_names: Names of the numbers behind the path, see read_filelist; folders of frames need a list.
 
     Raises:
         ConfigError: Both or neither of --video_path and --filelist are given, --video_path does not exist, or
@@ -153,7 +153,7 @@ def listed_videos(
 
     if args.video_path and args.filelist:
         raise ConfigError("--video_path and --filelist: give one of them")
-    if args.video_path and numbers:
+    if args.video_path and count_names:
         raise ConfigError(
             "--video_path: MODEL.format is frames, which needs a list; give --filelist with the list that "
             "`videotag frames` writes, or --set MODEL.format=video"
@@ -168,7 +168,7 @@ def listed_videos(
         raise FileListError(
             f"{filelist}: JSON lines, which train, eval, predict and export read; write one video per line"
         )
-    entries = read_filelist(filelist, must_exist=False, numbers=numbers)
+    entries = read_filelist(filelist, must_exist=False, count_names=count_names)
     return ListedVideos(entries, f"{Path(filelist).stem}.list", filelist=filelist)
 
 

@@ -18,9 +18,10 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from videotag.cli import arguments, values
+from videotag.cli.tables import metrics_table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FileListError, LabelFileError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from videotag.reports.eval_report import Observed
 
 SHARES_WORK = True  # supports paddle.distributed.launch
-SUMMARY = "evaluate a tagger or a TSN on a labelled list"
+SUMMARY = "evaluate a tagger or a TSN on a labeled list"
 METRICS_FILE = "metrics.json"
 _METRICS_HEAD = re.compile(r'\{\s*"(hit_at_one|top1)": ')
 PER_CLASS_FILE = "per_class.csv"
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         help=f"default: {arguments.DEFAULT_WEIGHTS}; A,B,C: the mean of several taggers' probabilities",
     )
-    parser.add_argument("--filelist", help="a labelled list, instead of TEST.filelist")
+    parser.add_argument("--filelist", help="a labeled list, instead of TEST.filelist")
     parser.add_argument("--batch_size", type=values.natural)
     arguments.add_runtime_arguments(parser, auto_precision="f32, so that metrics are comparable")
     parser.add_argument("--save_dir", default="./data/evaluate_results", help="default: %(default)s")
@@ -145,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
             video_root=args.video_root,
             title=title,
         )
-    print(text if args.json else table(metrics))
+    print(text if args.json else metrics_table(metrics))
     written = [save_dir / METRICS_FILE, save_dir / PER_CLASS_FILE, *([args.report] if args.report else [])]
     logger.info("written: %s", ", ".join(map(str, written)))
     if failed:
@@ -193,14 +194,6 @@ def _dataset(config: Config, entries: list[ListEntry]) -> Dataset:
     if config.task == "single_label":
         check_single_labels(entries, config.test.filelist)
     return dataset
-
-
-def table(metrics: dict[str, Any]) -> str:
-    """The metrics as a table of name and value."""
-    return "\n".join(
-        f"{name:<20}{value:.4f}" if isinstance(value, float) else f"{name:<20}{value}"
-        for name, value in metrics.items()
-    )
 
 
 def _check_report_flags(args: argparse.Namespace) -> None:

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Extracts features and prints a summary; returns 1 if some videos failed."""
-    from videotag.inference.data import numbers_of
+    from videotag.inference.data import count_names_of
     from videotag.inference.extract import ExtractJob
     from videotag.inference.extractor import load_extractor
     from videotag.inference.jobs import run_job
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         args,
         none_named="features.list",
         default_filelist=_default_filelist(args, config),
-        numbers=numbers_of(config, config.infer),
+        count_names=count_names_of(config, config.infer),
     )
     destination = arguments.destination(args, videos)
     job = ExtractJob(load_extractor(config, weights))

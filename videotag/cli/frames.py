@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the frames and prints a summary; returns 1 if some videos failed."""
-    from videotag.inference.frame_folders import FrameOptions, FramesJob
+    from videotag.inference.frame_folders import FramesJob, JpegOptions
     from videotag.inference.jobs import run_job
     from videotag.sections import MAX_FRAMES, MAX_SECONDS
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             f"--stall_limit_sec {args.stall_limit_sec}: expected 0 (no limit) to {MAX_SECONDS:.0f} seconds"
         )
     videos = arguments.listed_videos(args, none_named="frames.list")
-    options = FrameOptions(args.num_frames, args.fps, args.short_size, args.quality)
+    options = JpegOptions(args.num_frames, args.fps, args.short_size, args.quality)
     videos_at_once = min(args.batch_size or num_cores(), len(videos.entries))
     job = FramesJob(options, videos_at_once, args.stall_limit_sec)
     destination = arguments.destination(args, videos)

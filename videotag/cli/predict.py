@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videotag.cli import arguments, values
+from videotag.cli.tables import tags_table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError
 from videotag.formats.filelist import ListEntry
-from videotag.safe_text import escaped
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             write(prediction)
             count += 1
             if is_shown and index % args.log_interval == 0:
-                text = arguments.json_text(prediction) if args.json else table(prediction)
+                text = arguments.json_text(prediction) if args.json else tags_table(prediction)
                 arguments.show(text)
     logger.info("written: %s", path)
     if left_out:
@@ -119,16 +119,6 @@ def run(args: argparse.Namespace) -> int:
             logger.warning("%s", text)
         return EXIT_FAILURES
     return EXIT_OK
-
-
-def table(prediction: dict[str, Any]) -> str:
-    """The tags of a video, one line per tag with probability, name and class id."""
-    lines = [escaped(prediction["video_id"])]
-    lines += [
-        f"  {tag['probability']:.4f}  {escaped(tag['class_name'])}  ({tag['class_id']})"
-        for tag in prediction["tags"]
-    ]
-    return "\n".join(lines if prediction["tags"] else [*lines, "  no tag reaches the threshold"])
 
 
 def _entries(video_path: str | None, config: Config) -> tuple[list[ListEntry], str | None]:
@@ -142,7 +132,7 @@ def _entries(video_path: str | None, config: Config) -> tuple[list[ListEntry], s
     (_, reader), *others = config.readers(config.infer)
     if others:
         raise ConfigError(f"--video_path={video_path}: the model has several inputs; give --filelist")
-    if reader.numbers:
+    if reader.count_names:
         raise ConfigError(f"--video_path={video_path}: the model reads folders of frames; give --filelist")
     found = reader.find(arguments.check_readable(video_path))
     config.infer.filelist = None  # not used, and no index must be cached beside it

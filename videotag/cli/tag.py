@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videotag.cli import arguments, values
-from videotag.cli.predict import table
+from videotag.cli.tables import tags_table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
 from videotag.safe_text import escaped
 from videotag.system.atomic import check_writable
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
             logger.warning("%s", result.warning)
         results.append(result.to_dict())
         if not (args.json or args.quiet):
-            arguments.show(table(results[-1]) + _segment_lines(results[-1]))
+            arguments.show(tags_table(results[-1]) + _segment_lines(results[-1]))
     if args.json:
         arguments.show(arguments.json_text(results, indent=2))
     if args.save_dir:

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from videotag.cli import arguments, values
-from videotag.cli.eval import table
+from videotag.cli.tables import metrics_table
 from videotag.errors import EXIT_FAILURES, EXIT_OK
 from videotag.system.failures import FAILURES_FILE
 
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_OK  # the launcher ends all processes at the first non-zero code
     print(f"last weights: {result.last_path}")
     print(f"best weights: {result.best_path}")
-    print(table(result.best))
+    print(metrics_table(result.best))
     if result.failed:
         path = Path(args.save_dir, FAILURES_FILE)
         logger.warning("skipped: %d videos that cannot be read: %s", len(result.failed), path)

@@ -35,7 +35,7 @@ _STRENGTH = (0.7, 1.3)  # range of the factor of a tag's vector in a video
 
 
 @dataclass(frozen=True)
-class FeatureOptions:
+class SyntheticOptions:
     """Size and difficulty of synthetic features.
 
     Attributes:
@@ -119,7 +119,7 @@ class FeatureSet:
         vectors: (V, D) float64 of unit length by modality; zeros if a tag is not in the modality.
     """
 
-    def __init__(self, options: FeatureOptions, *, seed: int) -> None:
+    def __init__(self, options: SyntheticOptions, *, seed: int) -> None:
         rng = np.random.default_rng([seed, 0])
         self.options, self._seed = options, seed
         ranks = np.arange(options.num_content)

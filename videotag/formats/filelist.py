@@ -61,21 +61,21 @@ class ListEntry:
         path: Path as written; relative paths start at the working folder. The id of a sample of a JSON list.
         label_ids: Class ids of the sample.
         line: Line number, from 1; 0 for an entry that was not read from a file.
-        numbers: Numbers that belong to the path, such as the number of frames in a folder.
+        counts: Numbers that belong to the path, such as the number of frames in a folder.
         fields: Fields by name of a sample of a JSON list; None for a line of a classic list.
     """
 
     path: str
     label_ids: tuple[int, ...] = ()
     line: int = 0
-    numbers: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
     fields: Mapping[str, str] | None = None
 
     def field(self, name: str) -> str | None:
         """The field `name`, or None if the sample lacks it; in a classic list, the path and its numbers."""
         if self.fields is not None:
             return self.fields.get(name)
-        return " ".join([self.path, *map(str, self.numbers)]) if self.numbers else self.path
+        return " ".join([self.path, *map(str, self.counts)]) if self.counts else self.path
 
 
 def read_filelist(
@@ -84,7 +84,7 @@ def read_filelist(
     labels: Literal["required", "optional"] = "optional",
     num_classes: int | None = None,
     must_exist: bool = True,
-    numbers: Sequence[str] = (),
+    count_names: Sequence[str] = (),
 ) -> list[ListEntry]:
     """Reads the entries of a list, in file order.
 
@@ -94,7 +94,7 @@ def read_filelist(
             class ids.
         num_classes: Number of classes, which all class ids must be below; None accepts any class id.
         must_exist: Whether every path must be an existing file or folder.
-        numbers: Names of the numbers between the path and the class ids, such as "num_frames".
+        count_names: Names of the numbers between the path and the class ids, such as "num_frames".
 
     Raises:
         FileListError: The list is missing, not UTF-8 or empty, or has invalid lines (one line of the message
@@ -120,13 +120,13 @@ def read_filelist(
             )
             break
         try:
-            fields = _split_line(line, any_path=bool(numbers))
+            fields = _split_line(line, any_path=bool(count_names))
         except ValueError as problem:
             problems.append(f"{path}:{number}: {problem}")
             continue
         if fields is None:
             continue
-        entry, line_problems = _parse_fields(*fields, number, labels, num_classes, numbers)
+        entry, line_problems = _parse_fields(*fields, number, labels, num_classes, count_names)
         # Invalid fields are mostly the rest of an unquoted path, whose beginning does not exist as a file.
         line_problems += _check_path(entry.path, must_exist and not line_problems)
         problems += [f"{path}:{number}: {text}" for text in line_problems]
@@ -207,7 +207,7 @@ def _parse_fields(
     line: int,
     labels: Literal["required", "optional"],
     num_classes: int | None,
-    numbers: Sequence[str],
+    count_names: Sequence[str],
 ) -> tuple[ListEntry, list[str]]:
     """Parses the fields of a line.
 
@@ -217,13 +217,13 @@ def _parse_fields(
         line: Line number, from 1.
         labels: Argument of read_filelist.
         num_classes: Argument of read_filelist.
-        numbers: Argument of read_filelist.
+        count_names: Argument of read_filelist.
 
     Returns:
         The entry, and the problems with the fields after the path, one text each.
     """
-    counts, problems = _parse_numbers(fields, numbers)
-    fields = fields[len(numbers) :]
+    counts, problems = _parse_numbers(fields, count_names)
+    fields = fields[len(count_names) :]
     label_ids, label_problems = _parse_labels(fields, num_classes)
     problems = problems or label_problems
     if is_record_file(name):

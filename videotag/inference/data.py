@@ -179,8 +179,8 @@ def read_list(
     readers = [reader for _, reader in config.readers(section) if reader.decodes]
     for reader in readers:  # before parsing: a frame count takes the place of a label
         reader.check_kind([entry.path for entry in read_filelist(path, must_exist=False)])
-    numbers = numbers_of(config, section)
-    return read_filelist(path, labels=labels, num_classes=num_classes, numbers=numbers)
+    count_names = count_names_of(config, section)
+    return read_filelist(path, labels=labels, num_classes=num_classes, count_names=count_names)
 
 
 def frame_entries(config: Config, section: SplitSection, entries: Sequence[ListEntry]) -> list[ListEntry]:
@@ -198,9 +198,9 @@ def frame_entries(config: Config, section: SplitSection, entries: Sequence[ListE
     return [reader.entry_of(field) for field in fields if field is not None]
 
 
-def numbers_of(config: Config, section: SplitSection) -> tuple[str, ...]:
+def count_names_of(config: Config, section: SplitSection) -> tuple[str, ...]:
     """Names of the numbers that follow the path in a line of the section's list."""
-    return tuple(name for _, reader in config.readers(section) for name in reader.numbers)
+    return tuple(name for _, reader in config.readers(section) for name in reader.count_names)
 
 
 def evaluation_batches(dataset: Dataset, section: SplitSection, *, on_error: OnError) -> Iterator[Batch]:

@@ -93,14 +93,14 @@ def in_layers(model: nn.Layer) -> Run:
 
 
 def to_tensors(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) -> dict[str, Tensor]:
-    """The arrays that a model declares, as tensors on the device; quantised features become float32 there.
+    """The arrays that a model declares, as tensors on the device; quantized features become float32 there.
 
     Args:
         inputs: Arrays (N, ...) of a batch by name; undeclared ones are dropped.
         specs: Inputs that the model declares.
 
     Raises:
-        KeyError: The batch lacks a declared input, or the mask of a quantised one.
+        KeyError: The batch lacks a declared input, or the mask of a quantized one.
     """
     tensors = {}
     for spec in specs:

@@ -56,7 +56,7 @@ class Origin:
 
     Attributes:
         dataset: Name of the training dataset; None if unknown.
-        licence: Licence of the weights; None if unknown.
+        licence: License of the weights; None if unknown.
     """
 
     dataset: str | None
@@ -80,7 +80,7 @@ class CardWriter(Protocol):
 
 
 @dataclass(frozen=True)
-class Finished:
+class ExportResult:
     """An export on disk.
 
     Attributes:
@@ -141,7 +141,7 @@ def export_model(
     labels: Sequence[str] | None = None,
     samples: Sequence[ListEntry] = (),
     card: CardWriter,
-) -> Finished:
+) -> ExportResult:
     """Exports a tagger, an ensemble that averages the probabilities of several, or an extractor.
 
     An extractor is its backbone, with its classifier if the weights have a matching one.
@@ -164,7 +164,7 @@ def export_model(
     """
     sources = [_on_cpu(source) for source in sources]
     parts_of = _extractor_parts if sources[0].config.entry.two_stage else _tagger_parts
-    return _Draft(parts_of(sources, samples), sources, backend, precision, labels, card).write(folder)
+    return _ExportWriter(parts_of(sources, samples), sources, backend, precision, labels, card).write(folder)
 
 
 @dataclass
@@ -201,7 +201,7 @@ def _extractor_parts(sources: Sequence[ModelSource], samples: Sequence[ListEntry
 
 
 @dataclass
-class _Draft:
+class _ExportWriter:
     """An export that is not written yet; see export_model."""
 
     parts: _Parts
@@ -215,45 +215,47 @@ class _Draft:
     def trained(self) -> TrainedNetwork:
         return self.parts.trained
 
-    def write(self, folder: Path) -> Finished:
+    def write(self, folder: Path) -> ExportResult:
         """Writes a temporary folder, verifies it by running it, and moves it into place."""
         if reason := get_backend(self.backend).unsupported_reason(self.trained.layer):
             raise self._refusal(reason)
         check_output(folder)
         config = self.sources[0].config
-        with replace_folder(folder) as aside:
-            self._write_files(aside)
-            manifest = self._manifest(aside)
-            network = ExportedNetwork(Export(aside, manifest), use_gpu=False)
+        with replace_folder(folder) as staging_dir:
+            self._write_files(staging_dir)
+            manifest = self._manifest(staging_dir)
+            network = ExportedNetwork(Export(staging_dir, manifest), use_gpu=False)
             result = self.parts.compare(network=network, precision=self.precision)
             if not result.ok:
                 raise ExportError(
                     f"{self.trained.name}: refused, the export to {self.backend} in {self.precision} "
                     f"deviates too much from the network: {result.text}; give another --to or --precision"
                 )
-            manifest.parity = result.numbers
+            manifest.parity = result.measurements
             manifest.outputs = [
                 ArrayInfo(name=name, shape=result.shapes[name], dtype="float32")
                 for name in self.trained.outputs
             ]
             origins = [_origin(source) for source in self.sources]
             card = self.card(manifest, config, self.labels, parity=result.text, origins=origins)
-            write_text(aside / CARD_FILE, card)
-            manifest.files[CARD_FILE] = file_digest(aside / CARD_FILE)
-            write_text(aside / EXPORT_FILE, manifest.model_dump_json(indent=2, by_alias=True) + "\n")
-        return Finished(folder, manifest, result)
+            write_text(staging_dir / CARD_FILE, card)
+            manifest.files[CARD_FILE] = file_digest(staging_dir / CARD_FILE)
+            write_text(staging_dir / EXPORT_FILE, manifest.model_dump_json(indent=2, by_alias=True) + "\n")
+        return ExportResult(folder, manifest, result)
 
-    def _write_files(self, aside: Path) -> None:
+    def _write_files(self, staging_dir: Path) -> None:
         try:
-            get_backend(self.backend).save(self.trained, aside)
+            get_backend(self.backend).save(self.trained, staging_dir)
         except ExportError as error:
             raise self._refusal(str(error)) from error
         config = self.sources[0].config
-        write_text(aside / CONFIG_FILE, portable_yaml(config, backend=self.backend, precision=self.precision))
+        write_text(
+            staging_dir / CONFIG_FILE, portable_yaml(config, backend=self.backend, precision=self.precision)
+        )
         if self.labels is not None:
-            write_labels(aside / LABELS_FILE, self.labels)
+            write_labels(staging_dir / LABELS_FILE, self.labels)
         for name, arrays in self.parts.arrays.items():
-            write_safetensors(aside / name, arrays)
+            write_safetensors(staging_dir / name, arrays)
 
     def _refusal(self, reason: str) -> ExportError:
         return ExportError(
@@ -261,10 +263,10 @@ class _Draft:
             "the model from its weights"
         )
 
-    def _manifest(self, aside: Path) -> Manifest:
+    def _manifest(self, staging_dir: Path) -> Manifest:
         """The content of export.json, except the outputs' shapes, the parity and the card's digest."""
         config, trained = self.sources[0].config, self.trained
-        files = {path.name: file_digest(path) for path in sorted(aside.iterdir())}
+        files = {path.name: file_digest(path) for path in sorted(staging_dir.iterdir())}
         outputs = [{"name": name, "shape": [], "dtype": "float32"} for name in trained.outputs]
         thresholds = {"decision": 0.0, "top_k": config.model.topk}
         weights = [source.weights.path for source in self.sources]

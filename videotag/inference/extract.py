@@ -146,7 +146,7 @@ def _made_as(stamp: dict[str, Any]) -> dict[str, Any]:
 
 def _identity(entry: ListEntry, output: Path) -> dict[str, Any]:
     identity = input_identity(entry.path, output)
-    return {**identity, "num_frames": entry.numbers[0]} if entry.numbers else identity
+    return {**identity, "num_frames": entry.counts[0]} if entry.counts else identity
 
 
 def _found_stamp(output: Path) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from videotag.runtime import agreement
 from videotag.runtime.choice import RuntimeChoice, RuntimeNetwork, RuntimeRequest
 from videotag.runtime.device import select_device
 from videotag.runtime.exported import CLASSIFIER_FILE, ExportedNetwork, read_export
-from videotag.runtime.trained import trained_network
+from videotag.runtime.trained import TrainedNetwork
 from videotag.system.download import file_digest
 from videotag.weights import FoundWeights
 
@@ -146,7 +146,7 @@ def _from_checkpoint(config: Config, weights: FoundWeights, with_classifier: boo
     optional = () if with_classifier else (f"{model.classifier}.",)
     load_weights(model, weights.path, config_name=config.entry.name, optional=optional)
     digest = file_digest(weights.path)
-    backbone = trained_network(
+    backbone = TrainedNetwork.from_model(
         model.encoder(config.infer.target_size),
         weights=[digest],
         config=[config.model.backbone, list(config.model.image_mean), list(config.model.image_std)],

@@ -22,7 +22,7 @@ _RESULTS_PER_THREAD = 16  # may queue behind a long video; they are small
 
 
 @dataclass(frozen=True)
-class FrameOptions:
+class JpegOptions:
     """Which frames are written, and how.
 
     Attributes:
@@ -49,7 +49,7 @@ class FramesJob(Job[Outcome]):
         stall_limit_sec: Seconds to wait for a frame before the video fails; 0 waits forever.
     """
 
-    options: FrameOptions
+    options: JpegOptions
     videos_at_once: int = 1
     stall_limit_sec: float = 300.0
     what, suffix = "frames", ""
@@ -102,9 +102,7 @@ class FramesJob(Job[Outcome]):
         """See Job; keeps or writes the folder of a video."""
         (entry, folder), options = item, self.options
         if info := self._kept_info(entry.path, folder):
-            return Outcome(
-                entry.path, "kept", warning=info["warning"], facts={"num_frames": info["num_frames"]}
-            )
+            return Outcome(entry.path, "kept", warning=info["warning"], counts=(info["num_frames"],))
         stamp = {"input": input_identity(entry.path, folder), "options": asdict(options)}
         reader = pool.reader(
             entry.path,
@@ -119,7 +117,7 @@ class FramesJob(Job[Outcome]):
             count = write_frame_folder(folder, reader, path=entry.path, stamp=stamp, quality=options.quality)
         except OutputError as error:
             raise OutputError(f"{error}, then run again; finished videos are kept") from error
-        return Outcome(entry.path, "written", warning=reader.warning, facts={"num_frames": count})
+        return Outcome(entry.path, "written", warning=reader.warning, counts=(count,))
 
     def _kept_info(self, path: str, folder: Path) -> dict[str, Any]:
         """The INFO_FILE of an up-to-date folder of the video; empty if the folder is not up to date.

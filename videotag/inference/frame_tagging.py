@@ -51,15 +51,15 @@ class FrameTagger(ABC):
     Attributes:
         section: Section with sampling and frame size.
         options: Selection of tags and length of segments.
-        joins_videos: Whether batching several videos is faster, as on a GPU.
+        batches_across_videos: Whether batching several videos is faster, as on a GPU.
     """
 
     section: VideoSplitSection
     options: TagOptions
-    joins_videos = False
+    batches_across_videos = False
 
     @abstractmethod
-    def prepare(self, videos: Iterable[tuple[Any, Frames]]) -> Iterator[tuple[Any, Any]]:
+    def encode(self, videos: Iterable[tuple[Any, Frames]]) -> Iterator[tuple[Any, Any]]:
         """Yields each item with what `scores` needs of its video, in order; a GPU batches several videos."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class FrameTagger(ABC):
         """Scores of a video and its segments, and the attention of the whole video.
 
         Args:
-            prepared: Result of `prepare` for the video.
+            prepared: Result of `encode` for the video.
             parts: Segments as ranges [a, b) of sampled frames.
 
         Returns:
@@ -79,11 +79,11 @@ class FrameTagger(ABC):
         """Yields the TagResult of every video, or its features, in order.
 
         Args:
-            videos: Per video its name, its frames, and whether to return what `prepare` yields, such as
+            videos: Per video its name, its frames, and whether to return what `encode` yields, such as
                 features, instead of tags.
         """
         named = (((name, frames, is_plain), frames) for name, frames, is_plain in videos)
-        for (name, frames, is_plain), prepared in self.prepare(named):
+        for (name, frames, is_plain), prepared in self.encode(named):
             yield prepared if is_plain else self._result(name, frames, prepared)
 
     def _result(self, name: str, frames: Frames, prepared: Any) -> TagResult:
@@ -128,10 +128,10 @@ class StagesTagger(FrameTagger):
         self.section = extractor.config.infer
         self.options = options
         self.extractor = extractor
-        self.joins_videos = extractor.device == "gpu"
+        self.batches_across_videos = extractor.device == "gpu"
         self._predictor = predictor
 
-    def prepare(self, videos: Iterable[tuple[Any, Frames]]) -> Iterator[tuple[Any, Any]]:
+    def encode(self, videos: Iterable[tuple[Any, Frames]]) -> Iterator[tuple[Any, Any]]:
         """See FrameTagger; yields the features (T, D) of every video."""
         return self.extractor.features_of(videos)
 
@@ -162,7 +162,7 @@ class ModelTagger(FrameTagger):
         self._reader = clip_reader(model)
         assert self._reader is not None, "the model reads frames only"
 
-    def prepare(self, videos: Iterable[tuple[Any, Frames]]) -> Iterator[tuple[Any, Any]]:
+    def encode(self, videos: Iterable[tuple[Any, Frames]]) -> Iterator[tuple[Any, Any]]:
         """See FrameTagger; yields the frames unchanged."""
         yield from videos
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from videotag.errors import ConfigError, DeviceError, FeatureFileError
 from videotag.formats.feature_files import read_stamp
 from videotag.inference.extractor import Extractor
-from videotag.inference.outputs import RUNTIME_FILE as RUNTIME_FILE
+from videotag.inference.outputs import RUNTIME_FILE
 from videotag.runtime.backends import backend_names
 from videotag.runtime.choice import RecordedRuntime
 from videotag.safe_text import safe_repr

@@ -15,7 +15,7 @@ from videotag.safe_text import escaped
 
 
 class InputFiles:
-    """The files that a command reads, recognised under any of their names.
+    """The files that a command reads, recognized under any of their names.
 
     Args:
         paths: Files and folders; None and missing paths are ignored. The disk is read on first use.

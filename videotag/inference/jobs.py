@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -44,8 +44,8 @@ class Outcome:
         status: "written" by this run, "kept" from an earlier one, or "failed".
         error: Reason of the failure; empty otherwise.
         retriable: Whether another try may succeed.
-        warning: Problem of an input that was readable all the same; None if there is none.
-        facts: Further properties of the output, such as num_frames of a folder.
+        warning: Problem that did not prevent reading the input; None if there is none.
+        counts: Numbers that follow the output's path in a list, such as the number of frames in a folder.
     """
 
     item_id: str
@@ -53,7 +53,7 @@ class Outcome:
     error: str = ""
     retriable: bool = False
     warning: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    counts: tuple[int, ...] = ()
 
     @classmethod
     def of_error(cls, item_id: str, error: VideotagError) -> Outcome:
@@ -177,7 +177,7 @@ def run_job(
             holds the folder, or it cannot be written; finished outputs are kept.
     """
     paths, save_dir = [entry.path for entry in entries], destination.save_dir
-    folders = {entry.path for entry in entries if entry.numbers}
+    folders = {entry.path for entry in entries if entry.counts}
     outputs = plan_outputs(paths, save_dir, destination.root, suffix=job.suffix, folders=folders)
     check_outputs(outputs, destination, job)
     first = {entry.path: entry for entry in reversed(entries)}
@@ -197,8 +197,7 @@ def run_job(
                 _collect(outcome, summary, failures)
                 if outcome.status == "failed":
                     continue
-                # In a list of folders, the number of frames precedes the labels.
-                done[entry.path] = () if job.suffix else (outcome.facts["num_frames"],)
+                done[entry.path] = outcome.counts
                 if index % log_interval == 0:
                     logger.info("%d of %d: %s", index, len(items), output)
         if done:

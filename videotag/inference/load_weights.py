@@ -15,7 +15,6 @@ from videotag.models.layouts import find_layout
 from videotag.registry import PublishedLayouts
 from videotag.runtime.device import select_device
 from videotag.sections import Key
-from videotag.system.download import file_digest as file_digest
 from videotag.weights import CONFIG_FILE, EXPORT_FILE
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def read_adapted(model: nn.Layer, path: Path, *, config_name: str) -> dict[str, 
         Name -> array, of any shape; names and shapes are not compared with the network's.
 
     Raises:
-        WeightsError: The file is damaged, an export, or weights that the model recognises as another's.
+        WeightsError: The file is damaged, an export, or weights that the model recognizes as another's.
     """
     if path.name == EXPORT_FILE:
         raise WeightsError(

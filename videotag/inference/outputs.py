@@ -27,7 +27,7 @@ from videotag.system.folder_lock import LOCK_FILE
 RUNTIME_FILE = "runtime.json"  # in a folder of features
 _RESERVED = {FAILURES_FILE, RUNTIME_FILE, INFO_FILE, LOCK_FILE}
 _MAX_PATH_BYTES = 3900  # Linux allows 4,095; leaves room for file names in a folder of frames
-_HEAD_BYTES = 2**16  # read from a file to recognise it
+_HEAD_BYTES = 2**16  # read from a file to recognize it
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Summary:
         written: Number of videos whose outputs this run wrote.
         kept: Number of videos whose outputs were up to date.
         failed: Video -> reason of the failure.
-        partial: Video -> problem of a file that was readable all the same, such as lost frames.
+        partial: Video -> problem that did not prevent reading the file, such as lost frames.
         list_path: List of all outputs, with the labels of the input list; None if there are no outputs.
     """
 
@@ -235,7 +235,7 @@ def check_outputs(outputs: Mapping[str, Path], destination: Destination, kind: O
             save_dir,
             is_listed=kind.is_listed,
             known=known,
-            numbers=() if kind.suffix else ("num_frames",),
+            count_names=() if kind.suffix else ("num_frames",),
         ):
             problems.append(
                 f"{list_path}: exists and is not a list of this folder's {kind.what} written by videotag; "
@@ -301,7 +301,7 @@ def is_own_list(
     *,
     is_listed: Callable[[Path], bool],
     known: Container[Path] = (),
-    numbers: Sequence[str] = (),
+    count_names: Sequence[str] = (),
 ) -> bool:
     """Whether a list names only outputs in a folder, as the list of an earlier run does.
 
@@ -313,12 +313,12 @@ def is_own_list(
         folder: Folder of the outputs.
         is_listed: Predicate for paths that may be outputs; see OutputKind.
         known: Outputs that pass without a check.
-        numbers: Names of the numbers after each path; see read_filelist.
+        count_names: Names of the numbers after each path; see read_filelist.
     """
     try:
         if not path.stat().st_size:
             return True
-        entries = read_filelist(path, must_exist=False, numbers=numbers)
+        entries = read_filelist(path, must_exist=False, count_names=count_names)
     except (OSError, FileListError):
         return False
     places = _Places(folder)

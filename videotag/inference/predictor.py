@@ -182,7 +182,7 @@ class _Shared:
 
     def _run_networks(self) -> None:
         """Loop of the thread that owns the networks; None in the queue ends it."""
-        max_batch = self._decoded.maxsize if self._tagger.joins_videos else 1
+        max_batch = self._decoded.maxsize if self._tagger.batches_across_videos else 1
         while (first := self._decoded.get()) is not None:
             taken = [first, *self._more(max_batch - 1)]
             self._tag([pair for pair in taken if pair[0].future.set_running_or_notify_cancel()])

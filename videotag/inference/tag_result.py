@@ -45,7 +45,7 @@ class TagResult:
         duration_sec: Duration of the video in seconds.
         attention: Modality -> weights (T,) float of the T sampled frames, which sum to 1; the frames divide
             the time spanned by the segments evenly. Empty for a model without attention.
-        warning: Problem of a file that was readable all the same; None if there is none.
+        warning: Problem that did not prevent reading the file; None if there is none.
     """
 
     path: str

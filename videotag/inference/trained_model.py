@@ -26,7 +26,6 @@ from videotag.inputs.features import as_declared
 from videotag.inputs.frames import Frames
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.registry import FRAMES, LOGITS, ArraySpec, Task
-from videotag.runtime import trained
 from videotag.runtime.agreement import tags_tolerances
 from videotag.runtime.backends import check_name
 from videotag.runtime.choice import RuntimeNetwork, RuntimeRequest
@@ -312,7 +311,7 @@ def trained_network(sources: Sequence[ModelSource]) -> TrainedNetwork:
         DeviceError: A GPU was requested but none is available.
     """
     config = sources[0].config
-    return trained.trained_network(
+    return TrainedNetwork.from_model(
         load_layers(sources),
         weights=[file_digest(source.weights.path) for source in sources],
         config=[_identity(source.config) for source in sources],

@@ -23,7 +23,7 @@ from videotag.formats.feature_files import (
 )
 from videotag.formats.record_files import is_record_file, list_record_files
 from videotag.formats.yt8m_records import dequantize
-from videotag.inputs.reader import Checked, Found, Reader
+from videotag.inputs.reader import CheckResult, FileScan, Reader
 from videotag.registry import MASK, ArraySpec, register_reader, sequence_specs
 from videotag.safe_text import escaped
 from videotag.sections import FeatureTrainSection, InputOptions, Positive, SplitSection
@@ -54,11 +54,11 @@ class FeatureReader(Reader[FeatureOptions, SplitSection]):
         """Per modality NAME (N, T, D) float32 and NAME.mask (N, T) bool."""
         return sequence_specs(self.dims)
 
-    def check(self, fields: Sequence[str]) -> Checked:
+    def check(self, fields: Sequence[str]) -> CheckResult:
         """Reads the header and the stamp of every file; see check_features."""
-        return Checked(*check_features(fields, self.dims))
+        return CheckResult(*check_features(fields, self.dims))
 
-    def find(self, path: Path) -> Found:
+    def find(self, path: Path) -> FileScan:
         """The feature files of a folder followed by its record files; or the given file itself.
 
         Raises:
@@ -68,10 +68,10 @@ class FeatureReader(Reader[FeatureOptions, SplitSection]):
             paths = list_features(path) + [str(file) for file in list_record_files(path)]
             if not paths:
                 raise ConfigError(f"{path}: no features in this folder; for videos use `videotag tag`")
-            return Found(paths)
+            return FileScan(paths)
         if path.suffix.lower() not in FEATURE_SUFFIXES and not is_record_file(path):
             raise ConfigError(f"{path}: the model reads features; for a video use `videotag tag {path}`")
-        return Found([str(path)])
+        return FileScan([str(path)])
 
     def read(self, field: str, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
         """Modality -> features (T, D) float32; see read_modalities."""
@@ -182,14 +182,14 @@ def padded_inputs(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.n
 
 
 def as_declared(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) -> dict[str, np.ndarray]:
-    """The arrays of a batch that a model declares; quantised features become float32.
+    """The arrays of a batch that a model declares; quantized features become float32.
 
     Args:
         inputs: Arrays (N, ...) of a batch by name; undeclared ones are dropped.
         specs: Inputs that the model declares.
 
     Raises:
-        KeyError: The batch lacks a declared input, or the mask of a quantised one.
+        KeyError: The batch lacks a declared input, or the mask of a quantized one.
     """
     return {
         spec.name: as_numbers(inputs[spec.name], inputs[spec.name + MASK])
@@ -205,7 +205,7 @@ def is_quantized(x: np.ndarray, spec: ArraySpec) -> bool:
 
 
 def as_numbers(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A batch's features (N, T, D) float32: uint8 is dequantised and zero where masked.
+    """A batch's features (N, T, D) float32: uint8 is dequantized and zero where masked.
 
     Args:
         x: Features (N, T, D), uint8 or float32; float32 is returned unchanged.

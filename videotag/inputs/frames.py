@@ -22,7 +22,7 @@ from videotag.formats.feature_files import FEATURE_SUFFIXES
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
 from videotag.inputs.frame_augment import augmented
-from videotag.inputs.reader import Checked, Found, Read, Reader
+from videotag.inputs.reader import CheckResult, FileScan, Read, Reader
 from videotag.media.decode_pool import DecodePool, PooledReader, Stopped
 from videotag.media.frame_array import ArrayReader
 from videotag.media.frame_folder import FolderReader
@@ -46,7 +46,7 @@ class Frames:
         covered_sec: Seconds from the start that the T rows divide evenly: the duration, or less with
             VideoTag's sampling; None if rows have no times, as for a folder of frames.
         duration_sec: Duration of the video in seconds; 0.0 for a folder of frames.
-        warning: Problem of a file that was readable all the same; None if there is none.
+        warning: Problem that did not prevent reading the file; None if there is none.
     """
 
     images: np.ndarray
@@ -123,8 +123,8 @@ def _reader(
     stop: threading.Event | None,
 ) -> FrameReader | PooledReader | FolderReader:
     """The reader that decodes an entry."""
-    if entry.numbers:
-        return FolderReader(entry.path, entry.numbers[0], **options)
+    if entry.counts:
+        return FolderReader(entry.path, entry.counts[0], **options)
     options["num_threads"] = _threads_of_one(split)
     if pool is None:
         return FrameReader(entry.path, **options)
@@ -296,7 +296,7 @@ class ClipReader(Reader[FrameOptions, VideoSplitSection]):
                 )
 
     @property
-    def numbers(self) -> tuple[str, ...]:
+    def count_names(self) -> tuple[str, ...]:
         """The number of frames that follows a folder."""
         return ("num_frames",) if self.format == "frames" else ()
 
@@ -320,12 +320,12 @@ class ClipReader(Reader[FrameOptions, VideoSplitSection]):
         """Checks that paths are files or folders, as `format` requires; see check_format."""
         check_format(paths, self.format)
 
-    def check(self, fields: Sequence[str]) -> Checked:
+    def check(self, fields: Sequence[str]) -> CheckResult:
         """Checks the kind of every path; see check_kind."""
-        self.check_kind([path_and_count(field)[0] if self.numbers else field for field in fields])
-        return Checked()
+        self.check_kind([path_and_count(field)[0] if self.count_names else field for field in fields])
+        return CheckResult()
 
-    def find(self, path: Path) -> Found:
+    def find(self, path: Path) -> FileScan:
         """The videos in a folder and its subfolders, sorted by name; or the given video itself.
 
         Raises:
@@ -350,8 +350,8 @@ class ClipReader(Reader[FrameOptions, VideoSplitSection]):
 
     def entry_of(self, field: str) -> ListEntry:
         """The video, or the folder with its number of frames, that a field names."""
-        path, count = path_and_count(field) if self.numbers else (field, None)
-        return ListEntry(path, numbers=() if count is None else (count,))
+        path, count = path_and_count(field) if self.count_names else (field, None)
+        return ListEntry(path, counts=() if count is None else (count,))
 
     def _read(
         self,
@@ -380,7 +380,7 @@ def path_and_count(field: str) -> tuple[str, int]:
     return path, int(count)
 
 
-def find_videos(path: Path) -> Found:
+def find_videos(path: Path) -> FileScan:
     """The video at `path`, or all videos below a folder, sorted by name; logs a line on skipped files.
 
     Args:
@@ -390,7 +390,7 @@ def find_videos(path: Path) -> Found:
         ConfigError: The folder holds no video.
     """
     if not path.is_dir():
-        return Found([str(path)])
+        return FileScan([str(path)])
     content = scan_folder(path)
     if not content.taken and not content.left_out:
         raise ConfigError(f"{path}: no videos in this folder or below it, nor other files; check the path")
@@ -401,7 +401,7 @@ def find_videos(path: Path) -> Found:
         )
     videos = [str(video) for video in content.taken]
     if not content.left_out:
-        return Found(videos)
+        return FileScan(videos)
     line = folder_text(path, len(videos), content.left_out)
     logger.info("%s", line)
-    return Found(videos, line)
+    return FileScan(videos, line)

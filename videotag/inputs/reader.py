@@ -31,7 +31,7 @@ Read: TypeAlias = Callable[[str, "np.random.Generator | None"], Any]
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """What a check of a list's fields finds before work starts.
 
     Attributes:
@@ -45,7 +45,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Found:
+class FileScan:
     """The samples that a reader finds in a user's file or folder.
 
     Attributes:
@@ -83,7 +83,7 @@ class Reader(Generic[Options, Section]):
         self.section = section
 
     @property
-    def numbers(self) -> tuple[str, ...]:
+    def count_names(self) -> tuple[str, ...]:
         """Names of the numbers that follow the path in a line of a list and belong to the field."""
         return ()
 
@@ -111,7 +111,7 @@ class Reader(Generic[Options, Section]):
             FileListError: Some paths are of another kind; the message has one line per path.
         """
 
-    def check(self, fields: Sequence[str]) -> Checked:
+    def check(self, fields: Sequence[str]) -> CheckResult:
         """Checks all fields of a list as far as that is cheap.
 
         Args:
@@ -120,9 +120,9 @@ class Reader(Generic[Options, Section]):
         Raises:
             VideotagError: Some fields cannot be read; the message has one line per field.
         """
-        return Checked()
+        return CheckResult()
 
-    def find(self, path: Path) -> Found:
+    def find(self, path: Path) -> FileScan:
         """The samples in a user's file or folder.
 
         Args:
@@ -133,7 +133,7 @@ class Reader(Generic[Options, Section]):
         """
         if path.is_dir():
             raise ConfigError(f"{path}: a folder; list its files in a file and pass that as --filelist")
-        return Found([str(path)])
+        return FileScan([str(path)])
 
     def read(self, field: str, rng: np.random.Generator | None) -> Any:
         """One sample, in the form that `collate` takes.

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from videotag import runtime
 from videotag.errors import ConfigError, DeviceError, UnknownNameError, VideotagError, lacks_memory
 from videotag.registry import unknown
-from videotag.runtime.trained import Described, Network, TrainedNetwork
+from videotag.runtime.trained import Network, NetworkSpec, TrainedNetwork
 from videotag.system.cores import cpu_flags
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def load(
-        self, network: Described, folder: Path, *, digests: Sequence[str], precision: str, device: str
+        self, network: NetworkSpec, folder: Path, *, digests: Sequence[str], precision: str, device: str
     ) -> Network:
         """Loads a network written by `save`, which may come from an untrusted source.
 
@@ -123,7 +123,7 @@ class Backend(abc.ABC):
             ExportError: The backend cannot load the network.
         """
 
-    def gains_by_bf16(self, network: Described) -> bool:
+    def gains_by_bf16(self, network: NetworkSpec) -> bool:
         """Whether this network is faster in bf16 than in f32 on a CPU with bf16 instructions."""
         return "bf16" in self.precisions
 

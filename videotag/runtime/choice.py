@@ -250,7 +250,7 @@ class _Selection:
             return choice, network, f"{reason}; f32, as this CPU has no instructions for bf16"
         elif not (names := self._fast_candidates()):
             return choice, network, f"{reason}; f32, as no backend here is faster in bf16"
-        sample = spread_rows(self.sample, SAMPLE_ROWS)
+        sample = evenly_spaced_rows(self.sample, SAMPLE_ROWS)
         expected = network(sample)
         del network  # float32 and 16 bits at once would take the memory of both
         if precision != "auto":
@@ -366,7 +366,7 @@ class _Selection:
         """The agreement of a backend in float32, measured once per network and version of the backend."""
 
         def measure() -> float:
-            few = spread_rows(self.sample, _REFERENCE_ROWS)
+            few = evenly_spaced_rows(self.sample, _REFERENCE_ROWS)
             return self.tolerances.f32_error(self.trained.run_layers(few), _outputs(network, few))
 
         error = cached_number(self._error_parts(backend), measure)
@@ -384,7 +384,7 @@ class _Selection:
         }
 
 
-def spread_rows(arrays: Arrays, count: int) -> dict[str, np.ndarray]:
+def evenly_spaced_rows(arrays: Arrays, count: int) -> dict[str, np.ndarray]:
     """Selects at most `count` evenly spaced rows, including first and last, of every array (N, ...)."""
     size = len(next(iter(arrays.values())))
     rows = np.unique(np.linspace(0, max(0, size - 1), min(count, size)).round().astype(int))

@@ -202,7 +202,7 @@ def read_export(path: Path) -> Export:
     """
     folder, manifest = path.parent, read_manifest(path)
     later = (*get_backend(manifest.backend).files, CARD_FILE)
-    check_files(folder, manifest, [name for name in manifest.files if name not in later])
+    verify_digests(folder, manifest, [name for name in manifest.files if name not in later])
     if LABELS_FILE not in manifest.files and (folder / LABELS_FILE).exists():
         raise WeightsError(f"{folder / LABELS_FILE}: is no part of the export; give it as --label_file")
     return Export(folder, manifest)
@@ -236,7 +236,7 @@ def files_read_with(weights: FoundWeights) -> list[Path]:
     return [weights.path, *(weights.path.parent / name for name in names)]
 
 
-def check_files(folder: Path, manifest: Manifest, names: Sequence[str]) -> None:
+def verify_digests(folder: Path, manifest: Manifest, names: Sequence[str]) -> None:
     """Verifies files of an export by their sha256.
 
     Args:
@@ -342,7 +342,7 @@ class ExportedNetwork:
         self.name = manifest.name
         self.inputs = tuple(ArraySpec(i.name, tuple(i.shape), i.dtype) for i in manifest.inputs)
         self.outputs = tuple(output.name for output in manifest.outputs)
-        check_files(export.folder, manifest, backend.files)
+        verify_digests(export.folder, manifest, backend.files)
         self.device = _device(export, backend, use_gpu)
         self.runtime = f"{self.backend} {backend.runtime_version()}"
         self._network = self._load(export, backend)

@@ -11,7 +11,7 @@ import numpy as np
 from videotag.errors import WeightsError
 from videotag.runtime.backends import Backend, ExportError, register_backend
 from videotag.runtime.onnx_export import CONVERTER, ONNX_FILE, onnx_model
-from videotag.runtime.trained import Arrays, Described, TrainedNetwork
+from videotag.runtime.trained import Arrays, NetworkSpec, TrainedNetwork
 from videotag.system.atomic import open_atomic
 from videotag.system.cores import num_cores
 from videotag.system.quiet_runtimes import import_onnxruntime
@@ -44,7 +44,7 @@ class OnnxBackend(Backend):
             file.write(model)
 
     def load(
-        self, network: Described, folder: Path, *, digests: Sequence[str], precision: str, device: str
+        self, network: NetworkSpec, folder: Path, *, digests: Sequence[str], precision: str, device: str
     ) -> OnnxNetwork:
         """A network written by `save`; rejected if it refers to other files."""
         path = folder / ONNX_FILE
@@ -65,7 +65,7 @@ class OnnxNetwork:
         ExportError: ONNX Runtime cannot load it.
     """
 
-    def __init__(self, network: Described, model: bytes) -> None:
+    def __init__(self, network: NetworkSpec, model: bytes) -> None:
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_cores()

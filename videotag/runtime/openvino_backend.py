@@ -18,7 +18,7 @@ from videotag.errors import WeightsError
 from videotag.runtime.backends import Backend, ExportError, cpu_kind, package_version, register_backend
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.onnx_export import CONVERTER, onnx_file, onnx_model, onnx_parts
-from videotag.runtime.trained import Arrays, Described, TrainedNetwork
+from videotag.runtime.trained import Arrays, NetworkSpec, TrainedNetwork
 from videotag.system.cores import num_cores
 from videotag.system.quiet_runtimes import import_openvino
 from videotag.system.regular_file import open_regular
@@ -58,7 +58,7 @@ class OpenVinoBackend(Backend):
         save_model(onnx_model(trained), folder / _FILES[0])
 
     def load(
-        self, network: Described, folder: Path, *, digests: Sequence[str], precision: str, device: str
+        self, network: NetworkSpec, folder: Path, *, digests: Sequence[str], precision: str, device: str
     ) -> OpenVinoNetwork:
         """A network that `save` wrote; refused in any other form."""
         path = folder / _FILES[0]
@@ -85,7 +85,7 @@ class OpenVinoNetwork:
     """
 
     def __init__(
-        self, network: Described, *, parts: Mapping[str, object], read: Callable[[Any], Any], precision: str
+        self, network: NetworkSpec, *, parts: Mapping[str, object], read: Callable[[Any], Any], precision: str
     ) -> None:
         core = _core()
         options: dict[str, Any] = {

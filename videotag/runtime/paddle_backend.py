@@ -20,14 +20,14 @@ from videotag.runtime.backends import Backend, ExportError, register_backend
 from videotag.runtime.device import gpu_index
 from videotag.runtime.network_cache import load_entry, store_entry
 from videotag.runtime.program import PROGRAM_FILES, save_program
-from videotag.runtime.trained import Arrays, Described, Network, TrainedNetwork
+from videotag.runtime.trained import Arrays, Network, NetworkSpec, TrainedNetwork
 from videotag.system.atomic import temporary_folder
 from videotag.system.cores import num_cores
 
 if TYPE_CHECKING:
     import paddle
 
-_IMAGE_AXES = 4  # batch, height, width and colours
+_IMAGE_AXES = 4  # batch, height, width and colors
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +68,13 @@ class PaddleBackend(Backend):
         save_program(trained, folder)
 
     def load(
-        self, network: Described, folder: Path, *, digests: Sequence[str], precision: str, device: str
+        self, network: NetworkSpec, folder: Path, *, digests: Sequence[str], precision: str, device: str
     ) -> PaddleNetwork:
         """A network written by `save`; a program may contain operators that access files."""
         prefix = (folder / PROGRAM_FILES[0]).with_suffix("")
         return PaddleNetwork(prefix, network, precision=precision, device=device)
 
-    def gains_by_bf16(self, network: Described) -> bool:
+    def gains_by_bf16(self, network: NetworkSpec) -> bool:
         """Whether the network has image inputs; recurrent layers are not faster in Paddle's bf16."""
         return any(len(i.shape) == _IMAGE_AXES for i in network.inputs)
 
@@ -109,7 +109,7 @@ class PaddleNetwork:
     """
 
     def __init__(
-        self, prefix: Path, network: Described, *, precision: str = "f32", device: str = "cpu"
+        self, prefix: Path, network: NetworkSpec, *, precision: str = "f32", device: str = "cpu"
     ) -> None:
         from videotag.system.quiet_paddle import paddle
 

@@ -40,14 +40,14 @@ class Parity:
 
     Attributes:
         ok: Whether every number is within its bound.
-        text: Message with the numbers.
-        numbers: Numbers and their bounds by name.
+        text: Message with the measurements.
+        measurements: Numbers and their bounds by name.
         shapes: Shapes of the outputs by name, with None for sizes that varied between batches.
     """
 
     ok: bool
     text: str
-    numbers: dict[str, float | int]
+    measurements: dict[str, float | int]
     shapes: dict[str, list[int | None]]
 
 
@@ -56,7 +56,7 @@ def random_samples(inputs: Sequence[ArraySpec], *, seed: int = 0) -> list[dict[s
 
     Args:
         inputs: Specifications of the inputs; other sizes that may vary, besides batch and steps, are 32.
-        seed: Seed of the random numbers.
+        seed: Seed of the random measurements.
 
     Returns:
         Batches of arrays by name, such as sequences (N, T, D) with masks (N, T).
@@ -122,19 +122,19 @@ def tagger_parity(
         for modality, weights in attention_of(expected).items():
             attention = max(attention, _difference(weights, attention_of(found)[modality]))
     bound = MAX_F32_PROBABILITY_ERROR if precision == "f32" else MAX_PROBABILITY_ERROR
-    numbers: dict[str, float | int] = {
+    measurements: dict[str, float | int] = {
         "max_probability_difference": probability,
         "max_probability_difference_allowed": bound,
     }
     text = f"probabilities differ by up to {probability:.1e}, at most {bound:.0e} is allowed"
     if len(trained.outputs) > 1:
-        numbers |= {
+        measurements |= {
             "max_attention_difference": attention,
             "max_attention_difference_allowed": _ATTENTION_FACTOR * bound,
         }
         text += f"; attention by up to {attention:.1e}, at most {_ATTENTION_FACTOR * bound:.0e}"
     ok = probability <= bound and attention <= _ATTENTION_FACTOR * bound
-    return _parity(ok, text, numbers, runs)
+    return _parity(ok, text, measurements, runs)
 
 
 def feature_parity(
@@ -154,15 +154,15 @@ def feature_parity(
     error = FEATURES.f32_error({name: expected}, {name: found})
     cosine = mean_removed_cosine(expected, found)
     agreement = compare_features({name: expected}, {name: found})
-    numbers: dict[str, float | int] = {"relative_error": error, "mean_removed_cosine": cosine}
+    measurements: dict[str, float | int] = {"relative_error": error, "mean_removed_cosine": cosine}
     text = f"features: mean-removed cosine {cosine:.6f}, relative error {error:.1e}"
     if precision == "f32":
-        numbers["relative_error_allowed"] = MAX_F32_ERROR
+        measurements["relative_error_allowed"] = MAX_F32_ERROR
         return _parity(
-            error <= MAX_F32_ERROR, f"{text}, at most {MAX_F32_ERROR:.0e} is allowed", numbers, runs
+            error <= MAX_F32_ERROR, f"{text}, at most {MAX_F32_ERROR:.0e} is allowed", measurements, runs
         )
-    numbers["least_mean_removed_cosine"] = LEAST_COSINE
-    return _parity(agreement.ok, f"{text}; held to: {agreement.text}", numbers, runs)
+    measurements["least_mean_removed_cosine"] = LEAST_COSINE
+    return _parity(agreement.ok, f"{text}; held to: {agreement.text}", measurements, runs)
 
 
 def _difference(expected: np.ndarray, found: np.ndarray) -> float:
@@ -172,7 +172,7 @@ def _difference(expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def _parity(
-    ok: bool, text: str, numbers: dict[str, float | int], runs: Sequence[tuple[Arrays, Arrays]]
+    ok: bool, text: str, measurements: dict[str, float | int], runs: Sequence[tuple[Arrays, Arrays]]
 ) -> Parity:
     outputs = [found for _, found in runs]
     shapes = {}
@@ -181,4 +181,4 @@ def _parity(
         shapes[name] = [size[0] if len(set(size)) == 1 else None for size in sizes]
         shapes[name][0] = None
     rows = sum(len(next(iter(found.values()))) for found in outputs)
-    return Parity(ok, text, {**numbers, "batches": len(runs), "rows": rows}, shapes)
+    return Parity(ok, text, {**measurements, "batches": len(runs), "rows": rows}, shapes)

@@ -40,7 +40,7 @@ class Network(Protocol):
         """
 
 
-class Described(Protocol):
+class NetworkSpec(Protocol):
     """Interface of a network's description, which a backend needs besides its file."""
 
     @property
@@ -82,6 +82,20 @@ class TrainedNetwork:
         flat.eval()
         return flat
 
+    @classmethod
+    def from_model(cls, model: Any, *, weights: Sequence[str], config: Any, name: str) -> TrainedNetwork:
+        """Prepares a model with its weights for any backend.
+
+        Args:
+            model: Model with named tensors, see videotag.registry.Model.
+            weights: Digests of its weight files.
+            config: Config of the network, JSON-serializable.
+            name: Name for messages.
+        """
+        specs = [[spec.name, list(spec.shape), spec.dtype] for spec in model.inputs]
+        digest = network_digest(model, weights=weights, config=[config, specs])
+        return cls(model, model.inputs, model.outputs, digest, name)
+
     def run_layers(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Runs the layers one by one, the reference for every backend.
 
@@ -97,20 +111,6 @@ class TrainedNetwork:
         with paddle.no_grad():
             results = self.layer({spec.name: paddle.to_tensor(inputs[spec.name]) for spec in self.inputs})
         return {name: results[name].numpy() for name in self.outputs}
-
-
-def trained_network(model: Any, *, weights: Sequence[str], config: Any, name: str) -> TrainedNetwork:
-    """Prepares a model with its weights for any backend.
-
-    Args:
-        model: Model with named tensors, see videotag.registry.Model.
-        weights: Digests of its weight files.
-        config: Config of the network, JSON-serializable.
-        name: Name for messages.
-    """
-    specs = [[spec.name, list(spec.shape), spec.dtype] for spec in model.inputs]
-    digest = network_digest(model, weights=weights, config=[config, specs])
-    return TrainedNetwork(model, model.inputs, model.outputs, digest, name)
 
 
 def attention_of(outputs: Arrays) -> dict[str, np.ndarray]:

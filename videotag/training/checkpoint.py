@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from paddle import Tensor, nn
 
 
-def write_card(save_dir: Path, config: Config, labels: list[str] | None) -> None:
+def write_config_and_labels(save_dir: Path, config: Config, labels: list[str] | None) -> None:
     """Writes the resolved config and the labels to a checkpoint folder."""
     write_text(save_dir / CONFIG_FILE, config.to_yaml())
     if labels is not None:

@@ -47,7 +47,7 @@ from videotag.sections import FeatureTrainSection, InputOptions, Key, TrainSecti
 from videotag.system.atomic import remove_partial, write_text
 from videotag.system.failures import FailureList
 from videotag.system.folder_lock import folder_lock
-from videotag.training.checkpoint import load_pretrained, write_card
+from videotag.training.checkpoint import load_pretrained, write_config_and_labels
 from videotag.training.learner import Learner
 from videotag.training.run import Run, link_latest
 from videotag.training.run_log import LOG_FILE, RunLog, open_scalars
@@ -203,7 +203,7 @@ def _start_new_run(config: Config, save_dir: Path, labels: list[str] | None, *, 
         if aside:
             logger.warning("%s: moved the earlier run to %s", save_dir, aside)
         (save_dir / LOG_FILE).touch()  # first, because it marks the folder as that of a run
-        write_card(save_dir, config, labels)
+        write_config_and_labels(save_dir, config, labels)
 
 
 def _newest_checkpoint(save_dir: Path, name: str) -> Checkpoint | None:
