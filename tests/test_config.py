@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from pydantic import ValidationError
 
@@ -415,3 +417,14 @@ def test_an_override_of_an_unknown_section_or_key_is_an_error(write):
         load_config(write(OLD_TSN), overrides=[("TRIAN.epoch", 3)])
     with pytest.raises(ConfigError, match=r"TRAIN.epohc: unknown key; did you mean 'epoch'"):
         load_config(write(OLD_TSN), overrides=[("TRAIN.epohc", 3)])
+
+
+def test_a_config_whose_sections_are_merged_of_two_readers_can_be_pickled(write):
+    load_models()
+    inputs = "INPUTS: {rgb: {reader: features, width: 4}, frames: {reader: frames}}"
+    model = "MODEL: {name: MeanPool, num_classes: 3, feature_names: [rgb], feature_dims: [4]}\n"
+    config = load_config(write(model + inputs))
+    assert {"seg_num", "batch_size"} <= config.train.model_dump().keys()
+    copy = pickle.loads(pickle.dumps(config))
+    assert copy.sections() == config.sections()
+    assert type(copy.train) is type(config.train)

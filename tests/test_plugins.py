@@ -16,7 +16,7 @@ from PIL import Image
 from videotag.cli.main import main
 from videotag.config import load_config
 from videotag.datasets.sample_dataset import SampleDataset
-from videotag.errors import PluginError, UnknownNameError
+from videotag.errors import ConfigError, PluginError, UnknownNameError
 from videotag.inference.data import open_dataset, read_section_list
 from videotag.inference.trained_model import TrainedModel
 from videotag.media.writer import write_video
@@ -301,6 +301,25 @@ def test_a_plugin_imports_files_beside_it_and_nobody_else_does(work_dir):
     del sys.modules["beside_it"]
     assert get_reader("other").plugin == "a"
     assert sys.path == before
+
+
+def test_a_config_records_the_plugin_of_its_backbone(work_dir):
+    text = """
+import paddle
+from videotag.registry import register_backbone
+from videotag.sections import Section
+
+@register_backbone("tiny", config=Section)
+class Tiny(paddle.nn.Layer):
+    pass
+"""
+    Path("tiny_backbone.py").write_text(text, encoding="utf-8")
+    Path("tsn.yaml").write_text("MODEL: {name: TSN, backbone: tiny}", encoding="utf-8")
+    load_models()
+    with pytest.raises(ConfigError, match=r"tiny is not a backbone; .*give --plugin FILE\.py$"):
+        load_config("tsn.yaml")
+    load_plugin("tiny_backbone.py")
+    assert load_config("tsn.yaml").plugins == ["tiny_backbone"]
 
 
 def test_two_plugins_of_one_name_are_an_error_and_one_given_twice_is_not(work_dir):

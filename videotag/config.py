@@ -76,9 +76,10 @@ class Config:
 
     @property
     def plugins(self) -> list[str]:
-        """Names of the plugins that registered the model and the readers."""
+        """Names of the plugins that registered the model, its parts and the readers."""
         readers = [get_reader(options.reader).plugin for options in self.inputs.values()]
-        return [name for name in dict.fromkeys([self.entry.plugin, *readers]) if name is not None]
+        names = [self.entry.plugin, *self.model.plugins(), *readers]
+        return [name for name in dict.fromkeys(names) if name is not None]
 
     def readers(self, section: Any) -> list[tuple[str | None, Any]]:
         """The readers of a section's samples.

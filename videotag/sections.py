@@ -117,6 +117,10 @@ class ModelSection(Section):
         """The INPUTS section of a config without one."""
         return {}
 
+    def plugins(self) -> list[str | None]:
+        """Per registered part that the section names, the plugin that registered it; None if built-in."""
+        return []
+
 
 class TaggerModel(ModelSection):
     """MODEL section of a tagger, whose inputs are one feature sequence per modality.

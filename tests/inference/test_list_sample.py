@@ -14,11 +14,13 @@ from videotag.errors import ConfigError
 from videotag.formats.feature_files import read_features, read_stamp
 from videotag.formats.filelist import ListEntry
 from videotag.inference import list_sample
+from videotag.inference.data import frame_entries
 from videotag.inference.extract import ExtractJob
 from videotag.inference.extractor import load_extractor
 from videotag.inference.jobs import run_job
-from videotag.inference.list_sample import SAMPLE_VIDEOS, sample_frames
+from videotag.inference.list_sample import SAMPLE_VIDEOS, sample_frames, select_runtime_on_list
 from videotag.inference.outputs import Destination
+from videotag.inference.trained_model import TrainedModel
 from videotag.inputs.frames import read_first_images, read_frames
 from videotag.media.decode_pool import DecodePool
 from videotag.media.writer import write_video
@@ -233,3 +235,18 @@ def test_what_the_sample_found_unreadable_is_listed_and_not_tried_twice(extract,
     assert list(summary.failed) == ["broken.mp4"]
     assert tried.count("broken.mp4") == 1
     assert "broken.mp4" in Path("out/failures.jsonl").read_text(encoding="utf-8")
+
+
+def test_the_sample_of_a_json_list_reads_the_field_and_not_the_id(extract, film_list, monkeypatch, tsn_dir):
+    Machine(monkeypatch, limit=128)
+    (entry,) = film_list("dark", 1)
+    config = load_config(tsn_dir / "tsn.yaml", overrides=[("INFER.backend", "paddle")])
+    model = TrainedModel.load(
+        tsn_dir / "tsn.pdparams",
+        tsn_dir / "tsn.yaml",
+        [("INFER.backend", "paddle"), ("INFER.precision", "auto")],
+    )
+    samples = [ListEntry("an id", fields={"frames": entry.path}), ListEntry("without", fields={"text": "a"})]
+    assert [e.path for e in frame_entries(config, config.infer, samples)] == [entry.path]
+    select_runtime_on_list(model, samples, dataset=None)
+    assert model._opened[1]._extractor.network.precision == "bf16"

@@ -72,12 +72,19 @@ def test_two_runs_whose_inputs_mirror_to_one_output(two_splits, command, name, m
     assert "kept 1" in command("test", *words, name=name)
 
 
-@pytest.mark.parametrize("list_name", ["runtime.json", "failures.jsonl", ".videotag.lock"])
-def test_a_list_under_a_name_of_the_programs_own_is_not_replaced(noise_video, command, list_name):
+@pytest.mark.parametrize(
+    ("list_name", "message"),
+    [
+        ("runtime.json", "is an input itself; "),
+        (".videotag.lock", "is an input itself; "),
+        ("failures.jsonl", "JSON lines, which train, eval, predict and export read; write one video per line"),
+    ],
+)
+def test_a_list_under_a_name_of_the_programs_own_is_not_replaced(noise_video, command, list_name, message):
     noise_video("a.mp4")
     listed(".", "a.mp4", name=list_name)
     err = command(".", f"--filelist={list_name}", "--save_dir=.", "--overwrite", code=2)
-    assert f"{list_name}: is an input itself; " in err
+    assert f"{list_name}: {message}" in err
     assert Path(list_name).read_text(encoding="utf-8") == "a.mp4 1\n"
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from videotag.config import Config
 from videotag.errors import ConfigError, MediaError
 from videotag.formats.filelist import ListEntry
 from videotag.inference.extractor import load_extractor
@@ -126,14 +127,7 @@ class Tagger:
             return cls(StagesTagger(extractor, None, tag_options))
         tag_options = options(second)
         extractor = load_extractor(first.config, first.weights)
-        readers = [reader for _, reader in second.config.readers(second.config.infer)]
-        specs = [spec for reader in readers for spec in reader.specs() if not spec.name.endswith(MASK)]
-        widths = {spec.name: spec.shape[-1] for spec in specs}
-        if list(widths.values()) != [extractor.feature_dim]:
-            raise ConfigError(
-                f"the extractor returns features of width {extractor.feature_dim}, but the predictor "
-                f"expects {widths}; give the extractor that it was trained with"
-            )
+        _check_width(second.config, extractor.feature_dim)
         predictor = TrainedModel([second])
         predictor.load_network()
         return cls(StagesTagger(extractor, predictor, tag_options))
@@ -219,6 +213,17 @@ class Tagger:
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _check_width(config: Config, feature_dim: int) -> None:
+    """Checks that a second stage has one input, of the extractor's width."""
+    specs = [spec for _, reader in config.readers(config.infer) for spec in reader.specs()]
+    widths = {spec.name: spec.shape[-1] for spec in specs if not spec.name.endswith(MASK)}
+    if list(widths.values()) != [feature_dim]:
+        raise ConfigError(
+            f"the extractor returns features of width {feature_dim}, but the predictor expects {widths}; "
+            "give the extractor that it was trained with"
+        )
 
 
 def _result(future: Future[Any]) -> Any:

@@ -54,8 +54,13 @@ class TSNConfig(ExtractorModel):
         self.backbone = self.backbone or resnet
         names = [entry.name for entry in list_backbones()]
         if self.backbone.lower() not in map(str.lower, names):
-            raise ValueError(f"{escaped(self.backbone)} is not a backbone; there are: {', '.join(names)}")
+            there = f"there are: {', '.join(names)}; if it comes from a plugin, give --plugin FILE.py"
+            raise ValueError(f"{escaped(self.backbone)} is not a backbone; {there}")
         return self
+
+    def plugins(self) -> list[str | None]:
+        """See ModelSection."""
+        return [get_backbone(str(self.backbone)).plugin]
 
 
 class FrameEncoder(nn.Layer):
