@@ -77,7 +77,7 @@ def test_two_runs_whose_inputs_mirror_to_one_output(two_splits, command, name, m
     [
         ("runtime.json", "is an input itself; "),
         (".videotag.lock", "is an input itself; "),
-        ("failures.jsonl", "JSON lines, which train, eval, predict and export read; write one video per line"),
+        ("failures.jsonl", "JSON lines, which train, eval, predict and export read; write one"),
     ],
 )
 def test_a_list_under_a_name_of_the_programs_own_is_not_replaced(noise_video, command, list_name, message):

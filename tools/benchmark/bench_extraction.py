@@ -187,7 +187,7 @@ def _long_lines(child: Child, options: Options) -> list[Line]:
 
 
 class Extract:
-    """A contestant: the job of `videotag extract`, its backend settled.
+    """A contestant: the job of `videotag extract`, with its backend selected.
 
     Args:
         weights: Weights of the TSN.

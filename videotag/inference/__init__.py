@@ -2,12 +2,11 @@
 
 trained_model.py turns weights, config and labels into something that runs, over load_weights.py,
 ensemble.py and mean_logits.py. data.py opens the lists of a config; predict.py, evaluate.py (over tasks.py)
-and export.py work on them. extractor.py is the first stage. tagger.py is the
-face of predictor.py, which takes requests from any thread, and of frame_tagging.py; tag_result.py is what
-comes out.
+and export.py work on them. extractor.py is the first stage. tagger.py is the simple interface of predictor.py,
+which takes requests from any thread, and of frame_tagging.py; its results are those of tag_result.py.
 
 jobs.py runs a resumable job over a list: extract.py makes features, frame_folders.py folders of pictures.
-outputs.py and input_files.py decide what may be written where, list_sample.py and frozen_runtime.py settle
+outputs.py and input_files.py decide what may be written where; list_sample.py and frozen_runtime.py select
 backend and precision before work. parallel.py connects several processes.
 
 Importing a module loads Paddle only where it computes in Paddle, so that an export for another backend runs
