@@ -160,7 +160,7 @@ def test_content_tags_lie_along_a_long_tail():
     expected = feature_set.shares
     assert (np.abs(content - expected) <= 5 * np.sqrt(expected / 2000) + 0.02).all()
     assert content[:4].mean() > 8 * content[-4:].mean()
-    assert len(feature_set.names) == len(feature_set.kinds) == 32 + 8 + 6
+    assert len(feature_set.names) == len(feature_set.types) == 32 + 8 + 6
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class FeatureSet:
         seed: Seed of vectors, rules and videos.
 
     Attributes:
-        kinds: Kind of every class.
+        types: Type of every class.
         names: Name of every class.
         shares: (num_content,) float64, probability of every content tag.
         rules: Rule of every cooccurrence tag.
@@ -128,7 +128,7 @@ class FeatureSet:
         self.vectors = self._draw_vectors(rng)
         pairs = range(options.num_order_pairs)
         counts = (options.num_content, options.num_cooccurrence, 2 * options.num_order_pairs)
-        self.kinds = tuple(kind for kind, count in zip(KINDS, counts, strict=True) for _ in range(count))
+        self.types = tuple(kind for kind, count in zip(KINDS, counts, strict=True) for _ in range(count))
         self.names = (
             *(f"content {k} ({'audio' if _is_heard(k) else 'rgb'})" for k in range(options.num_content)),
             *(f"{'either' if r.exactly_one else 'both'} {r.first} and {r.second}" for r in self.rules),
@@ -138,11 +138,11 @@ class FeatureSet:
     @property
     def num_classes(self) -> int:
         """The number of tags of all kinds."""
-        return len(self.kinds)
+        return len(self.types)
 
     def classes_of(self, kind: Kind) -> np.ndarray:
         """The class ids of a kind, ascending: (K,) int64 for K classes."""
-        return np.flatnonzero(np.array(self.kinds) == kind)
+        return np.flatnonzero(np.array(self.types) == kind)
 
     def records(self, num_videos: int, *, split: str) -> Iterator[YT8MRecord]:
         """Generates videos, with twins next to each other; if the number is odd, the last has no twin.
