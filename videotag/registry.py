@@ -83,7 +83,7 @@ class TwoStages(Protocol):
 
     Attributes:
         feature_dim: Feature width D.
-        classifier: Name of the attribute with the linear layer.
+        classifier: Name of the attribute with the linear layer; an attribute of the class.
     """
 
     feature_dim: int
@@ -260,7 +260,8 @@ def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls
     """
 
     def add(cls: Cls) -> Cls:
-        two_stage, plugin = hasattr(cls, "encoder"), _plugin_of(cls)
+        plugin = _plugin_of(cls)
+        two_stage = hasattr(cls, "encoder") and hasattr(cls, "classifier")  # TwoStages
         _MODELS.add(ModelEntry(name, cls, config, task, two_stage=two_stage, plugin=plugin))
         return cls
 
