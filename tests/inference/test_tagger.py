@@ -13,7 +13,7 @@ import pytest
 
 import videotag
 from videotag.config import load_config
-from videotag.errors import ConfigError, DecoderLostError, LabelFileError, MediaError, ShapeError
+from videotag.errors import ClosedError, ConfigError, DecoderLostError, LabelFileError, MediaError, ShapeError
 from videotag.inference.tagger import Tagger, TagResult
 from videotag.media import decode_pool
 from videotag.media.writer import write_video
@@ -241,3 +241,11 @@ def test_what_does_not_belong_together_is_said(checkpoint, tmp_path, options, er
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert Path(checkpoint).exists()
+
+
+def test_the_end_of_a_with_block_closes_a_tagger():
+    with Tagger.load(precision="f32") as tagger:
+        frames = np.zeros((4, 32, 32, 3), np.uint8)
+        assert tagger.tag(frames, fps=4).tags
+    with pytest.raises(ClosedError):
+        tagger.tag(frames, fps=4)

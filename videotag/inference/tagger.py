@@ -41,7 +41,7 @@ _ROLES = {"extractor": "an extractor", "predictor": "a tagger"}
 
 
 class Tagger:
-    """Tags videos; created by Tagger.load; thread-safe.
+    """Tags videos; created by Tagger.load; thread-safe; usable as a context manager, which closes it.
 
     Child processes decode media files; they start with the first file and end with the Tagger. A file that
     crashes FFmpeg, hangs, or takes too much memory raises MediaError.
@@ -161,6 +161,12 @@ class Tagger:
     def close(self) -> None:
         """Cancels unfinished requests, and ends the threads and child processes."""
         self._predictor.close(cancel=True)
+
+    def __enter__(self) -> Tagger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def features(self, source: Source, *, fps: float | Fraction | None = None) -> np.ndarray:
         """The features (T, D) float32 of one video, as `videotag extract` writes them; T is seg_num.
