@@ -9,7 +9,13 @@ import pytest
 
 from videotag.errors import ConfigError, DeviceError
 from videotag.runtime import agreement, backends
-from videotag.runtime.agreement import compare_features, relative_error, scores_of, tags_tolerances
+from videotag.runtime.agreement import (
+    compare_feature_errors,
+    compare_features,
+    relative_error,
+    scores_of,
+    tags_tolerances,
+)
 from videotag.runtime.backends import Backend, bf16_instructions, candidates, check_backend, list_backends
 
 CPUINFO = (
@@ -153,3 +159,22 @@ def test_the_docs_name_what_cannot_be_exported_and_every_bound():
         assert all(precision in row for precision in backend.precisions)
     for bound in (agreement.LEAST_COSINE, agreement.MAX_ALIKE_ERROR, agreement.MAX_PROBABILITY_ERROR):
         assert str(bound) in page
+
+
+def test_later_lists_are_compared_by_the_error_that_the_first_one_allows():
+    rng = np.random.default_rng(0)
+    center = rng.standard_normal(64)
+    first = {"x": (center + 5 * rng.standard_normal((16, 64))).astype(np.float32)}  # different videos
+    later = {"x": (center + 1.2 * rng.standard_normal((16, 64))).astype(np.float32)}  # similar videos
+    noise = rng.standard_normal((16, 64)).astype(np.float32)
+
+    def with_noise(features, factor):
+        return {"x": features["x"] + factor * noise}
+
+    allowed = compare_features(first, first).max_error
+    for factor in (0.55, 0.65, 0.75, 0.85):  # where the angle of the first list reaches the bound
+        by_error = compare_feature_errors(first, with_noise(first, factor), allowed).ok
+        assert by_error == compare_features(first, with_noise(first, factor)).ok
+    assert not compare_features(later, with_noise(later, 0.5)).ok
+    assert compare_feature_errors(later, with_noise(later, 0.5), allowed).ok
+    assert not compare_feature_errors(later, with_noise(later, 1.0), allowed).ok

@@ -81,7 +81,8 @@ def read_frozen(path: Path) -> RecordedRuntime | None:
     backend = frozen.get("backend")
     if not isinstance(backend, str) or backend not in backend_names():
         backend = "auto"
-    return RecordedRuntime(backend, frozen["precision"])
+    max_error = frozen.get("max_error")
+    return RecordedRuntime(backend, frozen["precision"], max_error if isinstance(max_error, float) else None)
 
 
 def write_frozen(save_dir: Path, extractor: Extractor) -> None:
@@ -96,8 +97,10 @@ def write_frozen(save_dir: Path, extractor: Extractor) -> None:
     """
     path = save_dir / RUNTIME_FILE
     if not path.exists():
-        chosen = RecordedRuntime(extractor.network.backend, extractor.network.precision)
-        write_text(path, json.dumps(asdict(chosen), indent=2) + "\n")
+        network, choice = extractor.network, extractor.network.choice
+        recorded = RecordedRuntime(network.backend, network.precision, choice.max_error if choice else None)
+        known = {key: value for key, value in asdict(recorded).items() if value is not None}
+        write_text(path, json.dumps(known, indent=2) + "\n")
 
 
 def _files_in(save_dir: Path) -> Iterator[Path]:

@@ -32,11 +32,13 @@ class Agreement:
         ok: Whether the runs agree.
         text: Message with the measured number.
         bound: Message with the bound of the number.
+        max_error: RMS error per frame that later lists may have, see max_feature_error; None without one.
     """
 
     ok: bool
     text: str
     bound: str
+    max_error: float | None = None
 
 
 #: Function from the outputs of the reference and of the other run to their agreement.
@@ -74,15 +76,39 @@ def compare_features(reference: Arrays, found: Arrays) -> Agreement:
     error.
     """
     (a,), (b,) = reference.values(), found.values()
-    mean = a.mean(axis=0)
-    spread = _norm(a - mean) / max(_norm(a), 1e-30)
-    if spread < LEAST_SPREAD:
+    max_error = max_feature_error(a)
+    if _are_alike(a):
         error = _relative(a, b)
-        return Agreement(
-            error <= MAX_ALIKE_ERROR, f"relative error {error:.4f}", f"at most {MAX_ALIKE_ERROR}"
-        )
+        text, bound = f"relative error {error:.4f}", f"at most {MAX_ALIKE_ERROR}"
+        return Agreement(error <= MAX_ALIKE_ERROR, text, bound, max_error)
     cosine = mean_removed_cosine(a, b)
-    return Agreement(cosine >= LEAST_COSINE, f"mean-removed cosine {cosine:.4f}", f"at least {LEAST_COSINE}")
+    text, bound = f"mean-removed cosine {cosine:.4f}", f"at least {LEAST_COSINE}"
+    return Agreement(cosine >= LEAST_COSINE, text, bound, max_error)
+
+
+def _are_alike(features: np.ndarray) -> bool:
+    """Whether features (K, D) are too similar for a cosine."""
+    return _norm(features - features.mean(axis=0)) < LEAST_SPREAD * max(_norm(features), 1e-30)
+
+
+def max_feature_error(reference: np.ndarray) -> float:
+    """The RMS error per frame at which frame features (K, D) would only just agree with the reference.
+
+    Later lists of the same folder are compared by it. At the same error, the cosine of a list of few similar
+    videos is lower, but for what was learned from the folder's features the error alone matters.
+    """
+    if _are_alike(reference):
+        norm = MAX_ALIKE_ERROR * _norm(reference)
+    else:  # for small errors, the cosine is 1 - (error / spread)² / 2
+        norm = (2 * (1 - LEAST_COSINE)) ** 0.5 * _norm(reference - reference.mean(axis=0))
+    return float(norm / max(1, len(reference)) ** 0.5)
+
+
+def compare_feature_errors(reference: Arrays, found: Arrays, max_error: float) -> Agreement:
+    """Compares frame features (K, D) by their RMS error per frame, see max_feature_error."""
+    (a,), (b,) = reference.values(), found.values()
+    error = _norm(b - a) / max(1, len(a)) ** 0.5
+    return Agreement(error <= max_error, f"RMS error {error:.3g}", f"at most {max_error:.3g}")
 
 
 def mean_removed_cosine(reference: np.ndarray, found: np.ndarray) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 
 from videotag.errors import ConfigError
 from videotag.runtime import backends
-from videotag.runtime.agreement import Agreement, Tolerances
+from videotag.runtime.agreement import Agreement, Tolerances, compare_feature_errors
 from videotag.runtime.backends import AUTO, ExportError, compile_network, get_backend, wrap_backend_errors
 from videotag.runtime.network_cache import cached_number
 from videotag.runtime.onnx_export import onnx_parts
@@ -37,10 +37,12 @@ class RecordedRuntime:
     Attributes:
         backend: Name of the backend; "auto" if unknown.
         precision: "f32", "bf16" or "f16".
+        max_error: RMS error per frame that 16 bits may have on later lists; None if unknown.
     """
 
     backend: str
     precision: str
+    max_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,14 @@ class RuntimeChoice:
         precision: Precision "f32", "bf16" or "f16".
         device: Device "cpu" or "gpu".
         by_layers: Whether to run the network's layers one by one, because no backend agrees with them.
+        max_error: See RecordedRuntime; for frame features in 16 bits.
     """
 
     backend: str
     precision: str
     device: str
     by_layers: bool = False
+    max_error: float | None = None
 
     @property
     def runtime(self) -> str:
@@ -319,15 +323,19 @@ class _Selection:
         Raises:
             ExportError: No backend can; the message has the reason for each.
         """
-        skipped = []
+        skipped, previous = [], self.request.previous
         for name in names:
             choice = RuntimeChoice(name, precision, self.request.device)
             try:
                 network = open_network(self.trained, choice)
                 if rows is None or expected is None:
                     agreement = self._agreement_with_layers(name, network)
+                elif previous and previous.max_error is not None:
+                    outputs = _outputs(network, rows)
+                    agreement = compare_feature_errors(expected, outputs, previous.max_error)
                 else:
                     agreement = self.tolerances.compare_bf16(expected, _outputs(network, rows))
+                    choice = replace(choice, max_error=agreement.max_error)
             except ExportError as problem:
                 skipped.append(f"not in {name}: {problem}")
                 continue
