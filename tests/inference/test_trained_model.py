@@ -232,3 +232,10 @@ def test_a_mean_is_that_of_probabilities(task):
 def test_a_mean_of_certain_networks_stays_finite():
     found = mean_logits([np.array([[800.0, -800.0]])] * 2, "multi_label", NUMPY)
     np.testing.assert_allclose(found, [[800.0, -800.0]])
+
+
+def test_a_model_names_what_it_returns(tmp_path, tsn_dir):
+    tagger = TrainedModel([checkpoint(tmp_path, "AttentionLSTM", 1, SMALL)])
+    assert tagger.outputs == ("logits", "rgb.attention", "audio.attention")
+    assert set(tagger.run(next(batches()).inputs)) == set(tagger.outputs)
+    assert TrainedModel([tsn_source(tsn_dir)]).outputs == ("logits",)

@@ -57,7 +57,7 @@ class Layers:
         extractor = open_extractor(weights, "f32", config=config)
         size = extractor.config.infer.target_size
         self._core = import_openvino().Core()
-        model = self._core.read_model(io.BytesIO(onnx_model(extractor.trained)))
+        model = self._core.read_model(io.BytesIO(onnx_model(extractor.network.trained)))
         options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": num_cores()}
         options |= {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False, "PERF_COUNT": True}
         self._request = self._core.compile_model(model, "CPU", options).create_infer_request()

@@ -46,6 +46,9 @@ class _Network(Protocol):
     @property
     def needs_sample(self) -> bool: ...
 
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
     def select_runtime(self, sample: Any, /) -> None: ...
 
     def __call__(self, inputs: Any, /) -> Mapping[str, Any]: ...
@@ -163,6 +166,11 @@ class TrainedModel:
     def inputs(self) -> tuple[ArraySpec, ...]:
         """Name, shape and dtype of the arrays that `run` takes; loads the network."""
         return self._opened[0]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the arrays that `run` returns, LOGITS first; loads the network."""
+        return self._opened[1].outputs
 
     def labels(self, label_file: str | Path | None = None, *, default: str | None = None) -> list[str]:
         """The C class names from label_file, by default those that come with the weights.
@@ -327,6 +335,8 @@ def _identity(config: Config) -> list[Any]:
 class _Mean:
     """An ensemble of networks in any backends that averages their probabilities."""
 
+    outputs = (LOGITS,)
+
     def __init__(self, networks: Sequence[_Network], task: Task) -> None:
         self._networks = networks
         self._task: Task = task
@@ -345,6 +355,8 @@ class _Mean:
 
 class _TwoStages:
     """Classifies clips of frames by an extractor and its classifier."""
+
+    outputs = (LOGITS,)
 
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor

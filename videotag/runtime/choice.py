@@ -176,6 +176,11 @@ class RuntimeNetwork:
         return self._request.needs_sample
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return self.trained.outputs
+
+    @property
     def backend(self) -> str:
         """The selected backend; before that, the requested one."""
         return self.choice.backend if self.choice else self._request.backend
