@@ -249,3 +249,12 @@ def test_the_end_of_a_with_block_closes_a_tagger():
         assert tagger.tag(frames, fps=4).tags
     with pytest.raises(ClosedError):
         tagger.tag(frames, fps=4)
+
+
+def test_one_path_is_not_taken_for_a_list_of_letters_and_an_empty_list_is_an_error(default_tagger):
+    with pytest.raises(ConfigError, match=r"'a\.mp4': expected several paths"):
+        next(default_tagger.tag_many("a.mp4"))
+    with pytest.raises(ConfigError, match="expected several paths"):
+        default_tagger.select_runtime("a.mp4")
+    with pytest.raises(ConfigError, match="no videos"):
+        default_tagger.select_runtime([])

@@ -35,6 +35,7 @@ from videotag.inference.predictor import Predictor, Source
 from videotag.inference.tag_result import TagResult as TagResult
 from videotag.inference.trained_model import ModelSource, TrainedModel, read_source
 from videotag.registry import FRAMES, MASK
+from videotag.safe_text import safe_repr
 from videotag.weights import DEFAULT_EXTRACTOR, find_weights
 
 _ROLES = {"extractor": "an extractor", "predictor": "a tagger"}
@@ -193,7 +194,13 @@ class Tagger:
 
         Args:
             videos: Videos of the list, at least one.
+
+        Raises:
+            ConfigError: `videos` is a single path, or empty.
         """
+        _check_several(videos)
+        if not videos:
+            raise ConfigError("select_runtime: no videos; pass at least one path")
         if isinstance(self._tagger, StagesTagger) and self._tagger.extractor.network.needs_sample:
             entries = [video if isinstance(video, ListEntry) else ListEntry(video) for video in videos]
             images, _ = sample_frames(entries, self._tagger.section)
@@ -205,7 +212,11 @@ class Tagger:
 
         Args:
             videos: Paths of media files, or entries of a list.
+
+        Raises:
+            ConfigError: `videos` is a single path.
         """
+        _check_several(videos)
         section = self._tagger.section
         ahead = section.videos_at_once + section.videos_ahead
         futures: deque[Future[TagResult]] = deque()
@@ -219,6 +230,12 @@ class Tagger:
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _check_several(videos: object) -> None:
+    """Rejects a single path, whose characters would be taken for paths."""
+    if isinstance(videos, str | Path):
+        raise ConfigError(f"{safe_repr(str(videos))}: expected several paths; pass [path]")
 
 
 def _check_width(config: Config, feature_dim: int) -> None:

@@ -144,7 +144,7 @@ def train_model(
         else:  # last, so that a user's mistake leaves the folder unchanged
             _start_new_run(config, save_dir, labels, resume=resume)
         with main_first():
-            failures = FailureList(save_dir, append=not is_main())
+            failures = FailureList(save_dir, append=not is_main() or progress.epoch >= train.epoch)
         scalars = open_scalars(visualdl_dir) if is_main() else None
         with RunLog(save_dir if is_main() else None, scalars) as log:
             counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
