@@ -322,3 +322,15 @@ def test_rows_are_spread_from_the_first_to_the_last():
     assert evenly_spaced_rows(arrays, 4)["b"].tolist() == [0, 6, 12, 18]
     assert evenly_spaced_rows(arrays, 99)["a"].tolist() == list(range(10))
     assert evenly_spaced_rows({"a": np.empty((0, 3))}, 4)["a"].shape == (0, 3)
+
+
+def test_an_error_of_the_layers_is_raised_before_any_backend_traces_them(machine, monkeypatch):
+    compiled = machine(ALL, bf16=None)
+
+    def broken(trained, inputs):
+        raise KeyError("of a plugin")
+
+    monkeypatch.setattr(TrainedNetwork, "run_layers", broken)
+    with pytest.raises(KeyError, match="of a plugin"):
+        network().select_runtime(X)
+    assert compiled == []

@@ -20,7 +20,7 @@ from videotag.inference.trained_model import TrainedModel
 from videotag.inputs.frames import read_first_images
 from videotag.media.decode_pool import DecodePool
 from videotag.registry import FRAMES
-from videotag.runtime.choice import SAMPLE_ROWS, evenly_spaced_rows
+from videotag.runtime.choice import SAMPLE_ROWS, evenly_spaced
 from videotag.sections import VideoSplitSection
 
 SAMPLE_VIDEOS = 8
@@ -53,7 +53,7 @@ def sample_frames(
         for entry in part:
             try:
                 images = read_first_images(entry, split, num_decoded, pool=pool, stop=stop)
-                return evenly_spaced_rows({FRAMES: images}, count)[FRAMES]
+                return images[evenly_spaced(len(images), count)]
             except MediaError as error:
                 failed[entry.path] = error
         return None
@@ -88,7 +88,7 @@ def select_runtime_on_list(model: TrainedModel, entries: Sequence[ListEntry], da
         if images is not None:
             model.select_runtime({FRAMES: images[None]})
         return
-    rows = evenly_spaced_rows({"rows": np.arange(len(dataset))}, SAMPLE_ROWS)["rows"]
+    rows = evenly_spaced(len(dataset), SAMPLE_ROWS)
     # The run itself reports unreadable samples.
     batches = dataset.batches([rows], on_error=lambda *_: None)
     batch = next(iter(batches))

@@ -9,8 +9,9 @@ backend is measured once and cached. It is made once, before any work, and then 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +20,7 @@ from videotag.errors import ConfigError
 from videotag.runtime import backends
 from videotag.runtime.agreement import Agreement, Tolerances, compare_feature_errors
 from videotag.runtime.backends import AUTO, ExportError, compile_network, get_backend, wrap_backend_errors
-from videotag.runtime.network_cache import cached_number
+from videotag.runtime.network_cache import cached_number, load_entry
 from videotag.runtime.onnx_export import onnx_parts
 from videotag.runtime.parity import random_samples
 from videotag.runtime.trained import Arrays, Network, TrainedNetwork
@@ -234,6 +235,8 @@ class RuntimeNetwork:
 
 #: A choice, its network, which thus need not be opened again, and the reason for the log.
 _Selected: TypeAlias = tuple[RuntimeChoice, Network, str]
+#: Backend and network -> its agreement with a reference.
+_Measure: TypeAlias = Callable[[str, Network], Agreement]
 
 
 @dataclass(frozen=True)
@@ -259,13 +262,12 @@ class _Selection:
             return choice, network, f"{reason}; f32, as this CPU has no instructions for bf16"
         elif not (names := self._fast_candidates()):
             return choice, network, f"{reason}; f32, as no backend here is faster in bf16"
-        sample = evenly_spaced_rows(self.sample, SAMPLE_ROWS)
-        expected = network(sample)
+        measure = self._compare_with(network)
         del network  # float32 and 16 bits at once would take the memory of both
         if precision != "auto":
-            return self._in_16_bits(precision, names, sample, expected)
+            return self._in_16_bits(precision, names, measure)
         try:
-            bf16, network, agreement, skipped = self._first("bf16", names, sample, expected)
+            bf16, network, agreement, skipped = self._first("bf16", names, measure)
         except ExportError as problem:
             refusal = f"f32, as bf16 failed ({problem})"
         else:
@@ -277,8 +279,12 @@ class _Selection:
 
     def _in_f32(self) -> _Selected:
         """The network in the first backend that agrees with the layers; else the layers themselves."""
+        names = self._candidates("f32")
+        if load_entry(self._error_parts(names[0])) is None:
+            # The layers' own errors are raised here: after a failed trace, Paddle may crash instead.
+            _ = self._layer_outputs
         try:
-            choice, network, agreement, skipped = self._first("f32", self._candidates("f32"))
+            choice, network, agreement, skipped = self._first("f32", names, self._agreement_with_layers)
         except ExportError as problem:
             if self._names_backend:
                 raise self._refusal("f32", problem) from problem
@@ -297,13 +303,11 @@ class _Selection:
             reason = "as in the folder's first run"
         return choice, network, f"{reason} ({agreement.text}){skipped}"
 
-    def _in_16_bits(
-        self, precision: str, names: Sequence[str], sample: Arrays, expected: Arrays
-    ) -> _Selected:
+    def _in_16_bits(self, precision: str, names: Sequence[str], measure: _Measure) -> _Selected:
         """The network in the 16-bit precision that the user requested or that existing features have."""
         is_requested = self.request.precision == precision
         try:
-            choice, network, agreement, skipped = self._first(precision, names, sample, expected)
+            choice, network, agreement, skipped = self._first(precision, names, measure)
         except ExportError as problem:
             raise self._refusal(precision, problem) from problem
         if not agreement.ok and not is_requested:
@@ -318,33 +322,27 @@ class _Selection:
         return choice, network, f"{reason} ({agreement.text}){skipped}"
 
     def _first(
-        self, precision: str, names: Sequence[str], rows: Arrays | None = None, expected: Arrays | None = None
+        self, precision: str, names: Sequence[str], measure: _Measure
     ) -> tuple[RuntimeChoice, Network, Agreement, str]:
         """The first backend that runs the network, its agreement, and those skipped, as text for the log.
 
-        Float32 has to agree with the layers, unless the user named the backend. The agreement of 16 bits with
-        the expected outputs of the rows is for the caller to judge.
+        Float32 has to agree, unless the user named the backend; the agreement of 16 bits is for the caller to
+        judge.
 
         Raises:
             ExportError: No backend can; the message has the reason for each.
         """
-        skipped, previous = [], self.request.previous
+        skipped = []
         for name in names:
             choice = RuntimeChoice(name, precision, self.request.device)
             try:
                 network = open_network(self.trained, choice)
-                if rows is None or expected is None:
-                    agreement = self._agreement_with_layers(name, network)
-                elif previous and previous.max_error is not None:
-                    outputs = _outputs(network, rows)
-                    agreement = compare_feature_errors(expected, outputs, previous.max_error)
-                else:
-                    agreement = self.tolerances.compare_bf16(expected, _outputs(network, rows))
-                    choice = replace(choice, max_error=agreement.max_error)
+                agreement = measure(name, network)
             except ExportError as problem:
                 skipped.append(f"not in {name}: {problem}")
                 continue
-            if agreement.ok or self._names_backend or expected is not None:
+            if agreement.ok or self._names_backend or precision != "f32":
+                choice = replace(choice, max_error=agreement.max_error)
                 return choice, network, agreement, "".join(f"; {text}" for text in skipped)
             del network
             skipped.append(f"not in {name}: {agreement.text}")
@@ -379,13 +377,32 @@ class _Selection:
         """The agreement of a backend in float32, measured once per network and version of the backend."""
 
         def measure() -> float:
-            few = evenly_spaced_rows(self.sample, _REFERENCE_ROWS)
-            return self.tolerances.f32_error(self.trained.run_layers(few), _outputs(network, few))
+            few, expected = self._layer_outputs
+            return self.tolerances.f32_error(expected, _outputs(network, few))
 
         error = cached_number(self._error_parts(backend), measure)
         on_cpu = self.request.device == "cpu"
         bound = self.tolerances.max_f32_error if on_cpu else self.tolerances.max_gpu_error
         return Agreement(error <= bound, f"error {error:.0e}", f"at most {bound:.0e}")
+
+    @cached_property
+    def _layer_outputs(self) -> tuple[Arrays, Arrays]:
+        """A few rows of the sample, as the layers are slow, and the layers' outputs for them."""
+        few = evenly_spaced_rows(self.sample, _REFERENCE_ROWS)
+        return few, self.trained.run_layers(few)
+
+    def _compare_with(self, network: Network) -> _Measure:
+        """The measure of 16 bits against the outputs of a float32 network on the sample."""
+        rows, previous = evenly_spaced_rows(self.sample, SAMPLE_ROWS), self.request.previous
+        expected = network(rows)
+
+        def measure(_: str, network: Network) -> Agreement:
+            outputs = _outputs(network, rows)
+            if previous and previous.max_error is not None:
+                return compare_feature_errors(expected, outputs, previous.max_error)
+            return self.tolerances.compare_bf16(expected, outputs)
+
+        return measure
 
     def _error_parts(self, backend: str) -> dict[str, object]:
         """Everything that determines the error of a backend, as cache key."""
@@ -397,10 +414,14 @@ class _Selection:
         }
 
 
+def evenly_spaced(size: int, count: int) -> np.ndarray:
+    """At most `count` evenly spaced indices (K,) below `size`, including the first and the last."""
+    return np.unique(np.linspace(0, max(0, size - 1), min(count, size)).round().astype(int))
+
+
 def evenly_spaced_rows(arrays: Arrays, count: int) -> dict[str, np.ndarray]:
     """Selects at most `count` evenly spaced rows, including first and last, of every array (N, ...)."""
-    size = len(next(iter(arrays.values())))
-    rows = np.unique(np.linspace(0, max(0, size - 1), min(count, size)).round().astype(int))
+    rows = evenly_spaced(len(next(iter(arrays.values()))), count)
     return {name: array[rows] for name, array in arrays.items()}
 
 
