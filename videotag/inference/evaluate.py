@@ -113,7 +113,7 @@ def to_tensors(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) -> 
 
 
 def _dequantized(x: np.ndarray, mask: np.ndarray) -> Tensor:
-    """Quantised features as (N, T, D) float32, zero where masked; the transfer to a GPU is uint8."""
+    """Quantized features as (N, T, D) float32, zero where masked; the transfer to a GPU is uint8."""
     if paddle.get_device() == "cpu":
         return paddle.to_tensor(as_numbers(x, mask))
     real = paddle.to_tensor(mask).unsqueeze(-1).astype("float32")  # (N, T, 1)
