@@ -175,31 +175,103 @@ def test_a_config_names_its_plugin_and_never_executes_it(films):
     assert done.stderr.endswith("the config was made with plugins: give --plugin raw_gru.py\n")
 
 
-BROKEN = """
+TEXTS = """
+import numpy as np
+from paddle import nn
 from videotag.inputs.reader import Reader
-from videotag.registry import ArraySpec, register_reader
-from videotag.sections import InputOptions
+from videotag.registry import LOGITS, ArraySpec, register_model, register_reader
+from videotag.sections import InputOptions, ModelSection
 
-@register_reader("broken", options=InputOptions)
-class Broken(Reader):
+@register_reader("lengths", options=InputOptions)
+class LengthReader(Reader):
     def specs(self):
-        return [ArraySpec("rgb", (None, None, 6)), ArraySpec("rgb.mask", (None, None), "bool")]
+        return [ArraySpec("text", (None, 1))]
 
     def read(self, field, rng):
-        return int("no number")
+        return len(field)
+
+    def collate(self, samples):
+        return {"text": np.array(samples, np.float32)[:, None]}
+
+class LengthConfig(ModelSection):
+    default_readers = ("lengths",)
+
+    def default_inputs(self):
+        return {"text": {"reader": "lengths"}}
+
+@register_model("Lengths", config=LengthConfig, task="multi_label")
+class Lengths(nn.Layer):
+    def __init__(self, config):
+        super().__init__()
+        self.inputs = (ArraySpec("text", (None, 1)),)
+        self.outputs = (LOGITS,)
+        self.output = nn.Linear(1, config.num_classes)
+
+    def forward(self, inputs):
+        return {LOGITS: self.output(inputs["text"])}
 """
 
 
-def test_a_bug_of_a_plugin_is_not_called_one_of_videotag(tagger_dir, capsys):
-    Path("broken.py").write_text(BROKEN, encoding="utf-8")
-    words = ["--plugin=broken.py", "--config=tagger.yaml", "--set=INPUTS.rgb={reader: broken}"]
-    assert main(["train", *words, "--save_dir=ck"]) == 70
-    assert re.search(
-        r"^videotag train: /.*/broken\.py: ValueError: invalid literal for int.*; correct the plugin "
-        r"\(--debug shows where\)$",
-        capsys.readouterr().err,
-        re.MULTILINE,
-    )
+def train_on_texts(plugin):
+    """Trains with a plugin on three texts; returns the exit code."""
+    lines = [json.dumps({"id": f"post{n}", "text": "a" * n, "labels": [0]}) for n in range(3)]
+    Path("texts.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    Path("texts.py").write_text(plugin, encoding="utf-8")
+    write_config("c.yaml", {"name": "Lengths"}, TRAIN={"filelist": "texts.jsonl", "epoch": 1})
+    return main(["train", "--plugin=texts.py", "--config=c.yaml", "--save_dir=ck"])
+
+
+def test_the_plugin_that_the_next_test_breaks_works(work_dir):
+    assert train_on_texts(TEXTS) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('task="multi_label"', 'task="multi"', r"texts\.py:\d+: ValueError: .* task 'multi', expected"),
+        ("config=LengthConfig", "config=dict", r"texts\.py:\d+: TypeError: dict is not a subclass of"),
+        ('"Lengths"', '"meanpool"', r"texts\.py:\d+: ValueError: model 'meanpool' is registered twice"),
+        ("(Reader)", "", r"texts\.py:\d+: TypeError: LengthReader is not a subclass of .*\.Reader"),
+        ("def read(", "def reads(", r"texts\.py:\d+: TypeError: LengthReader lacks the method read\(self"),
+        ("field, rng", "field", r"texts\.py:\d+: TypeError: LengthReader\.read is called as read\("),
+        ("self, inputs", "self, x, mask", r"texts\.py:\d+: TypeError: Lengths\.forward is called as"),
+        ("def forward", "def run", r"texts\.py:\d+: TypeError: Lengths lacks the method forward\(self"),
+        ('return {"text": {', "return [{", r"model Lengths: default_inputs\(\) returned \[.*; return"),
+        ("self.inputs = ", "inputs = ", r"model Lengths: self\.inputs is None; set it in __init__"),
+        ("self.outputs = (LOGITS,)", "self.outputs = LOGITS", r"self\.outputs is 'logits'; set it"),
+        ("(LOGITS,)", '("text", LOGITS)', r"model Lengths: self\.outputs is .*; name 'logits' first"),
+        ("(None, 1)),)", '(None, 1), "f4"),)', r"texts\.py:\d+: ValueError: input 'text': dtype 'f4'"),
+        ("return {LOGITS: self", "return (self", r"Lengths\.forward returned a Tensor; return a dict"),
+        ("{LOGITS: self", '{"a": self', r"Lengths\.forward returned \['a'\] without 'logits'"),
+        ("config.num_classes", "9", r"returned logits of shape \(3, 9\), expected \(3, 3\): a row"),
+        ('["text"])}', '["text"][:2])}', r"returned logits of shape \(2, 3\), expected \(3, 3\)"),
+        ('{"text": np', '{"texts": np', r"collate returned \['texts'\], without an array 'text'"),
+        ('return {"text": np', 'return 5, {"text": np', r"collate returned a tuple; return a dict"),
+        ("[:, None]", "", r"collate returned 'text' as \(3\) float32 for 3 samples, but specs\(\) decl"),
+        ("(samples, np", "(samples[1:], np", r"collate returned 'text' as \(2, 1\) float32 for 3"),
+        ("np.float32", "np.float64", r"collate returned 'text' as \(3, 1\) float64 for 3 samples"),
+        ("len(field)", "1 // (len(field) - 1)", r"texts\.py:\d+: ZeroDiv.*, on sample post1; correct"),
+        ("return {LOGITS", "exit(0); return {LOGITS", r"texts\.py:\d+: SystemExit: 0; correct the plug"),
+        ("return {LOGITS", "1 / 0; return {LOGITS", r"texts\.py:\d+: ZeroDivisionError: .*; correct"),
+    ],
+)
+def test_a_mistake_in_a_plugin_is_told_in_one_line(work_dir, capsys, old, new, message):
+    assert TEXTS.count(old) == 1
+    broken = TEXTS.replace(old, new)
+    if "return [{" in new:
+        broken = broken.replace('"lengths"}}', '"lengths"}]')
+    if "return (self" in new:
+        broken = broken.replace('"])}', '"]))')
+    assert train_on_texts(broken) == 2
+    assert re.search(rf"^videotag train: .*{message}", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_a_media_error_of_a_reader_skips_its_sample(work_dir, capsys):
+    raises = "if not field: raise MediaError('post0: no words; correct the list')\n        return len"
+    plugin = TEXTS.replace("return len", raises)
+    assert train_on_texts(f"from videotag.errors import MediaError\n{plugin}") == 1
+    (line,) = Path("ck/failures.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["video_id"] == "post0"
 
 
 def test_a_plugin_before_the_command_is_told_its_place(capsys):
@@ -242,16 +314,11 @@ def test_inputs_that_fit_the_model_no_more_are_told_before_evaluation(films, cap
     ("name", "content", "message"),
     [
         ("gone.py", None, r"gone\.py: no such plugin; give a Python file"),
-        ("text.txt", "x = 1", r"text\.txt: no such plugin"),
-        ("wrong.py", "x = (", r"wrong\.py: SyntaxError: .*; correct the plugin \(--debug shows where\)"),
-        ("fails.py", "raise KeyError('a')", r"fails\.py: KeyError: 'a'; correct the plugin"),
-        ("exits.py", "raise SystemExit(0)", r"exits\.py: SystemExit: 0; correct the plugin"),
-        (
-            "twice.py",
-            "from videotag.registry import register_model\n"
-            "register_model('MeanPool', config=None, task='multi_label')(int)",
-            r"twice\.py: ValueError: model 'MeanPool' is registered twice",
-        ),
+        ("text.txt", "x = 1", r"text\.txt: not a Python file; rename it to text\.py if it is one"),
+        ("empty.py", "x = 1", r"empty\.py: registers nothing; decorate a class with register_model"),
+        ("wrong.py", "x = (", r"wrong\.py: SyntaxError: .*; correct the plugin"),
+        ("fails.py", "\nraise KeyError('a')", r"fails\.py:2: KeyError: 'a'; correct the plugin"),
+        ("exits.py", "raise SystemExit(0)", r"exits\.py:1: SystemExit: 0; correct the plugin"),
     ],
 )
 def test_a_plugin_that_cannot_be_loaded_is_one_line(work_dir, name, content, message):
@@ -325,7 +392,7 @@ class Tiny(paddle.nn.Layer):
 def test_two_plugins_of_one_name_are_an_error_and_one_given_twice_is_not(work_dir):
     for folder in ("one", "two"):
         Path(folder).mkdir()
-        Path(folder, "a.py").write_text("", encoding="utf-8")
+        Path(folder, "a.py").write_text(REGISTERS, encoding="utf-8")
     load_plugin("one/a.py")
     load_plugin(Path("one/../one/a.py").absolute())
     with pytest.raises(PluginError, match=r"^two/a\.py: a plugin of this name is .*; rename one of the two"):

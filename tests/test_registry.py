@@ -7,6 +7,7 @@ import pytest
 from videotag.errors import UnknownNameError
 from videotag.models import load_models
 from videotag.registry import get_model, list_backbones, list_models, list_readers, register_model
+from videotag.sections import ModelSection
 
 load_models()
 
@@ -17,7 +18,7 @@ def test_names_ignore_case():
 
 def test_a_name_registered_twice_is_an_error():
     with pytest.raises(ValueError, match="'tsn' is registered twice"):
-        register_model("tsn", config=None, task="single_label")(object)
+        register_model("tsn", config=ModelSection, task="single_label")(get_model("TSN").cls)
 
 
 def test_an_unknown_name_lists_the_nearest_and_all():

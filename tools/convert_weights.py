@@ -24,6 +24,7 @@ from videotag.formats.weight_files import read_weights, write_pdparams, write_sa
 from videotag.inference.input_files import InputFiles
 from videotag.inference.load_weights import compare_state, network_state, read_adapted
 from videotag.models import load_models
+from videotag.models.contract import build_model
 from videotag.weights import find_weights
 
 OWN = "videotag-own"
@@ -93,7 +94,7 @@ def convert(source: Path, config: Config, layout: str) -> dict[str, np.ndarray]:
         ConfigError: The network has no such layout.
         WeightsError: The file does not fit the network.
     """
-    model = config.entry.cls(config.model)
+    model = build_model(config.entry, config.model)
     layouts = {each.name: each for each in getattr(model, "layouts", list)()}
     if layout not in (OWN, *layouts):
         raise ConfigError(

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from videotag.errors import ConfigError, UnknownNameError, one_error
+from videotag.errors import ConfigError, PluginError, UnknownNameError, one_error
 from videotag.formats.yaml_text import parse_yaml, read_yaml
 from videotag.registry import ModelEntry, Task, get_model, get_reader, list_backbones, list_readers, unknown
 from videotag.safe_text import MAX_TEXT, MAX_VALUE, escaped, safe_repr
@@ -187,7 +187,7 @@ def load_config(
     read: dict[str, InputOptions] = {}
     input_problems: list[str] = []
     if inputs is not None or "model" in sections:
-        named = sections["model"].default_inputs() if inputs is None else inputs
+        named = _inputs_of(entry, sections["model"]) if inputs is None else inputs
         read, input_problems = _read_inputs(named)
         problems += [f"{where}: {text}" for text in input_problems]
     if len(sections) == len(classes) and not input_problems:
@@ -222,9 +222,19 @@ def _default_inputs(
         if dotted.partition(".")[0].upper() == "MODEL":
             _apply_override(raw, dotted, value)
     try:
-        inputs: dict[str, dict[str, Any]] = entry.config.model_validate(raw["MODEL"]).default_inputs()
+        return _inputs_of(entry, entry.config.model_validate(raw["MODEL"]))
     except ValidationError:
         return None
+
+
+def _inputs_of(entry: ModelEntry, model: Any) -> dict[str, dict[str, Any]]:
+    """The default inputs of a MODEL section; PluginError if they are not entries of INPUTS."""
+    inputs = model.default_inputs()
+    if not isinstance(inputs, dict) or not all(isinstance(each, dict) for each in inputs.values()):
+        raise PluginError(
+            f"model {entry.name}: default_inputs() returned {safe_repr(inputs)}; return the entries of "
+            'INPUTS, such as {"rgb": {"reader": "features", "width": 2048}}'
+        )
     return inputs
 
 

@@ -2,7 +2,7 @@
 
     VideotagError             a mistake of the user or in a user's file; shown without a traceback
     ├── ConfigError           a YAML file, --set or another flag
-    ├── PluginError           a file with a user's models or readers
+    ├── PluginError           a user's own models or readers
     ├── UnknownNameError      a model, optimizer ... that is not registered
     ├── FileListError         a list of videos or features
     ├── LabelFileError        a label file
@@ -61,7 +61,7 @@ class ConfigError(VideotagError):
 
 
 class PluginError(VideotagError):
-    """A plugin is missing, or fails while it is loaded."""
+    """A plugin is missing, raises an error, or does not implement the interface of models or readers."""
 
 
 class UnknownNameError(VideotagError):

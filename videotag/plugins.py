@@ -20,11 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from videotag.errors import PluginError
-from videotag.registry import registering
+from videotag.registry import registered_by, registering
 from videotag.safe_text import reason_of
 
 ENTRY_POINTS = "videotag.plugins"
 _MODULE = "videotag_plugin_{}"  # the prefix avoids clashes with other modules
+_loaded: set[str] = set()  # top-level modules of plugins
 
 
 def load_plugin(path: str | Path) -> None:
@@ -43,29 +44,40 @@ def load_plugin(path: str | Path) -> None:
     loaded = sys.modules.get(name)
     if loaded is not None and Path(str(loaded.__file__)) == file:
         return
-    spec = importlib.util.spec_from_file_location(name, file) if file.suffix == ".py" else None
-    if spec is None or spec.loader is None or not file.is_file():
+    if not file.is_file():
         raise PluginError(f"{path}: no such plugin; give a Python file that registers models or readers")
+    spec = importlib.util.spec_from_file_location(name, file) if file.suffix == ".py" else None
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path}: not a Python file; rename it to {file.stem}.py if it is one")
     if loaded is not None:
         raise PluginError(f"{path}: a plugin of this name is {loaded.__file__}; rename one of the two")
     if importlib.util.find_spec("paddle"):  # before the plugin, which may import Paddle with its messages
         importlib.import_module("videotag.system.quiet_paddle")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    _loaded.add(name)
     try:
         with registering(file.stem), _importing_from(file.parent):
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise PluginError(f"{path}: {_reason(error)}; correct the plugin (--debug shows where)") from error
+        place = plugin_line(error) or path
+        raise PluginError(f"{place}: {_reason(error)}; correct the plugin") from error
+    if not registered_by(file.stem):
+        del sys.modules[name]
+        raise PluginError(
+            f"{path}: registers nothing; decorate a class with register_model, register_backbone or "
+            "register_reader of videotag.registry"
+        )
 
 
-def plugin_of(error: BaseException) -> str | None:
-    """The file of the plugin in whose code an error was raised; None if there is none."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if str(frame.f_globals.get("__name__")).startswith(_MODULE.format("")):
-            return frame.f_code.co_filename
-    return None
+def plugin_line(error: BaseException) -> str | None:
+    """The innermost line of a plugin's code that an error passed, as FILE:LINE; None if there is none."""
+    place = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in _loaded:
+            place = f"{frame.f_code.co_filename}:{line}"
+    return place
 
 
 @functools.cache
@@ -76,6 +88,7 @@ def load_installed() -> None:
         PluginError: A plugin raises an error.
     """
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        _loaded.add(point.module.partition(".")[0])
         try:
             with registering(point.name):
                 point.load()

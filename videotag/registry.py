@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
 
-from videotag.errors import UnknownNameError
+from videotag.errors import PluginError, UnknownNameError
 from videotag.safe_text import MAX_VALUE, escaped
 
 #: Output of every model: (N, C), before sigmoid or softmax.
@@ -31,6 +32,12 @@ FEATURES = "features"
 #: Input (N, T, H, W, 3) uint8 RGB of models of frames.
 FRAMES = "frames"
 Task = Literal["multi_label", "single_label"]
+_READER = "videotag.inputs.reader.Reader"
+_READER_METHODS = {
+    "specs": ("self",),
+    "read": ("self", "field", "rng"),
+    "collate": ("self", "samples"),
+}
 Cls = TypeVar("Cls", bound=type)
 
 
@@ -49,6 +56,27 @@ class ArraySpec:
     shape: tuple[int | None, ...]
     dtype: Literal["float32", "bool", "uint8", "int64"] = "float32"
     below: int = 256
+
+    def __post_init__(self) -> None:
+        dtypes = get_args(get_type_hints(ArraySpec)["dtype"])
+        if self.dtype not in dtypes:
+            raise ValueError(
+                f"input {self.name!r}: dtype {self.dtype!r}, expected one of {', '.join(dtypes)}"
+            )
+
+    def __str__(self) -> str:
+        return described_array(self.shape, self.dtype)
+
+    def takes(self, shape: Sequence[int | None]) -> bool:
+        """Whether arrays of a shape, in which None may vary, fit this specification."""
+        return len(shape) == len(self.shape) and all(
+            own is None or own == size for own, size in zip(self.shape, shape, strict=True)
+        )
+
+
+def described_array(shape: Sequence[int | None], dtype: Any) -> str:
+    """A shape, in which None may vary, and a data type, for messages: "(any, 2048) float32"."""
+    return f"({', '.join('any' if size is None else str(size) for size in shape)}) {dtype}"
 
 
 def sequence_specs(dims: Mapping[str, int]) -> list[ArraySpec]:
@@ -201,11 +229,16 @@ class _Registry(Generic[Entry]):
         self._entries: dict[str, Entry] = {}
 
     def add(self, entry: Entry) -> None:
-        key = entry.name.lower()
-        if key in self._entries:
-            taken = self._entries[key].cls
-            raise ValueError(f"{self._what} {entry.name!r} is registered twice: {taken} and {entry.cls}")
-        self._entries[key] = entry
+        taken = self._entries.setdefault(entry.name.lower(), entry)
+        if taken.plugin and not entry.plugin:  # built-in ones may be imported after a plugin
+            raise PluginError(
+                f"plugin {taken.plugin}: {self._what} {taken.name!r} is built in; choose another name"
+            )
+        if taken is not entry:
+            raise ValueError(
+                f"{self._what} {entry.name!r} is registered twice: {taken.cls} and {entry.cls}; choose "
+                "another name"
+            )
 
     def get(self, name: str) -> Entry:
         try:
@@ -242,9 +275,48 @@ def registering(plugin: str) -> Iterator[None]:
         _plugin = before
 
 
+def registered_by(plugin: str) -> list[Any]:
+    """The entries that a plugin has registered."""
+    registries: list[_Registry[Any]] = [_MODELS, _BACKBONES, _READERS]
+    return [entry for names in registries for entry in names.all() if entry.plugin == plugin]
+
+
 def _plugin_of(cls: type) -> str | None:
     """The plugin being loaded; None for a built-in class, whose module a plugin may import first."""
     return None if cls.__module__.startswith("videotag.") else _plugin
+
+
+def _check_base(cls: Any, base: str) -> None:
+    """Checks that a class has a base, named so that this file need not import it.
+
+    Raises:
+        TypeError: It does not.
+    """
+    bases = inspect.getmro(cls) if isinstance(cls, type) else ()
+    if base not in (f"{each.__module__}.{each.__qualname__}" for each in bases):
+        raise TypeError(f"{getattr(cls, '__name__', cls)} is not a subclass of {base}")
+
+
+def _check_methods(cls: type, calls: Mapping[str, tuple[str, ...]], *, base: str) -> None:
+    """Checks that a class has methods that accept their arguments.
+
+    Args:
+        cls: Class to check.
+        calls: Map from methods to the names of their positional arguments.
+        base: Qualified name of the class whose own methods do not count.
+
+    Raises:
+        TypeError: A method is missing, or takes other arguments.
+    """
+    for method, names in calls.items():
+        form = f"{method}({', '.join(names)})"
+        function = inspect.getattr_static(cls, method, None)
+        if not callable(function) or f"{function.__module__}.{function.__qualname__}" == f"{base}.{method}":
+            raise TypeError(f"{cls.__name__} lacks the method {form}")
+        try:
+            inspect.signature(function).bind(*names)
+        except TypeError as error:
+            raise TypeError(f"{cls.__name__}.{method} is called as {form}: {error}") from None
 
 
 def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls]:
@@ -256,10 +328,16 @@ def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls
         task: Default task, which selects loss and metrics; MODEL.task overrides it.
 
     Raises:
-        ValueError: The name is already registered; a programming error, hence no VideotagError.
+        ValueError: The name is already registered, or the task is unknown.
+        TypeError: The class or its config does not implement its interface; these are programming errors,
+            hence no VideotagErrors.
     """
+    if task not in get_args(Task):
+        raise ValueError(f"model {name!r}: task {task!r}, expected one of {', '.join(get_args(Task))}")
+    _check_base(config, "videotag.sections.ModelSection")
 
     def add(cls: Cls) -> Cls:
+        _check_methods(cls, {"forward": ("self", "inputs")}, base="paddle.nn.layer.layers.Layer")
         plugin = _plugin_of(cls)
         two_stage = hasattr(cls, "encoder") and hasattr(cls, "classifier")  # TwoStages
         _MODELS.add(ModelEntry(name, cls, config, task, two_stage=two_stage, plugin=plugin))
@@ -295,9 +373,13 @@ def register_reader(name: str, *, options: Any) -> Callable[[Cls], Cls]:
 
     Raises:
         ValueError: The name is already registered.
+        TypeError: The class or its options do not implement their interface.
     """
+    _check_base(options, "videotag.sections.InputOptions")
 
     def add(cls: Cls) -> Cls:
+        _check_base(cls, _READER)
+        _check_methods(cls, _READER_METHODS, base=_READER)
         _READERS.add(ReaderEntry(name, cls, options, plugin=_plugin_of(cls)))
         return cls
 

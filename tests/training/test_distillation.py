@@ -69,7 +69,7 @@ def make_batch(labels, length=6):
     )
 
 
-def learn_once(model, batch, *, task="multi_label", teacher=None, num_classes=0, seed=1, **options):
+def learn_once(model, batch, *, task="multi_label", teacher=None, num_classes=2, seed=1, **options):
     settings = {"optimizer": "momentum", "momentum": 0.0, "learning_rate": 0.1, "weight_decay": 0.0}
     train = FeatureTrainSection(**settings | options)
     learner = Learner(model, train, task, steps_per_epoch=10, teacher=teacher, num_classes=num_classes)
@@ -131,7 +131,7 @@ def test_the_distilled_loss_of_a_single_label_task_compares_distributions():
         "distill_temperature": 2.0,
         "task": "single_label",
     }
-    loss = learn_once(Answer(own), make_batch(np.array([2])), teacher=teacher, **options)
+    loss = learn_once(Answer(own), make_batch(np.array([2])), teacher=teacher, num_classes=3, **options)
     assert loss == pytest.approx(-4 * (softmax(taught / 2) * np.log(softmax(own / 2))).sum(), rel=1e-5)
 
 

@@ -59,7 +59,7 @@ def make_learner(model=None, **options):
     paddle.seed(5)
     settings = {"optimizer": "momentum", "momentum": 0.0, "learning_rate": 0.1, "weight_decay": 0.0}
     train = FeatureTrainSection(**settings | options)
-    return Learner(model or Mean(), train, "multi_label", steps_per_epoch=100)
+    return Learner(model or Mean(), train, "multi_label", steps_per_epoch=100, num_classes=2)
 
 
 def weights_of(learner):

@@ -323,7 +323,9 @@ def _config(
 
 def _learner(config: Config) -> Learner:
     paddle.seed(SEED)
-    learner = Learner(config.entry.cls(config.model), config.train, config.task, steps_per_epoch=1000)
+    model = config.entry.cls(config.model)
+    num_classes = config.model.num_classes
+    learner = Learner(model, config.train, config.task, steps_per_epoch=1000, num_classes=num_classes)
     learner.start_epoch()
     return learner
 

@@ -33,7 +33,7 @@ from videotag.errors import (
     error_text,
     lacks_memory,
 )
-from videotag.plugins import load_plugin, plugin_of
+from videotag.plugins import load_plugin, plugin_line
 from videotag.safe_text import escaped
 from videotag.system.cores import is_launched
 
@@ -117,7 +117,7 @@ def run_command(name: str, work: Callable[[], int], *, debug: bool = False) -> i
         arguments.show("", end="")  # flushes the output of print
         return code
 
-    def explain(error: Exception) -> int:
+    def explain(error: BaseException) -> int:
         if isinstance(error, BrokenPipeError):  # the reader closed our output, which is no error
             arguments.mute_stdout()
             return EXIT_OK
@@ -136,7 +136,7 @@ def _check_processes(name: str, command: ModuleType) -> None:
         raise ConfigError(f"{name} runs in one process; start it without paddle.distributed.launch")
 
 
-def _explained(error: Exception) -> tuple[str, int]:
+def _explained(error: BaseException) -> tuple[str, int]:
     """The message and exit code for an error that ended a command."""
     text = " ".join(str(error).split())
     if lacks_memory(error):
@@ -157,8 +157,8 @@ def _explained(error: Exception) -> tuple[str, int]:
             EXIT_USAGE,
         )
     text = f"{type(error).__name__}: {escaped(text, limit=500)}"
-    if plugin := plugin_of(error):
-        return f"{plugin}: {text}; correct the plugin (--debug shows where)", EXIT_BUG
+    if place := plugin_line(error):
+        return f"{place}: {text}; correct the plugin (--debug shows the traceback)", EXIT_USAGE
     return f"a bug in videotag: {text}; run it again with --debug and report the output", EXIT_BUG
 
 

@@ -17,10 +17,20 @@ import numpy as np
 
 from videotag.datasets.batches import Batch, OnError, label_array
 from videotag.datasets.prefetch import prefetch
-from videotag.errors import FeatureFileError, FileListError, MediaError, one_error
+from videotag.errors import (
+    FeatureFileError,
+    FileListError,
+    MediaError,
+    PluginError,
+    VideotagError,
+    lacks_memory,
+    one_error,
+)
 from videotag.formats.filelist import ListEntry
 from videotag.inputs.reader import Read, Reader
+from videotag.plugins import plugin_line
 from videotag.registry import Task
+from videotag.safe_text import reason_of
 
 READER_THREADS = 2  # reading small files is I/O-bound; more threads are not measurably faster
 _Loaded: TypeAlias = "tuple[ListEntry, list[Any] | FeatureFileError | MediaError]"
@@ -128,6 +138,14 @@ class SampleDataset:
                 values.append(None if field is None else read(field, rng))
         except (FeatureFileError, MediaError) as error:
             return entry, error
+        except Exception as error:
+            place = plugin_line(error)
+            if place is None or isinstance(error, VideotagError) or lacks_memory(error):
+                raise
+            raise PluginError(
+                f"{place}: {type(error).__name__}: {reason_of(error, limit=300)}, on sample {entry.path}; "
+                "correct the plugin, or let it raise MediaError for a sample to skip"
+            ) from error
         return entry, values
 
     def _join(self, loaded: Sequence[_Loaded], *, on_error: OnError) -> Batch | None:
@@ -143,7 +161,7 @@ class SampleDataset:
             return None
         inputs: dict[str, np.ndarray] = {}
         for (_, reader), column in zip(self._readers, zip(*samples, strict=True), strict=True):
-            inputs |= reader.collate(column)
+            inputs |= reader.batch(column)
         return Batch(
             [entry.path for entry in entries], inputs, self._labels([entry.label_ids for entry in entries])
         )

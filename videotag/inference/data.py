@@ -76,11 +76,11 @@ def check_inputs(config: Config, section: SplitSection, inputs: Sequence[ArraySp
         name = spec.name.removesuffix(MASK)
         if found is None:
             problems.append(f"INPUTS.{name}: no reader makes {spec.name}, which {model} takes; add it")
-        elif found.dtype != spec.dtype or not _fits(found.shape, spec.shape):
+        elif found.dtype != spec.dtype or not spec.takes(found.shape):
             reader = config.inputs[name].reader if name in config.inputs else "another"
             problems.append(
-                f"INPUTS.{name}: reader {reader} makes {_described(found)}, but {model} takes "
-                f"{_described(spec)}; correct its options, or MODEL"
+                f"INPUTS.{name}: reader {reader} makes {found}, but {model} takes "
+                f"{spec}; correct its options, or MODEL"
             )
     taken = {spec.name for spec in inputs}
     for name in config.inputs:
@@ -88,16 +88,6 @@ def check_inputs(config: Config, section: SplitSection, inputs: Sequence[ArraySp
             problems.append(f"INPUTS.{escaped(name)}: {model} has no such input; leave it out")
     if problems:
         raise one_error(ConfigError, problems)
-
-
-def _fits(made: Sequence[int | None], taken: Sequence[int | None]) -> bool:
-    """Whether arrays of one shape are also of another, in which more may vary."""
-    return len(made) == len(taken) and all(b is None or a == b for a, b in zip(made, taken, strict=True))
-
-
-def _described(spec: ArraySpec) -> str:
-    sizes = ", ".join("any" if size is None else str(size) for size in spec.shape)
-    return f"({sizes}) {spec.dtype}"
 
 
 def _open_records(

@@ -17,7 +17,8 @@ from videotag.datasets.batches import Batch
 from videotag.formats.yt8m_records import DEQUANTIZE_BIAS, DEQUANTIZE_SCALE
 from videotag.inference.parallel import all_gather, broadcast, rank
 from videotag.inference.tasks import task_loss, task_scores
-from videotag.inputs.features import as_numbers, is_quantized
+from videotag.inputs.features import as_numbers
+from videotag.inputs.reader import is_quantized
 from videotag.metrics import SingleLabelMetrics, TaggingMetrics
 from videotag.registry import LOGITS, MASK, ArraySpec, Task
 

@@ -172,7 +172,7 @@ class ModelTagger(FrameTagger):
         if any(spec.name.endswith(MASK) for spec in self._model.inputs):
             clips += [replace(prepared, rows=prepared.rows[a:b]) for a, b in parts]
         assert self._reader is not None
-        outputs: Mapping[str, Any] = self._model.run(self._reader.collate(clips))
+        outputs: Mapping[str, Any] = self._model.run(self._reader.batch(clips))
         attention = {name: weights[0] for name, weights in attention_of(outputs).items()}
         return scores_of(self._model.task, outputs[LOGITS]), attention
 

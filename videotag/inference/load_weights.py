@@ -11,6 +11,7 @@ import numpy as np
 from videotag.config import Config
 from videotag.errors import VideotagError, WeightsError, one_error
 from videotag.formats.weight_files import read_weights
+from videotag.models.contract import build_model
 from videotag.models.layouts import find_layout
 from videotag.registry import PublishedLayouts
 from videotag.runtime.device import select_device
@@ -46,7 +47,7 @@ def load_model(config: Config, path: Path, *, config_name: str) -> nn.Layer:
     """
     check_sizes(config, path)
     select_device(config.train.use_gpu)
-    model: nn.Layer = config.entry.cls(config.model)
+    model = build_model(config.entry, config.model)
     load_weights(model, path, config_name=config_name)
     return model
 

@@ -23,7 +23,7 @@ from videotag.formats.feature_files import (
 )
 from videotag.formats.record_files import is_record_file, list_record_files
 from videotag.formats.yt8m_records import dequantize
-from videotag.inputs.reader import CheckResult, FileScan, Reader
+from videotag.inputs.reader import CheckResult, FileScan, Reader, is_quantized
 from videotag.registry import MASK, ArraySpec, register_reader, sequence_specs
 from videotag.safe_text import escaped
 from videotag.sections import FeatureTrainSection, InputOptions, Positive, SplitSection
@@ -197,11 +197,6 @@ def as_declared(inputs: Mapping[str, np.ndarray], specs: Iterable[ArraySpec]) ->
         else inputs[spec.name]
         for spec in specs
     }
-
-
-def is_quantized(x: np.ndarray, spec: ArraySpec) -> bool:
-    """Whether an array, of any shape, holds uint8 features where the model declares float32."""
-    return bool(x.dtype == np.uint8) and spec.dtype == "float32"
 
 
 def as_numbers(x: np.ndarray, mask: np.ndarray) -> np.ndarray:

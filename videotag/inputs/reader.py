@@ -14,14 +14,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
-from videotag.errors import ConfigError
-from videotag.registry import ArraySpec
+from videotag.errors import ConfigError, PluginError
+from videotag.registry import ArraySpec, described_array
+from videotag.safe_text import safe_repr
 from videotag.sections import InferSection, InputOptions, SplitSection, TrainSection
 
 Options = TypeVar("Options", bound=InputOptions)
@@ -159,6 +160,35 @@ class Reader(Generic[Options, Section]):
         """
         yield self.read
 
+    def batch(self, samples: Sequence[Any]) -> dict[str, np.ndarray]:
+        """The arrays (N, ...) that `collate` returns, after comparing them with `specs`.
+
+        Args:
+            samples: N results of `read`, as `collate` takes them.
+
+        Raises:
+            PluginError: Arrays are missing, or of other shapes or dtypes than declared.
+        """
+        arrays, specs = self.collate(samples), self.specs()
+        returned = f"{type(self).__name__}.collate returned"
+        if not isinstance(arrays, Mapping):
+            raise PluginError(f"{returned} a {type(arrays).__name__}; return a dict of arrays by name")
+        for spec in specs:
+            array = arrays.get(spec.name)
+            if not isinstance(array, np.ndarray):
+                raise PluginError(
+                    f"{returned} {safe_repr(list(arrays))}, without an array {spec.name!r}, which specs() "
+                    "declares; add it"
+                )
+            declared = replace(spec, shape=(len(samples), *spec.shape[1:]))
+            same_dtype = array.dtype == spec.dtype or is_quantized(array, spec)
+            if not declared.takes(array.shape) or not same_dtype:
+                raise PluginError(
+                    f"{returned} {spec.name!r} as {described_array(array.shape, array.dtype)} for "
+                    f"{len(samples)} samples, but specs() declares {declared}"
+                )
+        return arrays
+
     def collate(self, samples: Sequence[Any]) -> dict[str, np.ndarray]:
         """The arrays (N, ...) of a batch by name; shapes and dtypes match `specs`.
 
@@ -167,3 +197,8 @@ class Reader(Generic[Options, Section]):
                 happens if `is_optional`.
         """
         raise NotImplementedError
+
+
+def is_quantized(x: np.ndarray, spec: ArraySpec) -> bool:
+    """Whether an array, of any shape, holds uint8 features where the model declares float32."""
+    return bool(x.dtype == np.uint8) and spec.dtype == "float32"

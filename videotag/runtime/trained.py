@@ -104,12 +104,19 @@ class TrainedNetwork:
 
         Returns:
             Outputs by name, (N, ...) float32.
+
+        Raises:
+            PluginError: The layers return other outputs than they declare.
         """
         from videotag.system.quiet_paddle import paddle
+
+        from videotag.models.contract import check_outputs
 
         self.layer.eval()
         with paddle.no_grad():
             results = self.layer({spec.name: paddle.to_tensor(inputs[spec.name]) for spec in self.inputs})
+        num_samples = len(inputs[self.inputs[0].name])
+        check_outputs(results, self.outputs, returned_by=type(self.layer).__name__, num_samples=num_samples)
         return {name: results[name].numpy() for name in self.outputs}
 
 

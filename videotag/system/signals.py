@@ -66,7 +66,7 @@ def exit_with(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def run_with_signals(name: str, work: Callable[[], int], explain: Callable[[Exception], int]) -> int:
+def run_with_signals(name: str, work: Callable[[], int], explain: Callable[[BaseException], int]) -> int:
     """Runs `work`, in which SIGINT and SIGTERM raise an exception, and returns the exit code.
 
     Signals that a calling program handles itself are left to it.
@@ -85,7 +85,7 @@ def run_with_signals(name: str, work: Callable[[], int], explain: Callable[[Exce
         try:
             _State.is_working = True
             code = work()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit in a plugin must not end the run with its code
             # Inside an import or a library, a signal may surface as any error.
             if _State.received is None:
                 code = explain(error)

@@ -24,6 +24,7 @@ from videotag.inference.evaluate import to_tensors
 from videotag.inference.load_weights import network_state
 from videotag.inference.parallel import world_size
 from videotag.inference.tasks import task_loss, task_scores
+from videotag.models.contract import check_outputs
 from videotag.registry import LOGITS, Task
 from videotag.safe_text import safe_repr
 from videotag.sections import TrainSection
@@ -43,7 +44,7 @@ class Learner:
         train: TRAIN section.
         task: Task, which selects the loss.
         steps_per_epoch: Number of steps per epoch, for the learning rate schedule.
-        num_classes: Number of classes C; only used by mixup in single-label tasks.
+        num_classes: Number of classes C.
         teacher: Teacher network for distillation, with the same inputs and classes, whose logits are already
             divided by `distill_temperature`; None for none.
 
@@ -59,7 +60,7 @@ class Learner:
         task: Task,
         *,
         steps_per_epoch: int,
-        num_classes: int = 0,
+        num_classes: int,
         teacher: nn.Layer | None = None,
     ) -> None:
         self.model = model
@@ -107,7 +108,7 @@ class Learner:
         rng = np.random.default_rng(seed)
         for inputs, labels in self._parts(batch, rng) if batch else ():
             with self._autocast():
-                logits = self.model(inputs)[LOGITS]
+                logits = self._logits(inputs, num_samples=len(labels))
             loss = self._loss(inputs, logits.astype("float32"), labels)
             if self._train.loss_reduction == "mean":
                 loss = loss / num_videos
@@ -206,6 +207,18 @@ class Learner:
         inputs, labels = augment(inputs, labels, train=train, rng=rng)
         for part in Batch(batch.ids, inputs, labels).parts(count):
             yield part.inputs, part.labels
+
+    def _logits(self, inputs: Any, *, num_samples: int) -> Tensor:
+        outputs = self.model(inputs)
+        check_outputs(
+            outputs,
+            self.model.outputs,
+            returned_by=type(self.model).__name__,
+            num_samples=num_samples,
+            num_classes=self._num_classes,
+        )
+        logits: Tensor = outputs[LOGITS]
+        return logits
 
     def _loss(self, inputs: Any, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss summed over videos, including distillation if there is a teacher."""

@@ -42,6 +42,7 @@ from videotag.inference.parallel import (
 )
 from videotag.inputs.features import check_extractors
 from videotag.labels import load_imagenet_names, read_labels, write_labels
+from videotag.models.contract import build_model
 from videotag.safe_text import safe_repr
 from videotag.sections import FeatureTrainSection, InputOptions, Key, TrainSection
 from videotag.system.atomic import remove_partial, write_text
@@ -265,7 +266,7 @@ def _initialize(
         seed = broadcast(secrets.randbelow(2**31)) if train.seed is None else train.seed
         progress = Progress(epoch=0, seed=seed, videos=lists["videos"], valid=lists["valid"])
     paddle.seed(progress.seed)
-    model: nn.Layer = config.entry.cls(config.model)
+    model = build_model(config.entry, config.model)
     if found:
         load_weights(model, found.weights_path, config_name=name)
     elif train.pretrain:
