@@ -18,6 +18,7 @@ from videotag.inference.tagger import Tagger, TagResult
 from videotag.media import decode_pool
 from videotag.media.writer import write_video
 from videotag.models import load_models, paddle
+from videotag.runtime.choice import RuntimeRequest
 from videotag.training.checkpoint import save_weights, write_config_and_labels
 
 load_models()
@@ -243,12 +244,59 @@ def test_what_does_not_belong_together_is_said(checkpoint, tmp_path, options, er
     assert Path(checkpoint).exists()
 
 
-def test_the_end_of_a_with_block_closes_a_tagger():
+def test_the_end_of_a_with_block_finishes_requests_and_closes_a_tagger():
     with Tagger.load(precision="f32") as tagger:
         frames = np.zeros((4, 32, 32, 3), np.uint8)
-        assert tagger.tag(frames, fps=4).tags
+        future = tagger.submit(frames, fps=4)
+    assert future.result().tags
     with pytest.raises(ClosedError):
         tagger.tag(frames, fps=4)
+    with pytest.raises(ClosedError):
+        tagger.select_runtime(["a.mp4"])
+
+
+def test_tag_many_of_a_tagger_that_is_closed_meanwhile_says_so(video):
+    with Tagger.load(precision="f32") as tagger:
+        results = tagger.tag_many([video] * 100)
+        next(results)
+        tagger.close(cancel=True)
+        with pytest.raises(ClosedError, match="the predictor is closed"):
+            list(results)
+
+
+def test_precision_is_selected_before_the_first_video_or_not_at_all(monkeypatch):
+    with Tagger.load(precision="f32") as tagger:
+        tagger.tag(np.zeros((4, 32, 32, 3), np.uint8), fps=4)
+        monkeypatch.setattr(RuntimeRequest, "needs_sample", True)
+        with pytest.raises(ConfigError, match="already selected; call it before `tag`"):
+            tagger.select_runtime(["a.mp4"])
+
+
+FORKS = """
+import os
+import numpy as np
+from videotag import Tagger
+from videotag.errors import ClosedError
+tagger, frames = Tagger.load(precision="f32"), np.zeros((4, 32, 32, 3), np.uint8)
+tagger.tag(frames, fps=4)
+child = os.fork()
+try:
+    if child:
+        os.waitpid(child, 0)
+    print(len(tagger.tag(frames, fps=4).tags), flush=True)
+except ClosedError as error:
+    print(error, flush=True)
+    tagger.close()
+finally:
+    os._exit(0)
+"""
+
+
+def test_a_tagger_of_the_process_before_a_fork_says_so():
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=300)
+    assert done.stdout == (
+        "the predictor belongs to the process before the fork; create one in each process\n5\n"
+    ), done.stderr
 
 
 def test_one_path_is_not_taken_for_a_list_of_letters_and_an_empty_list_is_an_error(default_tagger):

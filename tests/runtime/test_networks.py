@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from videotag.models import load_models, paddle
 from videotag.models.sequence import PeepholeLSTM
 from videotag.models.tsn import FrameEncoder
 from videotag.registry import FEATURES, FRAMES, LOGITS, get_backbone, get_model, list_backbones, list_models
-from videotag.runtime import backends, onnx_export, paddle_backend, peephole_scan
+from videotag.runtime import backends, onnx_export, paddle_backend, peephole_scan, program
 from videotag.runtime.agreement import MAX_PROBABILITY_ERROR, relative_error, scores_of
 from videotag.runtime.backends import (
     Backend,
@@ -373,3 +374,18 @@ def test_a_backend_that_is_not_installed_is_named_with_its_command(monkeypatch):
             ConfigError, match=rf"must be installed; run: pip install 'videotag\[{backend}\]'"
         ):
             compile_network(network, backend=backend)
+
+
+def test_a_network_whose_tracing_takes_long_is_named(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(program, "_SLOW_SEC", 0.01)
+
+    class Slow(paddle.nn.Layer):
+        def forward(self, x):
+            for _ in range(1000):
+                if caplog.records:
+                    break
+                time.sleep(0.05)
+            return x
+
+    program.save_program(network_of(Slow(), 2, digest="slow", name="Slow"), tmp_path)
+    assert "Slow: still tracing the network; a loop in its forward is unrolled" in caplog.text

@@ -10,6 +10,7 @@ request at a time on a CPU, and all that wait on a GPU. Results equal those of s
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import weakref
@@ -36,7 +37,8 @@ from videotag.sections import VideoSplitSection
 #: Input to tag: the path of a media file, an entry of a list, the bytes of a file, or an array of frames.
 Source: TypeAlias = str | Path | ListEntry | np.ndarray | MediaBytes
 MAX_WAITING = 64  # requests queued for decoding
-_CLOSED = "the predictor is closed; create a new one"
+CLOSED = "the predictor is closed; create a new one"
+_FORKED = "the predictor belongs to the process before the fork; create one in each process"
 _CLOSED_CHECK_SEC = 0.2  # how often a blocked `submit` checks whether the predictor was closed
 
 
@@ -84,9 +86,9 @@ class Predictor:
 
         Raises:
             BusyError: The queue is full, and `wait` is False.
-            ClosedError: The predictor is closed.
+            ClosedError: The predictor is closed, or belongs to the process before a fork.
 
-        The future raises:
+        The future is cancelled if the predictor is garbage-collected first. It raises:
             MediaError: The video cannot be decoded, or decoding stalls.
             ShapeError: An array has another shape or dtype, or fps is missing.
             ConfigError: fps is given for a media file, which has its own frame rate.
@@ -111,6 +113,10 @@ class Predictor:
         request = _Request(source, fps, source_name(source), features=True)
         self._shared.put(request, wait=True)
         return request.future
+
+    def check_open(self) -> None:
+        """Raises ClosedError if requests are no longer accepted; see `submit`."""
+        self._shared.check_open()
 
     def close(self, *, cancel: bool = False) -> None:
         """Waits for all submitted requests, then ends the threads and child processes.
@@ -137,15 +143,22 @@ class _Shared:
         self._pool = DecodePool()
         self._lock = threading.RLock()  # the garbage collector may close the predictor while it is held
         self._is_closed = False
+        self._process = os.getpid()  # a forked process has neither the threads nor the child processes
         self._unfinished: dict[int, _Request] = {}
         self._decoders = [_start(self._decode) for _ in range(tagger.section.videos_at_once)]
         self._owner = _start(self._run_networks)
         self.threads = frozenset([*self._decoders, self._owner])
 
+    def check_open(self) -> None:
+        if os.getpid() != self._process:
+            raise ClosedError(_FORKED)
+        if self._is_closed:
+            raise ClosedError(CLOSED)
+
     def put(self, request: _Request, *, wait: bool) -> None:
+        self.check_open()  # first, as the lock may have been held at a fork
         with self._lock:
-            if self._is_closed:
-                raise ClosedError(_CLOSED)
+            self.check_open()
             self._unfinished[id(request)] = request
         request.future.add_done_callback(lambda _: self._done(request))
         while True:
@@ -160,7 +173,7 @@ class _Shared:
                     text = f"{self._waiting.maxsize} requests are already queued; try again later"
                     raise BusyError(text) from None
         if self._is_closed and request.future.cancel():  # meanwhile, and no thread may be left
-            raise ClosedError(_CLOSED)
+            raise ClosedError(CLOSED)
 
     def _done(self, request: _Request) -> None:
         request.stop.set()  # stops decoding after a cancellation
@@ -210,6 +223,8 @@ class _Shared:
             _fail(waiting, error)
 
     def close(self, *, cancel: bool) -> None:
+        if os.getpid() != self._process:
+            return
         with self._lock:
             if self._is_closed:
                 return

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from videotag.config import Config
-from videotag.errors import ConfigError, MediaError
+from videotag.errors import ClosedError, ConfigError, MediaError
 from videotag.formats.filelist import ListEntry
 from videotag.inference.extractor import load_extractor
 from videotag.inference.frame_tagging import (
@@ -31,7 +31,7 @@ from videotag.inference.frame_tagging import (
     clip_reader,
 )
 from videotag.inference.list_sample import sample_frames
-from videotag.inference.predictor import Predictor, Source
+from videotag.inference.predictor import CLOSED, Predictor, Source
 from videotag.inference.tag_result import TagResult as TagResult
 from videotag.inference.trained_model import ModelSource, TrainedModel, read_source
 from videotag.registry import FRAMES, MASK
@@ -159,15 +159,19 @@ class Tagger:
         """Like `tag`, but returns at once with a future; see Predictor.submit."""
         return self._predictor.submit(source, fps=fps, name=name)
 
-    def close(self) -> None:
-        """Cancels unfinished requests, and ends the threads and child processes."""
-        self._predictor.close(cancel=True)
+    def close(self, *, cancel: bool = False) -> None:
+        """Waits for unfinished requests, then ends the threads and child processes.
+
+        Args:
+            cancel: Whether to cancel unfinished requests instead of waiting for them.
+        """
+        self._predictor.close(cancel=cancel)
 
     def __enter__(self) -> Tagger:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(cancel=kind is not None)
 
     def features(self, source: Source, *, fps: float | Fraction | None = None) -> np.ndarray:
         """The features (T, D) float32 of one video, as `videotag extract` writes them; T is seg_num.
@@ -187,7 +191,7 @@ class Tagger:
         return _result(self._predictor.submit_features(source, fps=fps))
 
     def select_runtime(self, videos: Sequence[str | ListEntry]) -> None:
-        """Selects the first stage's precision on a sample of a list; must precede any other call.
+        """Selects the first stage's precision on a sample of a list, before the first video is tagged.
 
         Without it, precision "auto" is float32, so that the tags of a video never depend on earlier videos.
         Does nothing if the precision is fixed, or if no video is readable.
@@ -196,12 +200,16 @@ class Tagger:
             videos: Videos of the list, at least one.
 
         Raises:
-            ConfigError: `videos` is a single path, or empty.
+            ConfigError: `videos` is a single path, or empty; or videos have been tagged already.
+            ClosedError: The tagger is closed.
         """
         _check_several(videos)
+        self._predictor.check_open()
         if not videos:
             raise ConfigError("select_runtime: no videos; pass at least one path")
         if isinstance(self._tagger, StagesTagger) and self._tagger.extractor.network.needs_sample:
+            if self._tagger.extractor.network.choice is not None:
+                raise ConfigError("select_runtime: the precision is already selected; call it before `tag`")
             entries = [video if isinstance(video, ListEntry) else ListEntry(video) for video in videos]
             images, _ = sample_frames(entries, self._tagger.section)
             if images is not None:
@@ -253,6 +261,8 @@ def _result(future: Future[Any]) -> Any:
     """The result of a future; interrupting the wait cancels the future."""
     try:
         return future.result()
+    except CancelledError:
+        raise ClosedError(CLOSED) from None
     finally:
         future.cancel()
 

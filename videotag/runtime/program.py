@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from videotag.errors import lacks_memory
@@ -11,6 +15,9 @@ from videotag.runtime.trained import TrainedNetwork
 from videotag.system.atomic import check_room
 from videotag.weights import NETWORK_STEM
 
+logger = logging.getLogger(__name__)
+
+_SLOW_SEC = 20.0  # our own networks are traced within 5 s
 PROGRAM_FILES = (f"{NETWORK_STEM}.json", f"{NETWORK_STEM}.pdiparams")
 
 
@@ -25,7 +32,7 @@ def save_program(trained: TrainedNetwork, folder: Path) -> Path:
 
     prefix = folder / NETWORK_STEM
     specs = [paddle.static.InputSpec(list(i.shape), i.dtype, i.name) for i in trained.inputs]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _warning_if_slow(trained.name):
         warnings.simplefilter("ignore")  # Paddle's own deprecations while it traces
         try:
             paddle.jit.save(trained.flat_layer(), str(prefix), input_spec=[specs])
@@ -37,3 +44,19 @@ def save_program(trained: TrainedNetwork, folder: Path) -> Path:
             raise ExportError(f"cannot be traced ({text})") from error
     check_room(folder)  # Paddle does not report a full disk
     return prefix
+
+
+@contextlib.contextmanager
+def _warning_if_slow(name: str) -> Iterator[None]:
+    """Context in which a warning is logged after _SLOW_SEC, because tracing may never end."""
+    text = (
+        "%s: still tracing the network; a loop in its forward is unrolled, so replace a loop over samples or "
+        "steps by operations on whole tensors"
+    )
+    timer = threading.Timer(_SLOW_SEC, logger.warning, (text, name))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
