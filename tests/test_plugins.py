@@ -175,6 +175,53 @@ def test_a_config_names_its_plugin_and_never_executes_it(films):
     assert done.stderr.endswith("the config was made with plugins: give --plugin raw_gru.py\n")
 
 
+def rename_field(old, new):
+    text = Path("posts.jsonl").read_text(encoding="utf-8")
+    Path("posts.jsonl").write_text(text.replace(f'"{old}"', f'"{new}"'), encoding="utf-8")
+
+
+def test_a_field_that_no_sample_has_is_an_error_or_a_warning_if_it_is_optional(posts, capsys):
+    words = ["train", "--plugin", str(TWO_INPUTS), "--config=c.yaml", "--save_dir=ck", "--epoch=1"]
+    rename_field("image", "imag")
+    assert main(words) == 0
+    assert (
+        "no sample has the field image, which is thus masked; there are: imag, text"
+        in capsys.readouterr().err
+    )
+    rename_field("text", "txt")
+    assert main(words) == 2
+    assert (
+        "videotag train: no sample has the field 'text', which the model needs; there are: imag, txt\n"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_sample_without_a_field_that_others_have_is_named(posts, capsys):
+    text = Path("posts.jsonl").read_text(encoding="utf-8")
+    Path("posts.jsonl").write_text(text.replace('"text"', '"t"', 1), encoding="utf-8")
+    assert main(["train", "--plugin", str(TWO_INPUTS), "--config=c.yaml", "--save_dir=ck"]) == 2
+    assert (
+        "videotag train: post0: no field 'text', which the model needs; add it, or leave the sample out\n"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_failure_of_a_field_names_its_sample(posts, capsys):
+    videotag(TWO_INPUTS, "train", "--config=c.yaml", "--save_dir=ck", "--epoch=1")
+    Path("p1.png").write_text("no picture", encoding="utf-8")
+    assert main(["predict", "--plugin", str(TWO_INPUTS), "--weights=ck", "--save_dir=out"]) == 1
+    assert "\npost1: p1.png: not a readable picture; check the list\n" in capsys.readouterr().err
+
+
+def test_a_model_that_needs_more_than_a_video_does_not_tag_one(posts, capsys):
+    videotag(TWO_INPUTS, "train", "--config=c.yaml", "--save_dir=ck", "--epoch=1")
+    assert main(["tag", "--plugin", str(TWO_INPUTS), "p0.png", "--predictor_weights=ck"]) == 2
+    assert (
+        "TwoInputs reads image, text, which no extractor returns; list its samples in a .jsonl file and run "
+        "`videotag predict`\n" in capsys.readouterr().err
+    )
+
+
 TEXTS = """
 import numpy as np
 from paddle import nn

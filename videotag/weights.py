@@ -302,10 +302,9 @@ class FoundWeights:
             return names
         chosen = label_file or self.labels_beside or model.label_file or default
         if chosen is None or (chosen == default and not Path(chosen).is_file()):
-            where = f"{default}: no such label file, and none" if default else "no labels.txt"
             raise LabelFileError(
-                f"{where} beside {self.path}; give --label_file, a UTF-8 text with {model.num_classes} "
-                "lines, the name of class 0 first"
+                f"no labels.txt beside {self.path}; give --label_file, a UTF-8 text with "
+                f"{model.num_classes} lines, the name of class 0 first"
             )
         return read_labels(chosen, num_classes=model.num_classes)
 

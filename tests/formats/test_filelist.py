@@ -275,3 +275,10 @@ def test_path_that_no_line_can_hold_is_not_written(tmp_path, name, message):
     with pytest.raises(FileListError, match=message):
         write_filelist(tmp_path / "a.list", [ListEntry(name)])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_list_of_json_lines_with_another_suffix_is_told_its_name(tmp_path):
+    path = tmp_path / "posts.list"
+    path.write_text('{"id": "a", "text": "b"}\n', encoding="utf-8")
+    with pytest.raises(FileListError, match=r"posts\.list: JSON lines; name the list posts\.jsonl$"):
+        read_filelist(path)

@@ -81,6 +81,7 @@ def test_any_text_and_labels_come_back(tmp_path_factory, samples):
         ('{"text": {"x": 1}}', r"field 'text': {'x': 1} is not a text; quote it"),
         ('{"text": ["x"]}', r"field 'text': \['x'\] is not a text; quote it"),
         ('{"text": NaN}', r"field 'text': nan is not a text; quote it"),
+        ('{"text": "a", "text": "b"}', r"not JSON: the key 'text' appears twice; write one object"),
         ('{"text": 3}', r"field 'text': 3 is not a text; quote it"),
         ('{"id": 3}', r"id: 3 is not a non-empty text; quote it, or leave it out"),
         ('{"id": ""}', r"id: '' is not a non-empty text; quote it, or leave it out"),

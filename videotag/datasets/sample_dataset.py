@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -30,7 +31,9 @@ from videotag.formats.filelist import ListEntry
 from videotag.inputs.reader import Read, Reader
 from videotag.plugins import plugin_line
 from videotag.registry import Task
-from videotag.safe_text import reason_of
+from videotag.safe_text import escaped, reason_of
+
+logger = logging.getLogger(__name__)
 
 READER_THREADS = 2  # reading small files is I/O-bound; more threads are not measurably faster
 _Loaded: TypeAlias = "tuple[ListEntry, list[Any] | FeatureFileError | MediaError]"
@@ -137,7 +140,8 @@ class SampleDataset:
                 rng = np.random.default_rng([*seed, index]) if seed is not None and varies else None
                 values.append(None if field is None else read(field, rng))
         except (FeatureFileError, MediaError) as error:
-            return entry, error
+            named = error if entry.fields is None else type(error)(f"{entry.path}: {error}")
+            return entry, named
         except Exception as error:
             place = plugin_line(error)
             if place is None or isinstance(error, VideotagError) or lacks_memory(error):
@@ -183,12 +187,19 @@ def _check_fields(entries: Sequence[ListEntry], readers: Sequence[tuple[str, Rea
             f"{paths[0]}: only a path, but the model reads the fields {', '.join(names)}; write the list as "
             "JSON lines (.jsonl)"
         )
-    needed = [name for name, reader in readers if not reader.is_optional]
-    problems = [
-        f"{entry.path}: no field {name!r}, which the model's input needs; add it, or leave the sample out"
-        for entry in entries
-        for name in needed
-        if entry.field(name) is None
-    ]
+    given = {name for entry in entries for name in entry.fields or names}
+    there = ", ".join(map(escaped, sorted(given)))
+    problems = []
+    for name, reader in readers:
+        if reader.is_optional and name not in given:
+            logger.warning("no sample has the field %s, which is thus masked; there are: %s", name, there)
+        elif not reader.is_optional and name not in given:
+            problems.append(f"no sample has the field {name!r}, which the model needs; there are: {there}")
+        elif not reader.is_optional:
+            problems += [
+                f"{entry.path}: no field {name!r}, which the model needs; add it, or leave the sample out"
+                for entry in entries
+                if entry.field(name) is None
+            ]
     if problems:
         raise one_error(FileListError, problems)

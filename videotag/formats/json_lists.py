@@ -89,7 +89,7 @@ def _parse(line: str, number: int, list_name: str) -> ListEntry:
     if len(line) > _MAX_LINE:
         raise ValueError(f"{len(line)} characters, expected at most {_MAX_LINE}; put long texts into files")
     try:
-        value = parse_json(line)
+        value = parse_json(line, unique_keys=True)
     except ValueError as problem:
         raise ValueError(f"not JSON: {problem}; {_EXAMPLE}") from None
     if not isinstance(value, dict):

@@ -119,6 +119,8 @@ class Tagger:
             tag_options = options(second)
             model.load_network()
             return cls(ModelTagger(model, tag_options))
+        if second is not None:
+            _check_reads_features(second)
         if extractor_weights is None and extractor_config is None:
             extractor_weights = DEFAULT_EXTRACTOR
         first = _stage("extractor", extractor_config, extractor_weights, first_overrides)
@@ -244,6 +246,16 @@ def _check_several(videos: object) -> None:
     """Rejects a single path, whose characters would be taken for paths."""
     if isinstance(videos, str | Path):
         raise ConfigError(f"{safe_repr(str(videos))}: expected several paths; pass [path]")
+
+
+def _check_reads_features(second: ModelSource) -> None:
+    """Checks that a second stage takes what a first stage returns."""
+    others = [name for name, options in second.config.inputs.items() if options.reader != "features"]
+    if others:
+        raise ConfigError(
+            f"{second.weights.path}: {second.config.entry.name} reads {', '.join(others)}, which no "
+            "extractor returns; list its samples in a .jsonl file and run `videotag predict`"
+        )
 
 
 def _check_width(config: Config, feature_dim: int) -> None:

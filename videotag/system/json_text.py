@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from videotag.errors import VideotagError
-from videotag.safe_text import escaped
+from videotag.safe_text import escaped, safe_repr
 from videotag.system.text import read_text
 
 MAX_BYTES = 32 << 20  # predictions of 15,000 videos; a string takes up to 4 bytes a character in memory
@@ -40,11 +40,12 @@ def read_json(
         raise error(f"{escaped(str(path))}: not JSON: {problem}; {remedy}") from None
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; the last value of a repeated key wins.
+def parse_json(text: str | bytes, *, unique_keys: bool = False) -> Any:
+    """The value of a JSON text.
 
     Args:
         text: JSON text, or its UTF-8 bytes.
+        unique_keys: Whether a repeated key is an error; otherwise its last value wins.
 
     Raises:
         ValueError: The text is not JSON or exceeds a limit of this module; the message says which.
@@ -55,7 +56,8 @@ def parse_json(text: str | bytes) -> Any:
     if sum(map(content.count, ",[{")) > MAX_VALUES:  # also counts those inside strings
         raise ValueError(f"more than {MAX_VALUES} values")
     try:
-        value = json.loads(content, parse_int=_integer)
+        pairs = _unique if unique_keys else None
+        value = json.loads(content, parse_int=_integer, object_pairs_hook=pairs)
     except RecursionError:
         raise _too_deep() from None
     _check_depth(value)
@@ -66,6 +68,15 @@ def _integer(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
         raise ValueError(f"an integer of {len(digits)} digits, expected at most {_MAX_DIGITS}")
     return int(digits)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {safe_repr(repeated)} appears twice")
+    return value
 
 
 def _check_depth(value: Any) -> None:
