@@ -190,7 +190,30 @@ def test_a_damaged_record_is_listed_and_training_goes_on(records_dir, capsys):
     assert json.loads(line)["video_id"] == "train1.tfrecord: record 8"
     (records_dir / "train.list").write_text("train0.tfrecord\n")
     assert main(["train", "--config=tagger.yaml", "--save_dir=ck2", "--epoch=1"]) == 0
-    assert not (records_dir / "ck2" / "failures.jsonl").exists()  # those of a run that is no longer there
+    assert not (records_dir / "ck2" / "failures.jsonl").exists()
+    (line,) = (records_dir / "ck2/earlier-1/failures.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["video_id"] == "train1.tfrecord: record 8"
+
+
+def test_a_resumed_run_keeps_its_failures_and_their_exit_code(records_dir, capsys):
+    assert main(["train", "--config=tagger.yaml", "--save_dir=ck", "--epoch=1"]) == 0  # makes the index
+    content = bytearray((records_dir / "train1.tfrecord").read_bytes())
+    content[-20] ^= 255
+    (records_dir / "train1.tfrecord").write_bytes(content)
+    words = ["train", "--config=tagger.yaml", "--save_dir=ck2", "--resume"]
+    for epoch in (1, 2, 2):  # new, resumed, and nothing left to train
+        assert main([*words, f"--epoch={epoch}"]) == 1
+        (line,) = (records_dir / "ck2" / "failures.jsonl").read_text(encoding="utf-8").splitlines()
+        assert json.loads(line)["video_id"] == "train1.tfrecord: record 8"
+    assert "nothing to train: 2 epochs are done, TRAIN.epoch=2" in capsys.readouterr().err
+
+
+def test_a_resumed_run_records_what_changed(records_dir):
+    words = ["train", "--config=tagger.yaml", "--save_dir=ck", "--resume"]
+    assert main([*words, "--epoch=2"]) == 0
+    assert main([*words, "--epoch=1", "--set=INFER.batch_size=7"]) == 0
+    config = load_config(records_dir / "ck" / "config.yaml")
+    assert (config.train.epoch, config.infer.batch_size) == (2, 7)
 
 
 STEPWISE = [("TRAIN.checkpoint_minutes", 1e-9), ("TRAIN.ema_decay", 0.9)]

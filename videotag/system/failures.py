@@ -20,7 +20,7 @@ class FailureList:
 
     Args:
         save_dir: Folder of the file; created if it does not exist.
-        append: Whether to keep an existing file, which another process of the same run created.
+        append: Whether to keep an existing file, as it belongs to the same run.
         named_by: Flag that sets the folder, named in error messages.
         key: JSON key of the input's name.
 
@@ -41,6 +41,21 @@ class FailureList:
             raise OutputError(
                 f"{save_dir}: cannot write ({error.strerror}); choose another {named_by}"
             ) from error
+
+    def errors(self) -> dict[str, str]:
+        """The text of the error by name of the input, of all inputs in the file so far.
+
+        Raises:
+            OutputError: The file cannot be read, or a line is not one that this class writes.
+        """
+        try:
+            with self._path.open(encoding="utf-8", newline="\n") as file:
+                records = [json.loads(line) for line in file]
+            return {record[self._key]: record["error"] for record in records}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(f"{self._path}: not a list of failures ({error}); move it away") from error
 
     def add(self, name: str, error: VideotagError) -> None:
         """Appends the line of one input, completely or not at all.

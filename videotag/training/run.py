@@ -55,7 +55,7 @@ class Run:
         steps_per_epoch: Number of steps per epoch.
         failures: List of the videos that were skipped; each process of a run adds its own.
         first_loss: Loss of the first step; None before it.
-        failed: Error message by video, for all videos that were skipped so far.
+        failed: Error message by video, for all videos that were skipped so far, also before a resume.
     """
 
     config: Config
@@ -162,6 +162,9 @@ class Run:
         metrics = evaluate(in_layers(model), batches, task=config.task)
         self.log.write("valid", step=progress.epoch * self.steps_per_epoch, epoch=epoch, **metrics)
         metric = BEST_METRIC[config.task]
+        if not metrics["num_videos"]:
+            logger.warning("no video of VALID.filelist can be read; this epoch is not compared with others")
+            return progress
         if progress.best is None or metrics[metric] > progress.best.get(metric, -np.inf):
             return replace(progress, best_epoch=epoch, best=metrics, validations_since_best=0)
         return replace(progress, validations_since_best=progress.validations_since_best + 1)

@@ -227,7 +227,7 @@ def move_earlier_run(save_dir: Path, *, resume: bool = False) -> Path | None:
     names = _models(save_dir)
     if not names and (resume or not (save_dir / LOG_FILE).exists()):
         return None  # a job restarted before its first checkpoint continues its log
-    files = [save_dir / file for file in (CONFIG_FILE, LABELS_FILE, LOG_FILE)]
+    files = [save_dir / file for file in (CONFIG_FILE, LABELS_FILE, LOG_FILE, FAILURES_FILE)]
     for name in names:
         files += [save_dir / f"{name}.pdparams", save_dir / f"{name}_best.pdparams"]
         files += [path for each in _weights(save_dir, name) for path in (each, *_companions(each))]

@@ -145,7 +145,8 @@ def train_model(
         else:  # last, so that a user's mistake leaves the folder unchanged
             _start_new_run(config, save_dir, labels, resume=resume)
         with main_first():
-            failures = FailureList(save_dir, append=not is_main() or progress.epoch >= train.epoch)
+            failures = FailureList(save_dir, append=bool(found) or not is_main())
+            failed = failures.errors()
         scalars = open_scalars(visualdl_dir) if is_main() else None
         with RunLog(save_dir if is_main() else None, scalars) as log:
             counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
@@ -162,13 +163,14 @@ def train_model(
                 log=log,
                 steps_per_epoch=steps_per_epoch,
                 failures=failures,
+                failed=failed,
             )
             while progress.epoch < train.epoch and not _stops_early(train, progress):
                 progress = run.epoch(progress)
         best_path = link_latest(save_dir, name, progress)
         last_path = save_dir / f"{name}.pdparams"
-        failed = {video: why for part in all_gather(run.failed) for video, why in part.items()}
-        return TrainResult(best_path or last_path, last_path, progress.best or {}, failed)
+        all_failed = {video: why for part in all_gather(run.failed) for video, why in part.items()}
+        return TrainResult(best_path or last_path, last_path, progress.best or {}, all_failed)
 
 
 def _resume(
@@ -177,10 +179,15 @@ def _resume(
     """Restores the learner from a checkpoint and logs it."""
     learner.restore(found.arrays)
     if is_main():
-        _raise_num_epochs(found.weights_path.with_name(CONFIG_FILE), config.train.epoch)
+        _update_config(found.weights_path.with_name(CONFIG_FILE), config)
         if labels is not None:  # equal to those of the run, if it has any
             write_labels(found.weights_path.with_name(LABELS_FILE), labels)
     progress = found.progress
+    if progress.epoch >= config.train.epoch:
+        logger.info(
+            "nothing to train: %d epochs are done, TRAIN.epoch=%d", progress.epoch, config.train.epoch
+        )
+        return
     done = f"{progress.epoch} of {config.train.epoch} epochs"
     done += f" and {progress.step} of {steps_per_epoch} steps" if progress.step else ""
     logger.info("resuming after %s from %s", done, found.weights_path)
@@ -188,12 +195,13 @@ def _resume(
         logger.info("TRAIN.pretrain is ignored: the resumed run has its own weights")
 
 
-def _raise_num_epochs(path: Path, epoch: int) -> None:
-    """Raises the number of epochs in a run's config, so that the next --resume trains as many."""
+def _update_config(path: Path, config: Config) -> None:
+    """Records in a run's config what may change on --resume: more epochs, and VALID, TEST and INFER."""
     old = load_config(path)
-    if epoch > old.train.epoch:
-        more = replace(old, train=old.train.model_copy(update={"epoch": epoch}))
-        write_text(path, more.to_yaml())
+    train = old.train.model_copy(update={"epoch": max(old.train.epoch, config.train.epoch)})
+    new = replace(old, train=train, valid=config.valid, test=config.test, infer=config.infer)
+    if new != old:
+        write_text(path, new.to_yaml())
 
 
 def _start_new_run(config: Config, save_dir: Path, labels: list[str] | None, *, resume: bool) -> None:
