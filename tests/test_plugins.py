@@ -213,6 +213,22 @@ def test_a_failure_of_a_field_names_its_sample(posts, capsys):
     assert "\npost1: p1.png: not a readable picture; check the list\n" in capsys.readouterr().err
 
 
+def test_an_evaluation_of_no_readable_sample_is_an_error_and_no_epoch_is_the_best_by_one(posts, capsys):
+    Path("bad.png").write_text("no picture", encoding="utf-8")
+    Path("bad.jsonl").write_text('{"image": "bad.png", "text": "a", "labels": [1]}\n', encoding="utf-8")
+    words = ["--plugin", str(TWO_INPUTS), "--config=c.yaml", "--save_dir=ck", "--epoch=1"]
+    assert main(["train", *words, "--set=VALID.filelist=bad.jsonl"]) == 1
+    assert "no video of VALID.filelist can be read; this epoch is not compared" in capsys.readouterr().err
+    assert not list(Path("ck").glob("*_best*"))
+    words = ["--plugin", str(TWO_INPUTS), "--weights=ck", "--save_dir=out", "--set=TEST.filelist=bad.jsonl"]
+    assert main(["eval", *words]) == 2
+    assert (
+        "videotag eval: bad.jsonl: none of its 1 videos can be read; the first: bad.jsonl:1: bad.png: not"
+        in capsys.readouterr().err
+    )
+    assert not Path("out/metrics.json").exists()
+
+
 def test_a_model_that_needs_more_than_a_video_does_not_tag_one(posts, capsys):
     videotag(TWO_INPUTS, "train", "--config=c.yaml", "--save_dir=ck", "--epoch=1")
     assert main(["tag", "--plugin", str(TWO_INPUTS), "p0.png", "--predictor_weights=ck"]) == 2

@@ -16,9 +16,9 @@ import argparse
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from videotag.cli import arguments, values
 from videotag.cli.tables import metrics_table
@@ -88,9 +88,7 @@ def run(args: argparse.Namespace) -> int:
     from videotag.inference.data import check_inputs, evaluation_batches, read_section_list
     from videotag.inference.evaluate import evaluate
     from videotag.inference.parallel import all_gather, is_main
-    from videotag.metrics import mean_ap_by_group
-    from videotag.reports.eval_report import write_eval_report, write_per_class
-    from videotag.system.atomic import check_writable, write_text
+    from videotag.system.atomic import check_writable
 
     _check_report_flags(args)
     arguments.join_processes()
@@ -125,19 +123,51 @@ def run(args: argparse.Namespace) -> int:
         task=config.task,
         observers=list(vars(observed).values()) if args.report else [observed.per_class],
     )
-    if 0 < metrics["num_videos"] == metrics.get("num_without_labels"):
-        raise FileListError(f"{config.test.filelist}: {_NO_LABELS}; the test part of YouTube-8M has none")
     failed = [text for part in all_gather(failed) for text in part]
+    _check_metrics(metrics, failed, config.test.filelist)
     if not is_main():
         return EXIT_OK  # the launcher ends all processes at the first non-zero code
+    title = f"Evaluation of {', '.join(str(w.path) for w in found)} on {config.test.filelist}"
+    _write_results(args, metrics, observed, class_names, title=title)
+    if failed:
+        logger.warning("failed: %d of %d", len(failed), len(dataset))
+        for text in failed:
+            logger.warning("%s", text)
+        return EXIT_FAILURES
+    return EXIT_OK
+
+
+def _check_metrics(metrics: Mapping[str, Any], failed: Sequence[str], filelist: str | None) -> None:
+    """Rejects metrics of no video or of no label, which would be zeros."""
+    if failed and not metrics["num_videos"]:
+        raise FileListError(
+            f"{filelist}: none of its {len(failed)} videos can be read; the first: {failed[0]}"
+        )
+    if 0 < metrics["num_videos"] == metrics.get("num_without_labels"):
+        raise FileListError(f"{filelist}: {_NO_LABELS}; the test part of YouTube-8M has none")
+
+
+def _write_results(
+    args: argparse.Namespace,
+    metrics: dict[str, Any],
+    observed: Observed,
+    class_names: list[str] | None,
+    *,
+    title: str,
+) -> None:
+    """Writes metrics, the table per class and the optional report, and prints the metrics."""
+    from videotag.metrics import mean_ap_by_group
+    from videotag.reports.eval_report import write_eval_report, write_per_class
+    from videotag.system.atomic import write_text
+
+    save_dir = Path(args.save_dir)
     per_class = observed.per_class.compute()
-    if config.task == "multi_label":
+    if "mean_ap" in metrics:
         metrics |= mean_ap_by_group(per_class)
     text = json.dumps(metrics, indent=2)
     write_text(save_dir / METRICS_FILE, text + "\n")
     write_per_class(save_dir / PER_CLASS_FILE, per_class, class_names)
     if args.report:
-        title = f"Evaluation of {', '.join(str(w.path) for w in found)} on {config.test.filelist}"
         write_eval_report(
             args.report,
             metrics,
@@ -149,12 +179,6 @@ def run(args: argparse.Namespace) -> int:
     print(text if args.json else metrics_table(metrics))
     written = [save_dir / METRICS_FILE, save_dir / PER_CLASS_FILE, *([args.report] if args.report else [])]
     logger.info("written: %s", ", ".join(map(str, written)))
-    if failed:
-        logger.warning("failed: %d of %d", len(failed), len(dataset))
-        for text in failed:
-            logger.warning("%s", text)
-        return EXIT_FAILURES
-    return EXIT_OK
 
 
 def _check_places(args: argparse.Namespace, inputs: Sequence[str | Path | None]) -> None:
