@@ -56,9 +56,14 @@ def write_films(count):
 @pytest.fixture
 def films(work_dir):
     write_films(9)
-    split = {**VIDEO_KEYS, "filelist": "films.list", "batch_size": 4}
-    train = {**split, "epoch": 2, "seed": 1, "use_gpu": False, "optimizer": "adam", "learning_rate": 0.01}
-    write_config("c.yaml", {"name": "RawGRU", "hidden_size": 8}, TRAIN=train, TEST=split, INFER=split | EXACT)
+    config = yaml.safe_load(RAW_GRU.with_suffix(".yaml").read_text(encoding="utf-8"))
+    config["MODEL"] |= {"num_classes": 3, "topk": 2, "hidden_size": 8, "label_file": None}
+    for name in ("TRAIN", "TEST", "INFER"):
+        config[name] |= {**VIDEO_KEYS, "filelist": "films.list", "batch_size": 4}
+    config["TRAIN"] |= {"epoch": 2, "seed": 1, "use_gpu": False}
+    config["INFER"] |= EXACT
+    del config["VALID"]["filelist"]
+    Path("c.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return work_dir
 
 
@@ -74,12 +79,12 @@ def posts(work_dir):
         image = None if number == 2 else f"p{number}.png"
         lines.append(json.dumps({"id": f"post{number}", "image": image, "text": text, "labels": labels}))
     Path("posts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    split = {"filelist": "posts.jsonl", "batch_size": 4}
-    train = {**split, "epoch": 60, "seed": 1, "use_gpu": False, "optimizer": "adam", "learning_rate": 0.02}
-    train["decay_epochs"] = [60]
-    write_config(
-        "c.yaml", {"name": "TwoInputs", "hidden_size": 8}, TRAIN=train, TEST=split, INFER=split | EXACT
-    )
+    config = yaml.safe_load(TWO_INPUTS.with_suffix(".yaml").read_text(encoding="utf-8"))
+    for name in ("TRAIN", "TEST", "INFER"):
+        config[name]["filelist"] = "posts.jsonl"
+    config["TRAIN"]["use_gpu"] = False
+    config["INFER"] |= EXACT
+    Path("c.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return work_dir
 
 
