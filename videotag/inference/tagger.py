@@ -156,10 +156,15 @@ class Tagger:
         return _result(self._predictor.submit(source, fps=fps, name=name))
 
     def submit(
-        self, source: Source, *, fps: float | Fraction | None = None, name: str | None = None
+        self,
+        source: Source,
+        *,
+        fps: float | Fraction | None = None,
+        name: str | None = None,
+        wait: bool = True,
     ) -> Future[TagResult]:
         """Like `tag`, but returns at once with a future; see Predictor.submit."""
-        return self._predictor.submit(source, fps=fps, name=name)
+        return self._predictor.submit(source, fps=fps, name=name, wait=wait)
 
     def close(self, *, cancel: bool = False) -> None:
         """Waits for unfinished requests, then ends the threads and child processes.
