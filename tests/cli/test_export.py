@@ -186,7 +186,7 @@ def test_what_is_blocked_would_be_noticed(here, tmp_path):
 def test_the_parity_is_printed_and_stored(here, tmp_path, capsys):
     assert main(["export", "--weights=ck", "--to=onnx", f"--output={tmp_path}/out"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("parity: probabilities differ by up to ")
+    assert out.startswith("parity: probability differs by up to ")
     assert out.endswith(f"written: {tmp_path}/out\n")
     told = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))
     assert told["parity"]["max_probability_difference"] < 1e-5

@@ -280,8 +280,8 @@ def test_an_extractor_without_a_classifier_that_fits_makes_features_only(tmp_pat
     [
         (
             "tagger",
-            r"MeanPool: refused, the export to onnx in f32 deviates too much from the network: probabilities "
-            r"differ by up to .*, at most -1e\+00 is allowed; give another --to or --precision",
+            r"MeanPool: refused, the export to onnx in f32 deviates too much from the network: probability "
+            r"differs by up to .*, at most -1e\+00 is allowed; give another --to or --precision",
         ),
         ("extractor", r"resnet18: refused, .*mean-removed cosine 1\.0+, relative error .* at most -1e\+00"),
     ],

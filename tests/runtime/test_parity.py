@@ -45,7 +45,7 @@ def test_the_largest_difference_in_probability_is_told():
     assert not result.ok
     assert result.measurements["max_probability_difference"] == pytest.approx(0.25)
     assert result.measurements["max_probability_difference_allowed"] == 1e-5
-    assert result.text == "probabilities differ by up to 2.5e-01, at most 1e-05 is allowed"
+    assert result.text == "probability differs by up to 2.5e-01, at most 1e-05 is allowed"
 
 
 @pytest.mark.parametrize(("precision", "ok"), [("f32", False), ("bf16", True)])
@@ -62,6 +62,17 @@ def test_attention_counts_too():
     assert result.measurements["max_probability_difference"] == 0
     assert result.measurements["max_attention_difference"] == pytest.approx(0.1)
     assert not result.ok
+
+
+@pytest.mark.parametrize(("precision", "ok"), [("f32", False), ("bf16", True)])
+def test_other_outputs_count_by_their_relative_error(precision, ok):
+    layers, network = (
+        Layers(logits=[[0.0]], embedding=[[3.0, 4.0]]),
+        Layers(logits=[[0.0]], embedding=[[3.0, 4.05]]),
+    )
+    result = tagger_parity(layers, network, [{}], task="multi_label", precision=precision)
+    assert result.measurements["max_embedding_difference"] == pytest.approx(0.01, rel=1e-5)
+    assert result.ok is ok
 
 
 def test_what_is_no_number_never_passes():

@@ -126,9 +126,7 @@ def tags_tolerances(task: Task) -> Tolerances:
     """The tolerances of a tagger, which apply to the probabilities (N, C) of its logits."""
 
     def error(reference: Arrays, found: Arrays) -> float:
-        a, b = (scores_of(task, outputs[LOGITS]) for outputs in (reference, found))
-        worst = float(np.abs(a - b).max(initial=0.0))
-        return worst if np.isfinite(worst) else float("inf")
+        return max_difference(*(scores_of(task, outputs[LOGITS]) for outputs in (reference, found)))
 
     def compare(reference: Arrays, found: Arrays) -> Agreement:
         worst = error(reference, found)
@@ -136,6 +134,12 @@ def tags_tolerances(task: Task) -> Tolerances:
         return Agreement(worst <= MAX_PROBABILITY_ERROR, text, bound)
 
     return Tolerances(error, MAX_F32_PROBABILITY_ERROR, MAX_PROBABILITY_ERROR, compare)
+
+
+def max_difference(reference: np.ndarray, found: np.ndarray) -> float:
+    """The largest absolute difference of two arrays of the same shape; infinite if a value is not finite."""
+    worst = float(np.abs(reference - found).max(initial=0.0))
+    return worst if np.isfinite(worst) else float("inf")
 
 
 def scores_of(task: Task, logits: np.ndarray) -> np.ndarray:

@@ -13,18 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from videotag.media.synthetic import random_specs, render
-from videotag.registry import LOGITS, MASK, ArraySpec, Task
+from videotag.registry import ATTENTION, LOGITS, MASK, ArraySpec, Task
 from videotag.runtime.agreement import (
     FEATURES,
     LEAST_COSINE,
+    MAX_ALIKE_ERROR,
     MAX_F32_ERROR,
     MAX_F32_PROBABILITY_ERROR,
     MAX_PROBABILITY_ERROR,
     compare_features,
+    max_difference,
     mean_removed_cosine,
-    scores_of,
+    relative_error,
+    tags_tolerances,
 )
-from videotag.runtime.trained import Arrays, Network, TrainedNetwork, attention_of
+from videotag.runtime.trained import Arrays, Network, TrainedNetwork
 
 #: Factor between the bounds of attention weights and probabilities; attention is only displayed.
 _ATTENTION_FACTOR = 10
@@ -105,7 +108,7 @@ def frame_batches(frames: np.ndarray) -> list[np.ndarray]:
 def tagger_parity(
     trained: TrainedNetwork, network: Network, samples: Sequence[Arrays], *, task: Task, precision: str
 ) -> Parity:
-    """Compares a tagger's probabilities (N, C) and attention (N, T) with those of its layers.
+    """Compares a tagger's probabilities (N, C), attention (N, T) and other outputs with those of its layers.
 
     Args:
         trained: Original network.
@@ -114,26 +117,27 @@ def tagger_parity(
         task: Task, which decides how logits become probabilities.
         precision: Precision of the exported network, "f32" or "bf16".
     """
-    probability, attention = 0.0, 0.0
     runs = [(trained.run_layers(arrays), network(arrays)) for arrays in samples]
-    for expected, found in runs:
-        scores = [scores_of(task, outputs[LOGITS]) for outputs in (expected, found)]
-        probability = max(probability, _difference(*scores))
-        for modality, weights in attention_of(expected).items():
-            attention = max(attention, _difference(weights, attention_of(found)[modality]))
-    bound = MAX_F32_PROBABILITY_ERROR if precision == "f32" else MAX_PROBABILITY_ERROR
-    measurements: dict[str, float | int] = {
-        "max_probability_difference": probability,
-        "max_probability_difference_allowed": bound,
-    }
-    text = f"probabilities differ by up to {probability:.1e}, at most {bound:.0e} is allowed"
-    if len(trained.outputs) > 1:
-        measurements |= {
-            "max_attention_difference": attention,
-            "max_attention_difference_allowed": _ATTENTION_FACTOR * bound,
-        }
-        text += f"; attention by up to {attention:.1e}, at most {_ATTENTION_FACTOR * bound:.0e}"
-    ok = probability <= bound and attention <= _ATTENTION_FACTOR * bound
+    is_f32 = precision == "f32"
+    bound = MAX_F32_PROBABILITY_ERROR if is_f32 else MAX_PROBABILITY_ERROR
+    probability_error = tags_tolerances(task).f32_error
+    found = {"probability": (max(probability_error(*run) for run in runs), bound)}
+    attention = [name for name in trained.outputs if name.endswith(ATTENTION)]
+    if attention:
+        worst = max(max_difference(a[name], b[name]) for a, b in runs for name in attention)
+        found["attention"] = (worst, _ATTENTION_FACTOR * bound)
+    for name in trained.outputs:
+        if name != LOGITS and name not in attention:
+            worst = max(relative_error({name: a[name]}, {name: b[name]}) for a, b in runs)
+            found[name] = (worst, MAX_F32_ERROR if is_f32 else MAX_ALIKE_ERROR)
+    measurements: dict[str, float | int] = {}
+    for name, (worst, allowed) in found.items():
+        measurements |= {f"max_{name}_difference": worst, f"max_{name}_difference_allowed": allowed}
+    text = "; ".join(
+        f"{name} differs by up to {worst:.1e}, at most {allowed:.0e} is allowed"
+        for name, (worst, allowed) in found.items()
+    )
+    ok = all(worst <= allowed for worst, allowed in found.values())
     return _parity(ok, text, measurements, runs)
 
 
@@ -163,12 +167,6 @@ def feature_parity(
         )
     measurements["least_mean_removed_cosine"] = LEAST_COSINE
     return _parity(agreement.ok, f"{text}; held to: {agreement.text}", measurements, runs)
-
-
-def _difference(expected: np.ndarray, found: np.ndarray) -> float:
-    """The largest absolute difference; infinite if a value is NaN or infinite."""
-    worst = float(np.abs(expected - found).max(initial=0.0))
-    return worst if np.isfinite(worst) else float("inf")
 
 
 def _parity(
