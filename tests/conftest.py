@@ -67,8 +67,8 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from videotag.models import load_models
 
     load_models()
-    for entries in (registry._MODELS, registry._BACKBONES, registry._READERS):
-        monkeypatch.setattr(entries, "_entries", dict(entries._entries))
+    for entries in registry._REGISTRIES:
+        monkeypatch.setattr(entries, "entries", dict(entries.entries))
     yield
     for name in [name for name in sys.modules if name.startswith("videotag_plugin_")]:
         del sys.modules[name]

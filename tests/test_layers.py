@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Rooms and files of the top level, lowest first: each imports those of its own line or above it alone.
 LAYERS = [
-    ["safe_text"],
+    ["safe_text", "class_checks"],
     ["errors"],
     ["registry", "system"],
     ["plugins"],

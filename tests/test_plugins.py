@@ -190,14 +190,14 @@ def test_a_field_that_no_sample_has_is_an_error_or_a_warning_if_it_is_optional(p
     rename_field("image", "imag")
     assert main(words) == 0
     assert (
-        "no sample has the field image, which is thus masked; there are: imag, text"
+        "no sample has the field image, so its input is masked; there are: imag, text"
         in capsys.readouterr().err
     )
     rename_field("text", "txt")
     assert main(words) == 2
     assert (
-        "videotag train: no sample has the field 'text', which the model needs; there are: imag, txt\n"
-        in capsys.readouterr().err
+        "videotag train: post0 and all others: no field 'text'; there are: imag, txt; rename one, or "
+        "set INPUTS.text.field\n" in capsys.readouterr().err
     )
 
 
@@ -223,12 +223,14 @@ def test_an_evaluation_of_no_readable_sample_is_an_error_and_no_epoch_is_the_bes
     Path("bad.jsonl").write_text('{"image": "bad.png", "text": "a", "labels": [1]}\n', encoding="utf-8")
     words = ["--plugin", str(TWO_INPUTS), "--config=c.yaml", "--save_dir=ck", "--epoch=1"]
     assert main(["train", *words, "--set=VALID.filelist=bad.jsonl"]) == 1
-    assert "no video of VALID.filelist can be read; this epoch is not compared" in capsys.readouterr().err
+    assert (
+        "VALID.filelist: no labeled video can be read; this epoch is not compared" in capsys.readouterr().err
+    )
     assert not list(Path("ck").glob("*_best*"))
     words = ["--plugin", str(TWO_INPUTS), "--weights=ck", "--save_dir=out", "--set=TEST.filelist=bad.jsonl"]
     assert main(["eval", *words]) == 2
     assert (
-        "videotag eval: bad.jsonl: none of its 1 videos can be read; the first: bad.jsonl:1: bad.png: not"
+        "videotag eval: bad.jsonl: no video can be read; correct the list\nbad.jsonl:1: bad.png: not "
         in capsys.readouterr().err
     )
     assert not Path("out/metrics.json").exists()
@@ -303,16 +305,26 @@ def test_the_plugin_that_the_next_test_breaks_works(work_dir):
         ("def read(", "def reads(", r"texts\.py:\d+: TypeError: LengthReader lacks the method read\(self"),
         ("field, rng", "field", r"texts\.py:\d+: TypeError: LengthReader\.read is called as read\("),
         ("self, inputs", "self, x, mask", r"texts\.py:\d+: TypeError: Lengths\.forward is called as"),
+        ("__init__(self, config)", "__init__(self)", r"texts\.py:\d+: TypeError: Lengths\.__init__ is"),
+        ("class Lengths(nn.Layer)", "class Lengths", r"TypeError: Lengths is not a subclass of paddle"),
+        (
+            "def specs",
+            "def check(self, fields): pass\n\n    def specs",
+            r"LengthReader\.check returned None; r",
+        ),
+        ('[ArraySpec("text", (None, 1))]', '["text"]', r"LengthReader\.specs returned \['text'\]; return a"),
+        ('self.output(inputs["text"])', "[[1, 2, 3]]", r"returned logits of shape \(\) for 3 samples; ret"),
+        ("np.float32)", "np.uint8)", r"collate returned 'text' as \(3, 1\) uint8 for 3 samples, but specs"),
         ("def forward", "def run", r"texts\.py:\d+: TypeError: Lengths lacks the method forward\(self"),
         ('return {"text": {', "return [{", r"model Lengths: default_inputs\(\) returned \[.*; return"),
         ("self.inputs = ", "inputs = ", r"model Lengths: self\.inputs is None; set it in __init__"),
         ("self.outputs = (LOGITS,)", "self.outputs = LOGITS", r"self\.outputs is 'logits'; set it"),
         ("(LOGITS,)", '("text", LOGITS)', r"model Lengths: self\.outputs is .*; name 'logits' first"),
-        ("(None, 1)),)", '(None, 1), "f4"),)', r"texts\.py:\d+: ValueError: input 'text': dtype 'f4'"),
+        ("(None, 1)),)", '(None, 1), "f4"),)', r"texts\.py:\d+: ValueError: array 'text': dtype 'f4'"),
         ("return {LOGITS: self", "return (self", r"Lengths\.forward returned a Tensor; return a dict"),
         ("{LOGITS: self", '{"a": self', r"Lengths\.forward returned \['a'\] without 'logits'"),
-        ("config.num_classes", "9", r"returned logits of shape \(3, 9\), expected \(3, 3\): a row"),
-        ('["text"])}', '["text"][:2])}', r"returned logits of shape \(2, 3\), expected \(3, 3\)"),
+        ("config.num_classes", "9", r"returned logits of shape \(3, 9\), expected \(3, 3\) as MODEL"),
+        ('["text"])}', '["text"][:2])}', r"returned logits of shape \(2, 3\) for 3 samples; return"),
         ('{"text": np', '{"texts": np', r"collate returned \['texts'\], without an array 'text'"),
         ('return {"text": np', 'return 5, {"text": np', r"collate returned a tuple; return a dict"),
         ("[:, None]", "", r"collate returned 'text' as \(3\) float32 for 3 samples, but specs\(\) decl"),
@@ -438,6 +450,20 @@ def test_a_plugin_imports_files_beside_it_and_nobody_else_does(work_dir):
     assert sys.path == before
 
 
+def test_an_error_in_a_file_that_a_plugin_imports_is_the_plugin_s(work_dir, capsys):
+    helper = TEXTS.replace("return {LOGITS", "1 / 0; return {LOGITS")
+    Path("helper_of_texts.py").write_text(helper, encoding="utf-8")
+    assert train_on_texts("import helper_of_texts") == 2
+    del sys.modules["helper_of_texts"]
+    assert re.search(r"helper_of_texts\.py:\d+: ZeroDivisionError: .*; correct", capsys.readouterr().err)
+
+
+def test_forward_may_be_decorated_and_specs_static(work_dir):
+    static = TEXTS.replace("    def specs(self):", "    @staticmethod\n    def specs():")
+    decorated = static.replace("    def forward", "    @paddle.jit.to_static\n    def forward")
+    assert train_on_texts(f"import paddle\n{decorated}") == 0
+
+
 def test_a_config_records_the_plugin_of_its_backbone(work_dir):
     text = """
 import paddle
@@ -446,7 +472,11 @@ from videotag.sections import Section
 
 @register_backbone("tiny", config=Section)
 class Tiny(paddle.nn.Layer):
-    pass
+    def __init__(self, config):
+        super().__init__()
+
+    def forward(self, images):
+        return images.mean([2, 3])
 """
     Path("tiny_backbone.py").write_text(text, encoding="utf-8")
     Path("tsn.yaml").write_text("MODEL: {name: TSN, backbone: tiny}", encoding="utf-8")

@@ -40,7 +40,7 @@ _OUT_OF_MEMORY_TEXTS = (
 
 EXIT_OK = 0
 EXIT_FAILURES = 1  # finished, but some items failed and are listed
-EXIT_USAGE = 2  # a usage error, detected before work began
+EXIT_USAGE = 2  # nothing usable was produced: a usage error, an unreadable input, a full disk, a plugin
 EXIT_INTERRUPTED = 130  # Ctrl-C
 AGAIN = "copy or download it again"  # the remedy for a damaged file
 _MAX_LINE = 2000  # characters per problem; our own longest one lists the shipped configs

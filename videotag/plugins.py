@@ -1,4 +1,4 @@
-"""Plugins: user-defined models, readers and backends outside the package.
+"""Plugins: user-defined models, readers and backbones outside the package.
 
     videotag train --plugin raw_gru.py --config=raw_gru.yaml
 
@@ -20,12 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from videotag.errors import PluginError
-from videotag.registry import registered_by, registering
+from videotag.registry import num_entries, registering
 from videotag.safe_text import reason_of
 
 ENTRY_POINTS = "videotag.plugins"
 _MODULE = "videotag_plugin_{}"  # the prefix avoids clashes with other modules
-_loaded: set[str] = set()  # top-level modules of plugins
+_plugin_modules: set[str] = set()  # modules and packages with the code of plugins
 
 
 def load_plugin(path: str | Path) -> None:
@@ -37,7 +37,8 @@ def load_plugin(path: str | Path) -> None:
         path: Path of the file, NAME.py; configs record NAME.
 
     Raises:
-        PluginError: The file does not exist, its name is taken, or its code raises an error.
+        PluginError: The file does not exist, its name is taken, its code raises an error, or it registers
+            nothing.
     """
     file = Path(path).resolve()
     name = _MODULE.format(file.stem)
@@ -55,27 +56,41 @@ def load_plugin(path: str | Path) -> None:
         importlib.import_module("videotag.system.quiet_paddle")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    _loaded.add(name)
+    _plugin_modules.add(name)
+    loaded_before, count_before = set(sys.modules), num_entries()
     try:
         with registering(file.stem), _importing_from(file.parent):
             spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        if num_entries() == count_before:
+            raise PluginError(
+                f"{path}: registers nothing; decorate a class with register_model, register_backbone or "
+                "register_reader of videotag.registry"
+            )
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, PluginError) or not isinstance(error, Exception | SystemExit):
+            raise
         place = plugin_line(error) or path
         raise PluginError(f"{place}: {_reason(error)}; correct the plugin") from error
-    if not registered_by(file.stem):
-        del sys.modules[name]
-        raise PluginError(
-            f"{path}: registers nothing; decorate a class with register_model, register_backbone or "
-            "register_reader of videotag.registry"
-        )
+    _plugin_modules.update(_modules_beside(file, set(sys.modules) - loaded_before))
+
+
+def _modules_beside(plugin: Path, names: set[str]) -> list[str]:
+    """Those of the modules that belong to a plugin, because their files are in its folder."""
+    files = {name: getattr(sys.modules[name], "__file__", None) for name in names}
+    return [
+        name
+        for name, file in files.items()
+        if file and plugin.parent in Path(file).parents and "site-packages" not in Path(file).parts
+    ]
 
 
 def plugin_line(error: BaseException) -> str | None:
     """The innermost line of a plugin's code that an error passed, as FILE:LINE; None if there is none."""
     place = None
     for frame, line in traceback.walk_tb(error.__traceback__):
-        if str(frame.f_globals.get("__name__")).partition(".")[0] in _loaded:
+        name = str(frame.f_globals.get("__name__"))
+        if any(name == each or name.startswith(f"{each}.") for each in _plugin_modules):
             place = f"{frame.f_code.co_filename}:{line}"
     return place
 
@@ -88,10 +103,12 @@ def load_installed() -> None:
         PluginError: A plugin raises an error.
     """
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        _loaded.add(point.module.partition(".")[0])
         try:
             with registering(point.name):
                 point.load()
+                package = point.module.partition(".")[0]
+                is_namespace = getattr(sys.modules.get(package), "__file__", None) is None
+                _plugin_modules.add(point.module if is_namespace else package)
         except (Exception, SystemExit) as error:
             where = f"plugin {point.name} of an installed package"
             raise PluginError(f"{where}: {_reason(error)}; update or uninstall it") from error

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
+from videotag.class_checks import check_base, check_methods
 from videotag.errors import PluginError, UnknownNameError
 from videotag.safe_text import MAX_VALUE, escaped
 
@@ -32,9 +32,13 @@ FEATURES = "features"
 #: Input (N, T, H, W, 3) uint8 RGB of models of frames.
 FRAMES = "frames"
 Task = Literal["multi_label", "single_label"]
+Dtype = Literal["float32", "bool", "uint8", "int64"]
+_LAYER = "paddle.nn.layer.layers.Layer"
 _READER = "videotag.inputs.reader.Reader"
 _READER_METHODS = {
+    "__init__": ("self", "inputs", "section"),
     "specs": ("self",),
+    "check": ("self", "fields"),
     "read": ("self", "field", "rng"),
     "collate": ("self", "samples"),
 }
@@ -48,33 +52,31 @@ class ArraySpec:
     Attributes:
         name: Name of the array.
         shape: Shape of the array, with None for sizes that may vary. The first axis is the batch.
-        dtype: Data type of the array.
+        dtype: Data type of the array, one of Dtype.
         below: Exclusive upper bound of integers, such as the size of a vocabulary; the lower bound is 0.
     """
 
     name: str
     shape: tuple[int | None, ...]
-    dtype: Literal["float32", "bool", "uint8", "int64"] = "float32"
+    dtype: Dtype = "float32"
     below: int = 256
 
     def __post_init__(self) -> None:
-        dtypes = get_args(get_type_hints(ArraySpec)["dtype"])
-        if self.dtype not in dtypes:
-            raise ValueError(
-                f"input {self.name!r}: dtype {self.dtype!r}, expected one of {', '.join(dtypes)}"
-            )
+        if self.dtype not in get_args(Dtype):
+            dtypes = ", ".join(get_args(Dtype))
+            raise ValueError(f"array {self.name!r}: dtype {self.dtype!r}, expected one of {dtypes}")
 
     def __str__(self) -> str:
-        return described_array(self.shape, self.dtype)
+        return format_array_spec(self.shape, self.dtype)
 
-    def takes(self, shape: Sequence[int | None]) -> bool:
+    def accepts_shape(self, shape: Sequence[int | None]) -> bool:
         """Whether arrays of a shape, in which None may vary, fit this specification."""
         return len(shape) == len(self.shape) and all(
             own is None or own == size for own, size in zip(self.shape, shape, strict=True)
         )
 
 
-def described_array(shape: Sequence[int | None], dtype: Any) -> str:
+def format_array_spec(shape: Sequence[int | None], dtype: Any) -> str:
     """A shape, in which None may vary, and a data type, for messages: "(any, 2048) float32"."""
     return f"({', '.join('any' if size is None else str(size) for size in shape)}) {dtype}"
 
@@ -222,41 +224,39 @@ Entry = TypeVar("Entry", ModelEntry, BackboneEntry, ReaderEntry)
 
 
 class _Registry(Generic[Entry]):
-    """Entries by case-insensitive name."""
+    """Entries by case-insensitive name; an addition replaces the dict, so that it can be undone."""
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._entries: dict[str, Entry] = {}
+        self.entries: dict[str, Entry] = {}
 
     def add(self, entry: Entry) -> None:
-        taken = self._entries.setdefault(entry.name.lower(), entry)
+        key = entry.name.lower()
+        taken = self.entries.get(key)
+        if taken is None:
+            self.entries = {**self.entries, key: entry}
+            return
         if taken.plugin and not entry.plugin:  # built-in ones may be imported after a plugin
             raise PluginError(
                 f"plugin {taken.plugin}: {self._what} {taken.name!r} is built in; choose another name"
             )
-        if taken is not entry:
-            raise ValueError(
-                f"{self._what} {entry.name!r} is registered twice: {taken.cls} and {entry.cls}; choose "
-                "another name"
-            )
+        raise ValueError(f"{self._what} {entry.name!r} is registered twice: {taken.cls} and {entry.cls}")
 
     def get(self, name: str) -> Entry:
         try:
-            return self._entries[name.lower()]
+            return self.entries[name.lower()]
         except KeyError:
-            names = (entry.name for entry in self._entries.values())
+            names = (entry.name for entry in self.entries.values())
             raise UnknownNameError(unknown(name, names, self._what)) from None
 
-    def forget(self, plugin: str) -> None:
-        self._entries = {key: entry for key, entry in self._entries.items() if entry.plugin != plugin}
-
     def all(self) -> list[Entry]:
-        return sorted(self._entries.values(), key=lambda entry: entry.name.lower())
+        return sorted(self.entries.values(), key=lambda entry: entry.name.lower())
 
 
 _MODELS: _Registry[ModelEntry] = _Registry("model")
 _BACKBONES: _Registry[BackboneEntry] = _Registry("backbone")
 _READERS: _Registry[ReaderEntry] = _Registry("reader")
+_REGISTRIES: tuple[_Registry[Any], ...] = (_MODELS, _BACKBONES, _READERS)
 _plugin: str | None = None  # name of the plugin that is being loaded
 
 
@@ -265,58 +265,25 @@ def registering(plugin: str) -> Iterator[None]:
     """Context in which registrations are attributed to a plugin, and undone if the block raises an error."""
     global _plugin
     before, _plugin = _plugin, plugin
+    snapshots = [(registry, registry.entries) for registry in _REGISTRIES]
     try:
         yield
     except BaseException:
-        for names in (_MODELS, _BACKBONES, _READERS):
-            names.forget(plugin)
+        for registry, entries in snapshots:
+            registry.entries = entries
         raise
     finally:
         _plugin = before
 
 
-def registered_by(plugin: str) -> list[Any]:
-    """The entries that a plugin has registered."""
-    registries: list[_Registry[Any]] = [_MODELS, _BACKBONES, _READERS]
-    return [entry for names in registries for entry in names.all() if entry.plugin == plugin]
+def num_entries() -> int:
+    """The number of registered models, backbones and readers."""
+    return sum(len(registry.entries) for registry in _REGISTRIES)
 
 
 def _plugin_of(cls: type) -> str | None:
     """The plugin being loaded; None for a built-in class, whose module a plugin may import first."""
     return None if cls.__module__.startswith("videotag.") else _plugin
-
-
-def _check_base(cls: Any, base: str) -> None:
-    """Checks that a class has a base, named so that this file need not import it.
-
-    Raises:
-        TypeError: It does not.
-    """
-    bases = inspect.getmro(cls) if isinstance(cls, type) else ()
-    if base not in (f"{each.__module__}.{each.__qualname__}" for each in bases):
-        raise TypeError(f"{getattr(cls, '__name__', cls)} is not a subclass of {base}")
-
-
-def _check_methods(cls: type, calls: Mapping[str, tuple[str, ...]], *, base: str) -> None:
-    """Checks that a class has methods that accept their arguments.
-
-    Args:
-        cls: Class to check.
-        calls: Map from methods to the names of their positional arguments.
-        base: Qualified name of the class whose own methods do not count.
-
-    Raises:
-        TypeError: A method is missing, or takes other arguments.
-    """
-    for method, names in calls.items():
-        form = f"{method}({', '.join(names)})"
-        function = inspect.getattr_static(cls, method, None)
-        if not callable(function) or f"{function.__module__}.{function.__qualname__}" == f"{base}.{method}":
-            raise TypeError(f"{cls.__name__} lacks the method {form}")
-        try:
-            inspect.signature(function).bind(*names)
-        except TypeError as error:
-            raise TypeError(f"{cls.__name__}.{method} is called as {form}: {error}") from None
 
 
 def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls]:
@@ -334,10 +301,11 @@ def register_model(name: str, *, config: Any, task: Task) -> Callable[[Cls], Cls
     """
     if task not in get_args(Task):
         raise ValueError(f"model {name!r}: task {task!r}, expected one of {', '.join(get_args(Task))}")
-    _check_base(config, "videotag.sections.ModelSection")
+    check_base(config, "videotag.sections.ModelSection")
 
     def add(cls: Cls) -> Cls:
-        _check_methods(cls, {"forward": ("self", "inputs")}, base="paddle.nn.layer.layers.Layer")
+        check_base(cls, _LAYER)
+        check_methods(cls, {"__init__": ("self", "config"), "forward": ("self", "inputs")}, base=_LAYER)
         plugin = _plugin_of(cls)
         two_stage = hasattr(cls, "encoder") and hasattr(cls, "classifier")  # TwoStages
         _MODELS.add(ModelEntry(name, cls, config, task, two_stage=two_stage, plugin=plugin))
@@ -355,9 +323,13 @@ def register_backbone(name: str, *, config: Any) -> Callable[[Cls], Cls]:
 
     Raises:
         ValueError: The name is already registered.
+        TypeError: The class or its config does not implement its interface.
     """
+    check_base(config, "videotag.sections.Section")
 
     def add(cls: Cls) -> Cls:
+        check_base(cls, _LAYER)
+        check_methods(cls, {"__init__": ("self", "config"), "forward": ("self", "images")}, base=_LAYER)
         _BACKBONES.add(BackboneEntry(name, cls, config, plugin=_plugin_of(cls)))
         return cls
 
@@ -375,11 +347,11 @@ def register_reader(name: str, *, options: Any) -> Callable[[Cls], Cls]:
         ValueError: The name is already registered.
         TypeError: The class or its options do not implement their interface.
     """
-    _check_base(options, "videotag.sections.InputOptions")
+    check_base(options, "videotag.sections.InputOptions")
 
     def add(cls: Cls) -> Cls:
-        _check_base(cls, _READER)
-        _check_methods(cls, _READER_METHODS, base=_READER)
+        check_base(cls, _READER)
+        check_methods(cls, _READER_METHODS, base=_READER, inheritable=("__init__", "check"))
         _READERS.add(ReaderEntry(name, cls, options, plugin=_plugin_of(cls)))
         return cls
 

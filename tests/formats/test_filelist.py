@@ -279,6 +279,8 @@ def test_path_that_no_line_can_hold_is_not_written(tmp_path, name, message):
 
 def test_a_list_of_json_lines_with_another_suffix_is_told_its_name(tmp_path):
     path = tmp_path / "posts.list"
-    path.write_text('{"id": "a", "text": "b"}\n', encoding="utf-8")
-    with pytest.raises(FileListError, match=r"posts\.list: JSON lines; name the list posts\.jsonl$"):
+    path.write_text('{ "id": "a", "text": "b"}\n', encoding="utf-8")
+    with pytest.raises(
+        FileListError, match=r"posts\.list: looks like JSON lines; rename it to posts\.jsonl$"
+    ):
         read_filelist(path)

@@ -179,7 +179,7 @@ def test_closing_finishes_what_was_submitted_or_cancels_it(clips):
     futures = [predictor.submit(clip) for clip in clips]
     predictor.close()
     assert [future.result().path for future in futures] == clips
-    with pytest.raises(ClosedError, match="the predictor is closed"):
+    with pytest.raises(ClosedError, match="this Tagger or Predictor is closed; create a new one"):
         predictor.submit(clips[0])
     predictor.close()
     networks = Brightness()

@@ -223,6 +223,9 @@ def test_sources_of_other_kinds_are_refused_by_name(default_tagger, source, how,
         ),
         ({"predictor_weights": "CK", "predictor_config": "WIDE"}, ConfigError, "features of width 1280"),
         ({"predictor_weights": "CK", "label_file": "SHORT"}, LabelFileError, "3"),
+        ({"top_k": 0}, ConfigError, "top_k: 0, expected at least 1"),
+        ({"threshold": 5}, ConfigError, "threshold: 5, expected a probability in 0 to 1"),
+        ({"segment_sec": -1}, ConfigError, "segment_sec: -1, expected seconds above 0"),
         ({"predictor_weights": "BARE"}, ConfigError, "no config.yaml beside the weights"),
     ],
 )
@@ -260,16 +263,16 @@ def test_tag_many_of_a_tagger_that_is_closed_meanwhile_says_so(video):
         results = tagger.tag_many([video] * 100)
         next(results)
         tagger.close(cancel=True)
-        with pytest.raises(ClosedError, match="the predictor is closed"):
+        with pytest.raises(ClosedError, match="this Tagger or Predictor is closed; create a new one"):
             list(results)
 
 
-def test_precision_is_selected_before_the_first_video_or_not_at_all(monkeypatch):
+def test_precision_is_selected_before_the_first_video_or_not_at_all(video, monkeypatch):
     with Tagger.load(precision="f32") as tagger:
         tagger.tag(np.zeros((4, 32, 32, 3), np.uint8), fps=4)
         monkeypatch.setattr(RuntimeRequest, "needs_sample", True)
         with pytest.raises(ConfigError, match="already selected; call it before `tag`"):
-            tagger.select_runtime(["a.mp4"])
+            tagger.select_runtime([str(video)])
 
 
 FORKS = """
@@ -295,7 +298,7 @@ finally:
 def test_a_tagger_of_the_process_before_a_fork_says_so():
     done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=300)
     assert done.stdout == (
-        "the predictor belongs to the process before the fork; create one in each process\n5\n"
+        "this Tagger or Predictor belongs to the process before the fork; create one in each process\n5\n"
     ), done.stderr
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from videotag.cli import arguments, values
 from videotag.cli.tables import metrics_table
-from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FileListError, LabelFileError
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FileListError, LabelFileError, one_error
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -138,24 +138,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_metrics(metrics: Mapping[str, Any], failed: Sequence[str], filelist: str | None) -> None:
-    """Rejects metrics of no video or of no label, which would be zeros."""
-    if failed and not metrics["num_videos"]:
-        raise FileListError(
-            f"{filelist}: none of its {len(failed)} videos can be read; the first: {failed[0]}"
-        )
-    if 0 < metrics["num_videos"] == metrics.get("num_without_labels"):
-        raise FileListError(f"{filelist}: {_NO_LABELS}; the test part of YouTube-8M has none")
+    """Checks that a labeled video was evaluated, as metrics would be zeros otherwise.
+
+    Raises:
+        FileListError: There is none; the message also has a line per video that cannot be read.
+    """
+    if not metrics["num_videos"]:
+        raise one_error(FileListError, [f"{filelist}: no video can be read; correct the list", *failed])
+    if metrics["num_videos"] == metrics.get("num_without_labels"):
+        problem = f"{filelist}: {_NO_LABELS}; the test part of YouTube-8M has none"
+        raise one_error(FileListError, [problem, *failed])
 
 
 def _write_results(
     args: argparse.Namespace,
-    metrics: dict[str, Any],
+    metrics: Mapping[str, Any],
     observed: Observed,
     class_names: list[str] | None,
     *,
     title: str,
 ) -> None:
-    """Writes metrics, the table per class and the optional report, and prints the metrics."""
+    """Writes metrics, the per-class table and the optional report, and prints the metrics."""
     from videotag.metrics import mean_ap_by_group
     from videotag.reports.eval_report import write_eval_report, write_per_class
     from videotag.system.atomic import write_text
@@ -163,7 +166,7 @@ def _write_results(
     save_dir = Path(args.save_dir)
     per_class = observed.per_class.compute()
     if "mean_ap" in metrics:
-        metrics |= mean_ap_by_group(per_class)
+        metrics = {**metrics, **mean_ap_by_group(per_class)}
     text = json.dumps(metrics, indent=2)
     write_text(save_dir / METRICS_FILE, text + "\n")
     write_per_class(save_dir / PER_CLASS_FILE, per_class, class_names)

@@ -159,6 +159,8 @@ def _explained(error: BaseException) -> tuple[str, int]:
     text = f"{type(error).__name__}: {escaped(text, limit=500)}"
     if place := plugin_line(error):
         return f"{place}: {text}; correct the plugin (--debug shows the traceback)", EXIT_USAGE
+    if isinstance(error, SystemExit):
+        text = f"something called sys.exit({error.code!r})"
     return f"a bug in videotag: {text}; run it again with --debug and report the output", EXIT_BUG
 
 

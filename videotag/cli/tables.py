@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from videotag.safe_text import escaped
@@ -17,7 +18,7 @@ def tags_table(prediction: dict[str, Any]) -> str:
     return "\n".join(lines if prediction["tags"] else [*lines, "  no tag reaches the threshold"])
 
 
-def metrics_table(metrics: dict[str, Any]) -> str:
+def metrics_table(metrics: Mapping[str, Any]) -> str:
     """The metrics as a table of name and value."""
     return "\n".join(
         f"{name:<20}{value:.4f}" if isinstance(value, float) else f"{name:<20}{value}"

@@ -28,7 +28,7 @@ from videotag.errors import (
     one_error,
 )
 from videotag.formats.filelist import ListEntry
-from videotag.inputs.reader import Read, Reader
+from videotag.inputs.reader import Read, Reader, check_fields
 from videotag.plugins import plugin_line
 from videotag.registry import Task
 from videotag.safe_text import escaped, reason_of
@@ -74,7 +74,7 @@ class SampleDataset:
         self.made_by: Mapping[str, str] = {}
         for name, reader in self._readers:
             fields = [entry.field(name) for entry in entries]
-            checked = reader.check([field for field in fields if field is not None])
+            checked = check_fields(reader, [field for field in fields if field is not None])
             self.made_by = {**self.made_by, **checked.made_by}
             if checked.sizes is not None:
                 sizes = np.zeros(len(entries), np.int64)  # 0 for samples without the field
@@ -165,7 +165,7 @@ class SampleDataset:
             return None
         inputs: dict[str, np.ndarray] = {}
         for (_, reader), column in zip(self._readers, zip(*samples, strict=True), strict=True):
-            inputs |= reader.batch(column)
+            inputs |= reader.collate_checked(column)
         return Batch(
             [entry.path for entry in entries], inputs, self._labels([entry.label_ids for entry in entries])
         )
@@ -181,21 +181,25 @@ def _load_one(load: Any, index: int | None) -> _Loaded | None:
 
 
 def _check_fields(entries: Sequence[ListEntry], readers: Sequence[tuple[str, Reader[Any, Any]]]) -> None:
-    names = dict.fromkeys(name for name, _ in readers)
+    names = list(dict.fromkeys(name for name, _ in readers))
+    optional = {name: all(r.is_optional for other, r in readers if other == name) for name in names}
     if len(names) > 1 and (paths := [entry.path for entry in entries if entry.fields is None]):
         raise FileListError(
             f"{paths[0]}: only a path, but the model reads the fields {', '.join(names)}; write the list as "
             "JSON lines (.jsonl)"
         )
-    given = {name for entry in entries for name in entry.fields or names}
-    there = ", ".join(map(escaped, sorted(given)))
+    given = {name for entry in entries for name in (names if entry.fields is None else entry.fields)}
+    present = ", ".join(map(escaped, sorted(given))) or "none"
     problems = []
-    for name, reader in readers:
-        if reader.is_optional and name not in given:
-            logger.warning("no sample has the field %s, which is thus masked; there are: %s", name, there)
-        elif not reader.is_optional and name not in given:
-            problems.append(f"no sample has the field {name!r}, which the model needs; there are: {there}")
-        elif not reader.is_optional:
+    for name, is_optional in optional.items():
+        if name not in given and is_optional:
+            logger.warning("no sample has the field %s, so its input is masked; there are: %s", name, present)
+        elif name not in given:
+            problems.append(
+                f"{entries[0].path} and all others: no field {name!r}; there are: {present}; rename one, or "
+                f"set INPUTS.{name}.field"
+            )
+        elif not is_optional:
             problems += [
                 f"{entry.path}: no field {name!r}, which the model needs; add it, or leave the sample out"
                 for entry in entries

@@ -108,8 +108,8 @@ def read_filelist(
         max_bytes=MAX_LIST_BYTES,
         max_lines=MAX_LIST_LINES,
     )
-    if text.lstrip().startswith('{"'):
-        raise FileListError(f"{path}: JSON lines; name the list {Path(path).stem}.jsonl")
+    if re.match(r'\s*\{\s*"', text):
+        raise FileListError(f"{path}: looks like JSON lines; rename it to {Path(path).stem}.jsonl")
     content = io.BytesIO(text.encode())  # bytes.split splits at ASCII blanks only
     del text
     entries: list[ListEntry] = []

@@ -18,7 +18,7 @@ from videotag.formats.json_lists import is_json_list, read_json_list
 from videotag.formats.record_files import is_record_file
 from videotag.inference.parallel import main_first, rank, world_size
 from videotag.inputs.features import FeatureReader
-from videotag.inputs.reader import Reader
+from videotag.inputs.reader import Reader, specs_of
 from videotag.registry import MASK, ArraySpec
 from videotag.safe_text import escaped
 from videotag.sections import SplitSection
@@ -68,7 +68,7 @@ def check_inputs(config: Config, section: SplitSection, inputs: Sequence[ArraySp
     Raises:
         ConfigError: All differences, a line each.
     """
-    made = {spec.name: spec for _, reader in config.readers(section) for spec in reader.specs()}
+    made = {spec.name: spec for _, reader in config.readers(section) for spec in specs_of(reader)}
     model = config.entry.name
     problems = []
     for spec in inputs:
@@ -76,7 +76,7 @@ def check_inputs(config: Config, section: SplitSection, inputs: Sequence[ArraySp
         name = spec.name.removesuffix(MASK)
         if found is None:
             problems.append(f"INPUTS.{name}: no reader makes {spec.name}, which {model} takes; add it")
-        elif found.dtype != spec.dtype or not spec.takes(found.shape):
+        elif found.dtype != spec.dtype or not spec.accepts_shape(found.shape):
             reader = config.inputs[name].reader if name in config.inputs else "another"
             problems.append(
                 f"INPUTS.{name}: reader {reader} makes {found}, but {model} takes "

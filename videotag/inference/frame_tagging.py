@@ -5,6 +5,7 @@ Shapes: T sampled frames of a video, D feature width, C classes.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from videotag.datasets.batches import slices
+from videotag.errors import ConfigError
 from videotag.inference.extractor import Extractor
 from videotag.inference.predict import top_tags
 from videotag.inference.tag_result import Segment, TagResult
@@ -22,6 +24,7 @@ from videotag.inputs.frames import ClipReader, Frames
 from videotag.registry import LOGITS, MASK
 from videotag.runtime.agreement import scores_of
 from videotag.runtime.trained import attention_of
+from videotag.safe_text import safe_repr
 from videotag.sections import VideoSplitSection
 
 SEGMENT_SEC = 5.0
@@ -37,12 +40,23 @@ class TagOptions:
         top_k: Maximum number of tags per video and segment.
         threshold: Minimum probability of a tag, in [0, 1].
         segment_sec: Target length of a segment in seconds.
+
+    Raises:
+        ConfigError: A number is outside its range.
     """
 
     labels: list[str]
     top_k: int
     threshold: float = 0.0
     segment_sec: float = SEGMENT_SEC
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ConfigError(f"top_k: {safe_repr(self.top_k)}, expected at least 1")
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(f"threshold: {safe_repr(self.threshold)}, expected a probability in 0 to 1")
+        if not 0 < self.segment_sec < math.inf:
+            raise ConfigError(f"segment_sec: {safe_repr(self.segment_sec)}, expected seconds above 0")
 
 
 class FrameTagger(ABC):
@@ -172,7 +186,7 @@ class ModelTagger(FrameTagger):
         if any(spec.name.endswith(MASK) for spec in self._model.inputs):
             clips += [replace(prepared, rows=prepared.rows[a:b]) for a, b in parts]
         assert self._reader is not None
-        outputs: Mapping[str, Any] = self._model.run(self._reader.batch(clips))
+        outputs: Mapping[str, Any] = self._model.run(self._reader.collate_checked(clips))
         attention = {name: weights[0] for name, weights in attention_of(outputs).items()}
         return scores_of(self._model.task, outputs[LOGITS]), attention
 

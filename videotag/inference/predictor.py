@@ -37,8 +37,10 @@ from videotag.sections import VideoSplitSection
 #: Input to tag: the path of a media file, an entry of a list, the bytes of a file, or an array of frames.
 Source: TypeAlias = str | Path | ListEntry | np.ndarray | MediaBytes
 MAX_WAITING = 64  # requests queued for decoding
-CLOSED = "the predictor is closed; create a new one"
-_FORKED = "the predictor belongs to the process before the fork; create one in each process"
+CLOSED_MESSAGE = "this Tagger or Predictor is closed; create a new one"
+_FORKED_MESSAGE = (
+    "this Tagger or Predictor belongs to the process before the fork; create one in each process"
+)
 _CLOSED_CHECK_SEC = 0.2  # how often a blocked `submit` checks whether the predictor was closed
 
 
@@ -106,7 +108,7 @@ class Predictor:
             fps: Frame rate in frames per second; required for an array, an error for anything else.
 
         Raises:
-            ClosedError: The predictor is closed.
+            ClosedError: The predictor is closed, or belongs to the process before a fork.
 
         The future raises the same errors as that of `submit`.
         """
@@ -115,7 +117,11 @@ class Predictor:
         return request.future
 
     def check_open(self) -> None:
-        """Raises ClosedError if requests are no longer accepted; see `submit`."""
+        """Checks that requests are accepted.
+
+        Raises:
+            ClosedError: The predictor is closed, or belongs to the process before a fork.
+        """
         self._shared.check_open()
 
     def close(self, *, cancel: bool = False) -> None:
@@ -151,9 +157,9 @@ class _Shared:
 
     def check_open(self) -> None:
         if os.getpid() != self._process:
-            raise ClosedError(_FORKED)
+            raise ClosedError(_FORKED_MESSAGE)
         if self._is_closed:
-            raise ClosedError(CLOSED)
+            raise ClosedError(CLOSED_MESSAGE)
 
     def put(self, request: _Request, *, wait: bool) -> None:
         self.check_open()  # first, as the lock may have been held at a fork
@@ -173,7 +179,7 @@ class _Shared:
                     text = f"{self._waiting.maxsize} requests are already queued; try again later"
                     raise BusyError(text) from None
         if self._is_closed and request.future.cancel():  # meanwhile, and no thread may be left
-            raise ClosedError(CLOSED)
+            raise ClosedError(CLOSED_MESSAGE)
 
     def _done(self, request: _Request) -> None:
         request.stop.set()  # stops decoding after a cancellation

@@ -31,10 +31,11 @@ from videotag.inference.frame_tagging import (
     clip_reader,
 )
 from videotag.inference.list_sample import sample_frames
-from videotag.inference.predictor import CLOSED, Predictor, Source
+from videotag.inference.predictor import CLOSED_MESSAGE, Predictor, Source
 from videotag.inference.tag_result import TagResult as TagResult
 from videotag.inference.trained_model import ModelSource, TrainedModel, read_source
 from videotag.registry import FRAMES, MASK
+from videotag.runtime.choice import RuntimeNetwork
 from videotag.safe_text import safe_repr
 from videotag.weights import DEFAULT_EXTRACTOR, find_weights
 
@@ -106,7 +107,7 @@ class Tagger:
         def options(source: ModelSource) -> TagOptions:
             model = source.config.model
             labels = source.weights.labels(label_file, model)
-            return TagOptions(labels, top_k or model.topk, threshold, segment_sec)
+            return TagOptions(labels, model.topk if top_k is None else top_k, threshold, segment_sec)
 
         if second is not None and clip_reader(TrainedModel([second])):
             if extractor_weights is not None or extractor_config is not None:
@@ -163,7 +164,18 @@ class Tagger:
         name: str | None = None,
         wait: bool = True,
     ) -> Future[TagResult]:
-        """Like `tag`, but returns at once with a future; see Predictor.submit."""
+        """Like `tag`, but returns a future at once; `cancel` of the future works even during decoding.
+
+        Args:
+            source: Source as for `tag`.
+            fps: Frame rate of an array in frames per second.
+            name: Value of TagResult.path.
+            wait: Whether to block while 64 requests wait for decoding.
+
+        Raises:
+            BusyError: The queue is full, and `wait` is False.
+            ClosedError: The tagger is closed, or belongs to the process before a fork.
+        """
         return self._predictor.submit(source, fps=fps, name=name, wait=wait)
 
     def close(self, *, cancel: bool = False) -> None:
@@ -214,13 +226,12 @@ class Tagger:
         self._predictor.check_open()
         if not videos:
             raise ConfigError("select_runtime: no videos; pass at least one path")
-        if isinstance(self._tagger, StagesTagger) and self._tagger.extractor.network.needs_sample:
-            if self._tagger.extractor.network.choice is not None:
-                raise ConfigError("select_runtime: the precision is already selected; call it before `tag`")
+        network = self._tagger.extractor.network if isinstance(self._tagger, StagesTagger) else None
+        if isinstance(network, RuntimeNetwork) and network.needs_sample:
             entries = [video if isinstance(video, ListEntry) else ListEntry(video) for video in videos]
             images, _ = sample_frames(entries, self._tagger.section)
-            if images is not None:
-                self._tagger.extractor.network.select_runtime({FRAMES: images})
+            if images is not None and not network.select_runtime({FRAMES: images}):
+                raise ConfigError("select_runtime: the precision is already selected; call it before `tag`")
 
     def tag_many(self, videos: Iterable[str | ListEntry]) -> Iterator[TagResult | MediaError]:
         """Yields the result or the error of every video in order, while the next videos are decoded.
@@ -279,7 +290,7 @@ def _result(future: Future[Any]) -> Any:
     try:
         return future.result()
     except CancelledError:
-        raise ClosedError(CLOSED) from None
+        raise ClosedError(CLOSED_MESSAGE) from None
     finally:
         future.cancel()
 

@@ -44,6 +44,7 @@ class FeatureReader(Reader[FeatureOptions, SplitSection]):
     """Reads feature files; each file holds a sequence (T, D) for every modality."""
 
     train_section = FeatureTrainSection
+    quantizes = True
 
     @property
     def dims(self) -> dict[str, int]:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 import numpy as np
 
 from videotag.errors import ConfigError, PluginError
-from videotag.registry import ArraySpec, described_array
+from videotag.registry import ArraySpec, format_array_spec
 from videotag.safe_text import safe_repr
 from videotag.sections import InferSection, InputOptions, SplitSection, TrainSection
 
@@ -70,6 +70,7 @@ class Reader(Generic[Options, Section]):
         decodes: Whether reading a sample is slow enough to prefetch samples one by one.
         augments: Whether training samples differ from epoch to epoch.
         is_optional: Whether a sample may lack the field; `collate` then receives None and masks it.
+        quantizes: Whether `collate` may return YouTube-8M's uint8 features for float32 ones.
     """
 
     split_section: ClassVar[type[SplitSection]] = SplitSection
@@ -78,6 +79,7 @@ class Reader(Generic[Options, Section]):
     decodes: ClassVar[bool] = False
     augments: ClassVar[bool] = False
     is_optional: ClassVar[bool] = False
+    quantizes: ClassVar[bool] = False
 
     def __init__(self, inputs: Mapping[str, Options], section: Section) -> None:
         self.inputs = dict(inputs)
@@ -90,16 +92,16 @@ class Reader(Generic[Options, Section]):
 
     @property
     def num_threads(self) -> int:
-        """Samples read concurrently; used if `decodes` is True."""
+        """Number of samples read concurrently; used if `decodes` is True."""
         return 1
 
     @property
     def ahead(self) -> int:
-        """Samples prefetched at most; used if `decodes` is True."""
+        """Maximum number of prefetched samples; used if `decodes` is True."""
         return 1
 
     def specs(self) -> list[ArraySpec]:
-        """Name, shape and dtype of the arrays that `collate` returns."""
+        """Name, shape (N, ...) and dtype of the arrays that `collate` returns."""
         raise NotImplementedError
 
     def check_kind(self, paths: Sequence[str]) -> None:
@@ -160,7 +162,7 @@ class Reader(Generic[Options, Section]):
         """
         yield self.read
 
-    def batch(self, samples: Sequence[Any]) -> dict[str, np.ndarray]:
+    def collate_checked(self, samples: Sequence[Any]) -> dict[str, np.ndarray]:
         """The arrays (N, ...) that `collate` returns, after comparing them with `specs`.
 
         Args:
@@ -169,11 +171,11 @@ class Reader(Generic[Options, Section]):
         Raises:
             PluginError: Arrays are missing, or of other shapes or dtypes than declared.
         """
-        arrays, specs = self.collate(samples), self.specs()
+        arrays = self.collate(samples)
         returned = f"{type(self).__name__}.collate returned"
         if not isinstance(arrays, Mapping):
             raise PluginError(f"{returned} a {type(arrays).__name__}; return a dict of arrays by name")
-        for spec in specs:
+        for spec in specs_of(self):
             array = arrays.get(spec.name)
             if not isinstance(array, np.ndarray):
                 raise PluginError(
@@ -181,11 +183,11 @@ class Reader(Generic[Options, Section]):
                     "declares; add it"
                 )
             declared = replace(spec, shape=(len(samples), *spec.shape[1:]))
-            same_dtype = array.dtype == spec.dtype or is_quantized(array, spec)
-            if not declared.takes(array.shape) or not same_dtype:
+            has_dtype = array.dtype == spec.dtype or (self.quantizes and is_quantized(array, spec))
+            if not has_dtype or not declared.accepts_shape(array.shape):
                 raise PluginError(
-                    f"{returned} {spec.name!r} as {described_array(array.shape, array.dtype)} for "
-                    f"{len(samples)} samples, but specs() declares {declared}"
+                    f"{returned} {spec.name!r} as {format_array_spec(array.shape, array.dtype)} for "
+                    f"{len(samples)} samples, but specs() declares {declared}; correct one of them"
                 )
         return arrays
 
@@ -202,3 +204,30 @@ class Reader(Generic[Options, Section]):
 def is_quantized(x: np.ndarray, spec: ArraySpec) -> bool:
     """Whether an array, of any shape, holds uint8 features where the model declares float32."""
     return bool(x.dtype == np.uint8) and spec.dtype == "float32"
+
+
+def specs_of(reader: Reader[Any, Any]) -> list[ArraySpec]:
+    """The specifications of the arrays that a reader makes.
+
+    Raises:
+        PluginError: The reader does not return specifications.
+    """
+    specs = reader.specs()
+    if not isinstance(specs, list | tuple) or not all(isinstance(spec, ArraySpec) for spec in specs):
+        raise PluginError(
+            f"{type(reader).__name__}.specs returned {safe_repr(specs)}; return a list of ArraySpec"
+        )
+    return list(specs)
+
+
+def check_fields(reader: Reader[Any, Any], fields: Sequence[str]) -> CheckResult:
+    """What a reader's `check` finds in n fields of a list.
+
+    Raises:
+        PluginError: The reader returns something else.
+        VideotagError: Some fields cannot be read; see Reader.check.
+    """
+    result = reader.check(fields)
+    if not isinstance(result, CheckResult):
+        raise PluginError(f"{type(reader).__name__}.check returned {safe_repr(result)}; return CheckResult()")
+    return result

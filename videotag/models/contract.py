@@ -1,6 +1,6 @@
-"""Builds networks, and checks that they and their outputs are as their classes declare.
+"""Builds networks and checks the inputs and outputs that they declare.
 
-A mistake in a user's own model is thus reported as such, instead of failing somewhere else.
+Errors in a user's own model are thus reported as its own.
 Shapes: N samples of a batch, C classes.
 """
 
@@ -16,7 +16,7 @@ from videotag.registry import LOGITS, ArraySpec, ModelEntry
 from videotag.safe_text import safe_repr
 from videotag.sections import ModelSection
 
-_EXAMPLES = {
+_DECLARATIONS = {
     "inputs": (
         ArraySpec,
         '(ArraySpec("rgb", (None, None, 2048)), ArraySpec("rgb.mask", (None, None), "bool"))',
@@ -36,7 +36,7 @@ def build_model(entry: ModelEntry, section: ModelSection) -> nn.Layer:
         PluginError: The network does not declare `inputs` and `outputs` as videotag.registry.Model does.
     """
     model: nn.Layer = entry.cls(section)
-    for name, (kind, example) in _EXAMPLES.items():
+    for name, (kind, example) in _DECLARATIONS.items():
         value = getattr(model, name, None)
         if not isinstance(value, list | tuple) or not value or not all(isinstance(x, kind) for x in value):
             raise PluginError(
@@ -76,13 +76,15 @@ def check_outputs(
             raise PluginError(
                 f"{returned} {safe_repr(list(outputs))} without {name!r} of self.outputs; add it"
             )
-    if LOGITS not in declared:  # a first stage
-        return
-    shape = tuple(outputs[LOGITS].shape)
-    width = shape[-1] if num_classes is None and shape else num_classes
-    if shape != (num_samples, width):
-        expected = f"({num_samples}, {'any' if num_classes is None else num_classes})"
-        raise PluginError(
-            f"{returned} {LOGITS} of shape {shape}, expected {expected}: a row per sample, and "
-            "MODEL.num_classes columns"
-        )
+    for name in declared:
+        shape = tuple(getattr(outputs[name], "shape", ()))
+        if not shape or shape[0] != num_samples:
+            raise PluginError(
+                f"{returned} {name} of shape {shape} for {num_samples} samples; return a tensor with "
+                "a row per sample"
+            )
+        if name == LOGITS and num_classes is not None and shape[1:] != (num_classes,):
+            raise PluginError(
+                f"{returned} {name} of shape {shape}, expected ({num_samples}, {num_classes}) as "
+                "MODEL.num_classes says"
+            )

@@ -9,6 +9,7 @@ backend is measured once and cached. It is made once, before any work, and then 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -149,6 +150,7 @@ class RuntimeNetwork:
     def __init__(self, trained: TrainedNetwork, request: RuntimeRequest, *, tolerances: Tolerances) -> None:
         self.trained = trained
         self._tolerances = tolerances
+        self._selecting = threading.Lock()
         self._request = request
         self.reset(request.previous)
 
@@ -197,30 +199,36 @@ class RuntimeNetwork:
         assert self.choice is not None
         return self.choice.runtime
 
-    def select_runtime(self, sample: Arrays | None = None) -> None:
+    def select_runtime(self, sample: Arrays | None = None) -> bool:
         """Selects backend and precision, and logs them with the reason; later calls have no effect.
+
+        May be called from several threads.
 
         Args:
             sample: Inputs by name, (N, ...) each, that represent all of the user's data; at most SAMPLE_ROWS
                 rows are used. None uses random inputs; precision "auto" is then float32, because only the
                 user's data shows whether bfloat16 is close enough.
 
+        Returns:
+            Whether this call selected them; False if an earlier one did.
+
         Raises:
             ConfigError: Existing features of the folder are in 16 bits, which the user did not request, and
                 are too far from float32 on the sample.
             ExportError: The network cannot run in the requested backend or precision.
         """
-        if self._network is not None:
-            return
-        request = self._request
-        if sample is None:
-            sample = random_samples(self.trained.inputs)[1]
-            request = replace(request, precision="f32") if request.wanted_precision == "auto" else request
-        selection = _Selection(self.trained, request, self._tolerances, sample)
-        self.choice, self._network, reason = selection.make()
-        logger.info(
-            "%s runs in %s, %s: %s", self.trained.name, self.choice.runtime, self.choice.precision, reason
-        )
+        with self._selecting:
+            if self._network is not None:
+                return False
+            request = self._request
+            if sample is None:
+                sample = random_samples(self.trained.inputs)[1]
+                request = replace(request, precision="f32") if request.wanted_precision == "auto" else request
+            selection = _Selection(self.trained, request, self._tolerances, sample)
+            self.choice, self._network, reason = selection.make()
+        choice = self.choice
+        logger.info("%s runs in %s, %s: %s", self.trained.name, choice.runtime, choice.precision, reason)
+        return True
 
     def set_choice(self, choice: RuntimeChoice) -> None:
         """Opens the network in a choice made elsewhere; see open_network."""

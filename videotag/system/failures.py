@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
 
 from videotag.errors import OutputError, VideotagError
 from videotag.system.atomic import append_whole
+from videotag.system.json_text import parse_json
+from videotag.system.text import MAX_LIST_BYTES, read_text
 
 FAILURES_FILE = "failures.jsonl"
 FAILURES_HEAD = re.compile(r'\{"(video_id|source)": [^\n]*"retriable": (true|false), "error": ')
 
 
 class FailureList:
-    """Writes FAILURES_FILE in a folder.
+    """Writes and reads FAILURES_FILE in a folder.
 
     Deletes the file of an earlier run, since its failed inputs are tried again.
 
@@ -42,20 +45,22 @@ class FailureList:
                 f"{save_dir}: cannot write ({error.strerror}); choose another {named_by}"
             ) from error
 
-    def errors(self) -> dict[str, str]:
-        """The text of the error by name of the input, of all inputs in the file so far.
+    def messages(self) -> dict[str, str]:
+        """The error message by name of the input, for all inputs listed so far; other lines are ignored.
 
         Raises:
-            OutputError: The file cannot be read, or a line is not one that this class writes.
+            OutputError: The file cannot be read.
         """
-        try:
-            with self._path.open(encoding="utf-8", newline="\n") as file:
-                records = [json.loads(line) for line in file]
-            return {record[self._key]: record["error"] for record in records}
-        except FileNotFoundError:
+        if not self._path.exists():
             return {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"{self._path}: not a list of failures ({error}); move it away") from error
+        remedy = "move it away"
+        text = read_text(self._path, error=OutputError, missing=remedy, max_bytes=MAX_LIST_BYTES)
+        messages = {}
+        for line in text.split("\n"):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                record = parse_json(line)
+                messages[str(record[self._key])] = str(record["error"])
+        return messages
 
     def add(self, name: str, error: VideotagError) -> None:
         """Appends the line of one input, completely or not at all.

@@ -85,7 +85,7 @@ def run_with_signals(name: str, work: Callable[[], int], explain: Callable[[Base
         try:
             _State.is_working = True
             code = work()
-        except (Exception, SystemExit) as error:  # sys.exit in a plugin must not end the run with its code
+        except (Exception, SystemExit) as error:  # a plugin's sys.exit must not set the exit code
             # Inside an import or a library, a signal may surface as any error.
             if _State.received is None:
                 code = explain(error)

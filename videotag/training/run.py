@@ -162,8 +162,10 @@ class Run:
         metrics = evaluate(in_layers(model), batches, task=config.task)
         self.log.write("valid", step=progress.epoch * self.steps_per_epoch, epoch=epoch, **metrics)
         metric = BEST_METRIC[config.task]
-        if not metrics["num_videos"]:
-            logger.warning("no video of VALID.filelist can be read; this epoch is not compared with others")
+        if metrics["num_videos"] == metrics.get("num_without_labels", 0):
+            logger.warning(
+                "VALID.filelist: no labeled video can be read; this epoch is not compared with others"
+            )
             return progress
         if progress.best is None or metrics[metric] > progress.best.get(metric, -np.inf):
             return replace(progress, best_epoch=epoch, best=metrics, validations_since_best=0)

@@ -138,15 +138,21 @@ def train_model(
         progress, model = _initialize(config, found, save_dir, lists=lists, labels=labels)
         for section in (train, config.valid) if validated else (train,):
             check_inputs(config, section, model.inputs)
-        options = {"num_classes": config.model.num_classes, "teacher": teacher}
-        learner = Learner(model, train, config.task, steps_per_epoch=steps_per_epoch, **options)
+        learner = Learner(
+            model,
+            train,
+            config.task,
+            steps_per_epoch=steps_per_epoch,
+            num_classes=config.model.num_classes,
+            teacher=teacher,
+        )
         if found:
             _resume(config, found, learner, steps_per_epoch, labels=labels)
         else:  # last, so that a user's mistake leaves the folder unchanged
             _start_new_run(config, save_dir, labels, resume=resume)
         with main_first():
             failures = FailureList(save_dir, append=bool(found) or not is_main())
-            failed = failures.errors()
+            messages = failures.messages()
         scalars = open_scalars(visualdl_dir) if is_main() else None
         with RunLog(save_dir if is_main() else None, scalars) as log:
             counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
@@ -163,39 +169,38 @@ def train_model(
                 log=log,
                 steps_per_epoch=steps_per_epoch,
                 failures=failures,
-                failed=failed,
+                failed=messages,
             )
             while progress.epoch < train.epoch and not _stops_early(train, progress):
                 progress = run.epoch(progress)
         best_path = link_latest(save_dir, name, progress)
         last_path = save_dir / f"{name}.pdparams"
-        all_failed = {video: why for part in all_gather(run.failed) for video, why in part.items()}
-        return TrainResult(best_path or last_path, last_path, progress.best or {}, all_failed)
+        failed = {video: why for part in all_gather(run.failed) for video, why in part.items()}
+        return TrainResult(best_path or last_path, last_path, progress.best or {}, failed)
 
 
 def _resume(
     config: Config, found: Checkpoint, learner: Learner, steps_per_epoch: int, *, labels: list[str] | None
 ) -> None:
-    """Restores the learner from a checkpoint and logs it."""
+    """Restores the learner, updates the run's config and labels, and logs where the run resumes."""
     learner.restore(found.arrays)
     if is_main():
-        _update_config(found.weights_path.with_name(CONFIG_FILE), config)
+        _record_settings(found.weights_path.with_name(CONFIG_FILE), config)
         if labels is not None:  # equal to those of the run, if it has any
             write_labels(found.weights_path.with_name(LABELS_FILE), labels)
     progress = found.progress
-    if progress.epoch >= config.train.epoch:
-        logger.info(
-            "nothing to train: %d epochs are done, TRAIN.epoch=%d", progress.epoch, config.train.epoch
-        )
-        return
-    done = f"{progress.epoch} of {config.train.epoch} epochs"
-    done += f" and {progress.step} of {steps_per_epoch} steps" if progress.step else ""
-    logger.info("resuming after %s from %s", done, found.weights_path)
+    epoch = config.train.epoch
+    if progress.epoch >= epoch:
+        logger.info("nothing to train: %d epochs are done, TRAIN.epoch=%d", progress.epoch, epoch)
+    else:
+        done = f"{progress.epoch} of {epoch} epochs"
+        done += f" and {progress.step} of {steps_per_epoch} steps" if progress.step else ""
+        logger.info("resuming after %s from %s", done, found.weights_path)
     if config.train.pretrain:
         logger.info("TRAIN.pretrain is ignored: the resumed run has its own weights")
 
 
-def _update_config(path: Path, config: Config) -> None:
+def _record_settings(path: Path, config: Config) -> None:
     """Records in a run's config what may change on --resume: more epochs, and VALID, TEST and INFER."""
     old = load_config(path)
     train = old.train.model_copy(update={"epoch": max(old.train.epoch, config.train.epoch)})
@@ -242,7 +247,8 @@ def _open_data(
     if errors:
         raise one_error(type(errors[0]), [text for error in errors for text in problems_of(error)])
     data, valid_data = opened
-    assert data is not None
+    if data is None:
+        raise FileListError("TRAIN.filelist: no samples; list at least one")
     if valid_data is not None:
         check_extractors({**data.made_by, **valid_data.made_by})
     if config.task == "single_label":
