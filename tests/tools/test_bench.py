@@ -115,9 +115,9 @@ def test_numbers_are_shown_with_three_digits(number, text):
     assert format_number(number) == text
 
 
-def test_quotients_are_the_whole_by_its_parts_of_the_same_round():
+def test_ratios_divide_the_whole_by_the_sum_of_its_parts_of_the_same_round():
     rounds = {"videotag": [3.0, 6.0], "its decoding alone": [1.0, 1.0], "its network alone": [2.0, 4.0]}
-    assert bench_extraction.quotients(rounds) == [1.0, 1.2]
+    assert bench_extraction.time_ratios(rounds) == [1.0, 1.2]
 
 
 # ---------------------------------------------------------------- files
@@ -164,7 +164,7 @@ def test_the_driver_writes_a_table_and_numbers_that_agree_with_the_rounds(fakes,
     text = Path("docs/performance.md").read_text(encoding="utf-8")
     assert text.startswith(f"# Mine\n{BEGIN}\nMeasured by `make bench`:\n")
     assert text.endswith(f"{END}\nrest\n")
-    assert "| a clip, seconds | the classic way | 7.5 | 1 |  |\n" in text
+    assert "| a clip, seconds | the baseline | 7.5 | 1 |  |\n" in text
     assert "|  | videotag | 3 | 2.5 | at least 2: met |\n" in text  # of 3 and 2
     assert "| memory, MB | videotag | 2,000 | at most 1500: missed |\n" in text
     today = datetime.now(tz=timezone.utc).date().isoformat()

@@ -1,10 +1,10 @@
-"""`make bench`: compares every stage with the classic way on this machine; writes a table and JSON.
+"""`make bench`: compares every stage with the baseline on this machine; writes a table and JSON.
 
     python tools/benchmark/bench.py                      # 45 minutes; writes docs/performance.md and .json
     python tools/benchmark/bench.py --quick              # 3 minutes, small sizes; writes into data/bench
     python tools/benchmark/bench.py --only decode,extraction --videos my_videos --output data/bench
 
-The classic way is classic.py. Contestants run in separate processes and take turns, round by round. The table
+The baseline is classic.py. Contestants run in separate processes and take turns, round by round. The table
 has the median of each and the median of the rounds' ratios; the JSON has every number. --only keeps the other
 parts of an earlier run on the same machine. Exit code 1: parts failed and are named; the others are written.
 """

@@ -19,7 +19,7 @@ HERE, POOL = "videotag, in the process", "videotag, in a child process"
 
 
 def run(options: Options) -> Part:
-    """Measures both of videotag's readers against the classic way, for every clip."""
+    """Measures both of videotag's readers against the baseline, for every clip."""
     part = Part("Decoding: 300 frames of a video, scaled and cut to 224x224, as bytes")
     specs = {HERE: "bench_decode:InProcess", POOL: "bench_decode:InChild"}
     if classic.has_opencv():

@@ -26,7 +26,7 @@ _MB = 1e3  # kB
 
 
 def run(options: Options) -> Part:
-    """Measures seconds and memory, the classic way scaled to the same number of videos."""
+    """Measures seconds and memory, the baseline scaled to the same number of videos."""
     count = QUICK_VIDEOS if options.quick else VIDEOS
     few = QUICK_CLASSIC_VIDEOS if options.quick else CLASSIC_VIDEOS
     part = Part(f"Metrics: Hit@1, PERR, GAP and mAP of {count:,} videos x {NUM_CLASSES:,} classes")
@@ -49,7 +49,7 @@ def run(options: Options) -> Part:
     # Later rounds reuse memory, so only the first shows how much is needed.
     part.lines.append(Line("growth of memory at most", "MB", {OURS: memory[:1]}, goals={OURS: MOST_MB}))
     part.notes.append(
-        f"Making the scores is not counted. The classic way was measured on {few:,} videos and multiplied; "
+        f"Making the scores is not counted. The baseline was measured on {few:,} videos and multiplied; "
         "its sorts grow faster than that."
     )
     options.say("metrics")
@@ -60,7 +60,7 @@ class Metrics:
     """A contestant: updates with batches and computes at the end.
 
     Args:
-        is_classic: Whether to use the classic way.
+        is_classic: Whether to use the baseline.
     """
 
     def __init__(self, is_classic: bool) -> None:

@@ -18,11 +18,11 @@ from bench_machine import num_machine_cores
 from videotag.media.suffixes import list_videos
 from videotag.media.video import probe
 
-CLASSIC = "the classic way"
-TOLD = "the classic way, MKL told of the CPU"
+CLASSIC = "the baseline"
+TOLD = "the baseline with the MKL setting"
 TOLD_NOTE = (
-    "MKL told of the CPU: with MKL_DEBUG_CPU_TYPE as videotag sets it, without which Paddle's MKL uses "
-    "little of what a CPU of another maker than Intel can do."
+    "The MKL setting is MKL_DEBUG_CPU_TYPE as videotag sets it; without it, Paddle's MKL uses slow code on "
+    "non-Intel CPUs."
 )
 _CHEAP_ROUNDS, _DEAR_ROUNDS = 5, 2  # a round of the classic ResNet-101 takes minutes
 _QUICK_ROUNDS = 2

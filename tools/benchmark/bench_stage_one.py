@@ -51,7 +51,7 @@ def run(options: Options) -> Part:
         measures = measures_of(children, "rate", count=count)
         rounds = take_turns(measures, options.num_rounds(cheap=False))
     part.lines.append(Line(f"{count} frames", "frames/s", rounds, reference=CLASSIC, more_is_better=True))
-    part.notes.append(f"The classic way takes the {count} frames as one batch. Weights are random.")
+    part.notes.append(f"The baseline takes the {count} frames as one batch. Weights are random.")
     options.say("stage one")
     return part
 

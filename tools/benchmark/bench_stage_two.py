@@ -62,10 +62,10 @@ def run(options: Options) -> Part:
     text = f"{count} videos at once"
     part.lines += [
         Line(text, "videos/s", rounds, reference=CLASSIC, more_is_better=True, goals=ratios),
-        Line("largest difference of a probability", "from the classic way", errors, goals=bounds),
+        Line("largest difference of a probability", "from the baseline", errors, goals=bounds),
     ]
     part.notes.append(
-        "The classic way calls the layers one by one, in f32. Random weights. "
+        "The baseline calls the layers one by one, in f32. Random weights. "
         "`auto` takes bf16 only where no probability differs by more than 0.001."
     )
     options.say("stage two, inference")

@@ -9,7 +9,7 @@ from bench_report import Line, Part
 
 from videotag.system.cores import mkl_cpu_type
 
-PLAIN, PADDED, OURS = "padded to 300, MKL as it comes", "padded to 300", "videotag"
+PLAIN, PADDED, OURS = "padded to 300, default MKL", "padded to 300", "videotag"
 LEAST_RATIO = 1.4
 _BATCH_SIZE, _STEPS, _VIDEOS = 128, 4, 16384
 _QUICK_BATCH_SIZE, _QUICK_STEPS, _QUICK_VIDEOS, _QUICK_FILES = 16, 2, 2048, 128
@@ -28,14 +28,14 @@ def run(options: Options) -> Part:
     with options.child("bench_training:Training") as child:
         found = child.measure(rounds=options.num_rounds(cheap=not options.quick), **size)
     rates = {PADDED: found["padded"]["rates"], OURS: found["cut"]["rates"]}
-    part.notes.append("All learn by the engine's own step; both that are compared in one process, in turns.")
+    part.notes.append("All variants use the same training step; the two compared alternate in one process.")
     if mkl_cpu_type() and not options.quick:
         options.say("stage two, training: both ways")
         with options.child("bench_training:Training", is_plain=True) as child:
             plain = child.measure(rounds=1, ways=["padded"], **{**size, "steps": _PLAIN_STEPS})
         rates = {PLAIN: plain["padded"]["rates"], **rates}
         part.notes.append(
-            "MKL as it comes: measured afterwards, without what videotag sets on this CPU (docs/runtimes.md)."
+            "Default MKL: measured afterwards, without what videotag sets on this CPU (docs/runtimes.md)."
         )
     waits = {OURS: [100 * found["loader_wait_share"]]}
     padding = {name: [100 * found[way]["padding_share"]] for name, way in ((PADDED, "padded"), (OURS, "cut"))}

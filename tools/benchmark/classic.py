@@ -1,4 +1,4 @@
-"""The classic way, the baseline of the benchmark: what a straightforward script of its time does.
+"""The baseline, the baseline of the benchmark: what a straightforward script of its time does.
 
 Videos: OpenCV decodes every frame, Pillow scales and crops the selected ones, NumPy normalizes them, and all
 frames of a video go through the layers as one batch, layer by layer in float32.
@@ -20,9 +20,7 @@ from PIL import Image
 from videotag.errors import VideotagError
 from videotag.media.sampling import videotag_indices
 
-REMEDY = (
-    "opencv-python-headless is not installed, so the classic way is left out; pip install 'videotag[bench]'"
-)
+REMEDY = "opencv-python-headless is not installed, so the baseline is left out; pip install 'videotag[bench]'"
 SHORT_SIDE_PX, CROP_PX = 256, 224
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
