@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "benchmark"))
+import baseline
 import bench
 import bench_clips
 import bench_decode
@@ -30,11 +31,10 @@ import bench_records
 import bench_stage_one
 import bench_stage_two
 import bench_training
-import classic
 import process_family
 from bench_child import BenchError, Child
 from bench_machine import describe_machine, machine_lines
-from bench_options import CLASSIC, Options, clips_of
+from bench_options import BASELINE, Options, clips_of
 from bench_report import (
     BEGIN,
     END,
@@ -141,8 +141,8 @@ def fakes(monkeypatch, work_dir):
     """Three parts that measure nothing, the last of which fails when FAIL is set."""
 
     def fast(options):
-        rounds = {CLASSIC: [9.0, 6.0], "videotag": [3.0, 3.0]}
-        line = Line("a clip", "seconds", rounds, reference=CLASSIC, goals={"videotag": 2.0})
+        rounds = {BASELINE: [9.0, 6.0], "videotag": [3.0, 3.0]}
+        line = Line("a clip", "seconds", rounds, reference=BASELINE, goals={"videotag": 2.0})
         return Part("Fast", [line], ["A note."])
 
     def empty(options):
@@ -172,7 +172,7 @@ def test_the_driver_writes_a_table_and_numbers_that_agree_with_the_rounds(fakes,
     found = json.loads(Path("docs/performance.json").read_text(encoding="utf-8"))
     assert list(found["parts"]) == ["fast", "empty", "last"]
     line = found["parts"]["fast"]["lines"][0]
-    assert line["rounds"] == {CLASSIC: [9.0, 6.0], "videotag": [3.0, 3.0]}
+    assert line["rounds"] == {BASELINE: [9.0, 6.0], "videotag": [3.0, 3.0]}
     assert (line["medians"]["videotag"], line["ratios"], line["goals_met"]) == (
         3.0,
         {"videotag": 2.5},
@@ -257,7 +257,7 @@ def test_the_table_in_the_docs_is_that_of_the_numbers_beside_it():
 
 
 def test_a_contestant_in_a_process_of_its_own_is_measured_again_and_again():
-    with Child("bench_metrics:Metrics", is_classic=False) as child:
+    with Child("bench_metrics:Metrics", is_baseline=False) as child:
         values = [child.measure(count=30, num_classes=25, batch_size=10)["values"] for _ in range(2)]
         assert values[0] == values[1]
         assert child.pid in process_family.family(os.getpid())
@@ -294,8 +294,8 @@ def test_what_goes_wrong_in_a_contestant_is_said():
     ):
         pass
     with (
-        Child("classic:Decode") as child,
-        pytest.raises(BenchError, match=r"classic:Decode: .*(OpenCV|opencv)"),
+        Child("baseline:Decode") as child,
+        pytest.raises(BenchError, match=r"baseline:Decode: .*(OpenCV|opencv)"),
     ):
         child.measure(path="none.mp4", num_frames=2)
 
@@ -303,7 +303,7 @@ def test_what_goes_wrong_in_a_contestant_is_said():
 def test_no_contestant_stays_when_another_cannot_start(tmp_path):
     before = set(process_family.family(os.getpid()))
     specs = {"a": "bench_metrics:Metrics", "b": "bench_metrics:None1", "c": "bench_metrics:Metrics"}
-    arguments = {name: {"is_classic": False} for name in "ac"}
+    arguments = {name: {"is_baseline": False} for name in "ac"}
     with (
         pytest.raises(BenchError, match="None1: its process ended"),
         Options(tmp_path).children(specs, arguments),
@@ -324,21 +324,21 @@ def test_the_peak_of_memory_is_that_of_the_whole_family():
     assert process_family.peak_family_mb(10**9, lambda: None) == 0
 
 
-def test_a_part_without_opencv_says_so_and_leaves_the_classic_way_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(classic, "has_opencv", lambda: False)
+def test_a_part_without_opencv_says_so_and_leaves_the_baseline_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(baseline, "has_opencv", lambda: False)
     monkeypatch.setattr(bench_clips, "SMALL", (TINY,))
     monkeypatch.setattr(bench_clips, "LARGE", (TINY,))
     monkeypatch.setattr(bench_decode, "NUM_FRAMES", 3)
-    monkeypatch.setattr(classic, "CROP_PX", 32)
+    monkeypatch.setattr(baseline, "CROP_PX", 32)
     part = bench_decode.run(Options(tmp_path, quick=True, rounds=2))
-    assert part.notes == [f"{classic.REMEDY}."]
+    assert part.notes == [f"{baseline.REMEDY}."]
     for line in part.lines:
         assert {name: len(numbers) for name, numbers in line.rounds.items()} == {
             bench_decode.HERE: 2,
             bench_decode.POOL: 2,
         }
     with pytest.raises(VideotagError, match="opencv-python-headless is not installed"):
-        classic.decode("any.mp4", 3)
+        baseline.decode("any.mp4", 3)
 
 
 # ---------------------------------------------------------------- contestants
@@ -374,31 +374,31 @@ def test_own_videos_are_named_by_number_and_not_by_path(film, tmp_path, monkeypa
     assert found == [("own video 1, 64x48, 1 s", str(film))]
 
 
-def test_the_classic_way_scales_cuts_and_normalises():
+def test_the_baseline_scales_cuts_and_normalises():
     frame = np.zeros((100, 200, 3), np.uint8)
     frame[:, :100] = 255
-    image = classic.prepared(frame)
+    image = baseline.prepared(frame)
     assert image.shape == (224, 224, 3)
     assert (image[:, :100] == 255).all()
     assert (image[:, 124:] == 0).all()
-    x = classic.normalized(np.array([[[[255, 0, 0]]]], np.uint8))
+    x = baseline.normalized(np.array([[[[255, 0, 0]]]], np.uint8))
     expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225]
     np.testing.assert_allclose(x[0, :, 0, 0], expected, rtol=1e-6)
     assert x.shape == (1, 3, 1, 1)
 
 
-def test_the_classic_way_decodes_the_frames_that_ours_decodes(film):
+def test_the_baseline_decodes_the_frames_that_ours_decodes(film):
     pytest.importorskip("cv2", reason="OpenCV is only there with the extra `bench`")
-    images = classic.decode(film, 25)
+    images = baseline.decode(film, 25)
     assert (images.shape, images.dtype) == ((25, 224, 224, 3), np.uint8)
     ours = [frame.image for frame in FrameReader(film, 25, crop_px=224)]
     assert np.abs(images.astype(int) - np.stack(ours)).mean() < 4  # other scaling, other colour tables
-    assert classic.decode(film, 30).shape[0] == 30
-    assert (classic.decode(film, 30)[25:] == images[:5]).all()  # starts again
+    assert baseline.decode(film, 30).shape[0] == 30
+    assert (baseline.decode(film, 30)[25:] == images[:5]).all()  # starts again
 
 
-def test_the_classic_metrics_are_ours():
-    ours, theirs = TaggingMetrics(), classic.Metrics(40)
+def test_the_baseline_metrics_are_ours():
+    ours, theirs = TaggingMetrics(), baseline.Metrics(40)
     rng = np.random.default_rng(0)
     all_scores = rng.permutation(300 * 40).reshape(5, 60, 40) / (300 * 40)  # without ties, which differ
     all_labels = rng.random(all_scores.shape) < 0.2 * all_scores
@@ -412,8 +412,8 @@ def test_the_classic_metrics_are_ours():
 
 def test_metrics_contestants_give_the_same_values():
     found = [
-        bench_metrics.Metrics(is_classic).measure(count=50, num_classes=30, batch_size=20)
-        for is_classic in (True, False)
+        bench_metrics.Metrics(is_baseline).measure(count=50, num_classes=30, batch_size=20)
+        for is_baseline in (True, False)
     ]
     for name, value in found[0]["values"].items():
         assert value == pytest.approx(found[1]["values"][name], abs=1e-12)
@@ -434,7 +434,7 @@ def test_extraction_contestants_write_features_of_every_video(film, work_dir):
     assert bench_extraction.DecodeAlone(**shared).measure(paths)["seconds"]
     assert bench_stage_one.Frames("tsn.pdparams", "f32", config="tsn.yaml").measure(count=3)["rate"]
     images = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
-    assert classic.Network("tsn.pdparams", config="tsn.yaml").features(images).shape == (3, 512)
+    assert baseline.Network("tsn.pdparams", config="tsn.yaml").features(images).shape == (3, 512)
 
 
 def test_stage_two_contestants_agree(work_dir):

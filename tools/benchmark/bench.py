@@ -4,7 +4,7 @@
     python tools/benchmark/bench.py --quick              # 3 minutes, small sizes; writes into data/bench
     python tools/benchmark/bench.py --only decode,extraction --videos my_videos --output data/bench
 
-The baseline is classic.py. Contestants run in separate processes and take turns, round by round. The table
+The baseline is baseline.py. Contestants run in separate processes and take turns, round by round. The table
 has the median of each and the median of the rounds' ratios; the JSON has every number. --only keeps the other
 parts of an earlier run on the same machine. Exit code 1: parts failed and are named; the others are written.
 """

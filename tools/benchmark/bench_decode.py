@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import classic
+import baseline
 from bench_child import Child
-from bench_options import CLASSIC, Options, clips_of, measures_of
+from bench_options import BASELINE, Options, clips_of, measures_of
 from bench_report import Line, Part, take_turns
 
 from videotag.media.decode_pool import DecodePool
@@ -22,10 +22,10 @@ def run(options: Options) -> Part:
     """Measures both of videotag's readers against the baseline, for every clip."""
     part = Part("Decoding: 300 frames of a video, scaled and cut to 224x224, as bytes")
     specs = {HERE: "bench_decode:InProcess", POOL: "bench_decode:InChild"}
-    if classic.has_opencv():
-        specs = {CLASSIC: "classic:Decode", **specs}
+    if baseline.has_opencv():
+        specs = {BASELINE: "baseline:Decode", **specs}
     else:
-        part.notes.append(f"{classic.REMEDY}.")
+        part.notes.append(f"{baseline.REMEDY}.")
     with options.children(specs) as children:
         for text, path in clips_of(options):
             part.lines.append(_line(text, path, children, options))
@@ -37,7 +37,7 @@ def _line(text: str, path: str, children: dict[str, Child], options: Options) ->
     take_turns(measures, 1)  # the file and what decodes it are warm
     rounds = take_turns(measures, options.num_rounds(cheap=True))
     options.say(f"decode {text}")
-    return Line(text, "seconds", rounds, reference=CLASSIC)
+    return Line(text, "seconds", rounds, reference=BASELINE)
 
 
 class InProcess:
@@ -46,7 +46,7 @@ class InProcess:
     def measure(self, path: str, num_frames: int) -> dict[str, Any]:
         """Seconds for the frames of a video."""
         started = time.perf_counter()
-        reader = FrameReader(path, num_frames, crop_px=classic.CROP_PX, num_threads=num_cores())
+        reader = FrameReader(path, num_frames, crop_px=baseline.CROP_PX, num_threads=num_cores())
         count = sum(frame.repeats for frame in reader)
         return {"seconds": time.perf_counter() - started, "frames": count}
 
@@ -61,7 +61,7 @@ class InChild:
         """Seconds for the frames of a video."""
         started = time.perf_counter()
         reader = self._pool.reader(
-            path, num_frames=num_frames, crop_px=classic.CROP_PX, num_threads=num_cores()
+            path, num_frames=num_frames, crop_px=baseline.CROP_PX, num_threads=num_cores()
         )
         count = sum(frame.repeats for frame in reader)
         return {"seconds": time.perf_counter() - started, "frames": count}

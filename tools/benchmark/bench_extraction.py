@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import baseline
 import bench_clips
-import classic
 from bench_child import Child
-from bench_options import CLASSIC, TOLD, TOLD_NOTE, Options, measures_of, own_videos
+from bench_options import BASELINE, BASELINE_WITH_MKL, MKL_NOTE, Options, measures_of, own_videos
 from bench_report import Line, Part, take_turns
 from bench_stage_one import make_weights, open_extractor
 from process_family import cpu_sec, peak_family_mb
@@ -51,13 +51,13 @@ def run(options: Options) -> Part:
         DECODE: shared,
         NETWORK: auto,
     }
-    if classic.has_opencv():
-        ways = (CLASSIC, TOLD) if mkl_cpu_type() else (CLASSIC,)
-        part.notes += [TOLD_NOTE] * (TOLD in ways)
-        specs = {**dict.fromkeys(ways, "classic:Extract"), **specs}
+    if baseline.has_opencv():
+        ways = (BASELINE, BASELINE_WITH_MKL) if mkl_cpu_type() else (BASELINE,)
+        part.notes += [MKL_NOTE] * (BASELINE_WITH_MKL in ways)
+        specs = {**dict.fromkeys(ways, "baseline:Extract"), **specs}
         arguments |= {name: {"weights": shared["weights"]} for name in ways}
     else:
-        part.notes.append(f"{classic.REMEDY}.")
+        part.notes.append(f"{baseline.REMEDY}.")
     ours = "bench_extraction:Extract"
     shutil.rmtree(options.cache_dir, ignore_errors=True)
     peaks = {}
@@ -76,7 +76,7 @@ def run(options: Options) -> Part:
         )
         for text, paths in video_sets(options):
             part.lines += _lines(text, paths, children, options, num_frames)
-        for name in (DECODE, NETWORK, CLASSIC, TOLD):
+        for name in (DECODE, NETWORK, BASELINE, BASELINE_WITH_MKL):
             if name in children:
                 children[name].close()
         if options.long:
@@ -113,8 +113,8 @@ def _lines(
         goal = LEAST_RATIO.get(text.partition(",")[0])
         given = {"paths": list(paths), "num_frames": num_frames}
         measures: dict[str, Callable[[], float]] = {
-            name: partial(_classic_seconds, children[name], folder, given)
-            for name in (CLASSIC, TOLD)
+            name: partial(_baseline_seconds, children[name], folder, given)
+            for name in (BASELINE, BASELINE_WITH_MKL)
             if name in children
         }
         ours = {name: child for name, child in children.items() if name not in measures}
@@ -128,9 +128,13 @@ def _lines(
             name: [peak_family_mb(children[name].pid, partial(children[name].measure, paths=taken))]
             for name, taken in ((AUTO, many), (F32, few))
         }
-    whole = {name: rounds[name] for name in (CLASSIC, TOLD, AUTO, F32, DECODE, NETWORK) if name in rounds}
+    whole = {
+        name: rounds[name]
+        for name in (BASELINE, BASELINE_WITH_MKL, AUTO, F32, DECODE, NETWORK)
+        if name in rounds
+    }
     return [
-        Line(text, "seconds a video", whole, reference=CLASSIC, goals={AUTO: goal} if goal else {}),
+        Line(text, "seconds a video", whole, reference=BASELINE, goals={AUTO: goal} if goal else {}),
         Line("the same, processor time of videotag", "seconds a video", spent),
         Line(
             "the same, ratio",
@@ -152,7 +156,7 @@ def _seconds_and_cpu(child: Child, paths: list[str], spent: Mapping[str, list[fl
     return float(found["seconds"])
 
 
-def _classic_seconds(child: Child, folder: str, given: Mapping[str, Any]) -> float:
+def _baseline_seconds(child: Child, folder: str, given: Mapping[str, Any]) -> float:
     with tempfile.TemporaryDirectory(dir=folder) as save_dir:
         return float(child.measure(**given, save_dir=f"{save_dir}/features")["seconds"])
 

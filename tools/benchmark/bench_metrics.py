@@ -10,16 +10,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import classic
+import baseline
 import numpy as np
-from bench_options import CLASSIC, Options
+from bench_options import BASELINE, Options
 from bench_report import Line, Part, take_turns
 
 from videotag.metrics import TaggingMetrics
 
 NUM_CLASSES, BATCH_SIZE = 3862, 1024
 VIDEOS, QUICK_VIDEOS = 1_000_000, 50_000
-CLASSIC_VIDEOS, QUICK_CLASSIC_VIDEOS = 50_000, 5_000
+BASELINE_VIDEOS, QUICK_BASELINE_VIDEOS = 50_000, 5_000
 OURS = "videotag"
 MOST_SEC, MOST_MB = 60.0, 1000.0  # for a million videos
 _MB = 1e3  # kB
@@ -28,10 +28,10 @@ _MB = 1e3  # kB
 def run(options: Options) -> Part:
     """Measures seconds and memory, the baseline scaled to the same number of videos."""
     count = QUICK_VIDEOS if options.quick else VIDEOS
-    few = QUICK_CLASSIC_VIDEOS if options.quick else CLASSIC_VIDEOS
+    few = QUICK_BASELINE_VIDEOS if options.quick else BASELINE_VIDEOS
     part = Part(f"Metrics: Hit@1, PERR, GAP and mAP of {count:,} videos x {NUM_CLASSES:,} classes")
-    specs = dict.fromkeys((CLASSIC, OURS), "bench_metrics:Metrics")
-    arguments = {name: {"is_classic": name == CLASSIC} for name in specs}
+    specs = dict.fromkeys((BASELINE, OURS), "bench_metrics:Metrics")
+    arguments = {name: {"is_baseline": name == BASELINE} for name in specs}
     memory: list[float] = []
     with options.children(specs, arguments) as children:
 
@@ -41,10 +41,10 @@ def run(options: Options) -> Part:
             return float(found["seconds"])
 
         def theirs() -> float:
-            return float(children[CLASSIC].measure(count=few)["seconds"]) * count / few
+            return float(children[BASELINE].measure(count=few)["seconds"]) * count / few
 
-        rounds = take_turns({CLASSIC: theirs, OURS: ours}, options.num_rounds(cheap=False))
-    part.lines.append(Line("batches of 1,024", "seconds", rounds, reference=CLASSIC))
+        rounds = take_turns({BASELINE: theirs, OURS: ours}, options.num_rounds(cheap=False))
+    part.lines.append(Line("batches of 1,024", "seconds", rounds, reference=BASELINE))
     part.lines.append(Line("videotag by itself", "seconds", {OURS: rounds[OURS]}, goals={OURS: MOST_SEC}))
     # Later rounds reuse memory, so only the first shows how much is needed.
     part.lines.append(Line("growth of memory at most", "MB", {OURS: memory[:1]}, goals={OURS: MOST_MB}))
@@ -60,17 +60,17 @@ class Metrics:
     """A contestant: updates with batches and computes at the end.
 
     Args:
-        is_classic: Whether to use the baseline.
+        is_baseline: Whether to use the baseline.
     """
 
-    def __init__(self, is_classic: bool) -> None:
-        self._is_classic = is_classic
+    def __init__(self, is_baseline: bool) -> None:
+        self._is_baseline = is_baseline
 
     def measure(
         self, count: int, num_classes: int = NUM_CLASSES, batch_size: int = BATCH_SIZE
     ) -> dict[str, Any]:
         """Seconds, the growth of memory in MB, and the values."""
-        metrics: Any = classic.Metrics(num_classes) if self._is_classic else TaggingMetrics()
+        metrics: Any = baseline.Metrics(num_classes) if self._is_baseline else TaggingMetrics()
         seconds = 0.0
         before: float | None = None
         for scores, labels in score_batches(count, num_classes, batch_size):

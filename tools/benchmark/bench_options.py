@@ -18,13 +18,13 @@ from bench_machine import num_machine_cores
 from videotag.media.suffixes import list_videos
 from videotag.media.video import probe
 
-CLASSIC = "the baseline"
-TOLD = "the baseline with the MKL setting"
-TOLD_NOTE = (
+BASELINE = "the baseline"
+BASELINE_WITH_MKL = "the baseline with the MKL setting"
+MKL_NOTE = (
     "The MKL setting is MKL_DEBUG_CPU_TYPE as videotag sets it; without it, Paddle's MKL uses slow code on "
     "non-Intel CPUs."
 )
-_CHEAP_ROUNDS, _DEAR_ROUNDS = 5, 2  # a round of the classic ResNet-101 takes minutes
+_CHEAP_ROUNDS, _DEAR_ROUNDS = 5, 2  # a round of the baseline ResNet-101 takes minutes
 _QUICK_ROUNDS = 2
 _READY_AT_ONCE = 2  # contestants that compile at the same time need memory at the same time
 
@@ -74,7 +74,7 @@ class Options:
     def children(
         self, specs: Mapping[str, str], arguments: Mapping[str, Mapping[str, Any]] | None = None
     ) -> Iterator[dict[str, Child]]:
-        """Yields contestants by name, each in its own process until the block ends; `CLASSIC` is plain.
+        """Yields contestants by name, each in its own process until the block ends; `BASELINE` is plain.
 
         Two of them start up at a time.
         """
@@ -82,7 +82,7 @@ class Options:
             children: dict[str, Child] = {}
             started: list[Child] = []
             for name, spec in specs.items():
-                child = self.child(spec, is_plain=name == CLASSIC, **(arguments or {}).get(name, {}))
+                child = self.child(spec, is_plain=name == BASELINE, **(arguments or {}).get(name, {}))
                 stack.callback(child.close)
                 children[name] = child
                 started.append(child)

@@ -11,16 +11,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import classic
+import baseline
 import numpy as np
 from bench_clips import film_frames
-from bench_options import CLASSIC, TOLD, TOLD_NOTE, Options, measures_of
+from bench_options import BASELINE, BASELINE_WITH_MKL, MKL_NOTE, Options, measures_of
 from bench_report import Line, Part, take_turns
 
 from videotag.system.cores import mkl_cpu_type
 
 CONFIG = "configs/tsn.yaml"
-CLASSIC_FRAMES, QUICK_FRAMES = 300, 16
+BASELINE_FRAMES, QUICK_FRAMES = 300, 16
 F32, BF16 = "videotag, f32", "videotag, bf16"
 _BLOCK_SHARE = 0.2  # standard deviation of a residual block's output
 _FITTED = 16  # frames that batch norm is fitted to
@@ -32,11 +32,11 @@ def run(options: Options) -> Part:
 
     part = Part("Stage one: ResNet-101, 224x224 frames in memory to features")
     weights = str(make_weights(options))
-    count = QUICK_FRAMES if options.quick else CLASSIC_FRAMES
-    specs = {CLASSIC: "classic:Frames"}
+    count = QUICK_FRAMES if options.quick else BASELINE_FRAMES
+    specs = {BASELINE: "baseline:Frames"}
     if mkl_cpu_type():
-        specs[TOLD] = "classic:Frames"
-        part.notes.append(TOLD_NOTE)
+        specs[BASELINE_WITH_MKL] = "baseline:Frames"
+        part.notes.append(MKL_NOTE)
     arguments = {name: {"weights": weights} for name in specs}
     specs[F32], precisions = "bench_stage_one:Frames", {F32: "f32"}
     if bf16_instructions():
@@ -50,7 +50,7 @@ def run(options: Options) -> Part:
             part.notes.append(f"{name}: {children[name].facts['runtime']}.")
         measures = measures_of(children, "rate", count=count)
         rounds = take_turns(measures, options.num_rounds(cheap=False))
-    part.lines.append(Line(f"{count} frames", "frames/s", rounds, reference=CLASSIC, more_is_better=True))
+    part.lines.append(Line(f"{count} frames", "frames/s", rounds, reference=BASELINE, more_is_better=True))
     part.notes.append(f"The baseline takes the {count} frames as one batch. Weights are random.")
     options.say("stage one")
     return part
@@ -93,7 +93,7 @@ class MakeWeights:
         size = loaded.infer.target_size
         images = np.stack([next(film_frames(size, size, 1, seed=seed)) for seed in range(_FITTED)])
         with paddle.no_grad():
-            model.backbone(paddle.to_tensor(classic.normalized(images)))
+            model.backbone(paddle.to_tensor(baseline.normalized(images)))
         save_weights(model, Path(path))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_options import CLASSIC, TOLD, TOLD_NOTE, Options, measures_of
+from bench_options import BASELINE, BASELINE_WITH_MKL, MKL_NOTE, Options, measures_of
 from bench_report import Line, Part, take_turns
 
 from videotag.system.cores import mkl_cpu_type
@@ -27,10 +27,10 @@ def run(options: Options) -> Part:
     from videotag.runtime.backends import bf16_instructions, list_backends
 
     part = Part("Stage two, inference: AttentionLSTM (2048 to 512, 1024, 8192, 4096, 3396), 300 steps")
-    chosen: dict[str, tuple[str | None, str]] = {CLASSIC: (None, "f32")}
+    chosen: dict[str, tuple[str | None, str]] = {BASELINE: (None, "f32")}
     if mkl_cpu_type():
-        chosen[TOLD] = (None, "f32")
-        part.notes.append(TOLD_NOTE)
+        chosen[BASELINE_WITH_MKL] = (None, "f32")
+        part.notes.append(MKL_NOTE)
     for backend in list_backends():
         for precision in backend.precisions:
             if backend.version() and (precision == "f32" or bf16_instructions()):
@@ -53,15 +53,15 @@ def run(options: Options) -> Part:
             rounds = take_turns(measures, options.num_rounds(cheap=True))
         probabilities = {name: np.load(arguments[name]["output"]) for name in chosen}
     errors = {
-        name: [float(np.abs(found - probabilities[CLASSIC]).max())]
+        name: [float(np.abs(found - probabilities[BASELINE]).max())]
         for name, found in probabilities.items()
-        if name != CLASSIC
+        if name != BASELINE
     }
     ours = [name for name, way in chosen.items() if way == ("openvino", "f32")]
     ratios, bounds = dict.fromkeys(ours, LEAST_RATIO), dict.fromkeys(ours, MOST_ERROR)
     text = f"{count} videos at once"
     part.lines += [
-        Line(text, "videos/s", rounds, reference=CLASSIC, more_is_better=True, goals=ratios),
+        Line(text, "videos/s", rounds, reference=BASELINE, more_is_better=True, goals=ratios),
         Line("largest difference of a probability", "from the baseline", errors, goals=bounds),
     ]
     part.notes.append(
