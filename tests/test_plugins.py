@@ -22,7 +22,7 @@ from videotag.inference.trained_model import TrainedModel
 from videotag.media.writer import write_video
 from videotag.models import load_models
 from videotag.plugins import load_installed, load_plugin
-from videotag.registry import LOGITS, MASK, get_reader
+from videotag.registry import _REGISTRIES, LOGITS, MASK, get_reader
 from videotag.runtime.parity import random_samples
 
 EXAMPLES = Path(__file__).parent / "plugin_example"
@@ -313,7 +313,19 @@ def test_the_plugin_that_the_next_test_breaks_works(work_dir):
             r"LengthReader\.check returned None; r",
         ),
         ('[ArraySpec("text", (None, 1))]', '["text"]', r"LengthReader\.specs returned \['text'\]; return a"),
-        ('self.output(inputs["text"])', "[[1, 2, 3]]", r"returned logits of shape \(\) for 3 samples; ret"),
+        (
+            'self.output(inputs["text"])',
+            "[[1, 2, 3]]",
+            r"returned logits as \[\[1, 2, 3\]\]; return a float tensor",
+        ),
+        ('inputs["text"])}', 'inputs["text"]).numpy()}', r"returned logits as array\(.*; return a float t"),
+        ('inputs["text"])}', 'inputs["text"]).detach()}', r"Lengths\.forward returned logits without a grad"),
+        (
+            "def collate",
+            "def collate(self, samples): raise OSError(2, 'x')\n\n    def c",
+            r"texts\.py:\d+: FileNo",
+        ),
+        ("(None, 1))]", "None)]", r"texts\.py:\d+: ValueError: array 'text': shape None, expected sizes"),
         ("np.float32)", "np.uint8)", r"collate returned 'text' as \(3, 1\) uint8 for 3 samples, but specs"),
         ("def forward", "def run", r"texts\.py:\d+: TypeError: Lengths lacks the method forward\(self"),
         ('return {"text": {', "return [{", r"model Lengths: default_inputs\(\) returned \[.*; return"),
@@ -344,6 +356,59 @@ def test_a_mistake_in_a_plugin_is_told_in_one_line(work_dir, capsys, old, new, m
         broken = broken.replace('"])}', '"]))')
     assert train_on_texts(broken) == 2
     assert re.search(rf"^videotag train: .*{message}", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_a_broken_pipe_in_a_plugin_is_not_that_of_the_output(work_dir, capsys):
+    assert train_on_texts(TEXTS.replace("return {LOGITS", "raise BrokenPipeError; return {LOGITS")) == 2
+    assert re.search(r"texts\.py:\d+: BrokenPipeError: ; correct the plugin", capsys.readouterr().err)
+
+
+def test_a_probability_that_is_not_a_number_names_its_sample(work_dir, capsys):
+    assert train_on_texts(TEXTS) == 0
+    path = Path("texts.py")
+    path.write_text(TEXTS.replace('inputs["text"])}', 'inputs["text"] * 1e30 * 1e30) * 0}'), encoding="utf-8")
+    del sys.modules["videotag_plugin_texts"]
+    for registry in _REGISTRIES:
+        registry.entries = {key: entry for key, entry in registry.entries.items() if entry.plugin != "texts"}
+    words = ["--plugin=texts.py", "--weights=ck", "--filelist=texts.jsonl", "--save_dir=out"]
+    assert main(["predict", *words, "--backend=paddle", "--precision=f32"]) == 2
+    assert "post0: a probability is nan, expected a finite number" in capsys.readouterr().err
+    assert not Path("out/predictions.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ("mask[:, :1]", r"'text\.mask' of shape \(4, 1\) for \(4, 4\); give the mask its first 2 sizes"),
+        ("mask[:, ::-1]", r"'text\.mask' with real steps after padding; put the real steps first"),
+    ],
+)
+def test_masks_cover_the_first_steps(posts, capsys, mask, message):
+    text = TWO_INPUTS.read_text(encoding="utf-8").replace("name + MASK: mask}", f"name + MASK: {mask}}}")
+    Path("two_inputs.py").write_text(text, encoding="utf-8")
+    assert main(["train", "--plugin=two_inputs.py", "--config=c.yaml", "--save_dir=ck"]) == 2
+    assert re.search(f"TokenReader.collate returned {message}", capsys.readouterr().err)
+
+
+def test_a_vocabulary_larger_than_the_model_s_is_told_before_work(posts, capsys):
+    words = ["--plugin", str(TWO_INPUTS), "--config=c.yaml", "--save_dir=ck"]
+    assert main(["train", *words, "--set=INPUTS.text.vocabulary=2000"]) == 2
+    assert (
+        "INPUTS.text: values below 2000, but TwoInputs takes values below 100; correct its options, or MODEL"
+        in capsys.readouterr().err
+    )
+
+
+def test_an_export_of_a_model_that_ignores_an_input_says_which_rule_it_breaks(posts, capsys):
+    used = 'masked_mean(self.picture(pixels), inputs["image" + MASK])'
+    text = TWO_INPUTS.read_text(encoding="utf-8").replace(used, "self.picture(pixels).mean(1)")
+    Path("two_inputs.py").write_text(text, encoding="utf-8")
+    videotag("two_inputs.py", "train", "--config=c.yaml", "--save_dir=ck", "--epoch=1")
+    assert main(["export", "--plugin=two_inputs.py", "--weights=ck", "--to=paddle"]) == 2
+    assert (
+        "forward does not use all inputs (image, image.mask, text, text.mask); use each, or leave it out of "
+        "self.inputs" in capsys.readouterr().err
+    )
 
 
 def test_a_media_error_of_a_reader_skips_its_sample(work_dir, capsys):

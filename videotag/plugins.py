@@ -68,6 +68,7 @@ def load_plugin(path: str | Path) -> None:
             )
     except BaseException as error:
         del sys.modules[name]
+        _plugin_modules.update(_modules_beside(file, set(sys.modules) - loaded_before))
         if isinstance(error, PluginError) or not isinstance(error, Exception | SystemExit):
             raise
         place = plugin_line(error) or path
@@ -86,8 +87,8 @@ def _modules_beside(plugin: Path, names: set[str]) -> list[str]:
 
 
 def plugin_line(error: BaseException) -> str | None:
-    """The innermost line of a plugin's code that an error passed, as FILE:LINE; None if there is none."""
-    place = None
+    """The innermost line of a plugin's code that an error or its cause passed, as FILE:LINE, or None."""
+    place = plugin_line(error.__cause__) if error.__cause__ else None
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = str(frame.f_globals.get("__name__"))
         if any(name == each or name.startswith(f"{each}.") for each in _plugin_modules):

@@ -62,6 +62,10 @@ class ArraySpec:
     below: int = 256
 
     def __post_init__(self) -> None:
+        if not isinstance(self.shape, tuple | list) or not self.shape:
+            raise ValueError(
+                f"array {self.name!r}: shape {self.shape!r}, expected sizes such as (None, None, 2048)"
+            )
         if self.dtype not in get_args(Dtype):
             dtypes = ", ".join(get_args(Dtype))
             raise ValueError(f"array {self.name!r}: dtype {self.dtype!r}, expected one of {dtypes}")

@@ -118,7 +118,8 @@ def run_command(name: str, work: Callable[[], int], *, debug: bool = False) -> i
         return code
 
     def explain(error: BaseException) -> int:
-        if isinstance(error, BrokenPipeError):  # the reader closed our output, which is no error
+        # A reader that closes our output is no error.
+        if isinstance(error, BrokenPipeError) and plugin_line(error) is None:
             arguments.mute_stdout()
             return EXIT_OK
         if debug:
@@ -145,7 +146,8 @@ def _explained(error: BaseException) -> tuple[str, int]:
         )  # follows Paddle's C++ traceback
         where = f" ({detail})" if detail else ""
         return f"not enough memory; lower batch_size, or the sizes in MODEL{where}", EXIT_USAGE
-    if isinstance(error, (VideotagError, OSError)):
+    place = plugin_line(error)
+    if isinstance(error, VideotagError) or (isinstance(error, OSError) and place is None):
         return error_text(error), EXIT_USAGE
     if isinstance(error, ModuleNotFoundError) and error.name == "paddle":
         from videotag.runtime.backends import list_backends
@@ -157,7 +159,7 @@ def _explained(error: BaseException) -> tuple[str, int]:
             EXIT_USAGE,
         )
     text = f"{type(error).__name__}: {escaped(text, limit=500)}"
-    if place := plugin_line(error):
+    if place is not None:
         return f"{place}: {text}; correct the plugin (--debug shows the traceback)", EXIT_USAGE
     if isinstance(error, SystemExit):
         text = f"something called sys.exit({error.code!r})"

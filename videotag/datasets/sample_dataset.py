@@ -118,7 +118,7 @@ class SampleDataset:
                 yield from prefetch(together, groups, num_threads=READER_THREADS, ahead=READER_THREADS)
                 return
             indices = (index for group in groups for index in [*group.tolist(), None])  # None ends a batch
-            num_threads = max(reader.num_threads for reader in decoders)
+            num_threads = max(1, *(reader.num_threads for reader in decoders))
             ahead = min(reader.ahead for reader in decoders)
             one = partial(_load_one, load)
             results = prefetch(one, indices, num_threads=num_threads, ahead=ahead, stop=stop)

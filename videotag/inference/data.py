@@ -82,6 +82,11 @@ def check_inputs(config: Config, section: SplitSection, inputs: Sequence[ArraySp
                 f"INPUTS.{name}: reader {reader} makes {found}, but {model} takes "
                 f"{spec}; correct its options, or MODEL"
             )
+        elif found.dtype == "int64" and found.below > spec.below:
+            problems.append(
+                f"INPUTS.{name}: values below {found.below}, but {model} takes values below {spec.below}; "
+                "correct its options, or MODEL"
+            )
     taken = {spec.name for spec in inputs}
     for name in config.inputs:
         if not any(each == name or each.startswith(f"{name}.") for each in taken):

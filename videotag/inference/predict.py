@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from videotag.datasets.batches import Batch
+from videotag.errors import ShapeError
 from videotag.inference.trained_model import TrainedModel
 from videotag.registry import LOGITS
 from videotag.runtime.agreement import scores_of
@@ -94,8 +95,14 @@ def predict(
 
     Raises:
         WeightsError, ConfigError, DeviceError: The network cannot be loaded; see TrainedModel.load_network.
+        ShapeError: A probability is NaN or infinite.
     """
     for batch in batches:
         scores = scores_of(model.task, model.run(batch.inputs)[LOGITS])
         for video_id, row in zip(batch.ids, scores, strict=True):
+            if not np.isfinite(row).all():
+                raise ShapeError(
+                    f"{video_id}: a probability is {row[~np.isfinite(row)][0]}, expected a finite number; "
+                    "did training diverge?"
+                )
             yield Prediction(video_id, top_tags(row, labels, top_k=top_k, threshold=threshold))

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 import numpy as np
 
 from videotag.errors import ConfigError, PluginError
-from videotag.registry import ArraySpec, format_array_spec
+from videotag.registry import MASK, ArraySpec, format_array_spec
 from videotag.safe_text import safe_repr
 from videotag.sections import InferSection, InputOptions, SplitSection, TrainSection
 
@@ -188,6 +188,17 @@ class Reader(Generic[Options, Section]):
                 raise PluginError(
                     f"{returned} {spec.name!r} as {format_array_spec(array.shape, array.dtype)} for "
                     f"{len(samples)} samples, but specs() declares {declared}; correct one of them"
+                )
+        for name, mask in arrays.items():
+            own = arrays.get(name.removesuffix(MASK)) if name.endswith(MASK) else None
+            if own is not None and own.shape[: mask.ndim] != mask.shape:
+                raise PluginError(
+                    f"{returned} {name!r} of shape {mask.shape} for {own.shape}; give the mask its first "
+                    f"{mask.ndim} sizes"
+                )
+            if own is not None and (mask[:, 1:] & ~mask[:, :-1]).any():
+                raise PluginError(
+                    f"{returned} {name!r} with real steps after padding; put the real steps first"
                 )
         return arrays
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import paddle
 from paddle import nn
 
 from videotag.errors import PluginError
@@ -77,7 +78,9 @@ def check_outputs(
                 f"{returned} {safe_repr(list(outputs))} without {name!r} of self.outputs; add it"
             )
     for name in declared:
-        shape = tuple(getattr(outputs[name], "shape", ()))
+        if not paddle.is_tensor(outputs[name]) or not paddle.is_floating_point(outputs[name]):
+            raise PluginError(f"{returned} {name} as {safe_repr(outputs[name])}; return a float tensor")
+        shape = tuple(outputs[name].shape)
         if not shape or shape[0] != num_samples:
             raise PluginError(
                 f"{returned} {name} of shape {shape} for {num_samples} samples; return a tensor with "

@@ -17,6 +17,7 @@ from videotag.weights import NETWORK_STEM
 
 logger = logging.getLogger(__name__)
 
+_UNUSED_INPUT = "is not involved in the target_vars"  # Paddle's message
 _SLOW_SEC = 20.0  # our own networks are traced within 5 s
 PROGRAM_FILES = (f"{NETWORK_STEM}.json", f"{NETWORK_STEM}.pdiparams")
 
@@ -40,6 +41,11 @@ def save_program(trained: TrainedNetwork, folder: Path) -> Path:
             if lacks_memory(error):
                 raise
             check_room(folder)
+            if _UNUSED_INPUT in str(error):
+                names = ", ".join(spec.name for spec in trained.inputs)
+                raise ExportError(
+                    f"forward does not use all inputs ({names}); use each, or leave it out of self.inputs"
+                ) from error
             text = " ".join(str(error).split())[-300:]
             raise ExportError(f"cannot be traced ({text})") from error
     check_room(folder)  # Paddle does not report a full disk

@@ -19,7 +19,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from videotag.datasets.batches import Batch
-from videotag.errors import ConfigError, DeviceError
+from videotag.errors import ConfigError, DeviceError, PluginError
 from videotag.inference.evaluate import to_tensors
 from videotag.inference.load_weights import network_state
 from videotag.inference.parallel import world_size
@@ -218,6 +218,10 @@ class Learner:
             num_classes=self._num_classes,
         )
         logits: Tensor = outputs[LOGITS]
+        if logits.stop_gradient:
+            raise PluginError(
+                f"{type(self.model).__name__}.forward returned {LOGITS} without a gradient; do not detach"
+            )
         return logits
 
     def _loss(self, inputs: Any, logits: Tensor, labels: Tensor) -> Tensor:
