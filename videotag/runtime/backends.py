@@ -13,6 +13,8 @@ packages until a network is converted, saved or loaded.
 
 from __future__ import annotations
 
+from videotag.system.signals import raise_received
+
 import abc
 import contextlib
 import functools
@@ -234,6 +236,7 @@ def wrap_backend_errors() -> Iterator[None]:
     except (VideotagError, MemoryError, ImportError):
         raise
     except Exception as error:
+        raise_received()
         if lacks_memory(error):
             raise
         text = " ".join(str(error).split())

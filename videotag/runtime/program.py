@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from videotag.system.signals import raise_received
+
 import contextlib
 import logging
 import threading
@@ -38,6 +40,7 @@ def save_program(trained: TrainedNetwork, folder: Path) -> Path:
         try:
             paddle.jit.save(trained.flat_layer(), str(prefix), input_spec=[specs])
         except Exception as error:  # whatever tracing meets in a model's code
+            raise_received()
             if lacks_memory(error):
                 raise
             check_room(folder)

@@ -105,6 +105,12 @@ def run_with_signals(name: str, work: Callable[[], int], explain: Callable[[Base
     return code
 
 
+def raise_received() -> None:
+    """Raises a received signal's exception again, which a library may have replaced by its own error."""
+    if _State.received is not None and _State.is_working:
+        raise Terminated if _State.received == signal.SIGTERM else KeyboardInterrupt
+
+
 def _replace_default_handlers() -> dict[int, Any]:
     """Installs _handle_signal in place of default handlers; returns the handlers that it replaced."""
     import threading
