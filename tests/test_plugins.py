@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import videotag as videotag_package
 from videotag.cli.main import main
 from videotag.config import load_config
 from videotag.datasets.sample_dataset import SampleDataset
@@ -21,7 +22,7 @@ from videotag.inference.data import open_dataset, read_section_list
 from videotag.inference.trained_model import TrainedModel
 from videotag.media.writer import write_video
 from videotag.models import load_models
-from videotag.plugins import load_installed, load_plugin
+from videotag.plugins import load_installed, load_plugin, plugin_line
 from videotag.registry import _REGISTRIES, LOGITS, MASK, get_reader
 from videotag.runtime.parity import random_samples
 
@@ -366,20 +367,21 @@ def test_a_broken_pipe_in_a_plugin_is_not_that_of_the_output(work_dir, capsys):
 def test_a_probability_that_is_not_a_number_names_its_sample(work_dir, capsys):
     assert train_on_texts(TEXTS) == 0
     path = Path("texts.py")
-    path.write_text(TEXTS.replace('inputs["text"])}', 'inputs["text"] * 1e30 * 1e30) * 0}'), encoding="utf-8")
+    path.write_text(TEXTS.replace('inputs["text"])}', 'inputs["text"].log() * 0)}'), encoding="utf-8")
     del sys.modules["videotag_plugin_texts"]
     for registry in _REGISTRIES:
         registry.entries = {key: entry for key, entry in registry.entries.items() if entry.plugin != "texts"}
     words = ["--plugin=texts.py", "--weights=ck", "--filelist=texts.jsonl", "--save_dir=out"]
-    assert main(["predict", *words, "--backend=paddle", "--precision=f32"]) == 2
-    assert "post0: a probability is nan, expected a finite number" in capsys.readouterr().err
-    assert not Path("out/predictions.json").exists()
+    assert main(["predict", *words, "--backend=paddle", "--precision=f32"]) == 1
+    err = capsys.readouterr().err
+    assert "failed: 1 of 3\npost0: a probability is nan; check the sample for NaN" in err
+    assert [name for name, _ in predictions("out")] == ["post1", "post2"]
 
 
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        ("mask[:, :1]", r"'text\.mask' of shape \(4, 1\) for \(4, 4\); give the mask its first 2 sizes"),
+        ("mask[:, :1]", r"'text\.mask' of shape \(4, 1\) for a sequence \(4, 4\); give the mask its fir"),
         ("mask[:, ::-1]", r"'text\.mask' with real steps after padding; put the real steps first"),
     ],
 )
@@ -521,6 +523,19 @@ def test_an_error_in_a_file_that_a_plugin_imports_is_the_plugin_s(work_dir, caps
     assert train_on_texts("import helper_of_texts") == 2
     del sys.modules["helper_of_texts"]
     assert re.search(r"helper_of_texts\.py:\d+: ZeroDivisionError: .*; correct", capsys.readouterr().err)
+
+
+def test_what_the_package_imports_meanwhile_is_not_the_plugin_s(work_dir, monkeypatch):
+    """A plugin may lie in the folder that contains the package."""
+    Path("videotag").mkdir()
+    Path("videotag/late.py").write_text("def fail(): raise KeyError", encoding="utf-8")
+    monkeypatch.setattr("videotag.__path__", [*videotag_package.__path__, "videotag"])
+    Path("a.py").write_text(f"import videotag.late\n{REGISTERS}", encoding="utf-8")
+    load_plugin("a.py")
+    late = sys.modules.pop("videotag.late")
+    with pytest.raises(KeyError) as caught:
+        late.fail()
+    assert plugin_line(caught.value) is None
 
 
 def test_forward_may_be_decorated_and_specs_static(work_dir):

@@ -82,7 +82,10 @@ def _modules_beside(plugin: Path, names: set[str]) -> list[str]:
     return [
         name
         for name, file in files.items()
-        if file and plugin.parent in Path(file).parents and "site-packages" not in Path(file).parts
+        if file
+        and plugin.parent in Path(file).parents
+        and "site-packages" not in Path(file).parts
+        and not name.startswith("videotag.")  # the plugin may lie beside the package itself
     ]
 
 

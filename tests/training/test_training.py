@@ -235,7 +235,7 @@ def test_predictions_come_in_the_lists_order_and_skip_what_cannot_be_read(tagger
     batches = evaluation_batches(
         dataset, config.infer, on_error=lambda video_id, error: errors.append((video_id, str(error)))
     )
-    predictions = list(predict(model, batches, ["a", "b", "c", "d"], top_k=2))
+    predictions = list(predict(model, batches, ["a", "b", "c", "d"], top_k=2, on_error=print))
     assert [p.video_id for p in predictions] == [f"features/test{i}.npy" for i in (0, 1, 3, 4)]
     assert all(len(p.tags) == 2 and p.tags[0].probability >= p.tags[1].probability for p in predictions)
     assert errors[0][0] == "features/test2.npy"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from videotag.cli import arguments, values
 from videotag.cli.tables import tags_table
-from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError, VideotagError
 from videotag.formats.filelist import ListEntry
 
 if TYPE_CHECKING:
@@ -166,7 +166,11 @@ def _predict(
     model.load_network()
     check_inputs(config, config.infer, model.inputs)
     select_runtime_on_list(model, entries, dataset)
-    batches = evaluation_batches(dataset, config.infer, on_error=lambda _, error: failed.append(str(error)))
-    top_k, threshold = config.model.topk, args.threshold
-    for prediction in predict(model, batches, labels, top_k=top_k, threshold=threshold):
+
+    def on_error(_: str, error: VideotagError) -> None:
+        failed.append(str(error))
+
+    batches = evaluation_batches(dataset, config.infer, on_error=on_error)
+    options = {"top_k": config.model.topk, "threshold": args.threshold}
+    for prediction in predict(model, batches, labels, **options, on_error=on_error):
         yield prediction.to_dict()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from videotag.datasets.batches import Batch
+from videotag.datasets.batches import Batch, OnError
 from videotag.errors import ShapeError
 from videotag.inference.trained_model import TrainedModel
 from videotag.registry import LOGITS
@@ -83,6 +83,7 @@ def predict(
     *,
     top_k: int,
     threshold: float = 0.0,
+    on_error: OnError,
 ) -> Iterator[Prediction]:
     """Yields the predictions of a model, in the order of the batches.
 
@@ -92,17 +93,19 @@ def predict(
         labels: C class names.
         top_k: Maximum number of tags per video.
         threshold: Minimum probability of a tag.
+        on_error: Called for each sample with a probability that is NaN or infinite; it gets no prediction.
 
     Raises:
         WeightsError, ConfigError, DeviceError: The network cannot be loaded; see TrainedModel.load_network.
-        ShapeError: A probability is NaN or infinite.
     """
     for batch in batches:
         scores = scores_of(model.task, model.run(batch.inputs)[LOGITS])
         for video_id, row in zip(batch.ids, scores, strict=True):
             if not np.isfinite(row).all():
-                raise ShapeError(
-                    f"{video_id}: a probability is {row[~np.isfinite(row)][0]}, expected a finite number; "
-                    "did training diverge?"
+                found = row[~np.isfinite(row)][0]
+                text = (
+                    f"{video_id}: a probability is {found}; check the sample for NaN, and the training loss"
                 )
+                on_error(video_id, ShapeError(text))
+                continue
             yield Prediction(video_id, top_tags(row, labels, top_k=top_k, threshold=threshold))

@@ -175,32 +175,37 @@ class Reader(Generic[Options, Section]):
         returned = f"{type(self).__name__}.collate returned"
         if not isinstance(arrays, Mapping):
             raise PluginError(f"{returned} a {type(arrays).__name__}; return a dict of arrays by name")
-        for spec in specs_of(self):
-            array = arrays.get(spec.name)
-            if not isinstance(array, np.ndarray):
+        specs = specs_of(self)
+        for spec in specs:
+            if not isinstance(arrays.get(spec.name), np.ndarray):
                 raise PluginError(
                     f"{returned} {safe_repr(list(arrays))}, without an array {spec.name!r}, which specs() "
                     "declares; add it"
                 )
-            declared = replace(spec, shape=(len(samples), *spec.shape[1:]))
-            has_dtype = array.dtype == spec.dtype or (self.quantizes and is_quantized(array, spec))
-            if not has_dtype or not declared.accepts_shape(array.shape):
-                raise PluginError(
-                    f"{returned} {spec.name!r} as {format_array_spec(array.shape, array.dtype)} for "
-                    f"{len(samples)} samples, but specs() declares {declared}; correct one of them"
-                )
-        for name, mask in arrays.items():
-            own = arrays.get(name.removesuffix(MASK)) if name.endswith(MASK) else None
-            if own is not None and own.shape[: mask.ndim] != mask.shape:
-                raise PluginError(
-                    f"{returned} {name!r} of shape {mask.shape} for {own.shape}; give the mask its first "
-                    f"{mask.ndim} sizes"
-                )
-            if own is not None and (mask[:, 1:] & ~mask[:, :-1]).any():
-                raise PluginError(
-                    f"{returned} {name!r} with real steps after padding; put the real steps first"
-                )
+        for spec in specs:
+            problem = self._problem_of(spec, arrays, len(samples))
+            if problem:
+                raise PluginError(f"{returned} {spec.name!r} {problem}")
         return arrays
+
+    def _problem_of(self, spec: ArraySpec, arrays: Mapping[str, np.ndarray], num_samples: int) -> str | None:
+        """How an array (N, ...) differs from its specification, or a mask from its sequence, or None."""
+        array = arrays[spec.name]
+        declared = replace(spec, shape=(num_samples, *spec.shape[1:]))
+        has_dtype = array.dtype == spec.dtype or (self.quantizes and is_quantized(array, spec))
+        if not has_dtype or not declared.accepts_shape(array.shape):
+            found = format_array_spec(array.shape, array.dtype)
+            return (
+                f"as {found} for {num_samples} samples, but specs() declares {declared}; correct one of them"
+            )
+        sequence = arrays.get(spec.name.removesuffix(MASK))
+        if not spec.name.endswith(MASK) or sequence is None or array.ndim != 2 or spec.dtype != "bool":
+            return None
+        if sequence.shape[:2] != array.shape:
+            return f"of shape {array.shape} for a sequence {sequence.shape}; give the mask its first 2 sizes"
+        if (array[:, 1:] & ~array[:, :-1]).any():
+            return "with real steps after padding; put the real steps first"
+        return None
 
     def collate(self, samples: Sequence[Any]) -> dict[str, np.ndarray]:
         """The arrays (N, ...) of a batch by name; shapes and dtypes match `specs`.
