@@ -505,6 +505,18 @@ def test_readers_that_a_plugin_imports_are_videotag_s_own(work_dir):
     assert done.stdout == "None a\n", done.stderr
 
 
+def test_readers_that_a_failing_plugin_imported_stay_registered(work_dir):
+    Path("a.py").write_text(REGISTERS + "raise KeyError", encoding="utf-8")
+    program = (
+        "import contextlib; from videotag.errors import PluginError, UnknownNameError; "
+        "from videotag.plugins import load_plugin; from videotag.registry import get_reader, list_readers\n"
+        "with contextlib.suppress(PluginError): load_plugin('a.py')\n"
+        "print([entry.name for entry in list_readers()])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "['frames']\n", done.stderr
+
+
 def test_a_plugin_imports_files_beside_it_and_nobody_else_does(work_dir):
     Path("plugins").mkdir()
     Path("plugins/beside_it.py").write_text("NAME = 'other'", encoding="utf-8")

@@ -273,8 +273,12 @@ def registering(plugin: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for registry, entries in snapshots:
-            registry.entries = entries
+        for registry, earlier in snapshots:  # built-in modules that the plugin imported stay imported
+            registry.entries = {
+                key: entry
+                for key, entry in registry.entries.items()
+                if entry.plugin is None or key in earlier
+            }
         raise
     finally:
         _plugin = before
