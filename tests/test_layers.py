@@ -27,6 +27,7 @@ LAYERS = [
     ["datasets", "runtime"],
     ["inference"],
     ["training", "reports"],
+    ["fit"],
     ["cli", "__main__"],
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

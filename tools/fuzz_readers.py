@@ -189,9 +189,8 @@ def _read_metrics(path: Path) -> None:
 
 
 def _read_csv(path: Path) -> object:
-    from video_sources import CsvOptions, videos_in_csv
-
     from videotag.errors import FileListError, one_error
+    from videotag.fit.video_sources import CsvOptions, videos_in_csv
 
     videos, problems = videos_in_csv(path, CsvOptions(), group_by="folder")
     if problems:

@@ -21,8 +21,6 @@ PROGRAMS = {
         name.rpartition("/")[2]: [str(ROOT / "tools" / name), "--help"]
         for name in (
             "tf2pkl.py",
-            "make_filelist.py",
-            "check_features.py",
             "fuzz.py",
             "convert_weights.py",
             "average_checkpoints.py",

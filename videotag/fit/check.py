@@ -1,19 +1,13 @@
-"""Checks features before training: values, duplicates, leaks between splits, extractors.
+"""Checks features before training: values, duplicates, leaks between lists, extractors.
 
-    python tools/check_features.py data/lists/train.list data/lists/val.list --dim 2048
-    python tools/check_features.py data/features --json
-
-Prints one line per problem: missing and unusable files, other widths, NaN or infinity, zero rows, videos
-whose rows are all equal, equal values in two files, a video in two lists, features of several extractors.
-Exit codes: 0 no problems, 1 problems found, 2 a mistake in the command line or in a list.
+Finds missing and unusable files, other widths, NaN or infinity, zero rows, videos whose rows are all equal,
+equal values in two files, a video in two lists, features of several extractors; and, as a warning, nearly the
+same videos in two lists.
 Shapes: T steps, D feature width.
 """
 
 from __future__ import annotations
 
-from videotag.system.signals import exit_with
-
-import argparse
 import hashlib
 import json
 import os
@@ -27,12 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run_tool import run_tool
 
-from videotag.cli import arguments, values
-from videotag.cli.main import Parser
 from videotag.datasets.prefetch import prefetch
-from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FeatureFileError
+from videotag.errors import ConfigError, FeatureFileError
+from videotag.fit.near_duplicates import MAX_PAIRS, near_duplicates
 from videotag.formats.feature_files import (
     FEATURE_SUFFIXES,
     extractor_of,
@@ -43,7 +35,6 @@ from videotag.formats.feature_files import (
 )
 from videotag.formats.filelist import read_filelist
 from videotag.inputs.features import mixed_extractors
-from videotag.safe_text import escaped, safe_repr
 from videotag.system.progress import track
 
 #: Kinds of problems, in the order of the report.
@@ -51,7 +42,8 @@ KINDS = (
     *("missing", "unusable", "width", "not_finite", "dead_rows", "constant"),
     *("duplicate", "leak", "mixed_extractors"),
 )
-_MAX_THREADS = 8  # every thread holds a file in memory, and a disk does not serve more at once
+MAX_THREADS = 8  # every thread holds a file in memory, and a disk does not serve more at once
+_NUM_EXAMPLES = 3  # pairs of near-duplicates that the warning names
 
 
 @dataclass(frozen=True)
@@ -73,6 +65,8 @@ class FileReport:
         digest: Digest of the values as float32, equal for equal values; None if the file is unusable.
         extractor: Extractor from `extractor_of`; None without a stamp.
         problems: Problems within this file.
+        mean: (D,) float32, mean over the steps, of several modalities one after the other; None if the file
+            is unusable or the mean is not needed.
     """
 
     path: str
@@ -80,6 +74,22 @@ class FileReport:
     digest: str | None = None
     extractor: str | None = None
     problems: tuple[Problem, ...] = ()
+    mean: np.ndarray | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Two files in different lists or folders whose features are nearly the same.
+
+    Attributes:
+        paths: Their paths, as first written.
+        places: Where they are listed, for messages.
+        similarity: Similarity in [-1, 1], see near_duplicates.
+    """
+
+    paths: tuple[str, str]
+    places: tuple[str, str]
+    similarity: float
 
 
 @dataclass
@@ -100,38 +110,27 @@ class Files:
         self.places[key].append((source, place))
 
 
-def build_parser() -> Parser:
-    parser = Parser(
-        prog="check_features.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "sources", nargs="+", metavar="LIST|FOLDER", help="one per split, to find videos in two splits"
-    )
-    parser.add_argument(
-        "--dim",
-        type=parse_dims,
-        metavar="D|NAME=D,...",
-        help="expected width, for .npz by modality (default: the most common width)",
-    )
-    parser.add_argument("--threads", type=values.natural, default=min(_MAX_THREADS, os.cpu_count() or 1))
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    return parser
+def check(
+    sources: Sequence[str], *, dims: Mapping[str, int] | None = None, num_threads: int = 1
+) -> dict[str, Any]:
+    """Checks the features of lists and folders; returns the report as JSON holds it, see summarize.
 
+    Args:
+        sources: Lists and folders, one per split to find videos in two splits.
+        dims: Modality -> expected width; {"": D} expects D for every array; None expects the most common
+            width of each modality.
+        num_threads: Number of files that are read at a time.
 
-def run(args: argparse.Namespace) -> int:
-    """Prints the table and the problems."""
-    files = find_files(args.sources)
-    check = partial(check_file, dims=args.dim)
-    found = prefetch(check, files.paths.values(), num_threads=args.threads, ahead=2 * args.threads)
+    Raises:
+        ConfigError: A source does not exist, or a folder holds no features.
+        FileListError: A list has errors, see read_filelist.
+    """
+    files = find_files(sources)
+    check_one = partial(check_file, dims=dims, keep_mean=len(sources) > 1)
+    found = prefetch(check_one, files.paths.values(), num_threads=num_threads, ahead=2 * num_threads)
     reports = dict(zip(files.paths, track(found, "check", len(files.paths)), strict=True))
-    problems = find_problems(files, reports, find_widths=args.dim is None)
-    result = summarize(list(reports.values()), problems)
-    lines = [arguments.json_text(result, indent=2)] if args.json else table(result)
-    for line in lines:
-        arguments.show(line if args.json else escaped(line, limit=2000))
-    return EXIT_FAILURES if problems else EXIT_OK
+    problems = find_problems(files, reports, find_widths=dims is None)
+    return summarize(list(reports.values()), problems, find_near_duplicates(files, reports))
 
 
 def find_files(sources: Iterable[str]) -> Files:
@@ -143,7 +142,9 @@ def find_files(sources: Iterable[str]) -> Files:
     """
     files = Files()
     for source in sources:
-        path = arguments.check_readable(source)
+        path = Path(source)
+        if not path.exists():
+            raise ConfigError(f"{source}: no such file or folder; check the path")
         if path.is_dir():
             found = list_features(path)
             if not found:
@@ -158,12 +159,13 @@ def find_files(sources: Iterable[str]) -> Files:
     return files
 
 
-def check_file(path: str, *, dims: Mapping[str, int] | None) -> FileReport:
+def check_file(path: str, *, dims: Mapping[str, int] | None, keep_mean: bool = False) -> FileReport:
     """Reads and checks one file.
 
     Args:
         path: A .npy or .npz.
         dims: Modality -> expected width; {"": D} expects D for every array; None accepts any.
+        keep_mean: Whether the report holds the mean features.
     """
     wanted: Mapping[str, int | None] = dims or {"": None}
     try:
@@ -180,7 +182,19 @@ def check_file(path: str, *, dims: Mapping[str, int] | None) -> FileReport:
         digest.update(array.data)
         problems += check_values(array, path, place=f"{path}[{name}]" if len(features) > 1 else path)
     extractor = sys.intern(extractor_of(stamp)) if stamp is not None else None
-    return FileReport(path, shapes, digest.hexdigest(), extractor, tuple(problems))
+    mean = mean_features(features) if keep_mean else None
+    return FileReport(path, shapes, digest.hexdigest(), extractor, tuple(problems), mean)
+
+
+def mean_features(features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(D,) float32, the mean over the steps of modalities (T, D), one after the other.
+
+    The means of several modalities are scaled to length 1, so that each has the same weight.
+    """
+    means = [array.mean(axis=0, dtype=np.float64) for _, array in sorted(features.items())]
+    if len(means) > 1:
+        means = [mean / (np.linalg.norm(mean) or 1.0) for mean in means]
+    return np.concatenate(means).astype(np.float32)
 
 
 def check_values(features: np.ndarray, path: str, *, place: str) -> list[Problem]:
@@ -222,7 +236,50 @@ def find_problems(files: Files, reports: Mapping[str, FileReport], *, find_width
     return sorted(problems, key=lambda problem: KINDS.index(problem.category))  # stable: files stay in order
 
 
-def summarize(reports: Sequence[FileReport], problems: Sequence[Problem]) -> dict[str, Any]:
+def find_near_duplicates(files: Files, reports: Mapping[str, FileReport]) -> list[NearDuplicates]:
+    """Files of the same widths in different lists that are nearly the same, most similar first.
+
+    Equal files are a leak, not near-duplicates. A file in several lists counts for the first.
+
+    Args:
+        files: The files and where they were named.
+        reports: Absolute path -> report, for every file of `files`.
+    """
+    kinds: dict[tuple[tuple[str, int], ...], list[str]] = defaultdict(list)
+    for key, report in reports.items():
+        if report.mean is not None:
+            kinds[tuple((name, width) for name, (_, width) in sorted(report.shapes.items()))].append(key)
+    found = []
+    for keys in kinds.values():
+        means = np.stack([reports[key].mean for key in keys])  # type: ignore[misc]
+        sources = [files.places[key][0][0] for key in keys]
+        for i, j, similarity in near_duplicates(means, sources):
+            pair = keys[i], keys[j]
+            if reports[pair[0]].digest != reports[pair[1]].digest:
+                first, second = (files.paths[key] for key in pair)
+                place, other = (files.places[key][0][1] for key in pair)
+                found.append(NearDuplicates((first, second), (place, other), similarity))
+    return sorted(found, key=lambda near: -near.similarity)
+
+
+def near_duplicates_text(found: Sequence[Mapping[str, Any]]) -> str:
+    """A line on the near-duplicates of a report of `summarize`, with their number and the first ones."""
+    count = f"at least {len(found)}" if len(found) >= MAX_PAIRS else str(len(found))
+    examples = [
+        " and ".join(f"{path} ({place})" for path, place in zip(near["paths"], near["places"], strict=True))
+        for near in found[:_NUM_EXAMPLES]
+    ]
+    more = ", ..." if len(found) > len(examples) else ""
+    return (
+        f"warning: {count} pair{'' if count == '1' else 's'} of nearly the same videos in different lists:"
+        f" {', '.join(examples)}{more}; the metrics may be too good; keep copies and clips of one scene in"
+        " one list, as --group_by of `videotag lists` does"
+    )
+
+
+def summarize(
+    reports: Sequence[FileReport], problems: Sequence[Problem], near: Sequence[NearDuplicates]
+) -> dict[str, Any]:
     """The report as JSON holds it."""
     lengths: dict[str, list[int]] = defaultdict(list)
     widths: dict[str, Counter[int]] = defaultdict(Counter)
@@ -248,39 +305,11 @@ def summarize(reports: Sequence[FileReport], problems: Sequence[Problem]) -> dic
             for extractor, count in extractors.most_common()
         ],
         "problems": [{"kind": p.category, "path": p.path, "text": p.text} for p in problems],
+        "near_duplicates": [
+            {"paths": list(n.paths), "places": list(n.places), "similarity": round(n.similarity, 4)}
+            for n in near
+        ],
     }
-
-
-def table(found: Mapping[str, Any]) -> list[str]:
-    """The result of `summarize` as lines of text."""
-    lines = [f"files {found['num_files']}, usable {found['num_usable']}", ""]
-    if found["modalities"]:
-        lines.append(f"{'modality':<12}{'files':>8}{'T min':>8}{'median':>8}{'max':>8}  widths (files)")
-    for name, row in found["modalities"].items():
-        rows = row["num_rows"]
-        widths = ", ".join(f"{width} ({count})" for width, count in row["widths"].items())
-        counts = f"{row['num_files']:>8}{rows['min']:>8}{rows['median']:>8g}{rows['max']:>8}"
-        lines.append(f"{name or '-':<12}{counts}  {widths}")
-    for row in found["extractors"]:
-        stamp = "no stamp" if row["stamp"] is None else json.dumps(row["stamp"], ensure_ascii=False)
-        lines.append(f"made by: {stamp}: {row['num_files']} files")
-    lines += ["", *(problem["text"] for problem in found["problems"])]
-    counts = ", ".join(f"{kind} {count}" for kind, count in found["num_problems"].items())
-    return [*lines, f"problems: {counts or 'none'}"]
-
-
-def parse_dims(text: str) -> dict[str, int]:
-    """Parses --dim: `2048` gives {"": 2048} for every array, `rgb=2048,audio=128` widths by modality."""
-    try:
-        pairs = [part.rpartition("=") for part in text.split(",")]
-        dims = {name: int(width) for name, _, width in pairs}
-    except ValueError:
-        dims = {}
-    if not dims or min(dims.values()) < 1 or len(dims) < len(pairs) or ("" in dims and len(dims) > 1):
-        raise argparse.ArgumentTypeError(
-            f"{safe_repr(text)}: expected widths such as 2048 or rgb=2048,audio=128"
-        )
-    return dims
 
 
 def _kind_of_failure(path: str, dims: Mapping[str, int | None]) -> str:
@@ -337,11 +366,3 @@ def _equal_values(files: Files, reports: Mapping[str, FileReport]) -> Iterable[P
             yield Problem("duplicate", report.path, f"{text}; remove one of the two")
         else:
             yield Problem("leak", report.path, f"{text}, in another split; keep one of the two")
-
-
-def main(argv: list[str] | None = None) -> int:
-    return run_tool(build_parser(), run, argv)
-
-
-if __name__ == "__main__":
-    exit_with(main())

@@ -6,14 +6,14 @@ from val and test. A shuffle, stratified or not, would follow the ratios more cl
 would redistribute all of them: training videos of one model would be test videos of the next.
 
 A hash alone leaves small sets and rare labels to chance. Two repairs follow; only they depend on other
-groups: 1. The group of every label at the lowest point is in train. (If the hash put any there, this one is
-already.) 2. If the share of a label in val (or test) rounds to at least one group, and it has none there, the
-group
+groups:
+1. The group of every label at the lowest point is in train. (If the hash put any there, this one is already.)
+2. If the share of a label in val (or test) rounds to at least one group, and it has none there, the group
    nearest to that split moves there, unless some label would then be missing where the group was. Rarest
    labels first. Finally all videos count as one label, so a split stays empty only if too few groups are
    left.
 A group may therefore still move when others are added: of 40,000 groups with three of 3,396 long-tailed
-labels each, 2.3 % moved when 10,000 were added. `check_features.py OLD/test.list NEW/train.list` reports
+labels each, 2.3 % moved when 10,000 were added. `videotag check OLD/test.list NEW/train.list` reports
 them, as videos in two splits.
 """
 

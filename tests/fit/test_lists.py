@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import make_filelist
-from splits import SPLITS, assign_splits, hash_point
-
+from videotag.cli.main import main
+from videotag.errors import FileListError
+from videotag.fit import lists as engine
+from videotag.fit.splits import SPLITS, assign_splits, hash_point
+from videotag.fit.video_sources import CsvOptions, Video, videos_in_csv, videos_in_folder
 from videotag.formats.filelist import read_filelist
 from videotag.labels import read_labels
 
@@ -44,7 +44,7 @@ def lists(out_dir="out"):
 
 
 def run(capsys, *argv):
-    code = make_filelist.main(list(map(str, argv)))
+    code = main(["lists", *map(str, argv)])
     printed = capsys.readouterr()
     return code, printed.out, printed.err
 
@@ -54,8 +54,8 @@ def refused(capsys, *argv):
     code, out, err = run(capsys, *argv)
     assert (code, out) == (2, "")
     assert not Path("out").exists()
-    assert err.startswith("make_filelist.py: ")
-    return err.removeprefix("make_filelist.py: ").splitlines()
+    assert err.startswith("videotag lists: ")
+    return err.removeprefix("videotag lists: ").splitlines()
 
 
 # --- splits ---------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def test_group_by_folder_keeps_a_film_in_one_split(clips, capsys):
 
 def test_a_films_folder_is_one_group_in_all_classes_and_a_video_without_one_is_its_own(work_dir):
     touch("clips/cat/film1/a.mp4", "clips/dog/film1/b.mp4", "clips/dog/c.mp4", "clips/dog/d.mp4")
-    videos, _, problems = make_filelist.videos_in_folder(Path("clips"), group_by="folder")
+    videos, _, problems = videos_in_folder(Path("clips"), group_by="folder")
     assert [video.group for video in videos] == ["film1", "dog/c", "dog/d", "film1"]
     assert problems == []
 
@@ -176,7 +176,7 @@ def test_a_films_folder_is_one_group_in_all_classes_and_a_video_without_one_is_i
 def test_group_by_expression_takes_its_first_parentheses_or_all_of_it(work_dir):
     touch("clips/cat/f1_a.mp4", "clips/dog/f1_b.mp4", "clips/dog/f22_b.mp4")
     for pattern, groups in ((r"/(f\d+)_", ["f1", "f1", "f22"]), (r"f\d", ["f1", "f1", "f2"])):
-        videos, _, _ = make_filelist.videos_in_folder(Path("clips"), group_by=pattern)
+        videos, _, _ = videos_in_folder(Path("clips"), group_by=pattern)
         assert [video.group for video in videos] == groups
 
 
@@ -196,7 +196,7 @@ def test_features_come_into_the_split_of_the_video_of_their_name(clips, capsys):
 def test_hidden_and_other_files_are_left_out_and_the_others_counted(work_dir):
     touch("clips/cat/a.MP4", "clips/cat/._a.mp4", "clips/cat/.x/b.mp4", "clips/.git/c.mp4", "clips/cat/a.txt")
     touch("clips/README", "clips/.hidden", "clips/cat/x/b.TXT", "clips/cat/x/b.rmvb")
-    videos, left_out, problems = make_filelist.videos_in_folder(Path("clips"))
+    videos, left_out, problems = videos_in_folder(Path("clips"))
     assert [video.path for video in videos] == ["clips/cat/a.MP4", "clips/cat/x/b.rmvb"]
     assert left_out == {".txt": 2, "": 1}
     assert problems == []
@@ -255,9 +255,7 @@ def write_csv(text, name="videos.csv", encoding="utf-8"):
 
 def read_csv(text, *, encoding="utf-8", group_by=None, **options):
     path = Path(write_csv(text, encoding=encoding))
-    videos, problems = make_filelist.videos_in_csv(
-        path, make_filelist.CsvOptions(**options), group_by=group_by
-    )
+    videos, problems = videos_in_csv(path, CsvOptions(**options), group_by=group_by)
     assert problems == []
     return videos
 
@@ -417,7 +415,7 @@ def test_a_list_of_an_earlier_run_does_not_stay_beside_new_ones(clips, capsys):
     code, _, err = run(capsys, "clips", "out", "--split=0.9,0.1,0")
     assert (code, err) == (
         2,
-        "make_filelist.py: out/test.list: from an earlier run, and --split gives test no share; remove it\n",
+        "videotag lists: out/test.list: from an earlier run, but now test gets no videos; remove it\n",
     )
 
 
@@ -427,7 +425,7 @@ def unchanged(capsys, *argv):
     code, out, err = run(capsys, *argv)
     assert (code, out) == (2, "")
     assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
-    return err.removeprefix("make_filelist.py: ").splitlines()
+    return err.removeprefix("videotag lists: ").splitlines()
 
 
 def test_lists_of_the_user_are_replaced_by_overwrite_alone(clips, capsys):
@@ -435,12 +433,12 @@ def test_lists_of_the_user_are_replaced_by_overwrite_alone(clips, capsys):
     Path("out/train.list").write_text("clips/cat/a.mp4 0\n")
     (line,) = unchanged(capsys, "clips", "out")
     assert line == (
-        "out/train.list: exists and is not as this tool wrote it; give another OUT_DIR, or --overwrite"
+        "out/train.list: exists and is not as `videotag lists` wrote it; give another OUT_DIR, or --overwrite"
     )
     assert run(capsys, "clips", "out", "--overwrite")[0] == 0
     with Path("out/val.list").open("a") as file:
         file.write("# a remark of mine\n")
-    assert unchanged(capsys, "clips", "out")[0].startswith("out/val.list: exists and is not as this tool")
+    assert unchanged(capsys, "clips", "out")[0].startswith("out/val.list: exists and is not as `videotag")
 
 
 def test_a_rerun_replaces_lists_as_it_left_them_with_more_videos_and_other_splits(clips, capsys):
@@ -454,7 +452,7 @@ def test_a_rerun_replaces_lists_as_it_left_them_with_more_videos_and_other_split
 def test_a_run_killed_between_its_files_goes_on(clips, capsys, monkeypatch):
     assert run(capsys, "clips", "out")[0] == 0
     touch(*(f"clips/cat/new{i}.mp4" for i in range(9)))
-    write_text = make_filelist.write_text
+    write_text = engine.write_text
     for number in range(1, 4):
         left = iter([True] * number)
 
@@ -464,7 +462,7 @@ def test_a_run_killed_between_its_files_goes_on(clips, capsys, monkeypatch):
             write_text(path, text)
 
         with monkeypatch.context() as patch:
-            patch.setattr(make_filelist, "write_text", killed)
+            patch.setattr(engine, "write_text", killed)
             assert run(capsys, "clips", "out", "--seed=1")[0] == 130
         assert run(capsys, "clips", "out", "--seed=1")[0] == 0
         assert run(capsys, "clips", "out")[0] == 0
@@ -475,7 +473,7 @@ def test_labels_of_the_user_are_replaced_by_overwrite_alone(clips, capsys):
     Path("out").mkdir()
     Path("out/labels.txt").write_text("one\ntwo\n", encoding="utf-8")
     (line,) = unchanged(capsys, "clips", "out", "--label_file=mine.txt")
-    assert line.startswith("out/labels.txt: exists and is not as this tool wrote it")
+    assert line.startswith("out/labels.txt: exists and is not as `videotag lists` wrote it")
     assert run(capsys, "clips", "out", "--label_file=mine.txt", "--overwrite")[0] == 0
     assert read_labels("out/labels.txt") == ["鲸 fish", "dog", "cat"]
 
@@ -497,15 +495,15 @@ def test_an_input_is_never_replaced(clips, capsys):
 @pytest.mark.parametrize("record", ["[]", "{", '{"train.list": 3}'])
 def test_a_damaged_record_makes_files_foreign(clips, capsys, record):
     assert run(capsys, "clips", "out")[0] == 0
-    Path("out/.make_filelist.json").write_text(record)
+    Path("out/.lists.json").write_text(record)
     assert run(capsys, "clips", "out")[0] == 0, "the same lists"
-    Path("out/.make_filelist.json").write_text(record)
-    assert "not as this tool wrote it" in unchanged(capsys, "clips", "out", "--seed=5")[0]
+    Path("out/.lists.json").write_text(record)
+    assert "not as `videotag lists` wrote it" in unchanged(capsys, "clips", "out", "--seed=5")[0]
 
 
 def test_a_record_that_is_a_pipe_is_none(tmp_path):
-    os.mkfifo(tmp_path / make_filelist.RECORD_FILE)
-    reader = multiprocessing.get_context("spawn").Process(target=make_filelist.read_record, args=(tmp_path,))
+    os.mkfifo(tmp_path / engine.RECORD_FILE)
+    reader = multiprocessing.get_context("spawn").Process(target=engine.read_record, args=(tmp_path,))
     reader.start()
     reader.join(60)
     code = reader.exitcode
@@ -528,12 +526,11 @@ def test_summary_counts_labels_by_split_and_names_those_a_split_lacks(work_dir, 
 @given(names=st.sets(NAMES, min_size=1, max_size=30), random_state=st.randoms(use_true_random=False))
 def test_lists_hold_any_name_and_every_video_once(tmp_path_factory, names, random_state: random.Random):
     videos = [
-        make_filelist.Video(f"clips/{name}.mp4", (random_state.choice("abc"),), name[:1], name)
-        for name in sorted(names)
+        Video(f"clips/{name}.mp4", (random_state.choice("abc"),), name[:1], name) for name in sorted(names)
     ]
     out_dir = tmp_path_factory.mktemp("out")
-    split = make_filelist.split_videos(videos, (1.0, 0.0, 0.0), seed=0)
-    make_filelist.write_lists(out_dir, split, ["c", "b", "a"], may_replace_labels=False)
+    split = engine.split_videos(videos, (1.0, 0.0, 0.0), seed=0)
+    engine.write_lists(out_dir, split, ["c", "b", "a"], may_replace_labels=False)
     found = read_filelist(out_dir / "train.list", must_exist=False)
     assert [(entry.path, ["cba"[i] for i in entry.label_ids]) for entry in found] == [
         (video.path, list(video.labels)) for video in videos
@@ -542,12 +539,10 @@ def test_lists_hold_any_name_and_every_video_once(tmp_path_factory, names, rando
 
 @given(films=st.lists(st.tuples(st.integers(0, 9), st.sampled_from("abc")), min_size=40, max_size=80))
 def test_no_group_is_in_two_splits(films):
-    videos = [
-        make_filelist.Video(f"{i}.mp4", (label,), f"{film}", "") for i, (film, label) in enumerate(films)
-    ]
+    videos = [Video(f"{i}.mp4", (label,), f"{film}", "") for i, (film, label) in enumerate(films)]
     try:
-        found = make_filelist.split_videos(videos, (0.6, 0.2, 0.2), seed=0)
-    except make_filelist.FileListError:  # too few films for three splits
+        found = engine.split_videos(videos, (0.6, 0.2, 0.2), seed=0)
+    except FileListError:  # too few films for three splits
         return
     groups = [{video.group for video in split} for split in found.values()]
     assert sum(map(len, groups)) == len(set.union(*groups))

@@ -1,19 +1,12 @@
-"""Makes train, val and test lists and labels.txt from class folders or from a CSV.
+"""Writes train, val and test lists and labels.txt from class folders or from a CSV.
 
-    python tools/make_filelist.py clips data/lists                    # clips/cat/a.mp4, clips/dog/film1/b.mp4
-    python tools/make_filelist.py clips data/lists --group_by folder  # all clips of film1 in one split
-    python tools/make_filelist.py videos.csv data/lists --label_column tags --group_column film
-
-tools/video_sources.py describes the folder and the CSV; tools/splits.py says how videos are assigned to
-splits. Class ids come from --label_file, or from the alphabetical order of the labels.
-OUT_DIR/.make_filelist.json holds digests of the written files; only --overwrite replaces files that differ.
+video_sources.py describes the folder and the CSV; splits.py says how videos are assigned to splits, unless
+the source fixes them. Class ids come from a label file, or from the alphabetical order of the labels.
+OUT_DIR/.lists.json holds digests of the written files; files that differ are replaced only on request.
 """
 
 from __future__ import annotations
 
-from videotag.system.signals import exit_with
-
-import argparse
 import difflib
 import hashlib
 import json
@@ -22,96 +15,55 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from run_tool import run_tool
-from splits import SPLITS, assign_splits
-from video_sources import SUFFIXES, CsvOptions, Video, videos_in_csv, videos_in_folder
-
-from videotag.cli import arguments, values
-from videotag.cli.main import Parser
-from videotag.errors import EXIT_OK, ConfigError, FileListError, LabelFileError, OutputError, one_error
+from videotag.errors import ConfigError, FileListError, LabelFileError, OutputError, one_error
+from videotag.fit.splits import SPLITS, assign_splits
+from videotag.fit.video_sources import SUFFIXES, CsvOptions, Video, videos_in_csv, videos_in_folder
 from videotag.formats.filelist import ListEntry, filelist_text, quote_path
 from videotag.inference.input_files import InputFiles
 from videotag.labels import labels_text, read_labels
-from videotag.media.suffixes import folder_text
-from videotag.safe_text import escaped, safe_repr
+from videotag.safe_text import safe_repr
 from videotag.system.atomic import write_text
 from videotag.system.download import file_digest
 from videotag.system.json_text import read_json
 
-RECORD_FILE = ".make_filelist.json"
-_CSV_FLAGS = ("path_column", "label_column", "separator", "group_column", "root")
+RECORD_FILE = ".lists.json"
+OLD_RECORD_FILE = ".make_filelist.json"  # of the tool that this module replaces
+DEFAULT_RATIOS = (0.8, 0.1, 0.1)
 
 
-def build_parser() -> Parser:
-    parser = Parser(
-        prog="make_filelist.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("source", metavar="SOURCE", help="folder of class folders, or a CSV")
-    parser.add_argument(
-        "out_dir", metavar="OUT_DIR", help="folder for train.list, val.list, test.list, labels.txt"
-    )
-    arguments.add_overwrite(parser)
-    parser.add_argument("--label_file", help="keep its class ids; any other label is an error")
-    parser.add_argument(
-        "--split",
-        type=values.shares,
-        default=(0.8, 0.1, 0.1),
-        help="train,val,test (default: 0.8,0.1,0.1)",
-    )
-    parser.add_argument("--seed", type=values.whole, default=0, help="default: %(default)s")
-    parser.add_argument(
-        "--group_by",
-        metavar="folder|REGEX",
-        help="keep the videos of a folder (below the class folder) in one split, or those in whose paths "
-        "the regular expression (its first group, if it has one) matches the same text",
-    )
-    parser.add_argument("--group_column", help="CSV: keep videos with the same value in one split")
-    parser.add_argument("--path_column", help="CSV: column of paths (default: path)")
-    parser.add_argument(
-        "--label_column", action="append", help="CSV: column of labels, repeatable (default: labels)"
-    )
-    parser.add_argument("--separator", help="CSV: separator of labels in a cell (default: |)")
-    parser.add_argument("--root", help="CSV: folder for relative paths (default: the working folder)")
-    return parser
+def find_videos(
+    source: str | Path, *, csv_options: CsvOptions | None = None, group_by: str | None = None
+) -> tuple[list[Video], Counter[str]]:
+    """The videos or feature files of a source, with their labels and groups.
 
+    Args:
+        source: Folder of class folders, folder of split folders, or a CSV; see video_sources.py.
+        csv_options: Columns of a CSV; must be None for a folder.
+        group_by: "folder", a regular expression for paths, or None for one group per video.
 
-def run(args: argparse.Namespace) -> int:
-    """Writes the lists and prints a summary."""
-    source, out_dir = arguments.check_readable(args.source), Path(args.out_dir)
+    Returns:
+        The videos, at least one, and the number of skipped files of a folder by suffix, as in FolderContent.
+
+    Raises:
+        ConfigError: The source does not exist or is a single video, or an option does not fit it.
+        FileListError: The source has errors; one line of the message per problem.
+    """
+    source = Path(source)
     left_out: Counter[str] = Counter()
+    if not source.exists():
+        raise ConfigError(f"{source}: no such file or folder; check the path")
     if source.is_dir():
-        given = [f"--{name}" for name in _CSV_FLAGS if getattr(args, name) is not None]
-        if given:
-            raise ConfigError(f"{', '.join(given)}: for a CSV, but {source} is a folder; remove it")
-        videos, left_out, problems = videos_in_folder(source, group_by=args.group_by)
+        if csv_options is not None:
+            raise ConfigError(f"{source}: a folder, but options of a CSV are given; remove them")
+        videos, left_out, problems = videos_in_folder(source, group_by=group_by)
     elif source.suffix.lower() in SUFFIXES:
         raise ConfigError(f"{source}: a single file; give a CSV, or the folder with the class folders")
     else:
-        videos, problems = videos_in_csv(source, _csv_options(args), group_by=args.group_by)
+        videos, problems = videos_in_csv(source, csv_options or CsvOptions(), group_by=group_by)
     problems += check_videos(videos)
-    names = read_labels(args.label_file) if args.label_file else None
-    problems += unknown_labels(videos, names, args.label_file)
     if problems:
         raise one_error(FileListError, problems)
-    if names is None:
-        names = sorted({label for video in videos for label in video.labels})
-    lists = split_videos(videos, args.split, seed=args.seed)
-    write_lists(
-        out_dir,
-        lists,
-        names,
-        may_replace_labels=args.label_file is not None,
-        inputs=[source, args.label_file, *(video.path for video in videos)],
-        overwrite=args.overwrite,
-    )
-    for line in summary(lists, names, out_dir):
-        arguments.show(escaped(line, limit=2000))
-    if left_out:
-        noun = "feature file" if videos[0].is_features else "video"
-        arguments.show(folder_text(source, len(videos), left_out, noun=noun))
-    return EXIT_OK
+    return videos, left_out
 
 
 def check_videos(videos: Sequence[Video]) -> list[str]:
@@ -136,10 +88,20 @@ def check_videos(videos: Sequence[Video]) -> list[str]:
     return problems
 
 
-def unknown_labels(videos: Sequence[Video], names: list[str] | None, label_file: str | None) -> list[str]:
-    """A message with all labels that the label file lacks, and one per used name that it has twice."""
-    if names is None:
-        return []
+def class_names(videos: Sequence[Video], *, label_file: str | Path | None = None) -> list[str]:
+    """The names of the classes; the index is the class id.
+
+    Args:
+        videos: Videos with their labels.
+        label_file: File with the names in order; None sorts the labels of the videos.
+
+    Raises:
+        FileListError: The label file lacks labels of the videos, or has one of them twice.
+        LabelFileError: The label file cannot be read.
+    """
+    if label_file is None:
+        return sorted({label for video in videos for label in video.labels})
+    names = read_labels(label_file)
     used = {label: video.place for video in reversed(videos) for label in video.labels}  # first place
     problems = []
     unknown = sorted(used.keys() - set(names))
@@ -154,21 +116,46 @@ def unknown_labels(videos: Sequence[Video], names: list[str] | None, label_file:
             problems.append(
                 f"{label_file}: {safe_repr(name)} names {count} classes; rename all but one of them"
             )
-    return problems
+    if problems:
+        raise one_error(FileListError, problems)
+    return names
 
 
 def split_videos(
-    videos: Sequence[Video], ratios: tuple[float, float, float], *, seed: int
+    videos: Sequence[Video],
+    ratios: tuple[float, float, float] | None = None,
+    *,
+    seed: int | None = None,
 ) -> dict[str, list[Video]]:
-    """The videos of every split with a share, in their order; every group is in one split.
+    """The videos of every split that has any, in their order.
+
+    Splits that the source fixes are kept, also if a group is in several of them; see groups_in_several.
+    Otherwise every group is in one split.
+
+    Args:
+        videos: Videos; all or none have a fixed split.
+        ratios: Shares of train, val and test, which sum to 1; None is DEFAULT_RATIOS.
+        seed: Seed of the hash that assigns groups to splits; None is 0.
 
     Raises:
+        ConfigError: The source fixes the splits, and ratios or a seed are given.
         FileListError: A split with a share gets no video.
     """
+    fixed = next((video for video in videos if video.split is not None), None)
+    if fixed is not None:
+        given = [name for name, value in (("--split", ratios), ("--seed", seed)) if value is not None]
+        if given:
+            raise ConfigError(
+                f"{', '.join(given)}: the source fixes the splits ({fixed.place} is in {fixed.split});"
+                " remove the flag"
+            )
+        found = {split: [video for video in videos if video.split == split] for split in SPLITS}
+        return {split: members for split, members in found.items() if members}
+    ratios = DEFAULT_RATIOS if ratios is None else ratios
     labels: dict[str, set[str]] = defaultdict(set)
     for video in videos:
         labels[video.group].update(video.labels)
-    splits = assign_splits(labels, ratios, seed=seed)
+    splits = assign_splits(labels, ratios, seed=seed or 0)
     lists: dict[str, list[Video]] = {
         split: [] for split, ratio in zip(SPLITS, ratios, strict=True) if ratio > 0
     }
@@ -177,17 +164,26 @@ def split_videos(
     empty = [
         f"{split}: empty, as the first group of every label goes to train and there are only"
         f" {len(labels)} groups; add videos, or give {split} no share, as in --split 1,0,0"
-        for split, found in lists.items()
-        if not found
+        for split, members in lists.items()
+        if not members
     ]
     if empty:
         raise one_error(FileListError, empty)
     return lists
 
 
+def groups_in_several(lists: Mapping[str, Sequence[Video]]) -> dict[str, list[Video]]:
+    """Group -> its first video of each list, for the groups that are in several lists."""
+    first: dict[str, list[Video]] = defaultdict(list)
+    for videos in lists.values():
+        for group, video in {video.group: video for video in reversed(videos)}.items():
+            first[group].append(video)
+    return {group: videos for group, videos in first.items() if len(videos) > 1}
+
+
 def write_lists(
     out_dir: Path,
-    lists: dict[str, list[Video]],
+    lists: Mapping[str, Sequence[Video]],
     names: Sequence[str],
     *,
     may_replace_labels: bool,
@@ -206,7 +202,7 @@ def write_lists(
 
     Raises:
         LabelFileError: A labels.txt with other classes exists and must not be replaced.
-        OutputError: There is a list for a split without a share, an input or a foreign file would be
+        OutputError: There is a list for a split that `lists` lacks, an input or a foreign file would be
             replaced, or out_dir cannot be written.
     """
     label_path = out_dir / "labels.txt"
@@ -217,7 +213,7 @@ def write_lists(
     for split in SPLITS:
         path = out_dir / f"{split}.list"
         if split not in lists and path.exists():
-            raise OutputError(f"{path}: from an earlier run, and --split gives {split} no share; remove it")
+            raise OutputError(f"{path}: from an earlier run, but now {split} gets no videos; remove it")
     ids = {name: index for index, name in enumerate(names)}
     texts = {
         out_dir / f"{split}.list": filelist_text(
@@ -234,6 +230,7 @@ def write_lists(
     for path, digest in digests.items():  # keeps the previous one: a kill may come before the file is written
         record[path.name] = list(dict.fromkeys([digest, *record.get(path.name, [])]))[:2]
     write_text(out_dir / RECORD_FILE, json.dumps(record, indent=2) + "\n")
+    (out_dir / OLD_RECORD_FILE).unlink(missing_ok=True)
     for path, text in texts.items():
         write_text(path, text)
 
@@ -248,13 +245,17 @@ def _replaced(
         if text := inputs.refusal(path):
             yield f"{path}: {text}; give another OUT_DIR"
         elif not overwrite and file_digest(path) not in (digest, *record.get(path.name, [])):
-            yield f"{path}: exists and is not as this tool wrote it; give another OUT_DIR, or --overwrite"
+            yield (
+                f"{path}: exists and is not as `videotag lists` wrote it; give another OUT_DIR,"
+                " or --overwrite"
+            )
 
 
 def read_record(out_dir: Path) -> dict[str, list[str]]:
     """File name -> sha256 of what the last calls wrote, newest first; empty without a readable record."""
+    name = RECORD_FILE if os.path.lexists(out_dir / RECORD_FILE) else OLD_RECORD_FILE
     try:
-        record = read_json(out_dir / RECORD_FILE, error=OutputError, remedy="it is written again")
+        record = read_json(out_dir / name, error=OutputError, remedy="it is written again")
     except OutputError:
         return {}
     if not isinstance(record, dict) or not all(isinstance(digests, list) for digests in record.values()):
@@ -262,7 +263,7 @@ def read_record(out_dir: Path) -> dict[str, list[str]]:
     return record
 
 
-def summary(lists: dict[str, list[Video]], names: Sequence[str], out_dir: Path) -> list[str]:
+def summary(lists: Mapping[str, Sequence[Video]], names: Sequence[str], out_dir: Path) -> list[str]:
     """Lines with videos per label and split, labels that a split lacks, videos and groups per split."""
     counts = Counter(
         (label, split) for split, videos in lists.items() for video in videos for label in video.labels
@@ -280,6 +281,7 @@ def summary(lists: dict[str, list[Video]], names: Sequence[str], out_dir: Path) 
     if len(used) < len(names):
         unused = sorted(set(names) - set(used))
         lines.append(f"labels without any video: {_count_and_names(unused)}")
+    lines += _warnings(lists)
     for split, videos in lists.items():
         groups = len({video.group for video in videos})
         lines.append(f"{out_dir / f'{split}.list'}: {len(videos)} videos in {groups} groups")
@@ -287,20 +289,17 @@ def summary(lists: dict[str, list[Video]], names: Sequence[str], out_dir: Path) 
     return lines
 
 
-def _csv_options(args: argparse.Namespace) -> CsvOptions:
-    """CsvOptions from the flags.
-
-    Raises:
-        ConfigError: Flags contradict each other, or the separator is empty.
-    """
-    if args.group_by and args.group_column:
-        raise ConfigError("--group_by and --group_column: both define groups; remove one of them")
-    if args.separator == "":
-        raise ConfigError("--separator: empty; give a separator such as '|'")
-    given = {name: getattr(args, name) for name in _CSV_FLAGS if getattr(args, name) is not None}
-    if "label_column" in given:
-        given["label_columns"] = tuple(given.pop("label_column"))
-    return CsvOptions(**given)
+def _warnings(lists: Mapping[str, Sequence[Video]]) -> Iterator[str]:
+    """Yields a line if groups are in several lists, which only a source with fixed splits can cause."""
+    split_groups = groups_in_several(lists)
+    if split_groups:
+        group, videos = next(iter(split_groups.items()))
+        noun = "group is" if len(split_groups) == 1 else "groups are"
+        among = " and ".join(f"{video.split} ({video.place})" for video in videos)
+        yield (
+            f"warning: {len(split_groups)} {noun} in several splits, the first is {safe_repr(group)} in"
+            f" {among}; the metrics may be too good; move each group to one split"
+        )
 
 
 def _nearest(label: str, names: list[str]) -> str:
@@ -310,11 +309,3 @@ def _nearest(label: str, names: list[str]) -> str:
 
 def _count_and_names(names: Sequence[str]) -> str:
     return f"{len(names)} ({', '.join(names)})" if names else "none"
-
-
-def main(argv: list[str] | None = None) -> int:
-    return run_tool(build_parser(), run, argv)
-
-
-if __name__ == "__main__":
-    exit_with(main())

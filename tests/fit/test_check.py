@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-import check_features
-
+from videotag.cli.main import main
+from videotag.fit import check as engine
 from videotag.formats.feature_files import write_features
 
 STAMP = {"extractor": "TSN/resnet50", "seg_num": 300, "weights_sha256": "ab"}
@@ -41,7 +39,7 @@ def clean(work_dir):
 
 
 def run(capsys, *argv):
-    code = check_features.main([*argv, "--json"])
+    code = main(["check", *argv, "--json"])
     printed = capsys.readouterr()
     assert printed.err == ""
     return code, json.loads(printed.out)
@@ -67,12 +65,13 @@ def test_clean_features_have_no_problems_and_are_counted(clean, capsys, argv):
         },
         "extractors": [{"num_files": 4, "stamp": STAMP}],
         "problems": [],
+        "near_duplicates": [],
     }
 
 
 def test_the_table_shows_the_same(clean, capsys):
     np.save("features/e.npy", np.ones((4, 2), np.float32))
-    assert check_features.main(["features"]) == 1
+    assert main(["check", "features"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "files 5, usable 5"
     assert lines[2].split() == ["modality", "files", "T", "min", "median", "max", "widths", "(files)"]
@@ -205,10 +204,10 @@ def test_modalities_of_an_npz_are_checked_each(work_dir, capsys):
 def test_a_mistake_is_one_line_and_exit_code_2(clean, capsys, argv, message):
     Path("empty").mkdir()
     Path("bad.list").write_text("a.npy x\n", encoding="utf-8")
-    assert check_features.main(argv) == 2
+    assert main(["check", *argv]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith(f"check_features.py: {message}")
+    assert printed.err.startswith(f"videotag check: {message}")
     assert printed.err.count("\n") == 1
 
 
@@ -216,17 +215,17 @@ def test_ctrl_c_ends_with_130(clean, capsys, monkeypatch):
     def interrupted(path, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(check_features, "check_file", interrupted)
-    assert check_features.main(["features"]) == 130
-    assert capsys.readouterr().err == "check_features.py: interrupted\n"
+    monkeypatch.setattr(engine, "check_file", interrupted)
+    assert main(["check", "features"]) == 130
+    assert capsys.readouterr().err == "videotag check: interrupted\n"
 
 
 def test_memory_holds_a_file_per_thread_not_all(work_dir):
     for index in range(40):
         save(f"{index}.npy", ramp(index, num_rows=64, width=1024))  # 256 KiB each, 10 MiB together
-    check_features.main([".", "--threads=1"])  # imports
+    main(["check", ".", "--threads=1"])  # imports
     tracemalloc.start()
-    assert check_features.main([".", "--threads=1"]) == 0
+    assert main(["check", ".", "--threads=1"]) == 0
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6 * 256 * 1024
@@ -243,5 +242,5 @@ def test_dead_rows_and_constant_videos_against_plain_loops(features):
     rows = features.tolist()
     dead = [row for row in rows if all(value == 0 for value in row)]
     constant = not dead and len(rows) > 1 and all(row == rows[0] for row in rows)
-    found = check_features.check_values(features, "a.npy", place="a.npy")
+    found = engine.check_values(features, "a.npy", place="a.npy")
     assert [problem.category for problem in found] == ["dead_rows"] * bool(dead) + ["constant"] * constant

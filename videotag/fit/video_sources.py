@@ -1,8 +1,9 @@
 """Videos with their labels and groups, from class folders or from a CSV.
 
-Folder: SOURCE/CLASS/any/depth/NAME.mp4; the first folder names the class.
+Folder: SOURCE/CLASS/any/depth/NAME.mp4; the first folder names the class. If all folders of SOURCE are named
+as in SPLIT_NAMES, they fix the splits: SOURCE/SPLIT/CLASS/any/depth/NAME.mp4.
 CSV: UTF-8, comma-separated, with a header and a row per video; labels in one cell, separated, or in several
-columns.
+columns; a column may fix the splits.
 Feature files (.npy, .npz) are accepted instead of videos. By default a group is the path without its suffix,
 so that a video and its features are in the same split. Problems are returned as lines, to be reported
 together.
@@ -26,6 +27,8 @@ from videotag.safe_text import escaped, safe_repr
 from videotag.system.text import MAX_LIST_BYTES, read_text
 
 SUFFIXES = VIDEO_SUFFIXES | {*FEATURE_SUFFIXES}
+#: Names of splits in a source, in lower case -> split.
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}  # that some programs write
 
 
@@ -37,6 +40,7 @@ class Video:
     labels: tuple[str, ...]
     group: str  # videos of a group stay in one split
     place: str  # where it was found, for messages
+    split: str | None = None  # train, val or test if the source fixes it
 
     @property
     def is_features(self) -> bool:
@@ -53,6 +57,7 @@ class CsvOptions:
         label_columns: Names of the label columns; all columns with these names are read.
         separator: Separator of labels in a cell.
         group_column: Name of the group column; None uses group_by.
+        split_column: Name of the column that fixes the splits; None for none.
         root: Folder for relative paths; None is the working folder.
     """
 
@@ -60,6 +65,7 @@ class CsvOptions:
     label_columns: tuple[str, ...] = ("labels",)
     separator: str = "|"
     group_column: str | None = None
+    split_column: str | None = None
     root: str | None = None
 
 
@@ -71,23 +77,41 @@ def videos_in_folder(
     Skips hidden files and folders, and files that are neither videos nor features.
 
     Args:
-        folder: Folder with one folder per class, of any depth.
-        group_by: "folder", a regular expression for paths relative to `folder`, or None for one group per
-            video.
+        folder: Folder with one folder per class, of any depth; or with split folders that hold these.
+        group_by: "folder", a regular expression for paths relative to `folder` or to the split folder, or
+            None for one group per video.
 
     Returns:
         The videos, the number of skipped files by suffix as in FolderContent, and one message per problem.
     """
+    splits = split_folders(folder)
+    if not splits:
+        return _videos_in_classes(folder, group_by)
     videos: list[Video] = []
-    left_out: Counter[str] = Counter()
+    left_out, problems = _files_beside(folder, "not in the folder of a split; move it into one")
+    for top, split in splits.items():
+        found, others, more = _videos_in_classes(top, group_by, split)
+        videos += found
+        left_out += others
+        problems += more
+    return videos, left_out, problems
+
+
+def split_folders(folder: Path) -> dict[Path, str]:
+    """Folder -> split of a source whose folders are all named as in SPLIT_NAMES; else empty."""
+    splits = {path: SPLIT_NAMES.get(path.name.lower()) for path in _visible(folder) if path.is_dir()}
+    return {path: split for path, split in splits.items() if split} if all(splits.values()) else {}
+
+
+def _videos_in_classes(
+    folder: Path, group_by: str | None, split: str | None = None
+) -> tuple[list[Video], Counter[str], list[str]]:
+    """What videos_in_folder returns, for a folder of class folders that may be the folder of a split."""
+    why = f"; {folder} is the folder of a split by its name" if split else ""
+    left_out, misplaced = _files_beside(folder, f"not in a class folder; move it into one{why}")
+    videos: list[Video] = []
     problems: list[str] = []
-    for top in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-        if not top.is_dir():
-            if top.suffix.lower() in SUFFIXES:
-                problems.append(f"{top}: not in a class folder; move it into one")
-            else:
-                left_out[top.suffix.lower()] += 1
-            continue
+    for top in filter(Path.is_dir, _visible(folder)):
         content = scan_folder(top, SUFFIXES)
         left_out += content.left_out
         if not content.taken:
@@ -97,16 +121,31 @@ def videos_in_folder(
             )
         for path in content.taken:
             inside = path.relative_to(folder)
+            # Equal names in two splits are mostly numbers, such as cat/001.mp4, so these are two groups.
+            own = PurePath(folder.name, inside) if split else inside
             try:
-                group = _group(inside.as_posix(), group_by, inside.relative_to(top.name).parent)
+                group = _group(inside.as_posix(), group_by, inside.relative_to(top.name).parent, own)
             except ValueError as problem:
                 problems.append(f"{path}: {problem}")
             else:
-                videos.append(Video(str(path), (top.name,), group, str(path)))
+                videos.append(Video(str(path), (top.name,), group, str(path), split))
+    problems += misplaced
     if not videos and not problems:
         others = left_out_text(left_out) or "no files"
         problems.append(f"{folder}: no videos or features, {others}; expected {folder}/CLASS/NAME.mp4")
     return videos, left_out, problems
+
+
+def _files_beside(folder: Path, problem: str) -> tuple[Counter[str], list[str]]:
+    """Number of other files per suffix directly in a folder of folders, and a message per video there."""
+    files = [path for path in _visible(folder) if not path.is_dir()]
+    suffixes = Counter(path.suffix.lower() for path in files)
+    left_out = Counter({suffix: count for suffix, count in suffixes.items() if suffix not in SUFFIXES})
+    return left_out, [f"{path}: {problem}" for path in files if path.suffix.lower() in SUFFIXES]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def videos_in_csv(
@@ -155,17 +194,17 @@ def videos_in_csv(
 def _find_columns(path: Path, header: list[str], options: CsvOptions) -> dict[str, list[int]]:
     """Column name -> indices of the columns with that name."""
     wanted = [options.path_column, *options.label_columns]
-    wanted += [options.group_column] if options.group_column is not None else []
+    wanted += [name for name in (options.group_column, options.split_column) if name is not None]
     columns = {name: [i for i, found in enumerate(header) if found == name] for name in wanted}
     problems = [
         f"{path}:1: no column {safe_repr(name)}; the header is {safe_repr(','.join(header))}; correct it, or"
-        " name the columns with --path_column, --label_column and --group_column"
+        " name the columns with --path_column, --label_column, --group_column and --split_column"
         for name, found in columns.items()
         if not found
     ]
     problems += [
         f"{path}:1: {len(columns[name])} columns {safe_repr(name)}; rename all but one of them"
-        for name in (options.path_column, options.group_column)
+        for name in (options.path_column, options.group_column, options.split_column)
         if name is not None and len(columns[name]) > 1
     ]
     if problems:
@@ -204,12 +243,26 @@ def _video_of_row(
         raise ValueError(
             f"{escaped(path)}: no label in {', '.join(options.label_columns)}; write one, or remove the row"
         )
+    split = None
+    if options.split_column is not None:
+        split = _split(row[columns[options.split_column][0]], options.split_column)
     if options.group_column is None:
-        return Video(path, tuple(labels), _group(written, group_by, PurePath(written).parent), place)
-    group = row[columns[options.group_column][0]].strip()
-    if not group:
-        raise ValueError(f"column {safe_repr(options.group_column)} is empty; write the group of the video")
-    return Video(path, tuple(labels), unicodedata.normalize("NFC", group), place)
+        group = _group(written, group_by, PurePath(written).parent, PurePath(written))
+    else:
+        group = unicodedata.normalize("NFC", row[columns[options.group_column][0]].strip())
+        if not group:
+            column = safe_repr(options.group_column)
+            raise ValueError(f"column {column} is empty; write the group of the video")
+    return Video(path, tuple(labels), group, place, split)
+
+
+def _split(cell: str, column: str) -> str:
+    """The split that a cell of the split column names; ValueError if it names none."""
+    split = SPLIT_NAMES.get(cell.strip().lower())
+    if split is None:
+        seen = f"{safe_repr(cell.strip())} is no split" if cell.strip() else "is empty"
+        raise ValueError(f"column {safe_repr(column)}: {seen}; write train, val or test")
+    return split
 
 
 def _other_separator(text: str) -> str | None:
@@ -219,12 +272,19 @@ def _other_separator(text: str) -> str | None:
     return next((name for separator, name in _OTHER_SEPARATORS.items() if separator in text), None)
 
 
-def _group(path: str, group_by: str | None, folder: PurePath) -> str:
-    """The group of a video: by group_by, or its path without suffix; ValueError if the expression fails.
+def _group(path: str, group_by: str | None, folder: PurePath, own: PurePath) -> str:
+    """The group of a video, normalized to NFC, as macOS decomposes characters in file names.
 
-    Normalized to NFC, as macOS decomposes characters in file names.
+    Args:
+        path: Path that an expression is searched in.
+        group_by: "folder", an expression, or None.
+        folder: Group by "folder"; without parts, the video is a group of its own.
+        own: Path whose text without the suffix is a group of its own.
+
+    Raises:
+        ValueError: The expression does not match.
     """
-    group = PurePath(path).with_suffix("").as_posix()
+    group = own.with_suffix("").as_posix()
     if group_by == "folder":
         group = folder.as_posix() if folder.parts else group
     elif group_by is not None:
