@@ -244,3 +244,90 @@ def test_dead_rows_and_constant_videos_against_plain_loops(features):
     constant = not dead and len(rows) > 1 and all(row == rows[0] for row in rows)
     found = engine.check_values(features, "a.npy", place="a.npy")
     assert [problem.category for problem in found] == ["dead_rows"] * bool(dead) + ["constant"] * constant
+
+
+# --- near-duplicates ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def similar(work_dir):
+    """train.list with a0 to a9, val.list with b0 to b2; b1 is a noisy copy of a4."""
+    rng = np.random.default_rng(0)
+    centers = {f"a{i}": rng.random(64) for i in range(10)} | {f"b{i}": rng.random(64) for i in range(3)}
+    centers["b1"] = centers["a4"]
+    for name, center in centers.items():
+        save(f"{name}.npy", center + 0.05 * rng.standard_normal((8, 64)))
+    for split, first in (("train", "a"), ("val", "b")):
+        names = sorted(name for name in centers if name[0] == first)
+        Path(f"{split}.list").write_text("".join(f"{name}.npy 0\n" for name in names), encoding="utf-8")
+    return work_dir
+
+
+def test_nearly_the_same_videos_in_two_lists_are_a_warning(similar, capsys):
+    code, found = run(capsys, "train.list", "val.list")
+    assert (code, found["problems"]) == (0, [])
+    (near,) = found["near_duplicates"]
+    assert near["paths"] == ["a4.npy", "b1.npy"]
+    assert near["places"] == ["train.list:5", "val.list:2"]
+    assert 0.93 < near["similarity"] < 1
+    assert main(["check", "train.list", "val.list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        "warning: 1 pair of nearly the same videos in different lists: a4.npy (train.list:5) and b1.npy"
+        " (val.list:2); the metrics may be too good; keep copies and clips of one scene in one list, as"
+        " --group_by of `videotag lists` does",
+        "problems: none",
+    ]
+
+
+def test_the_warning_counts_all_pairs_and_names_the_first(similar, capsys):
+    for index in range(4):
+        save(f"c{index}.npy", np.load("a4.npy") + 0.01 * index + 0.01)
+    Path("test.list").write_text("".join(f"c{i}.npy 0\n" for i in range(4)), encoding="utf-8")
+    _, found = run(capsys, "train.list", "val.list", "test.list")
+    pairs = [near["paths"] for near in found["near_duplicates"]]
+    assert len(pairs) == 9, "a4 and b1, and each of c0 to c3 with both"
+    assert main(["check", "train.list", "val.list", "test.list"]) == 0
+    line = capsys.readouterr().out.splitlines()[-2]
+    assert line.startswith("warning: 9 pairs of nearly the same videos in different lists: ")
+    assert line.count(" and ") == 3 + 1, "three pairs; 'copies and clips'"
+    assert ", ...; the metrics" in line
+
+
+def test_videos_of_one_list_are_no_near_duplicates(similar, capsys):
+    Path("all.list").write_text(
+        Path("train.list").read_text() + Path("val.list").read_text(), encoding="utf-8"
+    )
+    assert run(capsys, "all.list")[1]["near_duplicates"] == []
+
+
+def test_equal_videos_are_a_leak_alone(similar, capsys):
+    np.save("b2.npy", np.load("a7.npy"))
+    code, found = run(capsys, "train.list", "val.list")
+    assert code == 1
+    assert [problem["kind"] for problem in found["problems"]] == ["leak"]
+    assert [near["paths"] for near in found["near_duplicates"]] == [["a4.npy", "b1.npy"]]
+
+
+def test_modalities_weigh_the_same_in_near_duplicates(work_dir, capsys):
+    rng = np.random.default_rng(0)
+    for split, names in (("train", "abcdef"), ("val", "uvw")):
+        for name in names:
+            rgb, audio = rng.random((4, 64)), 1e6 * rng.random((4, 32))
+            if name == "u":  # the picture of a with another sound
+                rgb = np.load("a.npz")["rgb"]
+            if name == "v":  # a copy of b
+                rgb, audio = (0.01 * rng.random() + np.load("b.npz")[key] for key in ("rgb", "audio"))
+            np.savez(f"{name}.npz", rgb=rgb, audio=audio)
+        Path(f"{split}.list").write_text("".join(f"{name}.npz 0\n" for name in names), encoding="utf-8")
+    (near,) = run(capsys, "train.list", "val.list")[1]["near_duplicates"]
+    assert near["paths"] == ["b.npz", "v.npz"]
+
+
+def test_files_of_other_widths_are_compared_among_themselves(similar, capsys):
+    save("wide.npy", np.ones((2, 65)))
+    with Path("val.list").open("a", encoding="utf-8") as file:
+        file.write("wide.npy 0\n")
+    code, found = run(capsys, "train.list", "val.list")
+    assert code == 1
+    assert [near["paths"] for near in found["near_duplicates"]] == [["a4.npy", "b1.npy"]]

@@ -523,6 +523,141 @@ def test_summary_counts_labels_by_split_and_names_those_a_split_lacks(work_dir, 
     assert "labels without a video in train: none\nlabels without a video in val: 1 (one)" in out
 
 
+# --- splits that the source fixes -----------------------------------------------------------------------
+
+
+def paths_of(found):
+    return {split: sorted(videos) for split, videos in found.items()}
+
+
+def test_folders_of_splits_fix_the_splits(work_dir, capsys):
+    touch(*(f"ucf/{split}/{label}/{i}.mp4" for split in SPLITS for label in ("cat", "dog") for i in range(3)))
+    touch("ucf/readme.txt", "ucf/.x/a.mp4")
+    code, out, _ = run(capsys, "ucf", "out")
+    assert code == 0
+    assert paths_of(lists()) == {
+        split: [f"ucf/{split}/{label}/{i}.mp4" for label in ("cat", "dog") for i in range(3)]
+        for split in SPLITS
+    }
+    assert lists()["val"]["ucf/val/dog/1.mp4"] == ["dog"]
+    assert read_labels("out/labels.txt") == ["cat", "dog"]
+    assert out.splitlines()[0] == "ucf: splits fixed by the names of its folders"
+    assert out.splitlines()[-1] == "ucf: 18 videos; 1 file left out (.txt 1)"
+    assert "warning" not in out, "equal names in two splits are two videos"
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "Validation"])
+def test_every_name_of_a_split_is_known(work_dir, capsys, name):
+    touch("ucf/TRAIN/cat/a.mp4", f"ucf/{name}/cat/b.mp4")
+    assert run(capsys, "ucf", "out")[0] == 0
+    assert paths_of(lists()) == {"train": ["ucf/TRAIN/cat/a.mp4"], "val": [f"ucf/{name}/cat/b.mp4"]}
+
+
+def test_a_class_called_train_beside_others_is_a_class(work_dir, capsys):
+    touch("clips/train/a.mp4", "clips/bus/b.mp4")
+    code, out, _ = run(capsys, "clips", "out", "--split=1,0,0")
+    assert code == 0
+    assert read_labels("out/labels.txt") == ["bus", "train"]
+    assert "splits fixed" not in out
+
+
+def test_problems_of_folders_of_splits_are_reported_together(work_dir, capsys):
+    touch("ucf/train/cat/a.mp4", "ucf/train/b.mp4", "ucf/c.mp4", "ucf/test/cat/notes.txt")
+    Path("ucf/val").mkdir()
+    assert refused(capsys, "ucf", "out") == [
+        "ucf/c.mp4: not in the folder of a split; move it into one",
+        "ucf/test/cat: no videos or features of this class, 1 file left out (.txt 1); add some, or move the"
+        " folder away",
+        "ucf/train/b.mp4: not in a class folder; move it into one; ucf/train is the folder of a split by its"
+        " name",
+        "ucf/val: no videos or features, no files; expected ucf/val/CLASS/NAME.mp4",
+    ]
+
+
+def test_a_column_fixes_the_splits(work_dir, capsys):
+    touch("a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    rows = ["a.mp4,cat|dog,train", "b.mp4,dog, VALID ", "c.mp4,cat,test", "d.mp4,dog,Train"]
+    write_csv("path,labels,part\n" + "\n".join(rows))
+    code, out, _ = run(capsys, "videos.csv", "out", "--split_column=part")
+    assert code == 0
+    assert lists() == {
+        "train": {"a.mp4": ["cat", "dog"], "d.mp4": ["dog"]},
+        "val": {"b.mp4": ["dog"]},
+        "test": {"c.mp4": ["cat"]},
+    }
+    assert out.splitlines()[0] == "videos.csv: splits fixed by column part"
+
+
+def test_a_value_that_is_no_split_is_a_line(work_dir, capsys):
+    touch("a.mp4", "b.mp4", "c.mp4")
+    write_csv("path,labels,part\na.mp4,cat,train\nb.mp4,cat,trian\nc.mp4,cat,\n")
+    assert refused(capsys, "videos.csv", "out", "--split_column=part") == [
+        "videos.csv:3: column 'part': 'trian' is no split; write train, val or test",
+        "videos.csv:4: column 'part' is empty; write train, val or test",
+    ]
+    (line,) = refused(capsys, "videos.csv", "out", "--split_column=gone")
+    assert line.startswith("videos.csv:1: no column 'gone'; the header is 'path,labels,part'; correct it")
+    assert line.endswith("--split_column")
+
+
+@pytest.mark.parametrize("flags", [("--split=0.8,0.1,0.1",), ("--seed=0",), ("--split=1,0,0", "--seed=3")])
+def test_shares_and_seed_contradict_fixed_splits(work_dir, capsys, flags):
+    touch("ucf/train/cat/a.mp4", "ucf/test/cat/b.mp4")
+    write_csv("path,labels,part\nucf/train/cat/a.mp4,cat,train\n")
+    names = ", ".join(flag.partition("=")[0] for flag in flags)
+    (line,) = refused(capsys, "ucf", "out", *flags)
+    assert line == f"{names}: the source fixes the splits (ucf/test/cat/b.mp4 is in test); remove the flag"
+    (line,) = refused(capsys, "videos.csv", "out", "--split_column=part", *flags)
+    assert line == f"{names}: the source fixes the splits (videos.csv:2 is in train); remove the flag"
+
+
+def test_a_split_column_is_refused_for_a_folder(work_dir, capsys):
+    touch("ucf/train/cat/a.mp4")
+    (line,) = refused(capsys, "ucf", "out", "--split_column=part")
+    assert line == "--split_column: for a CSV, but ucf is a folder; remove it"
+
+
+def test_a_group_in_two_fixed_splits_is_a_warning(work_dir, capsys):
+    touch("ucf/train/cat/film1/a.mp4", "ucf/test/dog/film1/b.mp4", "ucf/train/dog/film2/c.mp4")
+    touch("ucf/train/cat/x.mp4", "ucf/test/cat/x.mp4")
+    code, out, _ = run(capsys, "ucf", "out", "--group_by=folder")
+    assert code == 0
+    assert (
+        "warning: 1 group is in several splits, the first is 'film1' in train (ucf/train/cat/film1/a.mp4) and"
+        " test (ucf/test/dog/film1/b.mp4); the metrics may be too good; move each group to one split\n"
+    ) in out
+    assert "ucf/test/cat/x.mp4" in lists()["test"]
+    code, out, _ = run(capsys, "ucf", "out2", "--group_by=film|x")
+    assert "warning: 2 groups are in several splits, the first is 'film' in train" in out
+
+
+def test_a_group_column_goes_with_a_split_column(work_dir, capsys):
+    touch("a.mp4", "b.mp4", "c.mp4")
+    write_csv("path,labels,film,part\na.mp4,cat,f1,val\nb.mp4,cat,f1,train\nc.mp4,cat,f2,train\n")
+    code, out, _ = run(capsys, "videos.csv", "out", "--split_column=part", "--group_column=film")
+    assert code == 0
+    assert "warning: 1 group is in several splits, the first is 'f1' in train (videos.csv:3) and val" in out
+    assert "out/train.list: 2 videos in 2 groups" in out
+
+
+def test_a_list_of_a_split_that_the_source_no_longer_fixes_does_not_stay(work_dir, capsys):
+    touch("ucf/train/cat/a.mp4", "ucf/test/cat/b.mp4")
+    assert run(capsys, "ucf", "out")[0] == 0
+    Path("ucf/test/cat/b.mp4").rename("ucf/train/cat/b.mp4")
+    Path("ucf/test/cat").rmdir()
+    Path("ucf/test").rmdir()
+    (line,) = unchanged(capsys, "ucf", "out")
+    assert line == "out/test.list: from an earlier run, but now test gets no videos; remove it"
+
+
+def test_the_record_of_the_tool_before_is_honoured_and_replaced(clips, capsys):
+    assert run(capsys, "clips", "out")[0] == 0
+    Path("out/.lists.json").rename("out/.make_filelist.json")
+    assert run(capsys, "clips", "out", "--seed=1")[0] == 0
+    assert not Path("out/.make_filelist.json").exists()
+    assert run(capsys, "clips", "out", "--seed=2")[0] == 0
+
+
 @given(names=st.sets(NAMES, min_size=1, max_size=30), random_state=st.randoms(use_true_random=False))
 def test_lists_hold_any_name_and_every_video_once(tmp_path_factory, names, random_state: random.Random):
     videos = [

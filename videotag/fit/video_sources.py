@@ -260,8 +260,8 @@ def _split(cell: str, column: str) -> str:
     """The split that a cell of the split column names; ValueError if it names none."""
     split = SPLIT_NAMES.get(cell.strip().lower())
     if split is None:
-        seen = f"{safe_repr(cell.strip())} is no split" if cell.strip() else "is empty"
-        raise ValueError(f"column {safe_repr(column)}: {seen}; write train, val or test")
+        seen = f": {safe_repr(cell.strip())} is no split" if cell.strip() else " is empty"
+        raise ValueError(f"column {safe_repr(column)}{seen}; write train, val or test")
     return split
 
 
