@@ -316,6 +316,8 @@ def test_modalities_weigh_the_same_in_near_duplicates(work_dir, capsys):
             rgb, audio = rng.random((4, 64)), 1e6 * rng.random((4, 32))
             if name == "u":  # the picture of a with another sound
                 rgb = np.load("a.npz")["rgb"]
+            if name == "w":  # the sound of c with another picture
+                audio = np.load("c.npz")["audio"]
             if name == "v":  # a copy of b
                 rgb, audio = (0.01 * rng.random() + np.load("b.npz")[key] for key in ("rgb", "audio"))
             np.savez(f"{name}.npz", rgb=rgb, audio=audio)
