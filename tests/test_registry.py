@@ -40,6 +40,7 @@ def test_models_backbones_and_readers_are_listed():
         "MoE",
         "NetVLAD",
         "NeXtVLAD",
+        "StatisticsPool",
     ]
     assert [entry.name for entry in list_models() if entry.two_stage] == ["TSN"]
     assert [entry.name for entry in list_backbones()] == [

@@ -129,11 +129,14 @@ class TaggerModel(ModelSection):
         feature_names: Names of the modalities, in the order of feature_dims.
         feature_dims: Feature width of each modality.
         feature_num: Number of modalities, a key of older systems that is only checked.
+        standardize: Whether features are standardized by the mean and standard deviation of each feature in
+            the training set, inside the network.
     """
 
     feature_names: list[str] = Field(default=["rgb"], min_length=1, max_length=MAX_MODALITIES)
     feature_dims: list[Positive] = Field(default=[2048], min_length=1, max_length=MAX_MODALITIES)
     feature_num: int | None = None
+    standardize: bool = False
 
     @model_validator(mode="after")
     def _modalities_agree(self) -> TaggerModel:

@@ -40,6 +40,7 @@ TINY = {
     "NetVLAD": {"cluster_size": [4, 3], "hidden_size": 7, "context_gating": True, "class_gating": True},
     "NeXtVLAD": {"groups": [3, 2], "cluster_size": [4, 3], "hidden_size": 8, "gating_reduction": 2},
     "RawGRU": {"width": 4, "height": 3, "hidden_size": 5},
+    "StatisticsPool": {"statistics": ["mean", "std", "max", "difference"], "fc_sizes": [5]},
     "TSN": {"backbone": "resnet18"},
     "TwoInputs": {"size": 4, "hidden_size": 5},
 }

@@ -12,7 +12,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from videotag.registry import ATTENTION, LOGITS, sequence_specs
+from videotag.models.standardize import Standardize
+from videotag.registry import ATTENTION, LOGITS, MASK, sequence_specs
 from videotag.sections import TaggerModel
 
 
@@ -28,8 +29,20 @@ class SequenceTagger(nn.Layer):
     def __init__(self, config: TaggerModel) -> None:
         super().__init__()
         self.inputs = tuple(sequence_specs(config.dims))
+        if config.standardize:
+            self.standardizers = nn.LayerDict({name: Standardize(dim) for name, dim in config.dims.items()})
+            self.register_forward_pre_hook(_standardized)
         attention = [name + ATTENTION for name in config.dims] if self.gives_attention else []
         self.outputs = (LOGITS, *attention)
+
+
+def _standardized(model: SequenceTagger, arguments: tuple[dict[str, Tensor]]) -> tuple[dict[str, Tensor]]:
+    """The arguments of a model's forward with standardized features (N, T, D)."""
+    (inputs,) = arguments
+    sequences = {
+        name: layer(inputs[name], inputs[name + MASK]) for name, layer in model.standardizers.items()
+    }
+    return ({**inputs, **sequences},)
 
 
 def outputs_of(logits: Tensor, attention: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,6 +91,23 @@ def masked_max(x: Tensor, mask: Tensor) -> Tensor:
     largest = paddle.where(mask.unsqueeze(-1), x, low).max(axis=1)  # (N, D)
     any_real = mask.any(axis=1, keepdim=True)  # (N, 1)
     return paddle.where(any_real, largest, paddle.zeros_like(largest))
+
+
+def masked_std(x: Tensor, mask: Tensor) -> Tensor:
+    """Population standard deviation (N, D) of x (N, T, D) over the real steps; 0 for a row without any."""
+    deviation = x - masked_mean(x, mask).unsqueeze(1)  # (N, T, D)
+    variance = masked_mean(deviation * deviation, mask)
+    # The gradient of the square root of 0 is infinite.
+    return paddle.where(variance > 0, variance, paddle.ones_like(variance)).sqrt() * (variance > 0).astype(x.dtype)
+
+
+def masked_difference(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute difference (N, D) of neighboring real steps of x (N, T, D); 0 for a row with fewer than 2."""
+    step = paddle.cumsum(mask.astype("int64"), axis=1)  # (N, T): 1, 2, ... on the real steps
+    # Counted like this, because an exported network accepts any T.
+    order = (paddle.cumsum(paddle.ones_like(mask[0], dtype="int64")) - 2).clip(min=0)  # (T,): 0, 0, 1, 2, ...
+    previous = paddle.index_select(x, order, axis=1)  # (N, T, D)
+    return masked_mean((x - previous).abs(), mask & (step > 1))
 
 
 def last_step(x: Tensor, mask: Tensor) -> Tensor:

@@ -1,0 +1,82 @@
+"""Standardization by the mean and standard deviation of the training set, inside the network.
+
+The numbers are buffers, so they are saved, exported and resumed like weights. videotag.training.calibrate
+measures them before the first step; until then the layer returns its input.
+Shapes: N videos, T steps, D feature width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+_SMALLEST_STD = 1e-6  # a feature that is constant in the training set is only centered
+
+
+class Standardize(nn.Layer):
+    """Features (..., D) -> (x - mean) / standard deviation, of the same shape.
+
+    Args:
+        width: Feature width D.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("center", paddle.zeros([width]))
+        self.register_buffer("scale", paddle.ones([width]))
+        self._moments: Moments | None = None
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Standardized features; while `observe` is active, the features themselves.
+
+        Args:
+            x: Features (N, D), or (N, T, D) with a mask.
+            mask: (N, T) bool, True on the real steps; only they are observed.
+        """
+        if self._moments is not None:
+            rows = x.numpy() if mask is None else x.numpy()[mask.numpy()]
+            self._moments.add(rows.astype(np.float64))
+            return x
+        return (x - self.center) * self.scale
+
+    def start_observing(self) -> None:
+        """Starts to measure the inputs of forward."""
+        self._moments = Moments(self.center.shape[0])
+
+    def stop_observing(self) -> None:
+        """Sets mean and standard deviation to those of the inputs since start_observing."""
+        assert self._moments is not None, "start_observing comes first"
+        mean, std = self._moments.compute()
+        self._moments = None
+        self.center.set_value(mean.astype(np.float32))
+        self.scale.set_value((1 / np.where(std < _SMALLEST_STD, 1.0, std)).astype(np.float32))
+
+
+class Moments:
+    """Mean and standard deviation of rows that arrive in parts.
+
+    Args:
+        width: Number of columns D.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._count = 0
+        self._mean = np.zeros(width)
+        self._squares = np.zeros(width)  # sum of squared deviations from the mean
+
+    def add(self, rows: np.ndarray) -> None:
+        """Adds rows (n, D) float64."""
+        if not len(rows):
+            return
+        mean, total = rows.mean(axis=0), self._count + len(rows)
+        change = mean - self._mean
+        self._squares += ((rows - mean) ** 2).sum(axis=0) + change**2 * self._count * len(rows) / total
+        self._mean += change * len(rows) / total
+        self._count = total
+
+    def compute(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and population standard deviation, (D,) float64 each; zeros and ones without rows."""
+        if not self._count:
+            return self._mean, np.ones_like(self._mean)
+        return self._mean, np.sqrt(self._squares / self._count)
