@@ -39,6 +39,17 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 
 
+#: Keys of TRAIN that have no effect without gradient steps.
+_STEP_KEYS = frozenset(
+    {
+        *("min_steps", "learning_rate", "schedule", "decay_epochs", "decay_gamma", "warmup_epochs"),
+        *("clip_norm", "accumulate_steps", "ema_decay", "lr_factors", "early_stop", "logit_adjustment"),
+        *("label_smoothing", "loss", "distill_from", "sample_steps", "mixup_alpha", "modality_dropout"),
+    }
+)
+MAX_CLASS_WEIGHT = 10.0  # a class with one video would otherwise dominate the loss
+
+
 class Key(Enum):
     """Property of a config key, given as Annotated metadata at the key."""
 
@@ -129,8 +140,8 @@ class TaggerModel(ModelSection):
         feature_names: Names of the modalities, in the order of feature_dims.
         feature_dims: Feature width of each modality.
         feature_num: Number of modalities, a key of older systems that is only checked.
-        standardize: Whether features are standardized by the mean and standard deviation of each feature in
-            the training set, inside the network.
+        standardize: Whether the mean of each feature in the training set is subtracted, and all are divided
+            by their common standard deviation, inside the network.
     """
 
     feature_names: list[str] = Field(default=["rgb"], min_length=1, max_length=MAX_MODALITIES)
@@ -316,12 +327,21 @@ class TrainSection(SplitSection):
 
     Attributes:
         epoch: Number of epochs.
-        optimizer: "rmsprop" (centered, as in VideoTag), "adam" or "momentum".
-        learning_rate: Initial learning rate for the whole batch.
+        min_steps: Minimum number of steps of the run; small lists get more epochs than `epoch`, and
+            decay_epochs are scaled alike.
+        optimizer: "rmsprop" (centered, as in VideoTag), "adam" or "momentum"; or "lbfgs", which solves the
+            last layer to the optimum over the whole list, in one epoch. With it, all other layers must be
+            frozen or have no parameters, as in StatisticsPool, MeanPool and MaxPool.
+        learning_rate: Initial learning rate for the whole batch; "auto" chooses it by a range test of some
+            steps before training. "lbfgs" has none.
+        schedule: "step" multiplies the learning rate by decay_gamma after each of decay_epochs; "cosine"
+            decreases it to 0 along half a cosine.
         decay_epochs: Epochs after which the learning rate is multiplied by decay_gamma.
         decay_gamma: Factor of the learning rate at each of decay_epochs.
         warmup_epochs: Number of epochs, possibly fractional, over which the learning rate increases from 0.
         weight_decay: L2 penalty on all weights except the biases of fully connected layers, as in VideoTag.
+            With "lbfgs", "auto" chooses it by cross-validation; it is 1 / (C * samples) for the C of
+            scikit-learn.
         momentum: Momentum of the "momentum" optimizer.
         clip_norm: Maximum global norm of the gradients; None for no clipping.
         loss_reduction: "mean" sums the loss over classes and averages it over the batch; "sum" sums over
@@ -351,6 +371,14 @@ class TrainSection(SplitSection):
         shuffle_buffer: Number of records that are shuffled together, for lists of record files; 8,192 if
             None. Pickles and compressed files are kept in memory for as many records plus 16 batches (350 KB
             per YouTube-8M record).
+        class_weights: "balanced" weighs the loss of rare classes higher: that of a class's positives in a
+            multi-label task, that of its videos in a single-label one. The weights are inversely
+            proportional to the number of videos, at most MAX_CLASS_WEIGHT, and 1 for the most frequent class.
+        logit_adjustment: Strength of the adjustment for class frequencies in a single-label task: this times
+            the logarithm of a class's share is added to its logit in training, so that inference favors no
+            class (1), or half as much (0.5). None for none.
+        label_smoothing: Share of a label that is spread evenly: over all classes of a single-label task, or
+            between present and absent.
         loss: "bce", binary cross-entropy (cross-entropy for single-label tasks); "asymmetric"
             (arXiv:2009.14119) down-weights easy labels, especially negative ones.
         asymmetric_gamma: Focusing exponents of the asymmetric loss for positive and negative labels.
@@ -363,12 +391,14 @@ class TrainSection(SplitSection):
 
     batch_size: Positive = 128
     epoch: Annotated[Positive, Key.RESUMABLE] = 10
-    optimizer: Literal["rmsprop", "adam", "momentum"] = "rmsprop"
-    learning_rate: Annotated[float, Field(gt=0)] = 0.001
-    decay_epochs: list[Positive] = [5]
-    decay_gamma: Annotated[float, Field(gt=0)] = 0.1
+    min_steps: Annotated[Positive | None, Key.RESUMABLE] = None
+    optimizer: Literal["rmsprop", "adam", "momentum", "lbfgs"] = "rmsprop"
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = 0.001
+    schedule: Literal["step", "cosine"] = "step"
+    decay_epochs: Annotated[list[Positive], Needs("schedule", "step")] = [5]
+    decay_gamma: Annotated[float, Field(gt=0), Needs("schedule", "step")] = 0.1
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
+    weight_decay: Annotated[float, Field(ge=0)] | Literal["auto"] = 1e-6
     momentum: Annotated[Fraction, Needs("optimizer", "momentum")] = DEFAULT_MOMENTUM
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     loss_reduction: Literal["mean", "sum"] = "mean"
@@ -389,12 +419,29 @@ class TrainSection(SplitSection):
     num_gpus: Annotated[int | None, Key.RESUMABLE, Key.LOCAL] = None
     checkpoint_minutes: Annotated[float, Field(ge=0), Key.RESUMABLE] = 15.0
     shuffle_buffer: Positive | None = None
+    class_weights: Annotated[Literal["balanced"] | None, Needs("loss", "bce")] = None
+    logit_adjustment: Annotated[float, Field(gt=0, le=10)] | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     loss: Literal["bce", "asymmetric"] = "bce"
     asymmetric_gamma: Annotated[tuple[NotNegative, NotNegative], Needs("loss", "asymmetric")] = (0.0, 4.0)
     asymmetric_clip: Annotated[float, Field(ge=0, lt=1), Needs("loss", "asymmetric")] = 0.05
     distill_from: Annotated[list[FilePath], Key.FILE] = []
     distill_weight: Annotated[float, Field(gt=0, le=1), Key.FILE, Needs("distill_from")] = 0.5
     distill_temperature: Annotated[float, Field(gt=0), Key.FILE, Needs("distill_from")] = 1.0
+
+    @model_validator(mode="after")
+    def _lbfgs_takes_no_steps(self) -> TrainSection:
+        if self.optimizer != "lbfgs":
+            if self.weight_decay == "auto":
+                raise ValueError("weight_decay: auto needs optimizer=lbfgs; give a number such as 1e-4")
+            return self
+        fields = type(self).model_fields
+        changed = [key for key in _STEP_KEYS & fields.keys() if getattr(self, key) != fields[key].default]
+        if changed:
+            raise ValueError(f"{', '.join(sorted(changed))}: no effect with optimizer=lbfgs; leave it out")
+        if self.weight_decay == 0:
+            raise ValueError('weight_decay: 0 has no optimum with optimizer=lbfgs; give "auto", or a number')
+        return self
 
     @model_validator(mode="after")
     def _parts_are_not_empty(self) -> TrainSection:

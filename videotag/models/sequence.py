@@ -30,7 +30,9 @@ class SequenceTagger(nn.Layer):
         super().__init__()
         self.inputs = tuple(sequence_specs(config.dims))
         if config.standardize:
-            self.standardizers = nn.LayerDict({name: Standardize(dim) for name, dim in config.dims.items()})
+            self.standardizers = nn.LayerDict(
+                {name: Standardize(dim, common_scale=True) for name, dim in config.dims.items()}
+            )
             self.register_forward_pre_hook(_standardized)
         attention = [name + ATTENTION for name in config.dims] if self.gives_attention else []
         self.outputs = (LOGITS, *attention)

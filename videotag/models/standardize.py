@@ -19,10 +19,13 @@ class Standardize(nn.Layer):
 
     Args:
         width: Feature width D.
+        common_scale: Whether all features are divided by one number, the root mean square of their standard
+            deviations. Features that vary little then stay small.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, common_scale: bool = False) -> None:
         super().__init__()
+        self._common_scale = common_scale
         self.register_buffer("center", paddle.zeros([width]))
         self.register_buffer("scale", paddle.ones([width]))
         self._moments: Moments | None = None
@@ -49,6 +52,8 @@ class Standardize(nn.Layer):
         assert self._moments is not None, "start_observing comes first"
         mean, std = self._moments.compute()
         self._moments = None
+        if self._common_scale:
+            std = np.full_like(std, np.sqrt((std**2).mean()))
         self.center.set_value(mean.astype(np.float32))
         self.scale.set_value((1 / np.where(std < _SMALLEST_STD, 1.0, std)).astype(np.float32))
 

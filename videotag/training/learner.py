@@ -30,7 +30,7 @@ from videotag.safe_text import safe_repr
 from videotag.sections import TrainSection
 from videotag.training.feature_augment import augment, has_augmentation
 from videotag.training.gradients import sum_gradients
-from videotag.training.losses import asymmetric_loss
+from videotag.training.losses import TrainingLoss
 from videotag.training.optim import build_optimizer, learning_rate
 
 _RAW, _OPTIMIZER, _SCALER = "raw.", "optimizer.", "scaler."
@@ -45,6 +45,8 @@ class Learner:
         task: Task, which selects the loss.
         steps_per_epoch: Number of steps per epoch, for the learning rate schedule.
         num_classes: Number of classes C.
+        class_counts: (C,) number of training samples with each class; needed for class_weights and
+            logit_adjustment.
         teacher: Teacher network for distillation, with the same inputs and classes, whose logits are already
             divided by `distill_temperature`; None for none.
 
@@ -61,6 +63,7 @@ class Learner:
         *,
         steps_per_epoch: int,
         num_classes: int,
+        class_counts: np.ndarray | None = None,
         teacher: nn.Layer | None = None,
     ) -> None:
         self.model = model
@@ -68,6 +71,7 @@ class Learner:
         self._teacher = teacher
         self._train = train
         self._task = task
+        self._label_loss = TrainingLoss(train, task, class_counts)
         self._steps_per_epoch = steps_per_epoch
         if train.precision != "fp32" and not paddle.get_device().startswith("gpu"):
             raise DeviceError(
@@ -227,10 +231,7 @@ class Learner:
     def _loss(self, inputs: Any, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss summed over videos, including distillation if there is a teacher."""
         train = self._train
-        if train.loss == "asymmetric":
-            loss = asymmetric_loss(logits, labels, gamma=train.asymmetric_gamma, clip=train.asymmetric_clip)
-        else:
-            loss = task_loss(self._task, logits, labels, "sum")
+        loss = self._label_loss(logits, labels)
         if self._teacher is None:
             return loss
         with paddle.no_grad(), self._autocast():

@@ -1,4 +1,4 @@
-"""Losses that TRAIN.loss may select instead of the task's default.
+"""Losses of TRAIN: what TRAIN.loss may select instead of the task's default, and weights for rare classes.
 
 Shapes: N videos, C classes.
 """
@@ -9,8 +9,81 @@ import math
 
 from videotag.system.quiet_paddle import paddle
 
+import numpy as np
 import paddle.nn.functional as F
 from paddle import Tensor
+
+from videotag.inference.tasks import task_loss
+from videotag.registry import Task
+from videotag.sections import MAX_CLASS_WEIGHT, TrainSection
+
+_SMALLEST_SHARE = 1e-6  # of a class, whose logarithm adjusts its logit
+
+
+class TrainingLoss:
+    """The loss of a TRAIN section, without distillation.
+
+    Args:
+        train: TRAIN section.
+        task: Task of the model.
+        counts: (C,) number of training samples with each class; None if unknown, which only a section
+            without class_weights and logit_adjustment allows.
+    """
+
+    def __init__(self, train: TrainSection, task: Task, counts: np.ndarray | None) -> None:
+        self._train, self._task = train, task
+        self._weights = self._offsets = None
+        if train.class_weights:
+            assert counts is not None, "train_model counts the labels"
+            self._weights = paddle.to_tensor(class_weights(counts).astype(np.float32))  # (C,)
+        if train.logit_adjustment:
+            assert counts is not None, "train_model counts the labels"
+            shares = np.maximum(counts / max(1, counts.sum()), _SMALLEST_SHARE)
+            self._offsets = paddle.to_tensor((train.logit_adjustment * np.log(shares)).astype(np.float32))
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss summed over the videos, shape ().
+
+        Args:
+            logits: (N, C) float32.
+            labels: (N, C) in [0, 1]; or (N,) class ids of a single-label task.
+        """
+        train = self._train
+        if self._offsets is not None:
+            logits = logits + self._offsets
+        if labels.ndim == 1 and (self._weights is not None or train.label_smoothing):
+            labels = F.one_hot(labels, logits.shape[1])
+        weights = None
+        if self._weights is not None and self._task == "single_label":
+            weights = (labels * self._weights).sum(axis=1, keepdim=True)  # (N, 1)
+        elif self._weights is not None:
+            weights = labels * self._weights + 1 - labels  # (N, C)
+        if train.label_smoothing:
+            spread = 1 / logits.shape[1] if self._task == "single_label" else 0.5
+            labels = (1 - train.label_smoothing) * labels + train.label_smoothing * spread
+        if train.loss == "asymmetric":
+            return asymmetric_loss(logits, labels, gamma=train.asymmetric_gamma, clip=train.asymmetric_clip)
+        if weights is None:
+            return task_loss(self._task, logits, labels, "sum")
+        if self._task == "multi_label":
+            losses = F.binary_cross_entropy_with_logits(logits + 1e-30, labels, reduction="none")
+        else:
+            losses = paddle.logsumexp(logits, axis=1, keepdim=True) - (labels * logits).sum(
+                axis=1, keepdim=True
+            )
+        return (weights * losses).sum()
+
+
+def class_weights(counts: np.ndarray) -> np.ndarray:
+    """Weights (C,) float64 of the classes, inversely proportional to their number of samples.
+
+    1 for the most frequent class, at most MAX_CLASS_WEIGHT.
+
+    Args:
+        counts: (C,) number of samples with each class; classes without any count as one.
+    """
+    counts = np.maximum(counts, 1)
+    return np.minimum(counts.max() / counts, MAX_CLASS_WEIGHT)
 
 
 def asymmetric_loss(logits: Tensor, labels: Tensor, *, gamma: tuple[float, float], clip: float) -> Tensor:

@@ -1,7 +1,8 @@
-"""Optimizers, weight decay and learning rate schedules of TRAIN sections."""
+"""Optimizers, weight decay, number of epochs and learning rate schedules of TRAIN sections."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from videotag.system.quiet_paddle import paddle
@@ -15,24 +16,40 @@ RMSPROP_RHO = 0.95
 RMSPROP_EPSILON = 1e-6
 
 
+def num_epochs(train: TrainSection, steps_per_epoch: int) -> int:
+    """The number of epochs of a run: TRAIN.epoch, or more to reach min_steps; 1 for "lbfgs"."""
+    if train.optimizer == "lbfgs":
+        return 1
+    return max(train.epoch, math.ceil((train.min_steps or 0) / steps_per_epoch))
+
+
 def learning_rate(step: int, train: TrainSection, steps_per_epoch: int) -> float:
     """The learning rate of a step.
 
-    It increases linearly over warmup_epochs and is multiplied by decay_gamma after each of decay_epochs.
+    It increases linearly over warmup_epochs. By "step" it is multiplied by decay_gamma after each of
+    decay_epochs; by "cosine" it decreases to 0 at the end of the run.
 
     Args:
         step: Index of the step over all epochs, from 0.
-        train: TRAIN section.
+        train: TRAIN section, whose learning_rate is a number.
         steps_per_epoch: Number of steps per epoch of the actual list, not of TRAIN.num_samples.
     """
-    decays = sum(step >= epoch * steps_per_epoch for epoch in train.decay_epochs)
-    rate = train.learning_rate * train.decay_gamma**decays
+    initial = float(train.learning_rate)
+    epochs = num_epochs(train, steps_per_epoch)
     warmup_steps = train.warmup_epochs * steps_per_epoch
+    if train.schedule == "cosine":
+        after_warmup = max(1.0, epochs * steps_per_epoch - warmup_steps)
+        done = min(1.0, max(0.0, step - warmup_steps) / after_warmup)
+        rate = initial * 0.5 * (1 + math.cos(math.pi * done))
+    else:
+        stretch = epochs / train.epoch
+        decays = sum(step >= epoch * stretch * steps_per_epoch for epoch in train.decay_epochs)
+        rate = initial * train.decay_gamma**decays
     return rate * min(1.0, (step + 1) / warmup_steps) if warmup_steps else rate
 
 
 def build_optimizer(model: paddle.nn.Layer, train: TrainSection) -> optimizer.Optimizer:
-    """The optimizer of the TRAIN section for all trainable parameters.
+    """The optimizer of the TRAIN section for all trainable parameters; its learning rate is set per step.
 
     Weight decay does not apply to biases of fully connected layers and norms; like VideoTag, it applies to
     those of LSTMs.
@@ -42,7 +59,7 @@ def build_optimizer(model: paddle.nn.Layer, train: TrainSection) -> optimizer.Op
             # No separate parameter group, because Paddle clips each group by its own norm.
             parameter.regularizer = L2Decay(0.0)
     common: dict[str, Any] = {
-        "learning_rate": train.learning_rate,
+        "learning_rate": 0.0,
         "parameters": [p for p in model.parameters() if not p.stop_gradient],
         "weight_decay": L2Decay(train.weight_decay),
         "grad_clip": paddle.nn.ClipGradByGlobalNorm(train.clip_norm) if train.clip_norm else None,
