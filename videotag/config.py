@@ -2,8 +2,8 @@
 
 Old spellings are translated by one table (_ALIASES). The registry provides the class of the MODEL section, so
 the model's module must be imported before its config is read. Later sources override earlier ones: defaults,
-YAML, --set, flags. Keys that VALID does not set may follow TRAIN, see FollowsTrain. All problems of a file are
-reported together, each with its dotted key.
+YAML, --set, flags. Keys that VALID does not set may follow TRAIN, see FollowsTrain. All problems of a file
+are reported together, each with its dotted key.
 """
 
 from __future__ import annotations

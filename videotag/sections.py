@@ -69,8 +69,8 @@ class FollowsTrain:
     """Metadata of a key that, if VALID does not set it, has TRAIN's value there instead of its default.
 
     Attributes:
-        unless: Name of a key of the same section; if VALID sets that one, this one keeps its default. None for
-            no such key.
+        unless: Name of a key of the same section; if VALID sets that one, this one keeps its default. None
+            for no such key.
     """
 
     unless: str | None = None

@@ -157,7 +157,9 @@ def train_model(
         with RunLog(save_dir if is_main() else None, scalars) as log:
             counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
             step = progress.epoch * steps_per_epoch + progress.step
-            log.write("start", step=step, seed=progress.seed, processes=world_size(), **counts)
+            values = {"seed": progress.seed, "processes": world_size(), **counts}
+            text = ", ".join(f"{key} {value}" for key, value in values.items())
+            log.write("start", text, step=step, **values)
             run = Run(
                 config=config,
                 data=data,
