@@ -297,6 +297,20 @@ def _read_inputs(named: dict[str, Any]) -> tuple[dict[str, InputOptions], list[s
     return read, problems
 
 
+def written_values(path: str | Path) -> dict[str, dict[str, Any]]:
+    """The sections of a config as written, with current key names and without defaults.
+
+    Raises:
+        ConfigError: The file is missing or has no sections.
+    """
+    raw = _read_yaml(path)
+    return {
+        section: _translate_old_keys(values, f"{path}: {section}")
+        for section, values in raw.items()
+        if isinstance(values, dict)
+    }
+
+
 def files_of_config(path: str | Path) -> list[Path]:
     """The paths of a config, of any model, and of the label file that it names.
 

@@ -161,17 +161,18 @@ def grouped(problems: Sequence[tuple[str, str]], *, at_most: int = 5) -> list[st
         problems: Pairs of a place, such as a path, and the text of its problem.
         at_most: Number of places with the same text that have a line each.
     """
-    places: dict[str, list[str]] = {}
+    places: dict[str, dict[str, None]] = {}  # ordered, unique
     for place, text in problems:
-        places.setdefault(text, []).append(place)
-    lines: dict[str, None] = {}
+        places.setdefault(text, {})[place] = None
+    lines = []
     for place, text in problems:
-        first, *others = places[text]
-        if len(others) < at_most:
-            lines[f"{place}: {text}"] = None
-        else:
-            lines[f"{first} and {len(others):,} more: {text}"] = None
-    return list(lines)
+        if len(places[text]) <= at_most:
+            lines.append(f"{place}: {text}")
+            continue
+        line = f"{next(iter(places[text]))} and {len(places[text]) - 1:,} more: {text}"
+        if line not in lines:
+            lines.append(line)
+    return lines
 
 
 def problems_of(error: BaseException) -> list[str]:

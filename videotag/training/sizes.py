@@ -6,7 +6,6 @@ Building a network that does not fit may already end the process without a messa
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,7 +33,6 @@ from videotag.system.memory_limit import memory_limit
 _STATE_PER_WEIGHT = {"rmsprop": 3, "adam": 2, "momentum": 1}  # centered rmsprop also keeps the mean gradient
 _FLOAT_BYTES = 4  # weights, gradients and state are float32 in every TRAIN.precision
 _UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "KB"), (1, "bytes"))
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ class WeightCount:
     trained: int
 
 
-def check_sizes(config: Config, data: Dataset, *, steps_per_epoch: int) -> None:
-    """Logs the sizes of a run, and refuses one that cannot fit into memory.
+def check_sizes(config: Config, data: Dataset, *, steps_per_epoch: int) -> str:
+    """The numbers of weights and steps of a run, and the least memory that it takes, in words.
 
     The memory is a lower bound: it leaves out activations, which depend on the network.
 
@@ -67,21 +65,18 @@ def check_sizes(config: Config, data: Dataset, *, steps_per_epoch: int) -> None:
     steps = f"{_count(steps_per_epoch, 'step')} an epoch, {_count(steps_per_epoch * train.epoch, 'step')}"
     weights = count_weights(config.entry, config.model, train)
     if weights is None:
-        logger.info("%s", steps)
-        return
+        return steps
     own, batch = weights_bytes(weights, train), batch_bytes(config, data)
-    logger.info("%s weights, %s, at least %s of memory", _millions(weights.all), steps, _size(own + batch))
     limit, where = _limit()
-    if limit is None or own + batch <= limit:
-        return
-    remedy = (
-        "lower TRAIN.batch_size" if batch > own else "lower the sizes in MODEL, or choose a smaller model"
-    )
-    raise ConfigError(
-        f"not enough memory: {_millions(weights.all)} weights of {config.entry.name}, their gradients and "
-        f"the state of {train.optimizer} take {_size(own)}, and a batch of {train.batch_size} takes "
-        f"{_size(batch)}, but {where} has {_size(limit)}; {remedy}"
-    )
+    if limit is not None and own + batch > limit:
+        remedy = "lower the sizes in MODEL, or choose a smaller model"
+        raise ConfigError(
+            f"not enough memory: {_millions(weights.all)} weights of {config.entry.name}, their gradients and "
+            f"the state of {train.optimizer} take {_size(own)}, and a batch of {train.batch_size} takes "
+            f"{_size(batch)}, but {where} has {_size(limit)}; "
+            f"{'lower TRAIN.batch_size' if batch > own else remedy}"
+        )
+    return f"{_millions(weights.all)} weights, {steps}, at least {_size(own + batch)} of memory"
 
 
 def count_weights(entry: ModelEntry, section: ModelSection, train: TrainSection) -> WeightCount | None:

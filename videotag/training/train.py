@@ -131,7 +131,7 @@ def train_model(
     validated = bool(valid_entries and valid_interval)
     data, valid_data = _open_data(config, train_entries, valid_entries, validated=validated)
     steps_per_epoch = _count_steps(len(data), train)
-    check_sizes(config, data, steps_per_epoch=steps_per_epoch)
+    sizes = check_sizes(config, data, steps_per_epoch=steps_per_epoch)
     teacher = load_teachers(config, labels, save_dir=save_dir)
     with on_main(folder_lock(save_dir)):
         if is_main():
@@ -157,6 +157,7 @@ def train_model(
             failures = FailureList(save_dir, append=bool(found) or not is_main())
             messages = failures.messages()
         scalars = open_scalars(visualdl_dir) if is_main() else None
+        logger.info("%s", sizes)
         with RunLog(save_dir if is_main() else None, scalars) as log:
             counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
             step = progress.epoch * steps_per_epoch + progress.step
