@@ -370,6 +370,35 @@ def test_a_section_may_take_keys_from_another(write):
     assert (config.valid.batch_size, config.test.batch_size, config.infer.batch_size) == (2, 3, 2)
 
 
+def test_valid_follows_train_in_keys_that_it_does_not_set(write):
+    train = "TRAIN: {seg_num: 5, short_size: 340, resize: videotag, batch_size: 6, buf_size: 64, epoch: 2}"
+    config = load_config(write(f"MODEL: {{name: TSN}}\n{train}"), overrides=[("TRAIN.target_size", 299)])
+    valid = config.valid
+    assert (valid.seg_num, valid.short_size, valid.target_size, valid.resize) == (5, 340, 299, "videotag")
+    assert (valid.batch_size, valid.buf_size) == (6, 64)
+    assert (config.test.seg_num, config.infer.short_size) == (300, 256)
+    assert load_config(write(config.to_yaml())) == config
+
+
+def test_valid_follows_the_defaults_of_train(write):
+    config = load_config(write("MODEL: {name: TSN}"))
+    assert config.valid.seg_num == config.train.seg_num == 3
+    assert config.valid.batch_size == config.train.batch_size == 32
+
+
+def test_what_valid_sets_wins_over_train(write):
+    text = "MODEL: {name: TSN}\nTRAIN: {seg_num: 5, batch_size: 6}\nVALID: {short_size: 240}"
+    valid = load_config(write(text), overrides=[("VALID.seg_num", 25)]).valid
+    assert (valid.seg_num, valid.short_size) == (25, 240)
+    assert valid.batch_size == 1  # six videos of 25 frames may not fit where six of 5 do
+
+
+def test_valid_of_a_tagger_follows_the_batch_size_of_train(write):
+    text = "MODEL: {name: AttentionLSTM, num_classes: 4}\nTRAIN: {batch_size: 6}"
+    assert load_config(write(text)).valid.batch_size == 6
+    assert load_config(write(text), overrides=[("VALID.batch_size", 9)]).valid.batch_size == 9
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

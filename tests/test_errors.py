@@ -3,7 +3,15 @@ import inspect
 import pytest
 
 from videotag import errors
-from videotag.errors import FileListError, ShapeError, VideotagError, error_text, one_error, problems_of
+from videotag.errors import (
+    FileListError,
+    ShapeError,
+    VideotagError,
+    error_text,
+    grouped,
+    one_error,
+    problems_of,
+)
 
 CLASSES = [value for value in vars(errors).values() if inspect.isclass(value)]
 
@@ -38,6 +46,13 @@ def test_one_error_shows_fifty_problems_and_counts_the_rest():
         "... and 2 more problems",
     ]
     assert len(problems) == 50  # the caller's list is not changed
+
+
+def test_one_text_of_many_places_is_one_line_in_the_place_of_the_first():
+    problems = [("a", "x"), ("b", "y"), ("c", "x"), ("d", "x")]
+    assert grouped(problems, at_most=2) == ["a and 2 more: x", "b: y"]
+    assert grouped(problems, at_most=3) == ["a: x", "b: y", "c: x", "d: x"]
+    assert grouped([]) == []
 
 
 def test_a_line_break_in_a_quoted_value_adds_no_line():

@@ -2,7 +2,8 @@
 
 Old spellings are translated by one table (_ALIASES). The registry provides the class of the MODEL section, so
 the model's module must be imported before its config is read. Later sources override earlier ones: defaults,
-YAML, --set, flags. All problems of a file are reported together, each with its dotted key.
+YAML, --set, flags. Keys that VALID does not set may follow TRAIN, see FollowsTrain. All problems of a file
+are reported together, each with its dotted key.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from videotag.safe_text import MAX_TEXT, MAX_VALUE, escaped, safe_repr
 from videotag.sections import (
     ExtractorModel,
     FeatureTrainSection,
+    FollowsTrain,
     InferSection,
     InputOptions,
     Key,
@@ -180,8 +182,11 @@ def load_config(
             _apply_override(raw, dotted, value)
     sections: dict[str, Any] = {}
     for name, cls in classes.items():
+        values = raw.get(name, {})
+        if name == "VALID" and "train" in sections:
+            values = _values_of_train(cls, values, sections["train"]) | values
         try:
-            sections[name.lower()] = cls.model_validate(raw.get(name, {}))
+            sections[name.lower()] = cls.model_validate(values)
         except ValidationError as error:
             problems += [f"{where}: {text}" for text in _error_lines(error, name, cls)]
     read: dict[str, InputOptions] = {}
@@ -292,6 +297,20 @@ def _read_inputs(named: dict[str, Any]) -> tuple[dict[str, InputOptions], list[s
     return read, problems
 
 
+def written_values(path: str | Path) -> dict[str, dict[str, Any]]:
+    """The sections of a config as written, with current key names and without defaults.
+
+    Raises:
+        ConfigError: The file is missing or has no sections.
+    """
+    raw = _read_yaml(path)
+    return {
+        section: _translate_old_keys(values, f"{path}: {section}")
+        for section, values in raw.items()
+        if isinstance(values, dict)
+    }
+
+
 def files_of_config(path: str | Path) -> list[Path]:
     """The paths of a config, of any model, and of the label file that it names.
 
@@ -383,6 +402,22 @@ def _drop_file_keys(values: dict[str, Any], cls: type[Section]) -> dict[str, Any
         ):
             del kept["filelist"]
     return kept
+
+
+def _values_of_train(cls: type[Section], written: dict[str, Any], train: Section) -> dict[str, Any]:
+    """TRAIN's values of the keys that VALID does not set; see FollowsTrain.
+
+    Args:
+        cls: Class of the section VALID.
+        written: Keys that VALID sets.
+        train: Section TRAIN.
+    """
+    return {
+        name: getattr(train, name)
+        for name, field in cls.model_fields.items()
+        for follows in field.metadata
+        if isinstance(follows, FollowsTrain) and name not in written and follows.unless not in written
+    }
 
 
 def _apply_override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> None:

@@ -7,7 +7,8 @@
     ├── FileListError         a list of videos or features
     ├── LabelFileError        a label file
     ├── FeatureFileError      a .npy or .npz file of features
-    │   └── DamagedFeaturesError  a truncated or otherwise incomplete one
+    │   ├── DamagedFeaturesError  a truncated or otherwise incomplete one
+    │   └── FeatureWidthError     one of another width than the model takes
     ├── RecordError           a TFRecord file, or a record in it
     ├── WeightsError          a weight file: missing, damaged, or made for another network
     ├── MediaError            a media file that cannot be decoded
@@ -24,8 +25,12 @@ An error may report several problems (all bad lines of a list); its text then ha
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 from videotag.safe_text import escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Out-of-memory messages of libraries that do not raise MemoryError.
 _OUT_OF_MEMORY_TEXTS = (
@@ -84,6 +89,16 @@ class DamagedFeaturesError(FeatureFileError):
     """A feature file is truncated or partly overwritten, so that its array cannot be read."""
 
 
+class FeatureWidthError(FeatureFileError):
+    """Features have another width than expected.
+
+    Attributes:
+        widths: The width found and the expected one.
+    """
+
+    widths: tuple[int, int]
+
+
 class RecordError(VideotagError):
     """A TFRecord file is missing or damaged, or a record in it is invalid."""
 
@@ -137,6 +152,27 @@ def one_error(error: type[VideotagError], problems: list[str]) -> VideotagError:
     result = error("\n".join(lines))
     result.is_multiline = True
     return result
+
+
+def grouped(problems: Sequence[tuple[str, str]], *, at_most: int = 5) -> list[str]:
+    """The lines of an error about many files, in order; more than `at_most` with one text are one line.
+
+    Args:
+        problems: Pairs of a place, such as a path, and the text of its problem.
+        at_most: Number of places with the same text that have a line each.
+    """
+    places: dict[str, dict[str, None]] = {}  # ordered, unique
+    for place, text in problems:
+        places.setdefault(text, {})[place] = None
+    lines = []
+    for place, text in problems:
+        if len(places[text]) <= at_most:
+            lines.append(f"{place}: {text}")
+            continue
+        line = f"{next(iter(places[text]))} and {len(places[text]) - 1:,} more: {text}"
+        if line not in lines:
+            lines.append(line)
+    return lines
 
 
 def problems_of(error: BaseException) -> list[str]:

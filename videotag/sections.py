@@ -75,6 +75,18 @@ class Needs:
         return self.key if self.value is None else f"{self.key}={self.value}"
 
 
+@dataclass(frozen=True)
+class FollowsTrain:
+    """Metadata of a key that, if VALID does not set it, has TRAIN's value there instead of its default.
+
+    Attributes:
+        unless: Name of a key of the same section; if VALID sets that one, this one keeps its default. None
+            for no such key.
+    """
+
+    unless: str | None = None
+
+
 class Section(BaseModel):
     """Base class of all sections: unknown keys are errors, and so are keys without effect, see Needs."""
 
@@ -245,20 +257,21 @@ class SplitSection(Section):
     """VALID, TEST or INFER.
 
     Attributes:
-        batch_size: Number of samples per step, over all devices.
+        batch_size: Number of samples per step, over all devices; that of TRAIN if VALID does not set it.
         filelist: Path of the list of samples, with lines `path label label ...`, or JSON lines (.jsonl).
     """
 
-    batch_size: Positive = 128
+    batch_size: Annotated[Positive, FollowsTrain()] = 128
     filelist: Annotated[FilePath | None, Key.RESUMABLE, Key.LOCAL] = None
 
 
 class VideoSplitSection(SplitSection):
-    """VALID, TEST or INFER of a model of frames.
+    """VALID, TEST or INFER of a model of frames. VALID takes the values that it does not set from TRAIN.
 
     Attributes:
         batch_size: Number of videos decoded concurrently, limited by buf_size; more if there are over four
-            cores per video.
+            cores per video. A VALID that sets seg_num but not batch_size has 1, because TRAIN's may be too
+            large for that many frames.
         seg_num: Number of frames sampled per video.
         sampling: "uniform" samples the whole video evenly in time; "videotag" reproduces the sampling that
             old weights were trained with, which skips the end of most videos (up to half) and repeats short
@@ -273,15 +286,15 @@ class VideoSplitSection(SplitSection):
             limit.
     """
 
-    batch_size: Positive = 1
-    seg_num: NumFrames = 300
-    sampling: Literal["uniform", "videotag"] = "uniform"
-    short_size: SidePx = 256
-    resize: Literal["keep", "videotag"] = "keep"
-    target_size: SidePx = 224
-    num_reader_threads: Annotated[int, Field(ge=0, le=MAX_THREADS), Key.RESUMABLE] = 0
-    buf_size: Annotated[Positive, Key.RESUMABLE] = 1024
-    stall_limit_sec: Annotated[float, Field(ge=0, le=MAX_SECONDS), Key.RESUMABLE] = 300.0
+    batch_size: Annotated[Positive, FollowsTrain(unless="seg_num")] = 1
+    seg_num: Annotated[NumFrames, FollowsTrain()] = 300
+    sampling: Annotated[Literal["uniform", "videotag"], FollowsTrain()] = "uniform"
+    short_size: Annotated[SidePx, FollowsTrain()] = 256
+    resize: Annotated[Literal["keep", "videotag"], FollowsTrain()] = "keep"
+    target_size: Annotated[SidePx, FollowsTrain()] = 224
+    num_reader_threads: Annotated[int, Field(ge=0, le=MAX_THREADS), Key.RESUMABLE, FollowsTrain()] = 0
+    buf_size: Annotated[Positive, Key.RESUMABLE, FollowsTrain()] = 1024
+    stall_limit_sec: Annotated[float, Field(ge=0, le=MAX_SECONDS), Key.RESUMABLE, FollowsTrain()] = 300.0
 
     @property
     def videos_ahead(self) -> int:

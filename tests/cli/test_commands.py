@@ -49,7 +49,7 @@ def test_train_prints_where_the_weights_lie_and_both_spellings_of_flags_work(tag
     out, err = capsys.readouterr()
     assert "last weights: ck/AttentionLSTM.pdparams" in out
     assert "best weights: ck/AttentionLSTM_epoch0.pdparams" in out
-    assert "learning_rate=0.02" in err
+    assert "learning rate 0.02" in err
     config = Path("ck/config.yaml").read_text(encoding="utf-8")
     assert "batch_size: 5" in config
     assert "epoch: 1" in config

@@ -13,6 +13,7 @@ import pytest
 from videotag.cli.main import main
 from videotag.formats.predictions import HEADS
 from videotag.media.writer import write_video
+from videotag.system import progress
 
 TAG = ["tag", "a.mp4", "--seg_num=2", "--quiet", "--precision=f32"]
 NAME = "AttentionLSTM"
@@ -65,6 +66,14 @@ def test_tag_writes_over_its_own_results_and_over_others_if_told(videos, capsys)
     assert err[1].startswith("r.html: exists and was not written by videotag; give another --report")
     assert main([*words, "--overwrite"]) == 0
     assert main(words) == 0
+
+
+def test_quiet_tagging_shows_progress_on_stderr(videos, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "HEARTBEAT_SEC", 0.001)
+    assert main(["tag", "b.mp4", *TAG[1:], "--save_dir=out"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "tag: 0 of 2" in err
 
 
 def test_tag_does_not_write_two_results_into_one_file(videos, capsys):

@@ -120,7 +120,18 @@ def test_reading_stops_after_many_bad_lines_and_says_so_first(tmp_path):
         written(tmp_path, "a.mp4 -1\n" * 5000)
     lines = str(caught.value).splitlines()
     assert lines[0].endswith("a.list:1001: stopped after 1000 bad lines; is this a list file?")
-    assert lines[-1] == "... and 951 more problems"
+    assert lines[1:] == [f"{tmp_path}/a.list:1 and 999 more: label -1 is negative; class ids count from 0"]
+
+
+def test_many_missing_files_are_one_line_and_a_few_have_a_line_each(tmp_path):
+    for count in (5, 300):
+        with pytest.raises(FileListError) as caught:
+            written(tmp_path, "".join(f"gone{n}.mp4 1\n" for n in range(count)), must_exist=True)
+        lines = str(caught.value).splitlines()
+        if count == 5:
+            assert [line.split(": ")[1] for line in lines] == [f"gone{n}.mp4" for n in range(5)]
+    assert len(lines) == 1
+    assert "a.list:1: gone0.mp4 and 299 more: no such file or folder; relative paths start at" in lines[0]
 
 
 @pytest.mark.parametrize("name", ["list_comma.list", "list_comma_labels.list"])

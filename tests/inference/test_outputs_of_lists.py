@@ -72,6 +72,42 @@ def test_two_runs_whose_inputs_mirror_to_one_output(two_splits, command, name, m
     assert "kept 1" in command("test", *words, name=name)
 
 
+@pytest.mark.parametrize("name", ["extract", "frames"])
+def test_two_lists_of_absolute_paths_that_mirror_to_one_output(two_splits, command, work_dir, name):
+    for split in ("train", "test"):
+        listed(".", work_dir / split / "fight/a.mp4", name=f"{split}.list")
+    command(".", "--filelist=train.list", "--save_dir=out", name=name)
+    err = command(".", "--filelist=test.list", "--save_dir=out", name=name, code=2)
+    what = {"extract": "features", "frames": "frames"}[name]
+    assert f"{what} of train/fight/a.mp4, not of {work_dir}/test/fight/a.mp4; choose another" in err
+    assert not Path("out/test.list").exists()
+    command(".", "--filelist=test.list", "--save_dir=out", f"--root={work_dir}", name=name)
+
+
+@pytest.mark.parametrize("name", ["extract", "frames"])
+def test_two_lists_of_one_name_do_not_share_a_save_dir(command, noise_video, name):
+    for split in ("train", "test"):
+        Path(split).mkdir()
+        noise_video(f"{split}/a.mp4")
+        noise_video(f"{split}/b.mp4")
+        listed(split, f"{split}/a.mp4")
+    command(".", "--filelist=train/v.list", "--save_dir=out", name=name)
+    before = Path("out/v.list").read_text(encoding="utf-8")
+    err = command(".", "--filelist=test/v.list", "--save_dir=out", name=name, code=2)
+    what = {"extract": "features", "frames": "frames"}[name]
+    entry = {"extract": "out/train/a.npy", "frames": "out/train/a"}[name]
+    assert f"out/v.list: lists {entry}, but no {what} of test/v.list; rename one of the two" in err
+    assert "choose another --save_dir, or give --overwrite" in err
+    assert Path("out/v.list").read_text(encoding="utf-8") == before
+    assert not Path("out/test").exists()
+    listed("train", "train/b.mp4", "train/a.mp4")  # the same list, longer
+    assert "kept 1" in command(".", "--filelist=train/v.list", "--save_dir=out", name=name)
+    listed("train", "train/b.mp4")  # and shorter
+    command(".", "--filelist=train/v.list", "--save_dir=out", name=name)
+    command(".", "--filelist=test/v.list", "--save_dir=out", "--overwrite", name=name)
+    assert Path("out/v.list").read_text(encoding="utf-8").startswith("out/test/a")
+
+
 @pytest.mark.parametrize(
     ("list_name", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 from videotag.system.quiet_paddle import paddle
 
@@ -39,6 +40,35 @@ def entries(work_dir):
     for i in range(5):
         np.save(f"{i}.npy", np.full((i + 1, 2), i, np.float32))
     return [ListEntry(f"{i}.npy", (i % 3,)) for i in range(5)]
+
+
+def test_one_wrong_width_of_all_files_is_one_line_with_the_first_and_a_count(entries):
+    paths = [entry.path for entry in entries]
+    with pytest.raises(FeatureFileError) as caught:
+        check_features(paths, {"rgb": 3})
+    assert str(caught.value) == (
+        "0.npy: shape (1, 2), expected (T, 3), and 4 more of this width; were they extracted with another "
+        "backbone?"
+    )
+
+
+def test_two_wrong_widths_are_two_lines(entries):
+    np.save("3.npy", np.zeros((2, 7), np.float32))
+    with pytest.raises(FeatureFileError) as caught:
+        check_features([entry.path for entry in entries], {"rgb": 3})
+    first, second = str(caught.value).splitlines()
+    assert "0.npy: shape (1, 2), expected (T, 3), and 3 more of this width; " in first
+    assert second == "3.npy: shape (2, 7), expected (T, 3); was it extracted with another backbone?"
+
+
+def test_one_problem_of_many_files_is_one_line_and_others_have_their_own(work_dir):
+    paths = [f"gone{n}.npy" for n in range(300)]
+    Path("text.npy").write_text("text", encoding="utf-8")
+    with pytest.raises(FeatureFileError) as caught:
+        check_features([*paths, "text.npy"], {"rgb": 3})
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("gone0.npy and 299 more: no such file; extract the features first")
+    assert second.startswith("text.npy: not a .npy file")
 
 
 def refuse(video, error):

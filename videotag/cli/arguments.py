@@ -280,12 +280,15 @@ def read_source(
 
 def label_file(args: argparse.Namespace) -> str | None:
     """The label file of the command line: --label_file, else --set MODEL.label_file; None if not given."""
-    given = args.label_file
-    for text in args.set:
-        key, _, value = text.partition("=")
-        if key.strip().lower() == "model.label_file" and given is None:
-            given = value
-    return given
+    given: str | None = args.label_file
+    return set_values(args).get("MODEL.label_file") if given is None else given
+
+
+def set_values(args: argparse.Namespace) -> dict[str, str]:
+    """The values of --set by dotted key; the last one of a key."""
+    pairs = (text.partition("=") for text in args.set)
+    dotted = ((key.strip().partition("."), value) for key, _, value in pairs)
+    return {f"{section.upper()}.{key}": value for (section, _, key), value in dotted}
 
 
 def join_processes() -> None:

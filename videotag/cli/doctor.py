@@ -29,6 +29,7 @@ from videotag.errors import EXIT_FAILURES, EXIT_OK, OutputError
 from videotag.safe_text import escaped
 from videotag.system.atomic import temporary_folder
 from videotag.system.cores import MKL_VARIABLE, MKL_VARIABLES, THREADS_VARIABLE, mkl_cpu_type, num_cores
+from videotag.system.memory_limit import memory_limit
 from videotag.system.quiet_runtimes import ONNXRUNTIME_VARIABLE
 
 if TYPE_CHECKING:
@@ -364,9 +365,8 @@ def _memory() -> str:
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
     free = f"{_gb(sizes['MemAvailable'])} free of {_gb(sizes['MemTotal'])}"
-    limit = Path("/sys/fs/cgroup/memory.max")  # limit of the container, which meminfo ignores
-    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
-    return f"{free}, this container may use {_gb(int(text))}" if text != "max" else free
+    limit = memory_limit()
+    return f"{free}, this container may use {_gb(limit)}" if limit and limit < sizes["MemTotal"] else free
 
 
 def _present(weights: NamedWeights) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from videotag.cli import arguments, values
 from videotag.cli.tables import tags_table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, LabelFileError, VideotagError
 from videotag.formats.filelist import ListEntry
+from videotag.system.progress import track
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -171,6 +173,8 @@ def _predict(
         failed.append(str(error))
 
     batches = evaluation_batches(dataset, config.infer, on_error=on_error)
+    if args.format == "kaggle" or not sys.stdout.isatty():  # tags on a terminal are progress enough
+        batches = track(batches, "predict", -(-len(dataset) // config.infer.batch_size))
     options = {"top_k": config.model.topk, "threshold": args.threshold}
     for prediction in predict(model, batches, labels, **options, on_error=on_error):
         yield prediction.to_dict()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from videotag.cli.tables import tags_table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
 from videotag.safe_text import escaped
 from videotag.system.atomic import check_writable
+from videotag.system.progress import track
 
 if TYPE_CHECKING:
     from videotag.formats.predictions import Format
@@ -56,7 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--use_gpu", type=values.boolean_or_auto, help="True, False or auto (default: auto)")
     arguments.add_runtime_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--quiet", action="store_true", help="print no tags (with --save_dir or --report)")
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print no tags, only progress on stderr (with --save_dir or --report)",
+    )
     parser.add_argument("--save_dir", help="also write SAVE_DIR/predictions.<format>")
     parser.add_argument(
         "--format", choices=("json", "jsonl", "csv"), help="format of the file in --save_dir (default: json)"
@@ -96,7 +102,10 @@ def run(args: argparse.Namespace) -> int:
     tagger.select_runtime(paths)
     results: list[dict[str, Any]] = []
     failed = 0
-    for result in tagger.tag_many(paths):
+    tagged = tagger.tag_many(paths)
+    if args.json or args.quiet or not sys.stdout.isatty():  # tags on a terminal are progress enough
+        tagged = track(tagged, "tag", len(paths))
+    for result in tagged:
         if isinstance(result, MediaError):
             failed += 1
             logger.warning("failed: %s", result)

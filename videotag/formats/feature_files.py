@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from videotag.errors import DamagedFeaturesError, FeatureFileError, ShapeError
+from videotag.errors import DamagedFeaturesError, FeatureFileError, FeatureWidthError, ShapeError
 from videotag.formats.archives import open_zip
 from videotag.safe_text import escaped, reason_of, safe_repr
 from videotag.system.atomic import open_atomic
@@ -415,7 +415,9 @@ def _checked_shape(header: _Header, place: str, dim: int | None) -> tuple[int, i
             f"{place}: shape {safe_repr(shape)}, expected {expected} with at least one row; extract it again"
         )
     if dim is not None and shape[1] != dim:
-        raise FeatureFileError(
+        error = FeatureWidthError(
             f"{place}: shape {safe_repr(shape)}, expected {expected}; was it extracted with another backbone?"
         )
+        error.widths = shape[1], dim
+        raise error
     return shape[0], shape[1]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from videotag.errors import FileListError, one_error
+from videotag.errors import FileListError, grouped, one_error
 from videotag.formats.feature_files import FEATURE_SUFFIXES
 from videotag.formats.record_files import is_record_file
 from videotag.media.suffixes import VIDEO_SUFFIXES
@@ -98,7 +98,7 @@ def read_filelist(
 
     Raises:
         FileListError: The list is missing, not UTF-8 or empty, or has invalid lines (one line of the message
-            per problem).
+            per problem, or for one problem of many lines).
     """
     text = read_text(
         path,
@@ -113,28 +113,30 @@ def read_filelist(
     content = io.BytesIO(text.encode())  # bytes.split splits at ASCII blanks only
     del text
     entries: list[ListEntry] = []
-    problems: list[str] = []
+    problems: list[tuple[str, str]] = []
+    missing = f"no such file or folder; relative paths start at the working folder {Path.cwd()}"
     for number, ended in enumerate(content, start=1):
-        line = ended.removesuffix(b"\n")
+        line, place = ended.removesuffix(b"\n"), f"{path}:{number}"
         if len(problems) >= _MAX_PROBLEMS:
-            problems.insert(
-                0, f"{path}:{number}: stopped after {_MAX_PROBLEMS} bad lines; is this a list file?"
-            )
+            text = f"stopped after {_MAX_PROBLEMS} bad lines; is this a list file?"
+            problems.insert(0, (place, text))
             break
         try:
             fields = _split_line(line, any_path=bool(count_names))
         except ValueError as problem:
-            problems.append(f"{path}:{number}: {problem}")
+            problems.append((place, str(problem)))
             continue
         if fields is None:
             continue
         entry, line_problems = _parse_fields(*fields, number, labels, num_classes, count_names)
         # Invalid fields are mostly the rest of an unquoted path, whose beginning does not exist as a file.
-        line_problems += _check_path(entry.path, must_exist and not line_problems)
-        problems += [f"{path}:{number}: {text}" for text in line_problems]
+        line_problems += _check_path(entry.path)
+        if must_exist and not line_problems and not os.path.exists(entry.path):  # noqa: PTH110 - 3 x as fast
+            problems.append((f"{place}: {escaped(entry.path)}", missing))
+        problems += [(place, text) for text in line_problems]
         entries.append(entry)
     if problems:
-        raise one_error(FileListError, problems)
+        raise one_error(FileListError, grouped(problems))
     if not entries:
         raise FileListError(f"{path}: no entries; {_EXAMPLE}")
     return entries
@@ -298,7 +300,8 @@ def _parse_labels(fields: list[bytes], num_classes: int | None) -> tuple[tuple[i
             problems.append(f"label {label_id} is negative; class ids count from 0")
         elif num_classes is not None and label_id >= num_classes:
             problems.append(
-                f"label {label_id}, expected below num_classes {num_classes}; class ids count from 0"
+                f"label {label_id}, expected below num_classes {num_classes}; class ids count from 0; "
+                "correct the list, or train with a larger MODEL.num_classes"
             )
         elif label_id in label_ids:
             problems.append(f"label {label_id} appears twice; remove one")
@@ -364,14 +367,9 @@ def _split_ids(name: str) -> tuple[str, str] | None:
     return (name[: separator.start()], separator[0]) if separator and separator.start() else None
 
 
-def _check_path(name: str, must_exist: bool) -> list[str]:
+def _check_path(name: str) -> list[str]:
     if not name:
         return ["the path is empty; write it between the quotes"]
     if "\0" in name:
         return ["the path contains a NUL character; is this a text file?"]
-    if must_exist and not os.path.exists(name):  # noqa: PTH110 - takes a third of Path.exists' time
-        return [
-            f"{escaped(name)}: no such file or folder; relative paths start at the working folder "
-            f"{Path.cwd()}"
-        ]
     return []

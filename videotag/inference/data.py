@@ -11,7 +11,7 @@ from videotag.datasets.batches import Batch, Dataset, OnError
 from videotag.datasets.order import ordered_groups
 from videotag.datasets.record_dataset import RecordDataset
 from videotag.datasets.sample_dataset import SampleDataset
-from videotag.errors import ConfigError, FileListError, one_error
+from videotag.errors import ConfigError, FileListError, grouped, one_error
 from videotag.formats.feature_files import INDEX_SUFFIX
 from videotag.formats.filelist import ListEntry, read_filelist
 from videotag.formats.json_lists import is_json_list, read_json_list
@@ -52,8 +52,7 @@ def open_dataset(config: Config, entries: Sequence[ListEntry], section: SplitSec
         return SampleDataset(entries, readers, num_classes=config.model.num_classes, task=config.task)
     if others:
         problem = "not a record file, unlike the rest of this list; split the list in two"
-        problems = [f"{path}: {problem}" for path in others]
-        raise one_error(FileListError, problems)
+        raise one_error(FileListError, grouped([(path, problem) for path in others]))
     return _open_records(config, entries, section, readers, shuffle_buffer or DEFAULT_BUFFER)
 
 

@@ -228,18 +228,24 @@ def check_outputs(outputs: Mapping[str, Path], destination: Destination, kind: O
             problems.append(f"{output}: {text}; {remedy}, or give --overwrite")
     if os.path.lexists(list_path):
         known = set(outputs.values())
+        count_names = () if kind.suffix else ("num_frames",)
         if text := inputs.refusal(list_path):
             problems.append(f"{list_path}: {text}; {remedy}")
         elif not overwrite and not is_own_list(
-            list_path,
-            save_dir,
-            is_listed=kind.is_listed,
-            known=known,
-            count_names=() if kind.suffix else ("num_frames",),
+            list_path, save_dir, is_listed=kind.is_listed, known=known, count_names=count_names
         ):
             problems.append(
                 f"{list_path}: exists and is not a list of this folder's {kind.what} written by videotag; "
                 f"{remedy}, or give --overwrite"
+            )
+        elif (
+            not overwrite
+            and destination.filelist
+            and (other := _other_entry(list_path, save_dir, known, count_names))
+        ):
+            problems.append(
+                f"{list_path}: lists {escaped(other)}, but no {kind.what} of {destination.filelist}; rename "
+                f"one of the two lists, {remedy}, or give --overwrite"
             )
     for own in (save_dir / RUNTIME_FILE, save_dir / LOCK_FILE):
         if text := inputs.refusal(own):
@@ -305,9 +311,6 @@ def is_own_list(
 ) -> bool:
     """Whether a list names only outputs in a folder, as the list of an earlier run does.
 
-    If the folder was moved since, or the list was written from another working folder, an entry matches by
-    the tail of its path.
-
     Args:
         path: Path of the existing list; an empty list is own.
         folder: Folder of the outputs.
@@ -326,16 +329,29 @@ def is_own_list(
     def is_own(entry: Path) -> bool:
         if entry in known:
             return True
-        place = places.of(entry)
-        if not place.is_relative_to(places.folder):
-            tails = (Path(*entry.parts[start:]) for start in range(1, len(entry.parts)))
-            there = next((tail for tail in tails if os.path.lexists(folder / tail)), None)
-            if there is None:
-                return False
-            place = folder / there
-        return is_listed(place)
+        place = places.inside(entry)
+        return place is not None and is_listed(place)
 
     return all(is_own(Path(entry.path)) for entry in entries)
+
+
+def _other_entry(path: Path, folder: Path, outputs: Iterable[Path], count_names: Sequence[str]) -> str | None:
+    """The first entry of an own list that names none of the outputs; None if it names one, or is empty.
+
+    Args:
+        path: Path of the existing list.
+        folder: Folder of the outputs.
+        outputs: Outputs of this run; the list of an earlier run of the same list names some of them.
+        count_names: Names of the numbers after each path; see read_filelist.
+    """
+    if not path.stat().st_size:
+        return None
+    entries = read_filelist(path, must_exist=False, count_names=count_names)
+    places = _Places(folder)
+    own = {places.of(output) for output in outputs}
+    if any(places.inside(Path(entry.path)) in own for entry in entries):
+        return None
+    return entries[0].path
 
 
 def _leaves(path: str) -> bool:
@@ -365,6 +381,7 @@ class _Places:
     def __init__(self, folder: Path) -> None:
         self._parents: dict[Path, str] = {}
         self._folds = _folds_case(folder)
+        self._folder = folder
         self.folder = self._folded(os.path.realpath(folder))
 
     def of(self, output: Path) -> Path:
@@ -373,6 +390,19 @@ class _Places:
         if parent is None:
             parent = self._parents[output.parent] = os.path.realpath(output.parent)
         return self._folded(os.path.join(parent, output.name))  # noqa: PTH118
+
+    def inside(self, entry: Path) -> Path | None:
+        """The canonical path of an entry of the folder's list; None if it is not in the folder.
+
+        If the folder was moved since the list was written, or the list was written from another working
+        folder, an entry matches by the tail of its path.
+        """
+        place = self.of(entry)
+        if place.is_relative_to(self.folder):
+            return place
+        tails = (Path(*entry.parts[start:]) for start in range(1, len(entry.parts)))
+        there = next((tail for tail in tails if os.path.lexists(self._folder / tail)), None)
+        return None if there is None else self.of(self._folder / there)
 
     def _folded(self, path: str) -> Path:
         return Path(path.casefold() if self._folds else path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videotag.errors import ConfigError, FeatureFileError, one_error
+from videotag.errors import ConfigError, FeatureFileError, FeatureWidthError, grouped, one_error
 from videotag.formats.feature_files import (
     FEATURE_SUFFIXES,
     extractor_of,
@@ -97,22 +97,48 @@ def check_features(paths: Sequence[str], dims: dict[str, int]) -> tuple[np.ndarr
 
     Raises:
         FeatureFileError: Files are missing, damaged or of another width, or come from different
-            extractors, which a model would learn to tell apart. The message has one line per problem.
+            extractors, which a model would learn to tell apart. The message has one line per problem, or
+            for all files of one wrong width.
     """
-    problems = []
+    problems: list[tuple[str, str]] = []
+    wrong: dict[tuple[int, int], list[FeatureWidthError]] = {}
     steps = np.zeros(len(paths), np.int64)
     extractors: dict[str, str] = {}  # file -> description of its extractor
     for place, path in enumerate(paths):
         try:
             shapes, stamp = read_shapes_and_stamp(path, dims)
+        except FeatureWidthError as error:
+            wrong.setdefault(error.widths, []).append(error)
+            continue
         except FeatureFileError as error:
-            problems.append(str(error))
+            problems.append(_split(path, error))
             continue
         steps[place] = max(num_steps for num_steps, _ in shapes.values())
         if stamp is not None:
             extractors[path] = sys.intern(extractor_of(stamp))  # one string object, shared by a million files
-    check_extractors(extractors, problems)
+    check_extractors(extractors, [*_width_problems(wrong), *grouped(problems)])
     return steps, extractors
+
+
+def _split(path: str, error: FeatureFileError) -> tuple[str, str]:
+    """The place and the problem in the text of an error about a file; the place may be an array of it."""
+    start = len(path) if str(error).startswith(path) else 0
+    array, _, problem = str(error)[start:].partition(": ")
+    return str(error)[:start] + array, problem
+
+
+def _width_problems(wrong: Mapping[tuple[int, int], Sequence[FeatureWidthError]]) -> list[str]:
+    """A line per wrong width."""
+    lines = []
+    for first, *others in wrong.values():
+        text = str(first)
+        if others:
+            shape = text.rpartition("; ")[0]
+            text = (
+                f"{shape}, and {len(others):,} more of this width; were they extracted with another backbone?"
+            )
+        lines.append(text)
+    return lines
 
 
 def check_extractors(extractors: Mapping[str, str], others: Sequence[str] = ()) -> None:

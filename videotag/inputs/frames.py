@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from videotag.errors import ConfigError, FileListError, MediaError, one_error
+from videotag.errors import ConfigError, FileListError, MediaError, grouped, one_error
 from videotag.formats.feature_files import FEATURE_SUFFIXES
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
@@ -253,7 +253,7 @@ def check_format(paths: Iterable[str], wanted: Literal["video", "frames"]) -> No
         problem = "a folder; if it holds frames, set MODEL.format=frames"
         wrong = [path for path in paths if Path(path).is_dir()]
     if wrong:
-        raise one_error(FileListError, [f"{path}: {problem}" for path in wrong])
+        raise one_error(FileListError, grouped([(path, problem) for path in wrong]))
 
 
 class FrameOptions(InputOptions):

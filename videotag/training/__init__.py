@@ -2,8 +2,8 @@
 
 train.py is a training from lists to checkpoints, run.py its epochs, learner.py one step, over optim.py,
 losses.py, gradients.py (of several processes), feature_augment.py and teachers.py. batches.py orders an
-epoch. checkpoint.py and run_state.py write and find checkpoints, run_log.py writes the log. launch.py
-starts a process per GPU.
+epoch. checkpoint.py and run_state.py write and find checkpoints, run_log.py writes the log. sizes.py
+checks that a run fits into memory. launch.py starts a process per GPU.
 
 A run is decided by its config, its lists and its seed; resumed at any checkpoint, it gives the same
 weights.

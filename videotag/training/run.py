@@ -20,7 +20,7 @@ from videotag.inference.evaluate import BEST_METRIC, evaluate, in_layers
 from videotag.inference.parallel import broadcast_flag, is_main, rank, world_size
 from videotag.system.atomic import link_atomic
 from videotag.system.failures import FailureList
-from videotag.system.progress import track
+from videotag.system.progress import time_left, track
 from videotag.training.batches import training_batches
 from videotag.training.checkpoint import save_weights
 from videotag.training.gradients import average_buffers
@@ -71,6 +71,8 @@ class Run:
     first_loss: float | None = None
     failed: dict[str, str] = field(default_factory=dict)
     _warned: set[str] = field(default_factory=set)
+    _start_sec: float = field(default_factory=time.monotonic)
+    _num_steps: int = 0  # since then
 
     def epoch(self, progress: Progress) -> Progress:
         """Trains the rest of an epoch, validates, writes a checkpoint and returns the new progress."""
@@ -96,9 +98,10 @@ class Run:
             first_step=progress.step,
         )
         saved_sec = time.monotonic()
-        steps = track(batches, f"epoch {epoch}", self.steps_per_epoch - progress.step)
+        steps = track(batches, self._name(epoch), self.steps_per_epoch - progress.step)
         loss = None
         for done, batch in enumerate(steps, start=progress.step + 1):
+            self._num_steps += 1
             if batch is None and world_size() == 1:
                 continue
             step = epoch * self.steps_per_epoch + done - 1
@@ -109,7 +112,9 @@ class Run:
             self.first_loss = loss.item() if self.first_loss is None else self.first_loss
             if step % self.log_interval == 0:
                 value = _check_finite(loss.item(), step)
-                self.log.write("train", step=step, epoch=epoch, loss=value, learning_rate=rate)
+                text = f"{self._name(epoch)}, step {done} of {self.steps_per_epoch}, loss {value:.4g}, "
+                text += f"learning rate {rate:.4g}, {self._time_left(step)}"
+                self.log.write("train", text, step=step, epoch=epoch, loss=value, learning_rate=rate)
                 is_due = 0 < train.checkpoint_minutes * 60 < time.monotonic() - saved_sec
                 if broadcast_flag(is_due) and done < self.steps_per_epoch:
                     self._checkpoint(replace(progress, step=done))
@@ -158,9 +163,13 @@ class Run:
     def _validate(self, model: nn.Layer, progress: Progress) -> Progress:
         config, epoch = self.config, progress.epoch - 1
         assert self.valid_data is not None
+        name = f"{self._name(epoch)}, validation"
         batches = evaluation_batches(self.valid_data, config.valid, on_error=self._skip_unreadable)
+        batches = track(batches, name, -(-len(self.valid_data) // config.valid.batch_size))
         metrics = evaluate(in_layers(model), batches, task=config.task)
-        self.log.write("valid", step=progress.epoch * self.steps_per_epoch, epoch=epoch, **metrics)
+        values = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in metrics.items())
+        text = f"{name}: {', '.join(values)}"
+        self.log.write("valid", text, step=progress.epoch * self.steps_per_epoch, epoch=epoch, **metrics)
         metric = BEST_METRIC[config.task]
         if metrics["num_videos"] == metrics.get("num_without_labels", 0):
             logger.warning(
@@ -170,6 +179,16 @@ class Run:
         if progress.best is None or metrics[metric] > progress.best.get(metric, -np.inf):
             return replace(progress, best_epoch=epoch, best=metrics, validations_since_best=0)
         return replace(progress, validations_since_best=progress.validations_since_best + 1)
+
+    def _name(self, epoch: int) -> str:
+        """An epoch in messages, which count from 1."""
+        return f"epoch {epoch + 1} of {self.config.train.epoch}"
+
+    def _time_left(self, step: int) -> str:
+        """The estimated time for all steps after this one, with validations and checkpoints."""
+        rest = self.config.train.epoch * self.steps_per_epoch - step - 1
+        elapsed_sec = time.monotonic() - self._start_sec
+        return time_left(elapsed_sec, done=self._num_steps, total=self._num_steps + rest)
 
     def _skip_unreadable(self, video: str, error: VideotagError) -> None:
         """Records a video that cannot be read; raises any other error."""

@@ -39,8 +39,15 @@ class RunLog:
                 f"{path}: cannot write ({error.strerror}); choose another --save_dir"
             ) from error
 
-    def write(self, event: str, *, step: int, **values: Any) -> None:
-        """Records an event: a line in the file, scalars "event/key" at `step`, and a log message."""
+    def write(self, event: str, text: str, *, step: int, **values: Any) -> None:
+        """Records an event: a line in the file, scalars "event/key" at `step`, and a log message.
+
+        Args:
+            event: Kind of the event: start, train or valid.
+            text: Log message.
+            step: Index of the step over all epochs, from 0.
+            values: Values of the event.
+        """
         record = {"event": event, "time": round(time.time(), 3), "step": step, **values}
         line = json.dumps(record, ensure_ascii=False) + "\n"
         try:
@@ -54,7 +61,7 @@ class RunLog:
             for key, value in values.items():
                 if isinstance(value, int | float):
                     self._scalars.add_scalar(f"{event}/{key}", value, step)
-        logger.info("%s %s", event, " ".join(f"{k}={_short(v)}" for k, v in values.items()))
+        logger.info("%s", text)
 
     def __enter__(self) -> RunLog:
         return self
@@ -82,7 +89,3 @@ def open_scalars(folder: str | None) -> Any:
             f"--visualdl {folder}: VisualDL is not installed; run: pip install 'videotag[visualdl]'"
         ) from error
     return LogWriter(logdir=folder)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -60,6 +60,7 @@ from videotag.training.run_state import (
     load_newest,
     move_earlier_run,
 )
+from videotag.training.sizes import check_sizes
 from videotag.training.teachers import load_teachers
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
 
@@ -118,7 +119,8 @@ def train_model(
             training.
         FileListError: drop_last leaves no batch, labels do not fit the task, or the list differs from that of
             the run to resume.
-        ConfigError: The config differs from that of the run to resume, or a teacher does not fit the student.
+        ConfigError: The config differs from that of the run to resume, a teacher does not fit the student, or
+            the run does not fit into memory.
         WeightsError: Weights of TRAIN.pretrain or of a teacher do not fit.
         OutputError: Another run is writing to save_dir, a file that no run wrote would be overwritten, or
             the folder is not writable.
@@ -129,6 +131,7 @@ def train_model(
     validated = bool(valid_entries and valid_interval)
     data, valid_data = _open_data(config, train_entries, valid_entries, validated=validated)
     steps_per_epoch = _count_steps(len(data), train)
+    sizes = check_sizes(config, data, steps_per_epoch=steps_per_epoch)
     teacher = load_teachers(config, labels, save_dir=save_dir)
     with on_main(folder_lock(save_dir)):
         if is_main():
@@ -154,10 +157,13 @@ def train_model(
             failures = FailureList(save_dir, append=bool(found) or not is_main())
             messages = failures.messages()
         scalars = open_scalars(visualdl_dir) if is_main() else None
+        logger.info("%s", sizes)
         with RunLog(save_dir if is_main() else None, scalars) as log:
             counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
             step = progress.epoch * steps_per_epoch + progress.step
-            log.write("start", step=step, seed=progress.seed, processes=world_size(), **counts)
+            values = {"seed": progress.seed, "processes": world_size(), **counts}
+            text = ", ".join(f"{key} {value}" for key, value in values.items())
+            log.write("start", text, step=step, **values)
             run = Run(
                 config=config,
                 data=data,

@@ -1,0 +1,118 @@
+"""Config values that a new run takes from its data: classes from the label file, width from the features.
+
+They replace values of a config, which mostly is a shipped one for other data, but never what the user set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from videotag.config import Config, written_values
+from videotag.errors import FeatureFileError, LabelFileError
+from videotag.formats.feature_files import read_shapes_and_stamp
+from videotag.formats.filelist import ListEntry
+from videotag.formats.record_files import is_record_file
+from videotag.inputs.features import FeatureReader
+from videotag.labels import read_labels
+from videotag.safe_text import safe_repr
+from videotag.sections import TaggerModel
+
+NUM_CLASSES, FEATURE_DIMS = "MODEL.num_classes", "MODEL.feature_dims"
+
+
+def fit_num_classes(
+    path: str, *, label_file: str | None, set_keys: Container[str]
+) -> tuple[int | None, str | None]:
+    """The number of classes of a run's label file, where neither the user nor the config insists on another.
+
+    A config insists if it names both num_classes and a label file of its own.
+
+    Args:
+        path: Path of the config.
+        label_file: Label file of the command line; None for that of the config.
+        set_keys: Keys that the user set.
+
+    Returns:
+        The number, None if the config's value holds; and a log line if it replaces that value.
+
+    Raises:
+        ConfigError, LabelFileError: The config or the label file cannot be read.
+    """
+    model = written_values(path).get("MODEL", {})
+    own_file, own_number = model.get("label_file"), model.get("num_classes")
+    labels = label_file or own_file
+    if not isinstance(labels, str) or NUM_CLASSES in set_keys or (own_file and own_number):
+        return None, None
+    number = len(read_labels(labels))
+    if number == own_number or own_number is None:
+        return number, None
+    return number, f"{NUM_CLASSES}: {number} of {labels} instead of {safe_repr(own_number)} of {path}"
+
+
+def check_class_ids(entries: Sequence[ListEntry], labels: str, *, num_classes: int, filelist: str) -> None:
+    """Checks that a label file that decides the number of classes names all classes of the training list.
+
+    Args:
+        entries: Samples to train on.
+        labels: Path of the label file.
+        num_classes: Number of its names.
+        filelist: Path of the list.
+
+    Raises:
+        LabelFileError: A class id has no name.
+    """
+    last = max(entries, key=lambda entry: max(entry.label_ids, default=0))
+    highest = max(last.label_ids, default=0)
+    if highest >= num_classes:
+        raise LabelFileError(
+            f"{labels}: {num_classes} names, but {filelist}:{last.line} has class id {highest}; give the "
+            "label file of the list's classes, or correct the list"
+        )
+
+
+def fit_feature_dims(
+    config: Config, entries: Sequence[ListEntry], path: str, *, fixed_by: str | None
+) -> tuple[list[int] | None, str | None]:
+    """The feature width of a run's files, if all of them have one that the config does not expect.
+
+    Args:
+        config: Config of the model.
+        entries: Samples to train on.
+        path: Path of the config.
+        fixed_by: Reason why the width must be that of the config, in words; None if it may be replaced.
+
+    Returns:
+        The value of feature_dims, None if the config's value holds; and a log line if it replaces that value.
+
+    Raises:
+        FeatureFileError: The width differs, and fixed_by is given.
+    """
+    if not isinstance(config.model, TaggerModel) or config.names_inputs or len(config.model.dims) > 1:
+        return None, None
+    ((field, reader),) = config.readers(config.train)
+    if not isinstance(reader, FeatureReader) or any(is_record_file(entry.path) for entry in entries):
+        return None, None
+    ((name, expected),) = reader.dims.items()
+    files = [file for entry in entries if (file := entry.field(field or name)) is not None]
+    width = _width(files[0], name) if files else None
+    # Files of other or of several widths are reported with the rest of their problems, when they are opened.
+    if width in (None, expected) or any(_width(file, name) != width for file in files[1:]):
+        return None, None
+    assert width is not None
+    count = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+    if fixed_by:
+        raise FeatureFileError(
+            f"{files[0]}{count}: features are {width} wide, but {FEATURE_DIMS} is [{expected}] ({fixed_by}); "
+            f"change it to [{width}], or extract features that are {expected} wide"
+        )
+    text = f"{FEATURE_DIMS}: [{width}] of {files[0]}{count} instead of [{expected}] of {path}"
+    return [width], text
+
+
+def _width(file: str, name: str) -> int | None:
+    """The feature width of a file; None if it cannot be read."""
+    try:
+        shapes, _ = read_shapes_and_stamp(file, {name: None})
+    except FeatureFileError:
+        return None
+    return shapes[name][1]
