@@ -8,7 +8,8 @@ import resource
 import pytest
 
 from videotag.errors import OutputError
-from videotag.training.run_log import LOG_FILE, RunLog
+from videotag.formats.train_log import LOG_FILE
+from videotag.training.run_log import RunLog
 
 
 def test_a_full_disk_names_the_log_and_leaves_whole_lines(tmp_path):
