@@ -81,7 +81,7 @@ def _kind(manifest: Manifest, config: Config) -> str:
 
 def _source(weights: SourceWeights, origin: Origin) -> str:
     """One line of the list of weights."""
-    trained_on = f"; trained on {origin.dataset}" if origin.dataset else ""
+    trained_on = f"; trained on {origin.training_data}" if origin.training_data else ""
     terms = origin.licence or "unknown to videotag; ask whoever trained them"
     return f"- `{weights.file}`, sha256 `{weights.sha256}`{trained_on}; license: {terms}"
 
