@@ -204,7 +204,9 @@ def test_confusions_are_shaded_by_their_share_of_the_true_class(monkeypatch):
 
 
 def test_learning_curves_are_drawn_for_logs_with_numbers_alone(page_of):
-    log = TrainLog({step: 1 / (step + 1) for step in range(3000)}, {0: {"gap": 0.1}, 1: {"gap": 0.2, "perr": 1}})
+    log = TrainLog(
+        {step: 1 / (step + 1) for step in range(3000)}, {0: {"gap": 0.1}, 1: {"gap": 0.2, "perr": 1}}
+    )
     observed = observe(SCORES, LABELS, IDS)
     page = Page(page_of(observed, train_logs={EVIL: log}, best_metric="gap"))
     assert page.texts.count("Learning curves") == 1
@@ -225,7 +227,9 @@ def test_a_long_loss_curve_becomes_means_of_neighbors():
 
 
 def test_paths_stand_below_a_short_title(page_of):
-    page = Page(page_of(observe(SCORES, LABELS, IDS), title="Evaluation of X on a.list", note=f"List: {EVIL}."))
+    page = Page(
+        page_of(observe(SCORES, LABELS, IDS), title="Evaluation of X on a.list", note=f"List: {EVIL}.")
+    )
     assert page.texts.count("Evaluation of X on a.list") == 2, "the title and the heading"
     assert f"List: {EVIL}." in page.texts
 

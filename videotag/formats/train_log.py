@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from videotag.errors import ConfigError, VideotagError
 from videotag.system.json_text import parse_json
@@ -42,12 +42,13 @@ class TrainLog:
     def _add(self, record: Mapping[str, Any]) -> None:
         """Adds a line; a line of a kind that is not known, or without its numbers, adds nothing."""
         event, step, epoch = record.get("event"), record.get("step"), record.get("epoch")
+        loss, num_samples = record.get("loss"), record.get("num_samples")
         if event == "start" and _is_count(step):
             # A resumed run repeats the steps after its checkpoint.
             self.losses = {old: loss for old, loss in self.losses.items() if old < step}
-            self.num_samples = record.get("num_samples") if _is_count(record.get("num_samples")) else None
-        elif event == "train" and _is_count(step) and _is_finite(record.get("loss")):
-            self.losses[step] = float(record["loss"])
+            self.num_samples = num_samples if _is_count(num_samples) else None
+        elif event == "train" and _is_count(step) and _is_finite(loss):
+            self.losses[step] = float(loss)
         elif event == "valid" and _is_count(epoch):
             self.validations[epoch] = {k: float(v) for k, v in record.items() if _is_finite(v)}
 
@@ -78,9 +79,9 @@ def read_train_log(folder: Path) -> TrainLog | None:
     return log
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < _MAX_COUNT
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_COUNT
 
 
-def _is_finite(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+def _is_finite(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
