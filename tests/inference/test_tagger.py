@@ -114,7 +114,6 @@ def test_weights_of_a_tagger_become_the_second_stage(checkpoint, video):
 
 
 def test_weights_of_a_tsn_become_the_first_stage(tsn_dir, tmp_path, video):
-    """Of a checkpoint with its config, and, with --predictor_weights for another stage, beside a tagger."""
     config = load_config(tsn_dir / "tsn.yaml")
     (tmp_path / "tsn.pdparams").write_bytes((tsn_dir / "tsn.pdparams").read_bytes())
     write_config_and_labels(tmp_path, config, ["a", "b", "c"])

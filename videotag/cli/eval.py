@@ -87,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes metrics.json and per_class.csv to SAVE_DIR and the optional report, and prints the metrics."""
+    from videotag.formats.train_log import LOG_FILE
     from videotag.inference.data import check_inputs, evaluation_batches, read_section_list
     from videotag.inference.evaluate import evaluate
     from videotag.inference.parallel import all_gather, is_main
@@ -104,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
     config = model.config
     entries = read_section_list(config, "TEST", labels="optional")
     save_dir = Path(args.save_dir)
-    files = [config.test.filelist, *arguments.model_files(args, model)]
+    logs = [weights.path.parent / LOG_FILE for weights in found]
+    files = [config.test.filelist, *logs, *arguments.model_files(args, model)]
     _check_places(args, [*files, *(entry.path for entry in entries)])
     dataset = _dataset(config, entries)
     # A given label file is checked before any work, a default one after the weights are.

@@ -89,11 +89,11 @@ def _source(weights: SourceWeights, origin: Origin) -> str:
 def _commands(manifest: Manifest) -> str:
     if not manifest.two_stage:
         lines = ["videotag predict --weights=. --filelist=features.list"]
-        return "\n".join([*lines, "videotag tag any.mp4 --predictor_weights=."])
+        return "\n".join([*lines, "videotag tag any.mp4 --weights=."])
     lines = ["videotag extract --weights=. --filelist=videos.list --save_dir=features"]
     if CLASSIFIER_FILE in manifest.files:
-        lines.append("videotag tag any.mp4 --extractor_weights=.")
-    return "\n".join([*lines, "videotag tag any.mp4 --extractor_weights=. --predictor_weights=SECOND_STAGE"])
+        lines.append("videotag tag any.mp4 --weights=.")
+    return "\n".join([*lines, "videotag tag any.mp4 --weights=. --predictor_weights=SECOND_STAGE"])
 
 
 def _rows(way: str, arrays: Sequence[ArrayInfo]) -> str:
