@@ -321,6 +321,28 @@ def test_imagenet_names_stand_at_their_class_ids():
     assert {class_id: names[class_id] for class_id in known} == known
 
 
+def test_chinese_imagenet_names_stand_at_their_class_ids():
+    names = load_imagenet_names("zh")
+    assert len(names) == 1000
+    assert all(name == name.strip() and name.isprintable() for name in names)
+    # Ids from ImageNet-1k itself (LOC_synset_mapping order), spread over the whole list.
+    known = {
+        1: "金鱼", 9: "鸵鸟", 84: "孔雀", 105: "考拉", 148: "虎鲸", 207: "金毛寻回犬", 235: "德国牧羊犬",
+        283: "波斯猫", 291: "狮子", 301: "瓢虫", 340: "斑马", 388: "大熊猫", 404: "客机", 417: "气球",
+        430: "篮球", 457: "领结", 487: "手机", 527: "台式电脑", 546: "电吉他", 579: "三角钢琴", 610: "T恤",
+        671: "山地自行车", 720: "药瓶", 779: "校车", 805: "足球", 817: "跑车", 879: "雨伞", 920: "红绿灯",
+        954: "香蕉", 963: "披萨", 980: "火山", 981: "棒球运动员", 987: "玉米", 999: "卫生纸",
+    }  # fmt: skip
+    assert {class_id: names[class_id] for class_id in known} == known
+
+
+def test_the_names_of_one_language_repeat_only_what_is_documented():
+    for language, repeated in (("en", [(657, 744), (836, 837)]), ("zh", [(657, 744)])):
+        names = load_imagenet_names(language)
+        assert len(set(names)) == 1000 - len(repeated)
+        assert all(names[one] == names[two] for one, two in repeated)
+
+
 @pytest.mark.parametrize("text", ['["tench"]'])
 def test_another_number_of_imagenet_names_is_an_error(tmp_path, monkeypatch, text):
     (tmp_path / "imagenet1k_clean_names.json").write_text(text, encoding="utf-8")

@@ -25,7 +25,11 @@ def test_the_wheel_brings_configs_weights_list_and_template(tmp_path):
     assert done.returncode == 0, done.stderr
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     expected = {f"videotag/_data/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
-    expected |= {"videotag/_data/weights/models.yaml", "videotag/cli/main.py"}
+    expected |= {
+        "videotag/_data/weights/models.yaml",
+        "videotag/cli/main.py",
+        "videotag/imagenet_names_zh.txt",
+    }
     expected |= {f"videotag/reports/{page}_report.html.j2" for page in ("tags", "eval")}
     assert expected <= names
     assert not [name for name in names if name.startswith(("tests/", "tools/", "data/"))]

@@ -20,6 +20,7 @@ from videotag.datasets.sample_dataset import SampleDataset
 from videotag.errors import ConfigError, PluginError, UnknownNameError
 from videotag.inference.data import open_dataset, read_section_list
 from videotag.inference.trained_model import TrainedModel
+from videotag.inference.weights_stage import stage_of
 from videotag.media.writer import write_video
 from videotag.models import load_models
 from videotag.plugins import load_installed, load_plugin, plugin_line
@@ -630,4 +631,5 @@ def test_a_model_of_a_plugin_is_loaded_by_python_code_too(films, capsys):
     model = TrainedModel.load("ck", overrides=[("INFER.backend", "paddle"), ("INFER.precision", "f32")])
     arrays = random_samples(model.inputs)[1]
     assert model.run(arrays)[LOGITS].shape == (4, 3)
+    assert stage_of("ck") == "predictor", "it reads frames itself"
     capsys.readouterr()

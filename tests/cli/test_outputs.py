@@ -190,14 +190,15 @@ def test_eval_and_predict_never_replace_what_lies_beside_weights(implicit, capsy
         assert f"is the same file as the input {path}; give another --save_dir" in err
         Path(f"{path[:2]}-out/predictions.json").unlink()
     words = ["eval", "--weights=ck/AttentionLSTM_best", "--config=named.yaml", "--overwrite"]
-    for path in ("named.yaml", "labels.txt", "label_3396.txt"):
+    for path in ("named.yaml", "labels.txt", "label_3396.txt", "ck/train_log.jsonl"):
         assert f"{path}: is an input itself" in refused(capsys, [*words, f"--report={path}"])
 
 
 def test_tag_never_replaces_what_lies_beside_weights(implicit, capsys):
     for path in implicit:
-        words = [f"--predictor_weights={path[:2]}", "--overwrite", f"--report={path}"]
-        assert f"{path}: is an input itself; give another --report" in refused(capsys, [*TAG, *words])
+        for flag in ("--weights", "--predictor_weights"):
+            words = [f"{flag}={path[:2]}", "--overwrite", f"--report={path}"]
+            assert f"{path}: is an input itself; give another --report" in refused(capsys, [*TAG, *words])
     words = ["--predictor_weights=ck", "--predictor_config=named.yaml", "--overwrite"]
     for path in ("named.yaml", "labels.txt", "ck/AttentionLSTM_best.pdparams"):
         assert f"{path}: is an input itself" in refused(capsys, [*TAG, *words, f"--report={path}"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -219,6 +220,28 @@ def test_several_taggers_become_one(tmp_path):
     p = np.mean([1 / (1 + np.exp(-x)) for x in logits], axis=0)
     found = load_exported(tmp_path / "out" / "export.json")(arrays)[LOGITS]
     np.testing.assert_allclose(1 / (1 + np.exp(-found)), p, atol=1e-6)
+
+
+def test_the_card_says_what_a_checkpoint_was_trained_on(tmp_path):
+    source = tagger(tmp_path / "a", dataset="YouTube-8M")
+    config = replace(source.config, train=source.config.train.model_copy(update={"filelist": "me/my.list"}))
+    source = replace(source, config=config)
+
+    def trained_on(source, out):
+        export_model([source], tmp_path / out, card=model_card, backend="onnx")
+        card = (tmp_path / out / "README.md").read_text(encoding="utf-8")
+        assert "YouTube-8M" not in card
+        (line,) = [line for line in card.splitlines() if line.startswith("- `tiny.pdparams`")]
+        return line.split("`; ", 1)[1].rpartition("license")[0]
+
+    assert trained_on(source, "no_log") == ""
+    log = tmp_path / "a" / "train_log.jsonl"
+    log.write_text('{"event": "start", "step": 0, "num_samples": 240}\n', encoding="utf-8")
+    assert trained_on(source, "log") == "trained on 240 samples of `my.list`; "
+    other_config = replace(source, config_file="other.yaml")  # its list need not be that of the run
+    assert trained_on(other_config, "other") == "trained on 240 samples; "
+    log.write_text("damaged", encoding="utf-8")
+    assert trained_on(source, "damaged") == ""
 
 
 def test_exports_and_checkpoints_are_averaged(mean_pool, tmp_path):

@@ -14,10 +14,17 @@ import pytest
 import videotag
 from videotag.config import load_config
 from videotag.errors import ClosedError, ConfigError, DecoderLostError, LabelFileError, MediaError, ShapeError
+from videotag.inference.export import export_model
+from videotag.inference.frame_tagging import FrameTagger, TagOptions
 from videotag.inference.tagger import Tagger, TagResult
+from videotag.inference.trained_model import TrainedModel
+from videotag.inference.weights_stage import stage_of
+from videotag.inputs.frames import Frames
+from videotag.labels import load_imagenet_names
 from videotag.media import decode_pool
 from videotag.media.writer import write_video
 from videotag.models import load_models, paddle
+from videotag.reports.model_card import model_card
 from videotag.runtime.choice import RuntimeRequest
 from videotag.training.checkpoint import save_weights, write_config_and_labels
 
@@ -95,6 +102,74 @@ def test_two_stages_give_the_predictors_tags_and_its_attention(checkpoint, video
     assert [len(s.tags) for s in result.segments] == [2, 2, 2]
     as_json = result.to_dict()
     assert set(as_json) == {"video_id", "duration_sec", "tags", "segments", "attention", "warning"}
+
+
+def test_weights_of_a_tagger_become_the_second_stage(checkpoint, video):
+    options = {"overrides": [("INFER.seg_num", 12)], "segment_sec": 1.0}
+    with (
+        Tagger.load(weights=checkpoint, **options) as one,
+        Tagger.load(predictor_weights=checkpoint, **options) as two,
+    ):
+        assert one.tag(video).to_dict() == two.tag(video).to_dict()
+
+
+def test_weights_of_a_tsn_become_the_first_stage(tsn_dir, tmp_path, video):
+    config = load_config(tsn_dir / "tsn.yaml")
+    (tmp_path / "tsn.pdparams").write_bytes((tsn_dir / "tsn.pdparams").read_bytes())
+    write_config_and_labels(tmp_path, config, ["a", "b", "c"])
+    with Tagger.load(weights=tmp_path) as tagger:
+        assert {tag.class_name for tag in tagger.tag(video).tags} == {"a", "b", "c"}
+        assert not tagger.is_default
+    assert stage_of(tmp_path) == "extractor"
+
+
+def test_the_stage_of_an_export_is_found_out(checkpoint, tmp_path):
+    export_model(
+        [TrainedModel.load(checkpoint).sources[0]], tmp_path / "out", backend="onnx", card=model_card
+    )
+    assert stage_of(tmp_path / "out") == "predictor"
+    assert stage_of("efficientnet_lite0_imagenet") == "extractor"
+
+
+def test_chinese_names_belong_to_the_same_classes(default_tagger, video):
+    with Tagger.load(
+        weights="efficientnet_lite0_imagenet",
+        language="zh",
+        segment_sec=1.0,
+        overrides=[("INFER.seg_num", 12)],
+    ) as chinese:
+        assert chinese.is_default
+        found, expected = chinese.tag(video), default_tagger.tag(video)
+    assert [tag.class_id for tag in found.tags] == [tag.class_id for tag in expected.tags]
+    names = load_imagenet_names("zh")
+    assert all(tag.class_name == names[tag.class_id] for tag in found.tags)
+
+
+class ByBrightness(FrameTagger):
+    """Scores three classes of each part by the brightness of its frames."""
+
+    section = None
+
+    def __init__(self, **options):
+        self.options = TagOptions(["a", "b", "c"], 2, segment_sec=1.0, **options)
+
+    def encode(self, videos):
+        yield from videos
+
+    def scores(self, prepared, parts):
+        pieces = [prepared.images] + [prepared.images[a:b] for a, b in parts]
+        return np.array([[p.mean(), 0.01, 0.0] for p in pieces], np.float32), {}
+
+
+@pytest.mark.parametrize(("sure_from", "marked"), [(0.0, [False] * 3), (0.15, [False, True, False])])
+def test_a_best_class_below_the_bound_is_marked_and_keeps_its_tags(sure_from, marked):
+    images = np.repeat([0.1, 0.2], 4)
+    frames = Frames(images, np.arange(8), 2.0, 2.0, None)
+    (result,) = ByBrightness(sure_from=sure_from).results([("v", frames, False)])
+    found = [item.not_sure for item in (result, *result.segments)]
+    assert found == marked, "the video 0.15, its halves 0.1 and 0.2"
+    assert len(result.segments[0].tags) == 2
+    assert ["not_sure" in item.to_dict() for item in (result, *result.segments)] == marked
 
 
 def test_tag_many_answers_in_order_and_gives_errors_in_place(default_tagger, video, tmp_path):
@@ -227,6 +302,30 @@ def test_sources_of_other_kinds_are_refused_by_name(default_tagger, source, how,
         ({"threshold": 5}, ConfigError, "threshold: 5, expected a probability in 0 to 1"),
         ({"segment_sec": -1}, ConfigError, "segment_sec: -1, expected seconds above 0"),
         ({"predictor_weights": "BARE"}, ConfigError, "no config.yaml beside the weights"),
+        (
+            {"weights": "BARE"},
+            ConfigError,
+            "so their model is unknown; put it there, or give --extractor_weights",
+        ),
+        ({"weights": "CK", "predictor_weights": "CK"}, ConfigError, "both are a tagger; give one of them"),
+        (
+            {"weights": "efficientnet_lite0_imagenet", "extractor_weights": "efficientnet_lite0_imagenet"},
+            ConfigError,
+            "both are an extractor; give one of them",
+        ),
+        (
+            {"weights": "WIDE_CK"},
+            ConfigError,
+            "give the extractor that it was trained with by --extractor_weights",
+        ),
+        ({"language": "fr"}, ConfigError, "language: 'fr', expected one of en, zh"),
+        ({"language": "zh", "weights": "CK"}, ConfigError, "names only the classes of the built-in ImageNet"),
+        ({"language": "zh", "label_file": "SHORT"}, ConfigError, "names only the classes of the built-in"),
+        (
+            {"language": "en", "predictor_weights": "CK"},
+            ConfigError,
+            "names only the classes of the built-in",
+        ),
     ],
 )
 def test_what_does_not_belong_together_is_said(checkpoint, tmp_path, options, error, message):
@@ -234,8 +333,12 @@ def test_what_does_not_belong_together_is_said(checkpoint, tmp_path, options, er
     (tmp_path / "short.txt").write_text("one\n", encoding="utf-8")
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "a.pdparams").write_bytes((checkpoint / "AttentionLSTM.pdparams").read_bytes())
+    wide = load_config(tmp_path / "wide.yaml")
+    save_weights(wide.entry.cls(wide.model), tmp_path / "wide_ck" / "AttentionLSTM.pdparams")
+    write_config_and_labels(tmp_path / "wide_ck", wide, ["one", "two", "three"])
     places = {
         "CK": checkpoint,
+        "WIDE_CK": tmp_path / "wide_ck",
         "WIDE": tmp_path / "wide.yaml",
         "SHORT": tmp_path / "short.txt",
         "BARE": tmp_path / "bare",

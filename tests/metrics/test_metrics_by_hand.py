@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.metrics import SingleLabelMetrics, TaggingMetrics, gap, hit_at_one, mean_ap, perr, topk_accuracy
+from videotag.metrics import (
+    PerClass,
+    SingleLabelMetrics,
+    TaggingMetrics,
+    gap,
+    hit_at_one,
+    mean_ap,
+    perr,
+    topk_accuracy,
+)
 
 # Three videos, four classes. Best first, (+) marks a label:
 #   video 0: 0(+) .9   1 .5     2(+) .3   3 .1
@@ -91,15 +100,34 @@ def test_topk_accuracy_looks_for_the_label_among_the_k_best():
 
 def test_single_label_metrics_name_each_value_and_count_videos():
     # Seven classes, scores descending by id: the label is the rank. 0 is in the top 1, 0 and 4 in the top 5.
+    # Every class has the same score in all videos, and misses rank before hits: precision 1 / 4 at rank 4.
     metrics = SingleLabelMetrics()
     metrics.update(np.tile(np.arange(7, 0, -1), (4, 1)), np.array([0, 4, 5, 6]))
-    assert metrics.compute() == {"top1": 1 / 4, "top5": 2 / 4, "num_videos": 4}
+    assert metrics.compute() == {"top1": 1 / 4, "top5": 2 / 4, "mean_ap": 1 / 4, "num_videos": 4}
 
 
-def test_top5_of_fewer_than_five_classes_takes_them_all():
+def test_the_map_of_single_labels_ranks_the_videos_of_each_class_that_has_one():
+    # Class 0 ranks its videos 0 and 2 first and third: (1 + 2/3) / 2. Class 1 ranks video 1 second: 1/2.
+    # Class 2 has no video and is left out.
     metrics = SingleLabelMetrics()
-    metrics.update(SCORES, np.array([3, 3, 3]))
-    assert metrics.compute() == {"top1": 1 / 3, "top5": 1.0, "num_videos": 3}
+    metrics.update(np.array([[0.9, 0.1, 0], [0.6, 0.4, 0], [0.3, 0.7, 0]]), np.array([0, 1, 0]))
+    assert metrics.compute()["mean_ap"] == pytest.approx((5 / 6 + 1 / 2) / 2)
+
+
+def test_the_map_of_single_labels_is_the_mean_of_the_table_per_class():
+    rng = np.random.default_rng(0)
+    scores, ids = rng.random((60, 30)), rng.integers(0, 25, 60)  # more classes than the 20 that are kept
+    metrics, table = SingleLabelMetrics(), PerClass(threshold=None)
+    metrics.update(scores, ids)
+    table.update(scores, ids)
+    assert metrics.compute()["mean_ap"] == pytest.approx(np.nanmean(table.compute().average_precision))
+
+
+@pytest.mark.parametrize(("num_classes", "is_there"), [(2, False), (5, False), (6, True)])
+def test_top5_is_left_out_where_it_covers_all_classes(num_classes, is_there):
+    metrics = SingleLabelMetrics()
+    metrics.update(np.eye(num_classes), np.arange(num_classes))
+    assert ("top5" in metrics.compute()) == is_there
 
 
 def test_hit_at_one_takes_the_first_of_tied_classes():

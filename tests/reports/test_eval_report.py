@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from videotag.formats.train_log import TrainLog
 from videotag.media.writer import write_video
 from videotag.metrics import Confusion, Curve, MissedTags, Mistakes, PerClass, ScoreHistograms
 from videotag.reports import eval_report, figures
@@ -178,6 +179,61 @@ def test_one_label_per_video_has_a_confusion_matrix(page_of):
     assert len(page.pictures) == 2
 
 
+def test_confusions_are_shaded_by_their_share_of_the_true_class(monkeypatch):
+    shown = {}
+    from matplotlib.axes import Axes
+
+    def imshow(self, shares, **options):
+        shown.update(shares=shares, vmax=options["vmax"])
+
+    texts = []
+    monkeypatch.setattr(Axes, "imshow", imshow)
+    monkeypatch.setattr(Axes, "text", lambda self, x, y, text, **_: texts.append((y, x, text)))
+    names = drawable([0, 1, 2], ["a", "b", "c"])
+    figures.matrix_figure(
+        np.array([[90, 10, 0], [1, 1, 0], [0, 0, 0]]),
+        names,
+        names,
+        row_totals=np.array([100, 4, 0]),
+        row_label="r",
+        column_label="c",
+    )
+    assert shown["shares"].tolist() == [[0.9, 0.1, 0], [0.25, 0.25, 0], [0, 0, 0]]
+    assert shown["vmax"] == 0.9
+    assert texts == [(0, 0, "90"), (0, 1, "10"), (1, 0, "1"), (1, 1, "1")]
+
+
+def test_learning_curves_are_drawn_for_logs_with_numbers_alone(page_of):
+    log = TrainLog(
+        {step: 1 / (step + 1) for step in range(3000)}, {0: {"gap": 0.1}, 1: {"gap": 0.2, "perr": 1}}
+    )
+    observed = observe(SCORES, LABELS, IDS)
+    page = Page(page_of(observed, train_logs={EVIL: log}, best_metric="gap"))
+    assert page.texts.count("Learning curves") == 1
+    assert any(EVIL in text and "validation gap" in text for text in page.texts)
+    assert len(page.pictures) == 3
+    empty = Page(page_of(observed, train_logs={"ck": TrainLog()}))
+    assert "Learning curves" not in empty.texts
+    only_metric = page_of(observed, train_logs={"ck": TrainLog({}, {4: {"top1": 0.5}})}, best_metric="top1")
+    assert "Learning curves" in Page(only_metric).texts
+
+
+def test_a_long_loss_curve_becomes_means_of_neighbors():
+    keys, means = figures._means({step: float(step % 2) for step in range(10_000)})
+    assert keys.size == means.size == 1000
+    assert (keys[0], means[0]) == (4.5, 0.5)
+    assert figures._means({3: 2.0})[1].tolist() == [2.0]
+    assert figures._means({})[0].size == 0
+
+
+def test_paths_stand_below_a_short_title(page_of):
+    page = Page(
+        page_of(observe(SCORES, LABELS, IDS), title="Evaluation of X on a.list", note=f"List: {EVIL}.")
+    )
+    assert page.texts.count("Evaluation of X on a.list") == 2, "the title and the heading"
+    assert f"List: {EVIL}." in page.texts
+
+
 def test_nothing_confused_and_nothing_labelled_is_said_in_words(page_of):
     text = page_of(observe(np.zeros((2, 3)), np.zeros((2, 3)), ["a", "b"]))
     assert "No video has a label." in text
@@ -254,7 +310,7 @@ def test_the_oddest_names_are_drawn_without_a_warning():
     one, labels = names._replace(texts=names.texts[:1]), {"row_label": "rows", "column_label": "columns"}
     for rows, columns in ((one, one), (names, names)):
         counts = np.ones((len(rows.texts), len(columns.texts)), int)
-        url = figures.matrix_figure(counts, rows, columns, darkest=3, **labels)
+        url = figures.matrix_figure(counts, rows, columns, row_totals=np.full(len(rows.texts), 4), **labels)
         assert url.startswith("data:image/png")
     curve = Curve(np.array([0.5]), np.array([0.5]), np.array([0.5]))
     assert figures.curves_figure(curve, [curve] * 5, names).startswith("data:image/png")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
 
+from videotag.formats.predictions import read_predictions
 from videotag.media.writer import write_video
 from videotag.reports.tags_report import NUM_THUMBNAILS, curve_points, thumbnails, write_report
 
@@ -79,6 +81,21 @@ def test_segments_show_their_first_tag_and_metrics_their_numbers(tmp_path):
     assert 'class="segments"' in page
     assert "0.1235" in page
     assert "<td>3</td>" in page
+
+
+def test_what_is_not_sure_is_marked_and_keeps_its_tags(tmp_path):
+    segments = [
+        {"start_sec": 0, "end_sec": 1, "tags": TAGS, "not_sure": True},
+        {"start_sec": 1, "end_sec": 2, "tags": TAGS},
+    ]
+    page = page_of(tmp_path, [result("a.mp4", segments=segments, not_sure=True), result("b.mp4")])
+    assert page.count("Not sure: the probability of the best class is too low") == 1
+    assert page.count(">not sure</div>") == 1
+    assert page_of(tmp_path, [result("a.mp4")]).lower().count("not sure") == 0
+    (tmp_path / "p.json").write_text(json.dumps([result("a.mp4", segments=segments, not_sure=True)]))
+    read = read_predictions(tmp_path / "p.json")
+    assert read[0]["not_sure"] is True
+    assert [segment["not_sure"] for segment in read[0]["segments"]] == [True, False]
 
 
 def test_a_short_video_fills_the_strip(tmp_path):

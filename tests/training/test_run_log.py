@@ -11,8 +11,9 @@ import pytest
 
 from videotag.cli.main import main
 from videotag.errors import OutputError
+from videotag.formats.train_log import LOG_FILE
 from videotag.system import progress
-from videotag.training.run_log import LOG_FILE, RunLog
+from videotag.training.run_log import RunLog
 
 
 def test_a_full_disk_names_the_log_and_leaves_whole_lines(tmp_path):

@@ -1,12 +1,13 @@
-"""Evaluates a model on the list of its config's TEST section: GAP, Hit@1, PERR, mAP, or top-1 and top-5.
+"""Evaluates a model on the list of its config's TEST section: GAP, Hit@1, PERR, mAP, or top-1, top-5 and mAP.
 
     python eval.py --model_name=AttentionLSTM --weights=data/checkpoints/AttentionLSTM_epoch9
     python eval.py --weights=data/checkpoints --report=eval.html --video_root=clips
 
-Writes the printed metrics to SAVE_DIR/metrics.json, and a row per class to SAVE_DIR/per_class.csv. For
-multi-label tasks, mean_ap_head, mean_ap_middle and mean_ap_tail are the mAP of the most frequent, middle and
-rarest third of the list's classes (column `group` of per_class.csv); omitted for fewer than 3 classes.
---report writes a page with both, precision-recall curves, confusions and the worst mistakes; its figures need
+Writes the printed metrics to SAVE_DIR/metrics.json, and a row per class to SAVE_DIR/per_class.csv.
+mean_ap_head, mean_ap_middle and mean_ap_tail are the mAP of the most frequent, middle and rarest third of the
+list's classes (column `group` of per_class.csv); omitted for fewer than 3 classes. top5 is omitted unless the
+model has more than 5 classes. --report writes a page with both, learning curves if train_log.jsonl lies
+beside the weights, precision-recall curves, confusions and the worst mistakes; its figures need
 `pip install 'videotag[report]'`.
 """
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from videotag.config import Config
     from videotag.datasets.batches import Dataset
     from videotag.formats.filelist import ListEntry
+    from videotag.formats.train_log import TrainLog
     from videotag.inference.trained_model import TrainedModel
     from videotag.registry import Task
     from videotag.reports.eval_report import Observed
@@ -85,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes metrics.json and per_class.csv to SAVE_DIR and the optional report, and prints the metrics."""
+    from videotag.formats.train_log import LOG_FILE
     from videotag.inference.data import check_inputs, evaluation_batches, read_section_list
     from videotag.inference.evaluate import evaluate
     from videotag.inference.parallel import all_gather, is_main
@@ -102,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
     config = model.config
     entries = read_section_list(config, "TEST", labels="optional")
     save_dir = Path(args.save_dir)
-    files = [config.test.filelist, *arguments.model_files(args, model)]
+    logs = [weights.path.parent / LOG_FILE for weights in found]
+    files = [config.test.filelist, *logs, *arguments.model_files(args, model)]
     _check_places(args, [*files, *(entry.path for entry in entries)])
     dataset = _dataset(config, entries)
     # A given label file is checked before any work, a default one after the weights are.
@@ -127,8 +131,7 @@ def run(args: argparse.Namespace) -> int:
     _check_metrics(metrics, failed, config.test.filelist)
     if not is_main():
         return EXIT_OK  # the launcher ends all processes at the first non-zero code
-    title = f"Evaluation of {', '.join(str(w.path) for w in found)} on {config.test.filelist}"
-    _write_results(args, metrics, observed, class_names, title=title)
+    _write_results(args, metrics, observed, class_names, model)
     if failed:
         logger.warning("failed: %d of %d", len(failed), len(dataset))
         for text in failed:
@@ -155,18 +158,17 @@ def _write_results(
     metrics: Mapping[str, Any],
     observed: Observed,
     class_names: list[str] | None,
-    *,
-    title: str,
+    model: TrainedModel,
 ) -> None:
     """Writes metrics, the per-class table and the optional report, and prints the metrics."""
+    from videotag.inference.evaluate import BEST_METRIC
     from videotag.metrics import mean_ap_by_group
     from videotag.reports.eval_report import write_eval_report, write_per_class
     from videotag.system.atomic import write_text
 
     save_dir = Path(args.save_dir)
     per_class = observed.per_class.compute()
-    if "mean_ap" in metrics:
-        metrics = {**metrics, **mean_ap_by_group(per_class)}
+    metrics = {**metrics, **mean_ap_by_group(per_class)}
     text = json.dumps(metrics, indent=2)
     write_text(save_dir / METRICS_FILE, text + "\n")
     write_per_class(save_dir / PER_CLASS_FILE, per_class, class_names)
@@ -177,11 +179,33 @@ def _write_results(
             observed,
             class_names=class_names,
             video_root=args.video_root,
-            title=title,
+            **_page_texts(model),
+            train_logs=_train_logs(model),
+            best_metric=BEST_METRIC[model.task],
         )
     print(text if args.json else metrics_table(metrics))
     written = [save_dir / METRICS_FILE, save_dir / PER_CLASS_FILE, *([args.report] if args.report else [])]
     logger.info("written: %s", ", ".join(map(str, written)))
+
+
+def _page_texts(model: TrainedModel) -> dict[str, str]:
+    """Title and note of the report."""
+    filelist = str(model.config.test.filelist)
+    paths = [str(source.weights.path) for source in model.sources]
+    name = model.config.entry.name if len(paths) == 1 else f"the mean of {len(paths)} taggers"
+    return {
+        "title": f"Evaluation of {name} on {Path(filelist).name}",
+        "note": f"Weights: {', '.join(paths)}. List: {filelist}.",
+    }
+
+
+def _train_logs(model: TrainedModel) -> dict[str, TrainLog]:
+    """The log of the training by the folder of its weights, for the weights that have one beside them."""
+    from videotag.formats.train_log import read_train_log
+
+    folders = dict.fromkeys(source.weights.path.parent for source in model.sources)
+    found = {str(folder): read_train_log(folder) for folder in folders}
+    return {folder: log for folder, log in found.items() if log is not None}
 
 
 def _check_places(args: argparse.Namespace, inputs: Sequence[str | Path | None]) -> None:

@@ -8,8 +8,23 @@ from typing import Any
 from videotag.safe_text import escaped
 
 
-def tags_table(prediction: dict[str, Any]) -> str:
-    """The tags of a video, one line per tag with probability, name and class id."""
+def best_guess(result: Mapping[str, Any]) -> str | None:
+    """What to show in place of the tags of a video or segment that is marked as not sure; else None."""
+    if not (result.get("not_sure") and result["tags"]):
+        return None
+    best = result["tags"][0]
+    return f"not sure (best guess: {escaped(best['class_name'])} {best['probability']:.2f})"
+
+
+def tags_table(prediction: dict[str, Any], *, guesses: bool = True) -> str:
+    """The tags of a video, one line per tag with probability, name and class id.
+
+    Args:
+        prediction: Dict from TagResult.to_dict or a prediction of `videotag predict`.
+        guesses: Whether to show all tags of a video that is marked as not sure, instead of one line.
+    """
+    if not guesses and (guess := best_guess(prediction)):
+        return f"{escaped(prediction['video_id'])}\n  {guess}"
     lines = [escaped(prediction["video_id"])]
     lines += [
         f"  {tag['probability']:.4f}  {escaped(tag['class_name'])}  ({tag['class_id']})"

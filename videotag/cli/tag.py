@@ -4,7 +4,8 @@ r"""Tags videos with both stages, without intermediate files.
     videotag tag clips/ --extractor_config=configs/tsn.yaml --extractor_weights=weights/tsn \
         --predictor_weights=data/checkpoints/AttentionLSTM_best --label_file=my_labels.txt
 
-Without a model, it predicts ImageNet's 1,000 classes, offline and without further downloads.
+Without a model, it predicts ImageNet's 1,000 classes, offline and without further downloads, and says that it
+is not sure where the best class has a probability below 0.15.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videotag.cli import arguments, values
-from videotag.cli.tables import tags_table
+from videotag.cli.tables import best_guess, tags_table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, MediaError
+from videotag.labels import LANGUAGES
 from videotag.safe_text import escaped
 from videotag.system.atomic import check_writable
 from videotag.system.progress import track
@@ -26,12 +28,21 @@ if TYPE_CHECKING:
     from videotag.formats.predictions import Format
 
 SUMMARY = "tag videos with both stages"
+DEFAULT_NOTE = (
+    "tags are ImageNet's 1,000 classes: objects and animals seen in frames, but hardly any scenes or people, "
+    "and no actions or topics; `videotag fit` trains tags of your own"
+)
 logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `videotag tag`."""
     parser.add_argument("paths", nargs="+", metavar="PATH", help="videos, or folders of videos")
+    parser.add_argument(
+        "--weights",
+        help="weights or an export of either stage, or of a model that reads frames itself; the first stage "
+        "of a tagger is then EfficientNet-Lite0, or --extractor_weights",
+    )
     parser.add_argument("--extractor_config", help="YAML of the first stage")
     parser.add_argument("--extractor_weights", help="weights of the first stage, or an export")
     parser.add_argument(
@@ -43,13 +54,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--label_file", help="class names (default: those beside the weights)")
     parser.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        help="language of ImageNet's class names, without weights of your own: %(choices)s (default: en)",
+    )
+    parser.add_argument(
         "--infer_topk", type=values.natural, help="maximum number of tags (default: MODEL.topk)"
     )
+    parser.add_argument("--threshold", type=values.fraction, help="minimum probability of a tag (default: 0)")
     parser.add_argument(
-        "--threshold", type=values.fraction, default=0.0, help="minimum probability of a tag (default: 0)"
-    )
-    parser.add_argument(
-        "--segment_sec", type=float, default=5.0, help="length of a segment in seconds (default: 5)"
+        "--segment_sec",
+        type=float,
+        help="length of a segment in seconds, each with at least 4 sampled frames (default: 5)",
     )
     parser.add_argument(
         "--seg_num", type=values.natural, help="frames sampled per video (default: INFER.seg_num)"
@@ -76,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tags every video and prints the tags; returns 1 if some videos failed."""
     from videotag.formats.predictions import prediction_writer, predictions_file
+    from videotag.inference.frame_tagging import SEGMENT_SEC
     from videotag.inference.tagger import Tagger
     from videotag.reports.tags_report import write_report
 
@@ -85,21 +102,27 @@ def run(args: argparse.Namespace) -> int:
     overrides = [("INFER.seg_num", args.seg_num), ("INFER.batch_size", args.batch_size)]
     file_format: Format = args.format or "json"
     _check_places(args, paths, file_format)
+    segment_sec = SEGMENT_SEC if args.segment_sec is None else args.segment_sec
     tagger = Tagger.load(
+        weights=args.weights,
         extractor_config=args.extractor_config,
         extractor_weights=args.extractor_weights,
         predictor_config=args.predictor_config,
         predictor_weights=args.predictor_weights,
         label_file=args.label_file,
+        language=args.language,
         use_gpu=args.use_gpu,
         backend=args.backend,
         precision=args.precision,
         overrides=[(key, value) for key, value in overrides if value is not None],
         top_k=args.infer_topk,
-        threshold=args.threshold,
-        segment_sec=args.segment_sec,
+        threshold=args.threshold or 0.0,
+        segment_sec=segment_sec,
     )
+    if tagger.is_default:
+        logger.info("%s", DEFAULT_NOTE)
     tagger.select_runtime(paths)
+    guesses = args.threshold is not None or args.infer_topk is not None
     results: list[dict[str, Any]] = []
     failed = 0
     tagged = tagger.tag_many(paths)
@@ -114,7 +137,9 @@ def run(args: argparse.Namespace) -> int:
             logger.warning("%s", result.warning)
         results.append(result.to_dict())
         if not (args.json or args.quiet):
-            arguments.show(tags_table(results[-1]) + _segment_lines(results[-1]))
+            arguments.show(
+                tags_table(results[-1], guesses=guesses) + _segment_lines(results[-1], guesses=guesses)
+            )
     if args.json:
         arguments.show(arguments.json_text(results, indent=2))
     if args.save_dir:
@@ -126,6 +151,8 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         write_report(args.report, results)
         logger.info("report: %s", args.report)
+    if note := segments_note(results, segment_sec, is_given=args.segment_sec is not None):
+        logger.warning("%s", note)
     for _, left_out in found:
         if left_out:
             logger.info("%s", left_out)
@@ -133,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    if not 0 < args.segment_sec < float("inf"):  # also rejects NaN
+    if args.segment_sec is not None and not 0 < args.segment_sec < float("inf"):  # also rejects NaN
         raise ConfigError(f"--segment_sec {args.segment_sec}: expected a length above 0 seconds")
     if args.quiet and args.json:
         raise ConfigError("--quiet and --json: one prints nothing, the other JSON; give one of them")
@@ -170,19 +197,70 @@ def _model_files(args: argparse.Namespace) -> list[Path]:
     from videotag.weights import find_weights
 
     files = []
-    for weights in filter(None, (args.extractor_weights, args.predictor_weights)):
+    for weights in filter(None, (args.weights, args.extractor_weights, args.predictor_weights)):
         files += files_read_with(find_weights(weights))
     for config in filter(None, (args.extractor_config, args.predictor_config)):
         files += files_of_config(config)
     return files
 
 
-def _segment_lines(result: dict[str, Any]) -> str:
-    """One line per segment with its tags; empty for a single segment."""
+def segments_note(results: list[dict[str, Any]], segment_sec: float, *, is_given: bool) -> str | None:
+    """What kept the segments from being about segment_sec long, with the remedy; None if nothing did.
+
+    Args:
+        results: Dicts from TagResult.to_dict.
+        segment_sec: Requested length of a segment in seconds.
+        is_given: Whether the user requested it; otherwise, videos shorter than a segment are no problem.
+    """
+    from videotag.inference.frame_tagging import MIN_FRAMES_PER_SEGMENT, num_segments
+
+    asked = f"--segment_sec={segment_sec:g}" if is_given else f"segments of {segment_sec:g} s"
+    widened, short, whole = [], [], []
+    for result in results:
+        segments, name = result["segments"], escaped(result["video_id"])
+        if not segments:
+            whole.append(name)
+            continue
+        covered_sec = segments[-1]["end_sec"]
+        wanted = num_segments(covered_sec, segment_sec)
+        if len(segments) < wanted:
+            widened.append((wanted, covered_sec / len(segments), name))
+        elif covered_sec < segment_sec:
+            short.append((covered_sec, name))
+    if widened:
+        wanted, used_sec, name = max(widened)
+        return (
+            f"{asked}: too few frames are sampled from {len(widened)} of {len(results)} videos for segments "
+            f"of that length; those of {name} are {used_sec:.4g} s long; give "
+            f"--seg_num={wanted * MIN_FRAMES_PER_SEGMENT} or a larger --segment_sec"
+        )
+    if is_given and short:
+        covered_sec, name = max(short)
+        return (
+            f"{asked}: longer than {len(short)} of {len(results)} videos, each of which is one segment; "
+            f"{name} is {covered_sec:.4g} s long; give a smaller --segment_sec"
+        )
+    if is_given and whole:
+        return (
+            f"{asked}: no segments in {len(whole)} of {len(results)} videos, such as {whole[0]}: the model "
+            "tags whole videos, or the video has fewer frames than are sampled; leave it out, or give a "
+            "smaller --seg_num"
+        )
+    return None
+
+
+def _segment_lines(result: dict[str, Any], *, guesses: bool) -> str:
+    """One line per segment with its tags; empty for a single segment.
+
+    Args:
+        result: Dict from TagResult.to_dict.
+        guesses: Whether to show all tags of a segment that is marked as not sure.
+    """
     if len(result["segments"]) < 2:
         return ""
     lines = []
     for segment in result["segments"]:
         tags = ", ".join(f"{escaped(tag['class_name'])} {tag['probability']:.2f}" for tag in segment["tags"])
+        tags = (None if guesses else best_guess(segment)) or tags
         lines.append(f"\n  {segment['start_sec']:8.2f} - {segment['end_sec']:.2f} s  {tags}")
     return "".join(lines)

@@ -8,6 +8,7 @@
     archives.py         zip and tar, with bounded memory
     yaml_text.py        YAML, with bounded memory
     predictions.py      predictions as JSON, JSON lines or CSV
+    train_log.py        the log of a training run
 
 YouTube-8M records come as TFRecords (tfrecord.py, tf_example.py, protobuf_wire.py, yt8m_records.py), as
 PaddlePaddle's pickles (yt8m_pickles.py) or as memory-mapped shards (shards.py). record_files.py reads a

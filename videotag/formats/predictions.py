@@ -57,6 +57,7 @@ class _Segment(BaseModel):
     start_sec: _NotNegative
     end_sec: _NotNegative
     tags: Annotated[list[_Tag], FailFast()]
+    not_sure: bool = False
 
 
 class _Prediction(BaseModel):
@@ -68,6 +69,7 @@ class _Prediction(BaseModel):
     segments: Annotated[list[_Segment], FailFast()] = []
     attention: dict[str, Annotated[list[_NotNegative], FailFast()]] = {}
     warning: str | None = None
+    not_sure: bool = False
 
     @field_validator("attention", mode="before")
     @classmethod

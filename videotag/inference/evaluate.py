@@ -61,8 +61,9 @@ def evaluate(
         observers: Objects that receive every batch.
 
     Returns:
-        hit_at_one, perr, gap and mean_ap, or top1 and top5 for a single-label task, all in [0, 1]; loss,
-        the mean over videos, 0.0 without videos; num_videos; num_without_labels.
+        hit_at_one, perr, gap and mean_ap, or top1, top5 (with more than 5 classes) and mean_ap for a
+        single-label task, all in [0, 1]; loss, the mean over videos, 0.0 without videos; num_videos;
+        num_without_labels.
     """
     metrics: Any = TaggingMetrics() if task == "multi_label" else SingleLabelMetrics()
     loss = 0.0

@@ -19,6 +19,7 @@ import videotag
 from videotag.config import Config
 from videotag.errors import OutputError, VideotagError, WeightsError
 from videotag.formats.filelist import ListEntry
+from videotag.formats.train_log import read_train_log
 from videotag.formats.weight_files import write_safetensors
 from videotag.inference.data import evaluation_batches, frame_entries, open_dataset
 from videotag.inference.extractor import load_extractor
@@ -42,6 +43,7 @@ from videotag.runtime.exported import (
     read_manifest,
 )
 from videotag.runtime.trained import TrainedNetwork
+from videotag.safe_text import escaped
 from videotag.sections import Key
 from videotag.system.atomic import check_may_write, replace_folder, write_text
 from videotag.system.download import file_digest
@@ -55,11 +57,11 @@ class Origin:
     """The provenance of weights.
 
     Attributes:
-        dataset: Name of the training dataset; None if unknown.
+        training_data: Training data as a noun phrase, such as "240 samples of `train.list`"; None if unknown.
         licence: License of the weights; None if unknown.
     """
 
-    dataset: str | None
+    training_data: str | None
     licence: str | None
 
 
@@ -302,7 +304,23 @@ def _on_cpu(source: ModelSource) -> ModelSource:
 
 def _origin(source: ModelSource) -> Origin:
     named = source.weights.named
-    return Origin(source.config.model.dataset, named.licence if named else None)
+    if named:  # its config describes the published weights
+        return Origin(source.config.model.dataset, named.licence)
+    return Origin(_training_data(source), None)
+
+
+def _training_data(source: ModelSource) -> str | None:
+    """The data of a checkpoint's training run: the number of samples in its log, and its config's list.
+
+    MODEL.dataset says nothing about it: a run keeps the one of the shipped config that it started from.
+    """
+    log = read_train_log(source.weights.path.parent)
+    if log is None or log.num_samples is None:
+        return None
+    filelist = source.config.train.filelist if source.config_file is None else None
+    # Without its folder, as the card contains no local path.
+    of_list = f" of `{escaped(Path(filelist).name)}`" if filelist else ""
+    return f"{log.num_samples} samples{of_list}"
 
 
 def portable_yaml(config: Config, *, backend: str, precision: str) -> str:

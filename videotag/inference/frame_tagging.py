@@ -28,6 +28,8 @@ from videotag.safe_text import safe_repr
 from videotag.sections import VideoSplitSection
 
 SEGMENT_SEC = 5.0
+#: Probability of the best class from which on the built-in ImageNet classifier is sure, see docs/python.md.
+SURE_FROM = 0.15
 MIN_FRAMES_PER_SEGMENT = 4
 
 
@@ -40,6 +42,7 @@ class TagOptions:
         top_k: Maximum number of tags per video and segment.
         threshold: Minimum probability of a tag, in [0, 1].
         segment_sec: Target length of a segment in seconds.
+        sure_from: Probability of the best class below which a result is marked as not sure; 0 marks none.
 
     Raises:
         ConfigError: A number is outside its range.
@@ -49,6 +52,7 @@ class TagOptions:
     top_k: int
     threshold: float = 0.0
     segment_sec: float = SEGMENT_SEC
+    sure_from: float = 0.0
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -106,7 +110,7 @@ class FrameTagger(ABC):
         scores, attention = self.scores(prepared, parts)
         step_sec = (frames.covered_sec or 0.0) / num_rows
         segments = [
-            Segment(a * step_sec, b * step_sec, self._top(row))
+            Segment(a * step_sec, b * step_sec, self._top(row), self._is_unsure(row))
             for (a, b), row in zip(parts, scores[1:], strict=False)
         ]
         return TagResult(
@@ -116,7 +120,11 @@ class FrameTagger(ABC):
             duration_sec=frames.duration_sec,
             attention=attention,
             warning=frames.warning,
+            not_sure=self._is_unsure(scores[0]),
         )
+
+    def _is_unsure(self, scores: np.ndarray) -> bool:
+        return bool(scores.max() < self.options.sure_from)
 
     def _top(self, scores: np.ndarray) -> list[Any]:
         options = self.options
@@ -125,8 +133,13 @@ class FrameTagger(ABC):
     def _parts(self, duration_sec: float, num_frames: int) -> list[tuple[int, int]]:
         """Ranges [a, b) of the segments, about segment_sec long, of MIN_FRAMES_PER_SEGMENT or more frames."""
         max_count = max(1, num_frames // MIN_FRAMES_PER_SEGMENT)
-        count = min(max_count, max(1, round(duration_sec / self.options.segment_sec)))
+        count = min(max_count, num_segments(duration_sec, self.options.segment_sec))
         return [(rows.start, rows.stop) for rows in slices(num_frames, count)]
+
+
+def num_segments(duration_sec: float, segment_sec: float) -> int:
+    """Number of equal segments of about segment_sec seconds in duration_sec seconds, at least 1."""
+    return max(1, round(duration_sec / segment_sec))
 
 
 class StagesTagger(FrameTagger):

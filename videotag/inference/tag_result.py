@@ -18,11 +18,13 @@ class Segment:
         start_sec: Start of the segment in seconds.
         end_sec: End of the segment in seconds.
         tags: Tags by decreasing probability.
+        not_sure: Whether the probability of the best class is too low to rely on, see TagOptions.sure_from.
     """
 
     start_sec: float
     end_sec: float
     tags: list[Tag]
+    not_sure: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The segment as written to JSON files; times are rounded to milliseconds."""
@@ -30,6 +32,7 @@ class Segment:
             "start_sec": round(self.start_sec, 3),
             "end_sec": round(self.end_sec, 3),
             "tags": [tag.to_dict() for tag in self.tags],
+            **({"not_sure": True} if self.not_sure else {}),
         }
 
 
@@ -46,6 +49,7 @@ class TagResult:
         attention: Modality -> weights (T,) float of the T sampled frames, which sum to 1; the frames divide
             the time spanned by the segments evenly. Empty for a model without attention.
         warning: Problem that did not prevent reading the file; None if there is none.
+        not_sure: Whether the probability of the best class is too low to rely on, see TagOptions.sure_from.
     """
 
     path: str
@@ -54,9 +58,10 @@ class TagResult:
     duration_sec: float
     attention: dict[str, np.ndarray] = field(default_factory=dict)
     warning: str | None = None
+    not_sure: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as written to JSON files, with rounded numbers."""
+        """The result as written to JSON files, with rounded numbers; not_sure is a key only if it is True."""
         return {
             "video_id": self.path,
             "duration_sec": round(self.duration_sec, 3),
@@ -64,4 +69,5 @@ class TagResult:
             "segments": [segment.to_dict() for segment in self.segments],
             "attention": {name: [round(float(a), 6) for a in x] for name, x in self.attention.items()},
             "warning": self.warning,
+            **({"not_sure": True} if self.not_sure else {}),
         }

@@ -1,6 +1,7 @@
 """Tags media files with both stages in memory, without intermediate files.
 
     tagger = Tagger.load()                       # ImageNet's 1,000 names, no second stage
+    tagger = Tagger.load(weights="data/checkpoints")
     tagger = Tagger.load(extractor_config="configs/tsn.yaml", extractor_weights="weights/tsn",
                          predictor_weights="data/checkpoints", label_file="label_3396.txt")
     result = tagger.tag("any.mp4")
@@ -24,6 +25,7 @@ from videotag.formats.filelist import ListEntry
 from videotag.inference.extractor import load_extractor
 from videotag.inference.frame_tagging import (
     SEGMENT_SEC,
+    SURE_FROM,
     FrameTagger,
     ModelTagger,
     StagesTagger,
@@ -34,6 +36,8 @@ from videotag.inference.list_sample import sample_frames
 from videotag.inference.predictor import CLOSED_MESSAGE, Predictor, Source
 from videotag.inference.tag_result import TagResult as TagResult
 from videotag.inference.trained_model import ModelSource, TrainedModel, read_source
+from videotag.inference.weights_stage import stage_of
+from videotag.labels import LANGUAGES, load_imagenet_names
 from videotag.registry import FRAMES, MASK
 from videotag.runtime.choice import RuntimeNetwork
 from videotag.safe_text import safe_repr
@@ -60,11 +64,13 @@ class Tagger:
     def load(
         cls,
         *,
+        weights: str | Path | None = None,
         extractor_config: str | Path | None = None,
         extractor_weights: str | Path | None = None,
         predictor_config: str | Path | None = None,
         predictor_weights: str | Path | None = None,
         label_file: str | Path | None = None,
+        language: str | None = None,
         use_gpu: bool | str | None = None,
         backend: str | None = None,
         precision: str | None = None,
@@ -76,6 +82,8 @@ class Tagger:
         """Loads a tagger with its weights.
 
         Args:
+            weights: Weights of either stage, or of a model that reads frames itself; their config says which.
+                They stand for extractor_weights or predictor_weights.
             extractor_config: Config of the first stage; by default the config beside its weights. Without
                 config and weights, the first stage is the built-in ImageNet classifier, or none if the second
                 stage reads frames itself.
@@ -83,6 +91,7 @@ class Tagger:
             predictor_config: Config of the second stage; by default the config beside its weights.
             predictor_weights: Weights of the second stage; None uses the first stage's classifier.
             label_file: File of class names; by default labels.txt beside the weights.
+            language: Language of the built-in classifier's class names, one of LANGUAGES; by default English.
             use_gpu: True, False or "auto"; by default TRAIN.use_gpu of each config.
             backend: Backend of both stages, "auto", "paddle", "openvino" or "onnx"; by default INFER.backend
                 of each config.
@@ -97,6 +106,8 @@ class Tagger:
         Raises:
             ConfigError, WeightsError, LabelFileError, DeviceError: An argument is invalid.
         """
+        if weights is not None:
+            extractor_weights, predictor_weights = _by_stage(weights, extractor_weights, predictor_weights)
         flags = {"TRAIN.use_gpu": use_gpu, "INFER.backend": backend, "INFER.precision": precision}
         both = [(key, value) for key, value in flags.items() if value is not None]
         first_overrides = [*(overrides or []), *both]
@@ -106,14 +117,21 @@ class Tagger:
 
         def options(source: ModelSource) -> TagOptions:
             model = source.config.model
-            labels = source.weights.labels(label_file, model)
-            return TagOptions(labels, model.topk if top_k is None else top_k, threshold, segment_sec)
+            is_default = _is_default(source, label_file)
+            _check_language(language, is_default=is_default)
+            if is_default:
+                labels = load_imagenet_names(language or LANGUAGES[0])
+            else:
+                labels = source.weights.labels(label_file, model)
+            sure_from = SURE_FROM if is_default else 0.0
+            limit = model.topk if top_k is None else top_k
+            return TagOptions(labels, limit, threshold, segment_sec, sure_from=sure_from)
 
         if second is not None and clip_reader(TrainedModel([second])):
             if extractor_weights is not None or extractor_config is not None:
                 raise ConfigError(
-                    f"--predictor_weights {predictor_weights}: {second.config.entry.name} reads frames "
-                    "itself; give no extractor with it"
+                    f"{predictor_weights}: {second.config.entry.name} reads frames itself; give no extractor "
+                    "with it"
                 )
             second = _stage("predictor", predictor_config, predictor_weights, first_overrides)
             model = TrainedModel([second])
@@ -135,6 +153,11 @@ class Tagger:
         predictor = TrainedModel([second])
         predictor.load_network()
         return cls(StagesTagger(extractor, predictor, tag_options))
+
+    @property
+    def is_default(self) -> bool:
+        """Whether this is the built-in ImageNet classifier with its own class names."""
+        return self._tagger.options.sure_from > 0
 
     def tag(
         self, source: Source, *, fps: float | Fraction | None = None, name: str | None = None
@@ -281,7 +304,7 @@ def _check_width(config: Config, feature_dim: int) -> None:
     if list(widths.values()) != [feature_dim]:
         raise ConfigError(
             f"the extractor returns features of width {feature_dim}, but the predictor expects {widths}; "
-            "give the extractor that it was trained with"
+            "give the extractor that it was trained with by --extractor_weights"
         )
 
 
@@ -301,6 +324,39 @@ def _result_or_error(future: Future[TagResult]) -> TagResult | MediaError:
         return result
     except MediaError as error:
         return error
+
+
+def _by_stage(
+    weights: str | Path, extractor_weights: str | Path | None, predictor_weights: str | Path | None
+) -> tuple[str | Path | None, str | Path | None]:
+    """The weights of the first and of the second stage, one of which is `weights`."""
+    stage = stage_of(weights)
+    other = extractor_weights if stage == "extractor" else predictor_weights
+    if other is not None:
+        raise ConfigError(
+            f"--weights {weights} and --{stage}_weights {other}: both are {_ROLES[stage]}; give one of them"
+        )
+    return (weights, predictor_weights) if stage == "extractor" else (extractor_weights, weights)
+
+
+def _is_default(source: ModelSource, label_file: str | Path | None) -> bool:
+    """Whether a model is the built-in ImageNet classifier with its own config and class names."""
+    named = source.weights.named
+    is_own = source.config_file or label_file or source.config.model.label_file
+    return named is not None and named.name == DEFAULT_EXTRACTOR and not is_own
+
+
+def _check_language(language: str | None, *, is_default: bool) -> None:
+    """Checks that class names in a language exist, and that the model has these classes."""
+    if language is None:
+        return
+    if language not in LANGUAGES:
+        raise ConfigError(f"language: {safe_repr(language)}, expected one of {', '.join(LANGUAGES)}")
+    if not is_default:
+        raise ConfigError(
+            f"language: {language} names only the classes of the built-in ImageNet classifier; leave it out, "
+            "or give no weights, config or label file of your own"
+        )
 
 
 def _stage(

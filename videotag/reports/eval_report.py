@@ -1,4 +1,4 @@
-"""HTML report of an evaluation: metrics, numbers per class, curves, confusions, and the worst mistakes.
+"""HTML report of an evaluation: metrics, learning curves, classes, curves, confusions, worst mistakes.
 
 One self-contained file: pictures are embedded, nothing is fetched, and its only script sorts the table.
 Shapes: C classes.
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from videotag.formats.train_log import TrainLog
 from videotag.media.suffixes import VIDEO_SUFFIXES
 from videotag.metrics import (
     Confusion,
@@ -26,7 +27,15 @@ from videotag.metrics import (
     frequency_groups,
 )
 from videotag.metrics.confusion import PairCounts
-from videotag.reports.figures import LINES, MISSING, can_draw, curves_figure, drawable, matrix_figure
+from videotag.reports.figures import (
+    LINES,
+    MISSING,
+    can_draw,
+    curves_figure,
+    drawable,
+    learning_figure,
+    matrix_figure,
+)
 from videotag.reports.tags_report import template, thumbnails
 from videotag.system.atomic import open_atomic, write_text
 
@@ -82,6 +91,9 @@ def write_eval_report(
     class_names: Sequence[str] | None = None,
     video_root: str | Path | None = None,
     title: str = "Evaluation",
+    note: str = "",
+    train_logs: Mapping[str, TrainLog] | None = None,
+    best_metric: str = "gap",
 ) -> None:
     """Writes the report.
 
@@ -92,6 +104,9 @@ def write_eval_report(
         class_names: C names; None shows class ids.
         video_root: Folder with the videos of the features, see find_video; None shows no thumbnails.
         title: Title of the page.
+        note: Text below the title, such as the paths of the weights and the list.
+        train_logs: Log of the training by the folder of its weights, for the learning curves.
+        best_metric: Validation metric of the learning curves.
 
     Raises:
         OutputError: The file cannot be written.
@@ -99,6 +114,9 @@ def write_eval_report(
     table = observed.per_class.compute()
     page = template("eval_report.html.j2").render(
         title=title,
+        note=note,
+        learning=_learning_pictures(train_logs or {}, best_metric) if can_draw() else {},
+        best_metric=best_metric,
         metrics=metrics,
         threshold=observed.per_class.threshold,
         num_classes=table.support.size,
@@ -107,7 +125,7 @@ def write_eval_report(
         one_label=isinstance(observed.confusion, Confusion),
         no_pictures=None if can_draw() else MISSING,
         curves=_curves_picture(observed.curves, table.support, class_names) if can_draw() else None,
-        confusion=_confusion_picture(observed.confusion, class_names) if can_draw() else None,
+        confusion=_confusion_picture(observed.confusion, table.support, class_names) if can_draw() else None,
         mistakes=list(_mistakes(observed, class_names, video_root)),
     )
     write_text(path, page)
@@ -166,7 +184,19 @@ def _curves_picture(
     return curves_figure(curves.curve(), [curves.curve([i]) for i in class_ids], names)
 
 
-def _confusion_picture(confusion: PairCounts, class_names: Sequence[str] | None) -> str | None:
+def _learning_pictures(logs: Mapping[str, TrainLog], best_metric: str) -> dict[str, str]:
+    """Learning curves by folder, for the logs with any number to draw."""
+    pictures = {}
+    for folder, log in logs.items():
+        metric = {i: values[best_metric] for i, values in log.validations.items() if best_metric in values}
+        if log.losses or metric:
+            pictures[folder] = learning_figure(log.losses, metric, metric_name=best_metric)
+    return pictures
+
+
+def _confusion_picture(
+    confusion: PairCounts, support: np.ndarray, class_names: Sequence[str] | None
+) -> str | None:
     """The matrix of the most confused classes; None if there are no confusions."""
     pairs = confusion.pairs(_NUM_PAIRS)
     if not pairs:
@@ -179,7 +209,7 @@ def _confusion_picture(confusion: PairCounts, class_names: Sequence[str] | None)
         labels = {"row_label": "missed true tag", "column_label": "tag predicted instead"}
     row_names, column_names = (drawable(ids, [_name(i, class_names) for i in ids]) for ids in (rows, columns))
     return matrix_figure(
-        confusion.matrix(rows, columns), row_names, column_names, darkest=pairs[0][2], **labels
+        confusion.matrix(rows, columns), row_names, column_names, row_totals=support[rows], **labels
     )
 
 

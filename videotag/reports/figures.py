@@ -1,4 +1,4 @@
-"""Figures of an evaluation as PNG data URLs: precision-recall curves and a confusion matrix.
+"""Figures of an evaluation as PNG data URLs: learning curves, precision-recall curves, a confusion matrix.
 
 matplotlib is imported when a figure is drawn, and used through its objects only: no global state changes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ BASE_FONT = "DejaVu Sans"  # shipped with matplotlib
 DOTS_PER_INCH = 110
 FEW_POINTS = 20  # curves up to this size get dots: a single point has no line, many dots hide the dashes
 MAX_NAME = 24  # characters
+_MAX_POINTS = 1000  # of a loss curve; matplotlib cannot draw lines of a million points
+_SMOOTHED_SHARE = 20  # the smoothed loss is the mean over a 20th of the curve
 #: Okabe and Ito's color-blind-safe colors, without the two that are faint on white; line styles for prints
 #: in gray.
 LINES = (
@@ -91,16 +93,69 @@ def curves_figure(micro: Curve, curves: Sequence[Curve], names: Names) -> str:
     return _data_url(figure)
 
 
+def learning_figure(losses: Mapping[int, float], metric: Mapping[int, float], *, metric_name: str) -> str:
+    """Draws the training loss over steps and a validation metric over epochs; a panel without data is empty.
+
+    Args:
+        losses: Training loss by step.
+        metric: Validation metric by epoch, counted from 0.
+        metric_name: Name of the metric.
+
+    Returns:
+        A PNG as a data URL.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _new_figure(9.0, 3.0)
+    left = figure.add_axes((0.0, 0.0, 0.45, 1.0), xlabel="step", ylabel="training loss")
+    right = figure.add_axes((0.57, 0.0, 0.43, 1.0), xlabel="epoch", ylabel=f"validation {metric_name}")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    steps, values = _means(losses)
+    window = max(1, values.size // _SMOOTHED_SHARE)
+    smoothed = np.convolve(values, np.full(window, 1 / window), "valid") if values.size else values
+    middle = (window - 1) // 2
+    left.plot(steps, values, color=LINES[0][0], alpha=0.3, linewidth=1)
+    left.plot(steps[middle : middle + smoothed.size], smoothed, color=LINES[0][0], linewidth=2)
+    right.plot(*_sorted(metric), color=LINES[1][0], marker=".", linewidth=1.5)
+    return _data_url(figure)
+
+
+def _sorted(values: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    """The keys (n,), ascending, and their values (n,) as float64."""
+    keys = np.array(sorted(values), np.float64)
+    return keys, np.array([values[int(key)] for key in keys], np.float64)
+
+
+def _means(values: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean key and mean value of at most _MAX_POINTS groups of neighbors, each (n,) float64."""
+    keys, numbers = _sorted(values)
+    count = min(keys.size, _MAX_POINTS)
+    if not count:
+        return keys, numbers
+    keys, numbers = (np.array([part.mean() for part in np.array_split(x, count)]) for x in (keys, numbers))
+    return keys, numbers
+
+
 def matrix_figure(
-    counts: np.ndarray, rows: Names, columns: Names, *, darkest: int, row_label: str, column_label: str
+    counts: np.ndarray,
+    rows: Names,
+    columns: Names,
+    *,
+    row_totals: np.ndarray,
+    row_label: str,
+    column_label: str,
 ) -> str:
-    """Draws a matrix of counts, darker for larger counts; zeros stay empty.
+    """Draws a matrix of counts, darker for a larger share of the row's total; zeros stay empty.
+
+    A shade by count would show frequent classes as the most confused ones.
 
     Args:
         counts: (R, K) int >= 0, with R and K at least 1.
         rows: R names.
         columns: K names.
-        darkest: Count of the darkest color, at least 1; larger counts look the same.
+        row_totals: (R,) int >= 0, number of videos of each row's class, of which counts are a part.
         row_label: Axis label of the rows.
         column_label: Axis label of the columns.
 
@@ -110,16 +165,18 @@ def matrix_figure(
     num_rows, num_columns = counts.shape
     figure = _new_figure(0.55 * num_columns, 0.42 * num_rows)
     axes = figure.add_axes(_WHOLE, xlabel=column_label, ylabel=row_label)
-    axes.imshow(counts, cmap="Blues", vmin=0, vmax=darkest, aspect="auto")
+    totals = np.broadcast_to(row_totals[:, None], counts.shape)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)  # (R, K)
+    darkest = shares.max() or 1.0
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=darkest, aspect="auto")
     axes.set_xticks(range(num_columns), columns.texts, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(num_rows), rows.texts)
     for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
         for text in axis.get_ticklabels():
             text.set(parse_math=False, fontfamily=names.fonts)
     for row, column in np.argwhere(counts):
-        count = counts[row, column]
-        color = "white" if count > 0.55 * darkest else "black"
-        axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=8)
+        color = "white" if shares[row, column] > 0.55 * darkest else "black"
+        axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=color, fontsize=8)
     return _data_url(figure)
 
 

@@ -81,7 +81,7 @@ def _kind(manifest: Manifest, config: Config) -> str:
 
 def _source(weights: SourceWeights, origin: Origin) -> str:
     """One line of the list of weights."""
-    trained_on = f"; trained on {origin.dataset}" if origin.dataset else ""
+    trained_on = f"; trained on {origin.training_data}" if origin.training_data else ""
     terms = origin.licence or "unknown to videotag; ask whoever trained them"
     return f"- `{weights.file}`, sha256 `{weights.sha256}`{trained_on}; license: {terms}"
 
@@ -89,11 +89,11 @@ def _source(weights: SourceWeights, origin: Origin) -> str:
 def _commands(manifest: Manifest) -> str:
     if not manifest.two_stage:
         lines = ["videotag predict --weights=. --filelist=features.list"]
-        return "\n".join([*lines, "videotag tag any.mp4 --predictor_weights=."])
+        return "\n".join([*lines, "videotag tag any.mp4 --weights=."])
     lines = ["videotag extract --weights=. --filelist=videos.list --save_dir=features"]
     if CLASSIFIER_FILE in manifest.files:
-        lines.append("videotag tag any.mp4 --extractor_weights=.")
-    return "\n".join([*lines, "videotag tag any.mp4 --extractor_weights=. --predictor_weights=SECOND_STAGE"])
+        lines.append("videotag tag any.mp4 --weights=.")
+    return "\n".join([*lines, "videotag tag any.mp4 --weights=. --predictor_weights=SECOND_STAGE"])
 
 
 def _rows(way: str, arrays: Sequence[ArrayInfo]) -> str:

@@ -116,6 +116,7 @@ def _video(result: Mapping[str, Any], truth: Sequence[str] | None) -> dict[str, 
         "id": result["video_id"],
         "duration_sec": result.get("duration_sec"),
         "warning": result.get("warning"),
+        "not_sure": result.get("not_sure", False),
         "tags": [
             {**tag, "true": None if truth is None else tag["class_name"] in truth} for tag in result["tags"]
         ],

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from videotag.errors import ConfigError, OutputError
+from videotag.formats.train_log import LOG_FILE
 from videotag.system.atomic import append_whole
 
-LOG_FILE = "train_log.jsonl"
 logger = logging.getLogger(__name__)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import AliasChoices, ConfigDict, Field, TypeAdapter, ValidationError
 
 from videotag.errors import OutputError, WeightsError, one_error
+from videotag.formats.train_log import LOG_FILE
 from videotag.formats.weight_files import read_weights, write_pdparams
 from videotag.inference.outputs import FileOutput, check_files
 from videotag.safe_text import escaped
@@ -28,7 +29,6 @@ from videotag.system.atomic import write_text
 from videotag.system.download import file_digest
 from videotag.system.failures import FAILURES_FILE, FAILURES_HEAD
 from videotag.system.json_text import MAX_CARD_BYTES, read_json
-from videotag.training.run_log import LOG_FILE
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 _STEM = re.compile(r"(?P<name>.*)_epoch(?P<epoch>\d+)(_step(?P<step>\d+))?", re.DOTALL)

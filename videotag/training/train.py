@@ -29,6 +29,7 @@ from videotag.errors import (
     problems_of,
 )
 from videotag.formats.filelist import ListEntry
+from videotag.formats.train_log import LOG_FILE
 from videotag.inference.data import check_inputs, open_dataset
 from videotag.inference.load_weights import load_weights
 from videotag.inference.parallel import (
@@ -51,7 +52,7 @@ from videotag.system.folder_lock import folder_lock
 from videotag.training.checkpoint import load_pretrained, write_config_and_labels
 from videotag.training.learner import Learner
 from videotag.training.run import Run, link_latest
-from videotag.training.run_log import LOG_FILE, RunLog, open_scalars
+from videotag.training.run_log import RunLog, open_scalars
 from videotag.training.run_state import (
     Checkpoint,
     Progress,
