@@ -100,7 +100,9 @@ def masked_std(x: Tensor, mask: Tensor) -> Tensor:
     deviation = x - masked_mean(x, mask).unsqueeze(1)  # (N, T, D)
     variance = masked_mean(deviation * deviation, mask)
     # The gradient of the square root of 0 is infinite.
-    return paddle.where(variance > 0, variance, paddle.ones_like(variance)).sqrt() * (variance > 0).astype(x.dtype)
+    return paddle.where(variance > 0, variance, paddle.ones_like(variance)).sqrt() * (variance > 0).astype(
+        x.dtype
+    )
 
 
 def masked_difference(x: Tensor, mask: Tensor) -> Tensor:

@@ -80,7 +80,9 @@ def read_last_layer(model: nn.Layer, batches: Iterable[Batch], *, name: str) -> 
     layer = getattr(model, last, None)
     needed = "TRAIN.optimizer: lbfgs solves one linear layer"
     if not isinstance(layer, nn.Linear) or layer.bias is None:
-        raise ConfigError(f"{needed}, which {name} does not have; choose StatisticsPool, or another optimizer")
+        raise ConfigError(
+            f"{needed}, which {name} does not have; choose StatisticsPool, or another optimizer"
+        )
     own = {f"{last}.weight", f"{last}.bias"}
     others = [n for n, p in model.named_parameters() if not p.stop_gradient and n not in own]
     if others:

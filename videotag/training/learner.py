@@ -92,7 +92,9 @@ class Learner:
             if own and all(parameter.stop_gradient for parameter in own):
                 layer.eval()
 
-    def learn(self, batch: Batch | None, *, step: int, seed: int) -> tuple[Tensor, float] | None:
+    def learn(
+        self, batch: Batch | None, *, step: int, seed: int, rate: float | None = None
+    ) -> tuple[Tensor, float] | None:
         """Performs one optimizer step.
 
         Args:
@@ -100,12 +102,14 @@ class Learner:
             step: Index of the step over all epochs, from 0.
             seed: Seed of dropout and augmentation in this step; checkpoints therefore need no generator
                 state.
+            rate: Learning rate; None for that of the schedule.
 
         Returns:
             Scalar loss and learning rate; None if no process has a video, in which case no step is made.
         """
         paddle.seed(seed)
-        rate = learning_rate(step, self._train, self._steps_per_epoch)
+        if rate is None:
+            rate = learning_rate(step, self._train, self._steps_per_epoch)
         self._optimizer.set_lr(rate)
         total = paddle.zeros([])
         num_videos = len(batch.ids) if batch else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 from videotag.system.quiet_paddle import paddle
 
@@ -14,13 +14,25 @@ from videotag.sections import TrainSection
 
 RMSPROP_RHO = 0.95
 RMSPROP_EPSILON = 1e-6
+Section = TypeVar("Section", bound=TrainSection)
 
 
-def num_epochs(train: TrainSection, steps_per_epoch: int) -> int:
-    """The number of epochs of a run: TRAIN.epoch, or more to reach min_steps; 1 for "lbfgs"."""
+def with_num_epochs(train: Section, steps_per_epoch: int) -> Section:
+    """A TRAIN section whose `epoch` reaches `min_steps`, with decay_epochs scaled alike; 1 epoch of "lbfgs".
+
+    Args:
+        train: TRAIN section.
+        steps_per_epoch: Number of steps per epoch of the list.
+    """
+    epochs = max(train.epoch, math.ceil((train.min_steps or 0) / steps_per_epoch))
     if train.optimizer == "lbfgs":
-        return 1
-    return max(train.epoch, math.ceil((train.min_steps or 0) / steps_per_epoch))
+        epochs = 1
+    if epochs == train.epoch:
+        return train
+    decay_epochs = train.decay_epochs
+    if train.schedule == "step":
+        decay_epochs = [max(1, round(epoch * epochs / train.epoch)) for epoch in train.decay_epochs]
+    return train.model_copy(update={"epoch": epochs, "decay_epochs": decay_epochs})
 
 
 def learning_rate(step: int, train: TrainSection, steps_per_epoch: int) -> float:
@@ -35,15 +47,13 @@ def learning_rate(step: int, train: TrainSection, steps_per_epoch: int) -> float
         steps_per_epoch: Number of steps per epoch of the actual list, not of TRAIN.num_samples.
     """
     initial = float(train.learning_rate)
-    epochs = num_epochs(train, steps_per_epoch)
     warmup_steps = train.warmup_epochs * steps_per_epoch
     if train.schedule == "cosine":
-        after_warmup = max(1.0, epochs * steps_per_epoch - warmup_steps)
+        after_warmup = max(1.0, train.epoch * steps_per_epoch - warmup_steps)
         done = min(1.0, max(0.0, step - warmup_steps) / after_warmup)
         rate = initial * 0.5 * (1 + math.cos(math.pi * done))
     else:
-        stretch = epochs / train.epoch
-        decays = sum(step >= epoch * stretch * steps_per_epoch for epoch in train.decay_epochs)
+        decays = sum(step >= epoch * steps_per_epoch for epoch in train.decay_epochs)
         rate = initial * train.decay_gamma**decays
     return rate * min(1.0, (step + 1) / warmup_steps) if warmup_steps else rate
 

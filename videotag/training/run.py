@@ -24,6 +24,7 @@ from videotag.system.progress import time_left, track
 from videotag.training.batches import training_batches
 from videotag.training.checkpoint import save_weights
 from videotag.training.gradients import average_buffers
+from videotag.training.last_layer_solver import LastLayerSolver
 from videotag.training.learner import Learner
 from videotag.training.run_log import RunLog
 from videotag.training.run_state import Progress, checkpoint_path, delete_old_checkpoints, save_state
@@ -50,7 +51,7 @@ class Run:
         save_dir: Folder of the checkpoints.
         valid_interval: Number of epochs between validations; 0 for none.
         log_interval: Number of steps between log lines.
-        learner: Learner, which holds the network.
+        learner: Learner or solver, which holds the network.
         log: Log of the run.
         steps_per_epoch: Number of steps per epoch.
         failures: List of the videos that were skipped; each process of a run adds its own.
@@ -64,7 +65,7 @@ class Run:
     save_dir: Path
     valid_interval: int
     log_interval: int
-    learner: Learner
+    learner: Learner | LastLayerSolver
     log: RunLog
     steps_per_epoch: int
     failures: FailureList
@@ -77,7 +78,10 @@ class Run:
     def epoch(self, progress: Progress) -> Progress:
         """Trains the rest of an epoch, validates, writes a checkpoint and returns the new progress."""
         epoch, train = progress.epoch, self.config.train
-        self._learn(progress)
+        if isinstance(self.learner, LastLayerSolver):
+            self._solve(self.learner)
+        else:
+            self._learn(self.learner, progress)
         progress = replace(progress, epoch=epoch + 1, step=0)
         with self._saving_weights(progress) as averaged:
             is_due = self.valid_interval and (epoch + 1) % self.valid_interval == 0
@@ -86,15 +90,22 @@ class Run:
         self._complete_checkpoint(progress)
         return progress
 
-    def _learn(self, progress: Progress) -> None:
+    def _solve(self, solver: LastLayerSolver) -> None:
+        penalty = self.config.train.weight_decay
+        assert isinstance(penalty, float), "calibrated before"
+        loss = solver.solve(penalty)
+        text = f"solved to the optimum, loss {loss:.4g}, weight decay {penalty:.3g}"
+        self.log.write("train", text, step=0, epoch=0, loss=_check_finite(loss, 0))
+
+    def _learn(self, learner: Learner, progress: Progress) -> None:
         epoch, train = progress.epoch, self.config.train
-        self.learner.start_epoch()
+        learner.start_epoch()
         batches = training_batches(
             self.config,
             self.data,
             epoch=epoch,
             seed=progress.seed,
-            on_error=self._skip_unreadable,
+            on_error=self.skip_unreadable,
             first_step=progress.step,
         )
         saved_sec = time.monotonic()
@@ -105,7 +116,7 @@ class Run:
             if batch is None and world_size() == 1:
                 continue
             step = epoch * self.steps_per_epoch + done - 1
-            learned = self.learner.learn(batch, step=step, seed=_step_seed(progress.seed, step))
+            learned = learner.learn(batch, step=step, seed=_step_seed(progress.seed, step))
             if learned is None:
                 continue
             loss, rate = learned
@@ -164,7 +175,7 @@ class Run:
         config, epoch = self.config, progress.epoch - 1
         assert self.valid_data is not None
         name = f"{self._name(epoch)}, validation"
-        batches = evaluation_batches(self.valid_data, config.valid, on_error=self._skip_unreadable)
+        batches = evaluation_batches(self.valid_data, config.valid, on_error=self.skip_unreadable)
         batches = track(batches, name, -(-len(self.valid_data) // config.valid.batch_size))
         metrics = evaluate(in_layers(model), batches, task=config.task)
         values = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in metrics.items())
@@ -176,9 +187,17 @@ class Run:
                 "VALID.filelist: no labeled video can be read; this epoch is not compared with others"
             )
             return progress
-        if progress.best is None or metrics[metric] > progress.best.get(metric, -np.inf):
-            return replace(progress, best_epoch=epoch, best=metrics, validations_since_best=0)
-        return replace(progress, validations_since_best=progress.validations_since_best + 1)
+        score, highest = metrics[metric], progress.highest
+        if highest is None and progress.best is not None:
+            highest = progress.best.get(metric)  # of a run of version 0.1.0
+        if highest is None or score > highest:
+            return replace(progress, best_epoch=epoch, best=metrics, highest=score, validations_since_best=0)
+        progress = replace(progress, validations_since_best=progress.validations_since_best + 1)
+        num_labeled = metrics["num_videos"] - metrics.get("num_without_labels", 0)
+        if score >= highest - (highest * (1 - highest) / num_labeled) ** 0.5:
+            # Not distinguishable on so few videos; the later epoch is better on average.
+            progress = replace(progress, best_epoch=epoch, best=metrics)
+        return progress
 
     def _name(self, epoch: int) -> str:
         """An epoch in messages, which count from 1."""
@@ -190,7 +209,7 @@ class Run:
         elapsed_sec = time.monotonic() - self._start_sec
         return time_left(elapsed_sec, done=self._num_steps, total=self._num_steps + rest)
 
-    def _skip_unreadable(self, video: str, error: VideotagError) -> None:
+    def skip_unreadable(self, video: str, error: VideotagError) -> None:
         """Records a video that cannot be read; raises any other error."""
         if not isinstance(error, MediaError | RecordError):
             raise error

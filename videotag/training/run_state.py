@@ -46,9 +46,11 @@ class Progress:
         seed: Seed of the run.
         videos: Digest of the training list.
         valid: Digest of the validation list.
-        best_epoch: Index of the epoch with the best validation metric; None before the first validation.
+        best_epoch: Index of the last epoch whose validation metric is within one standard error of the
+            highest so far; None before the first validation.
         best: Metrics of that epoch.
-        validations_since_best: Number of validations since that epoch.
+        highest: Highest validation metric so far.
+        validations_since_best: Number of validations since it was reached.
         step: Number of completed steps of the epoch in progress.
     """
 
@@ -60,6 +62,7 @@ class Progress:
     valid: str
     best_epoch: _Natural | None = None
     best: dict[str, float | int | None] | None = None
+    highest: float | None = None
     validations_since_best: Annotated[
         _Natural, Field(validation_alias=AliasChoices("validations_since_best", "without_gain"))
     ] = 0  # cards of version 0.1.0 say without_gain

@@ -30,7 +30,12 @@ from videotag.sections import ModelSection, TrainSection
 from videotag.system.memory_limit import memory_limit
 
 #: Values that an optimizer keeps per weight.
-_STATE_PER_WEIGHT = {"rmsprop": 3, "adam": 2, "momentum": 1}  # centered rmsprop also keeps the mean gradient
+_STATE_PER_WEIGHT = {
+    "rmsprop": 3,
+    "adam": 2,
+    "momentum": 1,
+    "lbfgs": 0,
+}  # centered rmsprop also keeps the mean gradient
 _FLOAT_BYTES = 4  # weights, gradients and state are float32 in every TRAIN.precision
 _UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "KB"), (1, "bytes"))
 

@@ -6,29 +6,34 @@ one.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from videotag.system.quiet_paddle import paddle
 
+import numpy as np
 from paddle import nn
 
 from videotag.config import Config, load_config
-from videotag.datasets.batches import Dataset, check_single_labels
+from videotag.datasets.batches import Batch, Dataset, OnError, check_single_labels
+from videotag.datasets.order import ordered_groups
 from videotag.errors import (
     ConfigError,
     FeatureFileError,
     FileListError,
+    MediaError,
     RecordError,
     VideotagError,
     one_error,
     problems_of,
 )
 from videotag.formats.filelist import ListEntry
+from videotag.formats.record_files import is_record_file
 from videotag.formats.train_log import LOG_FILE
 from videotag.inference.data import check_inputs, open_dataset
 from videotag.inference.load_weights import load_weights
@@ -49,8 +54,13 @@ from videotag.sections import FeatureTrainSection, InputOptions, Key, TrainSecti
 from videotag.system.atomic import remove_partial, write_text
 from videotag.system.failures import FailureList
 from videotag.system.folder_lock import folder_lock
+from videotag.training.batches import training_batches
+from videotag.training.calibrate import standardize
 from videotag.training.checkpoint import load_pretrained, write_config_and_labels
+from videotag.training.last_layer_solver import LastLayerSolver
 from videotag.training.learner import Learner
+from videotag.training.optim import with_num_epochs
+from videotag.training.range_test import find_learning_rate
 from videotag.training.run import Run, link_latest
 from videotag.training.run_log import RunLog, open_scalars
 from videotag.training.run_state import (
@@ -66,6 +76,7 @@ from videotag.training.teachers import load_teachers
 from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
 
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
+FEW_STEPS, ENOUGH_STEPS = 200, 500
 logger = logging.getLogger(__name__)
 
 
@@ -132,24 +143,35 @@ def train_model(
     validated = bool(valid_entries and valid_interval)
     data, valid_data = _open_data(config, train_entries, valid_entries, validated=validated)
     steps_per_epoch = _count_steps(len(data), train)
+    config = replace(config, train=with_num_epochs(train, steps_per_epoch))
+    _warn_about_few_steps(config.train, steps_per_epoch, len(data))
+    counts = _class_counts(config, train_entries)
     sizes = check_sizes(config, data, steps_per_epoch=steps_per_epoch)
     teacher = load_teachers(config, labels, save_dir=save_dir)
     with on_main(folder_lock(save_dir)):
         if is_main():
             remove_partial(save_dir)
         found = _newest_checkpoint(save_dir, name) if resume else None
+        if found:
+            config = _with_calibrated(config, load_config(save_dir / CONFIG_FILE))
         lists = {"videos": data.digest, "valid": valid_data.digest if valid_data else ""}
         progress, model = _initialize(config, found, save_dir, lists=lists, labels=labels)
         for section in (train, config.valid) if validated else (train,):
             check_inputs(config, section, model.inputs)
-        learner = Learner(
+        unread: dict[str, VideotagError] = {}
+        if not found:
+            standardize(model, _every_sample(data, train, unread))
+        learner, config = _make_learner(
+            config,
             model,
-            train,
-            config.task,
+            data,
             steps_per_epoch=steps_per_epoch,
-            num_classes=config.model.num_classes,
+            class_counts=counts,
             teacher=teacher,
+            progress=progress,
+            unread=unread,
         )
+        train = config.train
         if found:
             _resume(config, found, learner, steps_per_epoch, labels=labels)
         else:  # last, so that a user's mistake leaves the folder unchanged
@@ -160,9 +182,9 @@ def train_model(
         scalars = open_scalars(visualdl_dir) if is_main() else None
         logger.info("%s", sizes)
         with RunLog(save_dir if is_main() else None, scalars) as log:
-            counts = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
+            numbers = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
             step = progress.epoch * steps_per_epoch + progress.step
-            values = {"seed": progress.seed, "processes": world_size(), **counts}
+            values = {"seed": progress.seed, "processes": world_size(), **numbers}
             text = ", ".join(f"{key} {value}" for key, value in values.items())
             log.write("start", text, step=step, **values)
             run = Run(
@@ -178,6 +200,8 @@ def train_model(
                 failures=failures,
                 failed=messages,
             )
+            for video, error in unread.items():
+                run.skip_unreadable(video, error)
             while progress.epoch < train.epoch and not _stops_early(train, progress):
                 progress = run.epoch(progress)
         best_path = link_latest(save_dir, name, progress)
@@ -186,8 +210,111 @@ def train_model(
         return TrainResult(best_path or last_path, last_path, progress.best or {}, failed)
 
 
+def _make_learner(
+    config: Config,
+    model: nn.Layer,
+    data: Dataset,
+    *,
+    steps_per_epoch: int,
+    class_counts: np.ndarray | None,
+    teacher: nn.Layer | None,
+    progress: Progress,
+    unread: dict[str, VideotagError],
+) -> tuple[Learner | LastLayerSolver, Config]:
+    """The learner of a run, and the config in which "auto" is replaced by what the training set suggests.
+
+    Args:
+        config: Config of the model.
+        model: Network.
+        data: Dataset of the TRAIN section.
+        steps_per_epoch: Number of steps per epoch.
+        class_counts: (C,) number of samples with each class; None if no key needs it.
+        teacher: Teacher network; None for none.
+        progress: Progress of the run.
+        unread: Receives the error of every sample that cannot be read.
+    """
+    train, task, num_classes = config.train, config.task, config.model.num_classes
+    if train.optimizer == "lbfgs":
+        name = config.entry.name
+        solver = LastLayerSolver(
+            model, train, task, num_classes=num_classes, name=name, class_counts=class_counts
+        )
+        if progress.epoch:  # resumed after the only step
+            return solver, config
+        solver.read(_every_sample(data, train, unread))
+        if train.weight_decay == "auto":
+            config = _with_train(config, weight_decay=solver.choose_penalty())
+        return solver, config
+
+    def learner(train: TrainSection) -> Learner:
+        return Learner(
+            model,
+            train,
+            task,
+            steps_per_epoch=steps_per_epoch,
+            num_classes=num_classes,
+            class_counts=class_counts,
+            teacher=teacher,
+        )
+
+    if train.learning_rate == "auto":
+        batches = itertools.chain.from_iterable(
+            training_batches(config, data, epoch=epoch, seed=progress.seed, on_error=_collector(unread))
+            for epoch in range(train.epoch)
+        )
+        rate = find_learning_rate(learner(train), batches, seed=progress.seed)
+        logger.info("TRAIN.learning_rate: %g, by a range test", rate)
+        config = _with_train(config, learning_rate=rate)
+    return learner(config.train), config
+
+
+def _with_train(config: Config, **values: Any) -> Config:
+    return replace(config, train=config.train.model_copy(update=values))
+
+
+def _with_calibrated(config: Config, of_run: Config) -> Config:
+    """The config of a resumed run in which "auto" is replaced by what the run chose."""
+    keys = [key for key in ("learning_rate", "weight_decay") if getattr(config.train, key) == "auto"]
+    return _with_train(config, **{key: getattr(of_run.train, key) for key in keys})
+
+
+def _every_sample(data: Dataset, train: TrainSection, unread: dict[str, VideotagError]) -> Iterator[Batch]:
+    """Every training sample once, in list order and without augmentation, for all processes alike."""
+    groups = ordered_groups(len(data), train.batch_size)
+    return (batch for batch in data.batches(groups, on_error=_collector(unread)) if batch is not None)
+
+
+def _collector(unread: dict[str, VideotagError]) -> OnError:
+    """A handler that collects the errors of samples that cannot be read, and raises all others."""
+
+    def on_error(video: str, error: VideotagError) -> None:
+        if not isinstance(error, MediaError | RecordError):
+            raise error
+        unread[video] = error
+
+    return on_error
+
+
+def _class_counts(config: Config, entries: Sequence[ListEntry]) -> np.ndarray | None:
+    """(C,) number of training samples with each class; None if no key of TRAIN needs it."""
+    keys = [key for key in ("class_weights", "logit_adjustment") if getattr(config.train, key)]
+    if not keys:
+        return None
+    if any(is_record_file(entry.path) for entry in entries):
+        raise ConfigError(
+            f"TRAIN.{keys[0]}: counts the labels of a list, but record files hold theirs inside; remove it"
+        )
+    ids = [label_id for entry in entries for label_id in entry.label_ids]
+    return np.bincount(ids, minlength=config.model.num_classes)
+
+
 def _resume(
-    config: Config, found: Checkpoint, learner: Learner, steps_per_epoch: int, *, labels: list[str] | None
+    config: Config,
+    found: Checkpoint,
+    learner: Learner | LastLayerSolver,
+    steps_per_epoch: int,
+    *,
+    labels: list[str] | None,
 ) -> None:
     """Restores the learner, updates the run's config and labels, and logs where the run resumes."""
     learner.restore(found.arrays)
@@ -281,7 +408,12 @@ def _initialize(
         if progress.valid != lists["valid"]:
             logger.warning("VALID.filelist differs from that of the resumed run: the best epoch is reset")
             progress = replace(
-                progress, valid=lists["valid"], best_epoch=None, best=None, validations_since_best=0
+                progress,
+                valid=lists["valid"],
+                best_epoch=None,
+                best=None,
+                highest=None,
+                validations_since_best=0,
             )
     else:
         seed = broadcast(secrets.randbelow(2**31)) if train.seed is None else train.seed
@@ -382,6 +514,23 @@ def _count_steps(num_samples: int, train: TrainSection) -> int:
     return steps
 
 
+def _warn_about_few_steps(train: TrainSection, steps_per_epoch: int, num_samples: int) -> None:
+    """Logs a warning if a run is too short to learn much, as with shipped configs and small lists."""
+    total = steps_per_epoch * train.epoch
+    if train.optimizer == "lbfgs" or train.min_steps or total >= FEW_STEPS or train.pretrain:
+        return
+    logger.warning(
+        "%d samples are %d steps an epoch at TRAIN.batch_size=%d, and %d epochs are %d steps; networks need some "
+        "hundreds: set TRAIN.min_steps=%d, or use configs/own_videos.yaml or `videotag fit`",
+        num_samples,
+        steps_per_epoch,
+        train.batch_size,
+        train.epoch,
+        total,
+        ENOUGH_STEPS,
+    )
+
+
 def _warn_about_old_values(config: Config, num_samples: int) -> None:
     """Logs a warning for values of an old config that are ignored or have another meaning."""
     train = config.train
@@ -395,8 +544,12 @@ def _warn_about_old_values(config: Config, num_samples: int) -> None:
             train.num_gpus,
             world_size(),
         )
-    summed = isinstance(train, FeatureTrainSection) and "loss_reduction" not in train.model_fields_set
-    if summed and train.weight_decay >= LARGE_WEIGHT_DECAY:
+    summed = (
+        train.optimizer != "lbfgs"
+        and isinstance(train, FeatureTrainSection)
+        and "loss_reduction" not in train.model_fields_set
+    )
+    if summed and isinstance(train.weight_decay, float) and train.weight_decay >= LARGE_WEIGHT_DECAY:
         logger.warning(
             "TRAIN.weight_decay is %g, which old configs use with a loss summed over the batch; "
             "set TRAIN.loss_reduction=sum for that loss, or divide weight_decay by the batch size",

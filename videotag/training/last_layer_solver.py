@@ -1,0 +1,118 @@
+"""TRAIN.optimizer "lbfgs": solves the last layer of a network to the optimum over the whole training set.
+
+Shapes: N samples, P inputs of the last layer, C classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+
+from videotag.system.quiet_paddle import paddle  # noqa: F401 - before Paddle's own import
+
+import numpy as np
+from paddle import nn
+
+from videotag.datasets.batches import Batch
+from videotag.errors import ConfigError
+from videotag.inference.parallel import world_size
+from videotag.registry import Task
+from videotag.sections import TrainSection
+from videotag.training.calibrate import LastLayer, read_last_layer
+from videotag.training.folds import group_folds
+from videotag.training.logistic import LogisticRegression, held_out_loss, probabilities
+from videotag.training.losses import class_weights
+
+
+class LastLayerSolver:
+    """Counterpart of Learner that takes one step to the optimum.
+
+    Args:
+        model: Network; parameters other than those of its last layer are frozen or there are none.
+        train: TRAIN section.
+        task: Task, which selects the loss.
+        num_classes: Number of classes C.
+        name: Name of the model, for messages.
+        class_counts: (C,) number of training samples with each class; needed for class_weights.
+
+    Raises:
+        ConfigError: There are several processes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Layer,
+        train: TrainSection,
+        task: Task,
+        *,
+        num_classes: int,
+        name: str,
+        class_counts: np.ndarray | None = None,
+    ) -> None:
+        if world_size() > 1:
+            raise ConfigError("TRAIN.optimizer: lbfgs runs in one process; start it without a launcher")
+        self.model = model
+        self._train = train
+        self._task: Task = task
+        self._num_classes = num_classes
+        self._name = name
+        self._counts = class_counts
+        self._last: LastLayer | None = None
+
+    def read(self, batches: Iterable[Batch]) -> None:
+        """Runs the network over the training set, at least one sample.
+
+        Raises:
+            ConfigError: The network is not linear in its trainable parameters.
+        """
+        self._last = read_last_layer(self.model, batches, name=self._name)
+
+    def choose_penalty(self) -> float:
+        """The weight decay with the smallest held-out loss in a cross-validation; after `read`.
+
+        Raises:
+            ConfigError: There is a single sample.
+        """
+        assert self._last is not None, "read comes first"
+        if len(self._last.ids) < 2:
+            raise ConfigError("TRAIN.weight_decay: auto needs at least 2 samples; give a number such as 0.1")
+        folds = group_folds(self._last.ids, self._last.labels)
+        return self._problem.cross_validate(folds).penalty
+
+    def solve(self, penalty: float) -> float:
+        """Sets the last layer to the optimum and returns its mean loss without penalty; after `read`."""
+        assert self._last is not None, "read comes first"
+        weights, biases = self._problem.fit(penalty)
+        self._last.set(weights, biases)
+        y = self._last.labels
+        if self._task == "single_label":
+            y = np.eye(self._num_classes)[y]
+        return held_out_loss(probabilities(self._last.inputs @ weights + biases, self._task), y, self._task)
+
+    @cached_property
+    def _problem(self) -> LogisticRegression:
+        assert self._last is not None, "read comes first"
+        weights = None
+        if self._train.class_weights:
+            assert self._counts is not None, "train_model counts the labels"
+            weights = class_weights(self._counts)
+        return LogisticRegression(
+            self._last.inputs,
+            self._last.labels,
+            task=self._task,
+            num_classes=self._num_classes,
+            class_weights=weights,
+        )
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[nn.Layer]:
+        """See Learner; nothing is averaged."""
+        yield self.model
+
+    def state(self) -> dict[str, np.ndarray]:
+        """See Learner; there is no state besides the weights."""
+        return {}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """See Learner."""
