@@ -368,14 +368,22 @@ def find_checkpoint(
 def find_checkpoints(weights: str | None, *, published: str | None = None) -> list[FoundWeights]:
     """The weight files of --weights, one or several separated by commas; see find_checkpoint.
 
+    A folder of `videotag fit` stands for its models.
+
     Raises:
         ConfigError: A name before or after a comma is empty.
         WeightsError: A file does not exist.
     """
+    from videotag.inference.fit_folder import FitFolder, is_fit_folder
+
     parts = [weights] if weights is None or _is_one_path(weights) else weights.split(",")
     if len(parts) > 1 and not all(parts):
         raise ConfigError(f"--weights={weights}: a comma without weights on both sides; remove it")
-    return [find_checkpoint(part, published=published) for part in parts]
+    members: list[str | None] = []
+    for part in parts:
+        is_fit = part is not None and is_fit_folder(part)
+        members += map(str, FitFolder(str(part)).models) if is_fit else [part]
+    return [find_checkpoint(part, published=published) for part in members]
 
 
 def read_model(args: argparse.Namespace, flags: dict[str, Any], found: list[FoundWeights]) -> TrainedModel:

@@ -16,17 +16,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from videotag.cli import arguments, values
-from videotag.errors import EXIT_OK, ConfigError
+from videotag.cli import arguments, source_flags, values
+from videotag.errors import EXIT_OK
 from videotag.safe_text import escaped
 
-if TYPE_CHECKING:
-    from videotag.fit.video_sources import CsvOptions
-
 SUMMARY = "make lists and labels.txt from class folders or a CSV"
-_CSV_FLAGS = ("path_column", "label_column", "separator", "group_column", "split_column", "root")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,20 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=values.whole, help="of the hash (default: 0); not where the source fixes the splits"
     )
-    parser.add_argument(
-        "--group_by",
-        metavar="folder|REGEX",
-        help="keep the videos of a folder (below the class folder) in one split, or those in whose paths "
-        "the regular expression (its first group, if it has one) matches the same text",
-    )
-    parser.add_argument("--group_column", help="CSV: keep videos with the same value in one split")
-    parser.add_argument("--split_column", help="CSV: column of splits: train, val or test")
-    parser.add_argument("--path_column", help="CSV: column of paths (default: path)")
-    parser.add_argument(
-        "--label_column", action="append", help="CSV: column of labels, repeatable (default: labels)"
-    )
-    parser.add_argument("--separator", help="CSV: separator of labels in a cell (default: |)")
-    parser.add_argument("--root", help="CSV: folder for relative paths (default: the working folder)")
+    source_flags.add_source_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from videotag.media.suffixes import folder_text
 
     source, out_dir = Path(args.source), Path(args.out_dir)
-    videos, left_out = find_videos(source, csv_options=_csv_options(args), group_by=args.group_by)
+    videos, left_out = find_videos(source, csv_options=source_flags.csv_options(args), group_by=args.group_by)
     names = class_names(videos, label_file=args.label_file)
     lists = split_videos(videos, args.split, seed=args.seed)
     write_lists(
@@ -87,26 +69,3 @@ def run(args: argparse.Namespace) -> int:
         noun = "feature file" if videos[0].is_features else "video"
         arguments.show(folder_text(source, len(videos), left_out, noun=noun))
     return EXIT_OK
-
-
-def _csv_options(args: argparse.Namespace) -> CsvOptions | None:
-    """CsvOptions from the flags; None for a folder.
-
-    Raises:
-        ConfigError: Flags contradict each other or the source, or the separator is empty.
-    """
-    from videotag.fit.video_sources import CsvOptions
-
-    given = {name: getattr(args, name) for name in _CSV_FLAGS if getattr(args, name) is not None}
-    if Path(args.source).is_dir():
-        if given:
-            flags = ", ".join(f"--{name}" for name in given)
-            raise ConfigError(f"{flags}: for a CSV, but {args.source} is a folder; remove it")
-        return None
-    if args.group_by and args.group_column:
-        raise ConfigError("--group_by and --group_column: both define groups; remove one of them")
-    if args.separator == "":
-        raise ConfigError("--separator: empty; give a separator such as '|'")
-    if "label_column" in given:
-        given["label_columns"] = tuple(given.pop("label_column"))
-    return CsvOptions(**given)

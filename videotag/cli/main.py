@@ -39,7 +39,7 @@ from videotag.system.cores import is_launched
 
 EXIT_BUG = 70
 _MAX_TEXT = 1000  # characters of a usage error, or of an argument of a log line
-_NOT_COMMANDS = ("main", "arguments", "tables", "values")
+_NOT_COMMANDS = ("main", "arguments", "source_flags", "tables", "values")
 
 
 class Parser(argparse.ArgumentParser):

@@ -193,11 +193,18 @@ def _check_places(args: argparse.Namespace, paths: list[str], file_format: Forma
 def _model_files(args: argparse.Namespace) -> list[Path]:
     """The files of both stages' models."""
     from videotag.config import files_of_config
+    from videotag.inference.fit_folder import FIT_FILE, FitFolder, is_fit_folder
     from videotag.runtime.exported import files_read_with
     from videotag.weights import find_weights
 
     files = []
-    for weights in filter(None, (args.weights, args.extractor_weights, args.predictor_weights)):
+    named = list(filter(None, (args.weights, args.extractor_weights, args.predictor_weights)))
+    if args.weights and is_fit_folder(args.weights):
+        fitted = FitFolder(args.weights)
+        named.remove(args.weights)
+        named += map(str, filter(None, [*fitted.models, fitted.extractor_weights]))
+        files.append(fitted.folder / FIT_FILE)
+    for weights in named:
         files += files_read_with(find_weights(weights))
     for config in filter(None, (args.extractor_config, args.predictor_config)):
         files += files_of_config(config)

@@ -8,6 +8,8 @@ from typing import Literal
 
 from videotag.safe_text import safe_repr
 
+_UNITS_SEC = {"s": 1, "m": 60, "h": 3600}
+
 
 class BackendNames:
     """Lazy `choices` of a flag whose value is a backend, looked up when the flag or its help is used.
@@ -58,6 +60,18 @@ def fraction(text: str) -> float:
         value = -1.0
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"{safe_repr(text)} is not a number from 0 to 1")
+    return value
+
+
+def duration_sec(text: str) -> float:
+    """A duration such as 90s, 10m or 2h, in seconds; minutes without a unit."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS_SEC else (text, "m")
+    try:
+        value = float(number) * _UNITS_SEC[unit]
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{safe_repr(text)} is not a duration such as 90s, 10m or 2h")
     return value
 
 

@@ -23,6 +23,7 @@ from videotag.config import Config
 from videotag.errors import ClosedError, ConfigError, MediaError
 from videotag.formats.filelist import ListEntry
 from videotag.inference.extractor import load_extractor
+from videotag.inference.fit_folder import FitFolder, is_fit_folder
 from videotag.inference.frame_tagging import (
     SEGMENT_SEC,
     SURE_FROM,
@@ -82,8 +83,8 @@ class Tagger:
         """Loads a tagger with its weights.
 
         Args:
-            weights: Weights of either stage, or of a model that reads frames itself; their config says which.
-                They stand for extractor_weights or predictor_weights.
+            weights: Folder of `videotag fit`; or weights of either stage, or of a model that reads frames
+                itself, whose config says which. They stand for extractor_weights or predictor_weights.
             extractor_config: Config of the first stage; by default the config beside its weights. Without
                 config and weights, the first stage is the built-in ImageNet classifier, or none if the second
                 stage reads frames itself.
@@ -106,14 +107,23 @@ class Tagger:
         Raises:
             ConfigError, WeightsError, LabelFileError, DeviceError: An argument is invalid.
         """
-        if weights is not None:
+        predictors: list[str | Path | None] = []
+        if weights is not None and is_fit_folder(weights):
+            fitted = FitFolder(weights)
+            _check_fit_flags(weights, extractor_config, predictor_weights, predictor_config)
+            predictors += fitted.models
+            if extractor_weights is None and fitted.extractor_weights is not None:
+                extractor_weights = fitted.extractor_weights
+                overrides = [("INFER.seg_num", fitted.seg_num), *(overrides or [])]
+        elif weights is not None:
             extractor_weights, predictor_weights = _by_stage(weights, extractor_weights, predictor_weights)
         flags = {"TRAIN.use_gpu": use_gpu, "INFER.backend": backend, "INFER.precision": precision}
         both = [(key, value) for key, value in flags.items() if value is not None]
         first_overrides = [*(overrides or []), *both]
-        second = None
         if predictor_weights is not None or predictor_config is not None:
-            second = _stage("predictor", predictor_config, predictor_weights, both)
+            predictors.append(predictor_weights)
+        seconds = [_stage("predictor", predictor_config, path, both) for path in predictors]
+        second = seconds[0] if seconds else None
 
         def options(source: ModelSource) -> TagOptions:
             model = source.config.model
@@ -150,7 +160,7 @@ class Tagger:
         tag_options = options(second)
         extractor = load_extractor(first.config, first.weights)
         _check_width(second.config, extractor.feature_dim)
-        predictor = TrainedModel([second])
+        predictor = TrainedModel(seconds)
         predictor.load_network()
         return cls(StagesTagger(extractor, predictor, tag_options))
 
@@ -324,6 +334,26 @@ def _result_or_error(future: Future[TagResult]) -> TagResult | MediaError:
         return result
     except MediaError as error:
         return error
+
+
+def _check_fit_flags(
+    weights: str | Path,
+    extractor_config: str | Path | None,
+    predictor_weights: str | Path | None,
+    predictor_config: str | Path | None,
+) -> None:
+    """Rejects what a folder of `videotag fit` has itself."""
+    others = {
+        "extractor_config": extractor_config,
+        "predictor_weights": predictor_weights,
+        "predictor_config": predictor_config,
+    }
+    for name, value in others.items():
+        if value is not None:
+            raise ConfigError(
+                f"--weights {weights} and --{name} {value}: the folder of `videotag fit` has its own; leave "
+                f"--{name} out"
+            )
 
 
 def _by_stage(

@@ -106,7 +106,7 @@ def masked_std(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_difference(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute difference (N, D) of neighboring real steps of x (N, T, D); 0 for a row with fewer than 2."""
+    """Mean absolute difference (N, D) of neighboring real steps of x (N, T, D); 0 with fewer than two."""
     step = paddle.cumsum(mask.astype("int64"), axis=1)  # (N, T): 1, 2, ... on the real steps
     # Counted like this, because an exported network accepts any T.
     order = (paddle.cumsum(paddle.ones_like(mask[0], dtype="int64")) - 2).clip(min=0)  # (T,): 0, 0, 1, 2, ...

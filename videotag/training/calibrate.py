@@ -105,8 +105,8 @@ def read_last_layer(model: nn.Layer, batches: Iterable[Batch], *, name: str) -> 
                     seen[0] = seen[0].mean(axis=1)
                 if len(seen) != 1 or not _is_last(layer, seen[0], logits):
                     raise ConfigError(
-                        f"{needed}, but the logits of {name} are not its output for one row per sample; choose "
-                        "StatisticsPool, or another optimizer"
+                        f"{needed}, but the logits of {name} are not its output for one row per sample; "
+                        "choose StatisticsPool, or another optimizer"
                     )
                 inputs.append(seen[0])
                 labels.append(batch.labels)

@@ -520,8 +520,8 @@ def _warn_about_few_steps(train: TrainSection, steps_per_epoch: int, num_samples
     if train.optimizer == "lbfgs" or train.min_steps or total >= FEW_STEPS or train.pretrain:
         return
     logger.warning(
-        "%d samples are %d steps an epoch at TRAIN.batch_size=%d, and %d epochs are %d steps; networks need some "
-        "hundreds: set TRAIN.min_steps=%d, or use configs/own_videos.yaml or `videotag fit`",
+        "%d samples are %d steps an epoch at TRAIN.batch_size=%d, and %d epochs are %d steps; networks need "
+        "some hundreds: set TRAIN.min_steps=%d, or use configs/own_videos.yaml or `videotag fit`",
         num_samples,
         steps_per_epoch,
         train.batch_size,

@@ -1,0 +1,175 @@
+"""Held-out scores of a candidate: every video is scored by a network that was not trained on its fold.
+
+Shapes: N training videos, C classes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from videotag.system.quiet_paddle import paddle
+
+import numpy as np
+from paddle import nn
+
+from videotag.config import Config
+from videotag.datasets.memory_dataset import MemoryDataset
+from videotag.datasets.order import ordered_groups
+from videotag.fit.candidates import Candidate, schedule
+from videotag.inference.evaluate import in_layers
+from videotag.inference.tasks import task_scores
+from videotag.models.contract import build_model
+from videotag.registry import LOGITS
+from videotag.system.progress import track
+from videotag.training.batches import training_batches
+from videotag.training.calibrate import read_last_layer, standardize
+from videotag.training.learner import Learner
+from videotag.training.logistic import LogisticRegression, probabilities
+
+_EVALUATION_BATCH = 128
+logger = logging.getLogger(__name__)
+
+
+class OutOfTimeError(Exception):
+    """The rest of a cross-validation would take longer than there is time."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Result of the cross-validation of a candidate.
+
+    Attributes:
+        scores: Probabilities (N, C) float64.
+        seconds: Duration.
+        weight_decay: Penalty that was chosen for a linear candidate; None for others.
+    """
+
+    scores: np.ndarray
+    seconds: float
+    weight_decay: float | None = None
+
+
+def held_out(
+    candidate: Candidate,
+    config: Config,
+    data: MemoryDataset,
+    folds: Sequence[np.ndarray],
+    *,
+    seconds_left: Callable[[], float],
+) -> HeldOut:
+    """Cross-validates a candidate.
+
+    Args:
+        candidate: Candidate.
+        config: Config of the candidate.
+        data: Training set of N videos.
+        folds: Per fold, the (n,) indices of its videos; every video is in one fold.
+        seconds_left: Function that returns the time in seconds that is left for this.
+
+    Raises:
+        OutOfTimeError: After the first fold, the others would take too long.
+    """
+    start = time.monotonic()
+    if candidate.is_linear:
+        scores, penalty = _linear(config, data, folds)
+        return HeldOut(scores, time.monotonic() - start, penalty)
+    scores = np.zeros((len(data), config.model.num_classes))
+    everyone = np.arange(len(data))
+    for number, fold in enumerate(track(folds, f"cross-validate {candidate.name}", len(folds))):
+        model = train_network(config, data.subset(np.setdiff1d(everyone, fold)))
+        scores[fold] = score(model, data.subset(fold), config)
+        seconds = time.monotonic() - start
+        if number == 0 and seconds * (len(folds) - 1) > seconds_left():
+            raise OutOfTimeError
+    return HeldOut(scores, time.monotonic() - start)
+
+
+def train_network(config: Config, data: MemoryDataset) -> nn.Layer:
+    """A network trained on a dataset, with as many steps as suit its size; nothing is written.
+
+    Args:
+        config: Config of a candidate; batch size and number of epochs are adapted to the dataset.
+        data: Training set.
+    """
+    train = config.train.model_copy(update=schedule(len(data)))
+    config = replace(config, train=train)
+    steps_per_epoch = max(1, len(data) // train.batch_size)
+    seed = train.seed or 0
+    paddle.seed(seed)
+    model = build_model(config.entry, config.model)
+    standardize(model, data.batches(ordered_groups(len(data), _EVALUATION_BATCH)))
+    learner = Learner(
+        model,
+        train,
+        config.task,
+        steps_per_epoch=steps_per_epoch,
+        num_classes=config.model.num_classes,
+    )
+    step = 0
+    for epoch in range(train.epoch):
+        learner.start_epoch()
+        for batch in training_batches(config, data, epoch=epoch, seed=seed, on_error=_never):
+            learner.learn(batch, step=step, seed=(seed + step) % 2**31)
+            step += 1
+    return model
+
+
+def score(model: nn.Layer, data: MemoryDataset, config: Config) -> np.ndarray:
+    """Probabilities (N, C) float64 of a network for N videos."""
+    run = in_layers(model)
+    scores = []
+    with paddle.no_grad():
+        for batch in data.batches(ordered_groups(len(data), _EVALUATION_BATCH)):
+            scores.append(task_scores(config.task, run(batch.inputs)[LOGITS]).numpy())
+    return np.concatenate(scores).astype(np.float64)
+
+
+def linear_problem(config: Config, data: MemoryDataset) -> LogisticRegression:
+    """The logistic regression that a linear candidate solves on a dataset."""
+    paddle.seed(0)
+    model = build_model(config.entry, config.model)
+    batches = ordered_groups(len(data), _EVALUATION_BATCH)
+    standardize(model, data.batches(batches))
+    last = read_last_layer(model, data.batches(batches), name=config.entry.name)
+    return LogisticRegression(
+        last.inputs, last.labels, task=config.task, num_classes=config.model.num_classes
+    )
+
+
+def _linear(config: Config, data: MemoryDataset, folds: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+    # Standardized over all folds, which uses no label.
+    found = linear_problem(config, data).cross_validate(folds)
+    return found.scores, found.penalty
+
+
+def linear_scores(
+    config: Config, data: MemoryDataset, rows: np.ndarray, held: np.ndarray, penalty: float
+) -> np.ndarray:
+    """Probabilities (n, C) of a linear candidate that is solved on some videos, for others.
+
+    Args:
+        config: Config of the candidate.
+        data: Dataset of all videos.
+        rows: (m,) indices of the videos to solve on.
+        held: (n,) indices of the videos to score.
+        penalty: Penalty, see LogisticRegression.fit.
+    """
+    paddle.seed(0)
+    model = build_model(config.entry, config.model)
+    own, others = data.subset(rows), data.subset(held)
+    standardize(model, own.batches(ordered_groups(len(own), _EVALUATION_BATCH)))
+    name = config.entry.name
+    last = read_last_layer(model, own.batches(ordered_groups(len(own), _EVALUATION_BATCH)), name=name)
+    problem = LogisticRegression(
+        last.inputs, last.labels, task=config.task, num_classes=config.model.num_classes
+    )
+    weights, biases = problem.fit(penalty)
+    seen = read_last_layer(model, others.batches(ordered_groups(len(others), _EVALUATION_BATCH)), name=name)
+    return probabilities(seen.inputs @ weights + biases, config.task)
+
+
+def _never(video: str, error: Exception) -> None:
+    raise error

@@ -1,0 +1,244 @@
+"""The first stage of `videotag fit`: features of all videos, in memory, and groups that keep copies together.
+
+Shapes: N videos, T steps, D feature width.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from videotag.config import Config, load_config
+from videotag.datasets.memory_dataset import MemoryDataset
+from videotag.datasets.order import ordered_groups
+from videotag.errors import ConfigError, FileListError, MediaError, WeightsError
+from videotag.fit.near_duplicates import THRESHOLD, near_duplicates
+from videotag.fit.result import FitOptions
+from videotag.fit.samples import Sample
+from videotag.formats.feature_files import read_modalities, read_shapes_and_stamp
+from videotag.formats.filelist import ListEntry, read_filelist, write_filelist
+from videotag.inference.data import open_dataset
+from videotag.inference.extract import ExtractJob
+from videotag.inference.extractor import load_extractor
+from videotag.inference.jobs import run_job
+from videotag.inference.outputs import Destination
+from videotag.inference.trained_model import read_source
+from videotag.media.video import probe
+from videotag.system.atomic import write_text
+from videotag.system.progress import track
+from videotag.weights import CONFIG_FILE, DEFAULT_EXTRACTOR, FoundWeights, find_weights
+
+OWN_EXTRACTOR = "weights/tsn"  # of the user, as `videotag extract` takes by default
+MODALITY = "rgb"
+_FRAMES_PER_SEC, _MIN_FRAMES, _MAX_FRAMES = 8, 8, 64
+_NUM_PROBED = 20  # videos whose duration decides the number of frames
+_SAME = 0.99  # similarity from which two videos are kept in one group
+_MAX_GROUP = 0.2  # share of the videos that such a group may hold
+_READ_BATCH = 64
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class UsedExtractor:
+    """The first stage that made the features.
+
+    Attributes:
+        weights: Name of published weights, or their path inside save_dir.
+        seg_num: Number of frames per video.
+        shown: Weights as the user names them.
+    """
+
+    weights: str
+    seg_num: int
+    shown: str
+
+
+def extract_features(
+    samples: Sequence[Sample], options: FitOptions
+) -> tuple[list[Sample], UsedExtractor | None, list[str]]:
+    """The samples with feature files instead of videos, which are extracted unless they are up to date.
+
+    Args:
+        samples: Videos, or feature files, which are returned as they are.
+        options: Options of the fit.
+
+    Returns:
+        The samples that can be read; the extractor, None for feature files; and notes for the user.
+
+    Raises:
+        ConfigError: Extractor flags are given for feature files, or the weights are not an extractor's.
+        FileListError: No video can be read.
+        WeightsError, DeviceError, OutputError: See load_extractor and run_job.
+    """
+    if all(sample.is_features for sample in samples):
+        if options.extractor_weights or options.extractor_config or options.seg_num:
+            raise ConfigError("the source has features already, so no extractor runs; leave its flags out")
+        return list(samples), None, []
+    save_dir = options.save_dir
+    found, shown = _find_extractor(options)
+    seg_num = options.seg_num or _num_frames(samples)
+    overrides = [("INFER.seg_num", seg_num)]
+    config = read_source(found, options.extractor_config, overrides=overrides).config
+    if not config.entry.two_stage:
+        raise ConfigError(f"{found.path}: {config.entry.name} is not an extractor; give a TSN's weights")
+    own = _keep_extractor(found, options, save_dir)
+    videos = save_dir / "videos.list"
+    write_filelist(videos, [ListEntry(s.path, s.label_ids) for s in samples])
+    logger.info("extracting %d frames of each of %d videos with %s", seg_num, len(samples), shown)
+    destination = Destination(
+        save_dir / "features", "features.list", filelist=videos, overwrite=options.overwrite
+    )
+    job = ExtractJob(load_extractor(config, found))
+    entries = [ListEntry(s.path, s.label_ids) for s in samples]
+    summary = run_job(job, entries, destination, log_interval=max(1, len(samples) // 10))
+    if summary.list_path is None:
+        raise FileListError(f"none of the {len(samples)} videos can be read; see {destination.save_dir}")
+    notes = []
+    if summary.failed:
+        notes.append(
+            f"{len(summary.failed)} videos cannot be read and are left out, see "
+            f"{destination.save_dir / 'failures.jsonl'}"
+        )
+    kept = [s for s in samples if s.path not in summary.failed]
+    paths = [entry.path for entry in read_filelist(summary.list_path)]
+    return (
+        [replace(s, path=path) for s, path in zip(kept, paths, strict=True)],
+        UsedExtractor(own, seg_num, shown),
+        notes,
+    )
+
+
+def _find_extractor(options: FitOptions) -> tuple[FoundWeights, str]:
+    """The weights of the first stage and their name for messages."""
+    if options.extractor_weights:
+        return find_weights(options.extractor_weights), options.extractor_weights
+    try:
+        return find_weights(OWN_EXTRACTOR), OWN_EXTRACTOR
+    except WeightsError:
+        return find_weights(DEFAULT_EXTRACTOR), DEFAULT_EXTRACTOR
+
+
+def _num_frames(samples: Sequence[Sample]) -> int:
+    """The number of frames per video: some per second of the median duration."""
+    step = max(1, len(samples) // _NUM_PROBED)
+    durations = []
+    for sample in samples[::step]:
+        try:
+            durations.append(float(probe(sample.path).duration_sec))
+        except MediaError:
+            continue  # the extraction reports it
+    seconds = median(durations) if durations else 0.0
+    return int(np.clip(round(_FRAMES_PER_SEC * seconds), _MIN_FRAMES, _MAX_FRAMES))
+
+
+def _keep_extractor(found: FoundWeights, options: FitOptions, save_dir: Path) -> str:
+    """Copies weights of the user's own into the folder; returns their name or path for fit.yaml."""
+    if found.named is not None:
+        return found.named.name
+    target = save_dir / "extractor"
+    target.mkdir(exist_ok=True)
+    if found.is_export:
+        shutil.copytree(found.path.parent, target, dirs_exist_ok=True)
+        return "extractor"
+    shutil.copy2(found.path, target / found.path.name)
+    config = options.extractor_config or found.config
+    if config is not None:
+        write_text(target / CONFIG_FILE, load_config(config).to_yaml())
+    return f"extractor/{found.path.name}"
+
+
+def read_features(samples: Sequence[Sample], config: Config) -> MemoryDataset:
+    """The features of all samples in memory.
+
+    Args:
+        samples: Feature files of N videos.
+        config: Config of a model of these features, for its classes, task and input.
+
+    Raises:
+        FeatureFileError: Files are missing, damaged or of different widths or extractors.
+    """
+    entries = [ListEntry(sample.path, sample.label_ids) for sample in samples]
+    dataset = open_dataset(config, entries, config.infer)
+
+    def raise_error(video: str, error: Exception) -> None:
+        raise error
+
+    groups = ordered_groups(len(samples), _READ_BATCH)
+    batches = track(dataset.batches(groups, on_error=raise_error), "read features", len(groups))
+    return MemoryDataset(batch for batch in batches if batch is not None)
+
+
+def feature_width(samples: Sequence[Sample]) -> int:
+    """The feature width D of the first sample.
+
+    Raises:
+        FeatureFileError: The file is missing, damaged or has several modalities.
+    """
+    shapes, _ = read_shapes_and_stamp(samples[0].path, {MODALITY: None})
+    return shapes[MODALITY][1]
+
+
+def mean_features(samples: Sequence[Sample]) -> np.ndarray:
+    """Mean features (N, D) float32 of the samples over their steps."""
+    means = [read_modalities(s.path, {MODALITY: None})[MODALITY].mean(axis=0) for s in samples]
+    return np.stack(means).astype(np.float32)
+
+
+def merge_copies(samples: Sequence[Sample], means: np.ndarray) -> tuple[list[Sample], list[str]]:
+    """The samples, of which groups with nearly equal videos are one group; and notes for the user.
+
+    Nothing is merged if that would leave too few groups, as with clips of one scene.
+
+    Args:
+        samples: N samples.
+        means: (N, D) mean features.
+    """
+    parent = {sample.group: sample.group for sample in samples}
+
+    def root(group: str) -> str:
+        while parent[group] != group:
+            parent[group] = group = parent[parent[group]]
+        return group
+
+    for i, j, _ in near_duplicates(means, [sample.group for sample in samples], threshold=_SAME):
+        parent[root(samples[i].group)] = root(samples[j].group)
+    merged = [replace(sample, group=root(sample.group)) for sample in samples]
+    before, sizes = len(parent), Counter(sample.group for sample in merged)
+    largest = max(Counter(sample.group for sample in samples).values())
+    if len(sizes) == before:
+        return list(samples), []
+    if max(sizes.values()) > max(largest, _MAX_GROUP * len(samples)):
+        return list(samples), [
+            f"many of the videos look nearly the same (up to {max(sizes.values())} of {len(samples)}), as "
+            "clips of "
+            "one scene do, so scores may be too good; name the scenes with --group_by or a group column"
+        ]
+    return merged, [f"near-duplicates share a group: {before - len(sizes)} of {before} groups were merged"]
+
+
+def leak_notes(samples: Sequence[Sample], means: np.ndarray) -> list[str]:
+    """A note if videos of the test set look nearly the same as videos of the training set.
+
+    Args:
+        samples: N samples with their splits.
+        means: (N, D) mean features.
+    """
+    pairs = near_duplicates(means, [sample.split for sample in samples], threshold=THRESHOLD)
+    tests = {i if samples[i].split == "test" else j for i, j, _ in pairs}
+    if not tests:
+        return []
+    i, j, similarity = pairs[0]
+    return [
+        f"{len(tests)} videos of the test set are near-duplicates of training videos, such as "
+        f"{samples[i].path} and "
+        f"{samples[j].path} ({similarity:.2f}), so test scores may be too good; group them with --group_by "
+        "or a "
+        "group column"
+    ]

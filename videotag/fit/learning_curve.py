@@ -1,0 +1,138 @@
+"""Held-out mAP by number of training videos, and what more videos are expected to give.
+
+Shapes: N training videos, C classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from videotag.config import Config
+from videotag.datasets.memory_dataset import MemoryDataset
+from videotag.fit.candidates import CANDIDATES
+from videotag.fit.choice import Judged, mean_ap_of, one_hot
+from videotag.fit.cross_validation import HeldOut, linear_scores, score, train_network
+from videotag.registry import Task
+from videotag.system.progress import track
+
+SHARES = (0.25, 0.5)  # of the training videos of a fold
+_NUM_FOLDS = 2  # folds of a network, whose training takes long
+_MIN_VIDEOS = 8
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A point of a learning curve.
+
+    Attributes:
+        num_videos: Number of training videos, a mean over folds.
+        score: Held-out mAP, a mean over folds.
+        error: Standard error of that mean; 0.0 for a single fold.
+    """
+
+    num_videos: int
+    score: float
+    error: float
+
+
+def learning_curve(
+    chosen: Judged,
+    configs: Mapping[str, Config],
+    found: Mapping[str, HeldOut],
+    data: MemoryDataset,
+    folds: Sequence[np.ndarray],
+    groups: Sequence[str],
+    *,
+    task: Task,
+    seconds_left: Callable[[], float],
+    seed: int = 0,
+) -> list[CurvePoint]:
+    """Held-out mAP of the chosen model with a quarter, half and all of the training videos of a fold.
+
+    Of a mean of several candidates, the curve is that of its first.
+
+    Args:
+        chosen: Chosen candidate.
+        configs: Candidate -> config.
+        found: Candidate -> result of the cross-validation.
+        data: Training set of N videos.
+        folds: Folds of the cross-validation.
+        groups: Group of each video; groups are left out as a whole.
+        task: Task of the model.
+        seconds_left: Function that returns the time in seconds that is left for this.
+        seed: Seed of the groups that are left out.
+
+    Returns:
+        Points with increasing num_videos; only the last one if time runs out or the set is too small.
+    """
+    name = chosen.members[0]
+    is_linear = next(candidate.is_linear for candidate in CANDIDATES if candidate.name == name)
+    config, all_scores = configs[name], found[name].scores
+    y = one_hot(data.labels, all_scores.shape[1], task)
+    used = list(folds) if is_linear else list(folds)[:_NUM_FOLDS]
+    everyone = np.arange(len(data))
+    needed = found[name].seconds * len(SHARES) * len(used) / len(folds)
+    points = []
+    if len(data) * SHARES[0] >= _MIN_VIDEOS and needed < seconds_left():
+        for share in track(SHARES, "learning curve", len(SHARES)):
+            results, sizes = [], []
+            for number, fold in enumerate(used):
+                rows = _share_of(np.setdiff1d(everyone, fold), groups, share, seed=seed + number)
+                sizes.append(len(rows))
+                penalty = found[name].weight_decay
+                if penalty is not None:
+                    scores = linear_scores(config, data, rows, fold, penalty)
+                else:
+                    scores = score(train_network(config, data.subset(rows)), data.subset(fold), config)
+                results.append(mean_ap_of(scores, y[fold]))
+            points.append(_point(sizes, results))
+    rest = [len(data) - len(fold) for fold in used]
+    points.append(_point(rest, [mean_ap_of(all_scores[fold], y[fold]) for fold in used]))
+    return points
+
+
+def forecast(curve: Sequence[CurvePoint], num_videos: int) -> tuple[float, float, float] | None:
+    """The expected mAP with a number of videos, and its interval: the error falls as a power of the number.
+
+    Args:
+        curve: Learning curve.
+        num_videos: Number of training videos.
+
+    Returns:
+        mAP, and the ends of its interval of about 90 %, in [0, 1]; None with fewer than three points or a
+        curve that does not rise.
+    """
+    if len(curve) < 3 or curve[-1].score <= curve[0].score or curve[-1].score >= 1:
+        return None
+    x = np.log([point.num_videos for point in curve])
+    y = np.log([max(1 - point.score, 1e-4) for point in curve])
+    slope, offset = np.polyfit(x, y, 1)
+    if slope >= 0:
+        return None
+    expected = 1 - float(np.exp(offset + slope * np.log(num_videos)))
+    expected = max(expected, curve[-1].score)
+    spread = 1.64 * float(np.hypot(curve[-1].error, np.std(y - offset - slope * x) * (1 - expected)))
+    return expected, max(0.0, expected - spread), min(1.0, expected + spread)
+
+
+def _point(sizes: Sequence[int], results: Sequence[float]) -> CurvePoint:
+    error = float(np.std(results) / max(1, len(results) - 1) ** 0.5) if len(results) > 1 else 0.0
+    return CurvePoint(round(float(np.mean(sizes))), float(np.mean(results)), error)
+
+
+def _share_of(rows: np.ndarray, groups: Sequence[str], share: float, *, seed: int) -> np.ndarray:
+    """Rows of random groups that hold about a share of all rows, in order."""
+    sizes = Counter(groups[row] for row in rows)
+    names = sorted(sizes)
+    kept: set[str] = set()
+    count = 0
+    for index in np.random.default_rng(seed).permutation(len(names)):
+        if count >= share * len(rows):
+            break
+        kept.add(names[index])
+        count += sizes[names[index]]
+    return np.array([row for row in rows if groups[row] in kept])

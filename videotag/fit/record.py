@@ -1,0 +1,152 @@
+"""fit.yaml, and the advice that follows from the numbers.
+
+Shapes: N videos, C classes.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+
+from videotag import __version__
+from videotag.fit.choice import RULE, mean_ap_of, one_hot
+from videotag.fit.features import UsedExtractor
+from videotag.fit.result import ClassRow, FitOptions, FitResult
+from videotag.inference.fit_folder import FIT_FILE
+from videotag.registry import Task
+from videotag.system.atomic import write_text
+
+FEW_VIDEOS = 10  # of a class, below which its numbers mean little
+_IMBALANCE = 10.0  # ratio of the largest to the smallest class
+_MAX_NAMED = 10
+
+
+def class_rows(
+    names: Sequence[str], train: np.ndarray, test: np.ndarray, scores: np.ndarray, task: Task
+) -> list[ClassRow]:
+    """A row per class.
+
+    Args:
+        names: C class names.
+        train: Labels of the training set, (N, C) or (N,).
+        test: Labels of the test set.
+        scores: Held-out probabilities (N, C) of the training set.
+        task: Task.
+    """
+    y, z = one_hot(train, len(names), task), one_hot(test, len(names), task)
+    rows = []
+    for index, name in enumerate(names):
+        own = slice(index, index + 1)
+        ap = mean_ap_of(scores[:, own], y[:, own]) if y[:, index].any() else None
+        rows.append(ClassRow(name, int(y[:, index].sum()), int(z[:, index].sum()), ap))
+    return rows
+
+
+def advice(classes: Sequence[ClassRow], num_train: int) -> list[str]:
+    """Lines on classes that need more videos.
+
+    Args:
+        classes: A row per class.
+        num_train: Number of training videos.
+    """
+    lines = []
+    absent = [row.name for row in classes if not row.num_train]
+    few = [row for row in classes if 0 < row.num_train < FEW_VIDEOS]
+    untested = [row.name for row in classes if row.num_train and not row.num_test]
+    if absent:
+        lines.append(f"no training video of {_named(absent)}: these tags are never given; add videos")
+    if few:
+        shown = [f"{row.name} ({row.num_train})" for row in few]
+        lines.append(f"fewer than {FEW_VIDEOS} training videos of {_named(shown)}: add videos of these first")
+    if untested:
+        lines.append(f"no test video of {_named(untested)}: the test scores leave them out")
+    counts = [row.num_train for row in classes if row.num_train]
+    if counts and max(counts) > _IMBALANCE * min(counts) and len(counts) > 1:
+        lines.append(
+            f"classes have {min(counts)} to {max(counts)} training videos: rare ones are scored low; add "
+            "videos, "
+            "or train with TRAIN.class_weights=balanced"
+        )
+    everywhere = [row.name for row in classes if row.num_train == num_train]
+    if everywhere:
+        lines.append(f"every training video has {_named(everywhere)}: add videos without")
+    return lines
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} others" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
+
+
+def write_record(
+    result: FitResult, models: Sequence[str], extractor: UsedExtractor | None, options: FitOptions
+) -> None:
+    """Writes fit.yaml, last of all files, with which the folder becomes a tagger.
+
+    Args:
+        result: Result of the fit.
+        models: Folders of the chosen models, inside save_dir.
+        extractor: First stage; None for features.
+        options: Options of the fit.
+    """
+    folder = options.save_dir
+    record: dict[str, Any] = {"made_by": f"videotag {__version__}"}
+    if extractor is not None:
+        record["extractor"] = {"weights": extractor.weights, "seg_num": extractor.seg_num}
+    record |= {
+        "models": list(models),
+        "task": result.task,
+        "num_classes": len(result.names),
+        "num_train": result.num_train,
+        "num_test": result.num_test,
+        "num_groups": result.num_groups,
+        "seed": options.seed,
+        "folds": result.num_folds,
+        "rule": RULE,
+        "chosen": list(result.chosen.members),
+        "candidates": [
+            {
+                "name": one.name,
+                "score": round(one.score, 4),
+                "interval": [round(one.low, 4), round(one.high, 4)],
+                "top1": round(one.hit, 4),
+                **({"seconds": round(result.seconds[one.name], 1)} if one.name in result.seconds else {}),
+                **({"note": one.note} if one.note else {}),
+            }
+            for one in result.judged
+        ],
+        "left_out": dict(result.skipped),
+        "test": [
+            {"name": t.name, "mean_ap": round(t.mean_ap, 4), "interval": [round(t.low, 4), round(t.high, 4)]}
+            for t in result.test
+        ],
+        "commands": _commands(folder.as_posix(), models, extractor),
+    }
+    write_text(folder / FIT_FILE, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+
+
+def _commands(folder: str, models: Sequence[str], extractor: UsedExtractor | None) -> list[str]:
+    """Commands that repeat the steps by hand."""
+    commands = []
+    if extractor is not None:
+        weights = extractor.weights if "/" not in extractor.weights else f"{folder}/{extractor.weights}"
+        commands.append(
+            f"videotag extract --weights={shlex.quote(weights)} --set INFER.seg_num={extractor.seg_num} "
+            f"--filelist={shlex.quote(f'{folder}/videos.list')} "
+            f"--save_dir={shlex.quote(f'{folder}/features')}"
+        )
+    for model in models:
+        config = f"{folder}/candidates/{model.rpartition('/')[2]}.yaml"
+        commands.append(
+            f"videotag train --config={shlex.quote(config)} "
+            f"--label_file={shlex.quote(f'{folder}/labels.txt')} "
+            f"--save_dir={shlex.quote(f'{folder}/{model}')}"
+        )
+    commands.append(
+        f"videotag eval --weights={shlex.quote(folder)} --save_dir={shlex.quote(f'{folder}/eval')}"
+    )
+    return commands

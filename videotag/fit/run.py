@@ -1,0 +1,360 @@
+"""Labeled clips -> a trained tagger: features, splits, candidates, choice, final training, test.
+
+Every stage keeps what an interrupted run has done: features by their stamps, the cross-validation of each
+candidate by a digest of its data and settings, and the final networks as resumable training runs.
+Shapes: N training videos, D feature width, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from videotag.config import Config, load_config
+from videotag.datasets.memory_dataset import MemoryDataset
+from videotag.errors import ConfigError, FileListError
+from videotag.fit.candidates import BASELINE, CANDIDATES, Candidate, candidate_sections
+from videotag.fit.choice import bootstrap_rows, hit_of, judge, mean_ap_of, one_hot
+from videotag.fit.cross_validation import HeldOut, OutOfTimeError, held_out
+from videotag.fit.features import (
+    extract_features,
+    feature_width,
+    leak_notes,
+    mean_features,
+    merge_copies,
+    read_features,
+)
+from videotag.fit.learning_curve import forecast, learning_curve
+from videotag.fit.record import advice, class_rows, write_record
+from videotag.fit.result import FitOptions, FitResult, TestScore
+from videotag.fit.samples import Sample, SampleSet, assign, check_classes
+from videotag.formats.filelist import ListEntry, write_filelist
+from videotag.inference.data import read_section_list
+from videotag.inference.evaluate import evaluate
+from videotag.inference.trained_model import TrainedModel
+from videotag.labels import write_labels
+from videotag.models import load_models
+from videotag.registry import Task
+from videotag.system.atomic import open_atomic, remove_partial, write_text
+from videotag.system.folder_lock import folder_lock
+from videotag.training.folds import NUM_FOLDS, group_folds
+from videotag.training.train import train_model
+
+_MANY_VIDEOS, _FEW_FOLDS = 1500, 3
+_FINAL_SHARE = 0.3  # of the time left, kept for the curve and the final training
+logger = logging.getLogger(__name__)
+
+
+class Clock:
+    """Time left of a limit.
+
+    Args:
+        seconds: Limit in seconds; None for none.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds left, infinite without a limit; negative after it."""
+        return float("inf") if self._end is None else self._end - time.monotonic()
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Training and test set of a fit, with what identifies them.
+
+    Attributes:
+        samples: Samples of the training set, then of the test set.
+        train, test: Features and labels.
+        names: Class names.
+        task: Task.
+        width: Feature width D.
+        digest: Digest of both lists and their features.
+    """
+
+    samples: list[Sample]
+    train: MemoryDataset
+    test: MemoryDataset
+    names: list[str]
+    task: Task
+    width: int
+    digest: str
+
+    @property
+    def train_groups(self) -> list[str]:
+        return [sample.group for sample in self.samples[: len(self.train)]]
+
+    @property
+    def test_groups(self) -> list[str]:
+        return [sample.group for sample in self.samples[len(self.train) :]]
+
+
+def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
+    """Makes a tagger of one's own from labeled videos or features.
+
+    Args:
+        sample_set: Videos or feature files, see read_samples.
+        options: Options.
+
+    Returns:
+        What was decided and measured; save_dir then holds fit.yaml, the models and metrics.json.
+
+    Raises:
+        FileListError: There are too few videos or labels.
+        ConfigError, WeightsError, DeviceError: The extractor cannot be loaded.
+        OutputError: Another run writes to save_dir, or it holds foreign files.
+    """
+    clock, save_dir, names = Clock(options.seconds), options.save_dir, sample_set.names
+    load_models()
+    task = options.task or sample_set.task()
+    check_classes(sample_set, task)
+    by_name = {candidate.name: candidate for candidate in CANDIDATES}
+    with folder_lock(save_dir):
+        remove_partial(save_dir)
+        write_labels(save_dir / "labels.txt", names)
+        samples, extractor, notes = extract_features(sample_set.samples, options)
+        data, more = _split(samples, names, task, options)
+        notes = [*sample_set.notes, *notes, *more]
+        for note in notes:
+            logger.warning("%s", note)
+        folds = _folds(data, options.seed)
+        configs = {c.name: _write_config(c, data, options) for c in CANDIDATES}
+        found, skipped = _cross_validate(configs, data, folds, clock, save_dir)
+        judged, chosen = judge(
+            {name: each.scores for name, each in found.items()},
+            data.train.labels,
+            data.train_groups,
+            task=task,
+            seed=options.seed,
+        )
+        logger.info("chosen: %s, held-out mAP %.3f", chosen.name, chosen.score)
+        curve = learning_curve(
+            chosen,
+            configs,
+            found,
+            data.train,
+            folds,
+            data.train_groups,
+            task=task,
+            seconds_left=lambda: clock.left() * (1 - _FINAL_SHARE),
+        )
+        folders = {}
+        for name in dict.fromkeys([*chosen.members, BASELINE]):
+            config = _write_config(by_name[name], data, options, weight_decay=found[name].weight_decay)
+            folders[name] = _train_final(config, save_dir / "models" / by_name[name].folder, names)
+        scores, metrics = _run_test([folders[name] for name in chosen.members], data)
+        test = [_test_score(chosen.name, scores, data, options.seed)]
+        if chosen.name != BASELINE:
+            scores, _ = _run_test([folders[BASELINE]], data)
+            test.append(_test_score(BASELINE, scores, data, options.seed))
+        averaged = np.mean([found[name].scores for name in chosen.members], axis=0)
+        classes = class_rows(names, data.train.labels, data.test.labels, averaged, task)
+        result = FitResult(
+            task=task,
+            names=names,
+            num_train=len(data.train),
+            num_test=len(data.test),
+            num_groups=len(set(data.train_groups)),
+            num_folds=len(folds),
+            judged=judged,
+            seconds={name: each.seconds for name, each in found.items()},
+            skipped=skipped,
+            chosen=chosen,
+            test=test,
+            curve=curve,
+            expected=forecast(curve, 2 * len(data.train)),
+            classes=classes,
+            notes=[*notes, *advice(classes, len(data.train))],
+            metrics=metrics,
+        )
+        write_text(save_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        members = [folders[name].relative_to(save_dir).as_posix() for name in chosen.members]
+        write_record(result, members, extractor, options)
+        return result
+
+
+def _split(
+    samples: list[Sample], names: list[str], task: Task, options: FitOptions
+) -> tuple[_Data, list[str]]:
+    """Both sets in memory, with their lists written; and notes for the user."""
+    width = feature_width(samples)
+    means = mean_features(samples)
+    samples, notes = merge_copies(samples, means)
+    samples = assign(samples, names, share=options.test_share, seed=options.seed)
+    notes += leak_notes(samples, means)
+    samples = sorted(samples, key=lambda sample: sample.split == "test")  # stable
+    num_train = sum(sample.split == "train" for sample in samples)
+    lists = {}
+    for split, part in (("train", samples[:num_train]), ("test", samples[num_train:])):
+        lists[split] = options.save_dir / f"{split}.list"
+        write_filelist(lists[split], [ListEntry(s.path, s.label_ids) for s in part])
+    sections = candidate_sections(
+        CANDIDATES[0],
+        num_videos=num_train,
+        width=width,
+        num_classes=len(names),
+        task=task,
+        seed=options.seed,
+        filelists={"TRAIN": str(lists["train"])},
+    )
+    path = options.save_dir / "candidates" / f"{CANDIDATES[0].folder}.yaml"
+    write_text(path, yaml.safe_dump(sections, sort_keys=False))
+    everything = read_features(samples, load_config(path))
+    digest = hashlib.sha256(json.dumps([task, names, width]).encode())
+    for sample in samples:
+        digest.update(json.dumps([sample.path, sample.label_ids, sample.group, sample.split]).encode())
+    digest.update(means[np.argsort([s.path for s in samples])].tobytes())
+    data = _Data(
+        samples,
+        everything.subset(np.arange(num_train)),
+        everything.subset(np.arange(num_train, len(samples))),
+        names,
+        task,
+        width,
+        digest.hexdigest(),
+    )
+    return data, notes
+
+
+def _folds(data: _Data, seed: int) -> list[np.ndarray]:
+    """The folds of the training set; (n,) indices each."""
+    groups = data.train_groups
+    if len(set(groups)) < 2:
+        raise FileListError(
+            f"all {len(groups)} training videos are in one group, {groups[0]}; cross-validation needs two "
+            "or more"
+        )
+    num_folds = NUM_FOLDS if len(groups) < _MANY_VIDEOS else _FEW_FOLDS
+    return group_folds(groups, data.train.labels, num_folds=num_folds, seed=seed)
+
+
+def _write_config(
+    candidate: Candidate, data: _Data, options: FitOptions, *, weight_decay: float | None = None
+) -> Config:
+    """Writes the YAML with which `videotag train` repeats a candidate, and returns its config."""
+    sections = candidate_sections(
+        candidate,
+        num_videos=len(data.train),
+        width=data.width,
+        num_classes=len(data.names),
+        task=data.task,
+        seed=options.seed,
+        filelists={
+            "TRAIN": str(options.save_dir / "train.list"),
+            "TEST": str(options.save_dir / "test.list"),
+        },
+        weight_decay=weight_decay,
+    )
+    path = options.save_dir / "candidates" / f"{candidate.folder}.yaml"
+    write_text(path, yaml.safe_dump(sections, sort_keys=False, allow_unicode=True))
+    return load_config(path)
+
+
+def _cross_validate(
+    configs: Mapping[str, Config], data: _Data, folds: Sequence[np.ndarray], clock: Clock, save_dir: Path
+) -> tuple[dict[str, HeldOut], dict[str, str]]:
+    """Name -> held-out scores of the candidates for which there is time; and name -> why one was left out."""
+    found: dict[str, HeldOut] = {}
+    skipped: dict[str, str] = {}
+    for candidate in CANDIDATES:
+        config = configs[candidate.name]
+        path = save_dir / "cross_validation" / f"{candidate.folder}.npz"
+        text = [data.digest, [fold.tolist() for fold in folds], config.to_yaml()]
+        digest = hashlib.sha256(json.dumps(text).encode()).hexdigest()
+        kept = _read_held_out(path, digest)
+        if kept is None:
+            if not candidate.is_linear and clock.left() <= 0:
+                skipped[candidate.name] = "no time was left"
+                continue
+            try:
+                kept = held_out(
+                    candidate, config, data.train, folds,
+                    seconds_left=lambda: clock.left() * (1 - _FINAL_SHARE),
+                )  # fmt: skip
+            except OutOfTimeError:
+                skipped[candidate.name] = "it would take longer than the time that was left"
+                continue
+            _write_held_out(path, kept, digest)
+        found[candidate.name] = kept
+        y = one_hot(data.train.labels, len(data.names), data.task)
+        logger.info("%s: held-out mAP %.3f, %.0f s", candidate.name, mean_ap_of(kept.scores, y), kept.seconds)
+    for name, why in skipped.items():
+        logger.warning("%s is left out: %s", name, why)
+    return found, skipped
+
+
+def _write_held_out(path: Path, held: HeldOut, digest: str) -> None:
+    penalty = np.nan if held.weight_decay is None else held.weight_decay
+    with open_atomic(path, "wb") as file:
+        np.savez(
+            file, scores=held.scores, seconds=held.seconds, weight_decay=penalty, digest=np.array(digest)
+        )
+
+
+def _read_held_out(path: Path, digest: str) -> HeldOut | None:
+    """The result of an earlier run; None if there is none of the same data, folds and config."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if str(arrays["digest"]) != digest:
+                return None
+            penalty = float(arrays["weight_decay"])
+            return HeldOut(arrays["scores"], float(arrays["seconds"]), None if np.isnan(penalty) else penalty)
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+def _train_final(config: Config, folder: Path, names: list[str]) -> Path:
+    """Trains a candidate on the whole training set; keeps or resumes an earlier run of the same."""
+    entries = read_section_list(config, "TRAIN", labels="optional")
+    arguments: dict[str, Any] = {
+        "save_dir": folder,
+        "labels": names,
+        "valid_interval": 0,
+        "log_interval": 100,
+    }
+    try:
+        train_model(config, entries, [], resume=True, **arguments)
+    except (ConfigError, FileListError):
+        train_model(config, entries, [], resume=False, **arguments)
+    return folder
+
+
+class _Scores:
+    """Observer that keeps all scores."""
+
+    def __init__(self) -> None:
+        self.scores: list[np.ndarray] = []
+
+    def update(self, scores: np.ndarray, labels: np.ndarray, video_ids: Sequence[str], /) -> None:
+        """Adds scores (N, C)."""
+        self.scores.append(scores)
+
+    def merge(self, other: _Scores, /) -> None:
+        """Adds those of another one."""
+        self.scores += other.scores
+
+
+def _run_test(folders: Sequence[Path], data: _Data) -> tuple[np.ndarray, dict[str, Any]]:
+    """Probabilities (n, C) of a model, or of the mean of several, on the test set; and its metrics."""
+    model = TrainedModel.load(folders)
+    kept = _Scores()
+    groups = np.array_split(np.arange(len(data.test)), -(-len(data.test) // 64))
+    metrics = evaluate(model.run, data.test.batches(groups), task=data.task, observers=[kept])
+    return np.concatenate(kept.scores).astype(np.float64), metrics
+
+
+def _test_score(name: str, scores: np.ndarray, data: _Data, seed: int) -> TestScore:
+    y = one_hot(data.test.labels, len(data.names), data.task)
+    samples = bootstrap_rows(data.test_groups, y.size, seed=seed)
+    low, high = np.percentile([mean_ap_of(scores[rows], y[rows]) for rows in samples], (5, 95))
+    return TestScore(name, mean_ap_of(scores, y), float(low), float(high), hit_of(scores, y))

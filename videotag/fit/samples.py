@@ -1,0 +1,195 @@
+"""The videos that `videotag fit` is given, with labels, groups and splits, from any kind of source."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from videotag.errors import ConfigError, FileListError
+from videotag.fit.lists import class_names, find_videos
+from videotag.fit.splits import assign_splits
+from videotag.fit.video_sources import CsvOptions
+from videotag.formats.feature_files import FEATURE_SUFFIXES
+from videotag.formats.filelist import ListEntry, read_filelist
+from videotag.labels import read_labels
+from videotag.media.suffixes import folder_text
+from videotag.registry import Task
+from videotag.safe_text import safe_repr
+
+LABELS_FILE = "labels.txt"
+TEST_SHARE = 0.2
+_LISTS = {"train": "train", "val": "train", "test": "test"}  # name of a list -> split
+_LIST_SUFFIXES = {".list", ".txt"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A video or feature file with its labels.
+
+    Attributes:
+        path: Path of the file.
+        label_ids: Class ids, ascending.
+        group: Samples of a group stay in one split and one fold.
+        split: "train" or "test"; "" as long as it is open.
+    """
+
+    path: str
+    label_ids: tuple[int, ...]
+    group: str
+    split: str = ""
+
+    @property
+    def is_features(self) -> bool:
+        """Whether the file holds features, which are not extracted."""
+        return PurePath(self.path).suffix.lower() in FEATURE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """All samples of a source.
+
+    Attributes:
+        samples: Samples, at least one.
+        names: Class names by class id.
+        notes: Lines for the user about the source.
+    """
+
+    samples: list[Sample]
+    names: list[str]
+    notes: list[str]
+
+    def task(self) -> Task:
+        """The task: "single_label" if every sample has exactly one label, else "multi_label"."""
+        is_single = all(len(sample.label_ids) == 1 for sample in self.samples)
+        return "single_label" if is_single else "multi_label"
+
+
+def read_samples(
+    source: str | Path,
+    *,
+    label_file: str | None = None,
+    group_by: str | None = None,
+    csv_options: CsvOptions | None = None,
+) -> SampleSet:
+    """The samples of a source.
+
+    Args:
+        source: Folder with a folder per class; CSV; list; or folder with train.list, test.list and
+            optionally val.list, whose videos are added to the training set.
+        label_file: Class names; by default those of the source, or labels.txt beside the lists.
+        group_by: "folder", or a regular expression for paths; None for one group per video.
+        csv_options: Columns of a CSV.
+
+    Raises:
+        ConfigError, FileListError, LabelFileError: The source is missing or has errors.
+    """
+    path = Path(source)
+    lists = {name: path / f"{name}.list" for name in _LISTS if (path / f"{name}.list").is_file()}
+    if path.is_file() and path.suffix.lower() in _LIST_SUFFIXES:
+        lists = {"": path}
+    if lists:
+        if csv_options is not None:
+            raise ConfigError(f"{source}: lists, but options of a CSV are given; remove them")
+        return _from_lists(lists, label_file, group_by)
+    videos, left_out = find_videos(path, csv_options=csv_options, group_by=group_by)
+    names = class_names(videos, label_file=label_file)
+    ids = {name: index for index, name in enumerate(names)}
+    samples = [
+        Sample(
+            video.path,
+            tuple(sorted(ids[label] for label in video.labels)),
+            video.group,
+            _LISTS[video.split] if video.split else "",
+        )
+        for video in videos
+    ]
+    noun = "feature file" if samples[0].is_features else "video"
+    notes = [folder_text(path, len(samples), left_out, noun=noun)] if left_out else []
+    return SampleSet(samples, names, notes)
+
+
+def _from_lists(lists: dict[str, Path], label_file: str | None, group_by: str | None) -> SampleSet:
+    """The samples of lists by name; "" is a list whose samples have no split yet."""
+    if "test" in lists and len(lists) == 1:
+        raise FileListError(f"{lists['test']}: no train.list beside it; add one")
+    first = next(iter(lists.values()))
+    names = read_labels(label_file or first.with_name(LABELS_FILE))
+    samples: dict[str, Sample] = {}
+    for name, path in lists.items():
+        for entry in read_filelist(path, labels="optional", num_classes=len(names)):
+            split = _LISTS.get(name, "")
+            if entry.path in samples and samples[entry.path].split != split:
+                raise FileListError(f"{path}: {entry.path} is also in another list; leave it in one of them")
+            samples[entry.path] = Sample(entry.path, entry.label_ids, _group(entry, group_by), split)
+    if "train" in lists and "test" not in lists:
+        samples = {key: replace(sample, split="") for key, sample in samples.items()}
+    return SampleSet(list(samples.values()), names, [])
+
+
+def _group(entry: ListEntry, group_by: str | None) -> str:
+    path = PurePath(entry.path)
+    if group_by is None:
+        return str(path.with_suffix(""))
+    if group_by == "folder":
+        return str(path.parent)
+    try:
+        found = re.search(group_by, entry.path)
+    except re.error as error:
+        raise ConfigError(f"--group_by {safe_repr(group_by)}: not a regular expression ({error})") from error
+    if found is None:
+        raise FileListError(f"{entry.path}: --group_by {safe_repr(group_by)} matches nothing in it")
+    return found[1] if found.re.groups else found[0]
+
+
+def assign(samples: Sequence[Sample], names: Sequence[str], *, share: float, seed: int) -> list[Sample]:
+    """The samples with their splits; those that the source fixes are kept.
+
+    Args:
+        samples: Samples.
+        names: Class names by class id.
+        share: Share of the test set, above 0 and below 1.
+        seed: Seed of the split.
+
+    Raises:
+        FileListError: The training or the test set would be empty.
+    """
+    if not any(sample.split for sample in samples):
+        labels: dict[str, set[str]] = {}
+        for sample in samples:
+            labels.setdefault(sample.group, set()).update(names[i] for i in sample.label_ids)
+        splits = assign_splits(labels, (1 - share, 0.0, share), seed=seed)
+        samples = [replace(sample, split=splits[sample.group]) for sample in samples]
+    counts = Counter(sample.split for sample in samples)
+    for split in ("train", "test"):
+        if not counts[split]:
+            groups = len({sample.group for sample in samples})
+            raise FileListError(
+                f"no video for the {split} set: {len(samples)} videos in {groups} groups; add videos, or "
+                "split "
+                "them by hand (folders train and test, or train.list and test.list)"
+            )
+    return list(samples)
+
+
+def check_classes(sample_set: SampleSet, task: Task) -> None:
+    """Checks that there is something to learn.
+
+    Raises:
+        FileListError: There is no labeled video, or only one class in a single-label task.
+    """
+    counts = Counter(i for sample in sample_set.samples for i in sample.label_ids)
+    if not counts:
+        raise FileListError(
+            "no video has a label; sort them into a folder per class, or give a CSV of labels"
+        )
+    only = len(counts) == 1
+    everyone = next(iter(counts.values())) == len(sample_set.samples)
+    if only and (task == "single_label" or everyone):
+        name = sample_set.names[next(iter(counts))]
+        raise FileListError(
+            f"all videos have the one label {safe_repr(name)}; add videos without it, such as a folder "
+            "`other`"
+        )
