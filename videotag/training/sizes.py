@@ -71,8 +71,8 @@ def check_sizes(config: Config, data: Dataset, *, steps_per_epoch: int) -> str:
     if limit is not None and own + batch > limit:
         remedy = "lower the sizes in MODEL, or choose a smaller model"
         raise ConfigError(
-            f"not enough memory: {_millions(weights.all)} weights of {config.entry.name}, their gradients and "
-            f"the state of {train.optimizer} take {_size(own)}, and a batch of {train.batch_size} takes "
+            f"not enough memory: {_millions(weights.all)} weights of {config.entry.name}, their gradients "
+            f"and the state of {train.optimizer} take {_size(own)}, and a batch of {train.batch_size} takes "
             f"{_size(batch)}, but {where} has {_size(limit)}; "
             f"{'lower TRAIN.batch_size' if batch > own else remedy}"
         )
