@@ -135,9 +135,11 @@ def test_lists_of_the_other_kind_are_told_apart_before_work(tsn_dir, capsys):
     assert run("frames", "--filelist=val.list", "--save_dir=jpg", "--short_size=36") == 0
     lists = ["--set=TRAIN.filelist=jpg/val.list", "--save_dir=ck"]
     assert run("train", *lists) == 2
-    assert "jpg/12: a folder; if it holds frames, set MODEL.format=frames" in capsys.readouterr().err
+    assert (
+        "jpg/12 and 5 more: a folder; if it holds frames, set MODEL.format=frames" in capsys.readouterr().err
+    )
     assert run("train", "--set=MODEL.format=frames", "--save_dir=ck") == 2
-    assert "0.mp4: a file; MODEL.format is frames, whose lists name folders" in capsys.readouterr().err
+    assert "0.mp4 and 11 more: a file; MODEL.format is frames, whose lists name folders" in capsys.readouterr().err
     assert not (tsn_dir / "ck").exists()
 
 
