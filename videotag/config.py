@@ -335,6 +335,11 @@ def _cross_section_errors(
             f"TRAIN.modality_dropout: {train.modality_dropout}, but MODEL.feature_names "
             f"{safe_repr(list(inputs))} is a single modality, which is never dropped; leave it out"
         )
+    if train.logit_adjustment and (model.task or entry.task) == "multi_label":
+        texts.append(
+            f"TRAIN.logit_adjustment: {train.logit_adjustment} needs a single_label task, but the task is "
+            "multi_label; set MODEL.task=single_label, or leave it out"
+        )
     if train.loss == "asymmetric" and (model.task or entry.task) == "single_label":
         texts.append(
             "TRAIN.loss: asymmetric needs a multi_label task, but the task is single_label; "

@@ -139,7 +139,10 @@ def test_lists_of_the_other_kind_are_told_apart_before_work(tsn_dir, capsys):
         "jpg/12 and 5 more: a folder; if it holds frames, set MODEL.format=frames" in capsys.readouterr().err
     )
     assert run("train", "--set=MODEL.format=frames", "--save_dir=ck") == 2
-    assert "0.mp4 and 11 more: a file; MODEL.format is frames, whose lists name folders" in capsys.readouterr().err
+    assert (
+        "0.mp4 and 11 more: a file; MODEL.format is frames, whose lists name folders"
+        in capsys.readouterr().err
+    )
     assert not (tsn_dir / "ck").exists()
 
 

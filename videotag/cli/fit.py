@@ -17,7 +17,7 @@ import logging
 from pathlib import Path
 
 from videotag.cli import arguments, source_flags, values
-from videotag.errors import EXIT_OK
+from videotag.errors import EXIT_OK, ConfigError
 
 SUMMARY = "make a tagger of your own from a folder of labeled clips"
 REPORT_FILE = "report.html"
@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     from videotag.system.kept_memory import keep_freed_memory
 
     save_dir = Path(args.save_dir)
+    if args.test_share is not None and not 0 < args.test_share < 1:
+        raise ConfigError(f"--test_share {args.test_share:g}: expected a share above 0 and below 1")
     sample_set = read_samples(
         args.source,
         label_file=args.label_file,

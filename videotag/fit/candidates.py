@@ -42,7 +42,7 @@ _LINEAR = {"optimizer": "lbfgs"}
 _STEPS = {
     "optimizer": "adam",
     "learning_rate": 0.001,
-    "weight_decay": 1e-4,
+    "weight_decay": 1e-5,
     "schedule": "cosine",
     "clip_norm": 5.0,
     "mixup_alpha": 0.4,
@@ -96,7 +96,7 @@ CANDIDATES = (
             "fc_sizes": [128, 64],
             "drop_rate": 0.3,
         },
-        _STEPS,
+        {**_STEPS, "learning_rate": 0.002},
     ),
 )
 

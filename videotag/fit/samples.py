@@ -77,8 +77,8 @@ def read_samples(
     """The samples of a source.
 
     Args:
-        source: Folder with a folder per class; CSV; list; or folder with train.list, test.list and
-            optionally val.list, whose videos are added to the training set.
+        source: Folder with a folder per class; CSV, in which a video may have no label; list; or folder with
+            train.list, test.list and optionally val.list, whose videos are added to the training set.
         label_file: Class names; by default those of the source, or labels.txt beside the lists.
         group_by: "folder", or a regular expression for paths; None for one group per video.
         csv_options: Columns of a CSV.
@@ -94,6 +94,10 @@ def read_samples(
         if csv_options is not None:
             raise ConfigError(f"{source}: lists, but options of a CSV are given; remove them")
         return _from_lists(lists, label_file, group_by)
+    if csv_options is None and path.is_file():
+        csv_options = CsvOptions()
+    if csv_options is not None:
+        csv_options = replace(csv_options, allow_unlabeled=True)
     videos, left_out = find_videos(path, csv_options=csv_options, group_by=group_by)
     names = class_names(videos, label_file=label_file)
     ids = {name: index for index, name in enumerate(names)}

@@ -59,6 +59,7 @@ class CsvOptions:
         group_column: Name of the group column; None uses group_by.
         split_column: Name of the column that fixes the splits; None for none.
         root: Folder for relative paths; None is the working folder.
+        allow_unlabeled: Whether a video may have no label: it has none of the tags.
     """
 
     path_column: str = "path"
@@ -67,6 +68,7 @@ class CsvOptions:
     group_column: str | None = None
     split_column: str | None = None
     root: str | None = None
+    allow_unlabeled: bool = False
 
 
 def videos_in_folder(
@@ -239,7 +241,7 @@ def _video_of_row(
     cells = [row[index] for name in options.label_columns for index in columns[name]]
     labels = [part.strip() for cell in cells for part in cell.split(options.separator)]
     labels = [label for label in dict.fromkeys(labels) if label]
-    if not labels:
+    if not labels and not options.allow_unlabeled:
         raise ValueError(
             f"{escaped(path)}: no label in {', '.join(options.label_columns)}; write one, or remove the row"
         )

@@ -21,6 +21,7 @@ from videotag.registry import Task
 from videotag.sections import TrainSection
 from videotag.training.calibrate import LastLayer, read_last_layer
 from videotag.training.folds import group_folds
+from videotag.training.learner import freeze
 from videotag.training.logistic import LogisticRegression, held_out_loss, probabilities
 from videotag.training.losses import class_weights
 
@@ -37,7 +38,7 @@ class LastLayerSolver:
         class_counts: (C,) number of training samples with each class; needed for class_weights.
 
     Raises:
-        ConfigError: There are several processes.
+        ConfigError: There are several processes, or TRAIN.freeze matches nothing.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class LastLayerSolver:
     ) -> None:
         if world_size() > 1:
             raise ConfigError("TRAIN.optimizer: lbfgs runs in one process; start it without a launcher")
+        freeze(model, train.freeze)
         self.model = model
         self._train = train
         self._task: Task = task
@@ -111,8 +113,8 @@ class LastLayerSolver:
         yield self.model
 
     def state(self) -> dict[str, np.ndarray]:
-        """See Learner; there is no state besides the weights."""
-        return {}
+        """See Learner; the weights are the state, but a file without any array counts as damaged."""
+        return {"solved": np.ones(1, np.float32)}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """See Learner."""

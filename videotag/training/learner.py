@@ -77,7 +77,7 @@ class Learner:
             raise DeviceError(
                 f"TRAIN.precision is {train.precision}, which needs a GPU; set it to fp32 on a CPU"
             )
-        _freeze(model, train.freeze)
+        freeze(model, train.freeze)
         _set_lr_factors(model, train.lr_factors)
         self._optimizer = build_optimizer(model, train)
         enabled = train.precision == "fp16"  # bf16 has the range of fp32 and needs no scaling
@@ -291,7 +291,12 @@ def _matching(model: nn.Layer, pattern: str, key: str) -> list[Tensor]:
     return found
 
 
-def _freeze(model: nn.Layer, patterns: list[str]) -> None:
+def freeze(model: nn.Layer, patterns: list[str]) -> None:
+    """Excludes the parameters whose names match a pattern from training.
+
+    Raises:
+        ConfigError: A pattern matches no parameter, or no parameter is left to train.
+    """
     for pattern in patterns:
         for parameter in _matching(model, pattern, "freeze"):
             parameter.stop_gradient = True

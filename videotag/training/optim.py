@@ -24,9 +24,9 @@ def with_num_epochs(train: Section, steps_per_epoch: int) -> Section:
         train: TRAIN section.
         steps_per_epoch: Number of steps per epoch of the list.
     """
-    epochs = max(train.epoch, math.ceil((train.min_steps or 0) / steps_per_epoch))
     if train.optimizer == "lbfgs":
-        epochs = 1
+        return train.model_copy(update={"epoch": 1})
+    epochs = max(train.epoch, math.ceil((train.min_steps or 0) / steps_per_epoch))
     if epochs == train.epoch:
         return train
     decay_epochs = train.decay_epochs

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 import numpy as np
 
 from videotag.datasets.batches import Batch
-from videotag.inference.load_weights import network_state, set_state
 from videotag.training.learner import Learner
 
 NUM_STEPS = 60
@@ -24,18 +23,16 @@ _SMALLEST, _LARGEST = 1e-5, 0.1
 
 
 def find_learning_rate(learner: Learner, batches: Iterable[Batch | None], *, seed: int) -> float:
-    """A tenth of the learning rate at which the smoothed loss is smallest; the network is left unchanged.
+    """A tenth of the learning rate at which the smoothed loss is smallest.
 
     Args:
-        learner: Learner that is used for nothing else, as its optimizer's state is changed.
+        learner: Learner of a copy of the network, which is useless afterwards.
         batches: Training batches, without end or at least NUM_STEPS; fewer give a coarser result.
         seed: Seed of the run.
 
     Returns:
         A rate in [1e-5, 0.1], rounded to two digits.
     """
-    model = learner.model
-    before = {name: value.numpy().copy() for name, value in network_state(model).items()}
     learner.start_epoch()
     factor = (_HIGHEST / _LOWEST) ** (1 / (NUM_STEPS - 1))
     smoothed, smallest, best = math.nan, math.inf, _LOWEST
@@ -52,5 +49,4 @@ def find_learning_rate(learner: Learner, batches: Iterable[Batch | None], *, see
             smallest, best = smoothed, rate
         if smoothed > _DIVERGED * smallest:
             break
-    set_state(network_state(model), before)
     return float(f"{np.clip(best / _BACK_OFF, _SMALLEST, _LARGEST):.2g}")

@@ -36,7 +36,7 @@ from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
 from videotag.formats.train_log import LOG_FILE
 from videotag.inference.data import check_inputs, open_dataset
-from videotag.inference.load_weights import load_weights
+from videotag.inference.load_weights import load_weights, network_state, set_state
 from videotag.inference.parallel import (
     all_gather,
     barrier,
@@ -246,7 +246,7 @@ def _make_learner(
             config = _with_train(config, weight_decay=solver.choose_penalty())
         return solver, config
 
-    def learner(train: TrainSection) -> Learner:
+    def learner(model: nn.Layer, train: TrainSection) -> Learner:
         return Learner(
             model,
             train,
@@ -262,10 +262,13 @@ def _make_learner(
             training_batches(config, data, epoch=epoch, seed=progress.seed, on_error=_collector(unread))
             for epoch in range(train.epoch)
         )
-        rate = find_learning_rate(learner(train), batches, seed=progress.seed)
+        # A copy, because Paddle numbers the state of a second optimizer of the same weights differently.
+        copy = build_model(config.entry, config.model)
+        set_state(network_state(copy), {n: x.numpy() for n, x in network_state(model).items()})
+        rate = find_learning_rate(learner(copy, train), batches, seed=progress.seed)
         logger.info("TRAIN.learning_rate: %g, by a range test", rate)
         config = _with_train(config, learning_rate=rate)
-    return learner(config.train), config
+    return learner(model, config.train), config
 
 
 def _with_train(config: Config, **values: Any) -> Config:

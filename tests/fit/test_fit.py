@@ -1,0 +1,194 @@
+"""`videotag fit` from features and from videos to a tagger, and what it decides on the way."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from videotag.cli.main import main
+from videotag.config import load_config
+from videotag.errors import WeightsError
+from videotag.fit import candidates
+from videotag.fit.learning_curve import CurvePoint, forecast
+from videotag.fit.record import advice
+from videotag.fit.result import ClassRow
+from videotag.inference.fit_folder import FitFolder
+from videotag.inference.tagger import Tagger
+from videotag.media.synthetic import ClipSpec, render
+from videotag.media.writer import write_video
+
+FIT = ["fit", "sets", "--save_dir=out"]
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    """Enough to see every path; what the full number of steps learns is measured by tools/benchmark."""
+    monkeypatch.setattr(candidates, "_MIN_STEPS", 6)
+    monkeypatch.setattr(candidates, "_MAX_STEPS", 6)
+
+
+@pytest.fixture
+def sets(work_dir):
+    """48 videos of two classes in sets/: class 1 has larger features. Names of a pair differ by a letter."""
+    rng = np.random.default_rng(0)
+    for index in range(24):
+        for letter in "ab":
+            name = ("low", "high")[index % 2]
+            path = work_dir / "sets" / name / f"film{index:02d}{letter}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            x = rng.normal(size=(int(rng.integers(1, 6)), 5)) + index % 2
+            np.save(path, x.astype(np.float32))
+    return work_dir
+
+
+def record(folder="out"):
+    with open(f"{folder}/fit.yaml", encoding="utf-8") as file:  # noqa: PTH123
+        return yaml.safe_load(file)
+
+
+def test_a_fit_leaves_a_tagger_with_its_record_report_and_metrics(sets, capsys):
+    assert main([*FIT, r"--group_by=(film\d+)"]) == 0
+    printed = capsys.readouterr().out
+    assert "logistic regression" in printed
+    assert "videotag tag new.mp4 --weights=out" in printed
+    found = record()
+    assert found["task"] == "single_label"
+    assert found["num_train"] + found["num_test"] == 48
+    assert [c["name"] for c in found["candidates"]][:5] == [c.name for c in candidates.CANDIDATES]
+    assert "extractor" not in found
+    metrics = json.loads((sets / "out/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["num_videos"] == found["num_test"]
+    assert metrics["top1"] > 0.6
+    page = (sets / "out/report.html").read_text(encoding="utf-8")
+    assert 'id="candidates"' in page
+    assert 'id="learning-curve"' in page
+    groups = [
+        {line.split("film")[1][:2] for line in (sets / f"out/{split}.list").read_text().splitlines()}
+        for split in ("train", "test")
+    ]
+    assert not groups[0] & groups[1]
+
+
+def test_the_folder_is_accepted_as_weights_and_its_commands_run(sets, capsys):
+    assert main(FIT) == 0
+    assert main(["eval", "--weights=out", "--save_dir=again"]) == 0
+    capsys.readouterr()
+    assert main(["predict", "--weights=out", "--filelist=out/test.list", "--save_dir=tags"]) == 0
+    first, second = (json.loads((sets / f"{d}/metrics.json").read_text()) for d in ("out", "again"))
+    assert first["top1"] == second["top1"]
+    for command in record()["commands"]:
+        assert main(command.split()[1:]) == 0, command
+    model = sets / record()["commands"][0].rpartition("--save_dir=")[2]
+    assert load_config(model / "config.yaml").model.num_classes == 2
+
+
+def test_a_second_run_keeps_everything_and_changed_labels_start_anew(sets, capsys):
+    assert main(FIT) == 0
+    before = record()
+    times = {path: path.stat().st_mtime_ns for path in (sets / "out/cross_validation").iterdir()}
+    assert main(FIT) == 0
+    assert record() == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    (sets / "sets/low/film00a.npy").rename(sets / "sets/high/film00a.npy")
+    assert main(FIT) == 0
+    assert all(path.stat().st_mtime_ns > times[path] for path in times)
+    assert (sets / "out/models/logistic_regression/earlier-1").is_dir()
+
+
+def test_without_time_only_linear_candidates_are_compared(sets, capsys):
+    assert main([*FIT, "--time=0.001s"]) == 0
+    assert set(record()["left_out"]) == {"MLP", "LatentTransformer", "AttentionLSTM"}
+    assert "MLP is left out: no time was left" in capsys.readouterr().err
+
+
+def test_several_labels_missing_ones_and_a_csv_are_a_multi_label_task(sets):
+    rows = ["path,labels,film"]
+    for index, path in enumerate(sorted((sets / "sets").rglob("*.npy"))):
+        labels = ["", "high", "high|odd", "odd"][index % 4] if "high" in str(path) else ["", "odd"][index % 2]
+        rows.append(f"{path.relative_to(sets)},{labels},{index // 2}")
+    (sets / "videos.csv").write_text("\n".join(rows), encoding="utf-8")
+    assert main(["fit", "videos.csv", "--save_dir=out", "--group_column=film"]) == 0
+    assert record()["task"] == "multi_label"
+
+
+def test_a_class_with_two_videos_does_not_stop_a_fit_and_is_named(sets, capsys):
+    for letter in "ab":
+        path = sets / f"sets/rare/r{letter}.npy"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, np.full((3, 5), 7, np.float32) + ord(letter))
+    assert main(FIT) == 0
+    assert "rare (" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--seg_num=8"], "the source has features already"),
+        (["--test_share=0"], "--test_share 0"),
+        (["--time=soon"], "not a duration such as 90s"),
+        (["--separator=;"], "for a CSV, but sets is a folder"),
+    ],
+)
+def test_a_flag_that_cannot_be_kept_is_an_error(sets, capsys, change, message):
+    assert main([*FIT, *change]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_one_group_or_one_class_is_an_error(sets, capsys):
+    assert main([*FIT, "--group_by=(film)"]) == 2
+    assert "no video for the test set: 48 videos in 1 groups" in capsys.readouterr().err
+    assert main(["fit", "sets/low", "--save_dir=out"]) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["models: [../x]", "models: [/etc]", "models: []", "models: x", "extractor: 3"]
+)
+def test_a_record_that_leaves_its_folder_or_is_damaged_is_refused(work_dir, text):
+    (work_dir / "fit.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"fit\.yaml: .*run `videotag fit` again"):
+        FitFolder(work_dir)
+
+
+def test_videos_are_extracted_and_new_ones_tagged_with_the_same_frames(work_dir, capsys):
+    for index in range(12):
+        spec = ClipSpec("circle", ("red", "blue")[index % 2], "dark", "place", seed=index)
+        path = work_dir / f"sets/{spec.color}/{index}.mp4"
+        write_video(path, render(spec, num_frames=6, size_px=32), fps=12)
+    assert main([*FIT, "--time=0.001s", "--seg_num=4"]) == 0
+    assert record()["extractor"] == {"weights": "efficientnet_lite0_imagenet", "seg_num": 4}
+    assert np.load("out/features/sets/red/0.npy").shape == (4, 1280)
+    capsys.readouterr()
+    assert main(["tag", "sets/red/0.mp4", "--weights=out", "--json", "--backend=paddle"]) == 0
+    (tagged,) = json.loads(capsys.readouterr().out)
+    assert tagged["tags"][0]["class_name"] == "red"
+    assert main(["tag", "sets/red/0.mp4", "--weights=out", "--predictor_weights=out"]) == 2
+    assert "has its own; leave --predictor_weights out" in capsys.readouterr().err
+    with Tagger.load(weights="out", backend="paddle") as tagger:
+        assert len(tagger.features("sets/red/0.mp4")) == 4
+
+
+def test_advice_names_classes_that_need_videos():
+    rows = [
+        ClassRow("cat", 200, 20, 0.9),
+        ClassRow("dog", 5, 0, 0.3),
+        ClassRow("cow", 0, 1, None),
+    ]
+    text = "\n".join(advice(rows, 200))
+    assert "no training video of cow" in text
+    assert "fewer than 10 training videos of dog (5)" in text
+    assert "no test video of dog" in text
+    assert "5 to 200 training videos" in text
+    assert "every training video has cat" in text
+
+
+def test_a_forecast_continues_the_power_law_of_the_error():
+    """1 - mAP = 2 / sqrt(n): .4, .2, .1 at 25, 100, 400, so .05 at 1,600."""
+    curve = [CurvePoint(n, 1 - 2 / n**0.5, 0.0) for n in (25, 100, 400)]
+    expected, low, _ = forecast(curve, 1600)
+    assert expected == pytest.approx(0.95)
+    assert low == pytest.approx(0.95)
+    assert forecast(curve[:2], 800) is None
+    assert forecast([CurvePoint(n, 0.5, 0.1) for n in (25, 100, 400)], 800) is None

@@ -1,0 +1,103 @@
+"""Sources of `videotag fit`: class folders, CSV, lists; groups, splits and tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from videotag.errors import ConfigError, FileListError
+from videotag.fit.samples import assign, check_classes, read_samples
+
+
+def touch(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.zeros((2, 3), np.float32))
+
+
+def lists(folder, **lines):
+    folder.mkdir(exist_ok=True)
+    (folder / "labels.txt").write_text("cat\ndog\n", encoding="utf-8")
+    for name, text in lines.items():
+        (folder / f"{name}.list").write_text(text, encoding="utf-8")
+        touch(*(folder.parent / line.split()[0] for line in text.splitlines()))
+
+
+def test_class_folders_are_a_single_label_task(work_dir):
+    touch(work_dir / "clips/cat/a.npy", work_dir / "clips/dog/b.npy")
+    found = read_samples("clips")
+    assert found.names == ["cat", "dog"]
+    assert [(s.path, s.label_ids, s.split) for s in found.samples] == [
+        ("clips/cat/a.npy", (0,), ""),
+        ("clips/dog/b.npy", (1,), ""),
+    ]
+    assert found.task() == "single_label"
+
+
+def test_folders_train_and_test_fix_the_splits(work_dir):
+    touch(
+        *(work_dir / f"clips/{split}/{name}/a.npy" for split in ("train", "test") for name in ("cat", "dog"))
+    )
+    assert [s.split for s in read_samples("clips").samples].count("test") == 2
+
+
+def test_lists_fix_the_splits_and_val_joins_train(work_dir):
+    lists(work_dir / "l", train="a.npy 0\n", val="b.npy 0 1\n", test="c.npy\n")
+    found = read_samples("l")
+    assert [(s.path, s.split) for s in found.samples] == [
+        ("a.npy", "train"),
+        ("b.npy", "train"),
+        ("c.npy", "test"),
+    ]
+    assert found.task() == "multi_label"
+
+
+def test_a_single_list_is_split_by_groups(work_dir):
+    text = "".join(f"film{i // 4}/clip{i}.npy {i % 2}\n" for i in range(40))
+    lists(work_dir / "l", all=text)
+    found = read_samples("l/all.list", group_by="folder")
+    samples = assign(found.samples, found.names, share=0.2, seed=0)
+    tests = {s.group for s in samples if s.split == "test"}
+    assert tests
+    assert not tests & {s.group for s in samples if s.split == "train"}
+
+
+def test_a_video_in_two_lists_is_an_error(work_dir):
+    lists(work_dir / "l", train="a.npy 0\n", test="a.npy 0\n")
+    with pytest.raises(FileListError, match=r"a\.npy is also in another list"):
+        read_samples("l")
+
+
+def test_a_group_pattern_that_matches_nothing_or_is_broken_is_an_error(work_dir):
+    lists(work_dir / "l", all="a.npy 0\n")
+    with pytest.raises(FileListError, match="matches nothing"):
+        read_samples("l/all.list", group_by="film(.)")
+    with pytest.raises(ConfigError, match="not a regular expression"):
+        read_samples("l/all.list", group_by="(")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.npy\nb.npy\n", "no video has a label"),
+        ("a.npy 0\nb.npy 0\n", "all videos have the one label 'cat'"),
+    ],
+)
+def test_a_set_with_nothing_to_learn_is_an_error(work_dir, text, message):
+    lists(work_dir / "l", all=text)
+    found = read_samples("l/all.list")
+    with pytest.raises(FileListError, match=message):
+        check_classes(found, found.task())
+
+
+def test_one_tag_that_some_videos_lack_can_be_learned(work_dir):
+    lists(work_dir / "l", all="a.npy 0\nb.npy\n")
+    found = read_samples("l/all.list")
+    check_classes(found, found.task())
+
+
+def test_too_few_groups_for_a_test_set_are_an_error(work_dir):
+    lists(work_dir / "l", all="a.npy 0\nb.npy 1\n")
+    found = read_samples("l/all.list")
+    with pytest.raises(FileListError, match="no video for the test set: 2 videos in 2 groups"):
+        assign(found.samples, found.names, share=0.2, seed=0)
