@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from videotag.cli import arguments, values
 from videotag.cli.tables import metrics_table
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, FileListError, LabelFileError, one_error
+from videotag.system.cores import is_launched
 
 if TYPE_CHECKING:
     from videotag.config import Config
@@ -131,7 +132,13 @@ def run(args: argparse.Namespace) -> int:
     _check_metrics(metrics, failed, config.test.filelist)
     if not is_main():
         return EXIT_OK  # the launcher ends all processes at the first non-zero code
-    _write_results(args, metrics, observed, class_names, model)
+    baseline = None
+    if args.report and not is_launched():
+        from videotag.fit.baseline import baseline_metrics
+
+        again = evaluation_batches(dataset, config.test, on_error=lambda *_: None)
+        baseline = baseline_metrics(config, again)
+    _write_results(args, metrics, observed, class_names, model, baseline)
     if failed:
         logger.warning("failed: %d of %d", len(failed), len(dataset))
         for text in failed:
@@ -159,6 +166,7 @@ def _write_results(
     observed: Observed,
     class_names: list[str] | None,
     model: TrainedModel,
+    baseline: Mapping[str, Any] | None,
 ) -> None:
     """Writes metrics, the per-class table and the optional report, and prints the metrics."""
     from videotag.inference.evaluate import BEST_METRIC
@@ -182,6 +190,7 @@ def _write_results(
             **_page_texts(model),
             train_logs=_train_logs(model),
             best_metric=BEST_METRIC[model.task],
+            baseline=baseline,
         )
     print(text if args.json else metrics_table(metrics))
     written = [save_dir / METRICS_FILE, save_dir / PER_CLASS_FILE, *([args.report] if args.report else [])]

@@ -94,6 +94,7 @@ def write_eval_report(
     note: str = "",
     train_logs: Mapping[str, TrainLog] | None = None,
     best_metric: str = "gap",
+    baseline: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the report.
 
@@ -107,6 +108,7 @@ def write_eval_report(
         note: Text below the title, such as the paths of the weights and the list.
         train_logs: Log of the training by the folder of its weights, for the learning curves.
         best_metric: Validation metric of the learning curves.
+        baseline: Metrics of a logistic regression on the same training list, shown beside; None for none.
 
     Raises:
         OutputError: The file cannot be written.
@@ -118,6 +120,7 @@ def write_eval_report(
         learning=_learning_pictures(train_logs or {}, best_metric) if can_draw() else {},
         best_metric=best_metric,
         metrics=metrics,
+        baseline=baseline,
         threshold=observed.per_class.threshold,
         num_classes=table.support.size,
         classes=_class_rows(table, class_names),

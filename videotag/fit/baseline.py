@@ -1,0 +1,73 @@
+"""Logistic regression on the training list of a tagger: what its score is compared with in a report.
+
+Shapes: N training videos, C classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from videotag.system.quiet_paddle import paddle
+
+from videotag.config import Config
+from videotag.datasets.batches import Batch
+from videotag.datasets.memory_dataset import MemoryDataset
+from videotag.datasets.order import ordered_groups
+from videotag.errors import VideotagError
+from videotag.fit.candidates import CANDIDATES
+from videotag.formats.record_files import is_record_file
+from videotag.inference.data import open_dataset, read_section_list
+from videotag.inference.evaluate import evaluate, in_layers
+from videotag.models import load_models
+from videotag.models.contract import build_model
+from videotag.registry import get_model
+from videotag.sections import TaggerModel, TrainSection
+from videotag.training.calibrate import standardize
+from videotag.training.last_layer_solver import LastLayerSolver
+
+MAX_VIDEOS = 5000  # beyond, the features take too much memory and time for a report
+_BATCH = 64
+logger = logging.getLogger(__name__)
+
+
+def baseline_metrics(config: Config, batches: Iterable[Batch]) -> Mapping[str, Any] | None:
+    """Metrics of a logistic regression on mean and standard deviation of the frames of TRAIN.filelist.
+
+    Args:
+        config: Config of a tagger of features, with its TRAIN.filelist.
+        batches: Batches of the test set, every sample once.
+
+    Returns:
+        Metrics as `evaluate` returns them; None for other models, and if the training list is unknown,
+        cannot be read, or has more than MAX_VIDEOS entries or fewer than two.
+    """
+    if not isinstance(config.model, TaggerModel) or not config.train.filelist:
+        return None
+    try:
+        entries = read_section_list(config, "TRAIN", labels="optional")
+        if not 2 <= len(entries) <= MAX_VIDEOS or any(is_record_file(entry.path) for entry in entries):
+            return None
+        dataset = open_dataset(config, entries, config.infer)
+        groups = ordered_groups(len(entries), _BATCH)
+        data = MemoryDataset(b for b in dataset.batches(groups, on_error=_raise) if b is not None)
+    except VideotagError as error:
+        logger.info("no baseline in the report: %s", error)
+        return None
+    load_models()
+    entry = get_model(str(CANDIDATES[0].model["name"]))
+    common = {key: getattr(config.model, key) for key in ("feature_names", "feature_dims", "num_classes")}
+    section = entry.config(**{**CANDIDATES[0].model, **common, "task": config.task})
+    paddle.seed(0)
+    model = build_model(entry, section)
+    standardize(model, data.batches(groups))
+    train = TrainSection(optimizer="lbfgs")
+    solver = LastLayerSolver(model, train, config.task, num_classes=section.num_classes, name=entry.name)
+    solver.read(data.batches(groups))
+    solver.solve(solver.choose_penalty())
+    return evaluate(in_layers(model), batches, task=config.task)
+
+
+def _raise(video: str, error: VideotagError) -> None:
+    raise error
