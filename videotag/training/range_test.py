@@ -52,5 +52,6 @@ def find_learning_rate(learner: Learner, batches: Iterable[Batch | None], *, see
             smallest, best = smoothed, rate
         if smoothed > _DIVERGED * smallest:
             break
+    learner.unfreeze()  # the run's own learner freezes anew
     set_state(network_state(model), before)
     return float(f"{np.clip(best / _BACK_OFF, _SMALLEST, _LARGEST):.2g}")
