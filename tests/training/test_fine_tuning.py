@@ -234,6 +234,21 @@ def test_optimizer_lbfgs_has_no_use_for_them():
         )
 
 
+def test_optimizer_lbfgs_trains_the_last_layer_of_a_network_that_freeze_names(tagger_dir):
+    config = load_config(
+        "tagger.yaml",
+        overrides=[
+            ("TRAIN.optimizer", "lbfgs"),
+            ("TRAIN.learning_rate", 0.001),  # the default, in place of the config's
+            ("TRAIN.weight_decay", 0.1),
+            ("TRAIN.freeze", ["pools.*", "fc?.*"]),
+        ],
+    )
+    entries = read_filelist("features/train.list", labels="required", num_classes=4)
+    train_model(config, entries, [], save_dir=tagger_dir / "ck")
+    assert (tagger_dir / "ck" / "AttentionLSTM_epoch0.pdparams").is_file()
+
+
 # ---------------------------------------------------------------- frozen norms
 
 
@@ -350,17 +365,19 @@ def test_fine_tuning_on_few_videos_is_compared_with_the_probe_and_not_changed_by
     assert same(compared.last_path, alone.last_path)
     words = ["train", "--config=tsn.yaml", "--pretrain=first", "--save_dir=cli", "--learning_rate=1e-12"]
     assert main(words) == 0
-    assert "by a linear probe before training; training did not help: use" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "before training; training did not help: use `videotag fit --extractor_weights=first`" in out
 
 
 def test_the_comparison_says_what_to_use_where_training_did_not_help():
-    text = comparison_with_probe({"top1": 0.5}, 0.61, task="single_label")
+    text = comparison_with_probe({"top1": 0.5}, 0.61, task="single_label", pretrain="mine")
     assert text == (
         "top1 on VALID: 0.5000 trained, 0.6100 by a linear probe before training; training did not help: use "
-        "the weights it started from, with `videotag fit`"
+        "`videotag fit --extractor_weights=mine`"
     )
-    assert "did not help" in comparison_with_probe({"gap": 0.5}, 0.5, task="multi_label")
-    text = comparison_with_probe({"gap": 0.51}, 0.5, task="multi_label")
+    text = comparison_with_probe({"gap": 0.5}, 0.5, task="multi_label", pretrain=None)
+    assert text.endswith("training did not help: use `videotag fit`")
+    text = comparison_with_probe({"gap": 0.51}, 0.5, task="multi_label", pretrain="mine")
     assert text == "gap on VALID: 0.5100 trained, 0.5000 by a linear probe before training"
 
 
@@ -403,3 +420,14 @@ def test_extend_labels_and_the_probe_exclude_each_other():
         ValueError, match="start_from_probe: replaces the last layer, whose weights extend_labels"
     ):
         VideoTrainSection(start_from_probe=True, extend_labels=True, pretrain="a")
+
+
+def test_the_recipe_for_few_videos_trains_on_tiny_ones(tsn_dir, capsys):
+    train(tsn_dir / "first", ("TRAIN.epoch", 1))
+    tiny = ["short_size=36", "target_size=32", "min_steps=null", "epoch=1", "use_gpu=false", "batch_size=3"]
+    words = ["--set=MODEL.backbone=resnet18", "--set=MODEL.num_classes=3", "--pretrain=first"]
+    words += [f"--set=TRAIN.{each}" for each in tiny]
+    assert main(["train", "--config=configs/own_videos_tsn.yaml", *words, "--save_dir=ck"]) == 0
+    out = capsys.readouterr().out
+    assert "top1 on VALID: " in out
+    assert "by a linear probe before training" in out

@@ -99,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"best weights: {result.best_path}")
     print(metrics_table(result.best))
     if result.probe is not None and result.best:
-        print(comparison_with_probe(result.best, result.probe, task=config.task))
+        pretrain = config.train.pretrain
+        print(comparison_with_probe(result.best, result.probe, task=config.task, pretrain=pretrain))
     if result.failed:
         path = Path(args.save_dir, FAILURES_FILE)
         logger.warning("skipped: %d videos that cannot be read: %s", len(result.failed), path)

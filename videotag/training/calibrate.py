@@ -20,6 +20,8 @@ from videotag.inference.evaluate import to_tensors
 from videotag.models.standardize import Standardize
 from videotag.registry import LOGITS, NamedClassifier
 
+LBFGS = "optimizer: lbfgs"
+
 
 def standardize(model: nn.Layer, batches: Iterable[Batch]) -> None:
     """Sets mean and standard deviation of all Standardize layers to those of a training set.
@@ -80,14 +82,19 @@ def check_others_frozen(model: nn.Layer, *, name: str) -> None:
     others = [n for n, p in model.named_parameters() if not p.stop_gradient and n not in own]
     if others:
         raise ConfigError(
-            f"TRAIN.optimizer: lbfgs solves one linear layer, but {name} also trains {others[0]} and "
+            f"TRAIN.{LBFGS} solves one linear layer, but {name} also trains {others[0]} and "
             f"{len(others) - 1} others; freeze them with TRAIN.freeze, choose StatisticsPool without "
             "fc_sizes, or another optimizer"
         )
 
 
 def read_last_layer(
-    model: nn.Layer, batches: Iterable[Batch], *, name: str, key: str, remedy: str
+    model: nn.Layer,
+    batches: Iterable[Batch],
+    *,
+    name: str,
+    key: str = LBFGS,
+    remedy: str = "choose StatisticsPool, or another optimizer",
 ) -> LastLayer:
     """Runs a network over a training set and records the inputs of its last layer.
 

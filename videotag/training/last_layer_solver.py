@@ -20,13 +20,13 @@ from videotag.errors import ConfigError
 from videotag.inference.parallel import world_size
 from videotag.registry import Task
 from videotag.sections import TrainSection
-from videotag.training.calibrate import LastLayer, check_others_frozen, read_last_layer
+from videotag.training.calibrate import LBFGS, LastLayer, check_others_frozen, read_last_layer
 from videotag.training.folds import group_folds
 from videotag.training.learner import freeze
 from videotag.training.logistic import LogisticRegression, held_out_loss, probabilities
 from videotag.training.losses import class_weights
 
-LBFGS, START_FROM_PROBE = "optimizer: lbfgs", "start_from_probe"
+START_FROM_PROBE = "start_from_probe"
 
 
 class LastLayerSolver:
@@ -73,12 +73,14 @@ class LastLayerSolver:
             ConfigError: The network is not linear in its trainable parameters, or has no linear last layer.
             FileListError: There is no sample.
         """
-        remedy = "leave it out"
         if self._key == LBFGS:
             freeze(self.model, self._train.freeze)
             check_others_frozen(self.model, name=self._name)
-            remedy = "choose StatisticsPool, or another optimizer"
-        self._last = read_last_layer(self.model, batches, name=self._name, key=self._key, remedy=remedy)
+            self._last = read_last_layer(self.model, batches, name=self._name)
+        else:
+            self._last = read_last_layer(
+                self.model, batches, name=self._name, key=self._key, remedy="leave it out"
+            )
 
     def choose_penalty(self) -> float:
         """The weight decay with the smallest held-out loss in a cross-validation; after `read`.

@@ -23,6 +23,7 @@ from videotag.inference.evaluate import BEST_METRIC, evaluate, in_layers
 from videotag.inference.load_weights import network_state, set_state
 from videotag.inference.parallel import world_size
 from videotag.registry import Task
+from videotag.safe_text import escaped
 from videotag.sections import TrainSection, VideoTrainSection
 from videotag.training.last_layer_solver import START_FROM_PROBE, LastLayerSolver
 
@@ -101,16 +102,18 @@ def solve_probe(
     return score
 
 
-def comparison_with_probe(best: Mapping[str, Any], probe: float, *, task: Task) -> str:
+def comparison_with_probe(best: Mapping[str, Any], probe: float, *, task: Task, pretrain: str | None) -> str:
     """Compares a trained network with the probe, in words, and says what to use if training did not help.
 
     Args:
         best: Validation metrics of the best epoch.
         probe: Metric of the probe on VALID.
         task: Task of the model.
+        pretrain: Weights that training started from; None if unknown, as in a resumed run.
     """
     metric = BEST_METRIC[task]
     text = f"{metric} on VALID: {best[metric]:.4f} trained, {probe:.4f} by a linear probe before training"
     if probe < best[metric]:
         return text
-    return f"{text}; training did not help: use the weights it started from, with `videotag fit`"
+    command = f"videotag fit --extractor_weights={escaped(pretrain)}" if pretrain else "videotag fit"
+    return f"{text}; training did not help: use `{command}`"
