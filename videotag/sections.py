@@ -45,6 +45,7 @@ _STEP_KEYS = frozenset(
         *("min_steps", "learning_rate", "schedule", "decay_epochs", "decay_gamma", "warmup_epochs"),
         *("clip_norm", "accumulate_steps", "ema_decay", "lr_factors", "early_stop", "logit_adjustment"),
         *("label_smoothing", "loss", "distill_from", "sample_steps", "mixup_alpha", "modality_dropout"),
+        *("freeze_epochs", "freeze_norms", "start_from_probe"),
     }
 )
 MAX_CLASS_WEIGHT = 10.0  # a class with one video would otherwise dominate the loss
@@ -368,6 +369,12 @@ class TrainSection(SplitSection):
         ema_decay: Decay per step of the exponential moving average of the weights, such as 0.999, which is
             saved and evaluated instead of the raw weights; None for none.
         freeze: Patterns of the names of parameters that are not trained, such as "backbone.layer1.*".
+        freeze_epochs: Number of epochs, possibly fractional, after which the parameters of `freeze` are
+            trained too; None for never. The optimizer's state starts anew then.
+        freeze_norms: Whether batch norms keep their running mean and variance, and normalize with them in
+            training too. Their scale and shift are trained, unless `freeze` matches them.
+        start_from_probe: Whether the last layer starts as the linear probe: the logistic regression on its
+            inputs over the whole list, with its penalty chosen by cross-validation.
         lr_factors: Factor of the learning rate by pattern of parameter names; the first match applies.
         precision: "fp32", or "fp16" or "bf16" on a GPU.
         early_stop: Number of validations without improvement after which training stops; None for no limit.
@@ -401,6 +408,7 @@ class TrainSection(SplitSection):
             labels.
         distill_weight: Weight of the distillation loss; the loss of the labels has the rest.
         distill_temperature: Temperature by which the logits of teachers and student are divided.
+        mixup_alpha: Parameter of mixup, whose weights follow Beta(alpha, alpha); None for no mixup.
     """
 
     batch_size: Positive = 128
@@ -421,6 +429,9 @@ class TrainSection(SplitSection):
     accumulate_steps: Positive = 1
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     freeze: list[str] = []
+    freeze_epochs: Annotated[Annotated[float, Field(gt=0)] | None, Needs("freeze")] = None
+    freeze_norms: bool = False
+    start_from_probe: bool = False
     lr_factors: dict[str, Annotated[float, Field(ge=0)]] = {}
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     early_stop: Annotated[Positive | None, Key.RESUMABLE] = None
@@ -442,6 +453,7 @@ class TrainSection(SplitSection):
     distill_from: Annotated[list[FilePath], Key.FILE] = []
     distill_weight: Annotated[float, Field(gt=0, le=1), Key.FILE, Needs("distill_from")] = 0.5
     distill_temperature: Annotated[float, Field(gt=0), Key.FILE, Needs("distill_from")] = 1.0
+    mixup_alpha: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _lbfgs_takes_no_steps(self) -> TrainSection:
@@ -458,6 +470,14 @@ class TrainSection(SplitSection):
         return self
 
     @model_validator(mode="after")
+    def _last_layer_has_one_start(self) -> TrainSection:
+        if self.start_from_probe and self.extend_labels:
+            raise ValueError(
+                "start_from_probe: replaces the last layer, whose weights extend_labels keeps; leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _parts_are_not_empty(self) -> TrainSection:
         if self.accumulate_steps > self.batch_size:
             raise ValueError(
@@ -471,12 +491,10 @@ class FeatureTrainSection(TrainSection):
 
     Attributes:
         sample_steps: Number of random steps per video; shorter videos keep all of theirs. None for all.
-        mixup_alpha: Parameter of mixup, whose weights follow Beta(alpha, alpha); None for no mixup.
         modality_dropout: Probability of zeroing a modality of a video; at least one is always kept.
     """
 
     sample_steps: Positive | None = None
-    mixup_alpha: Annotated[float, Field(gt=0)] | None = None
     modality_dropout: Fraction = 0.0
 
 

@@ -51,6 +51,7 @@ AIDS = {
         ("TRAIN.ema_decay", 0.9),
         ("TRAIN.accumulate_steps", 2),
     ],
+    "a learning rate by range test": [("TRAIN.learning_rate", "auto")],
     "warm-up, decay, frozen parts and rates": [
         ("TRAIN.warmup_epochs", 2),
         ("TRAIN.decay_epochs", [3]),

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from videotag.system.atomic import check_may_write
     from videotag.system.kept_memory import keep_freed_memory
     from videotag.training.launch import launch_on_gpus
+    from videotag.training.probe import comparison_with_probe
     from videotag.training.train import train_model
 
     config, labels, train_entries, notes = _read_config(args)
@@ -97,6 +98,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"last weights: {result.last_path}")
     print(f"best weights: {result.best_path}")
     print(metrics_table(result.best))
+    if result.probe is not None and result.best:
+        pretrain = config.train.pretrain
+        print(comparison_with_probe(result.best, result.probe, task=config.task, pretrain=pretrain))
     if result.failed:
         path = Path(args.save_dir, FAILURES_FILE)
         logger.warning("skipped: %d videos that cannot be read: %s", len(result.failed), path)

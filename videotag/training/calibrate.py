@@ -15,10 +15,12 @@ import numpy as np
 from paddle import nn
 
 from videotag.datasets.batches import Batch
-from videotag.errors import ConfigError
+from videotag.errors import ConfigError, FileListError
 from videotag.inference.evaluate import to_tensors
 from videotag.models.standardize import Standardize
 from videotag.registry import LOGITS, NamedClassifier
+
+LBFGS = "optimizer: lbfgs"
 
 
 def standardize(model: nn.Layer, batches: Iterable[Batch]) -> None:
@@ -65,31 +67,52 @@ class LastLayer:
         self.layer.bias.set_value(biases.astype(np.float32))
 
 
-def read_last_layer(model: nn.Layer, batches: Iterable[Batch], *, name: str) -> LastLayer:
-    """Runs a network over a training set and records the inputs of its last layer.
+def check_others_frozen(model: nn.Layer, *, name: str) -> None:
+    """Checks that a network trains its last layer only, for TRAIN.optimizer "lbfgs".
 
     Args:
-        model: Network, all of whose other parameters are frozen.
-        batches: Every training sample once; at least one.
+        model: Network.
         name: Name of the model, for messages.
 
     Raises:
-        ConfigError: The logits are not those of one linear layer, or other parameters are trainable.
+        ConfigError: Other parameters are trainable.
     """
-    last = model.classifier if isinstance(model, NamedClassifier) else "output"
-    layer = getattr(model, last, None)
-    needed = "TRAIN.optimizer: lbfgs solves one linear layer"
-    if not isinstance(layer, nn.Linear) or layer.bias is None:
-        raise ConfigError(
-            f"{needed}, which {name} does not have; choose StatisticsPool, or another optimizer"
-        )
+    last = _last_name(model)
     own = {f"{last}.weight", f"{last}.bias"}
     others = [n for n, p in model.named_parameters() if not p.stop_gradient and n not in own]
     if others:
         raise ConfigError(
-            f"{needed}, but {name} also trains {others[0]} and {len(others) - 1} others; freeze them with "
-            f"TRAIN.freeze, choose StatisticsPool without fc_sizes, or another optimizer"
+            f"TRAIN.{LBFGS} solves one linear layer, but {name} also trains {others[0]} and "
+            f"{len(others) - 1} others; freeze them with TRAIN.freeze, choose StatisticsPool without "
+            "fc_sizes, or another optimizer"
         )
+
+
+def read_last_layer(
+    model: nn.Layer,
+    batches: Iterable[Batch],
+    *,
+    name: str,
+    key: str = LBFGS,
+    remedy: str = "choose StatisticsPool, or another optimizer",
+) -> LastLayer:
+    """Runs a network over a training set and records the inputs of its last layer.
+
+    Args:
+        model: Network.
+        batches: Every training sample once.
+        name: Name of the model, for messages.
+        key: Key of TRAIN that needs them, for messages.
+        remedy: What to do if the network has no linear last layer, for messages.
+
+    Raises:
+        ConfigError: The logits are not those of one linear layer.
+        FileListError: There is no sample.
+    """
+    layer = getattr(model, _last_name(model), None)
+    needed = f"TRAIN.{key} solves one linear layer"
+    if not isinstance(layer, nn.Linear) or layer.bias is None:
+        raise ConfigError(f"{needed}, which {name} does not have; {remedy}")
     seen: list[np.ndarray] = []
     hook = layer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].numpy()))
     inputs: list[np.ndarray] = []
@@ -106,14 +129,20 @@ def read_last_layer(model: nn.Layer, batches: Iterable[Batch], *, name: str) -> 
                 if len(seen) != 1 or not _is_last(layer, seen[0], logits):
                     raise ConfigError(
                         f"{needed}, but the logits of {name} are not its output for one row per sample; "
-                        "choose StatisticsPool, or another optimizer"
+                        f"{remedy}"
                     )
                 inputs.append(seen[0])
                 labels.append(batch.labels)
                 ids += batch.ids
     finally:
         hook.remove()
+    if not ids:
+        raise FileListError("TRAIN.filelist: none of its samples could be read; check the paths")
     return LastLayer(layer, np.concatenate(inputs), np.concatenate(labels), ids)
+
+
+def _last_name(model: nn.Layer) -> str:
+    return model.classifier if isinstance(model, NamedClassifier) else "output"
 
 
 def _is_last(layer: nn.Linear, x: np.ndarray, logits: Any) -> bool:

@@ -1,52 +1,74 @@
-"""Augmentation of feature batches: temporal subsampling, mixup and modality dropout.
+"""Augmentation of batches: temporal subsampling, mixup and modality dropout; of frames, mixup alone.
 
 All random choices come from the generator passed in, so that the seed of a step determines them.
 Shapes: N videos, T steps, S steps kept, D feature width, M modalities, C classes. Inputs are named tensors as
-in Batch: per modality NAME (N, T, D), zero after a sequence's end, and NAME.mask (N, T) bool.
+in Batch: per modality NAME (N, T, D), zero after a sequence's end, and NAME.mask (N, T) bool. Inputs of
+mixup may have any shape (N, ...), such as clips of frames (N, T, H, W, 3) uint8.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias, TypeGuard
+from collections.abc import Iterable
+from typing import TypeAlias
 
 from videotag.system.quiet_paddle import paddle
 
 import numpy as np
 from paddle import Tensor
 
-from videotag.registry import MASK
+from videotag.errors import ConfigError
+from videotag.registry import MASK, ArraySpec
 from videotag.sections import FeatureTrainSection, TrainSection
 
 Tensors: TypeAlias = dict[str, Tensor]
+_MIXABLE = ("float16", "float32", "float64", "uint8", "bool")  # other integers are ids or counts
 
 
-def has_augmentation(train: TrainSection) -> TypeGuard[FeatureTrainSection]:
+def has_augmentation(train: TrainSection) -> bool:
     """Whether the section enables any augmentation of `augment`."""
-    if not isinstance(train, FeatureTrainSection):
-        return False
-    return bool(train.sample_steps or train.mixup_alpha or train.modality_dropout)
+    of_features = isinstance(train, FeatureTrainSection) and (train.sample_steps or train.modality_dropout)
+    return bool(train.mixup_alpha or of_features)
+
+
+def check_mixable(train: TrainSection, inputs: Iterable[ArraySpec]) -> None:
+    """Checks that mixup is off, or the model has no inputs that cannot be mixed, such as token ids.
+
+    Args:
+        train: TRAIN section.
+        inputs: Inputs that the model declares.
+
+    Raises:
+        ConfigError: An input cannot be mixed.
+    """
+    for spec in inputs if train.mixup_alpha else ():
+        if spec.dtype not in _MIXABLE:
+            raise ConfigError(
+                f"TRAIN.mixup_alpha: the input {spec.name} is {spec.dtype}, which cannot be mixed; "
+                "leave it out"
+            )
 
 
 def augment(
-    inputs: Tensors, labels: Tensor, *, train: FeatureTrainSection, rng: np.random.Generator
+    inputs: Tensors, labels: Tensor, *, train: TrainSection, rng: np.random.Generator
 ) -> tuple[Tensors, Tensor]:
     """Applies the enabled augmentations: temporal subsampling, then mixup, then modality dropout.
 
     Args:
-        inputs: Features (N, T, D) and masks (N, T) by name, of the whole batch.
+        inputs: Features (N, T, D) and masks (N, T) by name, of the whole batch; or other inputs (N, ...).
         labels: (N, C) float.
         train: TRAIN section, which enables and configures them.
         rng: Generator of all random choices.
 
     Returns:
-        Features (N, S, D) or (N, T, D) and masks by name, and labels (N, C).
+        Features (N, S, D) or (N, T, D) and masks by name, or other inputs (N, ...), and labels (N, C).
     """
-    if train.sample_steps:
-        inputs = sample_steps(inputs, train.sample_steps, rng)
+    of_features = train if isinstance(train, FeatureTrainSection) else None
+    if of_features and of_features.sample_steps:
+        inputs = sample_steps(inputs, of_features.sample_steps, rng)
     if train.mixup_alpha:
         inputs, labels = mixup(inputs, labels, train.mixup_alpha, rng)
-    if train.modality_dropout:
-        inputs = drop_modalities(inputs, train.modality_dropout, rng)
+    if of_features and of_features.modality_dropout:
+        inputs = drop_modalities(inputs, of_features.modality_dropout, rng)
     return inputs, labels
 
 
@@ -85,19 +107,20 @@ def sample_steps(inputs: Tensors, num_steps: int, rng: np.random.Generator) -> T
 
 
 def mixup(inputs: Tensors, labels: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensors, Tensor]:
-    """Mixes features and labels of every video with those of a random partner in the batch.
+    """Mixes inputs and labels of every video with those of a random partner in the batch.
 
-    The mask of a mixed video is the union of both masks; the shorter video is padded with zeros.
+    The mask of a mixed video is the union of both masks; the shorter video is padded with zeros. Frames stay
+    uint8, as models declare them: the mixed values are rounded.
 
     Args:
-        inputs: Features (N, T, D), zero on padded steps, and masks (N, T) by name.
+        inputs: Inputs (N, ...) by name, float or uint8, zero on padded steps, and masks (N, T) bool.
         labels: (N, C) float.
         alpha: Parameter of Beta(alpha, alpha), which gives a video's own weight: mostly near 0 or 1 for a
             small alpha, near 0.5 for a large one.
         rng: Generator of weights and partners; a video may be its own partner.
 
     Returns:
-        Features (N, T, D) and masks (N, T) by name, and labels (N, C).
+        Inputs and masks by name, of the same shapes and dtypes, and labels (N, C).
 
     Source: arXiv:1710.09412.
     """
@@ -109,6 +132,9 @@ def mixup(inputs: Tensors, labels: Tensor, alpha: float, rng: np.random.Generato
         if x.dtype == paddle.bool:
             return x | paddle.index_select(x, partner)
         own = share.reshape([-1, *[1] * (x.ndim - 1)])
+        if x.dtype == paddle.uint8:
+            values = x.astype("float32")
+            return (own * values + (1 - own) * paddle.gather(values, partner)).round().astype("uint8")
         return own * x + (1 - own) * paddle.gather(x, partner)
 
     return {name: mixed(x) for name, x in inputs.items()}, mixed(labels)

@@ -1,5 +1,6 @@
 """TRAIN.optimizer "lbfgs": solves the last layer of a network to the optimum over the whole training set.
 
+TRAIN.start_from_probe solves it the same way before the first step; see probe.py.
 Shapes: N samples, P inputs of the last layer, C classes.
 """
 
@@ -19,23 +20,26 @@ from videotag.errors import ConfigError
 from videotag.inference.parallel import world_size
 from videotag.registry import Task
 from videotag.sections import TrainSection
-from videotag.training.calibrate import LastLayer, read_last_layer
+from videotag.training.calibrate import LBFGS, LastLayer, check_others_frozen, read_last_layer
 from videotag.training.folds import group_folds
 from videotag.training.learner import freeze
 from videotag.training.logistic import LogisticRegression, held_out_loss, probabilities
 from videotag.training.losses import class_weights
+
+START_FROM_PROBE = "start_from_probe"
 
 
 class LastLayerSolver:
     """Counterpart of Learner that takes one step to the optimum.
 
     Args:
-        model: Network; parameters other than those of its last layer are frozen or there are none.
+        model: Network; for LBFGS, parameters other than those of its last layer are frozen or there are none.
         train: TRAIN section.
         task: Task, which selects the loss.
         num_classes: Number of classes C.
         name: Name of the model, for messages.
         class_counts: (C,) number of training samples with each class; needed for class_weights.
+        key: Key of TRAIN that the solver serves, LBFGS or START_FROM_PROBE.
 
     Raises:
         ConfigError: There are several processes, or TRAIN.freeze matches nothing.
@@ -50,25 +54,33 @@ class LastLayerSolver:
         num_classes: int,
         name: str,
         class_counts: np.ndarray | None = None,
+        key: str = LBFGS,
     ) -> None:
         if world_size() > 1:
-            raise ConfigError("TRAIN.optimizer: lbfgs runs in one process; start it without a launcher")
-        freeze(model, train.freeze)
+            raise ConfigError(f"TRAIN.{key} runs in one process; start it without a launcher")
         self.model = model
         self._train = train
         self._task: Task = task
         self._num_classes = num_classes
-        self._name = name
+        self._name, self._key = name, key
         self._counts = class_counts
         self._last: LastLayer | None = None
 
     def read(self, batches: Iterable[Batch]) -> None:
-        """Runs the network over the training set, at least one sample.
+        """Runs the network over the training set.
 
         Raises:
-            ConfigError: The network is not linear in its trainable parameters.
+            ConfigError: The network is not linear in its trainable parameters, or has no linear last layer.
+            FileListError: There is no sample.
         """
-        self._last = read_last_layer(self.model, batches, name=self._name)
+        if self._key == LBFGS:
+            freeze(self.model, self._train.freeze)
+            check_others_frozen(self.model, name=self._name)
+            self._last = read_last_layer(self.model, batches, name=self._name)
+        else:
+            self._last = read_last_layer(
+                self.model, batches, name=self._name, key=self._key, remedy="leave it out"
+            )
 
     def choose_penalty(self) -> float:
         """The weight decay with the smallest held-out loss in a cross-validation; after `read`.
@@ -78,6 +90,8 @@ class LastLayerSolver:
         """
         assert self._last is not None, "read comes first"
         if len(self._last.ids) < 2:
+            if self._key != LBFGS:
+                raise ConfigError(f"TRAIN.{self._key} needs at least 2 samples; leave it out")
             raise ConfigError("TRAIN.weight_decay: auto needs at least 2 samples; give a number such as 0.1")
         folds = group_folds(self._last.ids, self._last.labels)
         return self._problem.cross_validate(folds).penalty

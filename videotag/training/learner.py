@@ -17,6 +17,7 @@ from videotag.system.quiet_paddle import paddle
 import numpy as np
 import paddle.nn.functional as F
 from paddle import Tensor, nn
+from paddle.utils import unique_name
 
 from videotag.datasets.batches import Batch
 from videotag.errors import ConfigError, DeviceError, PluginError
@@ -28,12 +29,14 @@ from videotag.models.contract import check_outputs
 from videotag.registry import LOGITS, Task
 from videotag.safe_text import safe_repr
 from videotag.sections import TrainSection
-from videotag.training.feature_augment import augment, has_augmentation
+from videotag.training.feature_augment import augment, check_mixable, has_augmentation
 from videotag.training.gradients import sum_gradients
 from videotag.training.losses import TrainingLoss
 from videotag.training.optim import build_optimizer, learning_rate
 
 _RAW, _OPTIMIZER, _SCALER = "raw.", "optimizer.", "scaler."
+_FROZEN = "frozen"  # 1 until the end of freeze_epochs, then 0
+_BATCH_NORMS = (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D, nn.SyncBatchNorm)
 
 
 class Learner:
@@ -51,7 +54,8 @@ class Learner:
             divided by `distill_temperature`; None for none.
 
     Raises:
-        ConfigError: A pattern matches no parameter, or no parameter is left to train.
+        ConfigError: A pattern matches no parameter, no parameter is left to train, there is no batch norm to
+            freeze, or an input cannot be mixed.
         DeviceError: The device does not support the precision.
     """
 
@@ -77,7 +81,11 @@ class Learner:
             raise DeviceError(
                 f"TRAIN.precision is {train.precision}, which needs a GPU; set it to fp32 on a CPU"
             )
-        freeze(model, train.freeze)
+        check_mixable(train, model.inputs)
+        self._frozen = freeze(model, train.freeze)
+        self._frozen_steps = None if train.freeze_epochs is None else train.freeze_epochs * steps_per_epoch
+        if train.freeze_norms and not any(isinstance(layer, _BATCH_NORMS) for layer in model.sublayers()):
+            raise ConfigError("TRAIN.freeze_norms: the model has no batch norm; leave it out")
         _set_lr_factors(model, train.lr_factors)
         self._optimizer = build_optimizer(model, train)
         enabled = train.precision == "fp16"  # bf16 has the range of fp32 and needs no scaling
@@ -85,12 +93,24 @@ class Learner:
         self._ema = _trainable_copies(model) if train.ema_decay else {}
 
     def start_epoch(self) -> None:
-        """Switches to training mode, except for layers without trainable parameters (frozen batch norms)."""
+        """Switches to training mode, except for frozen norms and layers without trainable parameters."""
         self.model.train()
         for layer in self.model.sublayers():
             own = layer.parameters(include_sublayers=False)
-            if own and all(parameter.stop_gradient for parameter in own):
+            is_frozen = own and all(parameter.stop_gradient for parameter in own)
+            if is_frozen or (self._train.freeze_norms and isinstance(layer, _BATCH_NORMS)):
                 layer.eval()
+
+    def unfreeze(self) -> None:
+        """Trains the parameters of TRAIN.freeze from now on; the optimizer's state starts anew."""
+        for parameter in self._frozen:
+            parameter.stop_gradient = False
+        self._frozen = []
+        # A new optimizer, as Paddle's do not restore the state of a part of their parameters.
+        self._optimizer = build_optimizer(self.model, self._train)
+        if self._ema:
+            self._ema = _trainable_copies(self.model) | self._ema
+        self.start_epoch()
 
     def learn(
         self, batch: Batch | None, *, step: int, seed: int, rate: float | None = None
@@ -107,6 +127,8 @@ class Learner:
         Returns:
             Scalar loss and learning rate; None if no process has a video, in which case no step is made.
         """
+        if self._frozen and self._frozen_steps is not None and step >= self._frozen_steps:
+            self.unfreeze()
         paddle.seed(seed)
         if rate is None:
             rate = learning_rate(step, self._train, self._steps_per_epoch)
@@ -127,7 +149,8 @@ class Learner:
             if not num_videos and not all_videos.item():
                 self._optimizer.clear_grad()
                 return None
-        self._scaler.step(self._optimizer)
+        with unique_name.guard():  # the state's names count the optimizers of a parameter in a process
+            self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.clear_grad()
         self._update_ema()
@@ -173,6 +196,8 @@ class Learner:
             if isinstance(value, Tensor)
         }
         arrays |= {_SCALER + key: np.asarray(value) for key, value in self._scaler.state_dict().items()}
+        if self._frozen_steps is not None:
+            arrays[_FROZEN] = np.asarray(int(bool(self._frozen)))
         if self._ema:
             arrays |= {_RAW + name: value.numpy() for name, value in _trainable_copies(self.model).items()}
         return arrays
@@ -183,6 +208,8 @@ class Learner:
         Args:
             arrays: Arrays by name, of the shape of their parameter or scalar.
         """
+        if self._frozen_steps is not None and not arrays[_FROZEN]:
+            self.unfreeze()
         if self._ema:
             self._ema = _trainable_copies(self.model)
             raw = {n.removeprefix(_RAW): a for n, a in arrays.items() if n.startswith(_RAW)}
@@ -291,17 +318,17 @@ def _matching(model: nn.Layer, pattern: str, key: str) -> list[Tensor]:
     return found
 
 
-def freeze(model: nn.Layer, patterns: list[str]) -> None:
-    """Excludes the parameters whose names match a pattern from training.
-
-    Raises:
-        ConfigError: A pattern matches no parameter, or no parameter is left to train.
-    """
+def freeze(model: nn.Layer, patterns: list[str]) -> list[Tensor]:
+    """Freezes the parameters that match; returns those that were trainable (running means never are)."""
+    frozen = []
     for pattern in patterns:
         for parameter in _matching(model, pattern, "freeze"):
+            if not parameter.stop_gradient:
+                frozen.append(parameter)
             parameter.stop_gradient = True
     if all(parameter.stop_gradient for parameter in model.parameters()):
         raise ConfigError(f"TRAIN.freeze: {patterns} freeze all parameters; freeze fewer")
+    return frozen
 
 
 def _set_lr_factors(model: nn.Layer, factors: dict[str, float]) -> None:

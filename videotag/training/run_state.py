@@ -52,6 +52,7 @@ class Progress:
         highest: Highest validation metric so far.
         validations_since_best: Number of validations since it was reached.
         step: Number of completed steps of the epoch in progress.
+        probe: Validation metric of the linear probe before the first step; None if it was not measured.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -67,6 +68,7 @@ class Progress:
         _Natural, Field(validation_alias=AliasChoices("validations_since_best", "without_gain"))
     ] = 0  # cards of version 0.1.0 say without_gain
     step: _Natural = 0
+    probe: float | None = None
 
 
 _PROGRESS = TypeAdapter(Progress)

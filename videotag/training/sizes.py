@@ -90,7 +90,7 @@ def count_weights(entry: ModelEntry, section: ModelSection, train: TrainSection)
     Args:
         entry: Registry entry of the model.
         section: MODEL section of the config.
-        train: TRAIN section, whose `freeze` excludes weights from training.
+        train: TRAIN section, whose `freeze` excludes weights from training, unless it ends.
 
     Returns:
         The numbers; None for a network that reads or writes its weights when it is built.
@@ -101,10 +101,11 @@ def count_weights(entry: ModelEntry, section: ModelSection, train: TrainSection)
     except Exception:  # whatever a network does with weights that do not exist; building it reports mistakes
         return None
     sizes = {name: math.prod(parameter.shape) for name, parameter in named.items()}
+    patterns = train.freeze if train.freeze_epochs is None else []
     frozen = {
         name
         for name, parameter in named.items()
-        if parameter.stop_gradient or any(fnmatchcase(name, pattern) for pattern in train.freeze)
+        if parameter.stop_gradient or any(fnmatchcase(name, pattern) for pattern in patterns)
     }
     return WeightCount(sum(sizes.values()), sum(n for name, n in sizes.items() if name not in frozen))
 

@@ -35,7 +35,7 @@ from videotag.errors import (
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
 from videotag.formats.train_log import LOG_FILE
-from videotag.inference.data import check_inputs, open_dataset
+from videotag.inference.data import check_inputs, evaluation_batches, open_dataset
 from videotag.inference.load_weights import load_weights, network_state, set_state
 from videotag.inference.parallel import (
     all_gather,
@@ -60,6 +60,7 @@ from videotag.training.checkpoint import load_pretrained, write_config_and_label
 from videotag.training.last_layer_solver import LastLayerSolver
 from videotag.training.learner import Learner
 from videotag.training.optim import with_num_epochs
+from videotag.training.probe import is_probed, solve_probe
 from videotag.training.range_test import find_learning_rate
 from videotag.training.run import Run, link_latest
 from videotag.training.run_log import RunLog, open_scalars
@@ -90,12 +91,14 @@ class TrainResult:
         last_path: Path of the weights of the last epoch.
         best: Validation metrics of best_path; empty without validation.
         failed: Error message by video, for all videos that could not be read and were skipped.
+        probe: The metric that selects best_path, of the linear probe before training; None if not measured.
     """
 
     best_path: Path
     last_path: Path
     best: dict[str, Any]
     failed: dict[str, str]
+    probe: float | None = None
 
 
 def train_model(
@@ -161,6 +164,13 @@ def train_model(
         unread: dict[str, VideotagError] = {}
         if not found:
             standardize(model, _every_sample(data, train, unread))
+            if is_probed(train, num_samples=len(data), validated=validated):
+                samples = _every_sample(data, train, unread)
+                valid_samples = None
+                if valid_data:
+                    valid_samples = evaluation_batches(valid_data, config.valid, on_error=_collector(unread))
+                score = solve_probe(config, model, samples, valid_samples, class_counts=counts)
+                progress = replace(progress, probe=score)
         learner, config = _make_learner(
             config,
             model,
@@ -207,7 +217,9 @@ def train_model(
         best_path = link_latest(save_dir, name, progress)
         last_path = save_dir / f"{name}.pdparams"
         failed = {video: why for part in all_gather(run.failed) for video, why in part.items()}
-        return TrainResult(best_path or last_path, last_path, progress.best or {}, failed)
+        return TrainResult(
+            best_path or last_path, last_path, progress.best or {}, failed, probe=progress.probe
+        )
 
 
 def _make_learner(
@@ -416,6 +428,7 @@ def _initialize(
                 best_epoch=None,
                 best=None,
                 highest=None,
+                probe=None,
                 validations_since_best=0,
             )
     else:
