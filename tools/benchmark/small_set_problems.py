@@ -388,7 +388,7 @@ def word_videos(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     if len(found) < 2:
         raise VideotagError(
-            f"--words={folder}: {len(found)} videos, expected two or more, named by their words"
+            f"--words={folder}: expected two or more videos, named by their words, found {len(found)}"
         )
     return found
 

@@ -163,8 +163,7 @@ def _work(args: argparse.Namespace) -> int:
             except VideotagError as error:
                 failures.append(f"{problem.name}: {name}: {error}")
         results.append(summarize(lists, outcomes))
-    rivals = [name for name in names if name != BASELINE and BASELINE in names]
-    totals = {name: total(results, name) for name in rivals}
+    totals = {name: total(results, name) for name in rivals_of(names)}
     content = {"options": {**vars(args), "out_dir": str(args.out_dir)}, "problems": results, "totals": totals}
     write_text(args.out_dir / "results.json", json.dumps(content, indent=2, default=str) + "\n")
     print(table(results, names))
@@ -313,23 +312,21 @@ def summarize(lists: Sequence[Lists], outcomes: Mapping[str, Sequence[Outcome]])
     problem, first = lists[0].problem, lists[0]
     contestants = {}
     for name, found in outcomes.items():
-        pairs = [(np.array(one.scores), own.test_labels) for one, own in zip(found, lists, strict=True)]
+        scored = [(np.array(one.scores), own.test_labels) for one, own in zip(found, lists, strict=True)]
         contestants[name] = {
-            "mean_ap": [mean_ap(scores, labels) for scores, labels in pairs],
-            "top1": [hit_at_one(scores, labels) for scores, labels in pairs],
+            "mean_ap": [mean_ap(scores, labels) for scores, labels in scored],
+            "top1": [hit_at_one(scores, labels) for scores, labels in scored],
             "seconds": [one.seconds for one in found],
             "chosen": [one.chosen for one in found],
         }
     differences = {}
-    for name, found in outcomes.items():
-        if name != BASELINE and BASELINE in outcomes:
-            scores = [
-                (np.array(one.scores), np.array(base.scores))
-                for one, base in zip(found, outcomes[BASELINE], strict=True)
-            ]
-            labels = [own.test_labels for own in lists]
-            groups = [own.test_groups for own in lists]
-            differences[name] = asdict(difference(scores, labels, groups, score=score_of(problem.task)))
+    for name in rivals_of(list(outcomes)):
+        pairs = [
+            (np.array(one.scores), np.array(base.scores))
+            for one, base in zip(outcomes[name], outcomes[BASELINE], strict=True)
+        ]
+        labels, groups = [own.test_labels for own in lists], [own.test_groups for own in lists]
+        differences[name] = asdict(difference(pairs, labels, groups, score=score_of(problem.task)))
     return {
         "name": problem.name,
         "about": problem.about,
@@ -419,42 +416,44 @@ def table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
         results: Results of `summarize`.
         names: Contestants, in the order of the columns.
     """
-    rivals = [name for name in names if name != BASELINE and BASELINE in names]
-    header = [
+    rivals = rivals_of(names)
+    rows = [[
         "problem", "task", "classes", "train", "test",
         *(f"{name}: mAP / top-1" for name in names),
         *(f"{name} - {BASELINE}" for name in rivals),
         *(["fit chose"] if "fit" in names else []),
         f"seconds: {', '.join(names)}",
-    ]  # fmt: skip
-    lines = [header, ["---"] * len(header)]
+    ]]  # fmt: skip
+    rows.append(["---"] * len(rows[0]))
     for result in results:
-        found = result["contestants"]
-        cells = [
-            result["name"],
-            result["task"].split("_")[0],
+        found, differences = result["contestants"], result["differences"]
+        rows.append([
+            result["name"], result["task"].split("_")[0],
             *(str(result[key]) for key in ("num_classes", "num_train", "num_test")),
-        ]
-        for name in names:
-            cells.append(
-                f"{np.mean(found[name]['mean_ap']):.3f} / {np.mean(found[name]['top1']):.3f}"
-                if name in found
-                else "-"
-            )
-        for name in rivals:
-            one = result["differences"].get(name)
-            cells.append(f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]" if one else "-")
-        if "fit" in names:
-            cells.append(
-                "; ".join(dict.fromkeys(" + ".join(c) for c in found["fit"]["chosen"]))
-                if "fit" in found
-                else "-"
-            )
-        cells.append(
-            ", ".join(f"{np.mean(found[name]['seconds']):.0f}" if name in found else "-" for name in names)
-        )
-        lines.append(cells)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+            *(_scores_text(found.get(name)) for name in names),
+            *(_difference_text(differences.get(name)) for name in rivals),
+            *([_chosen_text(found.get("fit"))] if "fit" in names else []),
+            ", ".join(f"{np.mean(found[name]['seconds']):.0f}" if name in found else "-" for name in names),
+        ])  # fmt: skip
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def rivals_of(names: Sequence[str]) -> list[str]:
+    """The contestants that are compared with the baseline; none without the baseline."""
+    return [name for name in names if name != BASELINE and BASELINE in names]
+
+
+def _scores_text(found: Mapping[str, Any] | None) -> str:
+    return f"{np.mean(found['mean_ap']):.3f} / {np.mean(found['top1']):.3f}" if found else "-"
+
+
+def _difference_text(one: Mapping[str, float] | None) -> str:
+    return f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]" if one else "-"
+
+
+def _chosen_text(found: Mapping[str, Any] | None) -> str:
+    """The models that were chosen, each choice once, by seed."""
+    return "; ".join(dict.fromkeys(" + ".join(names) for names in found["chosen"])) if found else "-"
 
 
 def _selected(names: str | None, known: Sequence[str], flag: str) -> list[str]:
