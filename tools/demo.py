@@ -123,17 +123,15 @@ def cut_clips(out_dir: Path) -> int:
     entries: dict[str, list[ListEntry]] = {split: [] for split in SHAPE_VERSIONS}
     rng = np.random.default_rng(0)
     for film, path in films().items():
-        info = probe(path)
-        frames = np.stack([f.image for f in FrameReader(path, info.num_frames, short_side_px=SHORT_SIDE_PX)])
-        frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]  # H.264 wants even sizes
-        for window in windows(film, len(frames), info.fps):
+        frames, fps = read_film(path)
+        for window in windows(film, len(frames), fps):
             for version in range(1 + SHAPE_VERSIONS[window.split]):
                 clip = frames[window.first : window.first + FRAMES_PER_CLIP].copy()
                 tags = [*window.tags, *(draw_random_shape(clip, rng) if version else [])]
                 path = (
                     out_dir / "clips" / window.split / f"{Path(film).stem}_{window.first:03d}_{version}.mp4"
                 )
-                write_video(path, clip, fps=round(info.fps))
+                write_video(path, clip, fps=round(fps))
                 entries[window.split].append(
                     ListEntry(str(path), tuple(sorted(LABELS.index(t) for t in tags)))
                 )
@@ -149,6 +147,15 @@ def films() -> dict[str, Path]:
     except importlib.metadata.PackageNotFoundError:
         raise VideotagError("the demo's films are not installed; run: pip install 'videotag[demo]'") from None
     return {file.name: Path(str(file.locate())) for file in files if file.name in SEEN}
+
+
+def read_film(path: Path) -> tuple[np.ndarray, float]:
+    """Frames (T, H, W, 3) uint8 of a film, SHORT_SIDE_PX on the short side, and its frames per second."""
+    info = probe(path)
+    frames = np.stack([f.image for f in FrameReader(path, info.num_frames, short_side_px=SHORT_SIDE_PX)])
+    return frames[
+        :, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2
+    ], info.fps  # H.264 wants even sizes
 
 
 def windows(film: str, num_frames: int, fps: float) -> Iterator[Window]:
