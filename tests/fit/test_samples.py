@@ -90,6 +90,12 @@ def test_a_set_with_nothing_to_learn_is_an_error(work_dir, text, message):
         check_classes(found, found.task())
 
 
+def test_a_single_label_task_needs_one_label_per_video(work_dir):
+    lists(work_dir / "l", all="a.npy 0 1\nb.npy 0\n")
+    with pytest.raises(FileListError, match=r"a\.npy: 2 labels, like 1 videos"):
+        check_classes(read_samples("l/all.list"), "single_label")
+
+
 def test_one_tag_that_some_videos_lack_can_be_learned(work_dir):
     lists(work_dir / "l", all="a.npy 0\nb.npy\n")
     found = read_samples("l/all.list")

@@ -23,7 +23,7 @@ from videotag.config import Config, load_config
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.errors import ConfigError, FileListError
 from videotag.fit.candidates import BASELINE, CANDIDATES, Candidate, candidate_sections
-from videotag.fit.choice import bootstrap_rows, hit_of, judge, mean_ap_of, one_hot
+from videotag.fit.choice import Judged, bootstrap_rows, hit_of, judge, mean_ap_of, one_hot
 from videotag.fit.cross_validation import HeldOut, OutOfTimeError, held_out
 from videotag.fit.features import (
     extract_features,
@@ -33,7 +33,7 @@ from videotag.fit.features import (
     merge_copies,
     read_features,
 )
-from videotag.fit.learning_curve import forecast, learning_curve
+from videotag.fit.learning_curve import CurvePoint, forecast, learning_curve
 from videotag.fit.record import advice, class_rows, write_record
 from videotag.fit.result import FitOptions, FitResult, TestScore
 from videotag.fit.samples import Sample, SampleSet, assign, check_classes
@@ -47,6 +47,7 @@ from videotag.registry import Task
 from videotag.system.atomic import open_atomic, remove_partial, write_text
 from videotag.system.folder_lock import folder_lock
 from videotag.training.folds import NUM_FOLDS, group_folds
+from videotag.training.threads import one_thread
 from videotag.training.train import train_model
 
 _MANY_VIDEOS, _FEW_FOLDS = 1500, 3
@@ -118,7 +119,6 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
     load_models()
     task = options.task or sample_set.task()
     check_classes(sample_set, task)
-    by_name = {candidate.name: candidate for candidate in CANDIDATES}
     with folder_lock(save_dir):
         remove_partial(save_dir)
         write_labels(save_dir / "labels.txt", names)
@@ -127,37 +127,15 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
         notes = [*sample_set.notes, *notes, *more]
         for note in notes:
             logger.warning("%s", note)
-        folds = _folds(data, options.seed)
-        configs = {c.name: _write_config(c, data, options) for c in CANDIDATES}
-        found, skipped = _cross_validate(configs, data, folds, clock, save_dir)
-        judged, chosen = judge(
-            {name: each.scores for name, each in found.items()},
-            data.train.labels,
-            data.train_groups,
-            task=task,
-            seed=options.seed,
-        )
-        logger.info("chosen: %s, held-out mAP %.3f", chosen.name, chosen.score)
-        curve = learning_curve(
-            chosen,
-            configs,
-            found,
-            data.train,
-            folds,
-            data.train_groups,
-            task=task,
-            seconds_left=lambda: clock.left() * (1 - _FINAL_SHARE),
-        )
-        folders = {}
-        for name in dict.fromkeys([*chosen.members, BASELINE]):
-            config = _write_config(by_name[name], data, options, weight_decay=found[name].weight_decay)
-            folders[name] = _train_final(config, save_dir / "models" / by_name[name].folder, names)
-        scores, metrics = _run_test([folders[name] for name in chosen.members], data)
+        with one_thread():
+            selection = _select(data, clock, options)
+        chosen = selection.chosen
+        scores, metrics = _run_test([selection.folders[name] for name in chosen.members], data)
         test = [_test_score(chosen.name, scores, data, options.seed)]
         if chosen.name != BASELINE:
-            scores, _ = _run_test([folders[BASELINE]], data)
+            scores, _ = _run_test([selection.folders[BASELINE]], data)
             test.append(_test_score(BASELINE, scores, data, options.seed))
-        averaged = np.mean([found[name].scores for name in chosen.members], axis=0)
+        averaged = np.mean([selection.found[name].scores for name in chosen.members], axis=0)
         classes = class_rows(names, data.train.labels, data.test.labels, averaged, task)
         result = FitResult(
             task=task,
@@ -165,22 +143,71 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
             num_train=len(data.train),
             num_test=len(data.test),
             num_groups=len(set(data.train_groups)),
-            num_folds=len(folds),
-            judged=judged,
-            seconds={name: each.seconds for name, each in found.items()},
-            skipped=skipped,
+            num_folds=selection.num_folds,
+            judged=selection.judged,
+            seconds={name: each.seconds for name, each in selection.found.items()},
+            skipped=selection.skipped,
             chosen=chosen,
             test=test,
-            curve=curve,
-            expected=forecast(curve, 2 * len(data.train)),
+            curve=selection.curve,
+            expected=forecast(selection.curve, 2 * len(data.train)),
             classes=classes,
             notes=[*notes, *advice(classes, len(data.train))],
             metrics=metrics,
         )
         write_text(save_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-        members = [folders[name].relative_to(save_dir).as_posix() for name in chosen.members]
+        members = [selection.folders[name].relative_to(save_dir).as_posix() for name in chosen.members]
         write_record(result, members, extractor, options)
         return result
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """What the training set decides.
+
+    Attributes:
+        num_folds: Number of folds.
+        found: Candidate -> result of its cross-validation.
+        skipped: Candidate -> why it was left out.
+        judged: Candidates and means, in order of complexity.
+        chosen: The chosen one.
+        curve: Learning curve of the chosen one.
+        folders: Candidate -> folder of its final checkpoint, for the chosen ones and the baseline.
+    """
+
+    num_folds: int
+    found: dict[str, HeldOut]
+    skipped: dict[str, str]
+    judged: list[Judged]
+    chosen: Judged
+    curve: list[CurvePoint]
+    folders: dict[str, Path]
+
+
+def _select(data: _Data, clock: Clock, options: FitOptions) -> _Selection:
+    """Compares the candidates, and trains the chosen ones and the baseline on the whole training set."""
+    save_dir, by_name = options.save_dir, {candidate.name: candidate for candidate in CANDIDATES}
+    folds = _folds(data, options.seed)
+    configs = {c.name: _write_config(c, data, options) for c in CANDIDATES}
+    found, skipped = _cross_validate(configs, data, folds, clock, save_dir)
+    scores = {name: each.scores for name, each in found.items()}
+    judged, chosen = judge(scores, data.train.labels, data.train_groups, task=data.task, seed=options.seed)
+    logger.info("chosen: %s, held-out mAP %.3f", chosen.name, chosen.score)
+    curve = learning_curve(
+        chosen,
+        configs,
+        found,
+        data.train,
+        folds,
+        data.train_groups,
+        task=data.task,
+        seconds_left=lambda: clock.left() * (1 - _FINAL_SHARE),
+    )
+    folders = {}
+    for name in dict.fromkeys([*chosen.members, BASELINE]):
+        config = _write_config(by_name[name], data, options, weight_decay=found[name].weight_decay)
+        folders[name] = _train_final(config, save_dir / "models" / by_name[name].folder, data.names)
+    return _Selection(len(folds), found, skipped, judged, chosen, curve, folders)
 
 
 def _split(

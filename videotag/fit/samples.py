@@ -182,8 +182,15 @@ def check_classes(sample_set: SampleSet, task: Task) -> None:
     """Checks that there is something to learn.
 
     Raises:
-        FileListError: There is no labeled video, or only one class in a single-label task.
+        FileListError: There is no labeled video, or only one class; or a video of a single-label task has
+            none or several labels.
     """
+    wrong = [s for s in sample_set.samples if task == "single_label" and len(s.label_ids) != 1]
+    if wrong:
+        raise FileListError(
+            f"{wrong[0].path}: {len(wrong[0].label_ids)} labels, like {len(wrong)} videos, but a single_label "
+            "task needs one each; leave --task out"
+        )
     counts = Counter(i for sample in sample_set.samples for i in sample.label_ids)
     if not counts:
         raise FileListError(
