@@ -188,7 +188,8 @@ def check_classes(sample_set: SampleSet, task: Task) -> None:
     wrong = [s for s in sample_set.samples if task == "single_label" and len(s.label_ids) != 1]
     if wrong:
         raise FileListError(
-            f"{wrong[0].path}: {len(wrong[0].label_ids)} labels, like {len(wrong)} videos, but a single_label "
+            f"{wrong[0].path}: {len(wrong[0].label_ids)} labels, like {len(wrong)} videos, but a "
+            "single_label "
             "task needs one each; leave --task out"
         )
     counts = Counter(i for sample in sample_set.samples for i in sample.label_ids)
