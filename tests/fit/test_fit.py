@@ -170,6 +170,21 @@ def test_videos_are_extracted_and_new_ones_tagged_with_the_same_frames(work_dir,
         assert len(tagger.features("sets/red/0.mp4")) == 4
 
 
+def test_a_time_limit_lowers_the_number_of_frames_which_a_second_run_keeps(work_dir, capsys, monkeypatch):
+    for index in range(14):
+        spec = ClipSpec("circle", ("red", "blue")[index % 2], "dark", "place", seed=index)
+        write_video(
+            work_dir / f"sets/{spec.color}/{index}.mp4", render(spec, num_frames=20, size_px=32), fps=10
+        )
+    assert main([*FIT, "--time=0.1s"]) == 0  # 2 s of video are 16 frames
+    assert record()["extractor"]["seg_num"] == 8
+    assert "extracting 8 of 16 frames of each video, to keep --time" in capsys.readouterr().err
+    assert main([*FIT, "--time=0.001s"]) == 0
+    assert record()["extractor"]["seg_num"] == 8
+    assert main([*FIT, "--time=0.001s", "--seg_num=9"]) == 0
+    assert np.load("out/features/sets/red/0.npy").shape == (9, 1280)
+
+
 def test_advice_names_classes_that_need_videos():
     rows = [
         ClassRow("cat", 200, 20, 0.9),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import numpy as np
 from videotag.config import Config, load_config
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
-from videotag.errors import ConfigError, FileListError, MediaError, WeightsError
+from videotag.errors import ConfigError, FeatureFileError, FileListError, MediaError, WeightsError
 from videotag.fit.near_duplicates import THRESHOLD, near_duplicates
 from videotag.fit.result import FitOptions
 from videotag.fit.samples import Sample
@@ -38,6 +39,8 @@ from videotag.weights import CONFIG_FILE, DEFAULT_EXTRACTOR, FoundWeights, find_
 OWN_EXTRACTOR = "weights/tsn"  # of the user, as `videotag extract` takes by default
 MODALITY = "rgb"
 _FRAMES_PER_SEC, _MIN_FRAMES, _MAX_FRAMES = 8, 8, 64
+_EXTRACTION_SHARE = 0.5  # of the time limit
+_NUM_TIMED = 12  # videos that are extracted to estimate the time of all
 _NUM_PROBED = 20  # videos whose duration decides the number of frames
 _SAME = 0.99  # similarity from which two videos are kept in one group
 _MAX_GROUP = 0.2  # share of the videos that such a group may hold
@@ -83,20 +86,31 @@ def extract_features(
         return list(samples), None, []
     save_dir = options.save_dir
     found, shown = _find_extractor(options)
-    seg_num = options.seg_num or _num_frames(samples)
-    overrides = [("INFER.seg_num", seg_num)]
-    config = read_source(found, options.extractor_config, overrides=overrides).config
-    if not config.entry.two_stage:
-        raise ConfigError(f"{found.path}: {config.entry.name} is not an extractor; give a TSN's weights")
+    entries = [ListEntry(s.path, s.label_ids) for s in samples]
+    destination = Destination(
+        save_dir / "features",
+        "features.list",
+        filelist=save_dir / "videos.list",
+        overwrite=options.overwrite,
+    )
+    earlier = _earlier_num_frames(destination.list_path)
+    seg_num = options.seg_num or earlier or _num_frames(samples)
+    job = _extract_job(found, options, seg_num)
     own = _keep_extractor(found, options, save_dir)
     videos = save_dir / "videos.list"
-    write_filelist(videos, [ListEntry(s.path, s.label_ids) for s in samples])
+    write_filelist(videos, entries)
+    if options.seconds is not None and seg_num not in (options.seg_num, earlier):
+        limit = options.seconds * _EXTRACTION_SHARE
+        affordable = _affordable_frames(job, entries, destination, seg_num, limit)
+        if affordable < seg_num:
+            logger.warning(
+                "extracting %d of %d frames of each video, to keep --time; --seg_num takes more",
+                affordable,
+                seg_num,
+            )
+            seg_num = affordable
+            job = _extract_job(found, options, seg_num)
     logger.info("extracting %d frames of each of %d videos with %s", seg_num, len(samples), shown)
-    destination = Destination(
-        save_dir / "features", "features.list", filelist=videos, overwrite=options.overwrite
-    )
-    job = ExtractJob(load_extractor(config, found))
-    entries = [ListEntry(s.path, s.label_ids) for s in samples]
     summary = run_job(job, entries, destination, log_interval=max(1, len(samples) // 10))
     if summary.list_path is None:
         raise FileListError(f"none of the {len(samples)} videos can be read; see {destination.save_dir}")
@@ -123,6 +137,42 @@ def _find_extractor(options: FitOptions) -> tuple[FoundWeights, str]:
         return find_weights(OWN_EXTRACTOR), OWN_EXTRACTOR
     except WeightsError:
         return find_weights(DEFAULT_EXTRACTOR), DEFAULT_EXTRACTOR
+
+
+def _extract_job(found: FoundWeights, options: FitOptions, seg_num: int) -> ExtractJob:
+    """The job that extracts seg_num frames per video."""
+    overrides = [("INFER.seg_num", seg_num)]
+    config = read_source(found, options.extractor_config, overrides=overrides).config
+    if not config.entry.two_stage:
+        raise ConfigError(f"{found.path}: {config.entry.name} is not an extractor; give a TSN's weights")
+    return ExtractJob(load_extractor(config, found))
+
+
+def _earlier_num_frames(list_path: Path) -> int | None:
+    """The number of frames of features that an earlier run extracted; None without any."""
+    try:
+        first = read_filelist(list_path)[0]
+        _, stamp = read_shapes_and_stamp(first.path, {MODALITY: None})
+    except (FileListError, FeatureFileError, IndexError):
+        return None
+    found = (stamp or {}).get("seg_num")
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _affordable_frames(
+    job: ExtractJob, entries: Sequence[ListEntry], destination: Destination, seg_num: int, limit_sec: float
+) -> int:
+    """The number of frames per video, at most seg_num, that keeps a time limit; measured on some videos."""
+    sample = list(entries[:: max(1, len(entries) // _NUM_TIMED)])[:_NUM_TIMED]
+    if len(sample) < _NUM_TIMED:
+        return seg_num
+    run_job(job, sample[:2], destination, log_interval=_NUM_TIMED)  # without the start of the network
+    start = time.monotonic()
+    run_job(job, sample, destination, log_interval=_NUM_TIMED)  # keeps the first two
+    seconds = (time.monotonic() - start) / (len(sample) - 2) * len(entries)
+    if seconds <= limit_sec:
+        return seg_num
+    return max(_MIN_FRAMES, int(seg_num * limit_sec / seconds))
 
 
 def _num_frames(samples: Sequence[Sample]) -> int:

@@ -5,6 +5,10 @@ losses.py, gradients.py (of several processes), feature_augment.py and teachers.
 epoch. checkpoint.py and run_state.py write and find checkpoints, run_log.py writes the log. sizes.py
 checks that a run fits into memory. launch.py starts a process per GPU.
 
+last_layer_solver.py takes learner.py's place for the optimizer "lbfgs", over logistic.py and folds.py. Before
+the first step, calibrate.py measures the training set, range_test.py the learning rate, and probe.py what
+fine-tuning has to beat. fitted_config.py takes classes and widths from the data; threads.py limits threads.
+
 A run is decided by its config, its lists and its seed; resumed at any checkpoint, it gives the same
 weights.
 """
