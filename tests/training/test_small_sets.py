@@ -120,6 +120,15 @@ def test_cosine_falls_from_the_full_rate_to_zero_after_the_warmup():
     assert rates[4:] == pytest.approx([0.5 * (1 + np.cos(np.pi * step / 12)) for step in range(13)])
 
 
+def test_a_cosine_schedule_cannot_be_extended_by_resume(tagger_dir, capsys):
+    options = ["--set=TRAIN.schedule=cosine", "--set=TRAIN.seed=3"]
+    assert main(["train", *PROBE, *options]) == 0
+    assert main(["train", *PROBE, *options, "--resume"]) == 0
+    capsys.readouterr()
+    assert main(["train", *PROBE, *options, "--resume", "--epoch=3"]) == 2
+    assert "TRAIN.epoch: 3, but the run to resume has 2" in capsys.readouterr().err
+
+
 def test_cosine_has_no_decay_epochs():
     with pytest.raises(ValueError, match="decay_epochs: has no effect without schedule=step"):
         TrainSection(schedule="cosine", decay_epochs=[3])

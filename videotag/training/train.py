@@ -6,37 +6,32 @@ one.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from videotag.system.quiet_paddle import paddle
 
-import numpy as np
 from paddle import nn
 
 from videotag.config import Config, load_config
-from videotag.datasets.batches import Batch, Dataset, OnError, check_single_labels
-from videotag.datasets.order import ordered_groups
+from videotag.datasets.batches import Dataset, check_single_labels
 from videotag.errors import (
     ConfigError,
     FeatureFileError,
     FileListError,
-    MediaError,
     RecordError,
     VideotagError,
     one_error,
     problems_of,
 )
 from videotag.formats.filelist import ListEntry
-from videotag.formats.record_files import is_record_file
 from videotag.formats.train_log import LOG_FILE
 from videotag.inference.data import check_inputs, evaluation_batches, open_dataset
-from videotag.inference.load_weights import load_weights, network_state, set_state
+from videotag.inference.load_weights import load_weights
 from videotag.inference.parallel import (
     all_gather,
     barrier,
@@ -47,34 +42,24 @@ from videotag.inference.parallel import (
     world_size,
 )
 from videotag.inputs.features import check_extractors
-from videotag.labels import load_imagenet_names, read_labels, write_labels
+from videotag.labels import load_imagenet_names, read_labels
 from videotag.models.contract import build_model
-from videotag.safe_text import safe_repr
-from videotag.sections import FeatureTrainSection, InputOptions, Key, TrainSection
-from videotag.system.atomic import remove_partial, write_text
+from videotag.sections import FeatureTrainSection, TrainSection
+from videotag.system.atomic import remove_partial
 from videotag.system.failures import FailureList
 from videotag.system.folder_lock import folder_lock
-from videotag.training.batches import training_batches
 from videotag.training.calibrate import standardize
 from videotag.training.checkpoint import load_pretrained, write_config_and_labels
-from videotag.training.last_layer_solver import LastLayerSolver
-from videotag.training.learner import Learner
+from videotag.training.make_learner import class_counts_of, collector, every_sample, make_learner
 from videotag.training.optim import with_num_epochs
 from videotag.training.probe import is_probed, solve_probe
-from videotag.training.range_test import find_learning_rate
+from videotag.training.resume import check_resumable, newest_checkpoint, resume_run, with_calibrated
 from videotag.training.run import Run, link_latest
 from videotag.training.run_log import RunLog, open_scalars
-from videotag.training.run_state import (
-    Checkpoint,
-    Progress,
-    check_save_dir,
-    load_checkpoint,
-    load_newest,
-    move_earlier_run,
-)
+from videotag.training.run_state import Checkpoint, Progress, check_save_dir, move_earlier_run
 from videotag.training.sizes import check_sizes
 from videotag.training.teachers import load_teachers
-from videotag.weights import CONFIG_FILE, LABELS_FILE, FoundWeights, find_weights
+from videotag.weights import CONFIG_FILE, FoundWeights, find_weights
 
 LARGE_WEIGHT_DECAY = 1e-4  # VideoTag: 8e-4, PaddleVideo: 4e-4, both with summed losses
 FEW_STEPS, ENOUGH_STEPS = 200, 500
@@ -148,30 +133,30 @@ def train_model(
     steps_per_epoch = _count_steps(len(data), train)
     config = replace(config, train=with_num_epochs(train, steps_per_epoch))
     _warn_about_few_steps(config.train, steps_per_epoch, len(data))
-    counts = _class_counts(config, train_entries)
+    counts = class_counts_of(config, train_entries)
     sizes = check_sizes(config, data, steps_per_epoch=steps_per_epoch)
     teacher = load_teachers(config, labels, save_dir=save_dir)
     with on_main(folder_lock(save_dir)):
         if is_main():
             remove_partial(save_dir)
-        found = _newest_checkpoint(save_dir, name) if resume else None
+        found = newest_checkpoint(save_dir, name) if resume else None
         if found:
-            config = _with_calibrated(config, load_config(save_dir / CONFIG_FILE))
+            config = with_calibrated(config, load_config(save_dir / CONFIG_FILE))
         lists = {"videos": data.digest, "valid": valid_data.digest if valid_data else ""}
         progress, model = _initialize(config, found, save_dir, lists=lists, labels=labels)
         for section in (train, config.valid) if validated else (train,):
             check_inputs(config, section, model.inputs)
         unread: dict[str, VideotagError] = {}
         if not found:
-            standardize(model, _every_sample(data, train, unread))
+            standardize(model, every_sample(data, train, unread))
             if is_probed(train, num_samples=len(data), validated=validated):
-                samples = _every_sample(data, train, unread)
+                samples = every_sample(data, train, unread)
                 valid_samples = None
                 if valid_data:
-                    valid_samples = evaluation_batches(valid_data, config.valid, on_error=_collector(unread))
+                    valid_samples = evaluation_batches(valid_data, config.valid, on_error=collector(unread))
                 score = solve_probe(config, model, samples, valid_samples, class_counts=counts)
                 progress = replace(progress, probe=score)
-        learner, config = _make_learner(
+        learner, config = make_learner(
             config,
             model,
             data,
@@ -183,7 +168,7 @@ def train_model(
         )
         train = config.train
         if found:
-            _resume(config, found, learner, steps_per_epoch, labels=labels)
+            resume_run(config, found, learner, steps_per_epoch, labels=labels)
         else:  # last, so that a user's mistake leaves the folder unchanged
             _start_new_run(config, save_dir, labels, resume=resume)
         with main_first():
@@ -222,142 +207,6 @@ def train_model(
         )
 
 
-def _make_learner(
-    config: Config,
-    model: nn.Layer,
-    data: Dataset,
-    *,
-    steps_per_epoch: int,
-    class_counts: np.ndarray | None,
-    teacher: nn.Layer | None,
-    progress: Progress,
-    unread: dict[str, VideotagError],
-) -> tuple[Learner | LastLayerSolver, Config]:
-    """The learner of a run, and the config in which "auto" is replaced by what the training set suggests.
-
-    Args:
-        config: Config of the model.
-        model: Network.
-        data: Dataset of the TRAIN section.
-        steps_per_epoch: Number of steps per epoch.
-        class_counts: (C,) number of samples with each class; None if no key needs it.
-        teacher: Teacher network; None for none.
-        progress: Progress of the run.
-        unread: Receives the error of every sample that cannot be read.
-    """
-    train, task, num_classes = config.train, config.task, config.model.num_classes
-    if train.optimizer == "lbfgs":
-        name = config.entry.name
-        solver = LastLayerSolver(
-            model, train, task, num_classes=num_classes, name=name, class_counts=class_counts
-        )
-        if progress.epoch:  # resumed after the only step
-            return solver, config
-        solver.read(_every_sample(data, train, unread))
-        if train.weight_decay == "auto":
-            config = _with_train(config, weight_decay=solver.choose_penalty())
-        return solver, config
-
-    def learner(model: nn.Layer, train: TrainSection) -> Learner:
-        return Learner(
-            model,
-            train,
-            task,
-            steps_per_epoch=steps_per_epoch,
-            num_classes=num_classes,
-            class_counts=class_counts,
-            teacher=teacher,
-        )
-
-    if train.learning_rate == "auto":
-        batches = itertools.chain.from_iterable(
-            training_batches(config, data, epoch=epoch, seed=progress.seed, on_error=_collector(unread))
-            for epoch in range(train.epoch)
-        )
-        # A copy, because Paddle numbers the state of a second optimizer of the same weights differently.
-        copy = build_model(config.entry, config.model)
-        set_state(network_state(copy), {n: x.numpy() for n, x in network_state(model).items()})
-        rate = find_learning_rate(learner(copy, train), batches, seed=progress.seed)
-        logger.info("TRAIN.learning_rate: %g, by a range test", rate)
-        config = _with_train(config, learning_rate=rate)
-    return learner(model, config.train), config
-
-
-def _with_train(config: Config, **values: Any) -> Config:
-    return replace(config, train=config.train.model_copy(update=values))
-
-
-def _with_calibrated(config: Config, of_run: Config) -> Config:
-    """The config of a resumed run in which "auto" is replaced by what the run chose."""
-    keys = [key for key in ("learning_rate", "weight_decay") if getattr(config.train, key) == "auto"]
-    return _with_train(config, **{key: getattr(of_run.train, key) for key in keys})
-
-
-def _every_sample(data: Dataset, train: TrainSection, unread: dict[str, VideotagError]) -> Iterator[Batch]:
-    """Every training sample once, in list order and without augmentation, for all processes alike."""
-    groups = ordered_groups(len(data), train.batch_size)
-    return (batch for batch in data.batches(groups, on_error=_collector(unread)) if batch is not None)
-
-
-def _collector(unread: dict[str, VideotagError]) -> OnError:
-    """A handler that collects the errors of samples that cannot be read, and raises all others."""
-
-    def on_error(video: str, error: VideotagError) -> None:
-        if not isinstance(error, MediaError | RecordError):
-            raise error
-        unread[video] = error
-
-    return on_error
-
-
-def _class_counts(config: Config, entries: Sequence[ListEntry]) -> np.ndarray | None:
-    """(C,) number of training samples with each class; None if no key of TRAIN needs it."""
-    keys = [key for key in ("class_weights", "logit_adjustment") if getattr(config.train, key)]
-    if not keys:
-        return None
-    if any(is_record_file(entry.path) for entry in entries):
-        raise ConfigError(
-            f"TRAIN.{keys[0]}: counts the labels of a list, but record files hold theirs inside; remove it"
-        )
-    ids = [label_id for entry in entries for label_id in entry.label_ids]
-    return np.bincount(ids, minlength=config.model.num_classes)
-
-
-def _resume(
-    config: Config,
-    found: Checkpoint,
-    learner: Learner | LastLayerSolver,
-    steps_per_epoch: int,
-    *,
-    labels: list[str] | None,
-) -> None:
-    """Restores the learner, updates the run's config and labels, and logs where the run resumes."""
-    learner.restore(found.arrays)
-    if is_main():
-        _record_settings(found.weights_path.with_name(CONFIG_FILE), config)
-        if labels is not None:  # equal to those of the run, if it has any
-            write_labels(found.weights_path.with_name(LABELS_FILE), labels)
-    progress = found.progress
-    epoch = config.train.epoch
-    if progress.epoch >= epoch:
-        logger.info("nothing to train: %d epochs are done, TRAIN.epoch=%d", progress.epoch, epoch)
-    else:
-        done = f"{progress.epoch} of {epoch} epochs"
-        done += f" and {progress.step} of {steps_per_epoch} steps" if progress.step else ""
-        logger.info("resuming after %s from %s", done, found.weights_path)
-    if config.train.pretrain:
-        logger.info("TRAIN.pretrain is ignored: the resumed run has its own weights")
-
-
-def _record_settings(path: Path, config: Config) -> None:
-    """Records in a run's config what may change on --resume: more epochs, and VALID, TEST and INFER."""
-    old = load_config(path)
-    train = old.train.model_copy(update={"epoch": max(old.train.epoch, config.train.epoch)})
-    new = replace(old, train=train, valid=config.valid, test=config.test, infer=config.infer)
-    if new != old:
-        write_text(path, new.to_yaml())
-
-
 def _start_new_run(config: Config, save_dir: Path, labels: list[str] | None, *, resume: bool) -> None:
     """Moves an earlier run's files and writes the first files of a new run."""
     barrier()  # other processes may still be reading weights of the earlier run
@@ -367,13 +216,6 @@ def _start_new_run(config: Config, save_dir: Path, labels: list[str] | None, *, 
             logger.warning("%s: moved the earlier run to %s", save_dir, aside)
         (save_dir / LOG_FILE).touch()  # first, because it marks the folder as that of a run
         write_config_and_labels(save_dir, config, labels)
-
-
-def _newest_checkpoint(save_dir: Path, name: str) -> Checkpoint | None:
-    """The checkpoint to resume from, the same in every process; None if there is none."""
-    found = load_newest(save_dir, name) if is_main() else None
-    path = broadcast(found.weights_path if found else None)
-    return found if is_main() or path is None else load_checkpoint(path)
 
 
 def _open_data(
@@ -418,7 +260,7 @@ def _initialize(
     """Initial progress and network of a run: resumed, pretrained or new."""
     train, name = config.train, config.entry.name
     if found:
-        _check_resumable(save_dir, config, labels, lists["videos"] == found.progress.videos)
+        check_resumable(save_dir, config, labels, lists["videos"] == found.progress.videos)
         progress = found.progress
         if progress.valid != lists["valid"]:
             logger.warning("VALID.filelist differs from that of the resumed run: the best epoch is reset")
@@ -480,42 +322,6 @@ def _old_labels(weights: FoundWeights, train: TrainSection) -> list[str]:
             "--set TRAIN.old_label_file=PATH"
         )
     return read_labels(beside)
-
-
-def _shown(options: InputOptions | None) -> str:
-    return safe_repr(options.model_dump(mode="json")) if options else "not there"
-
-
-def _check_resumable(save_dir: Path, config: Config, labels: list[str] | None, same_videos: bool) -> None:
-    """Checks that model, training settings and data are those of the run to resume."""
-    old = load_config(save_dir / CONFIG_FILE)
-    problems = []
-    for section, new, before in (("MODEL", config.model, old.model), ("TRAIN", config.train, old.train)):
-        old_values = before.model_dump()
-        for key, value in new.model_dump(exclude=type(new).keys(Key.RESUMABLE)).items():
-            if value != old_values.get(key):
-                problems.append(
-                    f"{section}.{key}: {safe_repr(value)}, but the run to resume has "
-                    f"{safe_repr(old_values.get(key))}"
-                )
-    for name in sorted(config.inputs.keys() | old.inputs.keys()):
-        options, before = config.inputs.get(name), old.inputs.get(name)
-        if options != before:
-            problems.append(f"INPUTS.{name}: {_shown(options)}, but the run to resume has {_shown(before)}")
-    if problems:
-        problems[-1] += f"; give --config={save_dir / CONFIG_FILE}, or start a new run without --resume"
-        raise one_error(ConfigError, problems)
-    beside = save_dir / LABELS_FILE
-    if labels is not None and beside.is_file() and labels != read_labels(beside):
-        raise ConfigError(
-            f"MODEL.label_file: class names differ from those of the run to resume; give {beside}, or start "
-            "a new run without --resume"
-        )
-    if not same_videos:
-        raise FileListError(
-            f"{config.train.filelist}: differs from the list of the run in {save_dir}; "
-            "start a new run without --resume, from its weights with --pretrain"
-        )
 
 
 def _count_steps(num_samples: int, train: TrainSection) -> int:
