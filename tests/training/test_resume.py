@@ -294,11 +294,32 @@ def test_keep_says_how_many_checkpoints_stay(tagger_dir, keep, weights, states):
     assert result.best_path == result.last_path
 
 
-def test_the_best_weights_stay_whatever_keep_says(tagger_dir):
-    rate_then_none = [("TRAIN.keep", 1), ("TRAIN.decay_epochs", [1]), ("TRAIN.decay_gamma", 1e-9)]
-    result = train(tagger_dir / "ck", overrides=rate_then_none)  # nothing gets better after the first epoch
+def measured(monkeypatch, gaps, *, num_videos):
+    """Lets the validations of a run give these GAPs."""
+    found = iter(gaps)
+    monkeypatch.setattr(
+        "videotag.training.run.evaluate",
+        lambda *_, **__: {"gap": next(found), "num_videos": num_videos, "num_without_labels": 0},
+    )
+
+
+def test_the_best_weights_stay_whatever_keep_says(tagger_dir, monkeypatch):
+    measured(monkeypatch, [0.9, 0.5, 0.5, 0.5, 0.5], num_videos=1000)
+    result = train(tagger_dir / "ck", overrides=[("TRAIN.keep", 1)])
     assert result.best_path == tagger_dir / "ck" / f"{NAME}_epoch0.pdparams"
     assert result.best_path.is_file()
+
+
+@pytest.mark.parametrize(("num_videos", "best"), [(10, 4), (2500, 2), (100_000, 1)])
+def test_the_best_epoch_is_the_last_one_within_a_standard_error_of_the_highest(
+    tagger_dir, monkeypatch, num_videos, best
+):
+    """The standard error of 0.8 is 0.4 / sqrt(n): 0.126, 0.008 and 0.001."""
+    measured(monkeypatch, [0.6, 0.8, 0.795, 0.7, 0.69], num_videos=num_videos)
+    result = train(tagger_dir / "ck")
+    assert result.best_path.name == f"{NAME}_epoch{best}.pdparams"
+    newest = load_newest(tagger_dir / "ck", NAME).progress
+    assert (newest.highest, newest.validations_since_best) == (0.8, 3)
 
 
 def test_early_stop_ends_a_run_without_improvement_and_resuming_does_not_continue(tagger_dir):

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from videotag.system.quiet_paddle import paddle  # noqa: F401 - before Paddle's own import
+
 import numpy as np
 from paddle import nn
 
