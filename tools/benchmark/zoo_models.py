@@ -76,6 +76,7 @@ OWN_SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "MoE": ({}, {"learning_rate": 0.05}),
     "NetVLAD": ({}, {"learning_rate": 0.005}),
     "NeXtVLAD": ({}, {"learning_rate": 0.005}),
+    "StatisticsPool": ({"fc_sizes": []}, {"learning_rate": 0.01}),
 }
 logger = logging.getLogger("videotag.tools.zoo")  # which commands show
 
