@@ -14,7 +14,7 @@ import numpy as np
 from videotag.config import Config
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.fit.candidates import CANDIDATES
-from videotag.fit.choice import Judged, mean_ap_of, one_hot
+from videotag.fit.choice import mean_ap_of, one_hot
 from videotag.fit.cross_validation import HeldOut, linear_scores, score, train_network
 from videotag.registry import Task
 from videotag.system.progress import track
@@ -40,7 +40,7 @@ class CurvePoint:
 
 
 def learning_curve(
-    chosen: Judged,
+    name: str,
     configs: Mapping[str, Config],
     found: Mapping[str, HeldOut],
     data: MemoryDataset,
@@ -51,12 +51,10 @@ def learning_curve(
     seconds_left: Callable[[], float],
     seed: int = 0,
 ) -> list[CurvePoint]:
-    """Held-out mAP of the chosen model with a quarter, half and all of the training videos of a fold.
-
-    Of a mean of several candidates, the curve is that of its first.
+    """Held-out mAP of a candidate with a quarter, half and all of the training videos of a fold.
 
     Args:
-        chosen: Chosen candidate.
+        name: Name of the candidate.
         configs: Candidate -> config.
         found: Candidate -> result of the cross-validation.
         data: Training set of N videos.
@@ -69,7 +67,6 @@ def learning_curve(
     Returns:
         Points with increasing num_videos; only the last one if time runs out or the set is too small.
     """
-    name = chosen.members[0]
     is_linear = next(candidate.is_linear for candidate in CANDIDATES if candidate.name == name)
     config, all_scores = configs[name], found[name].scores
     y = one_hot(data.labels, all_scores.shape[1], task)

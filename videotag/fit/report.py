@@ -69,8 +69,8 @@ def _forecast_lines(result: FitResult) -> list[str]:
         return []
     score, low, high = result.expected
     return [
-        f"twice the videos would give a held-out mAP of about {score:.2f} ({low:.2f} to {high:.2f}); now "
-        f"{result.chosen.score:.2f}"
+        f"twice the videos would give {result.of_curve} a held-out mAP of about {score:.2f} ({low:.2f} to "
+        f"{high:.2f}); now {result.curve[-1].score:.2f}"
     ]
 
 

@@ -88,7 +88,8 @@ class FitResult:
         skipped: Candidates that were left out, and why.
         chosen: The chosen candidate or mean.
         test: Scores on the test set: of the chosen model, then of the baseline if it is another one.
-        curve: Held-out mAP of the chosen candidate by number of training videos.
+        curve: Held-out mAP of the best candidate among the chosen, by number of training videos.
+        of_curve: Name of that candidate.
         expected: Expected held-out mAP with twice the videos, with an interval; None if unknown.
         classes: A row per class.
         notes: Lines of advice.
@@ -107,6 +108,7 @@ class FitResult:
     chosen: Judged
     test: list[TestScore]
     curve: list[CurvePoint]
+    of_curve: str
     expected: tuple[float, float, float] | None
     classes: list[ClassRow]
     notes: list[str]

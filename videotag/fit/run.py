@@ -150,6 +150,7 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
             chosen=chosen,
             test=test,
             curve=selection.curve,
+            of_curve=selection.of_curve,
             expected=forecast(selection.curve, 2 * len(data.train)),
             classes=classes,
             notes=[*notes, *advice(classes, len(data.train))],
@@ -171,7 +172,8 @@ class _Selection:
         skipped: Candidate -> why it was left out.
         judged: Candidates and means, in order of complexity.
         chosen: The chosen one.
-        curve: Learning curve of the chosen one.
+        curve: Learning curve of the best candidate among the chosen.
+        of_curve: Name of that candidate.
         folders: Candidate -> folder of its final checkpoint, for the chosen ones and the baseline.
     """
 
@@ -181,6 +183,7 @@ class _Selection:
     judged: list[Judged]
     chosen: Judged
     curve: list[CurvePoint]
+    of_curve: str
     folders: dict[str, Path]
 
 
@@ -193,8 +196,10 @@ def _select(data: _Data, clock: Clock, options: FitOptions) -> _Selection:
     scores = {name: each.scores for name, each in found.items()}
     judged, chosen = judge(scores, data.train.labels, data.train_groups, task=data.task, seed=options.seed)
     logger.info("chosen: %s, held-out mAP %.3f", chosen.name, chosen.score)
+    by_score = {one.name: one.score for one in judged}
+    of_curve = max(chosen.members, key=lambda name: by_score[name])
     curve = learning_curve(
-        chosen,
+        of_curve,
         configs,
         found,
         data.train,
@@ -207,7 +212,7 @@ def _select(data: _Data, clock: Clock, options: FitOptions) -> _Selection:
     for name in dict.fromkeys([*chosen.members, BASELINE]):
         config = _write_config(by_name[name], data, options, weight_decay=found[name].weight_decay)
         folders[name] = _train_final(config, save_dir / "models" / by_name[name].folder, data.names)
-    return _Selection(len(folds), found, skipped, judged, chosen, curve, folders)
+    return _Selection(len(folds), found, skipped, judged, chosen, curve, of_curve, folders)
 
 
 def _split(
