@@ -44,6 +44,7 @@ _STEP_KEYS = frozenset(
     {
         *("min_steps", "learning_rate", "schedule", "decay_epochs", "decay_gamma", "warmup_epochs"),
         *("clip_norm", "accumulate_steps", "ema_decay", "lr_factors", "early_stop", "logit_adjustment"),
+        *("loss_reduction", "precision", "drop_last", "crop", "flip", "segment_offset"),
         *("label_smoothing", "loss", "distill_from", "sample_steps", "mixup_alpha", "modality_dropout"),
         *("freeze_epochs", "freeze_norms", "start_from_probe"),
     }
@@ -463,6 +464,8 @@ class TrainSection(SplitSection):
             return self
         fields = type(self).model_fields
         changed = [key for key in _STEP_KEYS & fields.keys() if getattr(self, key) != fields[key].default]
+        if self.epoch not in (fields["epoch"].default, 1):
+            changed.append("epoch")
         if changed:
             raise ValueError(f"{', '.join(sorted(changed))}: no effect with optimizer=lbfgs; leave it out")
         if self.weight_decay == 0:

@@ -98,6 +98,54 @@ def test_a_second_run_keeps_everything_and_changed_labels_start_anew(sets, capsy
     assert (sets / "out/models/logistic_regression/earlier-1").is_dir()
 
 
+def test_features_that_change_below_the_same_paths_are_trained_on_anew(sets):
+    """A constant added to all features changes no score, as linear candidates standardize them."""
+    assert main([*FIT, "--time=0.001s"]) == 0
+    before = json.loads((sets / "out/metrics.json").read_text(encoding="utf-8"))
+    for path in (sets / "sets").rglob("*.npy"):
+        np.save(path, np.load(path) + 50)
+    assert main([*FIT, "--time=0.001s"]) == 0
+    after = json.loads((sets / "out/metrics.json").read_text(encoding="utf-8"))
+    assert after["top1"] == before["top1"]
+    assert after["loss"] == pytest.approx(before["loss"], abs=1e-2)
+
+
+def test_a_fit_replaces_no_file_of_others_and_keeps_out_of_its_source(sets, capsys):
+    (sets / "other").mkdir()
+    (sets / "other/train.list").write_text("mine\n", encoding="utf-8")
+    assert main(["fit", "sets", "--save_dir=other"]) == 2
+    assert "holds train.list, and no earlier fit" in capsys.readouterr().err
+    assert (sets / "other/train.list").read_text(encoding="utf-8") == "mine\n"
+    assert main(["fit", "sets", "--save_dir=sets/mine"]) == 2
+    assert "inside sets, where its files would be read as a class" in capsys.readouterr().err
+    assert main(["fit", "sets", "--save_dir=."]) == 2
+    assert "choose a folder without videos" in capsys.readouterr().err
+
+
+def test_a_list_of_its_own_is_a_source(sets):
+    (sets / "labels.txt").write_text("low\nhigh\n", encoding="utf-8")
+    lines = [f"{path} {int('high' in str(path))}" for path in sorted((sets / "sets").rglob("*.npy"))]
+    (sets / "my.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert main(["fit", "my.list", "--save_dir=out", "--time=0.001s"]) == 0
+    assert record()["num_classes"] == 2
+
+
+def test_an_interrupted_rerun_leaves_no_complete_folder(sets, monkeypatch):
+    assert main([*FIT, "--time=0.001s"]) == 0
+    monkeypatch.setattr("videotag.fit.run.judge", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main([*FIT, "--time=0.001s"]) == 130
+    assert not (sets / "out/fit.yaml").exists()
+
+
+def test_a_test_share_for_a_source_with_a_test_set_is_an_error(sets, capsys):
+    for split in ("train", "test"):
+        for name in ("low", "high"):
+            (sets / f"split/{split}/{name}").mkdir(parents=True)
+            np.save(sets / f"split/{split}/{name}/a.npy", np.zeros((2, 5), np.float32))
+    assert main(["fit", "split", "--save_dir=out", "--test_share=0.5"]) == 2
+    assert "--test_share 0.5: split fixes the test set" in capsys.readouterr().err
+
+
 def test_without_time_only_linear_candidates_are_compared(sets, capsys):
     assert main([*FIT, "--time=0.001s"]) == 0
     assert set(record()["left_out"]) == {"MLP", "LatentTransformer", "AttentionLSTM"}

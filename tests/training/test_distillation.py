@@ -316,7 +316,6 @@ def test_aids_that_would_do_nothing_or_harm_are_errors(tagger_dir, overrides, me
     "override",
     [
         ("TRAIN.sample_steps", 3),
-        ("TRAIN.mixup_alpha", 0.4),
         ("TRAIN.modality_dropout", 0.1),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videotag.training.logistic import LogisticRegression, held_out_loss, probabilities
+from videotag.training.logistic import LogisticRegression, cross_entropy, probabilities
 
 TASKS = ["multi_label", "single_label"]
 
@@ -89,7 +89,7 @@ def test_cross_validation_scores_every_video_by_a_model_that_did_not_see_it(task
         expected = probabilities(x[fold] @ weights + biases, task)
         np.testing.assert_allclose(found.scores[fold], expected, atol=1e-3)
     y = np.eye(3)[labels] if task == "single_label" else labels
-    assert found.loss == pytest.approx(held_out_loss(found.scores, y, task))
+    assert found.loss == pytest.approx(cross_entropy(found.scores, y, task))
 
 
 def test_cross_validation_penalizes_noise_more_than_a_clear_signal():

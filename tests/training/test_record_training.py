@@ -275,9 +275,9 @@ def test_kills_within_epochs_change_nothing(records_dir):
 
 
 def test_a_run_that_ends_in_an_error_has_listed_its_failures_and_whether_to_retry(records_dir, monkeypatch):
-    def diverge(run, progress):
-        run._skip_unreadable("a.mp4", DecoderLostError("a.mp4: the decoder crashed"))
-        run._skip_unreadable("a.mp4", DecoderLostError("a.mp4: the decoder crashed"))  # in the next epoch
+    def diverge(run, learner, progress):
+        run.skip_unreadable("a.mp4", DecoderLostError("a.mp4: the decoder crashed"))
+        run.skip_unreadable("a.mp4", DecoderLostError("a.mp4: the decoder crashed"))  # in the next epoch
         raise DivergedError("the loss is nan")
 
     monkeypatch.setattr(Run, "_learn", diverge)

@@ -85,6 +85,9 @@ def test_a_probe_is_evaluated_and_exported_like_any_model(probe_dir):
     [
         ("TRAIN.mixup_alpha=0.4", "mixup_alpha: no effect with optimizer=lbfgs"),
         ("TRAIN.learning_rate=0.1", "learning_rate: no effect with optimizer=lbfgs"),
+        ("TRAIN.epoch=50", "epoch: no effect with optimizer=lbfgs"),
+        ("TRAIN.drop_last=true", "drop_last: no effect with optimizer=lbfgs"),
+        ("MODEL.standardize=true", "StatisticsPool always standardizes"),
         ("TRAIN.weight_decay=0", "weight_decay: 0 has no optimum"),
         ("MODEL.fc_sizes=[3]", "also trains hidden.0.weight"),
     ],
@@ -95,7 +98,8 @@ def test_what_lbfgs_cannot_use_is_an_error(probe_dir, capsys, setting, message):
 
 
 def test_a_frozen_network_can_be_solved_too(tagger_dir):
-    settings = ["TRAIN.optimizer=lbfgs", "TRAIN.learning_rate=0.001", "TRAIN.weight_decay=0.1"]
+    settings = ["TRAIN.optimizer=lbfgs", "TRAIN.epoch=1", "TRAIN.learning_rate=0.001"]
+    settings += ["TRAIN.weight_decay=0.1"]
     frozen = "TRAIN.freeze=[pools.*, fc1.*, fc2.*]"
     assert main(["train", *PROBE, *(f"--set={text}" for text in [*settings, frozen])]) == 0
 

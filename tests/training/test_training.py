@@ -65,14 +65,16 @@ def test_a_run_leaves_weights_of_every_epoch_with_config_and_labels_beside(tagge
     assert result.best["num_videos"] == 5
 
 
-def test_the_loss_falls_and_best_is_the_epoch_of_the_highest_gap(tagger_dir):
+def test_the_loss_falls_and_best_is_within_a_standard_error_of_the_highest_gap(tagger_dir):
     result = train(tagger_dir / "ck", overrides=[("TRAIN.epoch", 30), ("MODEL.drop_rate", 0.0)])
     losses = [e["loss"] for e in events(tagger_dir / "ck", "train")]
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
     gaps = [e["gap"] for e in events(tagger_dir / "ck", "valid")]
     assert len(gaps) == 30
-    assert result.best["gap"] == max(gaps)
-    assert result.best_path.name == f"AttentionLSTM_epoch{gaps.index(max(gaps))}.pdparams"
+    error = (max(gaps) * (1 - max(gaps)) / 5) ** 0.5  # of 5 validation videos
+    best = max(epoch for epoch, gap in enumerate(gaps) if gap >= max(gaps) - error)
+    assert result.best["gap"] == gaps[best]
+    assert result.best_path.name == f"AttentionLSTM_epoch{best}.pdparams"
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tagger_dir):

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 from pathlib import Path
 
 from videotag.cli import arguments, source_flags, values
 from videotag.errors import EXIT_OK, ConfigError
+from videotag.safe_text import escaped
 
 SUMMARY = "make a tagger of your own from a folder of labeled clips"
 REPORT_FILE = "report.html"
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--time",
         type=values.duration_sec,
         metavar="10m",
-        help="time limit, such as 90s, 10m or 2h (default: none)",
+        help="time limit, such as 90s, 10m or 2h; minutes without a unit (default: none)",
     )
     parser.add_argument("--label_file", help="class names in order (default: those of SOURCE)")
     parser.add_argument(
@@ -47,7 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test_share", type=values.fraction, help="share of the test set, if SOURCE has none (default: 0.2)"
     )
-    parser.add_argument("--seed", type=values.whole, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--seed",
+        type=values.whole,
+        default=0,
+        help="seed of the split, the folds and training (default: %(default)s)",
+    )
     parser.add_argument(
         "--extractor_weights",
         help="weights of the first stage (default: weights/tsn if it exists, else EfficientNet-Lite0)",
@@ -81,6 +88,14 @@ def run(args: argparse.Namespace) -> int:
         group_by=args.group_by,
         csv_options=source_flags.csv_options(args),
     )
+    if Path(args.source).is_dir() and save_dir.resolve().is_relative_to(Path(args.source).resolve()):
+        raise ConfigError(
+            f"--save_dir {save_dir}: inside {args.source}, where its files would be read as a class; "
+            "choose a "
+            "folder outside"
+        )
+    if args.test_share is not None and any(sample.split for sample in sample_set.samples):
+        raise ConfigError(f"--test_share {args.test_share:g}: {args.source} fixes the test set; leave it out")
     check_may_write(save_dir)
     if select_device("auto") == "cpu":
         keep_freed_memory()
@@ -97,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
     )
     result = fit(sample_set, options)
     write_fit_report(save_dir / REPORT_FILE, result, folder=save_dir)
-    arguments.show(result_text(result))
-    arguments.show(f"\nreport: {save_dir / REPORT_FILE}\ntag:    videotag tag new.mp4 --weights={save_dir}")
+    for line in result_text(result).splitlines():
+        arguments.show(escaped(line, limit=2000))
+    arguments.show(f"\nreport: {escaped(str(save_dir / REPORT_FILE))}")
+    arguments.show(f"tag:    videotag tag new.mp4 --weights={escaped(shlex.quote(str(save_dir)))}")
     return EXIT_OK

@@ -33,7 +33,7 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def csv_options(args: argparse.Namespace) -> CsvOptions | None:
-    """CsvOptions from the flags; None for a folder.
+    """CsvOptions from the flags; None for a folder, and without any of the flags.
 
     Raises:
         ConfigError: Flags contradict each other or the source, or the separator is empty.
@@ -52,4 +52,4 @@ def csv_options(args: argparse.Namespace) -> CsvOptions | None:
         raise ConfigError("--separator: empty; give a separator such as '|'")
     if "label_column" in given:
         given["label_columns"] = tuple(given.pop("label_column"))
-    return CsvOptions(**given)
+    return CsvOptions(**given) if given else None

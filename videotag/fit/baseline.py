@@ -1,4 +1,4 @@
-"""Logistic regression on the training list of a tagger: what its score is compared with in a report.
+"""Logistic-regression baseline that `eval --report` shows beside a tagger's score.
 
 Shapes: N training videos, C classes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from videotag.system.quiet_paddle import paddle
 
@@ -27,7 +27,8 @@ from videotag.sections import TaggerModel, TrainSection
 from videotag.training.calibrate import standardize
 from videotag.training.last_layer_solver import LastLayerSolver
 
-MAX_VIDEOS = 5000  # beyond, the features take too much memory and time for a report
+MAX_VIDEOS = 5000
+MAX_VALUES = 250_000_000  # of all features, 1 GB as float32
 _BATCH = 64
 logger = logging.getLogger(__name__)
 
@@ -41,15 +42,20 @@ def baseline_metrics(config: Config, batches: Iterable[Batch]) -> Mapping[str, A
 
     Returns:
         Metrics as `evaluate` returns them; None for other models, and if the training list is unknown,
-        cannot be read, or has more than MAX_VIDEOS entries or fewer than two.
+        cannot be read, is too large, or has fewer than two different entries.
     """
     if not isinstance(config.model, TaggerModel) or not config.train.filelist:
         return None
     try:
-        entries = read_section_list(config, "TRAIN", labels="optional")
-        if not 2 <= len(entries) <= MAX_VIDEOS or any(is_record_file(entry.path) for entry in entries):
+        labels: Literal["required", "optional"] = "required" if config.task == "single_label" else "optional"
+        entries = read_section_list(config, "TRAIN", labels=labels)
+        if not 2 <= len({entry.path for entry in entries}) <= MAX_VIDEOS or any(
+            is_record_file(entry.path) for entry in entries
+        ):
             return None
         dataset = open_dataset(config, entries, config.infer)
+        if dataset.sizes is None or int(dataset.sizes.sum()) * sum(config.model.feature_dims) > MAX_VALUES:
+            return None
         groups = ordered_groups(len(entries), _BATCH)
         data = MemoryDataset(b for b in dataset.batches(groups, on_error=_raise) if b is not None)
     except VideotagError as error:

@@ -89,7 +89,7 @@ def judge(
 
 def one_hot(labels: np.ndarray, num_classes: int, task: Task) -> np.ndarray:
     """Labels as (N, C) in {0, 1}."""
-    return np.eye(num_classes)[labels] if task == "single_label" else labels
+    return labels[:, None] == np.arange(num_classes) if task == "single_label" else labels
 
 
 def mean_ap_of(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -28,13 +28,14 @@ from videotag.training.batches import training_batches
 from videotag.training.calibrate import read_last_layer, standardize
 from videotag.training.learner import Learner
 from videotag.training.logistic import LogisticRegression, probabilities
+from videotag.training.run import DivergedError
 
 _EVALUATION_BATCH = 128
 logger = logging.getLogger(__name__)
 
 
 class OutOfTimeError(Exception):
-    """The rest of a cross-validation would take longer than there is time."""
+    """Cross-validating the remaining folds would exceed the time limit."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def held_out(
         seconds_left: Function that returns the time in seconds that is left for this.
 
     Raises:
-        OutOfTimeError: After the first fold, the others would take too long.
+        OutOfTimeError: Cross-validating the remaining folds would exceed the time limit.
+        DivergedError: Scores are not finite.
     """
     start = time.monotonic()
     if candidate.is_linear:
@@ -81,6 +83,8 @@ def held_out(
     for number, fold in enumerate(track(folds, f"cross-validate {candidate.name}", len(folds))):
         model = train_network(config, data.subset(np.setdiff1d(everyone, fold)))
         scores[fold] = score(model, data.subset(fold), config)
+        if not np.isfinite(scores[fold]).all():
+            raise DivergedError(f"{candidate.name}: scores are not finite")
         seconds = time.monotonic() - start
         if number == 0 and seconds * (len(folds) - 1) > seconds_left():
             raise OutOfTimeError

@@ -5,12 +5,13 @@ Shapes: N videos, T steps, D feature width.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -19,7 +20,7 @@ import numpy as np
 from videotag.config import Config, load_config
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
-from videotag.errors import ConfigError, FeatureFileError, FileListError, MediaError, WeightsError
+from videotag.errors import ConfigError, FileListError, MediaError, OutputError, WeightsError
 from videotag.fit.near_duplicates import THRESHOLD, near_duplicates
 from videotag.fit.result import FitOptions
 from videotag.fit.samples import Sample
@@ -32,13 +33,15 @@ from videotag.inference.jobs import run_job
 from videotag.inference.outputs import Destination
 from videotag.inference.trained_model import read_source
 from videotag.media.video import probe
-from videotag.system.atomic import write_text
+from videotag.system.atomic import replace_folder, write_text
+from videotag.system.json_text import read_json
 from videotag.system.progress import track
 from videotag.weights import CONFIG_FILE, DEFAULT_EXTRACTOR, FoundWeights, find_weights
 
 OWN_EXTRACTOR = "weights/tsn"  # of the user, as `videotag extract` takes by default
 MODALITY = "rgb"
 _FRAMES_PER_SEC, _MIN_FRAMES, _MAX_FRAMES = 8, 8, 64
+_DECISION_FILE = "extraction.json"
 _EXTRACTION_SHARE = 0.5  # of the time limit
 _NUM_TIMED = 12  # videos that are extracted to estimate the time of all
 _NUM_PROBED = 20  # videos whose duration decides the number of frames
@@ -61,6 +64,34 @@ class UsedExtractor:
     weights: str
     seg_num: int
     shown: str
+
+
+@dataclass(frozen=True)
+class FrameDecision:
+    """The number of frames per video that a fit decided on, which a later run with the same options keeps.
+
+    Attributes:
+        extractor: Weights as the user names them.
+        seconds: Time limit in seconds; None for none.
+    """
+
+    extractor: str
+    seconds: float | None
+
+    def read(self, save_dir: Path) -> int | None:
+        """The number of frames of an earlier run with the same extractor and limit; None without one."""
+        try:
+            found = read_json(save_dir / _DECISION_FILE, error=OutputError, remedy="it is written again")
+        except OutputError:
+            return None
+        if not isinstance(found, dict) or {**found, "seg_num": None} != {**asdict(self), "seg_num": None}:
+            return None
+        number = found.get("seg_num")
+        return number if isinstance(number, int) and number > 0 else None
+
+    def write(self, save_dir: Path, seg_num: int) -> None:
+        """Records a number of frames."""
+        write_text(save_dir / _DECISION_FILE, json.dumps({**asdict(self), "seg_num": seg_num}) + "\n")
 
 
 def extract_features(
@@ -93,13 +124,14 @@ def extract_features(
         filelist=save_dir / "videos.list",
         overwrite=options.overwrite,
     )
-    earlier = _earlier_num_frames(destination.list_path)
+    decided = FrameDecision(shown, options.seconds)
+    earlier = decided.read(save_dir)
     seg_num = options.seg_num or earlier or _num_frames(samples)
     job = _extract_job(found, options, seg_num)
     own = _keep_extractor(found, options, save_dir)
     videos = save_dir / "videos.list"
     write_filelist(videos, entries)
-    if options.seconds is not None and seg_num not in (options.seg_num, earlier):
+    if options.seconds is not None and not (options.seg_num or earlier):
         limit = options.seconds * _EXTRACTION_SHARE
         affordable = _affordable_frames(job, entries, destination, seg_num, limit)
         if affordable < seg_num:
@@ -110,6 +142,8 @@ def extract_features(
             )
             seg_num = affordable
             job = _extract_job(found, options, seg_num)
+    if not options.seg_num:
+        decided.write(save_dir, seg_num)
     logger.info("extracting %d frames of each of %d videos with %s", seg_num, len(samples), shown)
     summary = run_job(job, entries, destination, log_interval=max(1, len(samples) // 10))
     if summary.list_path is None:
@@ -148,17 +182,6 @@ def _extract_job(found: FoundWeights, options: FitOptions, seg_num: int) -> Extr
     return ExtractJob(load_extractor(config, found))
 
 
-def _earlier_num_frames(list_path: Path) -> int | None:
-    """The number of frames of features that an earlier run extracted; None without any."""
-    try:
-        first = read_filelist(list_path)[0]
-        _, stamp = read_shapes_and_stamp(first.path, {MODALITY: None})
-    except (FileListError, FeatureFileError, IndexError):
-        return None
-    found = (stamp or {}).get("seg_num")
-    return found if isinstance(found, int) and found > 0 else None
-
-
 def _affordable_frames(
     job: ExtractJob, entries: Sequence[ListEntry], destination: Destination, seg_num: int, limit_sec: float
 ) -> int:
@@ -192,16 +215,19 @@ def _keep_extractor(found: FoundWeights, options: FitOptions, save_dir: Path) ->
     """Copies weights of the user's own into the folder; returns their name or path for fit.yaml."""
     if found.named is not None:
         return found.named.name
-    target = save_dir / "extractor"
-    target.mkdir(exist_ok=True)
-    if found.is_export:
-        shutil.copytree(found.path.parent, target, dirs_exist_ok=True)
-        return "extractor"
-    shutil.copy2(found.path, target / found.path.name)
+    source, target = found.path.resolve(), save_dir / "extractor"
+    name = "extractor" if found.is_export else f"extractor/{found.path.name}"
+    if source.is_relative_to(target.resolve()):
+        return name  # of an earlier run
     config = options.extractor_config or found.config
-    if config is not None:
-        write_text(target / CONFIG_FILE, load_config(config).to_yaml())
-    return f"extractor/{found.path.name}"
+    with replace_folder(target) as folder:
+        if found.is_export:
+            shutil.copytree(source.parent, folder, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source, folder / found.path.name)
+            if config is not None:
+                write_text(folder / CONFIG_FILE, load_config(config).to_yaml())
+    return name
 
 
 def read_features(samples: Sequence[Sample], config: Config) -> MemoryDataset:

@@ -70,7 +70,8 @@ def learning_curve(
     is_linear = next(candidate.is_linear for candidate in CANDIDATES if candidate.name == name)
     config, all_scores = configs[name], found[name].scores
     y = one_hot(data.labels, all_scores.shape[1], task)
-    used = list(folds) if is_linear else list(folds)[:_NUM_FOLDS]
+    positive = [fold for fold in folds if y[fold].any()]  # mAP is undefined in the others
+    used = positive if is_linear else positive[:_NUM_FOLDS]
     everyone = np.arange(len(data))
     needed = found[name].seconds * len(SHARES) * len(used) / len(folds)
     points = []
@@ -82,7 +83,9 @@ def learning_curve(
                 sizes.append(len(rows))
                 penalty = found[name].weight_decay
                 if penalty is not None:
-                    scores = linear_scores(config, data, rows, fold, penalty)
+                    # The loss is a mean, so an equal prior weighs less the more videos there are.
+                    scaled = penalty * (len(data) - len(fold)) / len(rows)
+                    scores = linear_scores(config, data, rows, fold, scaled)
                 else:
                     scores = score(train_network(config, data.subset(rows)), data.subset(fold), config)
                 results.append(mean_ap_of(scores, y[fold]))

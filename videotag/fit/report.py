@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def write_fit_report(path: Path, result: FitResult, *, folder: Path) -> None:
     classes = sorted(result.classes, key=_by_precision)
     page = template("fit_report.html.j2").render(
         title=f"Tagger {folder.name}",
-        folder=str(folder),
+        quoted=shlex.quote(str(folder)),
         result=result,
         rule=RULE,
         notes=[*_forecast_lines(result), *result.notes],

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import yaml
 
 from videotag.config import Config, load_config
 from videotag.datasets.memory_dataset import MemoryDataset
-from videotag.errors import ConfigError, FileListError
+from videotag.errors import FileListError, OutputError
 from videotag.fit.candidates import BASELINE, CANDIDATES, Candidate, candidate_sections
 from videotag.fit.choice import Judged, bootstrap_rows, hit_of, judge, mean_ap_of, one_hot
 from videotag.fit.cross_validation import HeldOut, OutOfTimeError, held_out
@@ -40,16 +41,19 @@ from videotag.fit.samples import Sample, SampleSet, assign, check_classes
 from videotag.formats.filelist import ListEntry, write_filelist
 from videotag.inference.data import read_section_list
 from videotag.inference.evaluate import evaluate
+from videotag.inference.fit_folder import FIT_FILE
 from videotag.inference.trained_model import TrainedModel
 from videotag.labels import write_labels
 from videotag.models import load_models
 from videotag.registry import Task
 from videotag.system.atomic import open_atomic, remove_partial, write_text
-from videotag.system.folder_lock import folder_lock
+from videotag.system.folder_lock import LOCK_FILE, folder_lock
 from videotag.training.folds import NUM_FOLDS, group_folds
+from videotag.training.run import DivergedError
 from videotag.training.threads import one_thread
 from videotag.training.train import train_model
 
+MARK_FILE = ".fit"  # marks a folder of a fit, also before fit.yaml
 _MANY_VIDEOS, _FEW_FOLDS = 1500, 3
 _FINAL_SHARE = 0.3  # of the time left, kept for the curve and the final training
 logger = logging.getLogger(__name__)
@@ -70,6 +74,26 @@ class Clock:
         return float("inf") if self._end is None else self._end - time.monotonic()
 
 
+def check_save_dir(save_dir: Path, samples: Sequence[Sample], *, overwrite: bool) -> None:
+    """Refuses a folder that is not of a fit, or that holds the videos.
+
+    Raises:
+        OutputError: The folder holds foreign files, and overwrite is False; or it holds videos.
+    """
+    inside = save_dir.resolve()
+    for sample in samples:
+        if Path(sample.path).resolve().is_relative_to(inside):
+            raise OutputError(f"--save_dir {save_dir}: holds {sample.path}; choose a folder without videos")
+    if overwrite or not save_dir.is_dir() or (save_dir / MARK_FILE).is_file():
+        return
+    others = [path.name for path in save_dir.iterdir() if path.name != LOCK_FILE]
+    if others:
+        raise OutputError(
+            f"--save_dir {save_dir}: holds {sorted(others)[0]}, and no earlier fit; choose a new folder, or "
+            "give --overwrite"
+        )
+
+
 @dataclass(frozen=True)
 class _Data:
     """Training and test set of a fit, with what identifies them.
@@ -80,7 +104,7 @@ class _Data:
         names: Class names.
         task: Task.
         width: Feature width D.
-        digest: Digest of both lists and their features.
+        digest: SHA-256 of samples, splits and mean features.
     """
 
     samples: list[Sample]
@@ -113,14 +137,18 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
     Raises:
         FileListError: There are too few videos or labels.
         ConfigError, WeightsError, DeviceError: The extractor cannot be loaded.
-        OutputError: Another run writes to save_dir, or it holds foreign files.
+        OutputError: Another run writes to save_dir, it holds foreign files, or it holds the videos.
     """
     clock, save_dir, names = Clock(options.seconds), options.save_dir, sample_set.names
     load_models()
     task = options.task or sample_set.task()
     check_classes(sample_set, task)
+    check_save_dir(save_dir, sample_set.samples, overwrite=options.overwrite)
     with folder_lock(save_dir):
         remove_partial(save_dir)
+        # Removed first and written last, so that a folder with fit.yaml is complete.
+        (save_dir / FIT_FILE).unlink(missing_ok=True)
+        (save_dir / MARK_FILE).touch()
         write_labels(save_dir / "labels.txt", names)
         samples, extractor, notes = extract_features(sample_set.samples, options)
         data, more = _split(samples, names, task, options)
@@ -211,7 +239,7 @@ def _select(data: _Data, clock: Clock, options: FitOptions) -> _Selection:
     folders = {}
     for name in dict.fromkeys([*chosen.members, BASELINE]):
         config = _write_config(by_name[name], data, options, weight_decay=found[name].weight_decay)
-        folders[name] = _train_final(config, save_dir / "models" / by_name[name].folder, data.names)
+        folders[name] = _train_final(config, save_dir / "models" / by_name[name].folder, data)
     return _Selection(len(folds), found, skipped, judged, chosen, curve, of_curve, folders)
 
 
@@ -245,7 +273,7 @@ def _split(
     digest = hashlib.sha256(json.dumps([task, names, width]).encode())
     for sample in samples:
         digest.update(json.dumps([sample.path, sample.label_ids, sample.group, sample.split]).encode())
-    digest.update(means[np.argsort([s.path for s in samples])].tobytes())
+    digest.update(means.tobytes())
     data = _Data(
         samples,
         everything.subset(np.arange(num_train)),
@@ -313,6 +341,9 @@ def _cross_validate(
                     candidate, config, data.train, folds,
                     seconds_left=lambda: clock.left() * (1 - _FINAL_SHARE),
                 )  # fmt: skip
+            except DivergedError:
+                skipped[candidate.name] = "its scores are not finite"
+                continue
             except OutOfTimeError:
                 skipped[candidate.name] = "it would take longer than the time that was left"
                 continue
@@ -341,23 +372,28 @@ def _read_held_out(path: Path, digest: str) -> HeldOut | None:
                 return None
             penalty = float(arrays["weight_decay"])
             return HeldOut(arrays["scores"], float(arrays["seconds"]), None if np.isnan(penalty) else penalty)
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def _train_final(config: Config, folder: Path, names: list[str]) -> Path:
+def _train_final(config: Config, folder: Path, data: _Data) -> Path:
     """Trains a candidate on the whole training set; keeps or resumes an earlier run of the same."""
     entries = read_section_list(config, "TRAIN", labels="optional")
-    arguments: dict[str, Any] = {
-        "save_dir": folder,
-        "labels": names,
-        "valid_interval": 0,
-        "log_interval": 100,
-    }
-    try:
-        train_model(config, entries, [], resume=True, **arguments)
-    except (ConfigError, FileListError):
-        train_model(config, entries, [], resume=False, **arguments)
+    # The lists of a run are compared by path, but features may have changed below the same paths.
+    digest = hashlib.sha256(f"{data.digest} {config.to_yaml()}".encode()).hexdigest()
+    record = folder.with_suffix(".digest")
+    is_same = record.is_file() and record.read_text(encoding="utf-8") == digest
+    write_text(record, digest)  # first, so that a kill resumes the right run
+    train_model(
+        config,
+        entries,
+        [],
+        save_dir=folder,
+        labels=data.names,
+        resume=is_same,
+        valid_interval=0,
+        log_interval=100,
+    )
     return folder
 
 

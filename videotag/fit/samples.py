@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +10,10 @@ from pathlib import Path, PurePath
 from videotag.errors import ConfigError, FileListError
 from videotag.fit.lists import class_names, find_videos
 from videotag.fit.splits import assign_splits
-from videotag.fit.video_sources import CsvOptions
+from videotag.fit.video_sources import CsvOptions, group_of
 from videotag.formats.feature_files import FEATURE_SUFFIXES
 from videotag.formats.filelist import ListEntry, read_filelist
+from videotag.formats.record_files import is_record_file
 from videotag.labels import read_labels
 from videotag.media.suffixes import folder_text
 from videotag.registry import Task
@@ -124,28 +124,38 @@ def _from_lists(lists: dict[str, Path], label_file: str | None, group_by: str | 
     samples: dict[str, Sample] = {}
     for name, path in lists.items():
         for entry in read_filelist(path, labels="optional", num_classes=len(names)):
-            split = _LISTS.get(name, "")
-            if entry.path in samples and samples[entry.path].split != split:
-                raise FileListError(f"{path}: {entry.path} is also in another list; leave it in one of them")
-            samples[entry.path] = Sample(entry.path, entry.label_ids, _group(entry, group_by), split)
+            sample = Sample(entry.path, entry.label_ids, _group(entry, group_by), _LISTS.get(name, ""))
+            other = samples.setdefault(entry.path, sample)
+            if other != sample:
+                what = "split" if other.split != sample.split else "labels"
+                raise FileListError(
+                    f"{path}: {entry.path} is listed twice, with another {what}; leave it in one line"
+                )
+    _check_kinds([sample.path for sample in samples.values()])
     if "train" in lists and "test" not in lists:
         samples = {key: replace(sample, split="") for key, sample in samples.items()}
     return SampleSet(list(samples.values()), names, [])
 
 
+def _check_kinds(paths: Sequence[str]) -> None:
+    """Rejects record files, and lists that mix features with videos."""
+    records = [path for path in paths if is_record_file(path)]
+    if records:
+        raise FileListError(
+            f"{records[0]}: a record file; `videotag fit` takes videos or feature files, one per line"
+        )
+    features = [path for path in paths if PurePath(path).suffix.lower() in FEATURE_SUFFIXES]
+    if features and len(features) < len(paths):
+        other = next(path for path in paths if path not in set(features))
+        raise FileListError(f"{features[0]}: features, but {other} is a video; make a list for each")
+
+
 def _group(entry: ListEntry, group_by: str | None) -> str:
     path = PurePath(entry.path)
-    if group_by is None:
-        return str(path.with_suffix(""))
-    if group_by == "folder":
-        return str(path.parent)
     try:
-        found = re.search(group_by, entry.path)
-    except re.error as error:
-        raise ConfigError(f"--group_by {safe_repr(group_by)}: not a regular expression ({error})") from error
-    if found is None:
-        raise FileListError(f"{entry.path}: --group_by {safe_repr(group_by)} matches nothing in it")
-    return found[1] if found.re.groups else found[0]
+        return group_of(path.as_posix(), group_by, path.parent, path)
+    except ValueError as error:
+        raise FileListError(f"{entry.path}: {error}") from error
 
 
 def assign(samples: Sequence[Sample], names: Sequence[str], *, share: float, seed: int) -> list[Sample]:

@@ -126,7 +126,7 @@ def _videos_in_classes(
             # Equal names in two splits are mostly numbers, such as cat/001.mp4, so these are two groups.
             own = PurePath(folder.name, inside) if split else inside
             try:
-                group = _group(inside.as_posix(), group_by, inside.relative_to(top.name).parent, own)
+                group = group_of(inside.as_posix(), group_by, inside.relative_to(top.name).parent, own)
             except ValueError as problem:
                 problems.append(f"{path}: {problem}")
             else:
@@ -249,7 +249,7 @@ def _video_of_row(
     if options.split_column is not None:
         split = _split(row[columns[options.split_column][0]], options.split_column)
     if options.group_column is None:
-        group = _group(written, group_by, PurePath(written).parent, PurePath(written))
+        group = group_of(written, group_by, PurePath(written).parent, PurePath(written))
     else:
         group = unicodedata.normalize("NFC", row[columns[options.group_column][0]].strip())
         if not group:
@@ -274,7 +274,7 @@ def _other_separator(text: str) -> str | None:
     return next((name for separator, name in _OTHER_SEPARATORS.items() if separator in text), None)
 
 
-def _group(path: str, group_by: str | None, folder: PurePath, own: PurePath) -> str:
+def group_of(path: str, group_by: str | None, folder: PurePath, own: PurePath) -> str:
     """The group of a video, normalized to NFC, as macOS decomposes characters in file names.
 
     Args:

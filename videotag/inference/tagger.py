@@ -112,8 +112,8 @@ class Tagger:
             fitted = FitFolder(weights)
             _check_fit_flags(weights, extractor_config, predictor_weights, predictor_config)
             predictors += fitted.models
-            if extractor_weights is None and fitted.extractor_weights is not None:
-                extractor_weights = fitted.extractor_weights
+            extractor_weights = extractor_weights or fitted.extractor_weights
+            if fitted.seg_num is not None:
                 overrides = [("INFER.seg_num", fitted.seg_num), *(overrides or [])]
         elif weights is not None:
             extractor_weights, predictor_weights = _by_stage(weights, extractor_weights, predictor_weights)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import paddle
 from paddle import Tensor, nn
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from videotag.models.sequence import (
     SequenceTagger,
@@ -42,6 +42,12 @@ class StatisticsPoolConfig(TaggerModel):
     )
     fc_sizes: list[Positive] = Field(default=[], max_length=MAX_LAYERS)
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _standardizes_once(self) -> StatisticsPoolConfig:
+        if self.standardize:
+            raise ValueError("standardize: StatisticsPool always standardizes its statistics; leave it out")
+        return self
 
 
 @register_model("StatisticsPool", config=StatisticsPoolConfig, task="multi_label")

@@ -27,7 +27,7 @@ def group_folds(
         seed: Seed of the order among equally rare groups.
 
     Returns:
-        Two to num_folds arrays, each (n,) int64, n >= 1.
+        min(num_folds, number of groups) arrays, each (n,) int64, n >= 1.
 
     Raises:
         ValueError: All samples are in one group.
@@ -55,4 +55,4 @@ def group_folds(
         fold_of[group] = fold
         in_fold[fold] += counts[group]
         filled[fold] += sizes[group]
-    return [np.flatnonzero(fold_of[member_of] == fold) for fold in range(num_folds) if filled[fold]]
+    return [np.flatnonzero(fold_of[member_of] == fold) for fold in range(num_folds)]

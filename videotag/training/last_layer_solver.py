@@ -23,7 +23,7 @@ from videotag.sections import TrainSection
 from videotag.training.calibrate import LBFGS, LastLayer, check_others_frozen, read_last_layer
 from videotag.training.folds import group_folds
 from videotag.training.learner import freeze
-from videotag.training.logistic import LogisticRegression, held_out_loss, probabilities
+from videotag.training.logistic import LogisticRegression, cross_entropy, probabilities
 from videotag.training.losses import class_weights
 
 START_FROM_PROBE = "start_from_probe"
@@ -89,10 +89,10 @@ class LastLayerSolver:
             ConfigError: There is a single sample.
         """
         assert self._last is not None, "read comes first"
-        if len(self._last.ids) < 2:
+        if len(set(self._last.ids)) < 2:
             if self._key != LBFGS:
-                raise ConfigError(f"TRAIN.{self._key} needs at least 2 samples; leave it out")
-            raise ConfigError("TRAIN.weight_decay: auto needs at least 2 samples; give a number such as 0.1")
+                raise ConfigError(f"TRAIN.{self._key} needs at least 2 different samples; leave it out")
+            raise ConfigError("TRAIN.weight_decay: auto needs at least 2 different samples; give a number")
         folds = group_folds(self._last.ids, self._last.labels)
         return self._problem.cross_validate(folds).penalty
 
@@ -104,7 +104,7 @@ class LastLayerSolver:
         y = self._last.labels
         if self._task == "single_label":
             y = np.eye(self._num_classes)[y]
-        return held_out_loss(probabilities(self._last.inputs @ weights + biases, self._task), y, self._task)
+        return cross_entropy(probabilities(self._last.inputs @ weights + biases, self._task), y, self._task)
 
     @cached_property
     def _problem(self) -> LogisticRegression:

@@ -127,6 +127,8 @@ class Learner:
         Returns:
             Scalar loss and learning rate; None if no process has a video, in which case no step is made.
         """
+        if batch is None and world_size() == 1:
+            return None
         if self._frozen and self._frozen_steps is not None and step >= self._frozen_steps:
             self.unfreeze()
         paddle.seed(seed)

@@ -2,7 +2,7 @@
 
 L-BFGS over the whole set, in NumPy: scikit-learn and SciPy are not dependencies of this project, and Paddle's
 L-BFGS needs minutes for what takes a second here. The features are rotated to their principal axes first, in
-which the problem is nearly isotropic, so that some ten iterations suffice; with fewer videos than features
+which the problem is nearly isotropic, so that about ten iterations suffice; with fewer videos than features
 this also shrinks the problem to N columns. The optimum is the same, as the penalty is invariant to rotations.
 Shapes: N videos, P features, R = rank at most min(N, P), C classes.
 """
@@ -59,7 +59,7 @@ class LogisticRegression:
         labels: (N, C) in [0, 1]; for a single-label task, (N,) class ids.
         task: "multi_label" for C independent logistic regressions, "single_label" for a softmax.
         num_classes: Number of classes C.
-        class_weights: (C,) weight of the loss of a class's positive videos; None weighs all alike.
+        class_weights: (C,) weight of the loss of a class's positive videos; None weights all equally.
     """
 
     def __init__(
@@ -73,7 +73,9 @@ class LogisticRegression:
     ) -> None:
         self._task = task
         self._num_classes = num_classes
-        y = np.eye(num_classes)[labels] if task == "single_label" else labels.astype(np.float64)
+        y = labels.astype(np.float64)
+        if task == "single_label":
+            y = (labels[:, None] == np.arange(num_classes)).astype(np.float64)
         self._y = y  # (N, C)
         self._weights: np.ndarray | None = None
         if class_weights is not None:
@@ -102,8 +104,8 @@ class LogisticRegression:
     ) -> CrossValidation:
         """Chooses the penalty with the smallest held-out loss.
 
-        Penalties are tried in turn, and each starts from the optimum of the one before; the search ends when
-        some in a row are worse.
+        Each fit starts from the optimum of the previous penalty; the search stops after two penalties in a
+        row without improvement.
 
         Args:
             folds: Per fold, the (n,) indices of the videos that are held out; every video is in one fold.
@@ -120,7 +122,7 @@ class LogisticRegression:
                 w = starts[number] = self._fit(penalty, rows, starts[number])
                 logits[fold] = self._z[fold] @ w[:-1].astype(self._z.dtype) + w[-1]
             scores = probabilities(logits, self._task)
-            loss = held_out_loss(scores, self._y, self._task)
+            loss = cross_entropy(scores, self._y, self._task, weights=self._weights)
             if best is None or loss < best.loss:
                 best, since_best = CrossValidation(penalty, loss, scores), 0
             else:
@@ -163,13 +165,16 @@ def probabilities(logits: np.ndarray, task: Task) -> np.ndarray:
     return exp / exp.sum(axis=1, keepdims=True)
 
 
-def held_out_loss(scores: np.ndarray, labels: np.ndarray, task: Task) -> float:
+def cross_entropy(
+    scores: np.ndarray, labels: np.ndarray, task: Task, *, weights: np.ndarray | None = None
+) -> float:
     """Cross-entropy of probabilities, summed over classes and averaged over videos; 0.0 without videos.
 
     Args:
         scores: Probabilities (N, C).
         labels: (N, C) in [0, 1]; one-hot for a single-label task.
         task: Task of the model.
+        weights: Weights of the losses, (N, C) or (N, 1); None weights all equally.
     """
     if not len(scores):
         return 0.0
@@ -177,6 +182,8 @@ def held_out_loss(scores: np.ndarray, labels: np.ndarray, task: Task) -> float:
     losses = -labels * np.log(p)
     if task == "multi_label":
         losses -= (1 - labels) * np.log1p(-p)
+    if weights is not None:
+        losses = losses * weights
     return float(losses.sum(axis=1).mean())
 
 

@@ -17,7 +17,7 @@ from videotag.datasets.batches import Dataset
 from videotag.errors import FileListError, MediaError, RecordError, VideotagError
 from videotag.inference.data import evaluation_batches
 from videotag.inference.evaluate import BEST_METRIC, evaluate, in_layers
-from videotag.inference.parallel import broadcast_flag, is_main, rank, world_size
+from videotag.inference.parallel import broadcast_flag, is_main, rank
 from videotag.system.atomic import link_atomic
 from videotag.system.failures import FailureList
 from videotag.system.progress import time_left, track
@@ -113,8 +113,6 @@ class Run:
         loss = None
         for done, batch in enumerate(steps, start=progress.step + 1):
             self._num_steps += 1
-            if batch is None and world_size() == 1:
-                continue
             step = epoch * self.steps_per_epoch + done - 1
             learned = learner.learn(batch, step=step, seed=_step_seed(progress.seed, step))
             if learned is None:

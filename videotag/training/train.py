@@ -148,7 +148,8 @@ def train_model(
             check_inputs(config, section, model.inputs)
         unread: dict[str, VideotagError] = {}
         if not found:
-            standardize(model, every_sample(data, train, unread))
+            if not train.pretrain:  # pretrained layers expect their own scale
+                standardize(model, every_sample(data, train, unread))
             if is_probed(train, num_samples=len(data), validated=validated):
                 samples = every_sample(data, train, unread)
                 valid_samples = None
