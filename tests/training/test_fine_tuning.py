@@ -22,7 +22,7 @@ from videotag.sections import FeatureTrainSection, TrainSection, VideoTrainSecti
 from videotag.training.feature_augment import mixup
 from videotag.training.last_layer_solver import LastLayerSolver
 from videotag.training.learner import Learner
-from videotag.training.probe import comparison_with_probe, is_probed
+from videotag.training.probe import comparison_with_probe, needs_probe
 from videotag.training.run_state import load_newest
 from videotag.training.train import train_model
 
@@ -239,6 +239,7 @@ def test_optimizer_lbfgs_trains_the_last_layer_of_a_network_that_freeze_names(ta
         "tagger.yaml",
         overrides=[
             ("TRAIN.optimizer", "lbfgs"),
+            ("TRAIN.epoch", 1),
             ("TRAIN.learning_rate", 0.001),  # the default, in place of the config's
             ("TRAIN.weight_decay", 0.1),
             ("TRAIN.freeze", ["pools.*", "fc?.*"]),
@@ -393,7 +394,7 @@ def test_the_comparison_says_what_to_use_where_training_did_not_help():
     ],
 )
 def test_the_probe_is_solved_where_it_is_cheap_or_asked_for(train, num_samples, validated, expected):
-    assert is_probed(train, num_samples=num_samples, validated=validated) is expected
+    assert needs_probe(train, num_samples=num_samples, validated=validated) is expected
 
 
 def test_a_probe_that_cannot_be_solved_is_an_error_only_if_it_is_asked_for(tsn_dir):

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="shares of train,val,test (default: 0.8,0.1,0.1); not where the source fixes the splits",
     )
     parser.add_argument(
-        "--seed", type=values.whole, help="of the hash (default: 0); not where the source fixes the splits"
+        "--seed",
+        type=values.whole,
+        help="seed of the hash (default: 0); not where the source fixes the splits",
     )
     source_flags.add_source_flags(parser)
 

@@ -24,7 +24,7 @@ from videotag.models import load_models
 from videotag.models.contract import build_model
 from videotag.registry import get_model
 from videotag.sections import TaggerModel, TrainSection
-from videotag.training.calibrate import standardize
+from videotag.training.calibrate import fit_standardizers
 from videotag.training.last_layer_solver import LastLayerSolver
 
 MAX_VIDEOS = 5000
@@ -67,7 +67,7 @@ def baseline_metrics(config: Config, batches: Iterable[Batch]) -> Mapping[str, A
     section = entry.config(**{**CANDIDATES[0].model, **common, "task": config.task})
     paddle.seed(0)
     model = build_model(entry, section)
-    standardize(model, data.batches(groups))
+    fit_standardizers(model, data.batches(groups))
     train = TrainSection(optimizer="lbfgs")
     solver = LastLayerSolver(model, train, config.task, num_classes=section.num_classes, name=entry.name)
     solver.read(data.batches(groups))

@@ -1,4 +1,4 @@
-"""Which candidate `videotag fit` chooses, by held-out scores and their intervals.
+"""Selects a candidate of `videotag fit` by its held-out scores.
 
 The score is mAP. A candidate replaces a simpler one only if its gain exceeds one standard error of the
 gain, by a bootstrap over groups; so a tie is decided in favor of the simpler.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from videotag.metrics import mean_ap
+from videotag.metrics import hit_at_one, mean_ap
 from videotag.registry import Task
 
 _NUM_AVERAGED = (2, 3)  # best candidates
@@ -26,15 +26,15 @@ RULE = (
 
 
 @dataclass(frozen=True)
-class Judged:
+class CandidateResult:
     """A candidate, or the mean of several, with its held-out results.
 
     Attributes:
         name: Name of the candidate; joined by " + " for a mean of probabilities.
         members: Names of the candidates whose probabilities are averaged.
         score: Held-out mAP.
-        low, high: Interval of 90 % of the mAP.
-        hit: Share of the videos whose highest score is one of their labels.
+        low, high: 5th and 95th percentile of the mAP over bootstrap samples of the groups.
+        hit_at_one: Share of the labeled videos whose highest score is one of their labels.
         note: Why it was or was not chosen.
     """
 
@@ -43,19 +43,19 @@ class Judged:
     score: float
     low: float
     high: float
-    hit: float
+    hit_at_one: float
     note: str = ""
 
 
-def judge(
+def select_candidate(
     held_out: Mapping[str, np.ndarray],
     labels: np.ndarray,
     groups: Sequence[str],
     *,
     task: Task,
     seed: int = 0,
-) -> tuple[list[Judged], Judged]:
-    """All candidates and means of the best of them, in order of complexity; and the chosen one.
+) -> tuple[list[CandidateResult], CandidateResult]:
+    """Scores every candidate and the averages of the best ones, and selects one.
 
     Args:
         held_out: Name -> held-out probabilities (N, C), from the simplest candidate to the most complex.
@@ -63,6 +63,9 @@ def judge(
         groups: Group of each of the N videos.
         task: Task of the models.
         seed: Seed of the bootstrap.
+
+    Returns:
+        All candidates and averages, in order of complexity; and the selected one.
     """
     y = one_hot(labels, next(iter(held_out.values())).shape[1], task)
     ranked = sorted(held_out, key=lambda name: mean_ap_of(held_out[name], y), reverse=True)
@@ -70,19 +73,21 @@ def judge(
     members: list[tuple[str, ...]] = [(name,) for name in held_out]
     members += [tuple(sorted(ranked[:n], key=order.index)) for n in _NUM_AVERAGED if n <= len(ranked)]
     samples = bootstrap_rows(groups, y.size, seed=seed)
-    judged: list[Judged] = []
-    chosen, of_chosen = None, np.zeros(0)
+    judged: list[CandidateResult] = []
+    chosen, chosen_samples = None, np.zeros(0)
     for names in members:
         x = np.mean([held_out[name] for name in names], axis=0)
         resampled = np.array([mean_ap_of(x[rows], y[rows]) for rows in samples])
         low, high = np.percentile(resampled, INTERVAL)
-        one = Judged(" + ".join(names), names, mean_ap_of(x, y), float(low), float(high), hit_of(x, y))
+        one = CandidateResult(
+            " + ".join(names), names, mean_ap_of(x, y), float(low), float(high), hit_at_one(x, y)
+        )
         if chosen is not None:
-            gain, error = one.score - chosen.score, float(np.std(resampled - of_chosen))
+            gain, error = one.score - chosen.score, float(np.std(resampled - chosen_samples))
             one = replace(one, note=f"{gain:+.3f} against {chosen.name}, standard error {error:.3f}")
         judged.append(one)
         if chosen is None or gain > error:
-            chosen, of_chosen = one, resampled
+            chosen, chosen_samples = one, resampled
     assert chosen is not None, "held_out is not empty"
     return judged, chosen
 
@@ -95,15 +100,6 @@ def one_hot(labels: np.ndarray, num_classes: int, task: Task) -> np.ndarray:
 def mean_ap_of(scores: np.ndarray, labels: np.ndarray) -> float:
     """mAP in [0, 1] over all classes of every video, for scores and labels (N, C)."""
     return mean_ap(scores, labels, top_k=scores.shape[1])
-
-
-def hit_of(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the labeled videos whose highest score is one of their labels, for (N, C); 0.0 without any."""
-    labeled = labels.any(axis=1)
-    if not labeled.any():
-        return 0.0
-    best = scores[labeled].argmax(axis=1)
-    return float(labels[labeled][np.arange(len(best)), best].mean())
 
 
 def bootstrap_rows(groups: Sequence[str], num_values: int, *, seed: int) -> list[np.ndarray]:

@@ -25,9 +25,9 @@ from videotag.models.contract import build_model
 from videotag.registry import LOGITS
 from videotag.system.progress import track
 from videotag.training.batches import training_batches
-from videotag.training.calibrate import read_last_layer, standardize
+from videotag.training.calibrate import LastLayer, fit_standardizers, read_last_layer
 from videotag.training.learner import Learner
-from videotag.training.logistic import LogisticRegression, probabilities
+from videotag.training.logistic import LogisticRegression
 from videotag.training.run import DivergedError
 
 _EVALUATION_BATCH = 128
@@ -39,7 +39,7 @@ class OutOfTimeError(Exception):
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutScores:
     """Result of the cross-validation of a candidate.
 
     Attributes:
@@ -53,14 +53,14 @@ class HeldOut:
     weight_decay: float | None = None
 
 
-def held_out(
+def cross_validate(
     candidate: Candidate,
     config: Config,
     data: MemoryDataset,
     folds: Sequence[np.ndarray],
     *,
     seconds_left: Callable[[], float],
-) -> HeldOut:
+) -> HeldOutScores:
     """Cross-validates a candidate.
 
     Args:
@@ -77,18 +77,18 @@ def held_out(
     start = time.monotonic()
     if candidate.is_linear:
         scores, penalty = _linear(config, data, folds)
-        return HeldOut(scores, time.monotonic() - start, penalty)
+        return HeldOutScores(scores, time.monotonic() - start, penalty)
     scores = np.zeros((len(data), config.model.num_classes))
-    everyone = np.arange(len(data))
+    all_rows = np.arange(len(data))
     for number, fold in enumerate(track(folds, f"cross-validate {candidate.name}", len(folds))):
-        model = train_network(config, data.subset(np.setdiff1d(everyone, fold)))
+        model = train_network(config, data.subset(np.setdiff1d(all_rows, fold)))
         scores[fold] = score(model, data.subset(fold), config)
         if not np.isfinite(scores[fold]).all():
             raise DivergedError(f"{candidate.name}: scores are not finite")
         seconds = time.monotonic() - start
         if number == 0 and seconds * (len(folds) - 1) > seconds_left():
             raise OutOfTimeError
-    return HeldOut(scores, time.monotonic() - start)
+    return HeldOutScores(scores, time.monotonic() - start)
 
 
 def train_network(config: Config, data: MemoryDataset) -> nn.Layer:
@@ -104,7 +104,7 @@ def train_network(config: Config, data: MemoryDataset) -> nn.Layer:
     seed = train.seed or 0
     paddle.seed(seed)
     model = build_model(config.entry, config.model)
-    standardize(model, data.batches(ordered_groups(len(data), _EVALUATION_BATCH)))
+    fit_standardizers(model, data.batches(ordered_groups(len(data), _EVALUATION_BATCH)))
     learner = Learner(
         model,
         train,
@@ -131,26 +131,15 @@ def score(model: nn.Layer, data: MemoryDataset, config: Config) -> np.ndarray:
     return np.concatenate(scores).astype(np.float64)
 
 
-def linear_problem(config: Config, data: MemoryDataset) -> LogisticRegression:
-    """The logistic regression that a linear candidate solves on a dataset."""
-    paddle.seed(0)
-    model = build_model(config.entry, config.model)
-    batches = ordered_groups(len(data), _EVALUATION_BATCH)
-    standardize(model, data.batches(batches))
-    last = read_last_layer(model, data.batches(batches), name=config.entry.name)
-    return LogisticRegression(
-        last.inputs, last.labels, task=config.task, num_classes=config.model.num_classes
-    )
-
-
 def _linear(config: Config, data: MemoryDataset, folds: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
     # Standardized over all folds, which uses no label.
-    found = linear_problem(config, data).cross_validate(folds)
+    _, last = _last_layer(config, data)
+    found = _problem(config, last).cross_validate(folds)
     return found.scores, found.penalty
 
 
 def linear_scores(
-    config: Config, data: MemoryDataset, rows: np.ndarray, held: np.ndarray, penalty: float
+    config: Config, data: MemoryDataset, rows: np.ndarray, held_out_rows: np.ndarray, penalty: float
 ) -> np.ndarray:
     """Probabilities (n, C) of a linear candidate that is solved on some videos, for others.
 
@@ -158,21 +147,27 @@ def linear_scores(
         config: Config of the candidate.
         data: Dataset of all videos.
         rows: (m,) indices of the videos to solve on.
-        held: (n,) indices of the videos to score.
+        held_out_rows: (n,) indices of the videos to score.
         penalty: Penalty, see LogisticRegression.fit.
     """
+    model, last = _last_layer(config, data.subset(rows))
+    last.set(*_problem(config, last).fit(penalty))
+    return score(model, data.subset(held_out_rows), config)
+
+
+def _last_layer(config: Config, data: MemoryDataset) -> tuple[nn.Layer, LastLayer]:
+    """A linear candidate that is standardized on a dataset, and the inputs of its last layer."""
     paddle.seed(0)
     model = build_model(config.entry, config.model)
-    own, others = data.subset(rows), data.subset(held)
-    standardize(model, own.batches(ordered_groups(len(own), _EVALUATION_BATCH)))
-    name = config.entry.name
-    last = read_last_layer(model, own.batches(ordered_groups(len(own), _EVALUATION_BATCH)), name=name)
-    problem = LogisticRegression(
+    groups = ordered_groups(len(data), _EVALUATION_BATCH)
+    fit_standardizers(model, data.batches(groups))
+    return model, read_last_layer(model, data.batches(groups), name=config.entry.name)
+
+
+def _problem(config: Config, last: LastLayer) -> LogisticRegression:
+    return LogisticRegression(
         last.inputs, last.labels, task=config.task, num_classes=config.model.num_classes
     )
-    weights, biases = problem.fit(penalty)
-    seen = read_last_layer(model, others.batches(ordered_groups(len(others), _EVALUATION_BATCH)), name=name)
-    return probabilities(seen.inputs @ weights + biases, config.task)
 
 
 def _never(video: str, error: Exception) -> None:

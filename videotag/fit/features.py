@@ -45,8 +45,8 @@ _DECISION_FILE = "extraction.json"
 _EXTRACTION_SHARE = 0.5  # of the time limit
 _NUM_TIMED = 12  # videos that are extracted to estimate the time of all
 _NUM_PROBED = 20  # videos whose duration decides the number of frames
-_SAME = 0.99  # similarity from which two videos are kept in one group
-_MAX_GROUP = 0.2  # share of the videos that such a group may hold
+_GROUP_SIMILARITY = 0.99  # similarity from which two videos are kept in one group
+_MAX_MERGED_SHARE = 0.2  # share of the videos that such a group may hold
 _READ_BATCH = 64
 logger = logging.getLogger(__name__)
 
@@ -58,12 +58,12 @@ class UsedExtractor:
     Attributes:
         weights: Name of published weights, or their path inside save_dir.
         seg_num: Number of frames per video.
-        shown: Weights as the user names them.
+        display_name: Weights as the user names them.
     """
 
     weights: str
     seg_num: int
-    shown: str
+    display_name: str
 
 
 @dataclass(frozen=True)
@@ -283,14 +283,14 @@ def merge_copies(samples: Sequence[Sample], means: np.ndarray) -> tuple[list[Sam
             parent[group] = group = parent[parent[group]]
         return group
 
-    for i, j, _ in near_duplicates(means, [sample.group for sample in samples], threshold=_SAME):
+    for i, j, _ in near_duplicates(means, [sample.group for sample in samples], threshold=_GROUP_SIMILARITY):
         parent[root(samples[i].group)] = root(samples[j].group)
     merged = [replace(sample, group=root(sample.group)) for sample in samples]
     before, sizes = len(parent), Counter(sample.group for sample in merged)
     largest = max(Counter(sample.group for sample in samples).values())
     if len(sizes) == before:
         return list(samples), []
-    if max(sizes.values()) > max(largest, _MAX_GROUP * len(samples)):
+    if max(sizes.values()) > max(largest, _MAX_MERGED_SHARE * len(samples)):
         return list(samples), [
             f"many of the videos look nearly the same (up to {max(sizes.values())} of {len(samples)}), as "
             "clips of "

@@ -15,7 +15,7 @@ from videotag.config import Config
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.fit.candidates import CANDIDATES
 from videotag.fit.choice import mean_ap_of, one_hot
-from videotag.fit.cross_validation import HeldOut, linear_scores, score, train_network
+from videotag.fit.cross_validation import HeldOutScores, linear_scores, score, train_network
 from videotag.registry import Task
 from videotag.system.progress import track
 
@@ -42,7 +42,7 @@ class CurvePoint:
 def learning_curve(
     name: str,
     configs: Mapping[str, Config],
-    found: Mapping[str, HeldOut],
+    found: Mapping[str, HeldOutScores],
     data: MemoryDataset,
     folds: Sequence[np.ndarray],
     groups: Sequence[str],
@@ -72,14 +72,14 @@ def learning_curve(
     y = one_hot(data.labels, all_scores.shape[1], task)
     positive = [fold for fold in folds if y[fold].any()]  # mAP is undefined in the others
     used = positive if is_linear else positive[:_NUM_FOLDS]
-    everyone = np.arange(len(data))
+    all_rows = np.arange(len(data))
     needed = found[name].seconds * len(SHARES) * len(used) / len(folds)
     points = []
     if len(data) * SHARES[0] >= _MIN_VIDEOS and needed < seconds_left():
         for share in track(SHARES, "learning curve", len(SHARES)):
             results, sizes = [], []
             for number, fold in enumerate(used):
-                rows = _share_of(np.setdiff1d(everyone, fold), groups, share, seed=seed + number)
+                rows = _share_of(np.setdiff1d(all_rows, fold), groups, share, seed=seed + number)
                 sizes.append(len(rows))
                 penalty = found[name].weight_decay
                 if penalty is not None:

@@ -58,12 +58,14 @@ def advice(classes: Sequence[ClassRow], num_train: int) -> list[str]:
     few = [row for row in classes if 0 < row.num_train < FEW_VIDEOS]
     untested = [row.name for row in classes if row.num_train and not row.num_test]
     if absent:
-        lines.append(f"no training video of {_named(absent)}: these tags are never given; add videos")
+        lines.append(f"no training video of {_join_names(absent)}: these tags cannot be learned; add videos")
     if few:
         shown = [f"{row.name} ({row.num_train})" for row in few]
-        lines.append(f"fewer than {FEW_VIDEOS} training videos of {_named(shown)}: add videos of these first")
+        lines.append(
+            f"fewer than {FEW_VIDEOS} training videos of {_join_names(shown)}: add videos of these first"
+        )
     if untested:
-        lines.append(f"no test video of {_named(untested)}: the test scores leave them out")
+        lines.append(f"no test video of {_join_names(untested)}: the test scores leave them out")
     counts = [row.num_train for row in classes if row.num_train]
     if counts and max(counts) > _IMBALANCE * min(counts) and len(counts) > 1:
         lines.append(
@@ -73,11 +75,11 @@ def advice(classes: Sequence[ClassRow], num_train: int) -> list[str]:
         )
     everywhere = [row.name for row in classes if row.num_train == num_train]
     if everywhere:
-        lines.append(f"every training video has {_named(everywhere)}: add videos without")
+        lines.append(f"every training video has {_join_names(everywhere)}: add videos without it")
     return lines
 
 
-def _named(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MAX_NAMED} others" if len(names) > _MAX_NAMED else ""
     return ", ".join(names[:_MAX_NAMED]) + more
 
@@ -113,7 +115,7 @@ def write_record(
                 "name": one.name,
                 "score": round(one.score, 4),
                 "interval": [round(one.low, 4), round(one.high, 4)],
-                "top1": round(one.hit, 4),
+                "top1": round(one.hit_at_one, 4),
                 **({"seconds": round(result.seconds[one.name], 1)} if one.name in result.seconds else {}),
                 **({"note": one.note} if one.note else {}),
             }

@@ -26,12 +26,14 @@ def result_text(result: FitResult) -> str:
     for one in result.judged:
         mark = "*" if one.name == result.chosen.name else " "
         interval = f"{one.low:.3f} to {one.high:.3f}"
-        lines.append(f"{mark} {one.name:<{name_width}}{one.score:>13.3f}{interval:>17}{one.hit:>8.3f}")
+        lines.append(f"{mark} {one.name:<{name_width}}{one.score:>13.3f}{interval:>17}{one.hit_at_one:>8.3f}")
     lines += [f"  {name}: left out, {why}" for name, why in result.skipped.items()]
     lines.append(f"\n{'test set, ' + str(result.num_test) + ' videos':<{name_width + 2}}")
     for score in result.test:
         interval = f"{score.low:.3f} to {score.high:.3f}"
-        lines.append(f"  {score.name:<{name_width}}{score.mean_ap:>13.3f}{interval:>17}{score.hit:>8.3f}")
+        lines.append(
+            f"  {score.name:<{name_width}}{score.mean_ap:>13.3f}{interval:>17}{score.hit_at_one:>8.3f}"
+        )
     lines += [f"\n{note}" for note in [*_forecast_lines(result), *result.notes]]
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videotag.fit.choice import Judged
+from videotag.fit.choice import CandidateResult
 from videotag.fit.learning_curve import CurvePoint
 from videotag.fit.samples import TEST_SHARE
 from videotag.registry import Task
@@ -64,14 +64,14 @@ class TestScore:
         name: Name of the model.
         mean_ap: mAP.
         low, high: Interval of 90 % of the mAP, by a bootstrap over groups.
-        hit: Share of the videos whose highest score is one of their labels.
+        hit_at_one: Share of the videos whose highest score is one of their labels.
     """
 
     name: str
     mean_ap: float
     low: float
     high: float
-    hit: float
+    hit_at_one: float
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ class FitResult:
     num_test: int
     num_groups: int
     num_folds: int
-    judged: list[Judged]
+    judged: list[CandidateResult]
     seconds: dict[str, float]
     skipped: dict[str, str]
-    chosen: Judged
+    chosen: CandidateResult
     test: list[TestScore]
     curve: list[CurvePoint]
     of_curve: str

@@ -24,8 +24,8 @@ from videotag.config import Config, load_config
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.errors import FileListError, OutputError
 from videotag.fit.candidates import BASELINE, CANDIDATES, Candidate, candidate_sections
-from videotag.fit.choice import Judged, bootstrap_rows, hit_of, judge, mean_ap_of, one_hot
-from videotag.fit.cross_validation import HeldOut, OutOfTimeError, held_out
+from videotag.fit.choice import CandidateResult, bootstrap_rows, mean_ap_of, one_hot, select_candidate
+from videotag.fit.cross_validation import HeldOutScores, OutOfTimeError, cross_validate
 from videotag.fit.features import (
     extract_features,
     feature_width,
@@ -44,6 +44,7 @@ from videotag.inference.evaluate import evaluate
 from videotag.inference.fit_folder import FIT_FILE
 from videotag.inference.trained_model import TrainedModel
 from videotag.labels import write_labels
+from videotag.metrics import hit_at_one
 from videotag.models import load_models
 from videotag.registry import Task
 from videotag.system.atomic import open_atomic, remove_partial, write_text
@@ -55,12 +56,12 @@ from videotag.training.train import train_model
 
 MARK_FILE = ".fit"  # marks a folder of a fit, also before fit.yaml
 _MANY_VIDEOS, _FEW_FOLDS = 1500, 3
-_FINAL_SHARE = 0.3  # of the time left, kept for the curve and the final training
+_FINAL_SHARE = 0.3  # of the time left; reserved for the final training
 logger = logging.getLogger(__name__)
 
 
-class Clock:
-    """Time left of a limit.
+class Deadline:
+    """A time limit that starts now.
 
     Args:
         seconds: Limit in seconds; None for none.
@@ -69,7 +70,7 @@ class Clock:
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Seconds left, infinite without a limit; negative after it."""
         return float("inf") if self._end is None else self._end - time.monotonic()
 
@@ -125,7 +126,7 @@ class _Data:
 
 
 def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
-    """Makes a tagger of one's own from labeled videos or features.
+    """Trains a tagger from labeled videos or features, and tests it.
 
     Args:
         sample_set: Videos or feature files, see read_samples.
@@ -139,7 +140,7 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
         ConfigError, WeightsError, DeviceError: The extractor cannot be loaded.
         OutputError: Another run writes to save_dir, it holds foreign files, or it holds the videos.
     """
-    clock, save_dir, names = Clock(options.seconds), options.save_dir, sample_set.names
+    deadline, save_dir, names = Deadline(options.seconds), options.save_dir, sample_set.names
     load_models()
     task = options.task or sample_set.task()
     check_classes(sample_set, task)
@@ -156,7 +157,7 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
         for note in notes:
             logger.warning("%s", note)
         with one_thread():
-            selection = _select(data, clock, options)
+            selection = _select(data, deadline, options)
         chosen = selection.chosen
         scores, metrics = _run_test([selection.folders[name] for name in chosen.members], data)
         test = [_test_score(chosen.name, scores, data, options.seed)]
@@ -206,23 +207,25 @@ class _Selection:
     """
 
     num_folds: int
-    found: dict[str, HeldOut]
+    found: dict[str, HeldOutScores]
     skipped: dict[str, str]
-    judged: list[Judged]
-    chosen: Judged
+    judged: list[CandidateResult]
+    chosen: CandidateResult
     curve: list[CurvePoint]
     of_curve: str
     folders: dict[str, Path]
 
 
-def _select(data: _Data, clock: Clock, options: FitOptions) -> _Selection:
+def _select(data: _Data, deadline: Deadline, options: FitOptions) -> _Selection:
     """Compares the candidates, and trains the chosen ones and the baseline on the whole training set."""
     save_dir, by_name = options.save_dir, {candidate.name: candidate for candidate in CANDIDATES}
     folds = _folds(data, options.seed)
     configs = {c.name: _write_config(c, data, options) for c in CANDIDATES}
-    found, skipped = _cross_validate(configs, data, folds, clock, save_dir)
+    found, skipped = _cross_validate(configs, data, folds, deadline, save_dir)
     scores = {name: each.scores for name, each in found.items()}
-    judged, chosen = judge(scores, data.train.labels, data.train_groups, task=data.task, seed=options.seed)
+    judged, chosen = select_candidate(
+        scores, data.train.labels, data.train_groups, task=data.task, seed=options.seed
+    )
     logger.info("chosen: %s, held-out mAP %.3f", chosen.name, chosen.score)
     by_score = {one.name: one.score for one in judged}
     of_curve = max(chosen.members, key=lambda name: by_score[name])
@@ -234,7 +237,7 @@ def _select(data: _Data, clock: Clock, options: FitOptions) -> _Selection:
         folds,
         data.train_groups,
         task=data.task,
-        seconds_left=lambda: clock.left() * (1 - _FINAL_SHARE),
+        seconds_left=lambda: deadline.seconds_left() * (1 - _FINAL_SHARE),
     )
     folders = {}
     for name in dict.fromkeys([*chosen.members, BASELINE]):
@@ -321,10 +324,14 @@ def _write_config(
 
 
 def _cross_validate(
-    configs: Mapping[str, Config], data: _Data, folds: Sequence[np.ndarray], clock: Clock, save_dir: Path
-) -> tuple[dict[str, HeldOut], dict[str, str]]:
+    configs: Mapping[str, Config],
+    data: _Data,
+    folds: Sequence[np.ndarray],
+    deadline: Deadline,
+    save_dir: Path,
+) -> tuple[dict[str, HeldOutScores], dict[str, str]]:
     """Name -> held-out scores of the candidates for which there is time; and name -> why one was left out."""
-    found: dict[str, HeldOut] = {}
+    found: dict[str, HeldOutScores] = {}
     skipped: dict[str, str] = {}
     for candidate in CANDIDATES:
         config = configs[candidate.name]
@@ -333,13 +340,13 @@ def _cross_validate(
         digest = hashlib.sha256(json.dumps(text).encode()).hexdigest()
         kept = _read_held_out(path, digest)
         if kept is None:
-            if not candidate.is_linear and clock.left() <= 0:
+            if not candidate.is_linear and deadline.seconds_left() <= 0:
                 skipped[candidate.name] = "no time was left"
                 continue
             try:
-                kept = held_out(
+                kept = cross_validate(
                     candidate, config, data.train, folds,
-                    seconds_left=lambda: clock.left() * (1 - _FINAL_SHARE),
+                    seconds_left=lambda: deadline.seconds_left() * (1 - _FINAL_SHARE),
                 )  # fmt: skip
             except DivergedError:
                 skipped[candidate.name] = "its scores are not finite"
@@ -356,7 +363,7 @@ def _cross_validate(
     return found, skipped
 
 
-def _write_held_out(path: Path, held: HeldOut, digest: str) -> None:
+def _write_held_out(path: Path, held: HeldOutScores, digest: str) -> None:
     penalty = np.nan if held.weight_decay is None else held.weight_decay
     with open_atomic(path, "wb") as file:
         np.savez(
@@ -364,14 +371,16 @@ def _write_held_out(path: Path, held: HeldOut, digest: str) -> None:
         )
 
 
-def _read_held_out(path: Path, digest: str) -> HeldOut | None:
+def _read_held_out(path: Path, digest: str) -> HeldOutScores | None:
     """The result of an earlier run; None if there is none of the same data, folds and config."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if str(arrays["digest"]) != digest:
                 return None
             penalty = float(arrays["weight_decay"])
-            return HeldOut(arrays["scores"], float(arrays["seconds"]), None if np.isnan(penalty) else penalty)
+            return HeldOutScores(
+                arrays["scores"], float(arrays["seconds"]), None if np.isnan(penalty) else penalty
+            )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
@@ -425,4 +434,4 @@ def _test_score(name: str, scores: np.ndarray, data: _Data, seed: int) -> TestSc
     y = one_hot(data.test.labels, len(data.names), data.task)
     samples = bootstrap_rows(data.test_groups, y.size, seed=seed)
     low, high = np.percentile([mean_ap_of(scores[rows], y[rows]) for rows in samples], (5, 95))
-    return TestScore(name, mean_ap_of(scores, y), float(low), float(high), hit_of(scores, y))
+    return TestScore(name, mean_ap_of(scores, y), float(low), float(high), hit_at_one(scores, y))

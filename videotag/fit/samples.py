@@ -208,8 +208,8 @@ def check_classes(sample_set: SampleSet, task: Task) -> None:
             "no video has a label; sort them into a folder per class, or give a CSV of labels"
         )
     only = len(counts) == 1
-    everyone = next(iter(counts.values())) == len(sample_set.samples)
-    if only and (task == "single_label" or everyone):
+    all_rows = next(iter(counts.values())) == len(sample_set.samples)
+    if only and (task == "single_label" or all_rows):
         name = sample_set.names[next(iter(counts))]
         raise FileListError(
             f"all videos have the one label {safe_repr(name)}; add videos without it, such as a folder "

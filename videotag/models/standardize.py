@@ -20,7 +20,7 @@ class Standardize(nn.Layer):
     Args:
         width: Feature width D.
         common_scale: Whether all features are divided by one number, the root mean square of their standard
-            deviations. Features that vary little then stay small.
+            deviations. This keeps the relative scale of the features.
     """
 
     def __init__(self, width: int, *, common_scale: bool = False) -> None:
@@ -31,7 +31,7 @@ class Standardize(nn.Layer):
         self._moments: Moments | None = None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Standardized features; while `observe` is active, the features themselves.
+        """Standardized features; between start_observing and stop_observing, the features themselves.
 
         Args:
             x: Features (N, D), or (N, T, D) with a mask.

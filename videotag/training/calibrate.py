@@ -23,7 +23,7 @@ from videotag.registry import LOGITS, NamedClassifier
 LBFGS = "optimizer: lbfgs"
 
 
-def standardize(model: nn.Layer, batches: Iterable[Batch]) -> None:
+def fit_standardizers(model: nn.Layer, batches: Iterable[Batch]) -> None:
     """Sets mean and standard deviation of all Standardize layers to those of a training set.
 
     A layer is assumed to standardize nothing that depends on another one, so that one pass suffices.

@@ -83,7 +83,9 @@ def make_learner(
 
     if train.learning_rate == "auto":
         batches = itertools.chain.from_iterable(
-            training_batches(config, data, epoch=epoch, seed=progress.seed, on_error=collector(unread))
+            training_batches(
+                config, data, epoch=epoch, seed=progress.seed, on_error=collect_media_errors(unread)
+            )
             for epoch in range(train.epoch)
         )
         # A copy, because Paddle numbers the state of a second optimizer of the same weights differently.
@@ -103,10 +105,12 @@ def with_train(config: Config, **values: Any) -> Config:
 def every_sample(data: Dataset, train: TrainSection, unread: dict[str, VideotagError]) -> Iterator[Batch]:
     """Every training sample once, in list order and without augmentation, for all processes alike."""
     groups = ordered_groups(len(data), train.batch_size)
-    return (batch for batch in data.batches(groups, on_error=collector(unread)) if batch is not None)
+    return (
+        batch for batch in data.batches(groups, on_error=collect_media_errors(unread)) if batch is not None
+    )
 
 
-def collector(unread: dict[str, VideotagError]) -> OnError:
+def collect_media_errors(unread: dict[str, VideotagError]) -> OnError:
     """A handler that collects the errors of samples that cannot be read, and raises all others."""
 
     def on_error(video: str, error: VideotagError) -> None:

@@ -31,7 +31,7 @@ SMALL_SET = 5000  # from so many videos on, fine-tuning mostly wins, and the pro
 logger = logging.getLogger(__name__)
 
 
-def is_probed(train: TrainSection, *, num_samples: int, validated: bool) -> bool:
+def needs_probe(train: TrainSection, *, num_samples: int, validated: bool) -> bool:
     """Whether a run solves the probe: to start from it, or to compare fine-tuning on few videos with it.
 
     Args:

@@ -22,7 +22,7 @@ from videotag.weights import CONFIG_FILE, LABELS_FILE
 logger = logging.getLogger(__name__)
 
 
-def with_calibrated(config: Config, of_run: Config) -> Config:
+def with_resolved_auto(config: Config, of_run: Config) -> Config:
     """The config of a resumed run in which "auto" is replaced by what the run chose."""
     keys = [key for key in ("learning_rate", "weight_decay") if getattr(config.train, key) == "auto"]
     return with_train(config, **{key: getattr(of_run.train, key) for key in keys})

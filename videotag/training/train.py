@@ -48,12 +48,12 @@ from videotag.sections import FeatureTrainSection, TrainSection
 from videotag.system.atomic import remove_partial
 from videotag.system.failures import FailureList
 from videotag.system.folder_lock import folder_lock
-from videotag.training.calibrate import standardize
+from videotag.training.calibrate import fit_standardizers
 from videotag.training.checkpoint import load_pretrained, write_config_and_labels
-from videotag.training.make_learner import class_counts_of, collector, every_sample, make_learner
+from videotag.training.make_learner import class_counts_of, collect_media_errors, every_sample, make_learner
 from videotag.training.optim import with_num_epochs
-from videotag.training.probe import is_probed, solve_probe
-from videotag.training.resume import check_resumable, newest_checkpoint, resume_run, with_calibrated
+from videotag.training.probe import needs_probe, solve_probe
+from videotag.training.resume import check_resumable, newest_checkpoint, resume_run, with_resolved_auto
 from videotag.training.run import Run, link_latest
 from videotag.training.run_log import RunLog, open_scalars
 from videotag.training.run_state import Checkpoint, Progress, check_save_dir, move_earlier_run
@@ -71,8 +71,8 @@ class TrainResult:
     """Result of a training run.
 
     Attributes:
-        best_path: Path of the weights with the best GAP (top-1 accuracy for single-label tasks) on VALID;
-            last_path without validation.
+        best_path: Path of the weights of the last epoch whose metric on VALID (GAP, or top-1 for single-label
+            tasks) is within one standard error of the highest; last_path without validation.
         last_path: Path of the weights of the last epoch.
         best: Validation metrics of best_path; empty without validation.
         failed: Error message by video, for all videos that could not be read and were skipped.
@@ -141,7 +141,7 @@ def train_model(
             remove_partial(save_dir)
         found = newest_checkpoint(save_dir, name) if resume else None
         if found:
-            config = with_calibrated(config, load_config(save_dir / CONFIG_FILE))
+            config = with_resolved_auto(config, load_config(save_dir / CONFIG_FILE))
         lists = {"videos": data.digest, "valid": valid_data.digest if valid_data else ""}
         progress, model = _initialize(config, found, save_dir, lists=lists, labels=labels)
         for section in (train, config.valid) if validated else (train,):
@@ -149,12 +149,14 @@ def train_model(
         unread: dict[str, VideotagError] = {}
         if not found:
             if not train.pretrain:  # pretrained layers expect their own scale
-                standardize(model, every_sample(data, train, unread))
-            if is_probed(train, num_samples=len(data), validated=validated):
+                fit_standardizers(model, every_sample(data, train, unread))
+            if needs_probe(train, num_samples=len(data), validated=validated):
                 samples = every_sample(data, train, unread)
                 valid_samples = None
                 if valid_data:
-                    valid_samples = evaluation_batches(valid_data, config.valid, on_error=collector(unread))
+                    valid_samples = evaluation_batches(
+                        valid_data, config.valid, on_error=collect_media_errors(unread)
+                    )
                 score = solve_probe(config, model, samples, valid_samples, class_counts=counts)
                 progress = replace(progress, probe=score)
         learner, config = make_learner(
