@@ -139,6 +139,24 @@ def test_an_interrupted_rerun_leaves_no_complete_folder(sets, monkeypatch):
     assert not (sets / "out/fit.yaml").exists()
 
 
+def test_another_spelling_of_the_folder_keeps_the_cross_validation(sets):
+    assert main(FIT) == 0
+    before = record()["candidates"]
+    times = {path: path.stat().st_mtime_ns for path in (sets / "out/cross_validation").iterdir()}
+    assert main(["fit", "sets", f"--save_dir={sets}/out"]) == 0
+    assert record()["candidates"] == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_a_rerun_that_fails_on_a_damaged_file_leaves_the_tagger(sets, capsys):
+    assert main([*FIT, "--time=0.001s"]) == 0
+    before = (sets / "out/fit.yaml").read_bytes()
+    np.save(sets / "sets/low/film00a.npy", np.zeros((2, 9), np.float32))
+    assert main([*FIT, "--time=0.001s"]) == 2
+    assert "film00a.npy" in capsys.readouterr().err
+    assert (sets / "out/fit.yaml").read_bytes() == before
+
+
 def test_a_test_share_for_a_source_with_a_test_set_is_an_error(sets, capsys):
     for split in ("train", "test"):
         for name in ("low", "high"):
@@ -189,7 +207,7 @@ def test_a_flag_that_cannot_be_kept_is_an_error(sets, capsys, change, message):
 
 def test_one_group_or_one_class_is_an_error(sets, capsys):
     assert main([*FIT, "--group_by=(film)"]) == 2
-    assert "no video for the test set: 48 videos in 1 groups" in capsys.readouterr().err
+    assert "48 videos in 1 groups, expected at least 3" in capsys.readouterr().err
     assert main(["fit", "sets/low", "--save_dir=out"]) == 2
 
 

@@ -56,7 +56,7 @@ def test_a_single_list_is_split_by_groups(work_dir):
     text = "".join(f"film{i // 4}/clip{i}.npy {i % 2}\n" for i in range(40))
     lists(work_dir / "l", all=text)
     found = read_samples("l/all.list", group_by="folder")
-    samples = assign(found.samples, found.names, share=0.2, seed=0)
+    samples = assign(found.samples, share=0.2, seed=0)
     tests = {s.group for s in samples if s.split == "test"}
     assert tests
     assert not tests & {s.group for s in samples if s.split == "train"}
@@ -79,8 +79,9 @@ def test_a_group_pattern_that_matches_nothing_or_is_broken_is_an_error(work_dir)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.npy\nb.npy\n", "no video has a label"),
-        ("a.npy 0\nb.npy 0\n", "all videos have the one label 'cat'"),
+        ("a.npy\nb.npy\nc.npy\n", "no video has a label"),
+        ("a.npy 0\nb.npy 0\nc.npy 0\n", "all videos have the one label 'cat'"),
+        ("a.npy 0\nb.npy 1\n", "2 videos in 2 groups, expected at least 3"),
     ],
 )
 def test_a_set_with_nothing_to_learn_is_an_error(work_dir, text, message):
@@ -97,13 +98,25 @@ def test_a_single_label_task_needs_one_label_per_video(work_dir):
 
 
 def test_one_tag_that_some_videos_lack_can_be_learned(work_dir):
-    lists(work_dir / "l", all="a.npy 0\nb.npy\n")
+    lists(work_dir / "l", all="a.npy 0\nb.npy\nc.npy\n")
     found = read_samples("l/all.list")
     check_classes(found, found.task())
 
 
-def test_too_few_groups_for_a_test_set_are_an_error(work_dir):
+def test_classes_without_another_group_leave_no_test_set(work_dir):
     lists(work_dir / "l", all="a.npy 0\nb.npy 1\n")
     found = read_samples("l/all.list")
     with pytest.raises(FileListError, match="no video for the test set: 2 videos in 2 groups"):
-        assign(found.samples, found.names, share=0.2, seed=0)
+        assign(found.samples, share=0.2, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_fifth_of_each_class_is_tested_and_a_rare_tag_stays_in_training(work_dir, seed):
+    text = "".join(f"clip{i}.npy {i % 2}{' 2' if i == 7 else ''}\n" for i in range(50))
+    lists(work_dir / "l", all=text)
+    (work_dir / "l/labels.txt").write_text("cat\ndog\nrare\n", encoding="utf-8")
+    samples = assign(read_samples("l/all.list").samples, share=0.2, seed=seed)
+    tested = [sample for sample in samples if sample.split == "test"]
+    assert len(tested) in (9, 10)
+    assert abs(sum(0 in s.label_ids for s in tested) - len(tested) / 2) <= 1
+    assert not any(2 in s.label_ids for s in tested)

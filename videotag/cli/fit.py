@@ -18,7 +18,7 @@ import shlex
 from pathlib import Path
 
 from videotag.cli import arguments, source_flags, values
-from videotag.errors import EXIT_OK, ConfigError
+from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError
 from videotag.safe_text import escaped
 
 SUMMARY = "make a tagger of your own from a folder of labeled clips"
@@ -116,4 +116,4 @@ def run(args: argparse.Namespace) -> int:
         arguments.show(escaped(line, limit=2000))
     arguments.show(f"\nreport: {escaped(str(save_dir / REPORT_FILE))}")
     arguments.show(f"tag:    videotag tag new.mp4 --weights={escaped(shlex.quote(str(save_dir)))}")
-    return EXIT_OK
+    return EXIT_FAILURES if result.num_failed else EXIT_OK

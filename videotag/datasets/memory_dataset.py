@@ -79,6 +79,10 @@ class MemoryDataset:
                 inputs[name + MASK] = np.arange(longest) < lengths[:, None]  # (N, T)
             yield Batch([self.ids[index] for index in group], inputs, self.labels[group])
 
+    def means(self, name: str) -> np.ndarray:
+        """Means (n, D) float32 of a sequence over the steps of each sample; 0 for a sample without any."""
+        return np.stack([x[name].sum(axis=0) / max(1, len(x[name])) for x in self._inputs]).astype(np.float32)
+
     def subset(self, rows: np.ndarray) -> MemoryDataset:
         """The dataset of some samples, by their numbers (m,), m >= 1; shares their arrays."""
         other = MemoryDataset.__new__(MemoryDataset)

@@ -17,22 +17,25 @@ from statistics import median
 
 import numpy as np
 
-from videotag.config import Config, load_config
+from videotag.config import load_config
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
+from videotag.datasets.sample_dataset import SampleDataset
 from videotag.errors import ConfigError, FileListError, MediaError, OutputError, WeightsError
 from videotag.fit.near_duplicates import THRESHOLD, near_duplicates
 from videotag.fit.result import FitOptions
 from videotag.fit.samples import Sample
-from videotag.formats.feature_files import read_modalities, read_shapes_and_stamp
+from videotag.formats.feature_files import read_shapes_and_stamp
 from videotag.formats.filelist import ListEntry, read_filelist, write_filelist
-from videotag.inference.data import open_dataset
 from videotag.inference.extract import ExtractJob
 from videotag.inference.extractor import load_extractor
 from videotag.inference.jobs import run_job
 from videotag.inference.outputs import Destination
 from videotag.inference.trained_model import read_source
+from videotag.inputs.features import FeatureOptions, FeatureReader, check_extractors
 from videotag.media.video import probe
+from videotag.registry import Task
+from videotag.sections import SplitSection
 from videotag.system.atomic import replace_folder, write_text
 from videotag.system.json_text import read_json
 from videotag.system.progress import track
@@ -230,18 +233,22 @@ def _keep_extractor(found: FoundWeights, options: FitOptions, save_dir: Path) ->
     return name
 
 
-def read_features(samples: Sequence[Sample], config: Config) -> MemoryDataset:
+def read_features(samples: Sequence[Sample], names: Sequence[str], task: Task, width: int) -> MemoryDataset:
     """The features of all samples in memory.
 
     Args:
         samples: Feature files of N videos.
-        config: Config of a model of these features, for its classes, task and input.
+        names: C class names.
+        task: Task, which selects the form of the labels.
+        width: Feature width D.
 
     Raises:
-        FeatureFileError: Files are missing, damaged or of different widths or extractors.
+        FeatureFileError: Files are missing, damaged, or of different widths or extractors.
     """
     entries = [ListEntry(sample.path, sample.label_ids) for sample in samples]
-    dataset = open_dataset(config, entries, config.infer)
+    reader = FeatureReader({MODALITY: FeatureOptions(reader="features", width=width)}, SplitSection())
+    dataset = SampleDataset(entries, [(None, reader)], num_classes=len(names), task=task)
+    check_extractors(dataset.made_by)
 
     def raise_error(video: str, error: Exception) -> None:
         raise error
@@ -259,12 +266,6 @@ def feature_width(samples: Sequence[Sample]) -> int:
     """
     shapes, _ = read_shapes_and_stamp(samples[0].path, {MODALITY: None})
     return shapes[MODALITY][1]
-
-
-def mean_features(samples: Sequence[Sample]) -> np.ndarray:
-    """Mean features (N, D) float32 of the samples over their steps."""
-    means = [read_modalities(s.path, {MODALITY: None})[MODALITY].mean(axis=0) for s in samples]
-    return np.stack(means).astype(np.float32)
 
 
 def merge_copies(samples: Sequence[Sample], means: np.ndarray) -> tuple[list[Sample], list[str]]:

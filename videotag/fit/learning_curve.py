@@ -30,8 +30,8 @@ class CurvePoint:
 
     Attributes:
         num_videos: Number of training videos, a mean over folds.
-        score: Held-out mAP, a mean over folds.
-        error: Standard error of that mean; 0.0 for a single fold.
+        score: mAP over the held-out videos of all folds.
+        error: Standard error over folds; 0.0 for a single fold.
     """
 
     num_videos: int
@@ -88,10 +88,10 @@ def learning_curve(
                     scores = linear_scores(config, data, rows, fold, scaled)
                 else:
                     scores = score(train_network(config, data.subset(rows)), data.subset(fold), config)
-                results.append(mean_ap_of(scores, y[fold]))
-            points.append(_point(sizes, results))
+                results.append(scores)
+            points.append(_point(sizes, results, [y[fold] for fold in used]))
     rest = [len(data) - len(fold) for fold in used]
-    points.append(_point(rest, [mean_ap_of(all_scores[fold], y[fold]) for fold in used]))
+    points.append(_point(rest, [all_scores[fold] for fold in used], [y[fold] for fold in used]))
     return points
 
 
@@ -119,9 +119,12 @@ def forecast(curve: Sequence[CurvePoint], num_videos: int) -> tuple[float, float
     return expected, max(0.0, expected - spread), min(1.0, expected + spread)
 
 
-def _point(sizes: Sequence[int], results: Sequence[float]) -> CurvePoint:
-    error = float(np.std(results) / max(1, len(results) - 1) ** 0.5) if len(results) > 1 else 0.0
-    return CurvePoint(round(float(np.mean(sizes))), float(np.mean(results)), error)
+def _point(sizes: Sequence[int], scores: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> CurvePoint:
+    """The point of the scores (n, C) and labels (n, C) of each fold, pooled as in the table of candidates."""
+    per_fold = [mean_ap_of(x, y) for x, y in zip(scores, labels, strict=True)]
+    error = float(np.std(per_fold) / (len(per_fold) - 1) ** 0.5) if len(per_fold) > 1 else 0.0
+    pooled = mean_ap_of(np.concatenate(scores), np.concatenate(labels))
+    return CurvePoint(round(float(np.mean(sizes))), pooled, error)
 
 
 def _share_of(rows: np.ndarray, groups: Sequence[str], share: float, *, seed: int) -> np.ndarray:

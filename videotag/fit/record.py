@@ -19,6 +19,7 @@ from videotag.fit.result import ClassRow, FitOptions, FitResult
 from videotag.inference.fit_folder import FIT_FILE
 from videotag.registry import Task
 from videotag.system.atomic import write_text
+from videotag.weights import named_weights
 
 FEW_VIDEOS = 10  # of a class, below which its numbers mean little
 _IMBALANCE = 10.0  # ratio of the largest to the smallest class
@@ -135,7 +136,8 @@ def _commands(folder: str, models: Sequence[str], extractor: UsedExtractor | Non
     """Commands that repeat the steps by hand."""
     commands = []
     if extractor is not None:
-        weights = extractor.weights if "/" not in extractor.weights else f"{folder}/{extractor.weights}"
+        is_named = extractor.weights in named_weights()
+        weights = extractor.weights if is_named else f"{folder}/{extractor.weights}"
         commands.append(
             f"videotag extract --weights={shlex.quote(weights)} --set INFER.seg_num={extractor.seg_num} "
             f"--filelist={shlex.quote(f'{folder}/videos.list')} "

@@ -82,6 +82,7 @@ class FitResult:
         task: Task.
         names: Class names.
         num_train, num_test, num_groups: Number of videos of both sets, and of training groups.
+        num_failed: Number of videos that cannot be read and were left out.
         num_folds: Number of folds of the cross-validation.
         judged: Candidates in order of complexity, with held-out scores.
         seconds: Duration of each candidate's cross-validation, by name.
@@ -101,6 +102,7 @@ class FitResult:
     num_train: int
     num_test: int
     num_groups: int
+    num_failed: int
     num_folds: int
     judged: list[CandidateResult]
     seconds: dict[str, float]

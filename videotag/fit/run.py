@@ -27,17 +27,17 @@ from videotag.fit.candidates import BASELINE, CANDIDATES, Candidate, candidate_s
 from videotag.fit.choice import CandidateResult, bootstrap_rows, mean_ap_of, one_hot, select_candidate
 from videotag.fit.cross_validation import HeldOutScores, OutOfTimeError, cross_validate
 from videotag.fit.features import (
+    MODALITY,
     extract_features,
     feature_width,
     leak_notes,
-    mean_features,
     merge_copies,
     read_features,
 )
 from videotag.fit.learning_curve import CurvePoint, forecast, learning_curve
 from videotag.fit.record import advice, class_rows, write_record
 from videotag.fit.result import FitOptions, FitResult, TestScore
-from videotag.fit.samples import Sample, SampleSet, assign, check_classes
+from videotag.fit.samples import LABELS_FILE, Sample, SampleSet, assign, check_classes
 from videotag.formats.filelist import ListEntry, write_filelist
 from videotag.inference.data import read_section_list
 from videotag.inference.evaluate import evaluate
@@ -47,6 +47,7 @@ from videotag.labels import write_labels
 from videotag.metrics import hit_at_one
 from videotag.models import load_models
 from videotag.registry import Task
+from videotag.sections import Key
 from videotag.system.atomic import open_atomic, remove_partial, write_text
 from videotag.system.folder_lock import LOCK_FILE, folder_lock
 from videotag.training.folds import NUM_FOLDS, group_folds
@@ -147,11 +148,9 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
     check_save_dir(save_dir, sample_set.samples, overwrite=options.overwrite)
     with folder_lock(save_dir):
         remove_partial(save_dir)
-        # Removed first and written last, so that a folder with fit.yaml is complete.
-        (save_dir / FIT_FILE).unlink(missing_ok=True)
         (save_dir / MARK_FILE).touch()
-        write_labels(save_dir / "labels.txt", names)
         samples, extractor, notes = extract_features(sample_set.samples, options)
+        num_failed = len(sample_set.samples) - len(samples)
         data, more = _split(samples, names, task, options)
         notes = [*sample_set.notes, *notes, *more]
         for note in notes:
@@ -172,6 +171,7 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
             num_train=len(data.train),
             num_test=len(data.test),
             num_groups=len(set(data.train_groups)),
+            num_failed=num_failed,
             num_folds=selection.num_folds,
             judged=selection.judged,
             seconds={name: each.seconds for name, each in selection.found.items()},
@@ -251,31 +251,22 @@ def _split(
 ) -> tuple[_Data, list[str]]:
     """Both sets in memory, with their lists written; and notes for the user."""
     width = feature_width(samples)
-    means = mean_features(samples)
+    everything = read_features(samples, names, task, width)
+    means = everything.means(MODALITY)
     samples, notes = merge_copies(samples, means)
-    samples = assign(samples, names, share=options.test_share, seed=options.seed)
+    samples = assign(samples, share=options.test_share, seed=options.seed)
     notes += leak_notes(samples, means)
-    samples = sorted(samples, key=lambda sample: sample.split == "test")  # stable
+    # Removed before anything of it changes and written last, so that a folder with fit.yaml is complete.
+    (options.save_dir / FIT_FILE).unlink(missing_ok=True)
+    write_labels(options.save_dir / LABELS_FILE, names)
+    order = np.array(sorted(range(len(samples)), key=lambda index: samples[index].split == "test"))
+    samples, means, everything = [samples[index] for index in order], means[order], everything.subset(order)
     num_train = sum(sample.split == "train" for sample in samples)
-    lists = {}
     for split, part in (("train", samples[:num_train]), ("test", samples[num_train:])):
-        lists[split] = options.save_dir / f"{split}.list"
-        write_filelist(lists[split], [ListEntry(s.path, s.label_ids) for s in part])
-    sections = candidate_sections(
-        CANDIDATES[0],
-        num_videos=num_train,
-        width=width,
-        num_classes=len(names),
-        task=task,
-        seed=options.seed,
-        filelists={"TRAIN": str(lists["train"])},
-    )
-    path = options.save_dir / "candidates" / f"{CANDIDATES[0].folder}.yaml"
-    write_text(path, yaml.safe_dump(sections, sort_keys=False))
-    everything = read_features(samples, load_config(path))
+        write_filelist(options.save_dir / f"{split}.list", [ListEntry(s.path, s.label_ids) for s in part])
     digest = hashlib.sha256(json.dumps([task, names, width]).encode())
     for sample in samples:
-        digest.update(json.dumps([sample.path, sample.label_ids, sample.group, sample.split]).encode())
+        digest.update(json.dumps([sample.label_ids, sample.group, sample.split]).encode())
     digest.update(means.tobytes())
     data = _Data(
         samples,
@@ -336,7 +327,8 @@ def _cross_validate(
     for candidate in CANDIDATES:
         config = configs[candidate.name]
         path = save_dir / "cross_validation" / f"{candidate.folder}.npz"
-        text = [data.digest, [fold.tolist() for fold in folds], config.to_yaml()]
+        settings = config.sections(lambda cls: cls.keys(Key.LOCAL))  # without lists, which name save_dir
+        text = [data.digest, [fold.tolist() for fold in folds], settings]
         digest = hashlib.sha256(json.dumps(text).encode()).hexdigest()
         kept = _read_held_out(path, digest)
         if kept is None:

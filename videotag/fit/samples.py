@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+import numpy as np
+
 from videotag.errors import ConfigError, FileListError
 from videotag.fit.lists import class_names, find_videos
-from videotag.fit.splits import assign_splits
 from videotag.fit.video_sources import CsvOptions, group_of
 from videotag.formats.feature_files import FEATURE_SUFFIXES
 from videotag.formats.filelist import ListEntry, read_filelist
@@ -18,9 +19,11 @@ from videotag.labels import read_labels
 from videotag.media.suffixes import folder_text
 from videotag.registry import Task
 from videotag.safe_text import safe_repr
+from videotag.training.folds import group_folds
 
 LABELS_FILE = "labels.txt"
 TEST_SHARE = 0.2
+_MIN_GROUPS = 3
 _LISTS = {"train": "train", "val": "train", "test": "test"}  # name of a list -> split
 _LIST_SUFFIXES = {".list", ".txt"}
 
@@ -158,32 +161,42 @@ def _group(entry: ListEntry, group_by: str | None) -> str:
         raise FileListError(f"{entry.path}: {error}") from error
 
 
-def assign(samples: Sequence[Sample], names: Sequence[str], *, share: float, seed: int) -> list[Sample]:
+def assign(samples: Sequence[Sample], *, share: float, seed: int) -> list[Sample]:
     """The samples with their splits; those that the source fixes are kept.
+
+    The test set is a fold of groups over which the classes are spread evenly, without the only group of a
+    class, which is needed for training.
 
     Args:
         samples: Samples.
-        names: Class names by class id.
-        share: Share of the test set, above 0 and below 1.
+        share: Share of the test set, above 0 and below 1; one over a whole number is kept best.
         seed: Seed of the split.
 
     Raises:
         FileListError: The training or the test set would be empty.
     """
-    if not any(sample.split for sample in samples):
-        labels: dict[str, set[str]] = {}
+    groups = [sample.group for sample in samples]
+    if not any(sample.split for sample in samples) and len(set(groups)) > 1:
+        labels = np.zeros((len(samples), 1 + max((max(s.label_ids, default=0) for s in samples), default=0)))
+        for row, sample in zip(labels, samples, strict=True):
+            row[list(sample.label_ids)] = 1
+        folds = group_folds(groups, labels, num_folds=max(2, round(1 / share)), seed=seed)
+        groups_of: dict[int, set[str]] = defaultdict(set)
         for sample in samples:
-            labels.setdefault(sample.group, set()).update(names[i] for i in sample.label_ids)
-        splits = assign_splits(labels, (1 - share, 0.0, share), seed=seed)
-        samples = [replace(sample, split=splits[sample.group]) for sample in samples]
+            for label_id in sample.label_ids:
+                groups_of[label_id].add(sample.group)
+        only = {group for found in groups_of.values() if len(found) == 1 for group in found}
+        tests = [{groups[index] for index in fold} - only for fold in folds]
+        chosen = max(tests, key=len)
+        samples = [replace(s, split="test" if s.group in chosen else "train") for s in samples]
     counts = Counter(sample.split for sample in samples)
     for split in ("train", "test"):
         if not counts[split]:
-            groups = len({sample.group for sample in samples})
             raise FileListError(
-                f"no video for the {split} set: {len(samples)} videos in {groups} groups; add videos, or "
-                "split "
-                "them by hand (folders train and test, or train.list and test.list)"
+                f"no video for the {split} set: {len(samples)} videos in {len(set(groups))} groups; add "
+                "videos, "
+                "name smaller groups, or split them by hand (folders train and test, or train.list and "
+                "test.list)"
             )
     return list(samples)
 
@@ -192,8 +205,8 @@ def check_classes(sample_set: SampleSet, task: Task) -> None:
     """Checks that there is something to learn.
 
     Raises:
-        FileListError: There is no labeled video, or only one class; or a video of a single-label task has
-            none or several labels.
+        FileListError: There are too few groups, no labeled video, or only one class; or a video of a
+            single-label task has none or several labels.
     """
     wrong = [s for s in sample_set.samples if task == "single_label" and len(s.label_ids) != 1]
     if wrong:
@@ -201,6 +214,13 @@ def check_classes(sample_set: SampleSet, task: Task) -> None:
             f"{wrong[0].path}: {len(wrong[0].label_ids)} labels, like {len(wrong)} videos, but a "
             "single_label "
             "task needs one each; leave --task out"
+        )
+    groups = {sample.group for sample in sample_set.samples}
+    if len(groups) < _MIN_GROUPS:
+        raise FileListError(
+            f"{len(sample_set.samples)} videos in {len(groups)} groups, expected at least {_MIN_GROUPS}: "
+            "one to "
+            "test, two to compare models; add videos, or name smaller groups"
         )
     counts = Counter(i for sample in sample_set.samples for i in sample.label_ids)
     if not counts:
