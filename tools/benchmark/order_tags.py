@@ -16,6 +16,7 @@ from videotag.system.signals import exit_with
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -38,6 +39,7 @@ BACKBONES: dict[str, tuple[str | None, int]] = {
     "efficientnet_lite0": ("efficientnet_lite0_imagenet", 1280),
     "resnet18": (None, 512),
 }
+ENDED_BY = {130: signal.SIGINT, 143: signal.SIGTERM}  # exit code -> signal
 SAME_SCORE = 1e-4  # smaller differences are rounding errors
 
 
@@ -173,13 +175,16 @@ def told_apart(out: Path, name: str) -> dict[str, float]:
 
 
 def call(*words: str) -> None:
-    """Runs one videotag command.
+    """Runs one videotag command; a signal that ended it ends this process too.
 
     Raises:
         VideotagError: The command failed.
     """
     print(f"videotag {' '.join(words)}", flush=True)
-    if videotag(list(words)):
+    code = videotag(list(words))
+    if code in ENDED_BY:
+        signal.raise_signal(ENDED_BY[code])
+    if code:
         raise VideotagError(f"videotag {words[0]} failed; see its message above")
 
 
