@@ -91,8 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if Path(args.source).is_dir() and save_dir.resolve().is_relative_to(Path(args.source).resolve()):
         raise ConfigError(
             f"--save_dir {save_dir}: inside {args.source}, where its files would be read as a class; "
-            "choose a "
-            "folder outside"
+            "choose a folder outside"
         )
     if args.test_share is not None and any(sample.split for sample in sample_set.samples):
         raise ConfigError(f"--test_share {args.test_share:g}: {args.source} fixes the test set; leave it out")

@@ -104,6 +104,11 @@ class Dataset(Protocol):
         """
 
 
+def raise_error(video: str, error: VideotagError) -> None:
+    """An OnError that raises the error, for sets that must be whole."""
+    raise error
+
+
 def label_array(label_ids: Sequence[Sequence[int]], num_classes: int, task: Task) -> np.ndarray:
     """The label array of a batch.
 

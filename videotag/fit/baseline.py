@@ -12,7 +12,7 @@ from typing import Any, Literal
 from videotag.system.quiet_paddle import paddle
 
 from videotag.config import Config
-from videotag.datasets.batches import Batch
+from videotag.datasets.batches import Batch, raise_error
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
 from videotag.errors import VideotagError
@@ -49,15 +49,14 @@ def baseline_metrics(config: Config, batches: Iterable[Batch]) -> Mapping[str, A
     try:
         labels: Literal["required", "optional"] = "required" if config.task == "single_label" else "optional"
         entries = read_section_list(config, "TRAIN", labels=labels)
-        if not 2 <= len({entry.path for entry in entries}) <= MAX_VIDEOS or any(
-            is_record_file(entry.path) for entry in entries
-        ):
+        paths = {entry.path for entry in entries}
+        if not 2 <= len(paths) <= MAX_VIDEOS or any(map(is_record_file, paths)):
             return None
         dataset = open_dataset(config, entries, config.infer)
         if dataset.sizes is None or int(dataset.sizes.sum()) * sum(config.model.feature_dims) > MAX_VALUES:
             return None
         groups = ordered_groups(len(entries), _BATCH)
-        data = MemoryDataset(b for b in dataset.batches(groups, on_error=_raise) if b is not None)
+        data = MemoryDataset(b for b in dataset.batches(groups, on_error=raise_error) if b is not None)
     except VideotagError as error:
         logger.info("no baseline in the report: %s", error)
         return None
@@ -73,7 +72,3 @@ def baseline_metrics(config: Config, batches: Iterable[Batch]) -> Mapping[str, A
     solver.read(data.batches(groups))
     solver.solve(solver.choose_penalty())
     return evaluate(in_layers(model), batches, task=config.task)
-
-
-def _raise(video: str, error: VideotagError) -> None:
-    raise error

@@ -16,6 +16,7 @@ import numpy as np
 from paddle import nn
 
 from videotag.config import Config
+from videotag.datasets.batches import raise_error
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
 from videotag.fit.candidates import Candidate, schedule
@@ -30,7 +31,7 @@ from videotag.training.learner import Learner
 from videotag.training.logistic import LogisticRegression
 from videotag.training.run import DivergedError
 
-_EVALUATION_BATCH = 128
+EVALUATION_BATCH = 128
 logger = logging.getLogger(__name__)
 
 
@@ -104,7 +105,7 @@ def train_network(config: Config, data: MemoryDataset) -> nn.Layer:
     seed = train.seed or 0
     paddle.seed(seed)
     model = build_model(config.entry, config.model)
-    fit_standardizers(model, data.batches(ordered_groups(len(data), _EVALUATION_BATCH)))
+    fit_standardizers(model, data.batches(ordered_groups(len(data), EVALUATION_BATCH)))
     learner = Learner(
         model,
         train,
@@ -115,7 +116,7 @@ def train_network(config: Config, data: MemoryDataset) -> nn.Layer:
     step = 0
     for epoch in range(train.epoch):
         learner.start_epoch()
-        for batch in training_batches(config, data, epoch=epoch, seed=seed, on_error=_never):
+        for batch in training_batches(config, data, epoch=epoch, seed=seed, on_error=raise_error):
             learner.learn(batch, step=step, seed=(seed + step) % 2**31)
             step += 1
     return model
@@ -126,7 +127,7 @@ def score(model: nn.Layer, data: MemoryDataset, config: Config) -> np.ndarray:
     run = in_layers(model)
     scores = []
     with paddle.no_grad():
-        for batch in data.batches(ordered_groups(len(data), _EVALUATION_BATCH)):
+        for batch in data.batches(ordered_groups(len(data), EVALUATION_BATCH)):
             scores.append(task_scores(config.task, run(batch.inputs)[LOGITS]).numpy())
     return np.concatenate(scores).astype(np.float64)
 
@@ -159,7 +160,7 @@ def _last_layer(config: Config, data: MemoryDataset) -> tuple[nn.Layer, LastLaye
     """A linear candidate that is standardized on a dataset, and the inputs of its last layer."""
     paddle.seed(0)
     model = build_model(config.entry, config.model)
-    groups = ordered_groups(len(data), _EVALUATION_BATCH)
+    groups = ordered_groups(len(data), EVALUATION_BATCH)
     fit_standardizers(model, data.batches(groups))
     return model, read_last_layer(model, data.batches(groups), name=config.entry.name)
 
@@ -168,7 +169,3 @@ def _problem(config: Config, last: LastLayer) -> LogisticRegression:
     return LogisticRegression(
         last.inputs, last.labels, task=config.task, num_classes=config.model.num_classes
     )
-
-
-def _never(video: str, error: Exception) -> None:
-    raise error

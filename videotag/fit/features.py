@@ -18,6 +18,7 @@ from statistics import median
 import numpy as np
 
 from videotag.config import load_config
+from videotag.datasets.batches import raise_error
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
 from videotag.datasets.sample_dataset import SampleDataset
@@ -32,7 +33,7 @@ from videotag.inference.extractor import load_extractor
 from videotag.inference.jobs import run_job
 from videotag.inference.outputs import Destination
 from videotag.inference.trained_model import read_source
-from videotag.inputs.features import FeatureOptions, FeatureReader, check_extractors
+from videotag.inputs.features import FeatureOptions, FeatureReader
 from videotag.media.video import probe
 from videotag.registry import Task
 from videotag.sections import SplitSection
@@ -61,12 +62,10 @@ class UsedExtractor:
     Attributes:
         weights: Name of published weights, or their path inside save_dir.
         seg_num: Number of frames per video.
-        display_name: Weights as the user names them.
     """
 
     weights: str
     seg_num: int
-    display_name: str
 
 
 @dataclass(frozen=True)
@@ -127,26 +126,10 @@ def extract_features(
         filelist=save_dir / "videos.list",
         overwrite=options.overwrite,
     )
-    decided = FrameDecision(shown, options.seconds)
-    earlier = decided.read(save_dir)
-    seg_num = options.seg_num or earlier or _num_frames(samples)
-    job = _extract_job(found, options, seg_num)
+    write_filelist(save_dir / "videos.list", entries)
+    job = _job_in_time(found, shown, options, entries, destination)
     own = _keep_extractor(found, options, save_dir)
-    videos = save_dir / "videos.list"
-    write_filelist(videos, entries)
-    if options.seconds is not None and not (options.seg_num or earlier):
-        limit = options.seconds * _EXTRACTION_SHARE
-        affordable = _affordable_frames(job, entries, destination, seg_num, limit)
-        if affordable < seg_num:
-            logger.warning(
-                "extracting %d of %d frames of each video, to keep --time; --seg_num takes more",
-                affordable,
-                seg_num,
-            )
-            seg_num = affordable
-            job = _extract_job(found, options, seg_num)
-    if not options.seg_num:
-        decided.write(save_dir, seg_num)
+    seg_num = job.extractor.config.infer.seg_num
     logger.info("extracting %d frames of each of %d videos with %s", seg_num, len(samples), shown)
     summary = run_job(job, entries, destination, log_interval=max(1, len(samples) // 10))
     if summary.list_path is None:
@@ -161,7 +144,7 @@ def extract_features(
     paths = [entry.path for entry in read_filelist(summary.list_path)]
     return (
         [replace(s, path=path) for s, path in zip(kept, paths, strict=True)],
-        UsedExtractor(own, seg_num, shown),
+        UsedExtractor(own, seg_num),
         notes,
     )
 
@@ -174,6 +157,37 @@ def _find_extractor(options: FitOptions) -> tuple[FoundWeights, str]:
         return find_weights(OWN_EXTRACTOR), OWN_EXTRACTOR
     except WeightsError:
         return find_weights(DEFAULT_EXTRACTOR), DEFAULT_EXTRACTOR
+
+
+def _job_in_time(
+    found: FoundWeights,
+    shown: str,
+    options: FitOptions,
+    entries: Sequence[ListEntry],
+    destination: Destination,
+) -> ExtractJob:
+    """The job that extracts the features, with fewer frames if a time limit needs it."""
+    if options.seg_num:
+        return _extract_job(found, options, options.seg_num)
+    decided = FrameDecision(shown, options.seconds)
+    seg_num = decided.read(options.save_dir)
+    if seg_num is not None:
+        return _extract_job(found, options, seg_num)
+    seg_num = _num_frames(entries)
+    job = _extract_job(found, options, seg_num)
+    if options.seconds is not None:
+        limit = options.seconds * _EXTRACTION_SHARE
+        affordable = _affordable_frames(job, entries, destination, seg_num, limit)
+        if affordable < seg_num:
+            logger.warning(
+                "extracting %d of %d frames of each video, to keep --time; --seg_num takes more",
+                affordable,
+                seg_num,
+            )
+            seg_num = affordable
+            job = _extract_job(found, options, seg_num)
+    decided.write(options.save_dir, seg_num)
+    return job
 
 
 def _extract_job(found: FoundWeights, options: FitOptions, seg_num: int) -> ExtractJob:
@@ -201,13 +215,13 @@ def _affordable_frames(
     return max(_MIN_FRAMES, int(seg_num * limit_sec / seconds))
 
 
-def _num_frames(samples: Sequence[Sample]) -> int:
+def _num_frames(entries: Sequence[ListEntry]) -> int:
     """The number of frames per video: some per second of the median duration."""
-    step = max(1, len(samples) // _NUM_PROBED)
+    step = max(1, len(entries) // _NUM_PROBED)
     durations = []
-    for sample in samples[::step]:
+    for entry in entries[::step]:
         try:
-            durations.append(float(probe(sample.path).duration_sec))
+            durations.append(float(probe(entry.path).duration_sec))
         except MediaError:
             continue  # the extraction reports it
     seconds = median(durations) if durations else 0.0
@@ -248,11 +262,6 @@ def read_features(samples: Sequence[Sample], names: Sequence[str], task: Task, w
     entries = [ListEntry(sample.path, sample.label_ids) for sample in samples]
     reader = FeatureReader({MODALITY: FeatureOptions(reader="features", width=width)}, SplitSection())
     dataset = SampleDataset(entries, [(None, reader)], num_classes=len(names), task=task)
-    check_extractors(dataset.made_by)
-
-    def raise_error(video: str, error: Exception) -> None:
-        raise error
-
     groups = ordered_groups(len(samples), _READ_BATCH)
     batches = track(dataset.batches(groups, on_error=raise_error), "read features", len(groups))
     return MemoryDataset(batch for batch in batches if batch is not None)
@@ -294,8 +303,8 @@ def merge_copies(samples: Sequence[Sample], means: np.ndarray) -> tuple[list[Sam
     if max(sizes.values()) > max(largest, _MAX_MERGED_SHARE * len(samples)):
         return list(samples), [
             f"many of the videos look nearly the same (up to {max(sizes.values())} of {len(samples)}), as "
-            "clips of "
-            "one scene do, so scores may be too good; name the scenes with --group_by or a group column"
+            "clips of one scene do, so scores may be too good; name the scenes with --group_by or a group "
+            "column"
         ]
     return merged, [f"near-duplicates share a group: {before - len(sizes)} of {before} groups were merged"]
 
@@ -314,8 +323,6 @@ def leak_notes(samples: Sequence[Sample], means: np.ndarray) -> list[str]:
     i, j, similarity = pairs[0]
     return [
         f"{len(tests)} videos of the test set are near-duplicates of training videos, such as "
-        f"{samples[i].path} and "
-        f"{samples[j].path} ({similarity:.2f}), so test scores may be too good; group them with --group_by "
-        "or a "
-        "group column"
+        f"{samples[i].path} and {samples[j].path} ({similarity:.2f}), so test scores may be too good; group "
+        "them with --group_by or a group column"
     ]

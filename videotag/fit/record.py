@@ -71,8 +71,7 @@ def advice(classes: Sequence[ClassRow], num_train: int) -> list[str]:
     if counts and max(counts) > _IMBALANCE * min(counts) and len(counts) > 1:
         lines.append(
             f"classes have {min(counts)} to {max(counts)} training videos: rare ones are scored low; add "
-            "videos, "
-            "or train with TRAIN.class_weights=balanced"
+            "videos, or train with TRAIN.class_weights=balanced"
         )
     everywhere = [row.name for row in classes if row.num_train == num_train]
     if everywhere:

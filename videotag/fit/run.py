@@ -22,10 +22,18 @@ import yaml
 
 from videotag.config import Config, load_config
 from videotag.datasets.memory_dataset import MemoryDataset
+from videotag.datasets.order import ordered_groups
 from videotag.errors import FileListError, OutputError
 from videotag.fit.candidates import BASELINE, CANDIDATES, Candidate, candidate_sections
-from videotag.fit.choice import CandidateResult, bootstrap_rows, mean_ap_of, one_hot, select_candidate
-from videotag.fit.cross_validation import HeldOutScores, OutOfTimeError, cross_validate
+from videotag.fit.choice import (
+    INTERVAL,
+    CandidateResult,
+    bootstrap_rows,
+    mean_ap_of,
+    one_hot,
+    select_candidate,
+)
+from videotag.fit.cross_validation import EVALUATION_BATCH, HeldOutScores, OutOfTimeError, cross_validate
 from videotag.fit.features import (
     MODALITY,
     extract_features,
@@ -285,8 +293,8 @@ def _folds(data: _Data, seed: int) -> list[np.ndarray]:
     groups = data.train_groups
     if len(set(groups)) < 2:
         raise FileListError(
-            f"all {len(groups)} training videos are in one group, {groups[0]}; cross-validation needs two "
-            "or more"
+            f"all {len(groups)} training videos are in one group, {groups[0]}, but comparing models takes "
+            "two; name smaller groups, or add videos"
         )
     num_folds = NUM_FOLDS if len(groups) < _MANY_VIDEOS else _FEW_FOLDS
     return group_folds(groups, data.train.labels, num_folds=num_folds, seed=seed)
@@ -417,13 +425,13 @@ def _run_test(folders: Sequence[Path], data: _Data) -> tuple[np.ndarray, dict[st
     """Probabilities (n, C) of a model, or of the mean of several, on the test set; and its metrics."""
     model = TrainedModel.load(folders)
     kept = _Scores()
-    groups = np.array_split(np.arange(len(data.test)), -(-len(data.test) // 64))
-    metrics = evaluate(model.run, data.test.batches(groups), task=data.task, observers=[kept])
+    batches = data.test.batches(ordered_groups(len(data.test), EVALUATION_BATCH))
+    metrics = evaluate(model.run, batches, task=data.task, observers=[kept])
     return np.concatenate(kept.scores).astype(np.float64), metrics
 
 
 def _test_score(name: str, scores: np.ndarray, data: _Data, seed: int) -> TestScore:
     y = one_hot(data.test.labels, len(data.names), data.task)
     samples = bootstrap_rows(data.test_groups, y.size, seed=seed)
-    low, high = np.percentile([mean_ap_of(scores[rows], y[rows]) for rows in samples], (5, 95))
+    low, high = np.percentile([mean_ap_of(scores[rows], y[rows]) for rows in samples], INTERVAL)
     return TestScore(name, mean_ap_of(scores, y), float(low), float(high), hit_at_one(scores, y))

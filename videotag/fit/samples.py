@@ -194,9 +194,8 @@ def assign(samples: Sequence[Sample], *, share: float, seed: int) -> list[Sample
         if not counts[split]:
             raise FileListError(
                 f"no video for the {split} set: {len(samples)} videos in {len(set(groups))} groups; add "
-                "videos, "
-                "name smaller groups, or split them by hand (folders train and test, or train.list and "
-                "test.list)"
+                "videos, name smaller groups, or split them by hand (folders train and test, or train.list "
+                "and test.list)"
             )
     return list(samples)
 
@@ -212,24 +211,21 @@ def check_classes(sample_set: SampleSet, task: Task) -> None:
     if wrong:
         raise FileListError(
             f"{wrong[0].path}: {len(wrong[0].label_ids)} labels, like {len(wrong)} videos, but a "
-            "single_label "
-            "task needs one each; leave --task out"
+            "single_label task needs one each; leave --task out"
         )
     groups = {sample.group for sample in sample_set.samples}
     if len(groups) < _MIN_GROUPS:
         raise FileListError(
             f"{len(sample_set.samples)} videos in {len(groups)} groups, expected at least {_MIN_GROUPS}: "
-            "one to "
-            "test, two to compare models; add videos, or name smaller groups"
+            "one to test, two to compare models; add videos, or name smaller groups"
         )
     counts = Counter(i for sample in sample_set.samples for i in sample.label_ids)
     if not counts:
         raise FileListError(
             "no video has a label; sort them into a folder per class, or give a CSV of labels"
         )
-    only = len(counts) == 1
-    all_rows = next(iter(counts.values())) == len(sample_set.samples)
-    if only and (task == "single_label" or all_rows):
+    is_on_all = next(iter(counts.values())) == len(sample_set.samples)
+    if len(counts) == 1 and (task == "single_label" or is_on_all):
         name = sample_set.names[next(iter(counts))]
         raise FileListError(
             f"all videos have the one label {safe_repr(name)}; add videos without it, such as a folder "
