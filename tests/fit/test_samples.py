@@ -103,6 +103,12 @@ def test_one_tag_that_some_videos_lack_can_be_learned(work_dir):
     check_classes(found, found.task())
 
 
+def test_a_training_set_without_labels_is_an_error(work_dir):
+    lists(work_dir / "l", train="a.npy\nb.npy\n", test="c.npy 0\n")
+    with pytest.raises(FileListError, match="no training video has a label"):
+        assign(read_samples("l").samples, share=0.2, seed=0)
+
+
 def test_classes_without_another_group_leave_no_test_set(work_dir):
     lists(work_dir / "l", all="a.npy 0\nb.npy 1\n")
     found = read_samples("l/all.list")

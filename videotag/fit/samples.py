@@ -173,7 +173,7 @@ def assign(samples: Sequence[Sample], *, share: float, seed: int) -> list[Sample
         seed: Seed of the split.
 
     Raises:
-        FileListError: The training or the test set would be empty.
+        FileListError: The training or the test set would be empty, or no training video has a label.
     """
     groups = [sample.group for sample in samples]
     if not any(sample.split for sample in samples) and len(set(groups)) > 1:
@@ -197,6 +197,8 @@ def assign(samples: Sequence[Sample], *, share: float, seed: int) -> list[Sample
                 "videos, name smaller groups, or split them by hand (folders train and test, or train.list "
                 "and test.list)"
             )
+    if not any(sample.label_ids for sample in samples if sample.split == "train"):
+        raise FileListError("no training video has a label; move labeled ones into the training set")
     return list(samples)
 
 
