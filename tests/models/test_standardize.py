@@ -48,9 +48,26 @@ def observed(layer, x, mask):
 
 
 def test_real_steps_have_mean_0_and_standard_deviation_1_afterwards():
-    rows = observed(Standardize(5), sequences(), MASK)
-    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-5)
-    np.testing.assert_allclose(rows.std(axis=0), 1, rtol=1e-4)
+    """Apart from features that vary less than the median, which are divided by the median."""
+    signs = np.array([[1, 1, 1], [-1, -1, -1], [1, -1, 1], [-1, 1, -1]], np.float32)  # mean 0, std 1
+    x = np.stack([5 + signs * [1, 2, 4], np.full((4, 3), 1e6)]).astype(np.float32)
+    mask = np.array([[True] * 4, [False] * 4])
+    rows = observed(Standardize(3), x, mask)
+    np.testing.assert_allclose(rows, signs * [0.5, 1, 1], atol=1e-6)
+
+
+def test_unusual_values_are_limited_to_3_standard_deviations():
+    layer = Standardize(2)
+    x = np.array([[[1, 10], [-1, -10]]], np.float32)
+    observed(layer, x, np.ones((1, 2), bool))
+    unusual = layer(paddle.to_tensor(np.array([[50.0, -15.0]], np.float32))).numpy()
+    np.testing.assert_allclose(unusual, [[3, -1.5]], rtol=1e-6)
+
+
+def test_constant_features_do_not_count_for_the_median():
+    layer = Standardize(4)
+    x = np.array([[[7, 7, 7, 2], [7, 7, 7, -2]]], np.float32)
+    np.testing.assert_array_equal(observed(layer, x, np.ones((1, 2), bool)), [[0, 0, 0, 1], [0, 0, 0, -1]])
 
 
 def test_a_common_scale_keeps_the_proportions_of_the_features():

@@ -17,6 +17,7 @@ from videotag.metrics import hit_at_one
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "benchmark"))
 import small_set_problems
+import small_set_scores
 import small_sets
 from small_set_problems import PROBLEMS, FilmProblem, GeneratedProblem, NoisyProblem, Sample
 
@@ -67,7 +68,7 @@ def test_the_baseline_is_measured_on_every_seed_and_a_contestant_that_fails_is_n
     assert Path("out/problems/tiny_run/problem.json").stat().st_mtime_ns == made
     out, err = capsys.readouterr()
     assert "| - | - | - |" in out
-    assert "fit: no results" in out
+    assert "fit - baseline: no results" in out
     assert "tiny_run: fit: videotag fit failed" in err
 
 
@@ -82,7 +83,7 @@ def test_a_folder_of_another_definition_is_an_error(work_dir):
     ("flag", "message"),
     [
         ("--problems=tiny,none", "--problems=tiny,none: expected some of all_tags,"),
-        ("--contestants=", "--contestants=: expected some of baseline, recipe, fit"),
+        ("--contestants=", "--contestants=: expected some of baseline, recipe, fit, best, last"),
         ("--words=none", "--words=none: expected two or more videos, named by their words, found 0"),
     ],
 )
@@ -183,19 +184,19 @@ def test_a_difference_is_resampled_by_groups_that_seeds_share():
     labels = np.array([[1, 0], [1, 0], [0, 1], [0, 1]])
     right, wrong = labels.astype(float), 1.0 - labels
     groups = [["a", "a", "b", "b"]] * 2
-    same = small_sets.difference([(right, right)] * 2, [labels] * 2, groups, score=hit_at_one)
-    assert same == small_sets.Difference(0.0, 0.0, 0.0)
-    better = small_sets.difference([(right, wrong)] * 2, [labels] * 2, groups, score=hit_at_one)
-    assert better == small_sets.Difference(1.0, 1.0, 1.0)
+    same = small_set_scores.difference([(right, right)] * 2, [labels] * 2, groups, score=hit_at_one)
+    assert same == small_set_scores.Difference(0.0, 0.0, 0.0)
+    better = small_set_scores.difference([(right, wrong)] * 2, [labels] * 2, groups, score=hit_at_one)
+    assert better == small_set_scores.Difference(1.0, 1.0, 1.0)
     # One contestant is right on group a, the other on group b: a resample has one of them, or both.
     first = np.array([[1.0, 0.0]] * 4)
-    mixed = small_sets.difference([(first, 1 - first)] * 2, [labels] * 2, groups, score=hit_at_one)
-    assert mixed == small_sets.Difference(0.0, -1.0, 1.0)
+    mixed = small_set_scores.difference([(first, 1 - first)] * 2, [labels] * 2, groups, score=hit_at_one)
+    assert mixed == small_set_scores.Difference(0.0, -1.0, 1.0)
     # With a group for each clip, the interval is that of four clips.
     single = [["a", "b", "c", "d"]] * 2
-    narrow = small_sets.difference([(first, 1 - first)] * 2, [labels] * 2, single, score=hit_at_one)
+    narrow = small_set_scores.difference([(first, 1 - first)] * 2, [labels] * 2, single, score=hit_at_one)
     assert -1.0 <= narrow.low < 0 < narrow.high <= 1.0
-    seldom = small_sets.difference(
+    seldom = small_set_scores.difference(
         [(right, wrong), (wrong, right)], [labels] * 2, [groups[0], ["c", "c", "d", "d"]], score=hit_at_one
     )
     assert seldom.mean == 0.0
@@ -211,14 +212,14 @@ def results_of(low, mean, high, **changes):
         "num_train": 20,
         "num_test": 120,
         "contestants": {"baseline": numbers, "fit": {**numbers, **chosen}},
-        "differences": {"fit": {"mean": mean, "low": low, "high": high}},
+        "differences": {"fit - baseline": {"mean": mean, "low": low, "high": high}},
         **changes,
     }
 
 
 def test_the_table_holds_means_over_seeds_and_what_fit_chose():
     rows = [results_of(0.1, 0.3, 0.5), results_of(0, 0, 0, contestants={}, differences={})]
-    lines = small_sets.table(rows, ["baseline", "fit"]).split("\n")
+    lines = small_set_scores.table(rows, ["baseline", "fit"]).split("\n")
     assert lines == [
         "| problem | task | classes | train | test | baseline: mAP / top-1 | fit: mAP / top-1 "
         "| fit - baseline | fit chose | seconds: baseline, fit |",
@@ -227,7 +228,7 @@ def test_the_table_holds_means_over_seeds_and_what_fit_chose():
         "| mlp; mlp + linear | 2, 11 |",
         "| p | multi | 3 | 20 | 120 | - | - | - | - | -, - |",
     ]
-    assert "fit - baseline" not in small_sets.table(rows, ["fit"])
+    assert "fit - baseline" not in small_set_scores.table(rows, ["fit"])
 
 
 def test_a_contestant_is_not_worse_where_its_interval_reaches_zero():
@@ -237,22 +238,29 @@ def test_a_contestant_is_not_worse_where_its_interval_reaches_zero():
         results_of(-0.2, -0.1, -0.05),
         results_of(0, 0, 0, differences={}),  # failed
     ]
-    numbers = small_sets.total(rows, "fit")
+    numbers = small_set_scores.total(rows, "fit", "baseline")
     assert numbers == {
         "num_problems": 3,
         "num_not_worse": 2,
         "num_better": 1,
         "mean_difference": pytest.approx(0.1 / 3),
     }
-    assert small_sets.total_text("fit", numbers) == (
+    assert small_set_scores.total_text("fit", "baseline", numbers) == (
         "fit >= baseline within its interval on 2 of 3 problems, better on 1; mean difference +0.033"
     )
-    assert small_sets.total_text("fit", small_sets.total([], "fit")) == "fit: no results"
+    nothing = small_set_scores.total([], "fit", "baseline")
+    assert small_set_scores.total_text("fit", "baseline", nothing) == "fit - baseline: no results"
+
+
+def test_the_best_checkpoint_is_compared_with_the_last_one():
+    pairs = small_set_scores.comparisons(["baseline", "best", "last"])
+    assert pairs == [("best", "baseline"), ("last", "baseline"), ("best", "last")]
+    assert small_set_scores.comparisons(["recipe", "best"]) == []
 
 
 def test_the_score_is_map_of_tags_and_top1_of_classes():
-    assert small_sets.score_of("multi_label") is small_sets.mean_ap
-    assert small_sets.score_of("single_label") is small_sets.hit_at_one
+    assert small_set_scores.score_of("multi_label") is small_set_scores.mean_ap
+    assert small_set_scores.score_of("single_label") is small_set_scores.hit_at_one
 
 
 def test_pooling_gives_mean_and_standard_deviation_over_frames(work_dir):

@@ -7,10 +7,12 @@ Makes the problems of small_set_problems.py once, in some minutes. For each prob
 get the same lists:
   baseline  logistic regression over mean and standard deviation of the frames, standardized; its penalty is
             chosen by cross-validation
-  recipe    `videotag train --config=configs/own_videos.yaml`, validated on a fifth of the training clips
+  recipe    `videotag train --config=configs/own_videos.yaml`
   fit       `videotag fit`, told which clips belong together
-The score of a problem is mAP if its clips have several tags, else top-1. Each difference from the baseline
-has a 95 % interval, from a bootstrap over the groups of the test clips. All numbers: OUT_DIR/results.json.
+  best      the recipe with a fifth of the training clips as VALID: the checkpoint called best
+  last      that run's last checkpoint
+The score of a problem is mAP if its clips have several tags, else top-1. Each difference has a 95 % interval,
+from a bootstrap over the groups of the test clips. All numbers: OUT_DIR/results.json.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import yaml
@@ -43,83 +45,33 @@ from small_set_problems import (
     word_problem,
     write_split,
 )
+from small_set_scores import (
+    BASELINE,
+    BEST,
+    LAST,
+    Lists,
+    Outcome,
+    comparisons,
+    multi_hot,
+    summarize,
+    table,
+    total,
+    total_text,
+)
 
 from videotag.cli import arguments, values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, OutputError, VideotagError
 from videotag.formats.feature_files import read_features
 from videotag.formats.filelist import ListEntry, write_filelist
-from videotag.metrics import hit_at_one, mean_ap
-from videotag.registry import Task
 from videotag.system.atomic import write_text
 from videotag.system.json_text import read_json
 from videotag.training.folds import group_folds
 from videotag.training.logistic import LogisticRegression, probabilities
 
-BASELINE = "baseline"
-NUM_RESAMPLES = 400
-INTERVAL = (2.5, 97.5)  # percentiles
 _SMALLEST_STD = 1e-6  # a statistic that is constant in training is only centered
 logger = logging.getLogger("videotag.tools.small_sets")  # which commands show
 
-Score: TypeAlias = Callable[[np.ndarray, np.ndarray], float]
-
-
-@dataclass(frozen=True)
-class Lists:
-    """A problem with the split of a seed, as a contestant gets it.
-
-    Attributes:
-        problem: The problem.
-        seed: Seed of the split and of the contestant.
-        folder: Folder of train.list, test.list and labels.txt.
-        train: Paths and class ids to train on.
-        test: Paths and class ids to test on.
-        groups: Group of each clip to train on.
-        test_groups: Group of each clip to test on.
-    """
-
-    problem: Problem
-    seed: int
-    folder: Path
-    train: list[ListEntry]
-    test: list[ListEntry]
-    groups: list[str]
-    test_groups: list[str]
-
-    @property
-    def test_labels(self) -> np.ndarray:
-        """Labels (N, C) in {0, 1} of the clips to test on."""
-        return _multi_hot(self.test, len(self.problem.labels))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a contestant achieved with the split of a seed.
-
-    Attributes:
-        scores: Scores (N, C) of the clips to test on.
-        seconds: Wall time of training and prediction.
-        chosen: Names of the models that `fit` chose; empty for other contestants.
-    """
-
-    scores: list[list[float]]
-    seconds: float = 0.0
-    chosen: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean difference of two contestants' scores over the seeds, with its interval.
-
-    Attributes:
-        mean: Mean difference, above 0 if the first contestant is better.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-    """
-
-    mean: float
-    low: float
-    high: float
+Scores: TypeAlias = tuple[np.ndarray, list[str]]  # scores (N, C), and the models that `fit` chose
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -163,12 +115,16 @@ def _work(args: argparse.Namespace) -> int:
             except VideotagError as error:
                 failures.append(f"{problem.name}: {name}: {error}")
         results.append(summarize(lists, outcomes))
-    totals = {name: total(results, name) for name in rivals_of(names)}
-    content = {"options": {**vars(args), "out_dir": str(args.out_dir)}, "problems": results, "totals": totals}
+    totals = {pair: total(results, *pair) for pair in comparisons(names)}
+    content = {
+        "options": {**vars(args), "out_dir": str(args.out_dir)},
+        "problems": results,
+        "totals": {" - ".join(pair): numbers for pair, numbers in totals.items()},
+    }
     write_text(args.out_dir / "results.json", json.dumps(content, indent=2, default=str) + "\n")
     print(table(results, names))
-    for name, numbers in totals.items():
-        print(f"\n{total_text(name, numbers)}")
+    for pair, numbers in totals.items():
+        print(f"\n{total_text(*pair, numbers)}")
     for failure in failures:
         logger.error("%s", failure)
     return EXIT_FAILURES if failures else EXIT_OK
@@ -226,11 +182,11 @@ def outcome(
     return found
 
 
-def baseline(lists: Lists, run_dir: Path, time_limit: str | None) -> tuple[np.ndarray, list[str]]:
+def baseline(lists: Lists, run_dir: Path, time_limit: str | None) -> Scores:
     """Scores (N, C) of logistic regression; run_dir and time_limit are not used."""
     problem = lists.problem
     num_classes = len(problem.labels)
-    labels = _multi_hot(lists.train, num_classes)
+    labels = multi_hot(lists.train, num_classes)
     if problem.task == "single_label":
         labels = labels.argmax(axis=1)
     x = pooled(lists.train)
@@ -242,26 +198,47 @@ def baseline(lists: Lists, run_dir: Path, time_limit: str | None) -> tuple[np.nd
     return probabilities((pooled(lists.test) - mean) / std @ weights + biases, problem.task), []
 
 
-def recipe(lists: Lists, run_dir: Path, time_limit: str | None) -> tuple[np.ndarray, list[str]]:
-    """Scores (N, C) of configs/own_videos.yaml; time_limit is not used."""
-    held_out = set(
-        group_folds(lists.groups, _multi_hot(lists.train, len(lists.problem.labels)), seed=lists.seed)[
-            0
-        ].tolist()
-    )
-    for split, is_held_out in (("train", False), ("val", True)):
-        part = [entry for index, entry in enumerate(lists.train) if (index in held_out) == is_held_out]
-        write_filelist(run_dir / f"{split}.list", part)
-    call(
-        "train", "--config=configs/own_videos.yaml", f"--save_dir={run_dir / 'model'}",
-        f"--label_file={lists.folder / 'labels.txt'}", f"--set=TRAIN.filelist={run_dir / 'train.list'}",
-        f"--set=VALID.filelist={run_dir / 'val.list'}", f"--set=TRAIN.seed={lists.seed}",
-        f"--set=MODEL.task={lists.problem.task}", "--log_interval=1000",
-    )  # fmt: skip
+def recipe(lists: Lists, run_dir: Path, time_limit: str | None) -> Scores:
+    """Scores of configs/own_videos.yaml, trained on all training clips; time_limit is not used."""
+    _train_recipe(lists, run_dir / "model", lists.folder / "train.list")
     return predicted(lists, run_dir / "model", run_dir), []
 
 
-def fit(lists: Lists, run_dir: Path, time_limit: str | None) -> tuple[np.ndarray, list[str]]:
+def best(lists: Lists, run_dir: Path, time_limit: str | None) -> Scores:
+    """Scores of the checkpoint of the recipe that is best on a fifth of the clips; time_limit is not used."""
+    return predicted(lists, _validated(lists, run_dir), run_dir), []
+
+
+def last(lists: Lists, run_dir: Path, time_limit: str | None) -> Scores:
+    """Scores of the last checkpoint of the run of `best`; time_limit is not used."""
+    model_dir = _validated(lists, run_dir.with_name(BEST))
+    return predicted(lists, model_dir / "LatentTransformer.pdparams", run_dir), []
+
+
+def _validated(lists: Lists, run_dir: Path) -> Path:
+    """Folder of the recipe with a fifth of the training clips as VALID, which is trained if it is missing."""
+    model_dir = run_dir / "model"
+    if not model_dir.exists():
+        labels = multi_hot(lists.train, len(lists.problem.labels))
+        held_out = set(group_folds(lists.groups, labels, seed=lists.seed)[0].tolist())
+        for split, is_held_out in (("train", False), ("val", True)):
+            part = [entry for index, entry in enumerate(lists.train) if (index in held_out) == is_held_out]
+            write_filelist(run_dir / f"{split}.list", part)
+        valid = f"--set=VALID.filelist={run_dir / 'val.list'}"
+        _train_recipe(lists, model_dir, run_dir / "train.list", valid)
+    return model_dir
+
+
+def _train_recipe(lists: Lists, model_dir: Path, filelist: Path, *flags: str) -> None:
+    call(
+        "train", "--config=configs/own_videos.yaml", f"--save_dir={model_dir}",
+        f"--label_file={lists.folder / 'labels.txt'}", f"--set=TRAIN.filelist={filelist}",
+        f"--set=TRAIN.seed={lists.seed}", f"--set=MODEL.task={lists.problem.task}", "--log_interval=1000",
+        *flags,
+    )  # fmt: skip
+
+
+def fit(lists: Lists, run_dir: Path, time_limit: str | None) -> Scores:
     """Scores (N, C) of the models that `videotag fit` chooses, and their names."""
     fit_dir = run_dir / "fit"
     limit = [f"--time={time_limit}"] if time_limit else []
@@ -272,10 +249,12 @@ def fit(lists: Lists, run_dir: Path, time_limit: str | None) -> tuple[np.ndarray
     return predicted(lists, fit_dir, run_dir), [str(name) for name in decided["chosen"]]
 
 
-CONTESTANTS: Mapping[str, Callable[[Lists, Path, str | None], tuple[np.ndarray, list[str]]]] = {
+CONTESTANTS: Mapping[str, Callable[[Lists, Path, str | None], Scores]] = {
     BASELINE: baseline,
     "recipe": recipe,
     "fit": fit,
+    BEST: best,
+    LAST: last,
 }
 
 
@@ -299,163 +278,6 @@ def pooled(entries: Sequence[ListEntry]) -> np.ndarray:
     return np.stack([np.concatenate([x.mean(axis=0), x.std(axis=0)]) for x in features])
 
 
-# ---------------------------------------------------------------- numbers
-
-
-def summarize(lists: Sequence[Lists], outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
-    """The scores of a problem by contestant and seed, and the differences from the baseline.
-
-    Args:
-        lists: Problem with the split of each seed.
-        outcomes: Contestant -> outcome of each seed; those that failed are missing.
-    """
-    problem, first = lists[0].problem, lists[0]
-    contestants = {}
-    for name, found in outcomes.items():
-        scored = [(np.array(one.scores), own.test_labels) for one, own in zip(found, lists, strict=True)]
-        contestants[name] = {
-            "mean_ap": [mean_ap(scores, labels) for scores, labels in scored],
-            "top1": [hit_at_one(scores, labels) for scores, labels in scored],
-            "seconds": [one.seconds for one in found],
-            "chosen": [one.chosen for one in found],
-        }
-    differences = {}
-    for name in rivals_of(list(outcomes)):
-        pairs = [
-            (np.array(one.scores), np.array(base.scores))
-            for one, base in zip(outcomes[name], outcomes[BASELINE], strict=True)
-        ]
-        labels, groups = [own.test_labels for own in lists], [own.test_groups for own in lists]
-        differences[name] = asdict(difference(pairs, labels, groups, score=score_of(problem.task)))
-    return {
-        "name": problem.name,
-        "about": problem.about,
-        "task": problem.task,
-        "num_classes": len(problem.labels),
-        "num_train": len(first.train),
-        "num_test": len(first.test),
-        "num_test_groups": len(set(first.test_groups)),
-        "contestants": contestants,
-        "differences": differences,
-    }
-
-
-def score_of(task: Task) -> Score:
-    """The score by which contestants are compared, a function of scores (N, C) and labels (N, C)."""
-    return mean_ap if task == "multi_label" else hit_at_one
-
-
-def difference(
-    scores: Sequence[tuple[np.ndarray, np.ndarray]],
-    labels: Sequence[np.ndarray],
-    groups: Sequence[Sequence[str]],
-    *,
-    score: Score,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Difference:
-    """Mean difference of two contestants over the seeds, with a bootstrap interval.
-
-    A resample draws groups with replacement, the same for all seeds, whose test clips overlap.
-
-    Args:
-        scores: Per seed, the scores (N, C) of both contestants.
-        labels: Per seed, the labels (N, C).
-        groups: Per seed, the group of each of the N clips.
-        score: Score of scores (N, C) and labels (N, C).
-        num_resamples: Number of resamples.
-    """
-    names = sorted({group for own in groups for group in own})
-    index = {name: number for number, name in enumerate(names)}
-    members = [np.array([index[group] for group in own]) for own in groups]  # (N,) each
-
-    def mean_difference(counts: np.ndarray) -> float:
-        gains = []
-        for (first, second), own, member in zip(scores, labels, members, strict=True):
-            rows = np.repeat(np.arange(len(own)), counts[member])
-            gains.append(score(first[rows], own[rows]) - score(second[rows], own[rows]))
-        return float(np.mean(gains))
-
-    rng = np.random.default_rng(0)
-    share = np.full(len(names), 1 / len(names))
-    resampled = [mean_difference(rng.multinomial(len(names), share)) for _ in range(num_resamples)]
-    low, high = np.percentile(resampled, INTERVAL)
-    return Difference(mean_difference(np.ones(len(names), np.int64)), float(low), float(high))
-
-
-def total(results: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
-    """On how many problems a contestant is at least as good as the baseline, and by how much on average.
-
-    Args:
-        results: Results of `summarize`.
-        name: Contestant; problems on which it failed do not count.
-    """
-    found = [result["differences"][name] for result in results if name in result["differences"]]
-    return {
-        "num_problems": len(found),
-        "num_not_worse": sum(one["high"] >= 0 for one in found),
-        "num_better": sum(one["low"] > 0 for one in found),
-        "mean_difference": float(np.mean([one["mean"] for one in found])) if found else None,
-    }
-
-
-def total_text(name: str, numbers: Mapping[str, Any]) -> str:
-    """The line below the table for a contestant."""
-    if not numbers["num_problems"]:
-        return f"{name}: no results"
-    return (
-        f"{name} >= {BASELINE} within its interval on {numbers['num_not_worse']} of "
-        f"{numbers['num_problems']} problems, better on {numbers['num_better']}; "
-        f"mean difference {numbers['mean_difference']:+.3f}"
-    )
-
-
-def table(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    """The results as a Markdown table, means over seeds; a dash for a contestant that failed.
-
-    Args:
-        results: Results of `summarize`.
-        names: Contestants, in the order of the columns.
-    """
-    rivals = rivals_of(names)
-    rows = [[
-        "problem", "task", "classes", "train", "test",
-        *(f"{name}: mAP / top-1" for name in names),
-        *(f"{name} - {BASELINE}" for name in rivals),
-        *(["fit chose"] if "fit" in names else []),
-        f"seconds: {', '.join(names)}",
-    ]]  # fmt: skip
-    rows.append(["---"] * len(rows[0]))
-    for result in results:
-        found, differences = result["contestants"], result["differences"]
-        rows.append([
-            result["name"], result["task"].split("_")[0],
-            *(str(result[key]) for key in ("num_classes", "num_train", "num_test")),
-            *(_scores_text(found.get(name)) for name in names),
-            *(_difference_text(differences.get(name)) for name in rivals),
-            *([_chosen_text(found.get("fit"))] if "fit" in names else []),
-            ", ".join(f"{np.mean(found[name]['seconds']):.0f}" if name in found else "-" for name in names),
-        ])  # fmt: skip
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
-
-
-def rivals_of(names: Sequence[str]) -> list[str]:
-    """The contestants that are compared with the baseline; none without the baseline."""
-    return [name for name in names if name != BASELINE and BASELINE in names]
-
-
-def _scores_text(found: Mapping[str, Any] | None) -> str:
-    return f"{np.mean(found['mean_ap']):.3f} / {np.mean(found['top1']):.3f}" if found else "-"
-
-
-def _difference_text(one: Mapping[str, float] | None) -> str:
-    return f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]" if one else "-"
-
-
-def _chosen_text(found: Mapping[str, Any] | None) -> str:
-    """The models that were chosen, each choice once, by seed."""
-    return "; ".join(dict.fromkeys(" + ".join(names) for names in found["chosen"])) if found else "-"
-
-
 def _selected(names: str | None, known: Sequence[str], flag: str) -> list[str]:
     """The comma-separated names, each once; all known ones for None.
 
@@ -469,13 +291,6 @@ def _selected(names: str | None, known: Sequence[str], flag: str) -> list[str]:
     if wrong or not selected:
         raise ConfigError(f"{flag}={names}: expected some of {', '.join(known)}")
     return selected
-
-
-def _multi_hot(entries: Sequence[ListEntry], num_classes: int) -> np.ndarray:
-    labels = np.zeros((len(entries), num_classes), np.int64)
-    for row, entry in zip(labels, entries, strict=True):
-        row[list(entry.label_ids)] = 1
-    return labels
 
 
 if __name__ == "__main__":

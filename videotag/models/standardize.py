@@ -1,7 +1,10 @@
 """Standardization by the mean and standard deviation of the training set, inside the network.
 
 The numbers are buffers, so they are saved, exported and resumed like weights. videotag.training.calibrate
-measures them before the first step; until then the layer returns its input.
+measures them before the first step.
+Differs from plain standardization: a small training set underestimates the spread of features that are nearly
+constant in it, and one unusual value in a new video, divided by almost nothing, would decide its tags. So no
+standard deviation below the median is used, and values are limited to three of them.
 Shapes: N videos, T steps, D feature width.
 """
 
@@ -11,16 +14,19 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-_SMALLEST_STD = 1e-6  # a feature that is constant in the training set is only centered
+_SMALLEST_STD = 1e-6  # a feature below it is constant in the training set
+_MAX_VALUE = 3.0  # standard deviations; measured with tools/benchmark/small_sets.py
 
 
 class Standardize(nn.Layer):
-    """Features (..., D) -> (x - mean) / standard deviation, of the same shape.
+    """Features (..., D) -> (x - mean) / standard deviation, limited to [-3, 3], of the same shape.
+
+    Features whose standard deviation is below the median of those that vary are divided by the median.
 
     Args:
         width: Feature width D.
         common_scale: Whether all features are divided by one number, the root mean square of their standard
-            deviations. This keeps the relative scale of the features.
+            deviations, and not limited. This keeps the relative scale of the features.
     """
 
     def __init__(self, width: int, *, common_scale: bool = False) -> None:
@@ -41,21 +47,24 @@ class Standardize(nn.Layer):
             rows = x.numpy() if mask is None else x.numpy()[mask.numpy()]
             self._moments.add(rows.astype(np.float64))
             return x
-        return (x - self.center) * self.scale
+        x = (x - self.center) * self.scale
+        return x if self._common_scale else x.clip(-_MAX_VALUE, _MAX_VALUE)
 
     def start_observing(self) -> None:
         """Starts to measure the inputs of forward."""
         self._moments = Moments(self.center.shape[0])
 
     def stop_observing(self) -> None:
-        """Sets mean and standard deviation to those of the inputs since start_observing."""
+        """Sets mean and scale to those of the inputs since start_observing."""
         assert self._moments is not None, "start_observing comes first"
         mean, std = self._moments.compute()
         self._moments = None
         if self._common_scale:
             std = np.full_like(std, np.sqrt((std**2).mean()))
+        varying = std >= _SMALLEST_STD
+        smallest = np.median(std[varying]) if varying.any() else 1.0
         self.center.set_value(mean.astype(np.float32))
-        self.scale.set_value((1 / np.where(std < _SMALLEST_STD, 1.0, std)).astype(np.float32))
+        self.scale.set_value((1 / np.maximum(std, smallest)).astype(np.float32))
 
 
 class Moments:
