@@ -22,6 +22,7 @@ class Layout:
         names: Map from our parameter names to theirs.
         prefix: Optional prefix of all their names in files of the whole model.
         transposed: Our names of the 2-D arrays that they store transposed.
+        axes: Our names of arrays of more axes -> the order in which their axes become ours.
         ignored: Regular expression of their names that do not belong to the network.
     """
 
@@ -29,6 +30,7 @@ class Layout:
     names: Mapping[str, str]
     prefix: str = ""
     transposed: frozenset[str] = field(default_factory=frozenset)
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ignored: str = r"(?!)"  # matches nothing
 
     def count(self, state: Iterable[str]) -> int:
@@ -50,7 +52,8 @@ class Layout:
             theirs = name.removeprefix(self.prefix)
             if not re.fullmatch(self.ignored, theirs):
                 ours = own.get(theirs, name)
-                adapted[ours] = array.T if ours in self.transposed else array
+                array = array.T if ours in self.transposed else array
+                adapted[ours] = array.transpose(self.axes[ours]) if ours in self.axes else array
         return adapted
 
     def publish(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -62,10 +65,13 @@ class Layout:
         Raises:
             KeyError: A name does not belong to the layout.
         """
-        return {
-            self.prefix + self.names[name]: array.T if name in self.transposed else array
-            for name, array in state.items()
-        }
+        published = {}
+        for name, array in state.items():
+            array = array.T if name in self.transposed else array
+            if name in self.axes:
+                array = array.transpose(np.argsort(self.axes[name]))
+            published[self.prefix + self.names[name]] = array
+        return published
 
     def inside(self, prefix: str) -> Layout:
         """The layout of a network that contains this one as `prefix`, with the classifier as "fc."."""
@@ -73,8 +79,12 @@ class Layout:
         def placed(name: str) -> str:
             return name if name.startswith("fc.") else prefix + name
 
-        names = {placed(ours): theirs for ours, theirs in self.names.items()}
-        return replace(self, names=names, transposed=frozenset(map(placed, self.transposed)))
+        return replace(
+            self,
+            names={placed(ours): theirs for ours, theirs in self.names.items()},
+            transposed=frozenset(map(placed, self.transposed)),
+            axes={placed(ours): axes for ours, axes in self.axes.items()},
+        )
 
 
 def find_layout(layouts: Iterable[Layout], own: Iterable[str], state: Iterable[str]) -> Layout | None:
