@@ -49,7 +49,7 @@ def log_mel_patches(samples: np.ndarray) -> np.ndarray:
 
 @cache
 def mel_matrix() -> np.ndarray:
-    """Weights (257, 64) float64 of the spectrum's bins in each mel band: triangles of height 1, linear in mel."""
+    """Weights (257, 64) float64 of the spectrum in each mel band: triangles of height 1, linear in mel."""
     bins = _mel(np.arange(_FFT // 2 + 1) * SAMPLE_RATE_HZ / _FFT)[:, None]  # (257, 1)
     edges = np.linspace(_mel(_LOW_HZ), _mel(_HIGH_HZ), NUM_BANDS + 2)
     low, center, high = edges[:-2], edges[1:-1], edges[2:]

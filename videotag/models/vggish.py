@@ -8,6 +8,7 @@ Shapes: B patches of 96 frames x 64 mel bands.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import paddle.nn.functional as F
@@ -49,7 +50,7 @@ class VGGish(nn.Layer):
                 self.convs.append(nn.Conv2D(channels, width, 3, padding=1))
                 channels = width
         sizes = (_FLAT, *_WIDTHS)
-        self.fcs = nn.LayerList([nn.Linear(i, o) for i, o in zip(sizes, sizes[1:], strict=False)])
+        self.fcs = nn.LayerList([nn.Linear(i, o) for i, o in pairwise(sizes)])
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Embeddings (B, 128) of patches (B, 96, 64), by name."""

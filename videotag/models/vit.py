@@ -32,7 +32,8 @@ class VisionTransformerConfig(Section):
         num_heads: Number of attention heads A.
         image_px: Height and width of a frame in pixels.
         patch_px: Height and width of a patch in pixels.
-        pooling: "cls" for the class token after the last norm; "mean" for the mean of the patches, then a norm.
+        pooling: "cls" for the class token after the last norm; "mean" for the mean of the patches, followed
+            by a norm.
     """
 
     width: Positive = 768
