@@ -15,9 +15,17 @@ from videotag.inference.load_weights import load_weights, network_state, set_sta
 from videotag.media.log_mel import MIN_SAMPLES, log_mel_patches, mel_matrix
 from videotag.models import paddle
 from videotag.models.bert import TOKENS, Bert, BertConfig
+from videotag.models.transnet_v2 import (
+    CUT,
+    HISTOGRAMS,
+    TRANSITION,
+    TransNetV2,
+    TransNetV2Config,
+    color_histograms,
+)
 from videotag.models.vggish import PATCHES, VGGish, VGGishConfig, quantize, whiten
 from videotag.models.vit import VisionTransformer, VisionTransformerConfig
-from videotag.registry import FEATURES
+from videotag.registry import FEATURES, FRAMES
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -211,3 +219,36 @@ def test_the_vision_transformer_names_the_frame_size_that_it_takes():
     names = model.layouts()[1].names
     assert names["blocks.0.qkv.bias"] == "encoder.layers.encoder_layer_0.self_attention.in_proj_bias"
     assert VisionTransformer.owns([names["patches.weight"]])
+
+
+# ---------------------------------------------------------------- shots
+
+
+@pytest.mark.parametrize("name", cases("transnet_v2"))
+def test_transnet_v2_gives_the_logits_of_the_reference(name, tmp_path):
+    case, arrays = read(name)
+    state = {}
+    for key, shape in case["shapes"].items():
+        scale = (2 / np.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.1
+        scale = 0.5 if key.endswith("running_var") else scale
+        values = by_rule(case["seed"], key, shape, scale)
+        if key.endswith("running_var"):
+            values = np.abs(values) + np.float32(0.5)
+        state[key] = 1 + values if key.endswith("bn.weight") else values
+    write_safetensors(tmp_path / "weights.safetensors", state)
+    model = TransNetV2(TransNetV2Config())
+    model.eval()
+    load_weights(model, tmp_path / "weights.safetensors")
+    frames = arrays["frames"]
+    histograms = np.stack([color_histograms(one) for one in frames])
+    found = model({FRAMES: paddle.to_tensor(frames), HISTOGRAMS: paddle.to_tensor(histograms)})
+    for key in (CUT, TRANSITION):
+        np.testing.assert_allclose(found[key].numpy(), arrays[key], atol=1e-4 * case["largest"])
+
+
+def test_colors_of_a_frame_are_counted_in_8_levels_per_channel():
+    frames = np.array([[[[0, 0, 0], [31, 31, 31]]], [[[255, 255, 255], [32, 0, 0]]]], np.uint8)
+    counts = color_histograms(frames)
+    assert counts.shape == (2, 512)
+    assert counts[0, 0] == 2
+    assert counts[1, 511] == counts[1, 64] == 1

@@ -7,10 +7,37 @@ weights of another network (`remedy(state)`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How the axes of a published array differ from ours.
+
+    Attributes:
+        to_ours: Function from their array to ours, of any shape.
+        to_theirs: Its inverse.
+    """
+
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_theirs: Callable[[np.ndarray], np.ndarray]
+
+
+def permuted(axes: tuple[int, ...]) -> Conversion:
+    """The conversion of arrays of which `axes` gives their axes in our order."""
+    inverse = tuple(int(axis) for axis in np.argsort(axes))
+    return Conversion(lambda array: array.transpose(axes), lambda array: array.transpose(inverse))
+
+
+def squeezed(axis: int) -> Conversion:
+    """The conversion of arrays that have one more axis in their files, of length 1."""
+    return Conversion(
+        lambda array: np.squeeze(array, axis) if array.shape[axis : axis + 1] == (1,) else array,
+        lambda array: np.expand_dims(array, axis),
+    )
 
 
 @dataclass(frozen=True)
@@ -22,7 +49,7 @@ class Layout:
         names: Map from our parameter names to theirs.
         prefix: Optional prefix of all their names in files of the whole model.
         transposed: Our names of the 2-D arrays that they store transposed.
-        axes: Our names of arrays of more axes -> the order in which their axes become ours.
+        conversions: Our names of other arrays whose axes differ -> how they differ.
         ignored: Regular expression of their names that do not belong to the network.
     """
 
@@ -30,7 +57,7 @@ class Layout:
     names: Mapping[str, str]
     prefix: str = ""
     transposed: frozenset[str] = field(default_factory=frozenset)
-    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    conversions: Mapping[str, Conversion] = field(default_factory=dict)
     ignored: str = r"(?!)"  # matches nothing
 
     def count(self, state: Iterable[str]) -> int:
@@ -53,7 +80,7 @@ class Layout:
             if not re.fullmatch(self.ignored, theirs):
                 ours = own.get(theirs, name)
                 array = array.T if ours in self.transposed else array
-                adapted[ours] = array.transpose(self.axes[ours]) if ours in self.axes else array
+                adapted[ours] = self.conversions[ours].to_ours(array) if ours in self.conversions else array
         return adapted
 
     def publish(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -68,8 +95,8 @@ class Layout:
         published = {}
         for name, array in state.items():
             array = array.T if name in self.transposed else array
-            if name in self.axes:
-                array = array.transpose(np.argsort(self.axes[name]))
+            if name in self.conversions:
+                array = self.conversions[name].to_theirs(array)
             published[self.prefix + self.names[name]] = array
         return published
 
@@ -83,7 +110,7 @@ class Layout:
             self,
             names={placed(ours): theirs for ours, theirs in self.names.items()},
             transposed=frozenset(map(placed, self.transposed)),
-            axes={placed(ours): axes for ours, axes in self.axes.items()},
+            conversions={placed(ours): one for ours, one in self.conversions.items()},
         )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from videotag.models.layouts import Layout
+from videotag.models.layouts import Layout, permuted
 from videotag.registry import FEATURES, ArraySpec
 from videotag.sections import Section
 
@@ -27,7 +27,7 @@ _TORCH_CONVS = (0, 3, 6, 8, 11, 13)  # numbers of torchvggish's layers
 _TENSORFLOW_CONVS = ("conv1", "conv2", "conv3/conv3_1", "conv3/conv3_2", "conv4/conv4_1", "conv4/conv4_2")
 _TENSORFLOW_FCS = ("fc1/fc1_1", "fc1/fc1_2", "fc2")
 #: Axes of TensorFlow's kernels (kh, kw, I, O) in our order (O, I, kh, kw).
-_KERNEL_AXES = (3, 2, 0, 1)
+_KERNEL = permuted((3, 2, 0, 1))
 
 
 class VGGishConfig(Section):
@@ -93,7 +93,7 @@ class VGGish(nn.Layer):
                     for v in values
                 },
                 prefix="vggish/",
-                axes={f"convs.{number}.weight": _KERNEL_AXES for number in range(len(self.convs))},
+                conversions={f"convs.{number}.weight": _KERNEL for number in range(len(self.convs))},
             ),
         ]
 
