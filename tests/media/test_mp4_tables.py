@@ -220,7 +220,7 @@ class Reader:
         raise MemoryError
 
 out = io.BytesIO()
-decode_pool._answer(out, Reader, {"path": "a.mp4"})
+decode_pool._answer(out, {"reader": "__main__:Reader", "path": "a.mp4"})
 print(out.getvalue()[4:].decode())
 """
 

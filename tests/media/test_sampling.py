@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videotag.media import video
+from videotag.media import frame_scaler, video
 from videotag.media.decode_pool import DecodePool
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.suffixes import list_videos
@@ -155,9 +155,9 @@ def test_only_wanted_frames_are_converted_and_few_are_held(make_video, monkeypat
             scaled.append(frame.pts)
             return self.real.reformat(frame.frame, *size, **how)
 
-    real_decode, real_scaler = video.decode, video.VideoReformatter
+    real_decode, real_scaler = video.decode, frame_scaler.VideoReformatter
     monkeypatch.setattr(video, "decode", lambda *a: (Tracked(f) for f in real_decode(*a)))
-    monkeypatch.setattr(video, "VideoReformatter", Scaler)
+    monkeypatch.setattr(frame_scaler, "VideoReformatter", Scaler)
     assert sum(f.repeats for f in FrameReader(path, 6)) == 6
     assert len(held) == 60
     assert max(held) <= 3

@@ -1,12 +1,13 @@
-"""Decodes videos in child processes, so that a file that hangs or crashes FFmpeg affects no other.
+"""Decodes media in child processes, so that a file that hangs or crashes FFmpeg affects no other.
 
-A child runs one FrameReader after another and sends the frames through a pipe, one at a time. It imports only
-videotag.media, which takes 0.2 s and 45 MB, and is reused for further videos. Its memory is limited.
+A child runs one reader after another and sends what they yield through a pipe, one frame or block of sound at
+a time. It imports only videotag.media, which takes 0.2 s and 45 MB, and is reused for further files. Its
+memory is limited.
 
-Protocol: for each video the parent writes the arguments of a FrameReader as one line of JSON. The child
-replies with messages: 4 bytes for the length of a JSON text, the text, and for a frame its (H, W, 3) bytes.
-The last message has the facts about the video, or the error. A child exits as soon as its stdin is closed, so
-it cannot outlive its parent, however the parent dies.
+Protocol: for each file the parent writes the name of a reader and its arguments as one line of JSON. The
+child replies with messages: 4 bytes for the length of a JSON text, the text, and for a frame or block its
+array's bytes. The last message has the facts about the file, or the error. A child exits as soon as its stdin
+is closed, so it cannot outlive its parent, however the parent dies.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 import numpy as np
 
 from videotag.errors import AGAIN, DecoderLostError, MediaError
-from videotag.media.video import FrameReader, NewImage, SampledFrame, VideoInfo, new_image
+from videotag.media.frame_scaler import NewImage, new_image
+from videotag.media.video import FrameReader
 
-#: The reader class that a child calls for each video, as "module:name"; tests replace it by one that hangs.
+#: The class that a child calls for a FrameReader, as "module:name"; tests replace it by one that hangs.
 READER = f"{FrameReader.__module__}:{FrameReader.__name__}"
 
 # Limit on a child's address space in bytes. The largest frames, 8192 x 8192 with 10 bits in 4:2:0, take
@@ -51,9 +53,27 @@ _PIPE_BYTES = 2**20  # holds at least one frame; with the default 64 KiB, transf
 _POLL_SEC = 0.1  # interval at which a waiting parent checks whether it should stop
 _REAP_SEC = 5.0
 # Sets sys.path first: the working folder, which -c puts in front, may contain an unrelated numpy.py.
-_CODE = (
-    "import sys; sys.path[:] = sys.argv[2:]; from videotag.media.decode_pool import serve; serve(sys.argv[1])"
-)
+_CODE = "import sys; sys.path[:] = sys.argv[1:]; from videotag.media.decode_pool import serve; serve()"
+
+
+class MediaReader(Protocol):
+    """A reader that a child can run, built as cls(path, **options) with JSON values; FrameReader is one.
+
+    Attributes:
+        item: Dataclass of what iterating yields; its first field is an array, the others are JSON values.
+        info_class: Dataclass of `info`.
+        info: Facts about the file, JSON values; available after iterating.
+        view_rows: See VideoReader; empty for other readers.
+        warning: Faults of the file that did not prevent reading it, or None; available after iterating.
+    """
+
+    item: ClassVar[type]
+    info_class: ClassVar[type]
+    info: Any
+    view_rows: list[list[int]]
+    warning: str | None
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: another thread failed or the user pressed Ctrl-C
@@ -84,21 +104,24 @@ class DecodePool:
         self,
         path: str | Path,
         *,
+        kind: type[MediaReader] = FrameReader,
         stall_limit_sec: float = 0.0,
         stop: threading.Event | None = None,
         new_image: NewImage = new_image,
         **options: Any,
     ) -> PooledReader:
-        """A reader that yields the frames of FrameReader(path, **options), decoded in a child process.
+        """A reader that yields what kind(path, **options) yields, decoded in a child process.
 
         Args:
             path: Path of a media file.
+            kind: Class of the reader.
             stall_limit_sec: Maximum time to wait for a frame, in seconds; 0 waits indefinitely.
             stop: Event that makes iterating raise Stopped once it is set.
             new_image: Function that allocates the array of each image, which is filled from the child's pipe.
-            **options: Further arguments of FrameReader, which must be JSON values.
+            **options: Further arguments of the reader, which must be JSON values.
         """
-        return PooledReader(self, {"path": str(path), **options}, stall_limit_sec, stop, new_image)
+        request = {"path": str(path), **options}
+        return PooledReader(self, kind, request, stall_limit_sec, stop, new_image)
 
     def acquire(self) -> _Child:
         """A running child that no other thread uses."""
@@ -116,38 +139,45 @@ class DecodePool:
 
 
 class PooledReader:
-    """Yields the frames that a FrameReader yields, decoded in a child of a DecodePool.
+    """Yields what a reader yields, decoded in a child of a DecodePool.
 
     Attributes:
-        info: Facts about the video; available after iterating.
-        rows: FrameReader.rows; available after iterating.
-        warning: FrameReader.warning; available after iterating.
+        info: Facts about the file; available after iterating.
+        view_rows: VideoReader.view_rows; available after iterating.
+        warning: The reader's warning; available after iterating.
 
     Raises:
-        MediaError: FrameReader raised an error while iterating.
+        MediaError: The reader raised an error while iterating.
         DecoderLostError: No frame arrived within the time limit, or the child died.
         Stopped: `stop` was set.
     """
 
-    info: VideoInfo
-    rows: list[int]
+    info: Any
+    view_rows: list[list[int]]
     warning: str | None = None
 
     def __init__(
         self,
         pool: DecodePool,
+        kind: type[MediaReader],
         request: dict[str, Any],
         limit_sec: float,
         stop: threading.Event | None,
         new_image: NewImage,
     ) -> None:
         self._pool = pool
+        self._kind = kind
         self._request = request
         self._limit_sec = limit_sec
         self._stop = stop
         self._new_image = new_image
 
-    def __iter__(self) -> Iterator[SampledFrame]:
+    @property
+    def rows(self) -> list[int]:
+        """FrameReader.rows; available after iterating."""
+        return self.view_rows[0]
+
+    def __iter__(self) -> Iterator[Any]:
         try:
             child = self._pool.acquire()
         except OSError as error:
@@ -157,16 +187,18 @@ class PooledReader:
             ) from error
         done = False
         try:
-            messages = child.messages(self._request, self._limit_sec, self._stop, self._new_image)
-            for message, image in messages:
-                if image is not None:
-                    yield SampledFrame(image, **message)
+            name = READER if self._kind is FrameReader else f"{self._kind.__module__}:{self._kind.__name__}"
+            request = {"reader": name, **self._request}
+            messages = child.messages(request, self._limit_sec, self._stop, self._new_image)
+            for message, array in messages:
+                if array is not None:
+                    yield self._kind.item(array, **message)
                     continue
-                done = True  # without it, the child is still in the middle of a video
+                done = True  # without it, the child is still in the middle of a file
                 if "error" in message:
                     raise (DecoderLostError if message["retriable"] else MediaError)(message["error"])
-                self.info, self.warning = VideoInfo(**message["info"]), message["warning"]
-                self.rows = message["rows"]
+                self.info, self.warning = self._kind.info_class(**message["info"]), message["warning"]
+                self.view_rows = message["view_rows"]
         finally:
             if done:
                 self._pool.release(child)
@@ -180,7 +212,7 @@ class _Child:
     def __init__(self) -> None:
         # A new session, so that Ctrl-C reaches only the parent, which then decides about the child.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CODE, READER, *sys.path],
+            [sys.executable, "-c", _CODE, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -213,7 +245,7 @@ class _Child:
         stop: threading.Event | None,
         new_image: NewImage,
     ) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
-        """Sends a request; yields each message of the reply, with its image (H, W, 3) if it is a frame."""
+        """Sends a request; yields each message of the reply, with its array if it has one."""
 
         def fill(array: np.ndarray) -> np.ndarray:
             self._fill(array.data.cast("B"), request["path"], limit_sec, stop)
@@ -226,11 +258,12 @@ class _Child:
             self._stdin.write(json.dumps(request).encode() + b"\n")
         while True:
             message = json.loads(read(_LENGTH.unpack(read(_LENGTH.size))[0]))
-            shape = message.pop("shape", None)
+            shape, dtype = message.pop("shape", None), message.pop("dtype", None)
             if shape is None:
                 yield message, None
                 return
-            yield message, fill(new_image(tuple(shape)))
+            is_image = dtype == "uint8"
+            yield message, fill(new_image(tuple(shape)) if is_image else np.empty(tuple(shape), dtype))
 
     def _fill(self, rest: memoryview, path: str, limit_sec: float, stop: threading.Event | None) -> None:
         """Fills `rest` with the next bytes from the pipe."""
@@ -270,21 +303,15 @@ class _Child:
         return f"the decoder crashed ({how}); run again, and if it crashes again convert the file to H.264"
 
 
-def serve(reader_name: str) -> None:
-    """Handles requests on stdin until it is closed; the main loop of a child.
-
-    Args:
-        reader_name: Reader class, FrameReader or a substitute, as "module:name".
-    """
+def serve() -> None:
+    """Handles requests on stdin until it is closed; the main loop of a child."""
     _limit_memory()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # sends the output of libraries to stderr instead of the stream of frames
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests,), daemon=True).start()
-    module, _, name = reader_name.partition(":")
-    make_reader = getattr(importlib.import_module(module), name)
     while True:
-        _answer(out, make_reader, json.loads(requests.get()))
+        _answer(out, json.loads(requests.get()))
 
 
 def _receive(requests: queue.SimpleQueue[bytes]) -> None:
@@ -294,23 +321,31 @@ def _receive(requests: queue.SimpleQueue[bytes]) -> None:
     os._exit(0)
 
 
-def _answer(out: BinaryIO, make_reader: Callable[..., FrameReader], request: dict[str, Any]) -> None:
-    """Sends the frames of one video, then the facts about it or the error."""
+def _answer(out: BinaryIO, request: dict[str, Any]) -> None:
+    """Sends what one reader yields, then the facts about its file or the error."""
     path = request["path"]
     message: dict[str, Any]
     try:
+        module, _, name = request.pop("reader").partition(":")
+        make_reader: Callable[..., MediaReader] = getattr(importlib.import_module(module), name)
         reader = make_reader(**request)
-        for frame in reader:
-            header = {"shape": frame.image.shape, "repeats": frame.repeats, "time_sec": frame.time_sec}
-            _send(out, header, frame.image)
-        message = {"info": asdict(reader.info), "rows": reader.rows, "warning": reader.warning}
+        for item in reader:
+            first, *others = fields(item)
+            array = getattr(item, first.name)
+            header = {"shape": array.shape, "dtype": array.dtype.name}
+            _send(out, header | {field.name: getattr(item, field.name) for field in others}, array)
+        message = {
+            "info": asdict(reader.info),
+            "view_rows": reader.view_rows,
+            "warning": reader.warning,
+        }
     except BrokenPipeError:  # the parent has exited
         os._exit(0)
     except MediaError as error:
         message = {"error": str(error), "retriable": error.retriable}
     except MemoryError:
         message = _out_of_memory(path)
-    except Exception as error:  # an unexpected error must not stop the other videos
+    except Exception as error:  # an unexpected error must not stop the other files
         text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         message = {"error": f"{path}: a bug in videotag: {text}; report it", "retriable": False}
     _send(out, message)
@@ -345,9 +380,9 @@ def _peak_memory() -> int:
     return 0
 
 
-def _send(out: BinaryIO, message: dict[str, Any], image: np.ndarray | None = None) -> None:
+def _send(out: BinaryIO, message: dict[str, Any], array: np.ndarray | None = None) -> None:
     text = json.dumps(message).encode()
     out.write(_LENGTH.pack(len(text)) + text)
-    if image is not None:
-        out.write(np.ascontiguousarray(image).data)
+    if array is not None:
+        out.write(np.ascontiguousarray(array).data)
     out.flush()

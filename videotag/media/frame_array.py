@@ -15,10 +15,11 @@ import numpy as np
 
 from videotag.errors import ShapeError
 from videotag.media.container import check_size
+from videotag.media.frame_scaler import FrameScaler, NewImage, new_image
 from videotag.media.orientation import Orientation
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import forced_size, scaled_size
-from videotag.media.video import FrameScaler, NewImage, SampledFrame, VideoInfo, new_image
+from videotag.media.video import SampledFrame, VideoInfo
 from videotag.safe_text import safe_repr
 
 

@@ -23,9 +23,10 @@ from PIL import Image
 from videotag.errors import AGAIN, MediaError, OutputError
 from videotag.media.container import check_size
 from videotag.media.decode_pool import PooledReader
+from videotag.media.frame_scaler import NewImage, new_image
 from videotag.media.sampling import even_indices, videotag_indices
 from videotag.media.transforms import center_crop, forced_size, scaled_size
-from videotag.media.video import NewImage, SampledFrame, new_image
+from videotag.media.video import SampledFrame
 from videotag.system.atomic import replace_folder, write_text
 from videotag.system.json_text import read_json
 from videotag.system.regular_file import open_regular

@@ -1,4 +1,4 @@
-"""Reads video files: frames sampled evenly over the whole duration.
+"""Reads video files: frames sampled over the whole duration, for one or several views.
 
 Reads the file twice: the first pass only splits it into packets, to find out how many frames there are and
 when they are displayed; the second decodes all frames in order and scales only the sampled ones, holding one
@@ -8,17 +8,14 @@ Shapes: H height and W width after scaling; images are uint8 RGB (H, W, 3).
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar
 
-import av.error
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from videotag.errors import AGAIN, MediaError
 from videotag.media.container import (
@@ -33,29 +30,11 @@ from videotag.media.container import (
     packets,
     video_stream,
 )
+from videotag.media.frame_scaler import FrameScaler, NewImage, new_image
 from videotag.media.orientation import Orientation
-from videotag.media.sampling import image_rows, videotag_indices
+from videotag.media.sampling import image_rows
 from videotag.media.timeline import TimedFrames, build_timeline
-from videotag.media.transforms import center_crop, forced_size, scaled_size
-
-# When shrinking, bilinear scaling averages all pixels under an output pixel. Without the other two flags
-# swscale is up to 2 of 255 too dark at even widths.
-_SCALING = 0x2 | 0x2000 | 0x40000  # SWS_BILINEAR, FULL_CHR_H_INT, ACCURATE_RND; PyAV 14 has no names for them
-# YCbCr-to-RGB matrices of ITU-T H.273, table 4, that swscale supports; 2 is "unspecified". _NEAR_MATRICES are
-# close to one of them: 3 is reserved, 10 is constant luminance, 12 and 13 depend on the color primaries. The
-# rest, such as YCgCo (8) and ICtCp (14), are not YCbCr.
-_MATRICES = frozenset([0, 1, 2, 4, 5, 6, 7, 9])
-_NEAR_MATRICES = frozenset([3, 10, 12, 13])
-_BT709, _BT2020 = 1, 9
-
-
-#: Allocates the uint8 array of an image, given its shape (H, W, 3).
-NewImage: TypeAlias = Callable[[tuple[int, int, int]], np.ndarray]
-
-
-def new_image(shape: tuple[int, int, int]) -> np.ndarray:
-    """An uninitialized uint8 array of the shape (H, W, 3)."""
-    return np.empty(shape, np.uint8)
+from videotag.media.views import FrameSelection, View
 
 
 @dataclass(frozen=True)
@@ -92,11 +71,13 @@ class SampledFrame:
         image: (H, W, 3) uint8 RGB, C-contiguous.
         repeats: Number of consecutive sampling times at which it is displayed, at least 1.
         time_sec: Display time in seconds, counted from the video's first frame.
+        view: Index of the view that it belongs to.
     """
 
     image: np.ndarray
     repeats: int
     time_sec: float
+    view: int = 0
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -108,73 +89,56 @@ def probe(path: str | Path) -> VideoInfo:
     return FrameReader(path, 1).info
 
 
-class FrameReader:
-    """Yields the frames displayed at the midpoints of num_frames equal parts of a video's duration, or all.
+class VideoReader:
+    """Yields the frames of one or several views of a video, which is decoded once.
 
-    Iterating decodes the file and yields each sampled frame once as a SampledFrame, with the number of
-    sampling times at which it is displayed; these sum to num_frames (by_videotag: to the number of distinct
-    sampled frames). Where frames are lost to damage, the nearest earlier frame is used, and at the start the
-    next later one. Iterating again decodes again.
+    Iterating yields each sampled frame of each view once as a SampledFrame, with the number of sampling times
+    at which it is displayed; these sum to num_frames (by_videotag: to the number of distinct sampled frames).
+    Where frames are lost to damage, the nearest earlier frame is used, and at the start the next later one.
+    Iterating again decodes again.
 
     Args:
         path: Path of a local file, never interpreted as a URL.
-        num_frames: Number of sampling times, at least 1; frames of a shorter video are repeated evenly. None
-            yields every frame once.
-        fps: Sampling times per second, above 0, instead of num_frames; limited to the number of frames.
-        offsets: (num_frames,) position of the sampling time in each part, in [0, 1); None takes the middle.
-        by_videotag: Whether to select num_frames by VideoTag's rule (sampling.py), each once.
-        short_side_px: Short side of the scaled frames in pixels, aspect ratio kept; None does not scale.
-        force_4_by_3: Whether to scale frames to 4:3 as VideoTag does.
-        crop_px: Side of the square center crop in pixels; None does not crop.
+        views: Views, at least one; as View or as its arguments.
         num_threads: Number of threads for decoding and scaling; 0 lets FFmpeg choose. With several threads, a
             damaged packet among the last (threads - 1) also loses the frames after it.
         new_image: Function that allocates the array of each image.
 
     Attributes:
         info: Facts about the video.
-        rows: For each sampled frame, the index of its image in iteration order; available after iterating.
+        view_rows: Per view, for each sampled frame, the index of its image among those of the view in
+            iteration order; available after iterating.
         warning: Faults of the file that did not prevent reading it, or None; available after iterating.
 
     Raises:
         MediaError: The path is not a local file or not a video, or no frame can be decoded; also raised while
             iterating.
-        ValueError: One of num_frames, short_side_px and crop_px is below 1.
+        ValueError: A size or number of a view is below 1.
     """
+
+    item: ClassVar[type] = SampledFrame
+    info_class: ClassVar[type] = VideoInfo
 
     def __init__(
         self,
         path: str | Path,
-        num_frames: int | None = None,
+        views: Sequence[View | Mapping[str, Any]],
         *,
-        fps: float | None = None,
-        offsets: Sequence[float] | None = None,
-        by_videotag: bool = False,
-        short_side_px: int | None = 256,
-        force_4_by_3: bool = False,
-        crop_px: int | None = None,
         num_threads: int = 0,
         new_image: NewImage = new_image,
     ) -> None:
-        if any(value is not None and value < 1 for value in (num_frames, short_side_px, crop_px)):
-            raise ValueError(
-                f"num_frames {num_frames}, short_side_px {short_side_px}, crop_px {crop_px}: expected at "
-                "least 1"
-            )
+        self.views = [view if isinstance(view, View) else View(**view) for view in views]
         self._path = path
-        self._num_frames = num_frames
-        self._crop_px = crop_px
         self._num_threads = num_threads
         self._new_image = new_image
-        self.rows: list[int] = []
+        self.view_rows: list[list[int]] = []
         self.warning: str | None = None
         self._scan()
-        if fps is not None:
-            self._num_frames = min(max(round(self.info.duration_sec * fps), 1), self.info.num_frames)
-        self._select(offsets, by_videotag=by_videotag)
-        short_side_px = short_side_px or min(self.info.width_px, self.info.height_px)
-        scaled = forced_size if force_4_by_3 else scaled_size
-        self._size = scaled(self.info.width_px, self.info.height_px, short_side_px)
-        check_size(path, *self._size)
+        self._selections = [FrameSelection(view, self._timeline) for view in self.views]
+        size = self.info.width_px, self.info.height_px
+        self._sizes = [view.scaled_size(*size) for view in self.views]
+        for size in self._sizes:
+            check_size(path, *size)
 
     def _scan(self) -> None:
         """Sets the timeline, the orientation and the facts about the video."""
@@ -206,23 +170,40 @@ class FrameReader:
         return open_container(self._path, ignore_edit_list=self._ignore_edit_list)
 
     def __iter__(self) -> Iterator[SampledFrame]:
-        repeats = []
+        repeats: list[list[int]] = [[] for _ in self.views]
         for frame in self._frames():
-            repeats.append(frame.repeats)
+            repeats[frame.view].append(frame.repeats)
             yield frame
-        self.rows = image_rows(repeats, self._all_indices).tolist()
+        self.view_rows = [
+            image_rows(counts, selection.all_indices).tolist()
+            for counts, selection in zip(repeats, self._selections, strict=True)
+        ]
 
     def _frames(self) -> Iterator[SampledFrame]:
-        num_sampled = decoded = damaged = interlaced = 0
+        decoded = damaged = interlaced = 0
+        num_sampled = [0] * len(self.views)
         shown: tuple[Any, int] | None = None  # the latest frame and its display time
-        scaler = FrameScaler(
-            self._path,
-            self._size,
-            orientation=self._orientation,
-            crop_px=self._crop_px,
-            num_threads=self._num_threads,
-            new_image=self._new_image,
-        )
+        scalers = [
+            FrameScaler(
+                self._path,
+                size,
+                orientation=self._orientation,
+                crop_px=view.crop_px,
+                num_threads=self._num_threads,
+                new_image=self._new_image,
+            )
+            for view, size in zip(self.views, self._sizes, strict=True)
+        ]
+
+        def sampled(view: int, due: int) -> Iterator[SampledFrame]:
+            """Yields the latest frame for a view if it has not been sampled `due` times in all."""
+            count = due - num_sampled[view]
+            if shown is not None and count > 0:
+                num_sampled[view] = due
+                frame, time = shown
+                time_sec = float((time - self._timeline.start) * self._timeline.time_base)
+                yield SampledFrame(scalers[view].image(frame), count, time_sec, view)
+
         with self._opened() as container:
             stream = video_stream(container, self._path)
             stream.codec_context.thread_count = self._num_threads
@@ -230,43 +211,19 @@ class FrameReader:
             numbered = self._timeline.number_packets(packets(container, stream), stream)
             timed = TimedFrames(self._timeline, decode(numbered, stream))
             for frame, time in timed:
-                due = self._num_due(time, decoded)
-                if shown is not None and due > num_sampled:
-                    yield self._sampled(scaler, *shown, due - num_sampled)
-                    num_sampled = due
+                for view, selection in enumerate(self._selections):
+                    yield from sampled(view, selection.num_due(time, decoded))
                 shown = frame, time
                 decoded += 1
                 damaged += bool(frame.is_corrupt)
                 interlaced += bool(frame.interlaced_frame)
             if shown is None:
                 raise MediaError(f"{self._path}: no frame can be decoded; {AGAIN}")
-            total = decoded if self._num_frames is None else self._num_frames
-            if num_sampled < total:
-                yield self._sampled(scaler, *shown, total - num_sampled)
-        faults = timed.faults() + self._faults(scaler, decoded, damaged, interlaced)
+            for view, selection in enumerate(self._selections):
+                yield from sampled(view, decoded if selection.num_frames is None else selection.num_frames)
+        matrices = [scaler.unknown_matrix for scaler in scalers if scaler.unknown_matrix is not None]
+        faults = timed.faults() + self._faults(matrices, decoded, damaged, interlaced)
         self.warning = f"{self._path}: {'; '.join(faults)}" if faults else None
-
-    def _select(self, offsets: Sequence[float] | None, *, by_videotag: bool) -> None:
-        """Selects the frames to sample if they are not at the midpoints."""
-        self._positions: list[float] | None = None  # sampling times relative to the span, in [0, 1)
-        self._indices: list[int] | None = None  # distinct frame numbers to sample, ascending
-        self._all_indices: np.ndarray | None = None  # (T,) frame numbers to sample, in their order
-        if by_videotag and self._num_frames is not None:
-            self._all_indices = videotag_indices(self.info.num_frames, self._num_frames, offsets)
-            self._indices = np.unique(self._all_indices).tolist()
-            self._num_frames = len(self._indices)
-        elif offsets is not None:
-            self._positions = [(part + offset) / len(offsets) for part, offset in enumerate(offsets)]
-
-    def _num_due(self, time: int, decoded: int) -> int:
-        """Number of sampling times before `time`, given the number of frames decoded before it."""
-        if self._num_frames is None:
-            return decoded
-        if self._indices is not None:
-            return bisect.bisect_left(self._indices, decoded)
-        if self._positions is not None:
-            return bisect.bisect_left(self._positions, self._timeline.position(time))
-        return self._timeline.num_targets_before(time, self._num_frames)
 
     def _describe(self, container: Any, stream: Any, frame: Any) -> VideoInfo:
         """The facts about the video, from its headers, its packets and its first frame."""
@@ -286,20 +243,13 @@ class FrameReader:
             has_audio=bool(container.streams.audio),
         )
 
-    def _sampled(self, scaler: FrameScaler, frame: Any, time: int, repeats: int) -> SampledFrame:
-        """The SampledFrame of a decoded av.VideoFrame."""
-        image = scaler.image(frame)
-        return SampledFrame(image, repeats, float((time - self._timeline.start) * self._timeline.time_base))
-
-    def _faults(self, scaler: FrameScaler, decoded: int, damaged: int, interlaced: int) -> list[str]:
+    def _faults(self, matrices: Sequence[int], decoded: int, damaged: int, interlaced: int) -> list[str]:
         """Descriptions of the file's faults, other than the times of its frames; empty if there are none."""
         faults = []
         if self._ignore_edit_list:
             faults.append("its edit list hides every frame; ignored")
-        if scaler.unknown_matrix is not None:
-            faults.append(
-                f"color matrix {scaler.unknown_matrix} is not supported; converted with a similar one"
-            )
+        if matrices:
+            faults.append(f"color matrix {matrices[0]} is not supported; converted with a similar one")
         # A packet of interlaced video may hold half a frame.
         lost = decoded + interlaced < self._timeline.num_frames
         expected = self._timeline.num_expected
@@ -311,72 +261,33 @@ class FrameReader:
         return faults
 
 
-class FrameScaler:
-    """Converts decoded frames to images: scaled, upright, RGB and cropped.
+class FrameReader(VideoReader):
+    """Yields the frames displayed at the midpoints of num_frames equal parts of a video's duration, or all.
 
     Args:
-        name: Name of the video in error messages.
-        size: (width, height) of the scaled, upright picture in pixels.
-        orientation: Orientation of the stored pictures.
-        crop_px: Side of the square center crop in pixels; None does not crop.
-        num_threads: Number of swscale threads; 0 lets FFmpeg choose.
+        path: Path of a local file, never interpreted as a URL.
+        num_frames: Number of sampling times, see View.
+        num_threads: Number of threads, see VideoReader.
         new_image: Function that allocates the array of each image.
+        **options: Further arguments of View.
 
-    Attributes:
-        unknown_matrix: Unsupported color matrix that was replaced by a similar one; None if there was none.
+    Raises:
+        MediaError, ValueError: See VideoReader.
     """
 
     def __init__(
         self,
-        name: str | Path,
-        size: tuple[int, int],
+        path: str | Path,
+        num_frames: int | None = None,
         *,
-        orientation: Orientation,
-        crop_px: int | None,
         num_threads: int = 0,
         new_image: NewImage = new_image,
+        **options: Any,
     ) -> None:
-        self._name = name
-        self._size = orientation.rotated_size(*size)
-        self._orientation = orientation
-        self._crop_px = crop_px
-        self._num_threads = num_threads
-        self._new_image = new_image
-        self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
-        self.unknown_matrix: int | None = None
+        views = [View(num_frames, **options)]
+        super().__init__(path, views, num_threads=num_threads, new_image=new_image)
 
-    def image(self, frame: Any) -> np.ndarray:
-        """The (H, W, 3) uint8 RGB image of an av.VideoFrame.
-
-        Raises:
-            MediaError: The frame is too large, or swscale supports neither its pixel format nor its color
-                matrix.
-        """
-        check_size(self._name, frame.width, frame.height)
-        if frame.colorspace in _NEAR_MATRICES:
-            self.unknown_matrix = frame.colorspace
-            frame.colorspace = _BT2020 if frame.color_primaries == _BT2020 else _BT709
-        elif frame.colorspace not in _MATRICES:
-            raise MediaError(
-                f"{self._name}: color matrix {frame.colorspace} (ITU-T H.273) is not supported; convert it "
-                "to BT.709"
-            )
-        try:
-            # Planar output takes swscale half as long as packed output.
-            scaled = self._reformatter.reformat(
-                frame, *self._size, "gbrp", interpolation=_SCALING, threads=self._num_threads
-            )
-        except av.error.FFmpegError as error:
-            raise MediaError(
-                f"{self._name}: cannot read pixels of format {frame.format.name} ({error.strerror}); "
-                "convert it to H.264"
-            ) from error
-        green, blue, red = (self._upright_crop(plane) for plane in scaled.planes)  # each (H, W, 1)
-        image = self._new_image((*red.shape[:2], 3))
-        return np.concatenate([red, green, blue], axis=2, out=image)
-
-    def _upright_crop(self, plane: Any) -> np.ndarray:
-        """One channel of a scaled frame, upright and cropped, as a (H, W, 1) view."""
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size, 1)
-        upright = self._orientation.upright(rows[: plane.height, : plane.width])
-        return upright if self._crop_px is None else center_crop(upright, self._crop_px)
+    @property
+    def rows(self) -> list[int]:
+        """For each sampled frame, the index of its image in iteration order; empty before iterating."""
+        return self.view_rows[0] if self.view_rows else []
