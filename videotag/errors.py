@@ -12,7 +12,8 @@
     ├── RecordError           a TFRecord file, or a record in it
     ├── WeightsError          a weight file: missing, damaged, or made for another network
     ├── MediaError            a media file that cannot be decoded
-    │   └── DecoderLostError  one on which the decoder hung or crashed
+    │   ├── DecoderLostError  one on which the decoder hung or crashed
+    │   └── MissingInputError     one that lacks the wanted input, such as sound
     ├── OutputError           an output path that cannot be written
     ├── BusyError             a full request queue (retriable)
     ├── ClosedError           a predictor that was closed (from Python code)
@@ -115,6 +116,10 @@ class DecoderLostError(MediaError):
     """Decoding a media file hung, or the decoding process died; another attempt may succeed."""
 
     retriable = True
+
+
+class MissingInputError(MediaError):
+    """A sample lacks the wanted input, such as a film without sound."""
 
 
 class OutputError(VideotagError):

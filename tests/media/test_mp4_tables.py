@@ -226,18 +226,22 @@ print(out.getvalue()[4:].decode())
 
 
 @pytest.mark.parametrize(
-    ("held", "message", "retriable"),
+    ("held", "message", "error"),
     [
-        (0, "a.mp4: not enough memory to decode it; free memory or set a smaller batch_size", "true"),
+        (
+            0,
+            "a.mp4: not enough memory to decode it; free memory or set a smaller batch_size",
+            "DecoderLostError",
+        ),
         (
             3 * 2**30,
             "a.mp4: decoding it takes more than the limit of 4.0 GiB per file; convert it to H.264",
-            "false",
+            "MediaError",
         ),
     ],
 )
-def test_a_file_that_exhausts_its_memory_limit_is_not_retriable(held, message, retriable):
+def test_a_file_that_exhausts_its_memory_limit_is_not_retriable(held, message, error):
     words = [sys.executable, "-c", SERVED, str(2**32), str(held)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert re.search(message, done.stdout)
-    assert f'"retriable": {retriable}' in done.stdout
+    assert f'"class": "{error}"' in done.stdout

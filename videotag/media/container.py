@@ -90,7 +90,7 @@ def video_stream(container: Any, path: str | Path) -> Any:
     Raises:
         MediaError: There is no video stream or no decoder for it, or its frames are too large.
     """
-    streams = [stream for stream in container.streams.video if not stream.disposition & _NOT_SHOWN]
+    streams = shown_streams(container)
     if not streams:
         what = "sound" if container.streams.audio else "pictures or data"
         raise MediaError(f"{path}: only {what}, no video; remove it from the list")
@@ -101,6 +101,11 @@ def video_stream(container: Any, path: str | Path) -> Any:
     check_size(path, stream.width, stream.height)
     stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PX)}  # later frames may be larger
     return stream
+
+
+def shown_streams(container: Any) -> list[Any]:
+    """The av.VideoStreams of an opened av.InputContainer, without cover art and thumbnails."""
+    return [stream for stream in container.streams.video if not stream.disposition & _NOT_SHOWN]
 
 
 def check_size(path: str | Path, width: int, height: int) -> None:
@@ -166,10 +171,10 @@ def decode(packets: Iterable[Any], stream: Any) -> Iterator[Any]:
 
 
 def decode_packet(stream: Any, packet: Any | None) -> list[Any]:
-    """The av.VideoFrames that the decoder outputs for a packet; empty if it is damaged or output is delayed.
+    """The frames that the decoder outputs for a packet; empty if it is damaged or output is delayed.
 
     Args:
-        stream: The packet's av.VideoStream.
+        stream: The packet's av.VideoStream or av.AudioStream.
         packet: The next packet; None flushes the decoder.
     """
     try:

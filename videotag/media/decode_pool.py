@@ -33,7 +33,7 @@ from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 import numpy as np
 
-from videotag.errors import AGAIN, DecoderLostError, MediaError
+from videotag.errors import AGAIN, DecoderLostError, MediaError, MissingInputError
 from videotag.media.frame_scaler import NewImage, new_image
 from videotag.media.video import FrameReader
 
@@ -52,6 +52,8 @@ _LENGTH = struct.Struct("!I")
 _PIPE_BYTES = 2**20  # holds at least one frame; with the default 64 KiB, transfer takes 15% of decoding
 _POLL_SEC = 0.1  # interval at which a waiting parent checks whether it should stop
 _REAP_SEC = 5.0
+#: Classes of errors that cross the pipe, derived ones first.
+_ERRORS = {cls.__name__: cls for cls in (DecoderLostError, MissingInputError, MediaError)}
 # Sets sys.path first: the working folder, which -c puts in front, may contain an unrelated numpy.py.
 _CODE = "import sys; sys.path[:] = sys.argv[1:]; from videotag.media.decode_pool import serve; serve()"
 
@@ -196,7 +198,7 @@ class PooledReader:
                     continue
                 done = True  # without it, the child is still in the middle of a file
                 if "error" in message:
-                    raise (DecoderLostError if message["retriable"] else MediaError)(message["error"])
+                    raise _ERRORS[message["class"]](message["error"])
                 self.info, self.warning = self._kind.info_class(**message["info"]), message["warning"]
                 self.view_rows = message["view_rows"]
         finally:
@@ -342,13 +344,18 @@ def _answer(out: BinaryIO, request: dict[str, Any]) -> None:
     except BrokenPipeError:  # the parent has exited
         os._exit(0)
     except MediaError as error:
-        message = {"error": str(error), "retriable": error.retriable}
+        message = {"error": str(error), "class": _class_of(error)}
     except MemoryError:
         message = _out_of_memory(path)
     except Exception as error:  # an unexpected error must not stop the other files
         text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        message = {"error": f"{path}: a bug in videotag: {text}; report it", "retriable": False}
+        message = {"error": f"{path}: a bug in videotag: {text}; report it", "class": "MediaError"}
     _send(out, message)
+
+
+def _class_of(error: MediaError) -> str:
+    """Name of the class as which the parent raises an error."""
+    return next(name for name, cls in _ERRORS.items() if isinstance(error, cls))
 
 
 def _limit_memory() -> None:
@@ -367,9 +374,9 @@ def _out_of_memory(path: str) -> dict[str, Any]:
             f"{path}: decoding it takes more than the limit of {limit / 2**30:.1f} GiB per file; convert it "
             "to H.264 with smaller frames, or remove it from the list"
         )
-        return {"error": text, "retriable": False}
+        return {"error": text, "class": "MediaError"}
     text = f"{path}: not enough memory to decode it; free memory or set a smaller batch_size"
-    return {"error": text, "retriable": True}
+    return {"error": text, "class": "DecoderLostError"}
 
 
 def _peak_memory() -> int:
