@@ -22,6 +22,7 @@ from videotag.registry import FRAMES, ArraySpec
 from videotag.sections import Section
 
 HEIGHT_PX, WIDTH_PX = 27, 48
+NUM_FRAMES = 100  # T, of a window
 HISTOGRAMS = "histograms"
 #: Outputs (N, T), logits: the last frame of a shot, and any frame of a transition.
 CUT, TRANSITION = "cut", "transition"
@@ -38,32 +39,38 @@ class TransNetV2Config(Section):
     """TransNetV2 has no settings."""
 
 
+class Branch(nn.Layer):
+    """A convolution over space, then a dilated one over time."""
+
+    def __init__(self, in_channels: int, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.width = 2 * channels
+        self.space = nn.Conv2D(in_channels, self.width, 3, padding=1, bias_attr=False)
+        self.time = nn.Conv2D(
+            self.width, channels, (3, 1), padding=(dilation, 0), dilation=(dilation, 1), bias_attr=False
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, I, h, w) -> (N, C, T, h * w)."""
+        _, steps, channels, height, width = x.shape
+        y = self.space(x.reshape([-1, channels, height, width]))  # (N * T, 2 C, h, w)
+        y = y.reshape([-1, steps, self.width, height * width])
+        return self.time(y.transpose([0, 2, 1, 3]))
+
+
 class Cell(nn.Layer):
     """Four branches with different dilations over time, side by side."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.space = nn.LayerList(
-            [nn.Conv2D(in_channels, 2 * channels, 3, padding=1, bias_attr=False) for _ in _DILATIONS]
-        )
-        self.time = nn.LayerList(
-            [
-                nn.Conv2D(2 * channels, channels, (3, 1), padding=(d, 0), dilation=(d, 1), bias_attr=False)
-                for d in _DILATIONS
-            ]
-        )
+        self.branches = nn.LayerList([Branch(in_channels, channels, dilation) for dilation in _DILATIONS])
         self.norm = nn.BatchNorm2D(channels * len(_DILATIONS), epsilon=_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, I, h, w) -> (N, T, 4 C, h, w), before an activation."""
-        num, steps, channels, height, width = x.shape
-        frames = x.reshape([-1, channels, height, width])  # (N * T, I, h, w)
-        branches = []
-        for space, time in zip(self.space, self.time, strict=True):
-            y = space(frames).reshape([num, steps, -1, height * width])
-            branches.append(time(y.transpose([0, 2, 1, 3])))  # (N, C, T, h * w)
-        y = self.norm(paddle.concat(branches, axis=1))
-        return y.transpose([0, 2, 1, 3]).reshape([num, steps, -1, height, width])
+        _, steps, _, height, width = x.shape
+        y = self.norm(paddle.concat([branch(x) for branch in self.branches], axis=1))  # (N, 4 C, T, h * w)
+        return y.transpose([0, 2, 1, 3]).reshape([-1, steps, y.shape[1], height, width])
 
 
 class Stage(nn.Layer):
@@ -78,8 +85,9 @@ class Stage(nn.Layer):
         """(N, T, I, h, w) -> (N, T, 4 C, h // 2, w // 2)."""
         shortcut = F.relu(self.first(x))
         x = F.relu(self.second(shortcut)) + shortcut
-        pooled = F.avg_pool2d(x.flatten(0, 1), 2)
-        return pooled.reshape([x.shape[0], x.shape[1], *pooled.shape[1:]])
+        _, steps, *sizes = x.shape
+        pooled = F.avg_pool2d(x.reshape([-1, *sizes]), 2)  # (N * T, 4 C, h // 2, w // 2)
+        return pooled.reshape([-1, steps, *pooled.shape[1:]])
 
 
 class NeighborSimilarity(nn.Layer):
@@ -93,11 +101,11 @@ class NeighborSimilarity(nn.Layer):
         """(N, T, K) -> (N, T, 128); frames beyond the ends have similarity 0."""
         x = F.normalize(x, axis=-1)
         similar = paddle.matmul(x, x, transpose_y=True)  # (N, T, T)
-        num, steps = similar.shape[:2]
+        steps = similar.shape[1]
         similar = F.pad(similar, [_NEIGHBORS, _NEIGHBORS], data_format="NCL")  # (N, T, T + 100)
         # In rows of one element more, row t starts at the first neighbor of frame t.
         flat = F.pad(similar.flatten(1).unsqueeze(1), [0, steps], data_format="NCL")
-        near = flat.reshape([num, steps, steps + 2 * _NEIGHBORS + 1])[:, :, : 2 * _NEIGHBORS + 1]
+        near = flat.reshape([-1, steps, steps + 2 * _NEIGHBORS + 1])[:, :, : 2 * _NEIGHBORS + 1]
         return F.relu(self.fc(near))
 
 
@@ -107,8 +115,8 @@ class TransNetV2(nn.Layer):
     def __init__(self, config: TransNetV2Config) -> None:
         super().__init__()
         self.inputs = (
-            ArraySpec(FRAMES, (None, None, HEIGHT_PX, WIDTH_PX, 3), "uint8"),
-            ArraySpec(HISTOGRAMS, (None, None, NUM_COLORS)),
+            ArraySpec(FRAMES, (None, NUM_FRAMES, HEIGHT_PX, WIDTH_PX, 3), "uint8"),
+            ArraySpec(HISTOGRAMS, (None, NUM_FRAMES, NUM_COLORS)),
         )
         self.outputs = (CUT, TRANSITION)
         widths = [3, *(channels * len(_DILATIONS) for channels in _CHANNELS)]
@@ -175,13 +183,13 @@ _VALUES = {"_mean": "running_mean", "_variance": "running_var"}
 
 
 def _published_name(name: str) -> str:
-    """`stages.1.second.time.2.weight` -> `SDDCNN.1.DDCNN.1.Conv3D_4.layers.1.weight`."""
+    """`stages.1.second.branches.2.time.weight` -> `SDDCNN.1.DDCNN.1.Conv3D_4.layers.1.weight`."""
     layer, _, value = name.rpartition(".")
     value = _VALUES.get(value, value)
-    match = re.fullmatch(r"stages\.(\d)\.(first|second)\.(?:norm|(space|time)\.(\d))", layer)
+    match = re.fullmatch(r"stages\.(\d)\.(first|second)\.(?:norm|branches\.(\d)\.(space|time))", layer)
     if match is None:
         return f"{_LAYERS[layer]}.{value}"
-    stage, cell, kind, branch = match.groups()
+    stage, cell, branch, kind = match.groups()
     place = f"SDDCNN.{stage}.DDCNN.{int(cell == 'second')}"
     if kind is None:
         return f"{place}.bn.{value}"
