@@ -25,6 +25,7 @@ LAYERS = [
     ["media", "formats", "metrics", "sections", "config", "labels"],
     ["inputs", "models", "weights"],
     ["datasets", "runtime"],
+    ["senses"],
     ["inference"],
     ["training", "reports"],
     ["fit"],

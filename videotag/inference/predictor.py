@@ -14,7 +14,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -33,6 +33,8 @@ from videotag.media.decode_pool import DecodePool
 from videotag.media.temporary_copy import MediaBytes, temporary_copy
 from videotag.safe_text import safe_repr
 from videotag.sections import VideoSplitSection
+from videotag.senses.finding import Sense
+from videotag.senses.search import Findings, Search
 
 #: Input to tag: the path of a media file, an entry of a list, the bytes of a file, or an array of frames.
 Source: TypeAlias = str | Path | ListEntry | np.ndarray | MediaBytes
@@ -59,13 +61,16 @@ class Predictor:
 
     Args:
         tagger: Networks to run; only the predictor may call them from now on.
+        senses: What to find besides tags, in media files.
         max_waiting: Maximum number of requests queued for decoding; `submit` blocks beyond it.
     """
 
-    def __init__(self, tagger: FrameTagger, *, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self, tagger: FrameTagger, *, senses: Sequence[Sense] = (), max_waiting: int = MAX_WAITING
+    ) -> None:
         section = tagger.section
         ahead = max(1, section.videos_ahead - section.videos_at_once)
-        self._shared = _Shared(tagger, max_waiting, ahead=ahead)
+        self._shared = _Shared(tagger, senses, max_waiting, ahead=ahead)
         # The threads hold no reference to the predictor, so that garbage collection can close it.
         self._finalizer = weakref.finalize(self, _close_unused, self._shared)
 
@@ -142,10 +147,11 @@ class Predictor:
 class _Shared:
     """State and threads of a predictor."""
 
-    def __init__(self, tagger: FrameTagger, max_waiting: int, *, ahead: int) -> None:
+    def __init__(self, tagger: FrameTagger, senses: Sequence[Sense], max_waiting: int, *, ahead: int) -> None:
         self._tagger = tagger
+        self._senses = senses
         self._waiting: queue.Queue[_Request | None] = queue.Queue(max_waiting)
-        self._decoded: queue.Queue[tuple[_Request, Frames] | None] = queue.Queue(ahead)
+        self._decoded: queue.Queue[tuple[_Request, Decoded] | None] = queue.Queue(ahead)
         self._pool = DecodePool()
         self._lock = threading.RLock()  # the garbage collector may close the predictor while it is held
         self._is_closed = False
@@ -193,11 +199,12 @@ class _Shared:
                 request.future.set_running_or_notify_cancel()  # notifies concurrent.futures.wait
                 continue
             try:
-                frames = read_source(request, self._tagger.section, self._pool)
+                senses = () if request.features else self._senses
+                decoded = read_source(request, self._tagger.section, self._pool, senses)
             except BaseException as error:
                 _fail([request], error)
             else:
-                self._decoded.put((request, frames))
+                self._decoded.put((request, decoded))
 
     def _run_networks(self) -> None:
         """Loop of the thread that owns the networks; None in the queue ends it."""
@@ -206,7 +213,7 @@ class _Shared:
             taken = [first, *self._more(max_batch - 1)]
             self._tag([pair for pair in taken if pair[0].future.set_running_or_notify_cancel()])
 
-    def _more(self, count: int) -> Iterator[tuple[_Request, Frames]]:
+    def _more(self, count: int) -> Iterator[tuple[_Request, Decoded]]:
         """Yields up to `count` requests that are already decoded."""
         for _ in range(count):
             try:
@@ -218,15 +225,17 @@ class _Shared:
                 return
             yield pair
 
-    def _tag(self, pairs: list[tuple[_Request, Frames]]) -> None:
-        waiting = [request for request, _ in pairs]
+    def _tag(self, pairs: list[tuple[_Request, Decoded]]) -> None:
+        waiting = list(pairs)
         try:
             for result in self._tagger.results(
-                (request.name, frames, request.features) for request, frames in pairs
+                (request.name, decoded.frames, request.features) for request, decoded in pairs
             ):
-                waiting.pop(0).future.set_result(result)
+                request, decoded = waiting.pop(0)
+                is_tagged = isinstance(result, TagResult) and decoded.findings
+                request.future.set_result(replace(result, findings=decoded.findings) if is_tagged else result)
         except BaseException as error:
-            _fail(waiting, error)
+            _fail([request for request, _ in waiting], error)
 
     def close(self, *, cancel: bool) -> None:
         if os.getpid() != self._process:
@@ -272,13 +281,29 @@ def _fail(requests: Iterable[_Request], error: BaseException) -> None:
             request.future.set_exception(error)
 
 
-def read_source(request: _Request, section: VideoSplitSection, pool: DecodePool) -> Frames:
-    """The sampled frames of a request's source.
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded source.
+
+    Attributes:
+        frames: Its sampled frames.
+        findings: What was found besides tags, by kind.
+    """
+
+    frames: Frames
+    findings: Findings = field(default_factory=dict)
+
+
+def read_source(
+    request: _Request, section: VideoSplitSection, pool: DecodePool, senses: Sequence[Sense] = ()
+) -> Decoded:
+    """The sampled frames of a request's source, and what senses find in it.
 
     Args:
         request: Request to decode.
         section: Section with sampling and frame size.
         pool: Child processes to decode in.
+        senses: What to find; nothing is found in an array.
 
     Raises:
         MediaError, ShapeError, ConfigError, OutputError: The source is unusable; see Predictor.submit.
@@ -287,7 +312,7 @@ def read_source(request: _Request, section: VideoSplitSection, pool: DecodePool)
     if isinstance(source, np.ndarray):
         if fps is None:
             raise ShapeError(f"{name}: fps is missing; pass the frame rate of the array")
-        return frames_of_array(source, fps, section, name=name)
+        return Decoded(frames_of_array(source, fps, section, name=name))
     if isinstance(source, list | tuple):
         raise ShapeError(f"{name}: a {type(source).__name__}; stack the frames into an array with np.stack")
     if fps is not None:
@@ -296,13 +321,31 @@ def read_source(request: _Request, section: VideoSplitSection, pool: DecodePool)
         )
     if isinstance(source, str | Path | ListEntry):
         entry = source if isinstance(source, ListEntry) else ListEntry(str(source))
-        return read_frames(entry, section, pool=pool, stop=request.stop)
+        return _read_entry(entry, section, pool, request.stop, senses)
     with temporary_copy(source, name) as path:
         try:
-            frames = read_frames(ListEntry(str(path)), section, pool=pool, stop=request.stop)
+            decoded = _read_entry(ListEntry(str(path)), section, pool, request.stop, senses)
         except MediaError as error:
             raise type(error)(str(error).replace(str(path), name)) from error
-    return replace(frames, warning=frames.warning and frames.warning.replace(str(path), name))
+    frames = decoded.frames
+    warning = frames.warning and frames.warning.replace(str(path), name)
+    return replace(decoded, frames=replace(frames, warning=warning))
+
+
+def _read_entry(
+    entry: ListEntry,
+    section: VideoSplitSection,
+    pool: DecodePool,
+    stop: threading.Event,
+    senses: Sequence[Sense],
+) -> Decoded:
+    """The frames of a media file, decoded once for tagging and for all senses; then its sound."""
+    search = Search(senses)
+    frames = read_frames(entry, section, pool=pool, stop=stop, others=search.others)
+    search.hear(entry.path, pool, stall_limit_sec=section.stall_limit_sec, stop=stop)
+    warnings = [text for text in (frames.warning, search.warning) if text]
+    frames = replace(frames, warning="; ".join(warnings) or None)
+    return Decoded(frames, search.finish(frames.duration_sec))
 
 
 def source_name(source: Source) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from videotag.inference.predict import Tag
+from videotag.senses.finding import JSON_KEYS
+from videotag.senses.search import Findings
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class TagResult:
             the time spanned by the segments evenly. Empty for a model without attention.
         warning: Problem that did not prevent reading the file; None if there is none.
         not_sure: Whether the probability of the best class is too low to rely on, see TagOptions.sure_from.
+        findings: What was found besides tags, by kind, if asked for; None if the file lacks the input.
     """
 
     path: str
@@ -59,9 +62,14 @@ class TagResult:
     attention: dict[str, np.ndarray] = field(default_factory=dict)
     warning: str | None = None
     not_sure: bool = False
+    findings: Findings = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as written to JSON files, with rounded numbers; not_sure is a key only if it is True."""
+        """The result as written to JSON files, with rounded numbers.
+
+        not_sure is a key only if it is True, and findings have the keys of the kinds that were asked for:
+        shots, texts, speech, sounds.
+        """
         return {
             "video_id": self.path,
             "duration_sec": round(self.duration_sec, 3),
@@ -70,4 +78,8 @@ class TagResult:
             "attention": {name: [round(float(a), 6) for a in x] for name, x in self.attention.items()},
             "warning": self.warning,
             **({"not_sure": True} if self.not_sure else {}),
+            **{
+                JSON_KEYS[kind]: None if found is None else [one.to_dict() for one in found]
+                for kind, found in self.findings.items()
+            },
         }

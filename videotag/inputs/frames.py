@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,10 @@ from videotag.inputs.reader import CheckResult, FileScan, Read, Reader
 from videotag.media.decode_pool import DecodePool, PooledReader, Stopped
 from videotag.media.frame_array import ArrayReader
 from videotag.media.frame_folder import FolderReader
+from videotag.media.frame_scaler import new_image
 from videotag.media.suffixes import folder_text, left_out_text, scan_folder
-from videotag.media.video import FrameReader, VideoInfo
+from videotag.media.video import FrameReader, SampledFrame, VideoInfo, VideoReader
+from videotag.media.views import View
 from videotag.registry import ArraySpec, register_reader
 from videotag.sections import InputOptions, VideoInferSection, VideoSplitSection, VideoTrainSection
 from videotag.system.cores import num_cores
@@ -56,6 +58,19 @@ class Frames:
     warning: str | None
 
 
+@dataclass(frozen=True)
+class OtherView:
+    """Frames of a video that are wanted besides the sampled ones.
+
+    Attributes:
+        view: Which frames, and in which size.
+        take: Function that takes each frame, in order, while the video is decoded.
+    """
+
+    view: View
+    take: Callable[[SampledFrame], None]
+
+
 def read_frames(
     entry: ListEntry,
     split: VideoSplitSection,
@@ -64,6 +79,7 @@ def read_frames(
     crop: bool = True,
     pool: DecodePool | None = None,
     stop: threading.Event | None = None,
+    others: Sequence[OtherView] = (),
 ) -> Frames:
     """seg_num frames spread over the whole video, scaled and cropped as the section configures.
 
@@ -74,6 +90,7 @@ def read_frames(
         crop: Whether to crop the central square of target_size; False keeps the whole frame.
         pool: Child processes to decode in, which may hang or crash; None decodes in this process.
         stop: Event that ends decoding with Stopped.
+        others: Further views of the same decoding, of a media file.
 
     Raises:
         MediaError: The file cannot be decoded.
@@ -81,6 +98,8 @@ def read_frames(
     """
     images = _ImageRows(entry.path, split.seg_num)
     options = _reader_options(split, images, offsets=offsets, crop=crop)
+    if others:
+        return _read(_view_reader(entry, split, options, others, pool, stop), images, split, stop, others)
     return _read(_reader(entry, split, options, pool, stop), images, split, stop)
 
 
@@ -131,6 +150,37 @@ def _reader(
     return pool.reader(entry.path, stall_limit_sec=split.stall_limit_sec, stop=stop, **options)
 
 
+def _view_reader(
+    entry: ListEntry,
+    split: VideoSplitSection,
+    options: dict[str, Any],
+    others: Sequence[OtherView],
+    pool: DecodePool | None,
+    stop: threading.Event | None,
+) -> VideoReader | PooledReader:
+    """The reader that decodes an entry once for the sampled frames and for other views.
+
+    Raises:
+        ConfigError: The entry is a folder of frames.
+    """
+    if entry.counts:
+        raise ConfigError(f"{entry.path}: a folder of frames, which has no times; give the video itself")
+    new_images = [options.pop("new_image"), *[new_image] * len(others)]
+    views = [View(**options), *(other.view for other in others)]
+    threads = _threads_of_one(split)
+    if pool is None:
+        return VideoReader(entry.path, views, num_threads=threads, new_images=new_images)
+    return pool.reader(
+        entry.path,
+        kind=VideoReader,
+        stall_limit_sec=split.stall_limit_sec,
+        stop=stop,
+        new_images=new_images,
+        views=[asdict(view) for view in views],
+        num_threads=threads,
+    )
+
+
 def frames_of_array(
     array: np.ndarray, fps: float | Fraction, split: VideoSplitSection, *, name: str
 ) -> Frames:
@@ -176,15 +226,18 @@ def _threads_of_one(split: VideoSplitSection) -> int:
 
 
 def _read(
-    reader: FrameReader | PooledReader | FolderReader | ArrayReader,
+    reader: VideoReader | PooledReader | FolderReader | ArrayReader,
     images: _ImageRows,
     split: VideoSplitSection,
     stop: threading.Event | None,
+    others: Sequence[OtherView] = (),
 ) -> Frames:
-    """The frames of a reader that writes into `images`."""
-    for _ in reader:
+    """The frames of a reader that writes into `images`; passes on those of other views."""
+    for frame in reader:
         if stop is not None and stop.is_set():
             raise Stopped
+        if frame.view:
+            others[frame.view - 1].take(frame)
     rows = np.array(reader.rows)
     if isinstance(reader, FolderReader):
         return Frames(images.written, rows, None, 0.0, None)

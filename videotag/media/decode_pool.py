@@ -26,7 +26,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol, cast
@@ -110,6 +110,7 @@ class DecodePool:
         stall_limit_sec: float = 0.0,
         stop: threading.Event | None = None,
         new_image: NewImage = new_image,
+        new_images: Sequence[NewImage] | None = None,
         **options: Any,
     ) -> PooledReader:
         """A reader that yields what kind(path, **options) yields, decoded in a child process.
@@ -120,10 +121,11 @@ class DecodePool:
             stall_limit_sec: Maximum time to wait for a frame, in seconds; 0 waits indefinitely.
             stop: Event that makes iterating raise Stopped once it is set.
             new_image: Function that allocates the array of each image, which is filled from the child's pipe.
+            new_images: Instead of new_image, such a function for each view of a VideoReader.
             **options: Further arguments of the reader, which must be JSON values.
         """
         request = {"path": str(path), **options}
-        return PooledReader(self, kind, request, stall_limit_sec, stop, new_image)
+        return PooledReader(self, kind, request, stall_limit_sec, stop, new_images or [new_image])
 
     def acquire(self) -> _Child:
         """A running child that no other thread uses."""
@@ -165,14 +167,14 @@ class PooledReader:
         request: dict[str, Any],
         limit_sec: float,
         stop: threading.Event | None,
-        new_image: NewImage,
+        new_images: Sequence[NewImage],
     ) -> None:
         self._pool = pool
         self._kind = kind
         self._request = request
         self._limit_sec = limit_sec
         self._stop = stop
-        self._new_image = new_image
+        self._new_images = new_images
 
     @property
     def rows(self) -> list[int]:
@@ -191,7 +193,7 @@ class PooledReader:
         try:
             name = READER if self._kind is FrameReader else f"{self._kind.__module__}:{self._kind.__name__}"
             request = {"reader": name, **self._request}
-            messages = child.messages(request, self._limit_sec, self._stop, self._new_image)
+            messages = child.messages(request, self._limit_sec, self._stop, self._new_images)
             for message, array in messages:
                 if array is not None:
                     yield self._kind.item(array, **message)
@@ -245,7 +247,7 @@ class _Child:
         request: dict[str, Any],
         limit_sec: float,
         stop: threading.Event | None,
-        new_image: NewImage,
+        new_images: Sequence[NewImage],
     ) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
         """Sends a request; yields each message of the reply, with its array if it has one."""
 
@@ -264,8 +266,9 @@ class _Child:
             if shape is None:
                 yield message, None
                 return
+            view = min(message.get("view", 0), len(new_images) - 1)
             is_image = dtype == "uint8"
-            yield message, fill(new_image(tuple(shape)) if is_image else np.empty(tuple(shape), dtype))
+            yield message, fill(new_images[view](tuple(shape)) if is_image else np.empty(tuple(shape), dtype))
 
     def _fill(self, rest: memoryview, path: str, limit_sec: float, stop: threading.Event | None) -> None:
         """Fills `rest` with the next bytes from the pipe."""

@@ -102,7 +102,7 @@ class VideoReader:
         views: Views, at least one; as View or as its arguments.
         num_threads: Number of threads for decoding and scaling; 0 lets FFmpeg choose. With several threads, a
             damaged packet among the last (threads - 1) also loses the frames after it.
-        new_image: Function that allocates the array of each image.
+        new_images: Per view, the function that allocates the array of each image; None for fresh arrays.
 
     Attributes:
         info: Facts about the video.
@@ -125,12 +125,12 @@ class VideoReader:
         views: Sequence[View | Mapping[str, Any]],
         *,
         num_threads: int = 0,
-        new_image: NewImage = new_image,
+        new_images: Sequence[NewImage] | None = None,
     ) -> None:
         self.views = [view if isinstance(view, View) else View(**view) for view in views]
         self._path = path
         self._num_threads = num_threads
-        self._new_image = new_image
+        self._new_images = new_images or [new_image] * len(self.views)
         self.view_rows: list[list[int]] = []
         self.warning: str | None = None
         self._scan()
@@ -139,6 +139,11 @@ class VideoReader:
         self._sizes = [view.scaled_size(*size) for view in self.views]
         for size in self._sizes:
             check_size(path, *size)
+
+    @property
+    def rows(self) -> list[int]:
+        """view_rows of the first view; empty before iterating."""
+        return self.view_rows[0] if self.view_rows else []
 
     def _scan(self) -> None:
         """Sets the timeline, the orientation and the facts about the video."""
@@ -190,9 +195,9 @@ class VideoReader:
                 orientation=self._orientation,
                 crop_px=view.crop_px,
                 num_threads=self._num_threads,
-                new_image=self._new_image,
+                new_image=allocate,
             )
-            for view, size in zip(self.views, self._sizes, strict=True)
+            for view, size, allocate in zip(self.views, self._sizes, self._new_images, strict=True)
         ]
 
         def sampled(view: int, due: int) -> Iterator[SampledFrame]:
@@ -285,9 +290,4 @@ class FrameReader(VideoReader):
         **options: Any,
     ) -> None:
         views = [View(num_frames, **options)]
-        super().__init__(path, views, num_threads=num_threads, new_image=new_image)
-
-    @property
-    def rows(self) -> list[int]:
-        """For each sampled frame, the index of its image in iteration order; empty before iterating."""
-        return self.view_rows[0] if self.view_rows else []
+        super().__init__(path, views, num_threads=num_threads, new_images=[new_image])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from videotag.media.sound import SoundBlock
@@ -83,10 +85,16 @@ class Sense(ABC):
     Attributes:
         kind: What its finders find.
         view: Frames that its finders take; None for finders of sound.
+        lock: Lock that is held while a finder runs, as networks are not thread-safe.
     """
 
     kind: Kind
     view: View | None
+
+    @cached_property
+    def lock(self) -> threading.Lock:
+        """See Attributes."""
+        return threading.Lock()
 
     @abstractmethod
     def finder(self) -> Finder:

@@ -12,6 +12,7 @@ import numpy as np
 
 from videotag.errors import ConfigError
 from videotag.senses.text import Line
+from videotag.system.quiet_runtimes import import_onnxruntime
 
 INSTALL = "pip install 'videotag[ocr]'"
 
@@ -27,6 +28,7 @@ class RapidOcr:
 
     def __init__(self) -> None:
         try:
+            import_onnxruntime()  # first, without its telemetry
             from rapidocr import RapidOCR
         except ImportError as error:
             raise ConfigError(f"text in pictures: needs RapidOCR; run: {INSTALL}") from error

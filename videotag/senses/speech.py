@@ -22,6 +22,7 @@ from videotag.media.views import View
 from videotag.senses.finding import Finder, Finding, Kind, Sense
 from videotag.system.atomic import replace_folder
 from videotag.system.cores import num_cores
+from videotag.system.quiet_runtimes import import_onnxruntime
 
 INSTALL = "pip install 'videotag[speech]'"
 CHUNK_SEC = 600  # sound that is held in memory, 38 MB; longer sound is cut in its quietest second
@@ -48,6 +49,7 @@ class Speech(Sense):
 
     def __init__(self, folder: str | Path, *, language: str | None = None) -> None:
         try:
+            import_onnxruntime()  # first, without its telemetry; it runs the voice activity detector
             # Set before the import, as the hub's client reads it then: nothing is downloaded.
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
             from faster_whisper import WhisperModel
