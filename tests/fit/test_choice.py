@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from videotag.fit.choice import bootstrap_rows, mean_ap_of, one_hot, select_candidate
+from videotag.datasets.batches import Batch
+from videotag.datasets.memory_dataset import MemoryDataset
+from videotag.fit.choice import bootstrap_rows, mean_ap_of, select_candidate
+from videotag.fit.labeled_set import LabeledSet, one_hot
+from videotag.fit.samples import Sample
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(2, size=80)
 GROUPS = [str(index // 2) for index in range(80)]
+
+
+def labeled_set(labels, groups, num_classes=2):
+    """Videos without features."""
+    samples = [Sample(str(index), (), group) for index, group in enumerate(groups)]
+    dataset = MemoryDataset([Batch([sample.path for sample in samples], {}, labels)])
+    task = "single_label" if labels.ndim == 1 else "multi_label"
+    return LabeledSet(samples, dataset, [str(index) for index in range(num_classes)], task, 1)
 
 
 def scores_of(signal, seed):
@@ -19,7 +31,7 @@ def scores_of(signal, seed):
 
 
 def chosen(**held_out):
-    judged, best = select_candidate(held_out, LABELS, GROUPS, task="single_label")
+    judged, best = select_candidate(held_out, labeled_set(LABELS, GROUPS))
     assert [one.name for one in judged][: len(held_out)] == list(held_out)
     return best.name
 
@@ -40,7 +52,7 @@ def test_a_mean_of_two_with_independent_errors_is_chosen():
 
 def test_the_interval_contains_the_score_and_shrinks_with_certainty():
     judged, _ = select_candidate(
-        {"weak": scores_of(0.3, 1), "sure": scores_of(9, 2)}, LABELS, GROUPS, task="single_label"
+        {"weak": scores_of(0.3, 1), "sure": scores_of(9, 2)}, labeled_set(LABELS, GROUPS)
     )
     weak, sure = judged[:2]
     assert weak.low < weak.score < weak.high

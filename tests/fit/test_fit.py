@@ -133,7 +133,7 @@ def test_a_list_of_its_own_is_a_source(sets):
 def test_an_interrupted_rerun_leaves_no_complete_folder(sets, monkeypatch):
     assert main([*FIT, "--time=0.001s"]) == 0
     monkeypatch.setattr(
-        "videotag.fit.run.select_candidate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+        "videotag.fit.comparison.select_candidate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     assert main([*FIT, "--time=0.001s"]) == 130
     assert not (sets / "out/fit.yaml").exists()

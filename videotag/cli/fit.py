@@ -71,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fits, writes the report and prints what was chosen."""
+    from videotag.fit.options import FitOptions
     from videotag.fit.report import result_text, write_fit_report
-    from videotag.fit.result import FitOptions
     from videotag.fit.run import fit
     from videotag.fit.samples import TEST_SHARE, read_samples
     from videotag.runtime.device import select_device

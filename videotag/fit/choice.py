@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from videotag.fit.labeled_set import LabeledSet
 from videotag.metrics import hit_at_one, mean_ap
-from videotag.registry import Task
 
 _NUM_AVERAGED = (2, 3)  # best candidates
 INTERVAL = (5.0, 95.0)  # percentiles
@@ -48,31 +48,24 @@ class CandidateResult:
 
 
 def select_candidate(
-    held_out: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    groups: Sequence[str],
-    *,
-    task: Task,
-    seed: int = 0,
+    held_out: Mapping[str, np.ndarray], train_set: LabeledSet, *, seed: int = 0
 ) -> tuple[list[CandidateResult], CandidateResult]:
     """Scores every candidate and the averages of the best ones, and selects one.
 
     Args:
         held_out: Name -> held-out probabilities (N, C), from the simplest candidate to the most complex.
-        labels: (N, C) in {0, 1}; (N,) class ids of a single-label task.
-        groups: Group of each of the N videos.
-        task: Task of the models.
+        train_set: Training set of the N videos.
         seed: Seed of the bootstrap.
 
     Returns:
         All candidates and averages, in order of complexity; and the selected one.
     """
-    y = one_hot(labels, next(iter(held_out.values())).shape[1], task)
+    y = train_set.one_hot
     ranked = sorted(held_out, key=lambda name: mean_ap_of(held_out[name], y), reverse=True)
     order = list(held_out)
     members: list[tuple[str, ...]] = [(name,) for name in held_out]
     members += [tuple(sorted(ranked[:n], key=order.index)) for n in _NUM_AVERAGED if n <= len(ranked)]
-    samples = bootstrap_rows(groups, y.size, seed=seed)
+    samples = bootstrap_rows(train_set.groups, y.size, seed=seed)
     judged: list[CandidateResult] = []
     chosen, chosen_samples = None, np.zeros(0)
     for names in members:
@@ -90,11 +83,6 @@ def select_candidate(
             chosen, chosen_samples = one, resampled
     assert chosen is not None, "held_out is not empty"
     return judged, chosen
-
-
-def one_hot(labels: np.ndarray, num_classes: int, task: Task) -> np.ndarray:
-    """Labels as (N, C) in {0, 1}."""
-    return labels[:, None] == np.arange(num_classes) if task == "single_label" else labels
 
 
 def mean_ap_of(scores: np.ndarray, labels: np.ndarray) -> float:

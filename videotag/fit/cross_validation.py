@@ -20,6 +20,7 @@ from videotag.datasets.batches import raise_error
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
 from videotag.fit.candidates import Candidate, schedule
+from videotag.fit.labeled_set import TrainingSet
 from videotag.inference.evaluate import in_layers
 from videotag.inference.tasks import task_scores
 from videotag.models.contract import build_model
@@ -55,27 +56,21 @@ class HeldOutScores:
 
 
 def cross_validate(
-    candidate: Candidate,
-    config: Config,
-    data: MemoryDataset,
-    folds: Sequence[np.ndarray],
-    *,
-    seconds_left: Callable[[], float],
+    candidate: Candidate, config: Config, train_set: TrainingSet, *, seconds_left: Callable[[], float]
 ) -> HeldOutScores:
-    """Cross-validates a candidate.
+    """Cross-validates a candidate over the folds of a training set.
 
     Args:
         candidate: Candidate.
         config: Config of the candidate.
-        data: Training set of N videos.
-        folds: Per fold, the (n,) indices of its videos; every video is in one fold.
+        train_set: Training set of N videos, with its folds.
         seconds_left: Function that returns the time in seconds that is left for this.
 
     Raises:
         OutOfTimeError: Cross-validating the remaining folds would exceed the time limit.
         DivergedError: Scores are not finite.
     """
-    start = time.monotonic()
+    start, data, folds = time.monotonic(), train_set.dataset, train_set.folds
     if candidate.is_linear:
         scores, penalty = _linear(config, data, folds)
         return HeldOutScores(scores, time.monotonic() - start, penalty)
@@ -139,21 +134,17 @@ def _linear(config: Config, data: MemoryDataset, folds: Sequence[np.ndarray]) ->
     return found.scores, found.penalty
 
 
-def linear_scores(
-    config: Config, data: MemoryDataset, rows: np.ndarray, held_out_rows: np.ndarray, penalty: float
-) -> np.ndarray:
-    """Probabilities (n, C) of a linear candidate that is solved on some videos, for others.
+def train_linear(config: Config, data: MemoryDataset, penalty: float) -> nn.Layer:
+    """A linear candidate that is solved to the optimum on a dataset.
 
     Args:
         config: Config of the candidate.
-        data: Dataset of all videos.
-        rows: (m,) indices of the videos to solve on.
-        held_out_rows: (n,) indices of the videos to score.
+        data: Training set.
         penalty: Penalty, see LogisticRegression.fit.
     """
-    model, last = _last_layer(config, data.subset(rows))
+    model, last = _last_layer(config, data)
     last.set(*_problem(config, last).fit(penalty))
-    return score(model, data.subset(held_out_rows), config)
+    return model
 
 
 def _last_layer(config: Config, data: MemoryDataset) -> tuple[nn.Layer, LastLayer]:

@@ -24,7 +24,7 @@ from videotag.datasets.order import ordered_groups
 from videotag.datasets.sample_dataset import SampleDataset
 from videotag.errors import ConfigError, FileListError, MediaError, OutputError, WeightsError
 from videotag.fit.near_duplicates import THRESHOLD, near_duplicates
-from videotag.fit.result import FitOptions
+from videotag.fit.options import FitOptions
 from videotag.fit.samples import Sample
 from videotag.formats.feature_files import read_shapes_and_stamp
 from videotag.formats.filelist import ListEntry, read_filelist, write_filelist
