@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from videotag.config import Config
+from videotag.fit.bootstrap import mean_ap_of
 from videotag.fit.candidates import CANDIDATES, Candidate, write_config
-from videotag.fit.choice import CandidateResult, mean_ap_of, select_candidate
+from videotag.fit.choice import CandidateResult, select_candidate
 from videotag.fit.cross_validation import HeldOutScores, OutOfTimeError, cross_validate
 from videotag.fit.labeled_set import TrainingSet
 from videotag.fit.learning_curve import CurvePoint, forecast, learning_curve

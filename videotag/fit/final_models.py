@@ -14,8 +14,9 @@ import numpy as np
 
 from videotag.config import Config
 from videotag.datasets.order import ordered_groups
+from videotag.fit.bootstrap import INTERVAL, bootstrap_rows, mean_ap_of, resampled_mean_ap
 from videotag.fit.candidates import BASELINE, CANDIDATES, write_config
-from videotag.fit.choice import INTERVAL, CandidateResult, bootstrap_rows, mean_ap_of
+from videotag.fit.choice import CandidateResult
 from videotag.fit.cross_validation import EVALUATION_BATCH, HeldOutScores
 from videotag.fit.labeled_set import LabeledSet, TrainingSet
 from videotag.fit.options import FitOptions
@@ -110,7 +111,7 @@ def _score_one(
     metrics = evaluate(model.run, batches, task=test_set.task, observers=[kept])
     scores, y = np.concatenate(kept.scores).astype(np.float64), test_set.one_hot  # (n, C)
     samples = bootstrap_rows(test_set.groups, y.size, seed=seed)
-    low, high = np.percentile([mean_ap_of(scores[rows], y[rows]) for rows in samples], INTERVAL)
+    low, high = np.percentile(resampled_mean_ap(scores, y, samples), INTERVAL)
     score = TestScore(name, mean_ap_of(scores, y), float(low), float(high), hit_at_one(scores, y))
     return score, metrics
 

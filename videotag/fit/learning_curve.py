@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from videotag.config import Config
+from videotag.fit.bootstrap import mean_ap_of
 from videotag.fit.candidates import Candidate
-from videotag.fit.choice import mean_ap_of
 from videotag.fit.cross_validation import HeldOutScores, score, train_linear, train_network
 from videotag.fit.labeled_set import TrainingSet
 from videotag.system.progress import track

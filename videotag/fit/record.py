@@ -14,7 +14,8 @@ import numpy as np
 import yaml
 
 from videotag import __version__
-from videotag.fit.choice import RULE, CandidateResult, mean_ap_of
+from videotag.fit.bootstrap import mean_ap_of
+from videotag.fit.choice import RULE, CandidateResult
 from videotag.fit.cross_validation import HeldOutScores
 from videotag.fit.features import UsedExtractor
 from videotag.fit.labeled_set import LabeledSet
