@@ -161,9 +161,9 @@ def _check_list_of_fit(args: argparse.Namespace, config: Config) -> None:
         return
     if not filelist or not Path(filelist).is_file():
         raise FileListError(
-            f"{filelist or 'TEST.filelist'}: no such file in the working folder {Path.cwd()}, as after moving "
-            f"a fit; give --filelist={Path(weights) / 'test.list'} with paths that start there, or run this "
-            "in the folder in which `videotag fit` ran"
+            f"{filelist or 'TEST.filelist'}: no such file in the working folder {Path.cwd()}, as after a "
+            f"move of the fit; give --filelist={Path(weights) / 'test.list'} with paths that start there, or "
+            "run this in the folder in which `videotag fit` ran"
         )
 
 
