@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import yaml
 
 from videotag.cli.main import main
 from videotag.config import load_config
-from videotag.fit import candidates
+from videotag.fit import candidates, cross_validation
 from videotag.fit.features import leak_notes
 from videotag.fit.learning_curve import CurvePoint, forecast
 from videotag.fit.record import advice
@@ -215,6 +216,21 @@ def test_without_time_only_linear_candidates_are_compared(sets, capsys):
     assert main([*FIT, "--time=0.001s"]) == 0
     assert set(record()["left_out"]) == {"MLP", "LatentTransformer", "AttentionLSTM"}
     assert "MLP is left out: no time was left" in capsys.readouterr().err
+
+
+def test_a_candidate_that_would_take_too_long_is_abandoned_early_in_its_first_fold(sets, monkeypatch):
+    """Each step takes a second of a clock of its own: 40 steps in 5 folds are 200 s, of less than 42 left."""
+    steps = []
+    learn = cross_validation.Learner.learn
+    monkeypatch.setattr(candidates, "_MIN_STEPS", 40)
+    monkeypatch.setattr(candidates, "_MAX_STEPS", 40)
+    monkeypatch.setattr(cross_validation, "time", SimpleNamespace(monotonic=lambda: float(len(steps))))
+    monkeypatch.setattr(
+        cross_validation.Learner, "learn", lambda *args, **kwargs: steps.append(learn(*args, **kwargs))
+    )
+    assert main([*FIT, "--time=60s"]) == 0
+    assert set(record()["left_out"]) == {"MLP", "LatentTransformer", "AttentionLSTM"}
+    assert len(steps) == 3 * 4
 
 
 def test_several_labels_missing_ones_and_a_csv_are_a_multi_label_task(sets):

@@ -110,6 +110,9 @@ def schedule(num_videos: int) -> dict[str, Any]:
     """Keys of TRAIN that depend on the number of training videos: batch size, epochs and warmup.
 
     Some passes over the set, but at least some hundred steps.
+
+    Args:
+        num_videos: Number of training videos N.
     """
     batch_size = min(BATCH_SIZE, num_videos)
     steps_per_epoch = max(1, num_videos // batch_size)  # the incomplete last batch is dropped
@@ -161,6 +164,7 @@ def write_config(
         weight_decay: Penalty of a linear candidate; None chooses it by cross-validation.
 
     Raises:
+        ConfigError: A value is out of its range.
         OutputError: The file cannot be written.
     """
     sections = candidate_sections(candidate, train_set, options, weight_decay=weight_decay)

@@ -65,7 +65,7 @@ class Comparison:
 def compare_candidates(
     train_set: TrainingSet, options: FitOptions, *, seconds_left: Callable[[], float]
 ) -> Comparison:
-    """Cross-validates the candidates for which there is time, and selects one or the mean of several.
+    """Results of the candidates for which there is time, and the selected one or mean of several.
 
     Args:
         train_set: Training set.

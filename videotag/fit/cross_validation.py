@@ -33,6 +33,7 @@ from videotag.training.logistic import LogisticRegression
 from videotag.training.run import DivergedError
 
 EVALUATION_BATCH = 128
+_PROJECTED_SHARE = 0.1  # of the epochs, from which the duration of a training is projected
 logger = logging.getLogger(__name__)
 
 
@@ -58,7 +59,7 @@ class HeldOutScores:
 def cross_validate(
     candidate: Candidate, config: Config, train_set: TrainingSet, *, seconds_left: Callable[[], float]
 ) -> HeldOutScores:
-    """Cross-validates a candidate over the folds of a training set.
+    """Held-out scores of a candidate over the folds of a training set.
 
     Args:
         candidate: Candidate.
@@ -77,7 +78,8 @@ def cross_validate(
     scores = np.zeros((len(data), config.model.num_classes))
     all_rows = np.arange(len(data))
     for number, fold in enumerate(track(folds, f"cross-validate {candidate.name}", len(folds))):
-        model = train_network(config, data.subset(np.setdiff1d(all_rows, fold)))
+        limit_sec = seconds_left() / len(folds) if number == 0 else float("inf")
+        model = train_network(config, data.subset(np.setdiff1d(all_rows, fold)), limit_sec=limit_sec)
         scores[fold] = score(model, data.subset(fold), config)
         if not np.isfinite(scores[fold]).all():
             raise DivergedError(f"{candidate.name}: scores are not finite")
@@ -87,13 +89,18 @@ def cross_validate(
     return HeldOutScores(scores, time.monotonic() - start)
 
 
-def train_network(config: Config, data: MemoryDataset) -> nn.Layer:
+def train_network(config: Config, data: MemoryDataset, *, limit_sec: float = float("inf")) -> nn.Layer:
     """A network trained on a dataset, with as many steps as suit its size; nothing is written.
 
     Args:
         config: Config of a candidate; batch size and number of epochs are adapted to the dataset.
         data: Training set.
+        limit_sec: Time limit in seconds; the first tenth of the epochs projects whether it is kept.
+
+    Raises:
+        OutOfTimeError: Training would take longer than the limit.
     """
+    start = time.monotonic()
     train = config.train.model_copy(update=schedule(len(data)))
     config = replace(config, train=train)
     steps_per_epoch = max(1, len(data) // train.batch_size)
@@ -114,11 +121,20 @@ def train_network(config: Config, data: MemoryDataset) -> nn.Layer:
         for batch in training_batches(config, data, epoch=epoch, seed=seed, on_error=raise_error):
             learner.learn(batch, step=step, seed=(seed + step) % 2**31)
             step += 1
+        share = (epoch + 1) / train.epoch
+        if share >= _PROJECTED_SHARE and (time.monotonic() - start) / share > limit_sec:
+            raise OutOfTimeError
     return model
 
 
 def score(model: nn.Layer, data: MemoryDataset, config: Config) -> np.ndarray:
-    """Probabilities (N, C) float64 of a network for N videos."""
+    """Probabilities (N, C) float64 of a network for N videos.
+
+    Args:
+        model: Network.
+        data: Dataset of the N videos.
+        config: Config of the network, whose task selects sigmoid or softmax.
+    """
     run = in_layers(model)
     scores = []
     with paddle.no_grad():

@@ -89,7 +89,11 @@ class FrameDecision:
     seconds: float | None
 
     def read(self, save_dir: Path) -> int | None:
-        """The number of frames of an earlier run with the same extractor and limit; None without one."""
+        """The number of frames of an earlier run with the same extractor and limit; None without one.
+
+        Args:
+            save_dir: Folder of the fit.
+        """
         try:
             found = read_json(save_dir / _DECISION_FILE, error=OutputError, remedy="it is written again")
         except OutputError:
@@ -100,7 +104,15 @@ class FrameDecision:
         return number if isinstance(number, int) and number > 0 else None
 
     def write(self, save_dir: Path, seg_num: int) -> None:
-        """Records a number of frames."""
+        """Records a number of frames.
+
+        Args:
+            save_dir: Folder of the fit.
+            seg_num: Number of frames per video.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
         write_text(save_dir / _DECISION_FILE, json.dumps({**asdict(self), "seg_num": seg_num}) + "\n")
 
 
@@ -301,6 +313,9 @@ def _find_large(
 
 def feature_width(samples: Sequence[Sample]) -> int:
     """The feature width D of the first sample.
+
+    Args:
+        samples: Feature files, at least one.
 
     Raises:
         FeatureFileError: The file is missing, damaged or has several modalities.

@@ -20,7 +20,11 @@ _MAX_CLASSES = 200  # rows in the page, the worst first
 
 
 def result_text(result: FitResult) -> str:
-    """The table of candidates, the scores on the test set and the advice, for a terminal."""
+    """The table of candidates, the scores on the test set and the advice, for a terminal.
+
+    Args:
+        result: Result of the fit.
+    """
     name_width = max(len(one.name) for one in result.comparison.judged) + 2
     lines = [f"  {'candidate':<{name_width}}{'held-out mAP':>13}{'90 % interval':>17}{'top-1':>8}"]
     for one in result.comparison.judged:

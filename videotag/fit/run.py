@@ -118,6 +118,11 @@ class Deadline:
 def check_save_dir(save_dir: Path, samples: Sequence[Sample], *, overwrite: bool) -> None:
     """Refuses a folder that is not of a fit, or that holds the videos.
 
+    Args:
+        save_dir: Folder of everything that is written.
+        samples: Videos or feature files of the user.
+        overwrite: Whether foreign files may be replaced.
+
     Raises:
         OutputError: The folder holds foreign files, and overwrite is False; or it holds videos.
     """

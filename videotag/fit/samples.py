@@ -223,6 +223,10 @@ def assign(samples: Sequence[Sample], *, share: float, seed: int) -> list[Sample
 def check_classes(sample_set: SampleSet, task: Task) -> None:
     """Checks that there is something to learn.
 
+    Args:
+        sample_set: All samples.
+        task: Task of the model.
+
     Raises:
         FileListError: There are too few groups, no labeled video, or only one class; or a video of a
             single-label task has none or several labels.

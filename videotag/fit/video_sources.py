@@ -105,7 +105,11 @@ def videos_in_folder(
 
 
 def split_folders(folder: Path) -> dict[Path, str]:
-    """Folder -> split of a source whose folders are all named as in SPLIT_NAMES; else empty."""
+    """Folder -> split of a source whose folders are all named as in SPLIT_NAMES; else empty.
+
+    Args:
+        folder: Folder of the source.
+    """
     splits = {path: SPLIT_NAMES.get(path.name.lower()) for path in _visible(folder) if path.is_dir()}
     return {path: split for path, split in splits.items() if split} if all(splits.values()) else {}
 
