@@ -11,7 +11,8 @@ from videotag.config import load_config, parse_overrides
 from videotag.errors import ConfigError, UnknownNameError, error_text
 from videotag.models import load_models
 from videotag.registry import list_models
-from videotag.sections import InferSection, TrainSection, VideoInferSection, VideoTrainSection
+from videotag.sections import InferSection, VideoInferSection
+from videotag.train_section import TrainSection, VideoTrainSection
 
 load_models()
 

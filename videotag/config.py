@@ -24,7 +24,6 @@ from videotag.registry import ModelEntry, Task, get_model, get_reader, list_back
 from videotag.safe_text import MAX_TEXT, MAX_VALUE, escaped, safe_repr
 from videotag.sections import (
     ExtractorModel,
-    FeatureTrainSection,
     FollowsTrain,
     InferSection,
     InputOptions,
@@ -32,9 +31,9 @@ from videotag.sections import (
     Section,
     SplitSection,
     TaggerModel,
-    TrainSection,
 )
 from videotag.system.resources import find_resource, list_configs
+from videotag.train_section import FeatureTrainSection, TrainSection
 
 _SPLITS = ("TRAIN", "VALID", "TEST", "INFER")
 SECTIONS = ("MODEL", "INPUTS", *_SPLITS)

@@ -18,7 +18,7 @@ from videotag.media.writer import write_video
 from videotag.models import load_models
 from videotag.models.contract import build_model
 from videotag.registry import FRAMES, ArraySpec, get_model
-from videotag.sections import FeatureTrainSection, TrainSection, VideoTrainSection
+from videotag.train_section import FeatureTrainSection, TrainSection, VideoTrainSection
 from videotag.training.feature_augment import mixup
 from videotag.training.last_layer_solver import LastLayerSolver
 from videotag.training.learner import Learner

@@ -14,7 +14,7 @@ from videotag.cli.main import main
 from videotag.config import load_config
 from videotag.errors import ConfigError
 from videotag.formats.weight_files import read_weights
-from videotag.sections import TrainSection
+from videotag.train_section import TrainSection
 from videotag.training.logistic import LogisticRegression
 from videotag.training.losses import TrainingLoss, class_weights
 from videotag.training.optim import learning_rate, with_num_epochs

@@ -18,7 +18,7 @@ from paddle import Tensor
 
 from videotag.errors import ConfigError
 from videotag.registry import MASK, ArraySpec
-from videotag.sections import FeatureTrainSection, TrainSection
+from videotag.train_section import FeatureTrainSection, TrainSection
 
 Tensors: TypeAlias = dict[str, Tensor]
 _MIXABLE = ("float16", "float32", "float64", "uint8", "bool")  # other integers are ids or counts

@@ -19,7 +19,7 @@ from videotag.datasets.batches import Batch
 from videotag.errors import ConfigError
 from videotag.inference.parallel import world_size
 from videotag.registry import Task
-from videotag.sections import TrainSection
+from videotag.train_section import TrainSection
 from videotag.training.calibrate import LBFGS, LastLayer, check_others_frozen, read_last_layer
 from videotag.training.folds import group_folds
 from videotag.training.learner import freeze

@@ -28,7 +28,7 @@ from videotag.inference.tasks import task_loss, task_scores
 from videotag.models.contract import check_outputs
 from videotag.registry import LOGITS, Task
 from videotag.safe_text import safe_repr
-from videotag.sections import TrainSection
+from videotag.train_section import TrainSection
 from videotag.training.feature_augment import augment, check_mixable, has_augmentation
 from videotag.training.gradients import sum_gradients
 from videotag.training.losses import TrainingLoss

@@ -15,7 +15,7 @@ from paddle import Tensor
 
 from videotag.inference.tasks import task_loss
 from videotag.registry import Task
-from videotag.sections import MAX_CLASS_WEIGHT, TrainSection
+from videotag.train_section import MAX_CLASS_WEIGHT, TrainSection
 
 _SMALLEST_SHARE = 1e-6  # of a class, whose logarithm adjusts its logit
 

@@ -24,7 +24,7 @@ from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
 from videotag.inference.load_weights import network_state, set_state
 from videotag.models.contract import build_model
-from videotag.sections import TrainSection
+from videotag.train_section import TrainSection
 from videotag.training.batches import training_batches
 from videotag.training.last_layer_solver import LastLayerSolver
 from videotag.training.learner import Learner

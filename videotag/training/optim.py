@@ -10,7 +10,7 @@ from videotag.system.quiet_paddle import paddle
 from paddle import optimizer
 from paddle.regularizer import L2Decay
 
-from videotag.sections import TrainSection
+from videotag.train_section import TrainSection
 
 RMSPROP_RHO = 0.95
 RMSPROP_EPSILON = 1e-6

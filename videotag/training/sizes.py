@@ -26,8 +26,9 @@ from videotag.inputs.reader import specs_of
 from videotag.models.contract import build_model
 from videotag.registry import ModelEntry
 from videotag.runtime.device import gpu_index
-from videotag.sections import ModelSection, TrainSection
+from videotag.sections import ModelSection
 from videotag.system.memory_limit import memory_limit
+from videotag.train_section import TrainSection
 
 #: Values that an optimizer keeps per weight.
 _STATE_PER_WEIGHT = {

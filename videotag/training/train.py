@@ -44,10 +44,10 @@ from videotag.inference.parallel import (
 from videotag.inputs.features import check_extractors
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.models.contract import build_model
-from videotag.sections import FeatureTrainSection, TrainSection
 from videotag.system.atomic import remove_partial
 from videotag.system.failures import FailureList
 from videotag.system.folder_lock import folder_lock
+from videotag.train_section import FeatureTrainSection, TrainSection
 from videotag.training.calibrate import fit_standardizers
 from videotag.training.checkpoint import load_pretrained, write_config_and_labels
 from videotag.training.make_learner import class_counts_of, collect_media_errors, every_sample, make_learner
