@@ -1,7 +1,7 @@
 """Config sections as pydantic models: keys, types, defaults and validation.
 
-Section and key names are VideoTag's. Each model's file defines the class of its MODEL section; train_section.py
-defines TRAIN.
+Section and key names are VideoTag's. Each model's file defines the class of its MODEL section, and
+train_section.py that of TRAIN.
 """
 
 from __future__ import annotations

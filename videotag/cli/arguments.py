@@ -221,7 +221,7 @@ def overrides(args: argparse.Namespace, flags: dict[str, Any]) -> list[tuple[str
     Raises:
         ConfigError: A --set is invalid, see parse_overrides.
     """
-    from videotag.config import parse_overrides
+    from videotag.config_file import parse_overrides
 
     named = {"TRAIN.use_gpu": args.use_gpu, **flags}
     return parse_overrides(args.set) + [(key, value) for key, value in named.items() if value is not None]

@@ -111,7 +111,7 @@ def _read_config(
     args: argparse.Namespace,
 ) -> tuple[Config, list[str] | None, list[ListEntry], list[str]]:
     """The config, fitted to the data; the class names; the samples to train on; and what was fitted."""
-    from videotag.config import written_values
+    from videotag.config_file import written_values
     from videotag.inference.data import read_list, read_section_list
     from videotag.training.fitted_config import (
         FEATURE_DIMS,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from videotag.config import Config, written_values
+from videotag.config import Config
+from videotag.config_file import written_values
 from videotag.errors import FeatureFileError, LabelFileError
 from videotag.formats.feature_files import read_shapes_and_stamp
 from videotag.formats.filelist import ListEntry
