@@ -137,7 +137,7 @@ def load_config(
     where, overrides = str(path), overrides or []
     raw, plugins = read_sections(path)
     inputs = raw.pop("INPUTS", None)
-    input_overrides = [pair for pair in overrides if _section_of(pair) == "INPUTS"]
+    input_overrides = [pair for pair in overrides if _section_of(pair[0]) == "INPUTS"]
     try:
         entry = _entry(raw, where, model_name, entry)
         if input_overrides and inputs is None:
@@ -151,7 +151,7 @@ def load_config(
     if beside_weights:
         raw = {name: _drop_file_keys(values, classes[name]) for name, values in raw.items()}
     for dotted, value in overrides:
-        if _section_of((dotted, value)) != "INPUTS":
+        if _section_of(dotted) != "INPUTS":
             apply_override(raw, dotted, value)
     sections, problems = _validate_sections(raw, classes)
     read: dict[str, InputOptions] = {}
@@ -167,9 +167,9 @@ def load_config(
     return Config(entry=entry, inputs=read, names_inputs=names_inputs, **sections)
 
 
-def _section_of(override: tuple[str, Any]) -> str:
-    """The name of the section that an override changes."""
-    return override[0].partition(".")[0].upper()
+def _section_of(dotted: str) -> str:
+    """The name of the section of a dotted key, ignoring case."""
+    return dotted.partition(".")[0].upper()
 
 
 def _plugin_hint(plugins: list[str]) -> str:
@@ -187,7 +187,7 @@ def _default_inputs(
     """The INPUTS section that follows from MODEL; None if MODEL is invalid, which is reported later."""
     raw = {"MODEL": dict(model)}
     for dotted, value in overrides:
-        if _section_of((dotted, value)) == "MODEL":
+        if _section_of(dotted) == "MODEL":
             apply_override(raw, dotted, value)
     try:
         return _inputs_of(entry, entry.config.model_validate(raw["MODEL"]))

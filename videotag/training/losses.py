@@ -13,7 +13,7 @@ import numpy as np
 import paddle.nn.functional as F
 from paddle import Tensor
 
-from videotag.inference.tasks import task_loss
+from videotag.inference.tasks import unreduced_loss
 from videotag.registry import Task
 from videotag.train_section import MAX_CLASS_WEIGHT, TrainSection
 
@@ -55,7 +55,7 @@ class TrainingLoss:
             labels = F.one_hot(labels, logits.shape[1])
         weights = None
         if self._weights is not None and self._task == "single_label":
-            weights = (labels * self._weights).sum(axis=1, keepdim=True)  # (N, 1)
+            weights = (labels * self._weights).sum(axis=1)  # (N,)
         elif self._weights is not None:
             weights = labels * self._weights + 1 - labels  # (N, C)
         if train.label_smoothing:
@@ -63,15 +63,8 @@ class TrainingLoss:
             labels = (1 - train.label_smoothing) * labels + train.label_smoothing * spread
         if train.loss == "asymmetric":
             return asymmetric_loss(logits, labels, gamma=train.asymmetric_gamma, clip=train.asymmetric_clip)
-        if weights is None:
-            return task_loss(self._task, logits, labels, "sum")
-        if self._task == "multi_label":
-            losses = F.binary_cross_entropy_with_logits(logits + 1e-30, labels, reduction="none")
-        else:
-            losses = paddle.logsumexp(logits, axis=1, keepdim=True) - (labels * logits).sum(
-                axis=1, keepdim=True
-            )
-        return (weights * losses).sum()
+        losses = unreduced_loss(self._task, logits, labels)
+        return (losses if weights is None else weights * losses).sum()
 
 
 def class_weights(counts: np.ndarray) -> np.ndarray:
