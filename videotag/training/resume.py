@@ -15,7 +15,6 @@ from videotag.sections import InputOptions, Key
 from videotag.system.atomic import write_text
 from videotag.training.last_layer_solver import LastLayerSolver
 from videotag.training.learner import Learner
-from videotag.training.make_learner import with_train
 from videotag.training.run_state import Checkpoint, load_checkpoint, load_newest
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
@@ -25,7 +24,7 @@ logger = logging.getLogger(__name__)
 def with_resolved_auto(config: Config, of_run: Config) -> Config:
     """The config of a resumed run in which "auto" is replaced by what the run chose."""
     keys = [key for key in ("learning_rate", "weight_decay") if getattr(config.train, key) == "auto"]
-    return with_train(config, **{key: getattr(of_run.train, key) for key in keys})
+    return config.with_train(**{key: getattr(of_run.train, key) for key in keys})
 
 
 def resume_run(
