@@ -25,7 +25,11 @@ _MIXABLE = ("float16", "float32", "float64", "uint8", "bool")  # other integers 
 
 
 def has_augmentation(train: TrainSection) -> bool:
-    """Whether the section enables any augmentation of `augment`."""
+    """Whether the section enables any augmentation of `augment`.
+
+    Args:
+        train: TRAIN section.
+    """
     of_features = isinstance(train, FeatureTrainSection) and (train.sample_steps or train.modality_dropout)
     return bool(train.mixup_alpha or of_features)
 

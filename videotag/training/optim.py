@@ -63,6 +63,10 @@ def build_optimizer(model: paddle.nn.Layer, train: TrainSection) -> optimizer.Op
 
     Weight decay does not apply to biases of fully connected layers and norms; like VideoTag, it applies to
     those of LSTMs.
+
+    Args:
+        model: Network, whose biases are marked as not decayed.
+        train: TRAIN section, whose optimizer is not "lbfgs".
     """
     for name, parameter in model.named_parameters():
         if name.endswith(".bias"):

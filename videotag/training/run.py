@@ -76,7 +76,14 @@ class Run:
     _num_steps: int = 0  # since then
 
     def log_start(self, progress: Progress) -> None:
-        """Logs what the run starts or resumes with."""
+        """Logs seed, processes and numbers of samples that the run starts or resumes with.
+
+        Args:
+            progress: Progress so far.
+
+        Raises:
+            OutputError: The log cannot be written.
+        """
         values = {
             "seed": progress.seed,
             "processes": world_size(),
@@ -95,6 +102,7 @@ class Run:
         Raises:
             DivergedError: The loss became NaN or infinite.
             FileListError: No video of the training list can be read.
+            OutputError: A checkpoint or the log cannot be written.
         """
         while progress.epoch < self.config.train.epoch and not self._stops_early(progress):
             progress = self._epoch(progress)
@@ -240,7 +248,12 @@ class Run:
         return time_left(elapsed_sec, done=self._num_steps, total=self._num_steps + rest)
 
     def skip_unreadable(self, video: str, error: VideotagError) -> None:
-        """Records a video that cannot be read; raises any other error."""
+        """Records a video that cannot be read.
+
+        Args:
+            video: Id of the video.
+            error: MediaError or RecordError; any other error is raised.
+        """
         if not isinstance(error, MediaError | RecordError):
             raise error
         if str(error) not in self._warned:  # a missing file gives the same message for each of its records

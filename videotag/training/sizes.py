@@ -112,7 +112,12 @@ def count_weights(entry: ModelEntry, section: ModelSection, train: TrainSection)
 
 
 def weights_bytes(weights: WeightCount, train: TrainSection) -> int:
-    """Bytes of weights, gradients, optimizer state and averaged weights."""
+    """Bytes of weights, gradients, optimizer state and averaged weights.
+
+    Args:
+        weights: Numbers of weights.
+        train: TRAIN section.
+    """
     copies = 1 + _STATE_PER_WEIGHT[train.optimizer] + (train.ema_decay is not None)
     return _FLOAT_BYTES * (weights.all + copies * weights.trained)
 
