@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 from videotag.cli import arguments, values
 from videotag.cli.tables import metrics_table
@@ -65,19 +66,10 @@ def run(args: argparse.Namespace) -> int:
     from videotag.training.probe import comparison_with_probe
     from videotag.training.train import train_model
 
-    flags = {
-        "TRAIN.batch_size": args.batch_size,
-        "TRAIN.learning_rate": args.learning_rate,
-        "TRAIN.epoch": args.epoch,
-        "TRAIN.pretrain": args.pretrain,
-        "TRAIN.keep": args.keep,
-        "TRAIN.extend_labels": args.extend_labels or None,
-        "MODEL.label_file": args.label_file,
-    }
     save_dir = Path(args.save_dir)
     fitted = fit_config(
         args.config,
-        arguments.overrides(args, flags),
+        arguments.overrides(args, _flags(args)),
         default=arguments.DEFAULT_CONFIG,
         save_dir=save_dir,
         model_name=args.model_name,
@@ -119,3 +111,16 @@ def run(args: argparse.Namespace) -> int:
         path = save_dir / FAILURES_FILE
         logger.warning("skipped: %d videos that cannot be read: %s", len(result.failed), path)
     return EXIT_FAILURES if result.failed else EXIT_OK
+
+
+def _flags(args: argparse.Namespace) -> dict[str, Any]:
+    """The values of the flags by config key; None for flags that are not given."""
+    return {
+        "TRAIN.batch_size": args.batch_size,
+        "TRAIN.learning_rate": args.learning_rate,
+        "TRAIN.epoch": args.epoch,
+        "TRAIN.pretrain": args.pretrain,
+        "TRAIN.keep": args.keep,
+        "TRAIN.extend_labels": args.extend_labels or None,
+        "MODEL.label_file": args.label_file,
+    }
