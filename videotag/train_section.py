@@ -200,7 +200,7 @@ class VideoTrainSection(TrainSection, VideoSplitSection):
     seg_num: NumFrames = 3
     optimizer: Literal["rmsprop", "adam", "momentum"] = "momentum"
     learning_rate: Annotated[AboveZero, Key.STEPS] = 0.00125
-    decay_epochs: Annotated[list[Positive], Key.STEPS] = Field(default=[15, 30])
+    decay_epochs: Annotated[list[Positive], Needs("schedule", "step"), Key.STEPS] = Field(default=[15, 30])
     weight_decay: NotNegative = 1e-4
     epoch: Annotated[Positive, Key.RESUMABLE] = 45
     segment_offset: Annotated[Literal["random", "middle"], Key.STEPS] = "random"

@@ -14,7 +14,7 @@ from videotag.cli.main import main
 from videotag.config import load_config
 from videotag.errors import ConfigError
 from videotag.formats.weight_files import read_weights
-from videotag.train_section import TrainSection
+from videotag.train_section import TrainSection, VideoTrainSection
 from videotag.training.logistic import LogisticRegression
 from videotag.training.losses import TrainingLoss, class_weights
 from videotag.training.optim import learning_rate, with_num_epochs
@@ -137,9 +137,10 @@ def test_a_cosine_schedule_cannot_be_extended_by_resume(tagger_dir, capsys):
     assert "TRAIN.epoch: 3, but the run to resume has 2" in capsys.readouterr().err
 
 
-def test_cosine_has_no_decay_epochs():
+@pytest.mark.parametrize("section", [TrainSection, VideoTrainSection])
+def test_cosine_has_no_decay_epochs(section):
     with pytest.raises(ValueError, match="decay_epochs: has no effect without schedule=step"):
-        TrainSection(schedule="cosine", decay_epochs=[3])
+        section(schedule="cosine", decay_epochs=[3])
 
 
 def test_few_steps_are_told_with_the_key_that_helps(tagger_dir, capsys):
