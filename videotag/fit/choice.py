@@ -2,8 +2,8 @@
 
 The score is mAP. A candidate replaces a simpler one only if its gain exceeds one standard error of the
 gain, by a bootstrap over groups (see bootstrap.py); so a tie is decided in favor of the simpler. On made
-scores of two equally good candidates, 15 to 18 % of the gains exceed it, and 26 % where half of the classes
-have about two positives; 16 % would be exact.
+scores of two equally good candidates, about 16 % of the gains exceed it, as they should, and 22 % where half
+of the classes have about two positives.
 Shapes: N training videos, C classes.
 """
 
