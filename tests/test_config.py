@@ -7,11 +7,13 @@ import pickle
 import pytest
 from pydantic import ValidationError
 
-from videotag.config import load_config, parse_overrides
+from videotag.config import load_config
+from videotag.config_file import parse_overrides
 from videotag.errors import ConfigError, UnknownNameError, error_text
 from videotag.models import load_models
 from videotag.registry import list_models
-from videotag.sections import InferSection, TrainSection, VideoInferSection, VideoTrainSection
+from videotag.sections import InferSection, Key, VideoInferSection, VideoSplitSection
+from videotag.train_section import FeatureTrainSection, TrainSection, VideoTrainSection
 
 load_models()
 
@@ -324,6 +326,16 @@ def test_no_section_takes_a_number_that_overflows():
                     with pytest.raises(ValidationError) as caught:
                         cls.model_validate({"name": "x", "num_classes": 3, key: value})
                     assert key in {problem["loc"][0] for problem in caught.value.errors()}, (cls, key, value)
+
+
+@pytest.mark.parametrize(
+    "cls", [VideoSplitSection, VideoInferSection, FeatureTrainSection, VideoTrainSection]
+)
+def test_a_key_that_a_section_declares_again_keeps_its_properties(cls):
+    for base in cls.__mro__[1:]:
+        for name, field in getattr(base, "model_fields", {}).items():
+            properties = {each for each in field.metadata if isinstance(each, Key)}
+            assert properties <= set(cls.model_fields[name].metadata), (name, base)
 
 
 def test_counts_of_the_largest_data_sets_are_taken(write):

@@ -22,7 +22,7 @@ LAYERS = [
     ["errors"],
     ["registry", "system"],
     ["plugins"],
-    ["media", "formats", "metrics", "sections", "config", "labels"],
+    ["media", "formats", "metrics", "sections", "train_section", "config_file", "config", "labels"],
     ["inputs", "models", "weights"],
     ["datasets", "runtime"],
     ["senses"],

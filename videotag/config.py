@@ -1,9 +1,8 @@
 """Reads VideoTag's YAML configs into typed sections: MODEL, INPUTS, TRAIN, VALID, TEST, INFER.
 
-Old spellings are translated by one table (_ALIASES). The registry provides the class of the MODEL section, so
-the model's module must be imported before its config is read. Later sources override earlier ones: defaults,
-YAML, --set, flags. Keys that VALID does not set may follow TRAIN, see FollowsTrain. All problems of a file
-are reported together, each with its dotted key.
+The registry provides the class of the MODEL section, so the model's module must be imported before its config
+is read. Later sources override earlier ones: defaults, YAML, --set, flags. Keys that VALID does not set may
+follow TRAIN, see FollowsTrain. All problems of a file are reported together, each with its dotted key.
 """
 
 from __future__ import annotations
@@ -11,20 +10,19 @@ from __future__ import annotations
 import functools
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from videotag.config_file import SPLITS, apply_override, read_sections
 from videotag.errors import ConfigError, PluginError, UnknownNameError, one_error
-from videotag.formats.yaml_text import parse_yaml, read_yaml
 from videotag.registry import ModelEntry, Task, get_model, get_reader, list_backbones, list_readers, unknown
 from videotag.safe_text import MAX_TEXT, MAX_VALUE, escaped, safe_repr
 from videotag.sections import (
     ExtractorModel,
-    FeatureTrainSection,
     FollowsTrain,
     InferSection,
     InputOptions,
@@ -32,23 +30,11 @@ from videotag.sections import (
     Section,
     SplitSection,
     TaggerModel,
-    TrainSection,
 )
-from videotag.system.resources import find_resource, list_configs
-
-_SPLITS = ("TRAIN", "VALID", "TEST", "INFER")
-SECTIONS = ("MODEL", "INPUTS", *_SPLITS)
+from videotag.train_section import FeatureTrainSection, TrainSection
 
 _MAX_PLUGINS_SHOWN = 5
 _MAX_MESSAGE = 1000  # characters; the longest message lists the backbones
-#: Old spelling of a key -> current one, in any section.
-_ALIASES = {
-    "bone_nework": "bone_network",
-    "learning_rate_decay": "decay_gamma",
-    "l2_weight_decay": "weight_decay",
-    "total_videos": "num_samples",
-    "pretrain_base": "pretrain",
-}
 
 
 @dataclass(frozen=True)
@@ -75,6 +61,10 @@ class Config:
     def task(self) -> Task:
         """The task, which selects loss and metrics: MODEL.task, else the model's registered task."""
         return self.model.task or self.entry.task
+
+    def with_train(self, **values: Any) -> Config:
+        """This config with other values of keys of TRAIN, which are not validated."""
+        return replace(self, train=self.train.model_copy(update=values))
 
     @property
     def plugins(self) -> list[str]:
@@ -105,7 +95,7 @@ class Config:
         Args:
             leave_out: Function from the class of a section to the keys to omit.
         """
-        named = zip(_SPLITS, (self.train, self.valid, self.test, self.infer), strict=True)
+        named = zip(SPLITS, (self.train, self.valid, self.test, self.infer), strict=True)
         raw = {"MODEL": self.model.model_dump(mode="json", exclude=leave_out(type(self.model)))}
         if self.names_inputs:
             raw["INPUTS"] = {
@@ -144,69 +134,42 @@ def load_config(
         ConfigError: The file is missing or invalid; one line of the message per problem.
         UnknownNameError: The model or a reader does not exist.
     """
-    raw, where = _read_yaml(path), str(path)
-    plugins = raw.pop("PLUGINS", [])
-    problems = [
-        f"{where}: {escaped(key, limit=MAX_VALUE)}: unknown section; there are: {', '.join(SECTIONS)}"
-        for key in raw
-        if key not in SECTIONS
-    ]
-    raw = {key: value for key, value in raw.items() if key in SECTIONS}
-    for key, value in raw.items():
-        if not isinstance(value, dict):
-            problems.append(f"{where}: {key}: {safe_repr(value)} is not a section of key: value lines")
-    if not _are_plugin_names(plugins):
-        problems.append(f"{where}: PLUGINS: {safe_repr(plugins)} is not a list of names; leave it out")
-    if problems:
-        raise one_error(ConfigError, problems)
-    overrides = overrides or []
-    input_overrides = [pair for pair in overrides if pair[0].partition(".")[0].upper() == "INPUTS"]
+    where, overrides = str(path), overrides or []
+    raw, plugins = read_sections(path)
     inputs = raw.pop("INPUTS", None)
-    raw = {section: _translate_old_keys(values, f"{where}: {section}") for section, values in raw.items()}
+    input_overrides = [pair for pair in overrides if _section_of(pair[0]) == "INPUTS"]
     try:
         entry = _entry(raw, where, model_name, entry)
         if input_overrides and inputs is None:
             inputs = _default_inputs(entry, raw["MODEL"], overrides)
         if inputs is not None:
             for dotted, value in input_overrides:  # first, because they decide which keys exist
-                _apply_override({"INPUTS": inputs}, dotted, value)
-        section_classes = _section_classes(entry, inputs)
+                apply_override({"INPUTS": inputs}, dotted, value)
+        classes = {"MODEL": entry.config, **_split_classes(entry, inputs)}
     except UnknownNameError as error:
         raise UnknownNameError(f"{where}: {error}{_plugin_hint(plugins)}") from None
-    names = ("MODEL", *_SPLITS)
-    classes = dict(zip(names, (entry.config, *section_classes), strict=True))
     if beside_weights:
         raw = {name: _drop_file_keys(values, classes[name]) for name, values in raw.items()}
     for dotted, value in overrides:
-        if (dotted, value) not in input_overrides:
-            _apply_override(raw, dotted, value)
-    sections: dict[str, Any] = {}
-    for name, cls in classes.items():
-        values = raw.get(name, {})
-        if name == "VALID" and "train" in sections:
-            values = _values_of_train(cls, values, sections["train"]) | values
-        try:
-            sections[name.lower()] = cls.model_validate(values)
-        except ValidationError as error:
-            problems += [f"{where}: {text}" for text in _error_lines(error, name, cls)]
+        if _section_of(dotted) != "INPUTS":
+            apply_override(raw, dotted, value)
+    sections, problems = _validate_sections(raw, classes)
     read: dict[str, InputOptions] = {}
-    input_problems: list[str] = []
     if inputs is not None or "model" in sections:
         named = _inputs_of(entry, sections["model"]) if inputs is None else inputs
         read, input_problems = _read_inputs(named)
-        problems += [f"{where}: {text}" for text in input_problems]
-    if len(sections) == len(classes) and not input_problems:
-        problems += [f"{where}: {text}" for text in _cross_section_errors(entry, read, **sections)]
+        problems += input_problems
+    problems = problems or _cross_section_errors(entry, read, **sections)
     if problems:
-        raise one_error(ConfigError, problems)
+        raise one_error(ConfigError, [f"{where}: {text}" for text in problems])
     # An export is read without the model's code, and thus without its default inputs.
     names_inputs = inputs is not None or not issubclass(entry.config, TaggerModel | ExtractorModel)
     return Config(entry=entry, inputs=read, names_inputs=names_inputs, **sections)
 
 
-def _are_plugin_names(plugins: Any) -> bool:
-    """Whether PLUGINS is a list of plain names without folders."""
-    return isinstance(plugins, list) and all(isinstance(name, str) and "/" not in name for name in plugins)
+def _section_of(dotted: str) -> str:
+    """The name of the section of a dotted key, ignoring case."""
+    return dotted.partition(".")[0].upper()
 
 
 def _plugin_hint(plugins: list[str]) -> str:
@@ -224,8 +187,8 @@ def _default_inputs(
     """The INPUTS section that follows from MODEL; None if MODEL is invalid, which is reported later."""
     raw = {"MODEL": dict(model)}
     for dotted, value in overrides:
-        if dotted.partition(".")[0].upper() == "MODEL":
-            _apply_override(raw, dotted, value)
+        if _section_of(dotted) == "MODEL":
+            apply_override(raw, dotted, value)
     try:
         return _inputs_of(entry, entry.config.model_validate(raw["MODEL"]))
     except ValidationError:
@@ -243,7 +206,7 @@ def _inputs_of(entry: ModelEntry, model: Any) -> dict[str, dict[str, Any]]:
     return inputs
 
 
-def _section_classes(entry: ModelEntry, inputs: dict[str, Any] | None) -> list[type[Section]]:
+def _split_classes(entry: ModelEntry, inputs: dict[str, Any] | None) -> dict[str, type[Section]]:
     """The classes of TRAIN, VALID, TEST and INFER, which combine those of all readers."""
     names = list(entry.config.default_readers)
     if inputs is not None:
@@ -253,7 +216,7 @@ def _section_classes(entry: ModelEntry, inputs: dict[str, Any] | None) -> list[t
     split = _merge_sections(SplitSection, [reader.split_section for reader in readers])
     train = _merge_sections(TrainSection, [reader.train_section for reader in readers])
     infer = _merge_sections(InferSection, [reader.infer_section for reader in readers])
-    return [train, split, split, infer]
+    return {"TRAIN": train, "VALID": split, "TEST": split, "INFER": infer}
 
 
 def _merge_sections(base: type[Section], classes: list[type[Section]]) -> type[Section]:
@@ -279,6 +242,23 @@ def _unpickled_section(
     return _merged_section(base, *bases).model_construct(**values)
 
 
+def _validate_sections(
+    raw: dict[str, dict[str, Any]], classes: dict[str, type[Section]]
+) -> tuple[dict[str, Any], list[str]]:
+    """The valid sections by name in lower case, and the problems of the others."""
+    sections: dict[str, Any] = {}
+    problems = []
+    for name, cls in classes.items():
+        values = raw.get(name, {})
+        if name == "VALID" and "train" in sections:
+            values = _values_of_train(cls, values, sections["train"]) | values
+        try:
+            sections[name.lower()] = cls.model_validate(values)
+        except ValidationError as error:
+            problems += _error_lines(error, name, cls)
+    return sections, problems
+
+
 def _read_inputs(named: dict[str, Any]) -> tuple[dict[str, InputOptions], list[str]]:
     """The entries of INPUTS by name, and their problems."""
     read, problems = {}, []
@@ -295,32 +275,6 @@ def _read_inputs(named: dict[str, Any]) -> tuple[dict[str, InputOptions], list[s
         except ValidationError as error:
             problems += _error_lines(error, where, cls)
     return read, problems
-
-
-def written_values(path: str | Path) -> dict[str, dict[str, Any]]:
-    """The sections of a config as written, with current key names and without defaults.
-
-    Raises:
-        ConfigError: The file is missing or has no sections.
-    """
-    raw = _read_yaml(path)
-    return {
-        section: _translate_old_keys(values, f"{path}: {section}")
-        for section, values in raw.items()
-        if isinstance(values, dict)
-    }
-
-
-def files_of_config(path: str | Path) -> list[Path]:
-    """The paths of a config, of any model, and of the label file that it names.
-
-    Raises:
-        ConfigError: The file is missing or has no sections.
-    """
-    raw, resolved = _read_yaml(path), find_resource(path)
-    model = raw.get("MODEL")
-    named = [resolved, model.get("label_file") if isinstance(model, dict) else None]
-    return [Path(file) for file in named if isinstance(file, str | Path)]
 
 
 def _cross_section_errors(
@@ -346,49 +300,6 @@ def _cross_section_errors(
             "set MODEL.task=multi_label, or leave it out"
         )
     return texts
-
-
-def parse_overrides(texts: list[str]) -> list[tuple[str, Any]]:
-    """Splits the KEY=VALUE texts of --set into pairs for load_config.
-
-    Raises:
-        ConfigError: A text has no "=", or no dot in its key.
-    """
-    pairs = []
-    for text in texts:
-        key, sign, value = text.partition("=")
-        if not sign or "." not in key:
-            raise ConfigError(
-                f"--set {escaped(text)}: expected SECTION.key=value, such as TRAIN.batch_size=32"
-            )
-        pairs.append((key.strip(), value))
-    return pairs
-
-
-def _read_yaml(path: str | Path) -> dict[str, Any]:
-    resolved = find_resource(path)
-    if resolved is None:
-        if Path(path).is_dir():
-            raise ConfigError(f"{path}: a folder, expected a config file; name a YAML file in it")
-        names = ", ".join(f"configs/{p.name}" for p in list_configs())
-        raise ConfigError(f"{path}: no such config file; write one, or use a shipped one: {names}")
-    raw = read_yaml(resolved, error=ConfigError, remedy="give a config such as configs/attention_lstm.yaml")
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: no sections; expected MODEL:, TRAIN: ... with key: value lines below")
-    return raw
-
-
-def _translate_old_keys(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """The section with current key names; VideoTag's text "None" becomes None."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        name = _ALIASES.get(key, key)
-        if name in result:
-            raise ConfigError(
-                f"{where}.{escaped(key)}: the same as {escaped(name)}, which is given too; keep one of them"
-            )
-        result[name] = None if value == "None" else value
-    return result
 
 
 def _drop_file_keys(values: dict[str, Any], cls: type[Section]) -> dict[str, Any]:
@@ -423,26 +334,6 @@ def _values_of_train(cls: type[Section], written: dict[str, Any], train: Section
         for follows in field.metadata
         if isinstance(follows, FollowsTrain) and name not in written and follows.unless not in written
     }
-
-
-def _apply_override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> None:
-    section, _, key = dotted.partition(".")
-    if section.upper() not in SECTIONS:
-        raise ConfigError(f"--set {escaped(dotted)}: {unknown(section, SECTIONS, 'section')}")
-    if isinstance(value, str):
-        try:
-            value = parse_yaml(value)
-        except ValueError as error:
-            raise ConfigError(
-                f"--set {escaped(dotted)}: cannot read the value {safe_repr(value)} as YAML: {error}"
-            ) from error
-    values = raw.setdefault(section.upper(), {})
-    if section.upper() == "INPUTS" and "." in key:
-        name, _, key = key.partition(".")
-        values = values.setdefault(name, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"--set {escaped(dotted)}: the config has no such section; correct it")
-    values.update(_translate_old_keys({key: value}, "--set"))
 
 
 def _entry(

@@ -14,7 +14,7 @@ import pytest
 
 from videotag.cli.main import main
 from videotag.config import load_config
-from videotag.inference.tagger import _stage
+from videotag.inference.weights_stage import read_stage
 from videotag.models import load_models, paddle
 from videotag.training.checkpoint import save_weights
 
@@ -174,11 +174,11 @@ def test_a_list_named_beside_weights_is_read_inside_of_the_working_folder_alone(
 def test_weights_named_beside_weights_are_not_looked_for(checkpoint):
     keys = "pretrain: /secret, extend_labels: true, old_label_file: /secret"
     (checkpoint / "ck" / "config.yaml").write_text(config_text(train=keys))
-    config = _stage("predictor", None, "ck", []).config
+    config = read_stage("predictor", None, "ck", []).config
     assert (config.train.pretrain, config.train.old_label_file, config.train.extend_labels) == (
         None,
         None,
         False,
     )
-    kept = _stage("predictor", "ck/config.yaml", "ck", []).config  # named, so it is the user's own
+    kept = read_stage("predictor", "ck/config.yaml", "ck", []).config  # named, so it is the user's own
     assert kept.train.pretrain == "/secret"

@@ -66,17 +66,26 @@ def test_a_config_without_a_number_of_classes_takes_that_of_its_label_file(train
     assert ran().num_classes == 4
 
 
-@pytest.mark.parametrize(
-    "how", ["--set=MODEL.num_classes=4", "own", "--pretrain=x", "--set=TRAIN.pretrain=x", "yaml"]
-)
-def test_a_number_of_classes_that_somebody_insists_on_is_an_error_that_names_the_key(train, how):
+@pytest.mark.parametrize("how", ["--pretrain=ck", "--set=TRAIN.pretrain=ck", "yaml"])
+def test_the_label_file_decides_where_training_starts_from_weights_too(train, how):
+    train()
+    Path("six.txt").write_text("a\nb\nc\nd\ne\nf\n", encoding="utf-8")
+    if how == "yaml":
+        edit("TRAIN: {", "TRAIN: {pretrain: ck, ")
+    words = [how] if how.startswith("--") else []
+    err = train("--label_file=six.txt", "--save_dir=more", *words)
+    assert "MODEL.num_classes: 6 of six.txt instead of 4 of tagger.yaml\n" in err
+    assert load_config("more/config.yaml").model.num_classes == 6
+
+
+@pytest.mark.parametrize("how", ["--set=MODEL.num_classes=4", "own"])
+@pytest.mark.parametrize("weights", [[], ["--pretrain=x"]], ids=["new", "pretrained"])
+def test_a_number_of_classes_that_somebody_insists_on_is_an_error_that_names_the_key(train, how, weights):
     Path("two.txt").write_text("a\nb\n", encoding="utf-8")
     if how == "own":
         edit("  num_classes: 4\n", "  num_classes: 4\n  label_file: labels.txt\n")
-    if how == "yaml":
-        edit("TRAIN: {", "TRAIN: {pretrain: x, ")
     words = [how] if how.startswith("--") else []
-    err = train("--label_file=two.txt", *words, code=2)
+    err = train("--label_file=two.txt", *words, *weights, code=2)
     assert "two.txt: 2 names, expected num_classes 4; " in err
     assert err.endswith("or set MODEL.num_classes=2\n")
     assert not Path("ck").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +11,12 @@ import yaml
 
 from videotag.cli.main import main
 from videotag.config import load_config
-from videotag.errors import WeightsError
-from videotag.fit import candidates
+from videotag.fit import candidates, cross_validation
+from videotag.fit.features import leak_notes
 from videotag.fit.learning_curve import CurvePoint, forecast
 from videotag.fit.record import advice
 from videotag.fit.result import ClassRow
-from videotag.inference.fit_folder import FitFolder
+from videotag.fit.samples import Sample
 from videotag.inference.tagger import Tagger
 from videotag.media.synthetic import ClipSpec, render
 from videotag.media.writer import write_video
@@ -133,7 +134,7 @@ def test_a_list_of_its_own_is_a_source(sets):
 def test_an_interrupted_rerun_leaves_no_complete_folder(sets, monkeypatch):
     assert main([*FIT, "--time=0.001s"]) == 0
     monkeypatch.setattr(
-        "videotag.fit.run.select_candidate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+        "videotag.fit.comparison.select_candidate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     assert main([*FIT, "--time=0.001s"]) == 130
     assert not (sets / "out/fit.yaml").exists()
@@ -166,10 +167,70 @@ def test_a_test_share_for_a_source_with_a_test_set_is_an_error(sets, capsys):
     assert "--test_share 0.5: split fixes the test set" in capsys.readouterr().err
 
 
+def test_a_test_share_with_a_split_column_is_an_error(sets, capsys):
+    rows = ["path,labels,part"]
+    for index, path in enumerate(sorted((sets / "sets").rglob("*.npy"))):
+        rows.append(f"{path.relative_to(sets)},{path.parent.name},{('train', 'test')[index % 4 == 0]}")
+    (sets / "videos.csv").write_text("\n".join(rows), encoding="utf-8")
+    command = ["fit", "videos.csv", "--save_dir=out", "--split_column=part", "--test_share=0.5"]
+    assert main(command) == 2
+    assert (
+        "--test_share 0.5: videos.csv fixes the test set by --split_column part; leave --test_share out"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_value_too_large_for_statistics_is_an_error_with_its_file(sets, capsys):
+    for name, value in (("film00a", 1e38), ("film02b", -2e15)):
+        path = sets / f"sets/low/{name}.npy"
+        x = np.load(path)
+        x[0, 0] = value
+        np.save(path, x)
+    assert main(FIT) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "videotag fit: sets/low/film00a.npy and 1 more: a value of 1e+38, too large for statistics in "
+        "float32, expected at most 1e+15; extract it again, or leave it out"
+    )
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_the_largest_values_that_are_read_are_trained_on(sets):
+    path = sets / "sets/low/film00a.npy"
+    x = np.load(path)
+    x[0, 0] = 1e15
+    np.save(path, x)
+    assert main([*FIT, "--time=0.001s"]) == 0
+
+
+def test_eval_of_a_moved_fit_asks_for_the_list(sets, capsys):
+    assert main([*FIT, "--time=0.001s"]) == 0
+    (sets / "out").rename(sets / "moved")
+    assert main(["eval", "--weights=moved", "--save_dir=again"]) == 2
+    assert "out/test.list: no such file" in (error := capsys.readouterr().err)
+    assert "give --filelist=moved/test.list with paths that start there" in error
+    assert main(["eval", "--weights=moved", "--save_dir=again", "--filelist=moved/test.list"]) == 0
+
+
 def test_without_time_only_linear_candidates_are_compared(sets, capsys):
     assert main([*FIT, "--time=0.001s"]) == 0
     assert set(record()["left_out"]) == {"MLP", "LatentTransformer", "AttentionLSTM"}
     assert "MLP is left out: no time was left" in capsys.readouterr().err
+
+
+def test_a_candidate_that_would_take_too_long_is_abandoned_early_in_its_first_fold(sets, monkeypatch):
+    """Each step takes a second of a clock of its own: 40 steps in 5 folds are 200 s, of less than 42 left."""
+    steps = []
+    learn = cross_validation.Learner.learn
+    monkeypatch.setattr(candidates, "_MIN_STEPS", 40)
+    monkeypatch.setattr(candidates, "_MAX_STEPS", 40)
+    monkeypatch.setattr(cross_validation, "time", SimpleNamespace(monotonic=lambda: float(len(steps))))
+    monkeypatch.setattr(
+        cross_validation.Learner, "learn", lambda *args, **kwargs: steps.append(learn(*args, **kwargs))
+    )
+    assert main([*FIT, "--time=60s"]) == 0
+    assert set(record()["left_out"]) == {"MLP", "LatentTransformer", "AttentionLSTM"}
+    assert len(steps) == 3 * 4
 
 
 def test_several_labels_missing_ones_and_a_csv_are_a_multi_label_task(sets):
@@ -195,6 +256,9 @@ def test_a_class_with_two_videos_does_not_stop_a_fit_and_is_named(sets, capsys):
     ("change", "message"),
     [
         (["--seg_num=8"], "the source has features already"),
+        (["--seg_num=1000001"], "--seg_num: '1000001' is not an integer from 1 to 1000000"),
+        (["--seed=2147483648"], "--seed: '2147483648' is not an integer from 0 to 2147483647"),
+        (["--seed=-1"], "--seed: '-1' is not an integer from 0 to 2147483647"),
         (["--test_share=0"], "--test_share 0"),
         (["--time=soon"], "not a duration such as 90s"),
         (["--separator=;"], "for a CSV, but sets is a folder"),
@@ -209,15 +273,6 @@ def test_one_group_or_one_class_is_an_error(sets, capsys):
     assert main([*FIT, "--group_by=(film)"]) == 2
     assert "48 videos in 1 groups, expected at least 3" in capsys.readouterr().err
     assert main(["fit", "sets/low", "--save_dir=out"]) == 2
-
-
-@pytest.mark.parametrize(
-    "text", ["models: [../x]", "models: [/etc]", "models: []", "models: x", "extractor: 3"]
-)
-def test_a_record_that_leaves_its_folder_or_is_damaged_is_refused(work_dir, text):
-    (work_dir / "fit.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(WeightsError, match=r"fit\.yaml: .*run `videotag fit` again"):
-        FitFolder(work_dir)
 
 
 def test_videos_are_extracted_and_new_ones_tagged_with_the_same_frames(work_dir, capsys):
@@ -251,6 +306,16 @@ def test_a_time_limit_lowers_the_number_of_frames_which_a_second_run_keeps(work_
     assert record()["extractor"]["seg_num"] == 8
     assert main([*FIT, "--time=0.001s", "--seg_num=9"]) == 0
     assert np.load("out/features/sets/red/0.npy").shape == (9, 1280)
+
+
+def test_notes_name_clips_not_the_features_that_were_extracted_from_them():
+    samples = [
+        Sample(f"out/features/{name}.npy", (0,), name, split, video=f"{name}.mp4")
+        for name, split in (("a", "train"), ("b", "test"), ("c", "train"), ("d", "train"))
+    ]
+    means = np.array([[1, 0, 0], [1, 0.01, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    (note,) = leak_notes(samples, means)
+    assert "such as a.mp4 and b.mp4 (1.00)" in note
 
 
 def test_advice_names_classes_that_need_videos():

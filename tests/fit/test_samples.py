@@ -68,6 +68,37 @@ def test_a_video_in_two_lists_is_an_error(work_dir):
         read_samples("l")
 
 
+FRAMES = "for folders of frames, give the features that `videotag extract --set MODEL.format=frames` makes"
+
+
+def frame_folders(folder, *names):
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "img_00001.jpg").touch()
+
+
+def test_class_folders_of_frame_folders_are_an_error_with_the_remedy(work_dir):
+    frame_folders(work_dir / "clips", "cat/a", "dog/b")
+    with pytest.raises(FileListError, match=f"clips/cat: no videos or features of this class, .*{FRAMES}"):
+        read_samples("clips")
+
+
+@pytest.mark.parametrize("text", ["cat/a 1 0\n", "cat/a 1 7\n", "cat/a 0\n"])
+def test_a_list_of_frame_folders_is_an_error_with_the_remedy(work_dir, text):
+    frame_folders(work_dir, "cat/a")
+    (work_dir / "labels.txt").write_text("cat\ndog\n", encoding="utf-8")
+    (work_dir / "all.list").write_text(text, encoding="utf-8")
+    with pytest.raises(FileListError, match=f"all.list:1: cat/a: a folder, expected a video .*{FRAMES}"):
+        read_samples("all.list")
+
+
+def test_a_csv_of_frame_folders_is_an_error_with_the_remedy(work_dir):
+    frame_folders(work_dir, "cat/a")
+    (work_dir / "all.csv").write_text("path,labels\ncat/a,cat\n", encoding="utf-8")
+    with pytest.raises(FileListError, match=f"all.csv:2: cat/a: a folder, expected a video .*{FRAMES}"):
+        read_samples("all.csv")
+
+
 def test_a_group_pattern_that_matches_nothing_or_is_broken_is_an_error(work_dir):
     lists(work_dir / "l", all="a.npy 0\n")
     with pytest.raises(FileListError, match="no match in"):

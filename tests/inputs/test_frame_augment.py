@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from videotag.inputs.frame_augment import augmented
-from videotag.sections import VideoTrainSection
+from videotag.train_section import VideoTrainSection
 
 HEIGHT, WIDTH = 40, 60
 

@@ -13,7 +13,8 @@ from videotag.formats.filelist import ListEntry
 from videotag.inputs.frames import ClipReader, FrameOptions, read_frames
 from videotag.media.frame_folder import FRAME_NAME
 from videotag.media.writer import write_video
-from videotag.sections import VideoSplitSection, VideoTrainSection
+from videotag.sections import VideoSplitSection
+from videotag.train_section import VideoTrainSection
 
 SMALL = {"seg_num": 3, "short_size": 40, "target_size": 32, "batch_size": 2}
 

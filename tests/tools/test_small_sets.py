@@ -16,10 +16,13 @@ from videotag.media.writer import write_video
 from videotag.metrics import hit_at_one
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "benchmark"))
-import small_set_problems
+import small_set_clips
+import small_set_pools
 import small_set_scores
 import small_sets
-from small_set_problems import PROBLEMS, FilmProblem, GeneratedProblem, NoisyProblem, Sample
+from small_set_clips import FilmProblem, GeneratedProblem
+from small_set_pools import NoisyProblem, Sample
+from small_set_problems import PROBLEMS
 
 TINY = GeneratedProblem(
     "tiny_run",
@@ -76,7 +79,7 @@ def test_a_folder_of_another_definition_is_an_error(work_dir):
     Path("p").mkdir()
     Path("p/problem.json").write_text('{"definition": {"name": "other"}, "samples": []}', encoding="utf-8")
     with pytest.raises(OutputError, match=r"p/problem.json: made by other definitions; delete its folder"):
-        small_set_problems.make_problem(TINY, Path("p"))
+        small_set_pools.make_problem(TINY, Path("p"))
 
 
 @pytest.mark.parametrize(
@@ -105,15 +108,15 @@ def test_a_split_divides_no_group_and_trains_on_the_number_of_groups_of_each_str
         for number in range(sum(counts))
         for version in "ab"
     ]
-    parts = small_set_problems.split_samples(problem, samples, 3)
+    parts = small_set_pools.split_samples(problem, samples, 3)
     trained, tested = ({sample.group for sample in parts[split]} for split in ("train", "test"))
     assert not trained & tested
     assert len(parts["train"]) + len(parts["test"]) == len(samples)
     for stratum, (train, test) in groups.items():
         assert len({s.group for s in parts["train"] if s.stratum == stratum}) == train
         assert len({s.group for s in parts["test"] if s.stratum == stratum}) == test
-    assert small_set_problems.split_samples(problem, samples, 3) == parts
-    assert small_set_problems.split_samples(problem, samples, 4) != parts
+    assert small_set_pools.split_samples(problem, samples, 3) == parts
+    assert small_set_pools.split_samples(problem, samples, 4) != parts
 
 
 def test_generated_problems_have_20_to_2000_training_clips_and_100_or_more_to_test_on():
@@ -139,7 +142,7 @@ def test_a_flash_is_visible_in_its_number_of_frames():
     flash = next(problem for problem in PROBLEMS if problem.name == "flash")
     for clip in replace(flash, groups={"red flash": (1, 1)}, seed=1).clips():
         assert clip.sample.label_ids == (0,)
-    spec = next(small_set_problems._endless_specs(1))
+    spec = next(small_set_clips.endless_specs(1))
     without = replace(flash, flash_frames=0).frames(spec)
     differs = (flash.frames(spec) != without).any(axis=(1, 2, 3))
     assert differs.sum() == flash.flash_frames == 4
@@ -147,9 +150,9 @@ def test_a_flash_is_visible_in_its_number_of_frames():
 
 def test_no_frame_and_no_group_of_film_is_in_both_splits(work_dir, monkeypatch):
     write_video("bikes.mp4", np.zeros((132, 64, 64, 3), np.uint8), fps=25)
-    monkeypatch.setattr(small_set_problems.demo, "films", lambda: {"bikes.mp4": Path("bikes.mp4")})
-    monkeypatch.setattr(small_set_problems.demo, "SHORT_SIDE_PX", 64)
-    problem = FilmProblem("film", "", "multi_label", tuple(small_set_problems.demo.LABELS), copies=1)
+    monkeypatch.setattr(small_set_clips.demo, "films", lambda: {"bikes.mp4": Path("bikes.mp4")})
+    monkeypatch.setattr(small_set_clips.demo, "SHORT_SIDE_PX", 64)
+    problem = FilmProblem("film", "", "multi_label", tuple(small_set_clips.demo.LABELS), copies=1)
     frames: dict[str, set[int]] = {"train": set(), "test": set()}
     groups: dict[str, set[str]] = {"train": set(), "test": set()}
     for clip in problem.clips():
@@ -163,10 +166,10 @@ def test_no_frame_and_no_group_of_film_is_in_both_splits(work_dir, monkeypatch):
 
 
 def test_windows_of_words_are_cut_by_time(work_dir, monkeypatch):
-    monkeypatch.setattr(small_set_problems.demo, "SHORT_SIDE_PX", 64)
+    monkeypatch.setattr(small_set_clips.demo, "SHORT_SIDE_PX", 64)
     for word in ("no", "yes"):
         write_video(f"{word}.mp4", np.zeros((40, 64, 64, 3), np.uint8), fps=25)
-    problem = small_set_problems.word_problem(Path())
+    problem = small_set_clips.word_problem(Path())
     assert problem.labels == ("no", "yes")
     samples = [clip.sample for clip in problem.clips() if clip.sample.label_ids == (1,)]
     # Blocks of 12 frames, each with windows of 8; 24 of 40 frames are for training.
@@ -272,4 +275,4 @@ def test_pooling_gives_mean_and_standard_deviation_over_frames(work_dir):
 def test_a_folder_of_one_word_is_an_error(work_dir):
     write_video("no.mp4", np.zeros((8, 16, 16, 3), np.uint8), fps=25)
     with pytest.raises(VideotagError, match="expected two or more videos, named by their words, found 1"):
-        small_set_problems.word_problem(Path())
+        small_set_clips.word_problem(Path())

@@ -16,7 +16,7 @@ from videotag.inference.ensemble import Ensemble
 from videotag.inference.tasks import task_scores
 from videotag.models import load_models
 from videotag.registry import ArraySpec
-from videotag.sections import FeatureTrainSection
+from videotag.train_section import FeatureTrainSection
 from videotag.training.learner import Learner
 from videotag.training.train import train_model
 

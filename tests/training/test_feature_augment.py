@@ -7,7 +7,7 @@ from videotag.system.quiet_paddle import paddle
 import numpy as np
 import pytest
 
-from videotag.sections import FeatureTrainSection
+from videotag.train_section import FeatureTrainSection
 from videotag.training.feature_augment import augment, drop_modalities, has_augmentation, mixup, sample_steps
 
 

@@ -18,7 +18,7 @@ from videotag.media.writer import write_video
 from videotag.models import load_models
 from videotag.models.contract import build_model
 from videotag.registry import FRAMES, ArraySpec, get_model
-from videotag.sections import FeatureTrainSection, TrainSection, VideoTrainSection
+from videotag.train_section import FeatureTrainSection, TrainSection, VideoTrainSection
 from videotag.training.feature_augment import mixup
 from videotag.training.last_layer_solver import LastLayerSolver
 from videotag.training.learner import Learner
@@ -423,12 +423,15 @@ def test_extend_labels_and_the_probe_exclude_each_other():
         VideoTrainSection(start_from_probe=True, extend_labels=True, pretrain="a")
 
 
-def test_the_recipe_for_few_videos_trains_on_tiny_ones(tsn_dir, capsys):
+def test_the_recipe_for_few_videos_trains_on_tiny_ones_with_the_classes_of_the_label_file(tsn_dir, capsys):
     train(tsn_dir / "first", ("TRAIN.epoch", 1))
+    (tsn_dir / "names.txt").write_text("a\nb\nc\n", encoding="utf-8")
     tiny = ["short_size=36", "target_size=32", "min_steps=null", "epoch=1", "use_gpu=false", "batch_size=3"]
-    words = ["--set=MODEL.backbone=resnet18", "--set=MODEL.num_classes=3", "--pretrain=first"]
+    words = ["--set=MODEL.backbone=resnet18", "--label_file=names.txt", "--pretrain=first"]
     words += [f"--set=TRAIN.{each}" for each in tiny]
     assert main(["train", "--config=configs/own_videos_tsn.yaml", *words, "--save_dir=ck"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "MODEL.num_classes: 3 of names.txt instead of 40 of configs/own_videos_tsn.yaml\n" in err
+    assert load_config("ck/config.yaml").model.num_classes == 3
     assert "top1 on VALID: " in out
     assert "by a linear probe before training" in out

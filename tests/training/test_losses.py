@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from videotag.inference.tasks import task_loss
-from videotag.training.losses import asymmetric_loss
+from videotag.train_section import FeatureTrainSection
+from videotag.training.losses import TrainingLoss, asymmetric_loss
 
 
 def asymmetric_oracle(logits, labels, gamma, clip):
@@ -90,6 +91,14 @@ def test_a_logit_of_exactly_zero_has_the_gradient_of_its_neighbours():
     labels = paddle.to_tensor([[1.0, 0.0, 0.25]])
     _, gradient = value_and_gradient(lambda x: task_loss("multi_label", x, labels, "sum"), np.zeros((1, 3)))
     np.testing.assert_allclose(gradient, [[-0.5, 0.5, 0.25]])
+
+
+def test_a_weighted_logit_of_exactly_zero_has_the_weighted_gradient():
+    section = FeatureTrainSection(class_weights="balanced")
+    loss = TrainingLoss(section, "multi_label", np.array([6, 3, 2]))  # weights 1, 2 and 3 of positives
+    labels = paddle.to_tensor([[1.0, 1.0, 0.0]])
+    _, gradient = value_and_gradient(lambda x: loss(x, labels), np.zeros((1, 3)))
+    np.testing.assert_allclose(gradient, [[-0.5, -1.0, 0.5]])
 
 
 def test_losses_take_shares_as_labels():

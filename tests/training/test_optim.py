@@ -7,7 +7,7 @@ from videotag.system.quiet_paddle import paddle
 import numpy as np
 import pytest
 
-from videotag.sections import TrainSection
+from videotag.train_section import TrainSection
 from videotag.training.optim import build_optimizer, learning_rate
 
 nn = paddle.nn

@@ -16,7 +16,7 @@ from videotag.datasets.sample_dataset import SampleDataset
 from videotag.formats.filelist import ListEntry
 from videotag.models import load_models
 from videotag.models.contract import build_model
-from videotag.sections import TrainSection, VideoTrainSection
+from videotag.train_section import TrainSection, VideoTrainSection
 from videotag.training import sizes, train
 from videotag.training.sizes import WeightCount, batch_bytes, count_weights, weights_bytes
 

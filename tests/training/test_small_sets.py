@@ -14,7 +14,7 @@ from videotag.cli.main import main
 from videotag.config import load_config
 from videotag.errors import ConfigError
 from videotag.formats.weight_files import read_weights
-from videotag.sections import TrainSection
+from videotag.train_section import TrainSection, VideoTrainSection
 from videotag.training.logistic import LogisticRegression
 from videotag.training.losses import TrainingLoss, class_weights
 from videotag.training.optim import learning_rate, with_num_epochs
@@ -89,6 +89,8 @@ def test_a_probe_is_evaluated_and_exported_like_any_model(probe_dir):
         ("TRAIN.learning_rate=0.1", "learning_rate: no effect with optimizer=lbfgs"),
         ("TRAIN.epoch=50", "epoch: no effect with optimizer=lbfgs"),
         ("TRAIN.drop_last=true", "drop_last: no effect with optimizer=lbfgs"),
+        ("TRAIN.ema_decay=0.9", "ema_decay: no effect with optimizer=lbfgs"),
+        ("TRAIN.sample_steps=2", "sample_steps: no effect with optimizer=lbfgs"),
         ("MODEL.standardize=true", "StatisticsPool always standardizes"),
         ("TRAIN.weight_decay=0", "weight_decay: 0 has no optimum"),
         ("MODEL.fc_sizes=[3]", "also trains hidden.0.weight"),
@@ -135,9 +137,10 @@ def test_a_cosine_schedule_cannot_be_extended_by_resume(tagger_dir, capsys):
     assert "TRAIN.epoch: 3, but the run to resume has 2" in capsys.readouterr().err
 
 
-def test_cosine_has_no_decay_epochs():
+@pytest.mark.parametrize("section", [TrainSection, VideoTrainSection])
+def test_cosine_has_no_decay_epochs(section):
     with pytest.raises(ValueError, match="decay_epochs: has no effect without schedule=step"):
-        TrainSection(schedule="cosine", decay_epochs=[3])
+        section(schedule="cosine", decay_epochs=[3])
 
 
 def test_few_steps_are_told_with_the_key_that_helps(tagger_dir, capsys):

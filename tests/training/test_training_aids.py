@@ -17,7 +17,7 @@ from videotag.formats.weight_files import read_weights, write_pdparams
 from videotag.models import load_models
 from videotag.models.sequence import masked_mean
 from videotag.registry import ArraySpec
-from videotag.sections import FeatureTrainSection
+from videotag.train_section import FeatureTrainSection
 from videotag.training.learner import Learner
 from videotag.training.train import train_model
 

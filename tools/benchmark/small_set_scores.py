@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from small_set_problems import Problem
+from small_set_pools import Problem
 
 from videotag.formats.filelist import ListEntry
 from videotag.metrics import hit_at_one, mean_ap

@@ -36,15 +36,9 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from order_tags import call
 from run_tool import run_tool
-from small_set_problems import (
-    PROBLEMS,
-    Problem,
-    Sample,
-    make_problem,
-    split_samples,
-    word_problem,
-    write_split,
-)
+from small_set_clips import word_problem
+from small_set_pools import Problem, Sample, make_problem, split_samples, write_split
+from small_set_problems import PROBLEMS
 from small_set_scores import (
     BASELINE,
     BEST,

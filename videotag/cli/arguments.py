@@ -18,7 +18,6 @@ from videotag.safe_text import escaped, is_plain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from videotag.config import Config
     from videotag.formats.filelist import ListEntry
     from videotag.inference.outputs import Destination, Summary
     from videotag.inference.trained_model import ModelSource, TrainedModel
@@ -221,32 +220,10 @@ def overrides(args: argparse.Namespace, flags: dict[str, Any]) -> list[tuple[str
     Raises:
         ConfigError: A --set is invalid, see parse_overrides.
     """
-    from videotag.config import parse_overrides
+    from videotag.config_file import parse_overrides
 
     named = {"TRAIN.use_gpu": args.use_gpu, **flags}
     return parse_overrides(args.set) + [(key, value) for key, value in named.items() if value is not None]
-
-
-def read_config(args: argparse.Namespace, flags: dict[str, Any], *, default: str = DEFAULT_CONFIG) -> Config:
-    """Reads the config of a command without weights: --config, else `default`.
-
-    Args:
-        args: Arguments with the flags of add_model_arguments.
-        flags: Values of the command's own flags, see overrides.
-        default: Path of a shipped config.
-
-    Raises:
-        ConfigError: The config is invalid, see load_config.
-    """
-    from videotag.config import load_config
-    from videotag.models import load_models
-    from videotag.runtime.backends import check_name
-
-    load_models()
-    path = args.config or default
-    config = load_config(path, model_name=args.model_name, overrides=overrides(args, flags))
-    check_name(config.infer.backend, where=f"{path}: INFER.backend")
-    return config
 
 
 def read_source(

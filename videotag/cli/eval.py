@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     }
     model = arguments.read_model(args, flags, found).for_evaluation()
     config = model.config
+    _check_list_of_fit(args, config)
     entries = read_section_list(config, "TEST", labels="optional")
     save_dir = Path(args.save_dir)
     logs = [weights.path.parent / LOG_FILE for weights in found]
@@ -145,6 +146,25 @@ def run(args: argparse.Namespace) -> int:
             logger.warning("%s", text)
         return EXIT_FAILURES
     return EXIT_OK
+
+
+def _check_list_of_fit(args: argparse.Namespace, config: Config) -> None:
+    """Checks that the list of a folder of `videotag fit` exists; a folder that was moved names the old place.
+
+    Raises:
+        FileListError: It does not exist.
+    """
+    from videotag.inference.fit_folder import is_fit_folder
+
+    filelist, weights = config.test.filelist, args.weights
+    if args.filelist or not weights or not is_fit_folder(weights):
+        return
+    if not filelist or not Path(filelist).is_file():
+        raise FileListError(
+            f"{filelist or 'TEST.filelist'}: no such file in the working folder {Path.cwd()}, as after a "
+            f"move of the fit; give --filelist={Path(weights) / 'test.list'} with paths that start there, or "
+            "run this in the folder in which `videotag fit` ran"
+        )
 
 
 def _check_metrics(metrics: Mapping[str, Any], failed: Sequence[str], filelist: str | None) -> None:

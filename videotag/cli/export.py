@@ -99,7 +99,7 @@ def _check_settings(args: argparse.Namespace, config: Config) -> None:
     Raises:
         ConfigError: A value contradicts the export.
     """
-    from videotag.config import parse_overrides
+    from videotag.config_file import parse_overrides
 
     given = {key.lower() for key, _ in parse_overrides(args.set)}
     for key, value, fitting, reason in (

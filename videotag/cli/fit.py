@@ -23,6 +23,7 @@ from videotag.safe_text import escaped
 
 SUMMARY = "make a tagger of your own from a folder of labeled clips"
 REPORT_FILE = "report.html"
+_MAX_SEED = 2**31 - 1  # as TRAIN.seed
 logger = logging.getLogger(__name__)
 
 
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed",
-        type=values.whole,
+        type=values.integer(0, _MAX_SEED),
         default=0,
         help="seed of the split, the folds and training (default: %(default)s)",
     )
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--extractor_config", help="YAML of the first stage (default: the one beside its weights)"
     )
     parser.add_argument(
-        "--seg_num", type=values.natural, help="frames per video (default: 8 per second, from 8 to 64)"
+        "--seg_num", type=_seg_num, help="frames per video (default: 8 per second, from 8 to 64)"
     )
     source_flags.add_source_flags(parser)
     arguments.add_overwrite(parser)
@@ -71,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fits, writes the report and prints what was chosen."""
+    from videotag.fit.options import FitOptions
     from videotag.fit.report import result_text, write_fit_report
-    from videotag.fit.result import FitOptions
     from videotag.fit.run import fit
     from videotag.fit.samples import TEST_SHARE, read_samples
     from videotag.runtime.device import select_device
@@ -94,7 +95,11 @@ def run(args: argparse.Namespace) -> int:
             "choose a folder outside"
         )
     if args.test_share is not None and any(sample.split for sample in sample_set.samples):
-        raise ConfigError(f"--test_share {args.test_share:g}: {args.source} fixes the test set; leave it out")
+        column = f" by --split_column {args.split_column}" if args.split_column else ""
+        raise ConfigError(
+            f"--test_share {args.test_share:g}: {args.source} fixes the test set{escaped(column)}; "
+            "leave --test_share out"
+        )
     check_may_write(save_dir)
     if select_device("auto") == "cpu":
         keep_freed_memory()
@@ -116,3 +121,10 @@ def run(args: argparse.Namespace) -> int:
     arguments.show(f"\nreport: {escaped(str(save_dir / REPORT_FILE))}")
     arguments.show(f"tag:    videotag tag new.mp4 --weights={escaped(shlex.quote(str(save_dir)))}")
     return EXIT_FAILURES if result.num_failed else EXIT_OK
+
+
+def _seg_num(text: str) -> int:
+    """A number of frames, as INFER.seg_num."""
+    from videotag.sections import MAX_FRAMES  # loads pydantic, which the help does not need
+
+    return values.integer(1, MAX_FRAMES)(text)

@@ -192,7 +192,7 @@ def _check_places(args: argparse.Namespace, paths: list[str], file_format: Forma
 
 def _model_files(args: argparse.Namespace) -> list[Path]:
     """The files of both stages' models."""
-    from videotag.config import files_of_config
+    from videotag.config_file import files_of_config
     from videotag.inference.fit_folder import FIT_FILE, FitFolder, is_fit_folder
     from videotag.runtime.exported import files_read_with
     from videotag.weights import find_weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from videotag.safe_text import safe_repr
@@ -40,6 +40,21 @@ def boolean(text: str) -> bool:
 def boolean_or_auto(text: str) -> bool | Literal["auto"]:
     """True, False or auto."""
     return "auto" if text.lower() == "auto" else boolean(text)
+
+
+def integer(least: int, most: int) -> Callable[[str], int]:
+    """A type of integers from `least` to `most`, both included."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{safe_repr(text)} is not an integer from {least} to {most}")
+        return value
+
+    return parse
 
 
 def natural(text: str) -> int:

@@ -23,7 +23,8 @@ from videotag.inference.evaluate import evaluate, in_layers
 from videotag.models import load_models
 from videotag.models.contract import build_model
 from videotag.registry import get_model
-from videotag.sections import TaggerModel, TrainSection
+from videotag.sections import TaggerModel
+from videotag.train_section import TrainSection
 from videotag.training.calibrate import fit_standardizers
 from videotag.training.last_layer_solver import LastLayerSolver
 

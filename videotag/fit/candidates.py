@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from videotag.registry import Task
+import yaml
+
+from videotag.config import Config, load_config
+from videotag.fit.labeled_set import LabeledSet
+from videotag.fit.options import FitOptions
+from videotag.system.atomic import write_text
 
 #: Logistic regression on the usual statistics: the baseline of every comparison, and the first candidate.
 BASELINE = "logistic regression"
@@ -105,6 +110,9 @@ def schedule(num_videos: int) -> dict[str, Any]:
     """Keys of TRAIN that depend on the number of training videos: batch size, epochs and warmup.
 
     Some passes over the set, but at least some hundred steps.
+
+    Args:
+        num_videos: Number of training videos N.
     """
     batch_size = min(BATCH_SIZE, num_videos)
     steps_per_epoch = max(1, num_videos // batch_size)  # the incomplete last batch is dropped
@@ -114,41 +122,52 @@ def schedule(num_videos: int) -> dict[str, Any]:
 
 
 def candidate_sections(
-    candidate: Candidate,
-    *,
-    num_videos: int,
-    width: int,
-    num_classes: int,
-    task: Task,
-    seed: int,
-    filelists: Mapping[str, str],
-    weight_decay: float | None = None,
+    candidate: Candidate, train_set: LabeledSet, options: FitOptions, *, weight_decay: float | None = None
 ) -> dict[str, dict[str, Any]]:
     """The sections of a candidate's config for a training set, as for a YAML file.
 
     Args:
         candidate: Candidate.
-        num_videos: Number of training videos N.
-        width: Feature width D.
-        num_classes: Number of classes C.
-        task: Task of the model.
-        seed: Seed of the run.
-        filelists: Section -> path of its list; TRAIN must be there.
+        train_set: Training set, whose sizes decide the shapes and the number of steps.
+        options: Options of the fit; its save_dir holds the lists.
         weight_decay: Penalty of a linear candidate; None chooses it by cross-validation.
     """
-    train = {"seed": seed, "keep": 1, **candidate.train}
+    train = {"seed": options.seed, "keep": 1, **candidate.train}
     if candidate.is_linear:
         train |= {"weight_decay": "auto" if weight_decay is None else weight_decay}
     else:
-        train |= {"drop_last": True, **schedule(num_videos)}
+        train |= {"drop_last": True, **schedule(len(train_set))}
+    num_classes = len(train_set.names)
     model = {
         **candidate.model,
         "num_classes": num_classes,
-        "task": task,
-        "feature_dims": [width],
+        "task": train_set.task,
+        "feature_dims": [train_set.width],
         "topk": min(num_classes, 20),
     }
-    sections: dict[str, dict[str, Any]] = {"MODEL": model, "TRAIN": train}
-    for section, path in filelists.items():
-        sections.setdefault(section, {})["filelist"] = path
-    return sections
+    return {
+        "MODEL": model,
+        "TRAIN": {**train, "filelist": str(options.save_dir / "train.list")},
+        "TEST": {"filelist": str(options.save_dir / "test.list")},
+    }
+
+
+def write_config(
+    candidate: Candidate, train_set: LabeledSet, options: FitOptions, *, weight_decay: float | None = None
+) -> Config:
+    """Writes the YAML with which `videotag train` repeats a candidate, and returns its config.
+
+    Args:
+        candidate: Candidate.
+        train_set: Training set.
+        options: Options of the fit; the file is written below its save_dir.
+        weight_decay: Penalty of a linear candidate; None chooses it by cross-validation.
+
+    Raises:
+        ConfigError: A value is out of its range.
+        OutputError: The file cannot be written.
+    """
+    sections = candidate_sections(candidate, train_set, options, weight_decay=weight_decay)
+    path = options.save_dir / "candidates" / f"{candidate.folder}.yaml"
+    write_text(path, yaml.safe_dump(sections, sort_keys=False, allow_unicode=True))
+    return load_config(path)

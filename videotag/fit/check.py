@@ -105,6 +105,13 @@ class Files:
     places: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, path: str, source: str, place: str) -> None:
+        """Adds a mention of a file.
+
+        Args:
+            path: Path as written.
+            source: List or folder that names it.
+            place: Where it is named, for messages.
+        """
         key = os.path.abspath(path)  # noqa: PTH100 - keeps symlinks
         self.paths.setdefault(key, path)
         self.places[key].append((source, place))
@@ -136,6 +143,9 @@ def check(
 def find_files(sources: Iterable[str]) -> Files:
     """The feature files in lists and folders; entries of a list may be missing on disk.
 
+    Args:
+        sources: Lists and folders.
+
     Raises:
         ConfigError: A source does not exist, or a folder holds no features.
         FileListError: A list has errors, see read_filelist.
@@ -160,7 +170,7 @@ def find_files(sources: Iterable[str]) -> Files:
 
 
 def check_file(path: str, *, dims: Mapping[str, int] | None, keep_mean: bool = False) -> FileReport:
-    """Reads and checks one file.
+    """The result of reading and checking one file, whose problems are part of it.
 
     Args:
         path: A .npy or .npz.
@@ -190,6 +200,9 @@ def mean_features(features: Mapping[str, np.ndarray]) -> np.ndarray:
     """(D,) float32, the mean over the steps of modalities (T, D), one after the other.
 
     The means of several modalities are scaled to length 1, so that each has the same weight.
+
+    Args:
+        features: Modality -> (T, D) numbers; the modalities are taken in the order of their names.
     """
     means = [array.mean(axis=0, dtype=np.float64) for _, array in sorted(features.items())]
     if len(means) > 1:
@@ -263,7 +276,11 @@ def find_near_duplicates(files: Files, reports: Mapping[str, FileReport]) -> lis
 
 
 def near_duplicates_text(found: Sequence[Mapping[str, Any]]) -> str:
-    """A line on the near-duplicates of a report of `summarize`, with their number and the first ones."""
+    """A line on near-duplicates, with their number and the first ones.
+
+    Args:
+        found: Entries of `near_duplicates` in a report of `summarize`.
+    """
     count = f"at least {len(found)}" if len(found) >= MAX_PAIRS else str(len(found))
     examples = [
         " and ".join(f"{path} ({place})" for path, place in zip(near["paths"], near["places"], strict=True))
@@ -280,7 +297,13 @@ def near_duplicates_text(found: Sequence[Mapping[str, Any]]) -> str:
 def summarize(
     reports: Sequence[FileReport], problems: Sequence[Problem], near: Sequence[NearDuplicates]
 ) -> dict[str, Any]:
-    """The report as JSON holds it."""
+    """The report as JSON holds it.
+
+    Args:
+        reports: Result of every file.
+        problems: Problems in the order of the report.
+        near: Near-duplicates in the order of the report.
+    """
     lengths: dict[str, list[int]] = defaultdict(list)
     widths: dict[str, Counter[int]] = defaultdict(Counter)
     for report in reports:

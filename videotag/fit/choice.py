@@ -1,24 +1,24 @@
 """Selects a candidate of `videotag fit` by its held-out scores.
 
 The score is mAP. A candidate replaces a simpler one only if its gain exceeds one standard error of the
-gain, by a bootstrap over groups; so a tie is decided in favor of the simpler.
-Shapes: N training videos, C classes, B bootstrap samples, G groups.
+gain, by a bootstrap over groups (see bootstrap.py); so a tie is decided in favor of the simpler. On made
+scores of two equally good candidates, about 16 % of the gains exceed it, as they should, and 22 % where half
+of the classes have about two positives.
+Shapes: N training videos, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from videotag.metrics import hit_at_one, mean_ap
-from videotag.registry import Task
+from videotag.fit.bootstrap import INTERVAL, bootstrap_rows, mean_ap_of, resampled_mean_ap
+from videotag.fit.labeled_set import LabeledSet
+from videotag.metrics import hit_at_one
 
 _NUM_AVERAGED = (2, 3)  # best candidates
-INTERVAL = (5.0, 95.0)  # percentiles
-_MAX_SAMPLES, _MIN_SAMPLES = 400, 50
-_MAX_VALUES = 40_000_000  # scores that are ranked per candidate, about four seconds
 RULE = (
     "highest mAP on held-out folds; a more complex candidate must gain more than one standard error "
     "(bootstrap over groups) on a simpler one"
@@ -33,7 +33,7 @@ class CandidateResult:
         name: Name of the candidate; joined by " + " for a mean of probabilities.
         members: Names of the candidates whose probabilities are averaged.
         score: Held-out mAP.
-        low, high: 5th and 95th percentile of the mAP over bootstrap samples of the groups.
+        low, high: 5th and 95th percentile of the mAP over bootstrap samples, see resampled_mean_ap.
         hit_at_one: Share of the labeled videos whose highest score is one of their labels.
         note: Why it was or was not chosen.
     """
@@ -48,36 +48,29 @@ class CandidateResult:
 
 
 def select_candidate(
-    held_out: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    groups: Sequence[str],
-    *,
-    task: Task,
-    seed: int = 0,
+    held_out: Mapping[str, np.ndarray], train_set: LabeledSet, *, seed: int = 0
 ) -> tuple[list[CandidateResult], CandidateResult]:
     """Scores every candidate and the averages of the best ones, and selects one.
 
     Args:
         held_out: Name -> held-out probabilities (N, C), from the simplest candidate to the most complex.
-        labels: (N, C) in {0, 1}; (N,) class ids of a single-label task.
-        groups: Group of each of the N videos.
-        task: Task of the models.
+        train_set: Training set of the N videos.
         seed: Seed of the bootstrap.
 
     Returns:
         All candidates and averages, in order of complexity; and the selected one.
     """
-    y = one_hot(labels, next(iter(held_out.values())).shape[1], task)
+    y = train_set.one_hot
     ranked = sorted(held_out, key=lambda name: mean_ap_of(held_out[name], y), reverse=True)
     order = list(held_out)
     members: list[tuple[str, ...]] = [(name,) for name in held_out]
     members += [tuple(sorted(ranked[:n], key=order.index)) for n in _NUM_AVERAGED if n <= len(ranked)]
-    samples = bootstrap_rows(groups, y.size, seed=seed)
+    samples = bootstrap_rows(train_set.groups, y.size, seed=seed)
     judged: list[CandidateResult] = []
     chosen, chosen_samples = None, np.zeros(0)
     for names in members:
         x = np.mean([held_out[name] for name in names], axis=0)
-        resampled = np.array([mean_ap_of(x[rows], y[rows]) for rows in samples])
+        resampled = resampled_mean_ap(x, y, samples)
         low, high = np.percentile(resampled, INTERVAL)
         one = CandidateResult(
             " + ".join(names), names, mean_ap_of(x, y), float(low), float(high), hit_at_one(x, y)
@@ -90,30 +83,3 @@ def select_candidate(
             chosen, chosen_samples = one, resampled
     assert chosen is not None, "held_out is not empty"
     return judged, chosen
-
-
-def one_hot(labels: np.ndarray, num_classes: int, task: Task) -> np.ndarray:
-    """Labels as (N, C) in {0, 1}."""
-    return labels[:, None] == np.arange(num_classes) if task == "single_label" else labels
-
-
-def mean_ap_of(scores: np.ndarray, labels: np.ndarray) -> float:
-    """mAP in [0, 1] over all classes of every video, for scores and labels (N, C)."""
-    return mean_ap(scores, labels, top_k=scores.shape[1])
-
-
-def bootstrap_rows(groups: Sequence[str], num_values: int, *, seed: int) -> list[np.ndarray]:
-    """Indices of the videos of B bootstrap samples, each of G groups drawn with replacement.
-
-    Args:
-        groups: Group of each of N videos.
-        num_values: Number of scores N * C, which bounds B.
-        seed: Seed of the draws.
-    """
-    _, member_of = np.unique(np.asarray(groups), return_inverse=True)
-    order = np.argsort(member_of, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(member_of))[:-1])
-    count = int(np.clip(_MAX_VALUES // max(1, num_values), _MIN_SAMPLES, _MAX_SAMPLES))
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(members), size=(count, len(members)))
-    return [np.concatenate([members[group] for group in row]) for row in drawn]

@@ -20,6 +20,7 @@ from videotag.datasets.batches import raise_error
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
 from videotag.fit.candidates import Candidate, schedule
+from videotag.fit.labeled_set import TrainingSet
 from videotag.inference.evaluate import in_layers
 from videotag.inference.tasks import task_scores
 from videotag.models.contract import build_model
@@ -32,6 +33,7 @@ from videotag.training.logistic import LogisticRegression
 from videotag.training.run import DivergedError
 
 EVALUATION_BATCH = 128
+_PROJECTED_SHARE = 0.1  # of the epochs, from which the duration of a training is projected
 logger = logging.getLogger(__name__)
 
 
@@ -55,34 +57,29 @@ class HeldOutScores:
 
 
 def cross_validate(
-    candidate: Candidate,
-    config: Config,
-    data: MemoryDataset,
-    folds: Sequence[np.ndarray],
-    *,
-    seconds_left: Callable[[], float],
+    candidate: Candidate, config: Config, train_set: TrainingSet, *, seconds_left: Callable[[], float]
 ) -> HeldOutScores:
-    """Cross-validates a candidate.
+    """Held-out scores of a candidate over the folds of a training set.
 
     Args:
         candidate: Candidate.
         config: Config of the candidate.
-        data: Training set of N videos.
-        folds: Per fold, the (n,) indices of its videos; every video is in one fold.
+        train_set: Training set of N videos, with its folds.
         seconds_left: Function that returns the time in seconds that is left for this.
 
     Raises:
         OutOfTimeError: Cross-validating the remaining folds would exceed the time limit.
         DivergedError: Scores are not finite.
     """
-    start = time.monotonic()
+    start, data, folds = time.monotonic(), train_set.dataset, train_set.folds
     if candidate.is_linear:
         scores, penalty = _linear(config, data, folds)
         return HeldOutScores(scores, time.monotonic() - start, penalty)
     scores = np.zeros((len(data), config.model.num_classes))
     all_rows = np.arange(len(data))
     for number, fold in enumerate(track(folds, f"cross-validate {candidate.name}", len(folds))):
-        model = train_network(config, data.subset(np.setdiff1d(all_rows, fold)))
+        limit_sec = seconds_left() / len(folds) if number == 0 else float("inf")
+        model = train_network(config, data.subset(np.setdiff1d(all_rows, fold)), limit_sec=limit_sec)
         scores[fold] = score(model, data.subset(fold), config)
         if not np.isfinite(scores[fold]).all():
             raise DivergedError(f"{candidate.name}: scores are not finite")
@@ -92,13 +89,18 @@ def cross_validate(
     return HeldOutScores(scores, time.monotonic() - start)
 
 
-def train_network(config: Config, data: MemoryDataset) -> nn.Layer:
+def train_network(config: Config, data: MemoryDataset, *, limit_sec: float = float("inf")) -> nn.Layer:
     """A network trained on a dataset, with as many steps as suit its size; nothing is written.
 
     Args:
         config: Config of a candidate; batch size and number of epochs are adapted to the dataset.
         data: Training set.
+        limit_sec: Time limit in seconds; the first tenth of the epochs projects whether it is kept.
+
+    Raises:
+        OutOfTimeError: Training would take longer than the limit.
     """
+    start = time.monotonic()
     train = config.train.model_copy(update=schedule(len(data)))
     config = replace(config, train=train)
     steps_per_epoch = max(1, len(data) // train.batch_size)
@@ -119,11 +121,20 @@ def train_network(config: Config, data: MemoryDataset) -> nn.Layer:
         for batch in training_batches(config, data, epoch=epoch, seed=seed, on_error=raise_error):
             learner.learn(batch, step=step, seed=(seed + step) % 2**31)
             step += 1
+        share = (epoch + 1) / train.epoch
+        if share >= _PROJECTED_SHARE and (time.monotonic() - start) / share > limit_sec:
+            raise OutOfTimeError
     return model
 
 
 def score(model: nn.Layer, data: MemoryDataset, config: Config) -> np.ndarray:
-    """Probabilities (N, C) float64 of a network for N videos."""
+    """Probabilities (N, C) float64 of a network for N videos.
+
+    Args:
+        model: Network.
+        data: Dataset of the N videos.
+        config: Config of the network, whose task selects sigmoid or softmax.
+    """
     run = in_layers(model)
     scores = []
     with paddle.no_grad():
@@ -139,21 +150,17 @@ def _linear(config: Config, data: MemoryDataset, folds: Sequence[np.ndarray]) ->
     return found.scores, found.penalty
 
 
-def linear_scores(
-    config: Config, data: MemoryDataset, rows: np.ndarray, held_out_rows: np.ndarray, penalty: float
-) -> np.ndarray:
-    """Probabilities (n, C) of a linear candidate that is solved on some videos, for others.
+def train_linear(config: Config, data: MemoryDataset, penalty: float) -> nn.Layer:
+    """A linear candidate that is solved to the optimum on a dataset.
 
     Args:
         config: Config of the candidate.
-        data: Dataset of all videos.
-        rows: (m,) indices of the videos to solve on.
-        held_out_rows: (n,) indices of the videos to score.
+        data: Training set.
         penalty: Penalty, see LogisticRegression.fit.
     """
-    model, last = _last_layer(config, data.subset(rows))
+    model, last = _last_layer(config, data)
     last.set(*_problem(config, last).fit(penalty))
-    return score(model, data.subset(held_out_rows), config)
+    return model
 
 
 def _last_layer(config: Config, data: MemoryDataset) -> tuple[nn.Layer, LastLayer]:

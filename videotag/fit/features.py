@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -18,13 +18,20 @@ from statistics import median
 import numpy as np
 
 from videotag.config import load_config
-from videotag.datasets.batches import raise_error
+from videotag.datasets.batches import Batch, raise_error
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
 from videotag.datasets.sample_dataset import SampleDataset
-from videotag.errors import ConfigError, FileListError, MediaError, OutputError, WeightsError
+from videotag.errors import (
+    ConfigError,
+    FeatureFileError,
+    FileListError,
+    MediaError,
+    OutputError,
+    WeightsError,
+)
 from videotag.fit.near_duplicates import THRESHOLD, near_duplicates
-from videotag.fit.result import FitOptions
+from videotag.fit.options import FitOptions
 from videotag.fit.samples import Sample
 from videotag.formats.feature_files import read_shapes_and_stamp
 from videotag.formats.filelist import ListEntry, read_filelist, write_filelist
@@ -52,6 +59,7 @@ _NUM_PROBED = 20  # videos whose duration decides the number of frames
 _GROUP_SIMILARITY = 0.99  # similarity from which two videos are kept in one group
 _MAX_MERGED_SHARE = 0.2  # share of the videos that such a group may hold
 _READ_BATCH = 64
+_MAX_VALUE = 1e15  # of a feature: sums of squares stay finite in float32, which ends at 3e38
 logger = logging.getLogger(__name__)
 
 
@@ -81,7 +89,11 @@ class FrameDecision:
     seconds: float | None
 
     def read(self, save_dir: Path) -> int | None:
-        """The number of frames of an earlier run with the same extractor and limit; None without one."""
+        """The number of frames of an earlier run with the same extractor and limit; None without one.
+
+        Args:
+            save_dir: Folder of the fit.
+        """
         try:
             found = read_json(save_dir / _DECISION_FILE, error=OutputError, remedy="it is written again")
         except OutputError:
@@ -92,7 +104,15 @@ class FrameDecision:
         return number if isinstance(number, int) and number > 0 else None
 
     def write(self, save_dir: Path, seg_num: int) -> None:
-        """Records a number of frames."""
+        """Records a number of frames.
+
+        Args:
+            save_dir: Folder of the fit.
+            seg_num: Number of frames per video.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
         write_text(save_dir / _DECISION_FILE, json.dumps({**asdict(self), "seg_num": seg_num}) + "\n")
 
 
@@ -143,7 +163,7 @@ def extract_features(
     kept = [s for s in samples if s.path not in summary.failed]
     paths = [entry.path for entry in read_filelist(summary.list_path)]
     return (
-        [replace(s, path=path) for s, path in zip(kept, paths, strict=True)],
+        [replace(s, path=path, video=s.path) for s, path in zip(kept, paths, strict=True)],
         UsedExtractor(own, seg_num),
         notes,
     )
@@ -257,18 +277,45 @@ def read_features(samples: Sequence[Sample], names: Sequence[str], task: Task, w
         width: Feature width D.
 
     Raises:
-        FeatureFileError: Files are missing, damaged, or of different widths or extractors.
+        FeatureFileError: Files are missing, damaged, or of different widths or extractors, or hold values
+            that are not finite or too large.
     """
     entries = [ListEntry(sample.path, sample.label_ids) for sample in samples]
     reader = FeatureReader({MODALITY: FeatureOptions(reader="features", width=width)}, SplitSection())
     dataset = SampleDataset(entries, [(None, reader)], num_classes=len(names), task=task)
     groups = ordered_groups(len(samples), _READ_BATCH)
     batches = track(dataset.batches(groups, on_error=raise_error), "read features", len(groups))
-    return MemoryDataset(batch for batch in batches if batch is not None)
+    large: dict[str, float] = {}
+    data = MemoryDataset(_find_large(batches, samples, large))
+    if large:
+        path, value = next(iter(large.items()))
+        more = f" and {len(large) - 1} more" if len(large) > 1 else ""
+        raise FeatureFileError(
+            f"{path}{more}: a value of {value:.3g}, too large for statistics in float32, expected at most "
+            f"{_MAX_VALUE:g}; extract it again, or leave it out"
+        )
+    return data
+
+
+def _find_large(
+    batches: Iterable[Batch | None], samples: Sequence[Sample], large: dict[str, float]
+) -> Iterator[Batch]:
+    """The batches; adds file -> largest magnitude to `large` for files with too large values."""
+    files = iter(samples)
+    for batch in batches:
+        assert batch is not None, "a sample that cannot be read raises an error"
+        magnitudes = np.abs(batch.inputs[MODALITY]).max(axis=(1, 2))  # (N,)
+        for value, sample in zip(magnitudes.tolist(), files, strict=False):
+            if value > _MAX_VALUE:
+                large[sample.path] = value
+        yield batch
 
 
 def feature_width(samples: Sequence[Sample]) -> int:
     """The feature width D of the first sample.
+
+    Args:
+        samples: Feature files, at least one.
 
     Raises:
         FeatureFileError: The file is missing, damaged or has several modalities.
@@ -323,6 +370,6 @@ def leak_notes(samples: Sequence[Sample], means: np.ndarray) -> list[str]:
     i, j, similarity = pairs[0]
     return [
         f"{len(tests)} videos of the test set are near-duplicates of training videos, such as "
-        f"{samples[i].path} and {samples[j].path} ({similarity:.2f}), so test scores may be too good; group "
-        "them with --group_by or a group column"
+        f"{samples[i].source} and {samples[j].source} ({similarity:.2f}), so test scores may be too good; "
+        "group them with --group_by or a group column"
     ]

@@ -6,17 +6,16 @@ Shapes: N training videos, C classes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from videotag.config import Config
-from videotag.datasets.memory_dataset import MemoryDataset
-from videotag.fit.candidates import CANDIDATES
-from videotag.fit.choice import mean_ap_of, one_hot
-from videotag.fit.cross_validation import HeldOutScores, linear_scores, score, train_network
-from videotag.registry import Task
+from videotag.fit.bootstrap import mean_ap_of
+from videotag.fit.candidates import Candidate
+from videotag.fit.cross_validation import HeldOutScores, score, train_linear, train_network
+from videotag.fit.labeled_set import TrainingSet
 from videotag.system.progress import track
 
 SHARES = (0.25, 0.5)  # of the training videos of a fold
@@ -40,58 +39,50 @@ class CurvePoint:
 
 
 def learning_curve(
-    name: str,
-    configs: Mapping[str, Config],
-    found: Mapping[str, HeldOutScores],
-    data: MemoryDataset,
-    folds: Sequence[np.ndarray],
-    groups: Sequence[str],
+    candidate: Candidate,
+    config: Config,
+    held_out: HeldOutScores,
+    train_set: TrainingSet,
     *,
-    task: Task,
     seconds_left: Callable[[], float],
     seed: int = 0,
 ) -> list[CurvePoint]:
     """Held-out mAP of a candidate with a quarter, half and all of the training videos of a fold.
 
     Args:
-        name: Name of the candidate.
-        configs: Candidate -> config.
-        found: Candidate -> result of the cross-validation.
-        data: Training set of N videos.
-        folds: Folds of the cross-validation.
-        groups: Group of each video; groups are left out as a whole.
-        task: Task of the model.
+        candidate: Candidate.
+        config: Config of the candidate.
+        held_out: Result of its cross-validation.
+        train_set: Training set of N videos; its groups are left out as a whole.
         seconds_left: Function that returns the time in seconds that is left for this.
         seed: Seed of the groups that are left out.
 
     Returns:
         Points with increasing num_videos; only the last one if time runs out or the set is too small.
     """
-    is_linear = next(candidate.is_linear for candidate in CANDIDATES if candidate.name == name)
-    config, all_scores = configs[name], found[name].scores
-    y = one_hot(data.labels, all_scores.shape[1], task)
+    y, folds, num_videos = train_set.one_hot, train_set.folds, len(train_set)
     positive = [fold for fold in folds if y[fold].any()]  # mAP is undefined in the others
-    used = positive if is_linear else positive[:_NUM_FOLDS]
-    all_rows = np.arange(len(data))
-    needed = found[name].seconds * len(SHARES) * len(used) / len(folds)
+    used = positive if candidate.is_linear else positive[:_NUM_FOLDS]
+    needed = held_out.seconds * len(SHARES) * len(used) / len(folds)
     points = []
-    if len(data) * SHARES[0] >= _MIN_VIDEOS and needed < seconds_left():
+    if num_videos * SHARES[0] >= _MIN_VIDEOS and needed < seconds_left():
         for share in track(SHARES, "learning curve", len(SHARES)):
             results, sizes = [], []
             for number, fold in enumerate(used):
-                rows = _share_of(np.setdiff1d(all_rows, fold), groups, share, seed=seed + number)
-                sizes.append(len(rows))
-                penalty = found[name].weight_decay
-                if penalty is not None:
+                others = np.setdiff1d(np.arange(num_videos), fold)
+                rows = _share_of(others, train_set.groups, share, seed=seed + number)
+                data = train_set.dataset.subset(rows)
+                if held_out.weight_decay is not None:
                     # The loss is a mean, so an equal prior weighs less the more videos there are.
-                    scaled = penalty * (len(data) - len(fold)) / len(rows)
-                    scores = linear_scores(config, data, rows, fold, scaled)
+                    scaled = held_out.weight_decay * len(others) / len(rows)
+                    model = train_linear(config, data, scaled)
                 else:
-                    scores = score(train_network(config, data.subset(rows)), data.subset(fold), config)
-                results.append(scores)
+                    model = train_network(config, data)
+                results.append(score(model, train_set.dataset.subset(fold), config))
+                sizes.append(len(rows))
             points.append(_point(sizes, results, [y[fold] for fold in used]))
-    rest = [len(data) - len(fold) for fold in used]
-    points.append(_point(rest, [all_scores[fold] for fold in used], [y[fold] for fold in used]))
+    rest = [num_videos - len(fold) for fold in used]
+    points.append(_point(rest, [held_out.scores[fold] for fold in used], [y[fold] for fold in used]))
     return points
 
 

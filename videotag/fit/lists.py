@@ -67,7 +67,11 @@ def find_videos(
 
 
 def check_videos(videos: Sequence[Video]) -> list[str]:
-    """Problems that a list cannot represent: a path twice, videos and features, a name with a line break."""
+    """Problems that a list cannot represent: a path twice, videos and features, a name with a line break.
+
+    Args:
+        videos: Videos of all splits.
+    """
     problems = []
     places: dict[str, str] = {}
     for video in videos:
@@ -173,7 +177,11 @@ def split_videos(
 
 
 def groups_in_several(lists: Mapping[str, Sequence[Video]]) -> dict[str, list[Video]]:
-    """Group -> its first video of each list, for the groups that are in several lists."""
+    """Group -> its first video of each list, for the groups that are in several lists.
+
+    Args:
+        lists: Split -> its videos.
+    """
     first: dict[str, list[Video]] = defaultdict(list)
     for videos in lists.values():
         for group, video in {video.group: video for video in reversed(videos)}.items():
@@ -252,7 +260,11 @@ def _replaced(
 
 
 def read_record(out_dir: Path) -> dict[str, list[str]]:
-    """File name -> sha256 of what the last calls wrote, newest first; empty without a readable record."""
+    """File name -> sha256 of what the last calls wrote, newest first; empty without a readable record.
+
+    Args:
+        out_dir: Folder of the lists.
+    """
     name = RECORD_FILE if os.path.lexists(out_dir / RECORD_FILE) else OLD_RECORD_FILE
     try:
         record = read_json(out_dir / name, error=OutputError, remedy="it is written again")
@@ -264,7 +276,13 @@ def read_record(out_dir: Path) -> dict[str, list[str]]:
 
 
 def summary(lists: Mapping[str, Sequence[Video]], names: Sequence[str], out_dir: Path) -> list[str]:
-    """Lines with videos per label and split, labels that a split lacks, videos and groups per split."""
+    """Lines with videos per label and split, labels that a split lacks, videos and groups per split.
+
+    Args:
+        lists: Split -> its videos.
+        names: Class names by class id.
+        out_dir: Folder of the lists.
+    """
     counts = Counter(
         (label, split) for split, videos in lists.items() for video in videos for label in video.labels
     )

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
 from videotag import __version__
-from videotag.fit.choice import RULE, mean_ap_of, one_hot
+from videotag.fit.bootstrap import mean_ap_of
+from videotag.fit.choice import RULE, CandidateResult
+from videotag.fit.cross_validation import HeldOutScores
 from videotag.fit.features import UsedExtractor
-from videotag.fit.result import ClassRow, FitOptions, FitResult
+from videotag.fit.labeled_set import LabeledSet
+from videotag.fit.options import FitOptions
+from videotag.fit.result import ClassRow, FitResult
 from videotag.inference.fit_folder import FIT_FILE
-from videotag.registry import Task
 from videotag.system.atomic import write_text
 from videotag.weights import named_weights
 
@@ -26,21 +30,17 @@ _IMBALANCE = 10.0  # ratio of the largest to the smallest class
 _MAX_NAMED = 10
 
 
-def class_rows(
-    names: Sequence[str], train: np.ndarray, test: np.ndarray, scores: np.ndarray, task: Task
-) -> list[ClassRow]:
+def class_rows(train_set: LabeledSet, test_set: LabeledSet, scores: np.ndarray) -> list[ClassRow]:
     """A row per class.
 
     Args:
-        names: C class names.
-        train: Labels of the training set, (N, C) or (N,).
-        test: Labels of the test set.
+        train_set: Training set of N videos and C classes.
+        test_set: Test set with the same classes.
         scores: Held-out probabilities (N, C) of the training set.
-        task: Task.
     """
-    y, z = one_hot(train, len(names), task), one_hot(test, len(names), task)
+    y, z = train_set.one_hot, test_set.one_hot
     rows = []
-    for index, name in enumerate(names):
+    for index, name in enumerate(train_set.names):
         own = slice(index, index + 1)
         ap = mean_ap_of(scores[:, own], y[:, own]) if y[:, index].any() else None
         rows.append(ClassRow(name, int(y[:, index].sum()), int(z[:, index].sum()), ap))
@@ -85,43 +85,38 @@ def _join_names(names: Sequence[str]) -> str:
 
 
 def write_record(
-    result: FitResult, models: Sequence[str], extractor: UsedExtractor | None, options: FitOptions
+    result: FitResult, folders: Sequence[Path], extractor: UsedExtractor | None, options: FitOptions
 ) -> None:
     """Writes fit.yaml, last of all files, with which the folder becomes a tagger.
 
     Args:
         result: Result of the fit.
-        models: Folders of the chosen models, inside save_dir.
+        folders: Folders of the chosen models, inside save_dir.
         extractor: First stage; None for features.
-        options: Options of the fit.
+        options: Options of the fit, with save_dir.
+
+    Raises:
+        OutputError: The file cannot be written.
     """
     folder = options.save_dir
+    models = [path.relative_to(folder).as_posix() for path in folders]
+    comparison = result.comparison
     record: dict[str, Any] = {"made_by": f"videotag {__version__}"}
     if extractor is not None:
         record["extractor"] = {"weights": extractor.weights, "seg_num": extractor.seg_num}
     record |= {
-        "models": list(models),
+        "models": models,
         "task": result.task,
         "num_classes": len(result.names),
         "num_train": result.num_train,
         "num_test": result.num_test,
         "num_groups": result.num_groups,
         "seed": options.seed,
-        "folds": result.num_folds,
+        "folds": comparison.num_folds,
         "rule": RULE,
-        "chosen": list(result.chosen.members),
-        "candidates": [
-            {
-                "name": one.name,
-                "score": round(one.score, 4),
-                "interval": [round(one.low, 4), round(one.high, 4)],
-                "top1": round(one.hit_at_one, 4),
-                **({"seconds": round(result.seconds[one.name], 1)} if one.name in result.seconds else {}),
-                **({"note": one.note} if one.note else {}),
-            }
-            for one in result.judged
-        ],
-        "left_out": dict(result.skipped),
+        "chosen": list(comparison.chosen.members),
+        "candidates": [_candidate(one, comparison.held_out.get(one.name)) for one in comparison.judged],
+        "left_out": dict(comparison.skipped),
         "test": [
             {"name": t.name, "mean_ap": round(t.mean_ap, 4), "interval": [round(t.low, 4), round(t.high, 4)]}
             for t in result.test
@@ -129,6 +124,18 @@ def write_record(
         "commands": _commands(folder.as_posix(), models, extractor),
     }
     write_text(folder / FIT_FILE, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+
+
+def _candidate(one: CandidateResult, held_out: HeldOutScores | None) -> dict[str, Any]:
+    """A candidate, or a mean of several, which has no duration of its own."""
+    return {
+        "name": one.name,
+        "score": round(one.score, 4),
+        "interval": [round(one.low, 4), round(one.high, 4)],
+        "top1": round(one.hit_at_one, 4),
+        **({"seconds": round(held_out.seconds, 1)} if held_out else {}),
+        **({"note": one.note} if one.note else {}),
+    }
 
 
 def _commands(folder: str, models: Sequence[str], extractor: UsedExtractor | None) -> list[str]:

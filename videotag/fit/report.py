@@ -20,14 +20,18 @@ _MAX_CLASSES = 200  # rows in the page, the worst first
 
 
 def result_text(result: FitResult) -> str:
-    """The table of candidates, the scores on the test set and the advice, for a terminal."""
-    name_width = max(len(one.name) for one in result.judged) + 2
+    """The table of candidates, the scores on the test set and the advice, for a terminal.
+
+    Args:
+        result: Result of the fit.
+    """
+    name_width = max(len(one.name) for one in result.comparison.judged) + 2
     lines = [f"  {'candidate':<{name_width}}{'held-out mAP':>13}{'90 % interval':>17}{'top-1':>8}"]
-    for one in result.judged:
-        mark = "*" if one.name == result.chosen.name else " "
+    for one in result.comparison.judged:
+        mark = "*" if one.name == result.comparison.chosen.name else " "
         interval = f"{one.low:.3f} to {one.high:.3f}"
         lines.append(f"{mark} {one.name:<{name_width}}{one.score:>13.3f}{interval:>17}{one.hit_at_one:>8.3f}")
-    lines += [f"  {name}: left out, {why}" for name, why in result.skipped.items()]
+    lines += [f"  {name}: left out, {why}" for name, why in result.comparison.skipped.items()]
     lines.append(f"\n{'test set, ' + str(result.num_test) + ' videos':<{name_width + 2}}")
     for score in result.test:
         interval = f"{score.low:.3f} to {score.high:.3f}"
@@ -56,7 +60,7 @@ def write_fit_report(path: Path, result: FitResult, *, folder: Path) -> None:
         result=result,
         rule=RULE,
         notes=[*_forecast_lines(result), *result.notes],
-        chart=_chart(result.curve, result.expected, 2 * result.num_train),
+        chart=_chart(result.comparison.curve, result.comparison.expected, 2 * result.num_train),
         classes=classes[:_MAX_CLASSES],
         num_hidden=max(0, len(classes) - _MAX_CLASSES),
     )
@@ -68,12 +72,13 @@ def _by_precision(row: ClassRow) -> float:
 
 
 def _forecast_lines(result: FitResult) -> list[str]:
-    if result.expected is None:
+    comparison = result.comparison
+    if comparison.expected is None:
         return []
-    score, low, high = result.expected
+    score, low, high = comparison.expected
     return [
-        f"twice the videos would give {result.of_curve} a held-out mAP of about {score:.2f} ({low:.2f} to "
-        f"{high:.2f}); now {result.curve[-1].score:.2f}"
+        f"twice the videos would give {comparison.of_curve} a held-out mAP of about {score:.2f} "
+        f"({low:.2f} to {high:.2f}); now {comparison.curve[-1].score:.2f}"
     ]
 
 

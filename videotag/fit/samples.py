@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import numpy as np
 
 from videotag.errors import ConfigError, FileListError
 from videotag.fit.lists import class_names, find_videos
-from videotag.fit.video_sources import CsvOptions, group_of
+from videotag.fit.video_sources import FRAMES_REMEDY, CsvOptions, group_of
 from videotag.formats.feature_files import FEATURE_SUFFIXES
 from videotag.formats.filelist import ListEntry, read_filelist
 from videotag.formats.record_files import is_record_file
@@ -37,12 +38,19 @@ class Sample:
         label_ids: Class ids, ascending.
         group: Samples of a group stay in one split and one fold.
         split: "train" or "test"; "" as long as it is open.
+        video: The video that the features at `path` were extracted from; "" without an extraction.
     """
 
     path: str
     label_ids: tuple[int, ...]
     group: str
     split: str = ""
+    video: str = ""
+
+    @property
+    def source(self) -> str:
+        """The file that the user gave, for messages."""
+        return self.video or self.path
 
     @property
     def is_features(self) -> bool:
@@ -126,6 +134,7 @@ def _from_lists(lists: dict[str, Path], label_file: str | None, group_by: str | 
     names = read_labels(label_file or first.with_name(LABELS_FILE))
     samples: dict[str, Sample] = {}
     for name, path in lists.items():
+        _check_files(path)
         for entry in read_filelist(path, labels="optional", num_classes=len(names)):
             sample = Sample(entry.path, entry.label_ids, _group(entry, group_by), _LISTS.get(name, ""))
             other = samples.setdefault(entry.path, sample)
@@ -138,6 +147,15 @@ def _from_lists(lists: dict[str, Path], label_file: str | None, group_by: str | 
     if "train" in lists and "test" not in lists:
         samples = {key: replace(sample, split="") for key, sample in samples.items()}
     return SampleSet(list(samples.values()), names, [])
+
+
+def _check_files(path: Path) -> None:
+    """Rejects a list of folders; before labels are read, as a number of frames takes the place of a label."""
+    for entry in read_filelist(path, must_exist=False):
+        if os.path.isdir(entry.path):  # noqa: PTH112 - Path.is_dir raises OSError of a name that is too long
+            raise FileListError(
+                f"{path}:{entry.line}: {entry.path}: a folder, expected a video or features; {FRAMES_REMEDY}"
+            )
 
 
 def _check_kinds(paths: Sequence[str]) -> None:
@@ -204,6 +222,10 @@ def assign(samples: Sequence[Sample], *, share: float, seed: int) -> list[Sample
 
 def check_classes(sample_set: SampleSet, task: Task) -> None:
     """Checks that there is something to learn.
+
+    Args:
+        sample_set: All samples.
+        task: Task of the model.
 
     Raises:
         FileListError: There are too few groups, no labeled video, or only one class; or a video of a

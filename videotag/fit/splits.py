@@ -58,7 +58,12 @@ def assign_splits(
 
 
 def hash_point(group: str, seed: int) -> float:
-    """A number in [0, 1) that depends only on seed and name, on any machine."""
+    """A number in [0, 1) that depends only on seed and name, on any machine.
+
+    Args:
+        group: Name of the group.
+        seed: Seed of the hash.
+    """
     digest = hashlib.sha256(f"{seed}\0{group}".encode("utf-8", "surrogatepass")).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53  # 53 bits fit a float, so it is never 1.0
 

@@ -29,6 +29,11 @@ from videotag.system.text import MAX_LIST_BYTES, read_text
 SUFFIXES = VIDEO_SUFFIXES | {*FEATURE_SUFFIXES}
 #: Names of splits in a source, in lower case -> split.
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+#: What to do with a folder of JPEGs per clip.
+FRAMES_REMEDY = (
+    "for folders of frames, give the features that `videotag extract --set MODEL.format=frames` makes of them"
+)
+_PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}  # that some programs write
 
 
@@ -100,7 +105,11 @@ def videos_in_folder(
 
 
 def split_folders(folder: Path) -> dict[Path, str]:
-    """Folder -> split of a source whose folders are all named as in SPLIT_NAMES; else empty."""
+    """Folder -> split of a source whose folders are all named as in SPLIT_NAMES; else empty.
+
+    Args:
+        folder: Folder of the source.
+    """
     splits = {path: SPLIT_NAMES.get(path.name.lower()) for path in _visible(folder) if path.is_dir()}
     return {path: split for path, split in splits.items() if split} if all(splits.values()) else {}
 
@@ -118,9 +127,8 @@ def _videos_in_classes(
         left_out += content.left_out
         if not content.taken:
             others = left_out_text(content.left_out) or "no files"
-            problems.append(
-                f"{top}: no videos or features of this class, {others}; add some, or move the folder away"
-            )
+            remedy = _frames_remedy(content.left_out) or "add some, or move the folder away"
+            problems.append(f"{top}: no videos or features of this class, {others}; {remedy}")
         for path in content.taken:
             inside = path.relative_to(folder)
             # Equal names in two splits are mostly numbers, such as cat/001.mp4, so these are two groups.
@@ -134,8 +142,14 @@ def _videos_in_classes(
     problems += misplaced
     if not videos and not problems:
         others = left_out_text(left_out) or "no files"
-        problems.append(f"{folder}: no videos or features, {others}; expected {folder}/CLASS/NAME.mp4")
+        remedy = _frames_remedy(left_out) or f"expected {folder}/CLASS/NAME.mp4"
+        problems.append(f"{folder}: no videos or features, {others}; {remedy}")
     return videos, left_out, problems
+
+
+def _frames_remedy(left_out: Counter[str]) -> str:
+    """What to do if files that are not read are pictures; "" if they are not."""
+    return FRAMES_REMEDY if _PICTURE_SUFFIXES & left_out.keys() else ""
 
 
 def _files_beside(folder: Path, problem: str) -> tuple[Counter[str], list[str]]:
@@ -234,6 +248,8 @@ def _video_of_row(
     if not written:
         raise ValueError(f"column {safe_repr(options.path_column)} is empty; write the path of the video")
     path = str(Path(options.root, written)) if options.root else written
+    if os.path.isdir(path):  # noqa: PTH112 - as below
+        raise ValueError(f"{escaped(path)}: a folder, expected a video or features; {FRAMES_REMEDY}")
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises OSError of a name that is too long
         raise ValueError(
             f"{escaped(path)}: no such file; relative paths start at {options.root or Path.cwd()}, see --root"

@@ -4,7 +4,7 @@ trained_model.py turns weights, config and labels into something that runs, over
 ensemble.py and mean_logits.py. data.py opens the lists of a config; predict.py, evaluate.py (over tasks.py)
 and export.py work on them. extractor.py is the first stage. tagger.py is the simple interface of
 predictor.py, which takes requests from any thread, and of frame_tagging.py; tag_result.py is the result, and
-weights_stage.py finds out which stage weights are for, and fit_folder.py reads what `videotag fit` wrote.
+weights_stage.py reads what a user names for each stage, and fit_folder.py reads what `videotag fit` wrote.
 
 jobs.py runs a resumable job over a list: extract.py makes features, frame_folders.py folders of pictures.
 outputs.py and input_files.py decide what may be written where; list_sample.py and frozen_runtime.py select

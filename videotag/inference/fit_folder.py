@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from videotag.errors import WeightsError
-from videotag.formats.yaml_text import read_yaml
-from videotag.safe_text import escaped
+from videotag.formats import yaml_text
+from videotag.safe_text import escaped, safe_repr
 from videotag.sections import MAX_FRAMES, MAX_PATH
+from videotag.system.text import read_text
 from videotag.weights import named_weights
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 FIT_FILE = "fit.yaml"
 _MAX_MEMBERS = 10
+_REMEDY = "run `videotag fit` again"
+#: Key of fit.yaml -> what is expected there, for messages.
+_EXPECTED = {
+    "models": f"a list of 1 to {_MAX_MEMBERS} folders inside this one",
+    "extractor": "a section with weights and seg_num",
+    "extractor.weights": "a name of published weights, or a path inside this folder",
+    "extractor.seg_num": f"an integer from 1 to {MAX_FRAMES}",
+}
 
 
 def _inside(text: str) -> str:
     """Rejects a path that leaves the folder."""
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ValueError(f"{escaped(text)} is not a path inside the folder")
+        raise ValueError("not a path inside the folder")
     return text
 
 
@@ -63,20 +75,24 @@ class FitFolder:
         folder: Folder with fit.yaml.
 
     Raises:
-        WeightsError: fit.yaml is damaged, or names paths outside the folder.
+        WeightsError: fit.yaml is damaged, names paths outside the folder, or names models that are not there.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        path = self.folder / FIT_FILE
-        remedy = "run `videotag fit` again"
-        raw: Any = read_yaml(path, error=WeightsError, remedy=remedy)
+        self._path = self.folder / FIT_FILE
+        text = read_text(
+            self._path, error=WeightsError, missing=_REMEDY, binary=_REMEDY, max_bytes=yaml_text.MAX_BYTES
+        )
         try:
-            self._fit = Fit.model_validate(raw)
+            self._fit = Fit.model_validate(yaml_text.parse_yaml(text))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise WeightsError(f"{path}: {escaped(where)}: {escaped(first['msg'])}; {remedy}") from error
+            problem = _problem(error.errors()[0])
+            raise WeightsError(f"{self._path}: {problem}; {_REMEDY}") from error
+        except ValueError as error:  # after ValidationError, which is one
+            raise WeightsError(f"{self._path}: {error}; {_REMEDY}") from None
+        for name in self._fit.models:
+            self._check_exists("models", name)
 
     @property
     def models(self) -> list[Path]:
@@ -85,16 +101,43 @@ class FitFolder:
 
     @property
     def extractor_weights(self) -> str | None:
-        """Name or path of the extractor's weights; None if there is no extractor."""
+        """Name or path of the extractor's weights; None if there is no extractor.
+
+        Raises:
+            WeightsError: The weights are not there.
+        """
         if self._fit.extractor is None:
             return None
         weights = self._fit.extractor.weights
-        return weights if weights in named_weights() else str(self.folder / weights)
+        if weights in named_weights():
+            return weights
+        self._check_exists("extractor.weights", weights)
+        return str(self.folder / weights)
 
     @property
     def seg_num(self) -> int | None:
         """Number of frames per video; None if there is no extractor."""
         return self._fit.extractor.seg_num if self._fit.extractor else None
+
+    def _check_exists(self, key: str, name: str) -> None:
+        path = self.folder / name
+        if not path.exists():
+            raise WeightsError(
+                f"{self._path}: {key}: {escaped(str(path))} does not exist; copy the whole folder again, or "
+                f"{_REMEDY}"
+            )
+
+
+def _problem(error: ErrorDetails) -> str:
+    """Key, value and expectation of a value that does not match Fit."""
+    keys = [str(part) for part in error["loc"] if isinstance(part, str)]
+    key = ".".join(keys)
+    if not key:
+        return "expected a mapping with the key models"
+    expected = _EXPECTED[key]
+    if error["type"] == "missing":
+        return f"{key}: missing, expected {expected}"
+    return f"{key}: {safe_repr(error['input'])}, expected {expected}"
 
 
 def is_fit_folder(path: str | Path) -> bool:

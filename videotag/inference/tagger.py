@@ -10,6 +10,7 @@ Shapes: T sampled frames of a video, D feature width.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
@@ -36,15 +37,13 @@ from videotag.inference.frame_tagging import (
 from videotag.inference.list_sample import sample_frames
 from videotag.inference.predictor import CLOSED_MESSAGE, Predictor, Source
 from videotag.inference.tag_result import TagResult as TagResult
-from videotag.inference.trained_model import ModelSource, TrainedModel, read_source
-from videotag.inference.weights_stage import stage_of
+from videotag.inference.trained_model import ModelSource, TrainedModel
+from videotag.inference.weights_stage import read_stage, weights_by_stage
 from videotag.labels import LANGUAGES, load_imagenet_names
 from videotag.registry import FRAMES, MASK
 from videotag.runtime.choice import RuntimeNetwork
 from videotag.safe_text import safe_repr
-from videotag.weights import DEFAULT_EXTRACTOR, find_weights
-
-_ROLES = {"extractor": "an extractor", "predictor": "a tagger"}
+from videotag.weights import DEFAULT_EXTRACTOR
 
 
 class Tagger:
@@ -116,53 +115,42 @@ class Tagger:
             if fitted.seg_num is not None:
                 overrides = [("INFER.seg_num", fitted.seg_num), *(overrides or [])]
         elif weights is not None:
-            extractor_weights, predictor_weights = _by_stage(weights, extractor_weights, predictor_weights)
+            extractor_weights, predictor_weights = weights_by_stage(
+                weights, extractor_weights, predictor_weights
+            )
         flags = {"TRAIN.use_gpu": use_gpu, "INFER.backend": backend, "INFER.precision": precision}
         both = [(key, value) for key, value in flags.items() if value is not None]
         first_overrides = [*(overrides or []), *both]
         if predictor_weights is not None or predictor_config is not None:
             predictors.append(predictor_weights)
-        seconds = [_stage("predictor", predictor_config, path, both) for path in predictors]
+        seconds = [read_stage("predictor", predictor_config, path, both) for path in predictors]
         second = seconds[0] if seconds else None
 
-        def options(source: ModelSource) -> TagOptions:
-            model = source.config.model
-            is_default = _is_default(source, label_file)
-            _check_language(language, is_default=is_default)
-            if is_default:
-                labels = load_imagenet_names(language or LANGUAGES[0])
-            else:
-                labels = source.weights.labels(label_file, model)
-            sure_from = SURE_FROM if is_default else 0.0
-            limit = model.topk if top_k is None else top_k
-            return TagOptions(labels, limit, threshold, segment_sec, sure_from=sure_from)
-
+        options_of = functools.partial(
+            _tag_options,
+            label_file=label_file,
+            language=language,
+            top_k=top_k,
+            threshold=threshold,
+            segment_sec=segment_sec,
+        )
         if second is not None and clip_reader(TrainedModel([second])):
             if extractor_weights is not None or extractor_config is not None:
                 raise ConfigError(
                     f"{predictor_weights}: {second.config.entry.name} reads frames itself; give no extractor "
                     "with it"
                 )
-            second = _stage("predictor", predictor_config, predictor_weights, first_overrides)
-            model = TrainedModel([second])
-            tag_options = options(second)
+            second = read_stage("predictor", predictor_config, predictor_weights, first_overrides)
+            options, model = options_of(second), TrainedModel([second])
             model.load_network()
-            return cls(ModelTagger(model, tag_options))
+            return cls(ModelTagger(model, options))
         if second is not None:
             _check_reads_features(second)
         if extractor_weights is None and extractor_config is None:
             extractor_weights = DEFAULT_EXTRACTOR
-        first = _stage("extractor", extractor_config, extractor_weights, first_overrides)
-        if second is None:
-            tag_options = options(first)
-            extractor = load_extractor(first.config, first.weights, with_classifier=True)
-            return cls(StagesTagger(extractor, None, tag_options))
-        tag_options = options(second)
-        extractor = load_extractor(first.config, first.weights)
-        _check_width(second.config, extractor.feature_dim)
-        predictor = TrainedModel(seconds)
-        predictor.load_network()
-        return cls(StagesTagger(extractor, predictor, tag_options))
+        first = read_stage("extractor", extractor_config, extractor_weights, first_overrides)
+        options = options_of(second or first)  # before the networks are loaded, which takes seconds
+        return cls(_load_stages(first, seconds, options))
 
     @property
     def is_default(self) -> bool:
@@ -291,6 +279,37 @@ class Tagger:
                 future.cancel()
 
 
+def _tag_options(
+    source: ModelSource,
+    *,
+    label_file: str | Path | None,
+    language: str | None,
+    top_k: int | None,
+    threshold: float,
+    segment_sec: float,
+) -> TagOptions:
+    """The options of a model that outputs tags, with its class names; see Tagger.load."""
+    model, is_default = source.config.model, _is_default(source, label_file)
+    _check_language(language, is_default=is_default)
+    if is_default:
+        labels = load_imagenet_names(language or LANGUAGES[0])
+    else:
+        labels = source.weights.labels(label_file, model)
+    limit = model.topk if top_k is None else top_k
+    return TagOptions(labels, limit, threshold, segment_sec, sure_from=SURE_FROM if is_default else 0.0)
+
+
+def _load_stages(first: ModelSource, seconds: list[ModelSource], options: TagOptions) -> StagesTagger:
+    """Loads the networks of both stages; without a second one, the first stage's classifier."""
+    extractor = load_extractor(first.config, first.weights, with_classifier=not seconds)
+    if not seconds:
+        return StagesTagger(extractor, None, options)
+    _check_width(seconds[0].config, extractor.feature_dim)
+    predictor = TrainedModel(seconds)
+    predictor.load_network()
+    return StagesTagger(extractor, predictor, options)
+
+
 def _check_several(videos: object) -> None:
     """Rejects a single path, whose characters would be taken for paths."""
     if isinstance(videos, str | Path):
@@ -356,19 +375,6 @@ def _check_fit_flags(
             )
 
 
-def _by_stage(
-    weights: str | Path, extractor_weights: str | Path | None, predictor_weights: str | Path | None
-) -> tuple[str | Path | None, str | Path | None]:
-    """The weights of the first and of the second stage, one of which is `weights`."""
-    stage = stage_of(weights)
-    other = extractor_weights if stage == "extractor" else predictor_weights
-    if other is not None:
-        raise ConfigError(
-            f"--weights {weights} and --{stage}_weights {other}: both are {_ROLES[stage]}; give one of them"
-        )
-    return (weights, predictor_weights) if stage == "extractor" else (extractor_weights, weights)
-
-
 def _is_default(source: ModelSource, label_file: str | Path | None) -> bool:
     """Whether a model is the built-in ImageNet classifier with its own config and class names."""
     named = source.weights.named
@@ -387,20 +393,3 @@ def _check_language(language: str | None, *, is_default: bool) -> None:
             f"language: {language} names only the classes of the built-in ImageNet classifier; leave it out, "
             "or give no weights, config or label file of your own"
         )
-
-
-def _stage(
-    stage: str, config_file: str | Path | None, weights: str | Path | None, overrides: list[tuple[str, Any]]
-) -> ModelSource:
-    """The weights and config of a stage, as the user's arguments name them."""
-    if weights is None:
-        raise ConfigError(f"--{stage}_weights: missing for --{stage}_config {config_file}; give both")
-    found = find_weights(weights)
-    if config_file is None and found.config is None:
-        raise ConfigError(f"{found.path}: no config.yaml beside the weights; give --{stage}_config")
-    source = read_source(found, config_file, overrides=overrides)
-    entry = source.config.entry
-    if entry.two_stage != (stage == "extractor"):
-        named = f"--{stage}_config {config_file}" if config_file else f"--{stage}_weights {weights}"
-        raise ConfigError(f"{named}: {entry.name} is not {_ROLES[stage]}; name one of `videotag models`")
-    return source

@@ -26,17 +26,27 @@ def task_loss(task: Task, logits: Tensor, labels: Tensor, reduction: Literal["me
             takes class ids (N,) int64.
         reduction: "sum" as in VideoTag's tagger, "mean" as in its TSN.
     """
+    total = unreduced_loss(task, logits, labels).sum()
+    return total if reduction == "sum" else total / logits.shape[0]
+
+
+def unreduced_loss(task: Task, logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of a task before it is summed: (N, C) per video and class, or (N,) for "single_label".
+
+    Args:
+        task: Task, see task_loss.
+        logits: Logits (N, C) float32.
+        labels: Targets, see task_loss.
+    """
     if task == "multi_label":
         # Paddle 3.3 computes the gradient p - y - 1 instead of p - y for a logit of exactly 0; the offset
         # leaves all other logits bitwise unchanged.
-        total = F.binary_cross_entropy_with_logits(logits + 1e-30, labels, reduction="sum")
-    elif labels.ndim == 2:
-        total = (paddle.logsumexp(logits, axis=1) - (labels * logits).sum(axis=1)).sum()
-    else:
-        # Not F.cross_entropy: on a CPU it clips a video's loss at 64, where the gradient vanishes.
-        picked = paddle.take_along_axis(logits, labels.unsqueeze(1), axis=1).squeeze(1)  # (N,)
-        total = (paddle.logsumexp(logits, axis=1) - picked).sum()
-    return total if reduction == "sum" else total / logits.shape[0]
+        return F.binary_cross_entropy_with_logits(logits + 1e-30, labels, reduction="none")
+    if labels.ndim == 2:
+        return paddle.logsumexp(logits, axis=1) - (labels * logits).sum(axis=1)
+    # Not F.cross_entropy: on a CPU it clips a video's loss at 64, where the gradient vanishes.
+    picked = paddle.take_along_axis(logits, labels.unsqueeze(1), axis=1).squeeze(1)  # (N,)
+    return paddle.logsumexp(logits, axis=1) - picked
 
 
 def task_scores(task: Task, logits: Tensor) -> Tensor:

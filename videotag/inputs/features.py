@@ -26,7 +26,8 @@ from videotag.formats.yt8m_records import dequantize
 from videotag.inputs.reader import CheckResult, FileScan, Reader, is_quantized
 from videotag.registry import MASK, ArraySpec, register_reader, sequence_specs
 from videotag.safe_text import escaped
-from videotag.sections import FeatureTrainSection, InputOptions, Positive, SplitSection
+from videotag.sections import InputOptions, Positive, SplitSection
+from videotag.train_section import FeatureTrainSection
 
 
 class FeatureOptions(InputOptions):

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 from PIL import Image
 
-from videotag.sections import VideoTrainSection
+from videotag.train_section import VideoTrainSection
 
 _SCALES = (1.0, 0.875, 0.75, 0.66)  # relative to the short side
 #: Indices into _SCALES for width and height; combining adjacent scales jitters the aspect ratio.

@@ -31,8 +31,9 @@ from videotag.media.suffixes import folder_text, left_out_text, scan_folder
 from videotag.media.video import FrameReader, SampledFrame, VideoInfo, VideoReader
 from videotag.media.views import View
 from videotag.registry import ArraySpec, register_reader
-from videotag.sections import InputOptions, VideoInferSection, VideoSplitSection, VideoTrainSection
+from videotag.sections import InputOptions, VideoInferSection, VideoSplitSection
 from videotag.system.cores import num_cores
+from videotag.train_section import VideoTrainSection
 
 logger = logging.getLogger(__name__)
 _AHEAD = 4  # prefetched videos per decoding thread

@@ -23,7 +23,8 @@ import numpy as np
 from videotag.errors import ConfigError, PluginError
 from videotag.registry import MASK, ArraySpec, format_array_spec
 from videotag.safe_text import safe_repr
-from videotag.sections import InferSection, InputOptions, SplitSection, TrainSection
+from videotag.sections import InferSection, InputOptions, SplitSection
+from videotag.train_section import TrainSection
 
 Options = TypeVar("Options", bound=InputOptions)
 Section = TypeVar("Section", bound=SplitSection)

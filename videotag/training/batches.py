@@ -1,4 +1,4 @@
-"""The batches of a training epoch, in an order determined by the seed."""
+"""Batches of the training set: those of an epoch, in seeded order; or every sample once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 
 from videotag.config import Config
 from videotag.datasets.batches import Batch, Dataset, OnError
-from videotag.datasets.order import shuffled_groups
+from videotag.datasets.order import ordered_groups, shuffled_groups
+from videotag.errors import MediaError, RecordError, VideotagError
 from videotag.inference.parallel import rank, world_size
+from videotag.train_section import TrainSection
 
 
 def training_batches(
@@ -36,3 +38,32 @@ def training_batches(
     )
     parts = (group[rank() :: world_size()] for group in itertools.islice(groups, first_step, None))
     return dataset.batches(parts, on_error=on_error, seed=(seed, epoch))
+
+
+def every_sample(data: Dataset, train: TrainSection, unread: dict[str, VideotagError]) -> Iterator[Batch]:
+    """Every training sample once, in list order and without augmentation, in every process.
+
+    Args:
+        data: Dataset of the TRAIN section.
+        train: TRAIN section, which gives the batch size.
+        unread: Receives the error of every sample that cannot be read.
+    """
+    groups = ordered_groups(len(data), train.batch_size)
+    return (
+        batch for batch in data.batches(groups, on_error=collect_media_errors(unread)) if batch is not None
+    )
+
+
+def collect_media_errors(unread: dict[str, VideotagError]) -> OnError:
+    """A handler that collects the errors of samples that cannot be read, and raises all others.
+
+    Args:
+        unread: Receives the errors by sample.
+    """
+
+    def on_error(video: str, error: VideotagError) -> None:
+        if not isinstance(error, MediaError | RecordError):
+            raise error
+        unread[video] = error
+
+    return on_error

@@ -62,7 +62,12 @@ class LastLayer:
     ids: list[str]
 
     def set(self, weights: np.ndarray, biases: np.ndarray) -> None:
-        """Sets the layer to weights (P, C) and biases (C,)."""
+        """Sets the parameters of the layer.
+
+        Args:
+            weights: (P, C) float.
+            biases: (C,) float.
+        """
         self.layer.weight.set_value(weights.astype(np.float32))
         self.layer.bias.set_value(biases.astype(np.float32))
 

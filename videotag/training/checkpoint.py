@@ -32,16 +32,33 @@ if TYPE_CHECKING:
 
 
 def write_config_and_labels(save_dir: Path, config: Config, labels: list[str] | None) -> None:
-    """Writes the resolved config and the labels to a checkpoint folder."""
+    """Writes the resolved config and the labels to a checkpoint folder.
+
+    Args:
+        save_dir: Folder of the checkpoints.
+        config: Config of the run.
+        labels: Class names; None deletes those of an earlier run.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
     write_text(save_dir / CONFIG_FILE, config.to_yaml())
     if labels is not None:
         write_labels(save_dir / LABELS_FILE, labels)
     else:
-        (save_dir / LABELS_FILE).unlink(missing_ok=True)  # may be left from an earlier run
+        (save_dir / LABELS_FILE).unlink(missing_ok=True)
 
 
 def save_weights(model: nn.Layer, path: Path) -> None:
-    """Atomically writes the network's parameters and buffers as .pdparams."""
+    """Atomically writes the network's parameters and buffers as .pdparams.
+
+    Args:
+        model: Network.
+        path: Path of the file.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     write_pdparams(path, {name: value.numpy() for name, value in network_state(model).items()})
 
 
@@ -108,7 +125,12 @@ def load_pretrained(
 
 
 def shared_classes(labels: Sequence[str], old_labels: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of class ids (new, old) with equal names; repeated names are paired in order."""
+    """Pairs of class ids (new, old) with equal names; repeated names are paired in order.
+
+    Args:
+        labels: Names of the new classes.
+        old_labels: Names of the old classes.
+    """
     places: dict[str, list[int]] = {}
     for index, name in enumerate(old_labels):
         places.setdefault(name, []).append(index)

@@ -18,14 +18,18 @@ from paddle import Tensor
 
 from videotag.errors import ConfigError
 from videotag.registry import MASK, ArraySpec
-from videotag.sections import FeatureTrainSection, TrainSection
+from videotag.train_section import FeatureTrainSection, TrainSection
 
 Tensors: TypeAlias = dict[str, Tensor]
 _MIXABLE = ("float16", "float32", "float64", "uint8", "bool")  # other integers are ids or counts
 
 
 def has_augmentation(train: TrainSection) -> bool:
-    """Whether the section enables any augmentation of `augment`."""
+    """Whether the section enables any augmentation of `augment`.
+
+    Args:
+        train: TRAIN section.
+    """
     of_features = isinstance(train, FeatureTrainSection) and (train.sample_steps or train.modality_dropout)
     return bool(train.mixup_alpha or of_features)
 

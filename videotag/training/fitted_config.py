@@ -1,23 +1,107 @@
-"""Config values that a new run takes from its data: classes from the label file, width from the features.
+"""The config of a run, with values from its data: classes from the label file, width from the features.
 
-They replace values of a config, which mostly is a shipped one for other data, but never what the user set.
+They replace values of a config, which mostly is a shipped one for other data, but never what the user set. A
+resumed run has its own config and class names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from videotag.config import Config, written_values
+from videotag.config import Config, load_config
+from videotag.config_file import written_values
 from videotag.errors import FeatureFileError, LabelFileError
 from videotag.formats.feature_files import read_shapes_and_stamp
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
+from videotag.inference.data import read_list, read_section_list
 from videotag.inputs.features import FeatureReader
 from videotag.labels import read_labels
+from videotag.models import load_models
+from videotag.runtime.backends import check_name
 from videotag.safe_text import safe_repr
 from videotag.sections import TaggerModel
+from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 NUM_CLASSES, FEATURE_DIMS = "MODEL.num_classes", "MODEL.feature_dims"
+LABEL_FILE = "MODEL.label_file"
+
+
+@dataclass(frozen=True)
+class FittedConfig:
+    """The config of a run, fitted to its data, with the data that was read for it.
+
+    Attributes:
+        config: Config of the model.
+        labels: Class names; None if there is no label file.
+        entries: Samples to train on.
+        notes: Log lines on values that replace those of the config.
+    """
+
+    config: Config
+    labels: list[str] | None
+    entries: list[ListEntry]
+    notes: list[str]
+
+
+def fit_config(
+    path: str | None,
+    overrides: Sequence[tuple[str, Any]],
+    *,
+    default: str,
+    save_dir: Path,
+    model_name: str | None = None,
+    resume: bool = False,
+) -> FittedConfig:
+    """Reads the config of a run and fits it to the label file and the training list.
+
+    Args:
+        path: Path of the config; None for that of the run to resume, else `default`.
+        overrides: Pairs of dotted key and value that the user set, see load_config.
+        default: Path of a shipped config.
+        save_dir: Folder of the run.
+        model_name: Expected name of the model; None for any.
+        resume: Whether to resume the run in save_dir, if there is one.
+
+    Raises:
+        ConfigError: The config is invalid, or names no training list.
+        LabelFileError: The label file cannot be read, or does not fit the number of classes or the list.
+        FileListError: The training list cannot be read, or some of its lines are invalid.
+        FeatureFileError: The features differ in width from what the user or the weights require.
+    """
+    load_models()
+    own = save_dir / CONFIG_FILE
+    is_own = resume and own.is_file() and path in (None, str(own))
+    path = str(own) if is_own else path or default
+    user_set = _last_values(overrides)
+    label_file = user_set.get(LABEL_FILE)
+    fitted: list[tuple[str, Any]] = []
+    notes = []
+    if not is_own:
+        num_classes, note = fit_num_classes(path, label_file=label_file, set_keys=user_set)
+        fitted += [(NUM_CLASSES, num_classes)] if num_classes else []
+        notes += [note] if note else []
+    elif label_file is None and (save_dir / LABELS_FILE).is_file():
+        fitted.append((LABEL_FILE, str(save_dir / LABELS_FILE)))  # the original may no longer exist
+    config = load_config(path, model_name=model_name, overrides=[*overrides, *fitted])
+    check_name(config.infer.backend, where=f"{path}: INFER.backend")
+    labels, train = _read_labels(config), config.train
+    if labels and train.filelist and NUM_CLASSES in dict(fitted):
+        entries = read_list(train.filelist, config, train, labels="required")
+        check_class_ids(entries, config.model.label_file, num_classes=len(labels), filelist=train.filelist)
+    else:
+        entries = read_section_list(config, "TRAIN", labels="required")
+    fixed_by = "the weights to start from" if is_own or train.pretrain else None
+    if FEATURE_DIMS in user_set:
+        fixed_by = "--set"
+    dims, note = fit_feature_dims(config, entries, path, fixed_by=fixed_by)
+    if dims:
+        fitted.append((FEATURE_DIMS, dims))
+        config = load_config(path, model_name=model_name, overrides=[*overrides, *fitted])
+    return FittedConfig(config, labels, entries, [*notes, note] if note else notes)
 
 
 def fit_num_classes(
@@ -107,6 +191,24 @@ def fit_feature_dims(
         )
     text = f"{FEATURE_DIMS}: [{width}] of {files[0]}{count} instead of [{expected}] of {path}"
     return [width], text
+
+
+def _last_values(overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The last value of every overridden key, whose section may be in lower case."""
+    parts = ((dotted.partition("."), value) for dotted, value in overrides)
+    return {f"{section.upper()}.{key}": value for (section, _, key), value in parts}
+
+
+def _read_labels(config: Config) -> list[str] | None:
+    """The class names; None if there is no label file."""
+    path, num_classes = config.model.label_file, config.model.num_classes
+    labels = read_labels(path) if path else None
+    if labels is not None and len(labels) != num_classes:
+        raise LabelFileError(
+            f"{path}: {len(labels)} names, expected num_classes {num_classes}; give the model's label file, "
+            f"or set MODEL.num_classes={len(labels)}"
+        )
+    return labels
 
 
 def _width(file: str, name: str) -> int | None:

@@ -39,7 +39,11 @@ def sum_gradients(parameters: Iterable[Tensor], extra: Tensor) -> Tensor:
 
 
 def average_buffers(model: nn.Layer) -> None:
-    """Averages float32 buffers, such as batch norm's running statistics, over the processes."""
+    """Averages float32 buffers, such as batch norm's running statistics, over the processes.
+
+    Args:
+        model: Network, whose buffers are replaced.
+    """
     if world_size() == 1:
         return
     from videotag.system.quiet_paddle import paddle

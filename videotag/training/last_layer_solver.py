@@ -19,7 +19,7 @@ from videotag.datasets.batches import Batch
 from videotag.errors import ConfigError
 from videotag.inference.parallel import world_size
 from videotag.registry import Task
-from videotag.sections import TrainSection
+from videotag.train_section import TrainSection
 from videotag.training.calibrate import LBFGS, LastLayer, check_others_frozen, read_last_layer
 from videotag.training.folds import group_folds
 from videotag.training.learner import freeze
@@ -69,6 +69,9 @@ class LastLayerSolver:
     def read(self, batches: Iterable[Batch]) -> None:
         """Runs the network over the training set.
 
+        Args:
+            batches: Every training sample once.
+
         Raises:
             ConfigError: The network is not linear in its trainable parameters, or has no linear last layer.
             FileListError: There is no sample.
@@ -97,7 +100,14 @@ class LastLayerSolver:
         return self._problem.cross_validate(folds).penalty
 
     def solve(self, penalty: float) -> float:
-        """Sets the last layer to the optimum and returns its mean loss without penalty; after `read`."""
+        """Sets the last layer to the optimum and returns its loss; after `read`.
+
+        Args:
+            penalty: Weight decay, above 0.
+
+        Returns:
+            The loss without the penalty, averaged over samples.
+        """
         assert self._last is not None, "read comes first"
         weights, biases = self._problem.fit(penalty)
         self._last.set(weights, biases)

@@ -28,7 +28,7 @@ from videotag.inference.tasks import task_loss, task_scores
 from videotag.models.contract import check_outputs
 from videotag.registry import LOGITS, Task
 from videotag.safe_text import safe_repr
-from videotag.sections import TrainSection
+from videotag.train_section import TrainSection
 from videotag.training.feature_augment import augment, check_mixable, has_augmentation
 from videotag.training.gradients import sum_gradients
 from videotag.training.losses import TrainingLoss
@@ -126,6 +126,9 @@ class Learner:
 
         Returns:
             Scalar loss and learning rate; None if no process has a video, in which case no step is made.
+
+        Raises:
+            PluginError: The network's outputs are not those that it declares.
         """
         if batch is None and world_size() == 1:
             return None
@@ -321,7 +324,18 @@ def _matching(model: nn.Layer, pattern: str, key: str) -> list[Tensor]:
 
 
 def freeze(model: nn.Layer, patterns: list[str]) -> list[Tensor]:
-    """Freezes the parameters that match; returns those that were trainable (running means never are)."""
+    """Freezes parameters by name.
+
+    Args:
+        model: Network.
+        patterns: Patterns of parameter names, such as "backbone.*".
+
+    Returns:
+        The parameters that were trainable before; running means never are.
+
+    Raises:
+        ConfigError: A pattern matches no parameter, or no parameter is left to train.
+    """
     frozen = []
     for pattern in patterns:
         for parameter in _matching(model, pattern, "freeze"):

@@ -158,7 +158,12 @@ class LogisticRegression:
 
 
 def probabilities(logits: np.ndarray, task: Task) -> np.ndarray:
-    """Probabilities (N, C) of logits (N, C)."""
+    """The probabilities of logits, (N, C) of the same dtype.
+
+    Args:
+        logits: (N, C) float.
+        task: "multi_label" takes the sigmoid, "single_label" the softmax.
+    """
     if task == "multi_label":
         return 0.5 * (1 + np.tanh(0.5 * logits))
     exp = np.exp(logits - logits.max(axis=1, keepdims=True))

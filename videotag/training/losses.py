@@ -6,6 +6,7 @@ Shapes: N videos, C classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from videotag.system.quiet_paddle import paddle
 
@@ -13,9 +14,13 @@ import numpy as np
 import paddle.nn.functional as F
 from paddle import Tensor
 
-from videotag.inference.tasks import task_loss
+from videotag.config import Config
+from videotag.errors import ConfigError
+from videotag.formats.filelist import ListEntry
+from videotag.formats.record_files import is_record_file
+from videotag.inference.tasks import unreduced_loss
 from videotag.registry import Task
-from videotag.sections import MAX_CLASS_WEIGHT, TrainSection
+from videotag.train_section import MAX_CLASS_WEIGHT, TrainSection
 
 _SMALLEST_SHARE = 1e-6  # of a class, whose logarithm adjusts its logit
 
@@ -55,7 +60,7 @@ class TrainingLoss:
             labels = F.one_hot(labels, logits.shape[1])
         weights = None
         if self._weights is not None and self._task == "single_label":
-            weights = (labels * self._weights).sum(axis=1, keepdim=True)  # (N, 1)
+            weights = (labels * self._weights).sum(axis=1)  # (N,)
         elif self._weights is not None:
             weights = labels * self._weights + 1 - labels  # (N, C)
         if train.label_smoothing:
@@ -63,15 +68,29 @@ class TrainingLoss:
             labels = (1 - train.label_smoothing) * labels + train.label_smoothing * spread
         if train.loss == "asymmetric":
             return asymmetric_loss(logits, labels, gamma=train.asymmetric_gamma, clip=train.asymmetric_clip)
-        if weights is None:
-            return task_loss(self._task, logits, labels, "sum")
-        if self._task == "multi_label":
-            losses = F.binary_cross_entropy_with_logits(logits + 1e-30, labels, reduction="none")
-        else:
-            losses = paddle.logsumexp(logits, axis=1, keepdim=True) - (labels * logits).sum(
-                axis=1, keepdim=True
-            )
-        return (weights * losses).sum()
+        losses = unreduced_loss(self._task, logits, labels)
+        return (losses if weights is None else weights * losses).sum()
+
+
+def class_counts_of(config: Config, entries: Sequence[ListEntry]) -> np.ndarray | None:
+    """The number of training samples with each class, (C,) int64; None if no key of TRAIN needs it.
+
+    Args:
+        config: Config of the model.
+        entries: Samples to train on.
+
+    Raises:
+        ConfigError: A key of TRAIN needs it, but record files hold the labels.
+    """
+    keys = [key for key in ("class_weights", "logit_adjustment") if getattr(config.train, key)]
+    if not keys:
+        return None
+    if any(is_record_file(entry.path) for entry in entries):
+        raise ConfigError(
+            f"TRAIN.{keys[0]}: counts the labels of a list, but record files hold theirs inside; remove it"
+        )
+    ids = [label_id for entry in entries for label_id in entry.label_ids]
+    return np.bincount(ids, minlength=config.model.num_classes)
 
 
 def class_weights(counts: np.ndarray) -> np.ndarray:

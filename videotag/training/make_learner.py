@@ -1,4 +1,4 @@
-"""The learner of a run, after what it needs to know of the training set: labels, rates and penalties.
+"""The learner of a run, with the values of TRAIN that "auto" leaves to the training set.
 
 Shapes: C classes.
 """
@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
 
 from videotag.system.quiet_paddle import paddle  # noqa: F401 - before Paddle's own import
 
@@ -17,15 +14,11 @@ import numpy as np
 from paddle import nn
 
 from videotag.config import Config
-from videotag.datasets.batches import Batch, Dataset, OnError
-from videotag.datasets.order import ordered_groups
-from videotag.errors import ConfigError, MediaError, RecordError, VideotagError
-from videotag.formats.filelist import ListEntry
-from videotag.formats.record_files import is_record_file
+from videotag.datasets.batches import Dataset
+from videotag.errors import VideotagError
 from videotag.inference.load_weights import network_state, set_state
 from videotag.models.contract import build_model
-from videotag.sections import TrainSection
-from videotag.training.batches import training_batches
+from videotag.training.batches import collect_media_errors, every_sample, training_batches
 from videotag.training.last_layer_solver import LastLayerSolver
 from videotag.training.learner import Learner
 from videotag.training.range_test import find_learning_rate
@@ -45,90 +38,85 @@ def make_learner(
     progress: Progress,
     unread: dict[str, VideotagError],
 ) -> tuple[Learner | LastLayerSolver, Config]:
-    """The learner of a run, and the config in which "auto" is replaced by what the training set suggests.
+    """Makes the learner of a run and chooses the values that TRAIN leaves to "auto".
 
     Args:
         config: Config of the model.
         model: Network.
         data: Dataset of the TRAIN section.
         steps_per_epoch: Number of steps per epoch.
-        class_counts: (C,) number of samples with each class; None if no key needs it.
+        class_counts: (C,) number of training samples with each class; None if no key needs it.
         teacher: Teacher network; None for none.
         progress: Progress of the run.
         unread: Receives the error of every sample that cannot be read.
-    """
-    train, task, num_classes = config.train, config.task, config.model.num_classes
-    if train.optimizer == "lbfgs":
-        name = config.entry.name
-        solver = LastLayerSolver(
-            model, train, task, num_classes=num_classes, name=name, class_counts=class_counts
-        )
-        if progress.epoch:  # resumed after the only step
-            return solver, config
-        solver.read(every_sample(data, train, unread))
-        if train.weight_decay == "auto":
-            config = with_train(config, weight_decay=solver.choose_penalty())
-        return solver, config
 
-    def learner(model: nn.Layer, train: TrainSection) -> Learner:
+    Returns:
+        The learner; and the config with the chosen values instead of "auto".
+
+    Raises:
+        ConfigError: A key of TRAIN does not fit the network, see Learner and LastLayerSolver.
+        DeviceError: The device does not support TRAIN.precision.
+        FileListError: No sample can be read.
+    """
+    if config.train.optimizer == "lbfgs":
+        return _make_solver(
+            config, model, data, class_counts=class_counts, is_solved=progress.epoch > 0, unread=unread
+        )
+
+    def learner(config: Config, model: nn.Layer) -> Learner:
         return Learner(
             model,
-            train,
-            task,
+            config.train,
+            config.task,
             steps_per_epoch=steps_per_epoch,
-            num_classes=num_classes,
+            num_classes=config.model.num_classes,
             class_counts=class_counts,
             teacher=teacher,
         )
 
-    if train.learning_rate == "auto":
-        batches = itertools.chain.from_iterable(
-            training_batches(
-                config, data, epoch=epoch, seed=progress.seed, on_error=collect_media_errors(unread)
-            )
-            for epoch in range(train.epoch)
-        )
+    if config.train.learning_rate == "auto":
         # A copy, because Paddle numbers the state of a second optimizer of the same weights differently.
         copy = build_model(config.entry, config.model)
         set_state(network_state(copy), {n: x.numpy() for n, x in network_state(model).items()})
-        rate = find_learning_rate(learner(copy, train), batches, seed=progress.seed)
-        logger.info("TRAIN.learning_rate: %g, by a range test", rate)
-        config = with_train(config, learning_rate=rate)
-    return learner(model, config.train), config
+        rate = _choose_rate(config, learner(config, copy), data, seed=progress.seed, unread=unread)
+        config = config.with_train(learning_rate=rate)
+    return learner(config, model), config
 
 
-def with_train(config: Config, **values: Any) -> Config:
-    """The config with other values in TRAIN."""
-    return replace(config, train=config.train.model_copy(update=values))
-
-
-def every_sample(data: Dataset, train: TrainSection, unread: dict[str, VideotagError]) -> Iterator[Batch]:
-    """Every training sample once, in list order and without augmentation, for all processes alike."""
-    groups = ordered_groups(len(data), train.batch_size)
-    return (
-        batch for batch in data.batches(groups, on_error=collect_media_errors(unread)) if batch is not None
+def _make_solver(
+    config: Config,
+    model: nn.Layer,
+    data: Dataset,
+    *,
+    class_counts: np.ndarray | None,
+    is_solved: bool,
+    unread: dict[str, VideotagError],
+) -> tuple[LastLayerSolver, Config]:
+    """The solver of optimizer "lbfgs" and the config with its penalty; `is_solved` if its step is done."""
+    solver = LastLayerSolver(
+        model,
+        config.train,
+        config.task,
+        num_classes=config.model.num_classes,
+        name=config.entry.name,
+        class_counts=class_counts,
     )
+    if is_solved:
+        return solver, config
+    solver.read(every_sample(data, config.train, unread))
+    if config.train.weight_decay == "auto":
+        config = config.with_train(weight_decay=solver.choose_penalty())
+    return solver, config
 
 
-def collect_media_errors(unread: dict[str, VideotagError]) -> OnError:
-    """A handler that collects the errors of samples that cannot be read, and raises all others."""
-
-    def on_error(video: str, error: VideotagError) -> None:
-        if not isinstance(error, MediaError | RecordError):
-            raise error
-        unread[video] = error
-
-    return on_error
-
-
-def class_counts_of(config: Config, entries: Sequence[ListEntry]) -> np.ndarray | None:
-    """(C,) number of training samples with each class; None if no key of TRAIN needs it."""
-    keys = [key for key in ("class_weights", "logit_adjustment") if getattr(config.train, key)]
-    if not keys:
-        return None
-    if any(is_record_file(entry.path) for entry in entries):
-        raise ConfigError(
-            f"TRAIN.{keys[0]}: counts the labels of a list, but record files hold theirs inside; remove it"
-        )
-    ids = [label_id for entry in entries for label_id in entry.label_ids]
-    return np.bincount(ids, minlength=config.model.num_classes)
+def _choose_rate(
+    config: Config, learner: Learner, data: Dataset, *, seed: int, unread: dict[str, VideotagError]
+) -> float:
+    """The learning rate by a range test, which leaves the learner and its network useless."""
+    epochs = (
+        training_batches(config, data, epoch=epoch, seed=seed, on_error=collect_media_errors(unread))
+        for epoch in range(config.train.epoch)
+    )
+    rate = find_learning_rate(learner, itertools.chain.from_iterable(epochs), seed=seed)
+    logger.info("TRAIN.learning_rate: %g, by a range test", rate)
+    return rate

@@ -10,7 +10,7 @@ from videotag.system.quiet_paddle import paddle
 from paddle import optimizer
 from paddle.regularizer import L2Decay
 
-from videotag.sections import TrainSection
+from videotag.train_section import TrainSection
 
 RMSPROP_RHO = 0.95
 RMSPROP_EPSILON = 1e-6
@@ -63,6 +63,10 @@ def build_optimizer(model: paddle.nn.Layer, train: TrainSection) -> optimizer.Op
 
     Weight decay does not apply to biases of fully connected layers and norms; like VideoTag, it applies to
     those of LSTMs.
+
+    Args:
+        model: Network, whose biases are marked as not decayed.
+        train: TRAIN section, whose optimizer is not "lbfgs".
     """
     for name, parameter in model.named_parameters():
         if name.endswith(".bias"):

@@ -24,7 +24,7 @@ from videotag.inference.load_weights import network_state, set_state
 from videotag.inference.parallel import world_size
 from videotag.registry import Task
 from videotag.safe_text import escaped
-from videotag.sections import TrainSection, VideoTrainSection
+from videotag.train_section import TrainSection, VideoTrainSection
 from videotag.training.last_layer_solver import START_FROM_PROBE, LastLayerSolver
 
 SMALL_SET = 5000  # from so many videos on, fine-tuning mostly wins, and the probe costs minutes

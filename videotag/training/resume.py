@@ -15,7 +15,6 @@ from videotag.sections import InputOptions, Key
 from videotag.system.atomic import write_text
 from videotag.training.last_layer_solver import LastLayerSolver
 from videotag.training.learner import Learner
-from videotag.training.make_learner import with_train
 from videotag.training.run_state import Checkpoint, load_checkpoint, load_newest
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
@@ -23,9 +22,14 @@ logger = logging.getLogger(__name__)
 
 
 def with_resolved_auto(config: Config, of_run: Config) -> Config:
-    """The config of a resumed run in which "auto" is replaced by what the run chose."""
+    """The config of a resumed run in which "auto" is replaced by what the run chose.
+
+    Args:
+        config: Config to resume with.
+        of_run: Config that the run recorded.
+    """
     keys = [key for key in ("learning_rate", "weight_decay") if getattr(config.train, key) == "auto"]
-    return with_train(config, **{key: getattr(of_run.train, key) for key in keys})
+    return config.with_train(**{key: getattr(of_run.train, key) for key in keys})
 
 
 def resume_run(
@@ -36,7 +40,18 @@ def resume_run(
     *,
     labels: list[str] | None,
 ) -> None:
-    """Restores the learner, updates the run's config and labels, and logs where the run resumes."""
+    """Restores the learner, updates the run's config and labels, and logs where the run resumes.
+
+    Args:
+        config: Config to resume with, see check_resumable.
+        found: Checkpoint of the run, whose weights the network already has.
+        learner: Learner of the run.
+        steps_per_epoch: Number of steps per epoch.
+        labels: Class names to resume with; None keeps the file of the run.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
     learner.restore(found.arrays)
     if is_main():
         _record_settings(found.weights_path.with_name(CONFIG_FILE), config)
@@ -64,7 +79,12 @@ def _record_settings(path: Path, config: Config) -> None:
 
 
 def newest_checkpoint(save_dir: Path, name: str) -> Checkpoint | None:
-    """The checkpoint to resume from, the same in every process; None if there is none."""
+    """The checkpoint to resume from, the same in every process; None if there is none.
+
+    Args:
+        save_dir: Folder of the run.
+        name: Name of the model.
+    """
     found = load_newest(save_dir, name) if is_main() else None
     path = broadcast(found.weights_path if found else None)
     return found if is_main() or path is None else load_checkpoint(path)

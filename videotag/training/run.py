@@ -17,7 +17,7 @@ from videotag.datasets.batches import Dataset
 from videotag.errors import FileListError, MediaError, RecordError, VideotagError
 from videotag.inference.data import evaluation_batches
 from videotag.inference.evaluate import BEST_METRIC, evaluate, in_layers
-from videotag.inference.parallel import broadcast_flag, is_main, rank
+from videotag.inference.parallel import broadcast_flag, is_main, rank, world_size
 from videotag.system.atomic import link_atomic
 from videotag.system.failures import FailureList
 from videotag.system.progress import time_left, track
@@ -75,7 +75,47 @@ class Run:
     _start_sec: float = field(default_factory=time.monotonic)
     _num_steps: int = 0  # since then
 
-    def epoch(self, progress: Progress) -> Progress:
+    def log_start(self, progress: Progress) -> None:
+        """Logs seed, processes and numbers of samples that the run starts or resumes with.
+
+        Args:
+            progress: Progress so far.
+
+        Raises:
+            OutputError: The log cannot be written.
+        """
+        values = {
+            "seed": progress.seed,
+            "processes": world_size(),
+            "num_samples": len(self.data),
+            "num_valid": len(self.valid_data) if self.valid_data else 0,
+        }
+        text = ", ".join(f"{key} {value}" for key, value in values.items())
+        self.log.write("start", text, step=progress.epoch * self.steps_per_epoch + progress.step, **values)
+
+    def epochs(self, progress: Progress) -> Progress:
+        """Trains until the last epoch or an early stop, and returns the new progress.
+
+        Args:
+            progress: Progress so far.
+
+        Raises:
+            DivergedError: The loss became NaN or infinite.
+            FileListError: No video of the training list can be read.
+            OutputError: A checkpoint or the log cannot be written.
+        """
+        while progress.epoch < self.config.train.epoch and not self._stops_early(progress):
+            progress = self._epoch(progress)
+        return progress
+
+    def _stops_early(self, progress: Progress) -> bool:
+        limit = self.config.train.early_stop
+        if not limit or progress.validations_since_best < limit:
+            return False
+        logger.info("stopped early: no improvement in %d validations", progress.validations_since_best)
+        return True
+
+    def _epoch(self, progress: Progress) -> Progress:
         """Trains the rest of an epoch, validates, writes a checkpoint and returns the new progress."""
         epoch, train = progress.epoch, self.config.train
         if isinstance(self.learner, LastLayerSolver):
@@ -208,7 +248,12 @@ class Run:
         return time_left(elapsed_sec, done=self._num_steps, total=self._num_steps + rest)
 
     def skip_unreadable(self, video: str, error: VideotagError) -> None:
-        """Records a video that cannot be read; raises any other error."""
+        """Records a video that cannot be read.
+
+        Args:
+            video: Id of the video.
+            error: MediaError or RecordError; any other error is raised.
+        """
         if not isinstance(error, MediaError | RecordError):
             raise error
         if str(error) not in self._warned:  # a missing file gives the same message for each of its records

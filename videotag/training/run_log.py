@@ -25,7 +25,7 @@ class RunLog:
         scalars: Writer returned by open_scalars.
 
     Raises:
-        OutputError: The file cannot be written; also raised by write().
+        OutputError: The file cannot be written.
     """
 
     def __init__(self, save_dir: Path | None, scalars: Any = None) -> None:
@@ -47,6 +47,9 @@ class RunLog:
             text: Log message.
             step: Index of the step over all epochs, from 0.
             values: Values of the event.
+
+        Raises:
+            OutputError: The file cannot be written.
         """
         record = {"event": event, "time": round(time.time(), 3), "step": step, **values}
         line = json.dumps(record, ensure_ascii=False) + "\n"
@@ -75,7 +78,10 @@ class RunLog:
 
 
 def open_scalars(folder: str | None) -> Any:
-    """A VisualDL LogWriter that writes to `folder`; None if `folder` is None.
+    """A VisualDL LogWriter; None without a folder.
+
+    Args:
+        folder: Folder that it writes to; None for no writer.
 
     Raises:
         ConfigError: VisualDL is not installed.

@@ -90,7 +90,14 @@ class Checkpoint:
 
 
 def checkpoint_path(save_dir: Path, name: str, epoch: int, step: int = 0) -> Path:
-    """The path of a checkpoint's weights, after epoch `epoch` (from 0) or after `step` steps of it."""
+    """The path of a checkpoint's weights.
+
+    Args:
+        save_dir: Folder of the run.
+        name: Name of the model.
+        epoch: Index of the epoch, from 0.
+        step: Number of completed steps of the epoch; 0 for the checkpoint after the epoch.
+    """
     return save_dir / f"{name}_epoch{epoch}{f'_step{step}' if step else ''}.pdparams"
 
 
@@ -115,6 +122,10 @@ def load_newest(save_dir: Path, name: str) -> Checkpoint | None:
     """The newest intact checkpoint; None if there is none.
 
     Logs a warning for every newer one that is damaged.
+
+    Args:
+        save_dir: Folder of the run.
+        name: Name of the model.
     """
     for weights_path in _checkpoints(save_dir, name):
         try:
@@ -131,6 +142,9 @@ def load_newest(save_dir: Path, name: str) -> Checkpoint | None:
 
 def load_checkpoint(weights_path: Path) -> Checkpoint:
     """The checkpoint with these weights.
+
+    Args:
+        weights_path: Path of the weights, beside which the other files are.
 
     Raises:
         WeightsError, OSError: The checkpoint is damaged.

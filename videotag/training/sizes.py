@@ -26,8 +26,9 @@ from videotag.inputs.reader import specs_of
 from videotag.models.contract import build_model
 from videotag.registry import ModelEntry
 from videotag.runtime.device import gpu_index
-from videotag.sections import ModelSection, TrainSection
+from videotag.sections import ModelSection
 from videotag.system.memory_limit import memory_limit
+from videotag.train_section import TrainSection
 
 #: Values that an optimizer keeps per weight.
 _STATE_PER_WEIGHT = {
@@ -111,7 +112,12 @@ def count_weights(entry: ModelEntry, section: ModelSection, train: TrainSection)
 
 
 def weights_bytes(weights: WeightCount, train: TrainSection) -> int:
-    """Bytes of weights, gradients, optimizer state and averaged weights."""
+    """Bytes of weights, gradients, optimizer state and averaged weights.
+
+    Args:
+        weights: Numbers of weights.
+        train: TRAIN section.
+    """
     copies = 1 + _STATE_PER_WEIGHT[train.optimizer] + (train.ema_decay is not None)
     return _FLOAT_BYTES * (weights.all + copies * weights.trained)
 

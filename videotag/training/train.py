@@ -15,6 +15,7 @@ from typing import Any
 
 from videotag.system.quiet_paddle import paddle
 
+import numpy as np
 from paddle import nn
 
 from videotag.config import Config, load_config
@@ -44,13 +45,15 @@ from videotag.inference.parallel import (
 from videotag.inputs.features import check_extractors
 from videotag.labels import load_imagenet_names, read_labels
 from videotag.models.contract import build_model
-from videotag.sections import FeatureTrainSection, TrainSection
 from videotag.system.atomic import remove_partial
 from videotag.system.failures import FailureList
 from videotag.system.folder_lock import folder_lock
+from videotag.train_section import FeatureTrainSection, TrainSection
+from videotag.training.batches import collect_media_errors, every_sample
 from videotag.training.calibrate import fit_standardizers
 from videotag.training.checkpoint import load_pretrained, write_config_and_labels
-from videotag.training.make_learner import class_counts_of, collect_media_errors, every_sample, make_learner
+from videotag.training.losses import class_counts_of
+from videotag.training.make_learner import make_learner
 from videotag.training.optim import with_num_epochs
 from videotag.training.probe import needs_probe, solve_probe
 from videotag.training.resume import check_resumable, newest_checkpoint, resume_run, with_resolved_auto
@@ -142,23 +145,15 @@ def train_model(
         found = newest_checkpoint(save_dir, name) if resume else None
         if found:
             config = with_resolved_auto(config, load_config(save_dir / CONFIG_FILE))
-        lists = {"videos": data.digest, "valid": valid_data.digest if valid_data else ""}
-        progress, model = _initialize(config, found, save_dir, lists=lists, labels=labels)
+        progress, model = _initialize(config, found, data, valid_data, save_dir=save_dir, labels=labels)
         for section in (train, config.valid) if validated else (train,):
             check_inputs(config, section, model.inputs)
         unread: dict[str, VideotagError] = {}
         if not found:
-            if not train.pretrain:  # pretrained layers expect their own scale
-                fit_standardizers(model, every_sample(data, train, unread))
-            if needs_probe(train, num_samples=len(data), validated=validated):
-                samples = every_sample(data, train, unread)
-                valid_samples = None
-                if valid_data:
-                    valid_samples = evaluation_batches(
-                        valid_data, config.valid, on_error=collect_media_errors(unread)
-                    )
-                score = solve_probe(config, model, samples, valid_samples, class_counts=counts)
-                progress = replace(progress, probe=score)
+            probe = _prepare_network(
+                config, model, data, valid_data, validated=validated, class_counts=counts, unread=unread
+            )
+            progress = replace(progress, probe=probe)
         learner, config = make_learner(
             config,
             model,
@@ -169,7 +164,6 @@ def train_model(
             progress=progress,
             unread=unread,
         )
-        train = config.train
         if found:
             resume_run(config, found, learner, steps_per_epoch, labels=labels)
         else:  # last, so that a user's mistake leaves the folder unchanged
@@ -180,11 +174,6 @@ def train_model(
         scalars = open_scalars(visualdl_dir) if is_main() else None
         logger.info("%s", sizes)
         with RunLog(save_dir if is_main() else None, scalars) as log:
-            numbers = {"num_samples": len(data), "num_valid": len(valid_data) if valid_data else 0}
-            step = progress.epoch * steps_per_epoch + progress.step
-            values = {"seed": progress.seed, "processes": world_size(), **numbers}
-            text = ", ".join(f"{key} {value}" for key, value in values.items())
-            log.write("start", text, step=step, **values)
             run = Run(
                 config=config,
                 data=data,
@@ -198,27 +187,11 @@ def train_model(
                 failures=failures,
                 failed=messages,
             )
+            run.log_start(progress)
             for video, error in unread.items():
                 run.skip_unreadable(video, error)
-            while progress.epoch < train.epoch and not _stops_early(train, progress):
-                progress = run.epoch(progress)
-        best_path = link_latest(save_dir, name, progress)
-        last_path = save_dir / f"{name}.pdparams"
-        failed = {video: why for part in all_gather(run.failed) for video, why in part.items()}
-        return TrainResult(
-            best_path or last_path, last_path, progress.best or {}, failed, probe=progress.probe
-        )
-
-
-def _start_new_run(config: Config, save_dir: Path, labels: list[str] | None, *, resume: bool) -> None:
-    """Moves an earlier run's files and writes the first files of a new run."""
-    barrier()  # other processes may still be reading weights of the earlier run
-    if is_main():
-        aside = move_earlier_run(save_dir, resume=resume)
-        if aside:
-            logger.warning("%s: moved the earlier run to %s", save_dir, aside)
-        (save_dir / LOG_FILE).touch()  # first, because it marks the folder as that of a run
-        write_config_and_labels(save_dir, config, labels)
+            progress = run.epochs(progress)
+        return _result(run, progress)
 
 
 def _open_data(
@@ -252,16 +225,73 @@ def _open_data(
     return data, valid_data
 
 
+def _warn_about_old_values(config: Config, num_samples: int) -> None:
+    """Logs a warning for values of an old config that are ignored or have another meaning."""
+    train = config.train
+    if train.num_samples not in (None, num_samples):
+        logger.warning(
+            "TRAIN.num_samples is %s, but the list has %d samples; using all", train.num_samples, num_samples
+        )
+    if train.num_gpus not in (None, world_size()):
+        logger.warning(
+            "TRAIN.num_gpus is %s, but there are %d processes; they share every batch",
+            train.num_gpus,
+            world_size(),
+        )
+    summed = (
+        train.optimizer != "lbfgs"
+        and isinstance(train, FeatureTrainSection)
+        and "loss_reduction" not in train.model_fields_set
+    )
+    if summed and isinstance(train.weight_decay, float) and train.weight_decay >= LARGE_WEIGHT_DECAY:
+        logger.warning(
+            "TRAIN.weight_decay is %g, which old configs use with a loss summed over the batch; "
+            "set TRAIN.loss_reduction=sum for that loss, or divide weight_decay by the batch size",
+            train.weight_decay,
+        )
+
+
+def _count_steps(num_samples: int, train: TrainSection) -> int:
+    """The number of steps per epoch; includes an incomplete last batch unless drop_last is set."""
+    full, rest = divmod(num_samples, train.batch_size)
+    steps = full + (1 if rest and not train.drop_last else 0)
+    if not steps:
+        raise FileListError(
+            f"TRAIN.filelist: {num_samples} videos fill no batch of {train.batch_size}; "
+            "lower TRAIN.batch_size or set TRAIN.drop_last=False"
+        )
+    return steps
+
+
+def _warn_about_few_steps(train: TrainSection, steps_per_epoch: int, num_samples: int) -> None:
+    """Logs a warning if a run is too short to learn much, as with shipped configs and small lists."""
+    total = steps_per_epoch * train.epoch
+    if train.optimizer == "lbfgs" or train.min_steps or total >= FEW_STEPS or train.pretrain:
+        return
+    logger.warning(
+        "%d samples are %d steps an epoch at TRAIN.batch_size=%d, and %d epochs are %d steps; networks need "
+        "some hundreds: set TRAIN.min_steps=%d, or use configs/own_videos.yaml or `videotag fit`",
+        num_samples,
+        steps_per_epoch,
+        train.batch_size,
+        train.epoch,
+        total,
+        ENOUGH_STEPS,
+    )
+
+
 def _initialize(
     config: Config,
     found: Checkpoint | None,
-    save_dir: Path,
+    data: Dataset,
+    valid_data: Dataset | None,
     *,
-    lists: dict[str, str],
+    save_dir: Path,
     labels: list[str] | None,
 ) -> tuple[Progress, nn.Layer]:
     """Initial progress and network of a run: resumed, pretrained or new."""
     train, name = config.train, config.entry.name
+    lists = {"videos": data.digest, "valid": valid_data.digest if valid_data else ""}
     if found:
         check_resumable(save_dir, config, labels, lists["videos"] == found.progress.videos)
         progress = found.progress
@@ -286,13 +316,6 @@ def _initialize(
     elif train.pretrain:
         _start_from_pretrained(model, config, labels)
     return progress, model
-
-
-def _stops_early(train: TrainSection, progress: Progress) -> bool:
-    if not train.early_stop or progress.validations_since_best < train.early_stop:
-        return False
-    logger.info("stopped early: no improvement in %d validations", progress.validations_since_best)
-    return True
 
 
 def _start_from_pretrained(model: nn.Layer, config: Config, labels: list[str] | None) -> None:
@@ -327,56 +350,48 @@ def _old_labels(weights: FoundWeights, train: TrainSection) -> list[str]:
     return read_labels(beside)
 
 
-def _count_steps(num_samples: int, train: TrainSection) -> int:
-    """The number of steps per epoch; includes an incomplete last batch unless drop_last is set."""
-    full, rest = divmod(num_samples, train.batch_size)
-    steps = full + (1 if rest and not train.drop_last else 0)
-    if not steps:
-        raise FileListError(
-            f"TRAIN.filelist: {num_samples} videos fill no batch of {train.batch_size}; "
-            "lower TRAIN.batch_size or set TRAIN.drop_last=False"
-        )
-    return steps
+def _prepare_network(
+    config: Config,
+    model: nn.Layer,
+    data: Dataset,
+    valid_data: Dataset | None,
+    *,
+    validated: bool,
+    class_counts: np.ndarray | None,
+    unread: dict[str, VideotagError],
+) -> float | None:
+    """Fits a new run's standardizing layers and solves its probe, as far as the config needs them.
 
-
-def _warn_about_few_steps(train: TrainSection, steps_per_epoch: int, num_samples: int) -> None:
-    """Logs a warning if a run is too short to learn much, as with shipped configs and small lists."""
-    total = steps_per_epoch * train.epoch
-    if train.optimizer == "lbfgs" or train.min_steps or total >= FEW_STEPS or train.pretrain:
-        return
-    logger.warning(
-        "%d samples are %d steps an epoch at TRAIN.batch_size=%d, and %d epochs are %d steps; networks need "
-        "some hundreds: set TRAIN.min_steps=%d, or use configs/own_videos.yaml or `videotag fit`",
-        num_samples,
-        steps_per_epoch,
-        train.batch_size,
-        train.epoch,
-        total,
-        ENOUGH_STEPS,
-    )
-
-
-def _warn_about_old_values(config: Config, num_samples: int) -> None:
-    """Logs a warning for values of an old config that are ignored or have another meaning."""
+    Returns:
+        The probe's metric on VALID; None if it is not measured.
+    """
     train = config.train
-    if train.num_samples not in (None, num_samples):
-        logger.warning(
-            "TRAIN.num_samples is %s, but the list has %d samples; using all", train.num_samples, num_samples
-        )
-    if train.num_gpus not in (None, world_size()):
-        logger.warning(
-            "TRAIN.num_gpus is %s, but there are %d processes; they share every batch",
-            train.num_gpus,
-            world_size(),
-        )
-    summed = (
-        train.optimizer != "lbfgs"
-        and isinstance(train, FeatureTrainSection)
-        and "loss_reduction" not in train.model_fields_set
-    )
-    if summed and isinstance(train.weight_decay, float) and train.weight_decay >= LARGE_WEIGHT_DECAY:
-        logger.warning(
-            "TRAIN.weight_decay is %g, which old configs use with a loss summed over the batch; "
-            "set TRAIN.loss_reduction=sum for that loss, or divide weight_decay by the batch size",
-            train.weight_decay,
-        )
+    if not train.pretrain:  # pretrained layers expect their own scale
+        fit_standardizers(model, every_sample(data, train, unread))
+    if not needs_probe(train, num_samples=len(data), validated=validated):
+        return None
+    valid_samples = None
+    if valid_data:
+        valid_samples = evaluation_batches(valid_data, config.valid, on_error=collect_media_errors(unread))
+    samples = every_sample(data, train, unread)
+    return solve_probe(config, model, samples, valid_samples, class_counts=class_counts)
+
+
+def _start_new_run(config: Config, save_dir: Path, labels: list[str] | None, *, resume: bool) -> None:
+    """Moves an earlier run's files and writes the first files of a new run."""
+    barrier()  # other processes may still be reading weights of the earlier run
+    if is_main():
+        aside = move_earlier_run(save_dir, resume=resume)
+        if aside:
+            logger.warning("%s: moved the earlier run to %s", save_dir, aside)
+        (save_dir / LOG_FILE).touch()  # first, because it marks the folder as that of a run
+        write_config_and_labels(save_dir, config, labels)
+
+
+def _result(run: Run, progress: Progress) -> TrainResult:
+    """The result of a completed run, the same in every process."""
+    name = run.config.entry.name
+    best_path = link_latest(run.save_dir, name, progress)
+    last_path = run.save_dir / f"{name}.pdparams"
+    failed = {video: why for part in all_gather(run.failed) for video, why in part.items()}
+    return TrainResult(best_path or last_path, last_path, progress.best or {}, failed, probe=progress.probe)

@@ -1,0 +1,131 @@
+"""The final networks of a fit: trained on the whole training set, measured on the test set.
+
+Shapes: n test videos, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videotag.config import Config
+from videotag.datasets.order import ordered_groups
+from videotag.fit.bootstrap import INTERVAL, bootstrap_rows, mean_ap_of, resampled_mean_ap
+from videotag.fit.candidates import BASELINE, CANDIDATES, write_config
+from videotag.fit.choice import CandidateResult
+from videotag.fit.cross_validation import EVALUATION_BATCH, HeldOutScores
+from videotag.fit.labeled_set import LabeledSet, TrainingSet
+from videotag.fit.options import FitOptions
+from videotag.fit.result import TestScore
+from videotag.inference.data import read_section_list
+from videotag.inference.evaluate import evaluate
+from videotag.inference.trained_model import TrainedModel
+from videotag.metrics import hit_at_one
+from videotag.system.atomic import write_text
+from videotag.training.train import train_model
+
+
+def train_candidates(
+    names: Iterable[str],
+    held_out: Mapping[str, HeldOutScores],
+    train_set: TrainingSet,
+    options: FitOptions,
+) -> dict[str, Path]:
+    """Trains candidates on the whole training set; keeps or resumes what an earlier run did of the same.
+
+    Args:
+        names: Names of the candidates.
+        held_out: Candidate -> result of its cross-validation, which chose the penalty of a linear one.
+        train_set: Training set, whose list is in save_dir.
+        options: Options of the fit.
+
+    Returns:
+        Candidate -> folder of its checkpoint.
+
+    Raises:
+        OutputError: A file cannot be written, or another run writes to a folder.
+        DivergedError: The loss of a candidate is not finite.
+    """
+    by_name, folders = {candidate.name: candidate for candidate in CANDIDATES}, {}
+    for name in dict.fromkeys(names):
+        candidate = by_name[name]
+        config = write_config(candidate, train_set, options, weight_decay=held_out[name].weight_decay)
+        folders[name] = options.save_dir / "models" / candidate.folder
+        _train(config, folders[name], train_set)
+    return folders
+
+
+def _train(config: Config, folder: Path, train_set: TrainingSet) -> None:
+    entries = read_section_list(config, "TRAIN", labels="optional")
+    # The lists of a run are compared by path, but features may have changed below the same paths.
+    digest = hashlib.sha256(f"{train_set.digest} {config.to_yaml()}".encode()).hexdigest()
+    record = folder.with_suffix(".digest")
+    is_same = record.is_file() and record.read_text(encoding="utf-8") == digest
+    write_text(record, digest)  # first, so that a kill resumes the right run
+    train_model(
+        config,
+        entries,
+        [],
+        save_dir=folder,
+        labels=train_set.names,
+        resume=is_same,
+        valid_interval=0,
+        log_interval=100,
+    )
+
+
+def score_on_test(
+    chosen: CandidateResult, folders: Mapping[str, Path], test_set: LabeledSet, *, seed: int
+) -> tuple[list[TestScore], dict[str, Any]]:
+    """Scores of the chosen model and of the baseline, if it is another one, on the test set.
+
+    Args:
+        chosen: The chosen candidate or mean.
+        folders: Candidate -> folder of its checkpoint, see train_candidates.
+        test_set: Test set of n videos.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The scores, that of the chosen model first; and its metrics as `eval` writes them.
+
+    Raises:
+        WeightsError: A checkpoint cannot be loaded.
+    """
+    score, metrics = _score_one(chosen.name, [folders[name] for name in chosen.members], test_set, seed)
+    if chosen.name == BASELINE:
+        return [score], metrics
+    return [score, _score_one(BASELINE, [folders[BASELINE]], test_set, seed)[0]], metrics
+
+
+def _score_one(
+    name: str, folders: Sequence[Path], test_set: LabeledSet, seed: int
+) -> tuple[TestScore, dict[str, Any]]:
+    """Score and metrics of a model, or of the mean of several."""
+    model = TrainedModel.load(folders)
+    kept = _Scores()
+    batches = test_set.dataset.batches(ordered_groups(len(test_set), EVALUATION_BATCH))
+    metrics = evaluate(model.run, batches, task=test_set.task, observers=[kept])
+    scores, y = np.concatenate(kept.scores).astype(np.float64), test_set.one_hot  # (n, C)
+    samples = bootstrap_rows(test_set.groups, y.size, seed=seed)
+    low, high = np.percentile(resampled_mean_ap(scores, y, samples), INTERVAL)
+    score = TestScore(name, mean_ap_of(scores, y), float(low), float(high), hit_at_one(scores, y))
+    return score, metrics
+
+
+class _Scores:
+    """Observer that keeps all scores."""
+
+    def __init__(self) -> None:
+        self.scores: list[np.ndarray] = []
+
+    def update(self, scores: np.ndarray, labels: np.ndarray, video_ids: Sequence[str], /) -> None:
+        """Adds scores (N, C)."""
+        self.scores.append(scores)
+
+    def merge(self, other: _Scores, /) -> None:
+        """Adds those of another one."""
+        self.scores += other.scores
