@@ -14,7 +14,7 @@ from videotag.senses.finding import JSON_KEYS, KINDS, Finding
 from videotag.senses.shots import Shots, last_frames
 from videotag.senses.sounds import CHUNK_SEC, SoundFinder
 from videotag.senses.speech import SpeechFinder, join_model
-from videotag.senses.text import Line, Text, has_changed, overlap, thumbnail
+from videotag.senses.text import Line, Text, has_changed, is_readable, overlap, thumbnail
 
 # ---------------------------------------------------------------- shots
 
@@ -120,7 +120,7 @@ def test_another_text_at_the_same_place_is_another_finding():
 def test_a_misread_letter_is_the_same_text_with_the_more_probable_words():
     class Reader:
         source = "two readings"
-        lines = iter([Line("basketbail", (0, 0, 1, 0.1), 0.7), Line("basketball", (0, 0, 1, 0.11), 0.9)])
+        lines = iter([Line("basketbail", (0, 0, 1, 0.1), 0.85), Line("basketball", (0, 0, 1, 0.11), 0.9)])
 
         def read(self, image):
             return [next(self.lines)]
@@ -139,6 +139,12 @@ def test_a_small_change_counts_and_noise_does_not():
     assert not has_changed(before, thumbnail(noise))
     assert thumbnail(np.zeros((720, 1280, 3), np.uint8)).shape == (64, 64)
     assert thumbnail(np.full((27, 48, 3), 7, np.uint8)).max() == 7
+
+
+def test_improbable_lines_and_single_characters_are_dropped():
+    box = (0.0, 0.0, 1.0, 1.0)
+    kept = {("ab", 0.8): True, ("ab", 0.79): False, ("a", 0.94): False, ("a", 0.96): True, (" ", 0.9): False}
+    assert {key: is_readable(Line(key[0], box, key[1])) for key in kept} == kept
 
 
 def test_boxes_overlap_by_hand():

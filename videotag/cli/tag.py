@@ -73,6 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch_size", type=values.natural, help="videos decoded concurrently")
     parser.add_argument("--use_gpu", type=values.boolean_or_auto, help="True, False or auto (default: auto)")
     arguments.add_runtime_arguments(parser)
+    parser.add_argument(
+        "--find",
+        metavar="KINDS",
+        help="also find, with times, any of: shots, text, speech, sound; comma-separated",
+    )
+    parser.add_argument(
+        "--speech_model", help="CTranslate2 folder of Whisper (default: the base model of videotag[speech])"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
         "--quiet",
@@ -118,6 +126,8 @@ def run(args: argparse.Namespace) -> int:
         top_k=args.infer_topk,
         threshold=args.threshold or 0.0,
         segment_sec=segment_sec,
+        find=_names(args.find),
+        speech_model=args.speech_model,
     )
     if tagger.is_default:
         logger.info("%s", DEFAULT_NOTE)
@@ -159,7 +169,17 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_FAILURES if failed else EXIT_OK
 
 
+def _names(text: str | None) -> list[str]:
+    """The comma-separated names, each once."""
+    names = (name.strip() for name in (text or "").split(","))
+    return list(dict.fromkeys(name for name in names if name))
+
+
 def _check_flags(args: argparse.Namespace) -> None:
+    if args.speech_model and "speech" not in _names(args.find):
+        raise ConfigError("--speech_model: has no effect without --find=speech")
+    if args.find is not None and not _names(args.find):
+        raise ConfigError("--find: expected some of shots, text, speech, sound")
     if args.segment_sec is not None and not 0 < args.segment_sec < float("inf"):  # also rejects NaN
         raise ConfigError(f"--segment_sec {args.segment_sec}: expected a length above 0 seconds")
     if args.quiet and args.json:

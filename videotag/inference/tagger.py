@@ -35,14 +35,17 @@ from videotag.inference.frame_tagging import (
     clip_reader,
 )
 from videotag.inference.list_sample import sample_frames
+from videotag.inference.load_senses import load_senses
 from videotag.inference.predictor import CLOSED_MESSAGE, Predictor, Source
 from videotag.inference.tag_result import TagResult as TagResult
 from videotag.inference.trained_model import ModelSource, TrainedModel
 from videotag.inference.weights_stage import read_stage, weights_by_stage
 from videotag.labels import LANGUAGES, load_imagenet_names
 from videotag.registry import FRAMES, MASK
+from videotag.runtime.backends import AUTO
 from videotag.runtime.choice import RuntimeNetwork
 from videotag.safe_text import safe_repr
+from videotag.senses.finding import Sense
 from videotag.weights import DEFAULT_EXTRACTOR
 
 
@@ -54,11 +57,12 @@ class Tagger:
 
     Args:
         tagger: Networks to run.
+        senses: What to find besides tags.
     """
 
-    def __init__(self, tagger: FrameTagger) -> None:
+    def __init__(self, tagger: FrameTagger, senses: Sequence[Sense] = ()) -> None:
         self._tagger = tagger
-        self._predictor = Predictor(tagger)
+        self._predictor = Predictor(tagger, senses=senses)
 
     @classmethod
     def load(
@@ -78,6 +82,8 @@ class Tagger:
         top_k: int | None = None,
         threshold: float = 0.0,
         segment_sec: float = SEGMENT_SEC,
+        find: Sequence[str] = (),
+        speech_model: str | Path | None = None,
     ) -> Tagger:
         """Loads a tagger with its weights.
 
@@ -102,6 +108,8 @@ class Tagger:
             top_k: Maximum number of tags; by default the config's topk.
             threshold: Minimum probability of a tag.
             segment_sec: Target length of a segment in seconds.
+            find: What to find besides tags in media files, with times: "shots", "text", "speech", "sound".
+            speech_model: CTranslate2 folder of Whisper; by default the base model of videotag[speech].
 
         Raises:
             ConfigError, WeightsError, LabelFileError, DeviceError: An argument is invalid.
@@ -118,6 +126,7 @@ class Tagger:
             extractor_weights, predictor_weights = weights_by_stage(
                 weights, extractor_weights, predictor_weights
             )
+        senses = load_senses(find, backend=backend or AUTO, speech_model=speech_model)
         flags = {"TRAIN.use_gpu": use_gpu, "INFER.backend": backend, "INFER.precision": precision}
         both = [(key, value) for key, value in flags.items() if value is not None]
         first_overrides = [*(overrides or []), *both]
@@ -143,14 +152,14 @@ class Tagger:
             second = read_stage("predictor", predictor_config, predictor_weights, first_overrides)
             options, model = options_of(second), TrainedModel([second])
             model.load_network()
-            return cls(ModelTagger(model, options))
+            return cls(ModelTagger(model, options), senses)
         if second is not None:
             _check_reads_features(second)
         if extractor_weights is None and extractor_config is None:
             extractor_weights = DEFAULT_EXTRACTOR
         first = read_stage("extractor", extractor_config, extractor_weights, first_overrides)
         options = options_of(second or first)  # before the networks are loaded, which takes seconds
-        return cls(_load_stages(first, seconds, options))
+        return cls(_load_stages(first, seconds, options), senses)
 
     @property
     def is_default(self) -> bool:

@@ -26,6 +26,8 @@ _THUMBNAIL = 64  # pixels per side that are compared
 _CHANGED = 6.0  # of 255: mean difference of a changed picture, in its most changed tile
 _TILES = 8  # per side: a subtitle changes few tiles
 _MAX_LINES = 200  # per frame
+#: Least probability of a line, and of one with a single character, which textures often look like.
+_MIN_PROBABILITY, _MIN_OF_ONE = 0.8, 0.95
 
 Box: TypeAlias = tuple[float, float, float, float]
 
@@ -95,7 +97,7 @@ class TextFinder(Finder):
         if self._last is not None and not has_changed(self._last, small):
             return
         self._last = small
-        lines = self._reader.read(frame.image)[:_MAX_LINES]
+        lines = list(filter(is_readable, self._reader.read(frame.image)))[:_MAX_LINES]
         before, self._shown = self._shown, []
         for line in lines:
             same = next((shown for shown in before if shown.is_same(line)), None)
@@ -142,6 +144,11 @@ class _Shown:
         if overlap(self._latest.box, line.box) < SAME_PLACE:
             return False
         return SequenceMatcher(None, self._latest.text, line.text, autojunk=False).ratio() >= SAME_WORDS
+
+
+def is_readable(line: Line) -> bool:
+    """Whether a line is probable enough to be text."""
+    return line.probability >= (_MIN_PROBABILITY if len(line.text.strip()) > 1 else _MIN_OF_ONE)
 
 
 def overlap(first: Box, second: Box) -> float:
