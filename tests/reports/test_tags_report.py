@@ -83,6 +83,24 @@ def test_segments_show_their_first_tag_and_metrics_their_numbers(tmp_path):
     assert "<td>3</td>" in page
 
 
+def test_findings_are_tracks_placed_by_their_times(tmp_path):
+    found = {
+        "duration_sec": 10.0,
+        "shots": [{"start_sec": 0.0, "end_sec": 4.0}, {"start_sec": 4.0, "end_sec": 10.0}],
+        "texts": [{"text": "<b>hi</b>", "start_sec": 2.5, "end_sec": 30.0, "box": None, "probability": 0.9}],
+        "sounds": None,
+    }
+    (tmp_path / "p.json").write_text(json.dumps([result("a.mp4", **found), result("b.mp4")]))
+    read = read_predictions(tmp_path / "p.json")
+    assert (read[0]["sounds"], "speech" in read[0], "shots" in read[1]) == (None, False, False)
+    page = page_of(tmp_path, read)
+    assert page.count('class="track"') == 3
+    assert 'style="left: 40.000%; width: 60.000%" title="4.00 - 10.00 s' in page
+    assert 'style="left: 25.000%; width: 75.000%" title="2.50 - 30.00 s' in page  # cut at the film's end
+    assert "&lt;b&gt;hi&lt;/b&gt;" in page
+    assert "none: the file has no sound" in page
+
+
 def test_what_is_not_sure_is_marked_and_keeps_its_tags(tmp_path):
     segments = [
         {"start_sec": 0, "end_sec": 1, "tags": TAGS, "not_sure": True},

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -43,6 +43,7 @@ HEADS: dict[Format, re.Pattern[str]] = {
 }
 
 _MAX_MODALITIES = 100
+_MAX_FINDINGS = 1_000_000  # of a kind; a day of film has 100,000 shots
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # FailFast: pydantic uses 3 KB of memory per invalid element, and only one is shown.
 
@@ -60,6 +61,16 @@ class _Segment(BaseModel):
     not_sure: bool = False
 
 
+class _Finding(BaseModel):
+    start_sec: _NotNegative
+    end_sec: _NotNegative
+    text: str = ""
+    class_name: str = ""
+
+
+_Findings: TypeAlias = list[_Finding] | None  # None: the file lacks the input
+
+
 class _Prediction(BaseModel):
     """The keys of a prediction that reports show; others are ignored."""
 
@@ -70,6 +81,10 @@ class _Prediction(BaseModel):
     attention: dict[str, Annotated[list[_NotNegative], FailFast()]] = {}
     warning: str | None = None
     not_sure: bool = False
+    shots: Annotated[_Findings, Field(max_length=_MAX_FINDINGS)] = None
+    texts: Annotated[_Findings, Field(max_length=_MAX_FINDINGS)] = None
+    speech: Annotated[_Findings, Field(max_length=_MAX_FINDINGS)] = None
+    sounds: Annotated[_Findings, Field(max_length=_MAX_FINDINGS)] = None
 
     @field_validator("attention", mode="before")
     @classmethod
@@ -85,6 +100,8 @@ class _Prediction(BaseModel):
         return self
 
 
+#: Keys that only predictions with findings have.
+_FINDINGS = ("shots", "texts", "speech", "sounds")
 _PREDICTIONS = TypeAdapter(Annotated[list[_Prediction], FailFast()])
 
 
@@ -107,7 +124,14 @@ def read_predictions(path: str | Path) -> list[dict[str, Any]]:
             f"{path}: not predictions; give the JSON that `videotag tag --json` prints "
             f"({where}: {escaped(first['msg'])})"
         ) from None
-    return [prediction.model_dump() for prediction in predictions]
+    return [
+        {
+            key: value
+            for key, value in prediction.model_dump().items()
+            if key not in _FINDINGS or key in prediction.model_fields_set
+        }
+        for prediction in predictions
+    ]
 
 
 def read_metrics(path: str | Path) -> dict[str, Any]:

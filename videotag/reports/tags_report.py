@@ -19,6 +19,7 @@ from PIL import Image
 from videotag.errors import MediaError
 from videotag.media.video import FrameReader
 from videotag.safe_text import escaped, safe_repr
+from videotag.senses.finding import JSON_KEYS
 from videotag.system.atomic import write_text
 
 #: Matches the start of every page that this program writes, by the generator in its head.
@@ -124,4 +125,31 @@ def _video(result: Mapping[str, Any], truth: Sequence[str] | None) -> dict[str, 
         "thumbnails": thumbnails(result["video_id"]),
         "curves": curves,
         "segments": result.get("segments", []),
+        "tracks": _tracks(result),
+    }
+
+
+def _tracks(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The findings of a video by kind, placed in percent of its duration, as the template takes them."""
+    duration_sec = result.get("duration_sec") or 0.0
+    tracks = []
+    for key in JSON_KEYS.values():
+        if key not in result or duration_sec <= 0:
+            continue
+        found = result[key] or []
+        classes = sorted({one["class_name"] for one in found if one.get("class_name")})
+        for name in classes or [""]:  # sounds of several classes overlap
+            of_class = [one for one in found if not name or one["class_name"] == name]
+            parts = [_part(one, number, duration_sec) for number, one in enumerate(of_class, start=1)]
+            tracks.append({"name": name or key, "is_missing": result[key] is None, "parts": parts})
+    return tracks
+
+
+def _part(found: Mapping[str, Any], number: int, duration_sec: float) -> dict[str, Any]:
+    start, end = (min(found[time], duration_sec) for time in ("start_sec", "end_sec"))
+    return {
+        "left": 100 * start / duration_sec,
+        "width": 100 * (end - start) / duration_sec,
+        "times": f"{found['start_sec']:.2f} - {found['end_sec']:.2f}",
+        "text": found.get("text") or found.get("class_name") or str(number),
     }
