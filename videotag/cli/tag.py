@@ -68,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="length of a segment in seconds, each with at least 4 sampled frames (default: 5)",
     )
     parser.add_argument(
+        "--segments",
+        choices=("equal", "shots"),
+        default="equal",
+        help="segments of equal length, or shots, which are then found (default: %(default)s)",
+    )
+    parser.add_argument(
         "--seg_num", type=values.natural, help="frames sampled per video (default: INFER.seg_num)"
     )
     parser.add_argument("--batch_size", type=values.natural, help="videos decoded concurrently")
@@ -126,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
         top_k=args.infer_topk,
         threshold=args.threshold or 0.0,
         segment_sec=segment_sec,
+        segments=args.segments,
         find=_names(args.find),
         speech_model=args.speech_model,
     )
@@ -180,6 +187,8 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise ConfigError("--speech_model: has no effect without --find=speech")
     if args.find is not None and not _names(args.find):
         raise ConfigError("--find: expected some of shots, text, speech, sound")
+    if args.segment_sec is not None and args.segments == "shots":
+        raise ConfigError("--segment_sec: has no effect with --segments=shots; leave one of them out")
     if args.segment_sec is not None and not 0 < args.segment_sec < float("inf"):  # also rejects NaN
         raise ConfigError(f"--segment_sec {args.segment_sec}: expected a length above 0 seconds")
     if args.quiet and args.json:

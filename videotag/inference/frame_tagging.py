@@ -28,6 +28,7 @@ from videotag.safe_text import safe_repr
 from videotag.sections import VideoSplitSection
 
 SEGMENT_SEC = 5.0
+SEGMENTS = ("equal", "shots")  # how a video is divided
 #: Probability of the best class from which on the built-in ImageNet classifier is sure, see docs/python.md.
 SURE_FROM = 0.15
 MIN_FRAMES_PER_SEGMENT = 4
@@ -42,6 +43,7 @@ class TagOptions:
         top_k: Maximum number of tags per video and segment.
         threshold: Minimum probability of a tag, in [0, 1].
         segment_sec: Target length of a segment in seconds.
+        by_shots: Whether segments are the shots of a video, if they are known, instead of equal parts.
         sure_from: Probability of the best class below which a result is marked as not sure; 0 marks none.
 
     Raises:
@@ -53,6 +55,7 @@ class TagOptions:
     threshold: float = 0.0
     segment_sec: float = SEGMENT_SEC
     sure_from: float = 0.0
+    by_shots: bool = False
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -105,13 +108,11 @@ class FrameTagger(ABC):
             yield prepared if is_plain else self._result(name, frames, prepared)
 
     def _result(self, name: str, frames: Frames, prepared: Any) -> TagResult:
-        num_rows = len(frames.rows)
-        parts = [] if frames.covered_sec is None else self._parts(frames.covered_sec, num_rows)
+        parts, times = self._parts(frames)
         scores, attention = self.scores(prepared, parts)
-        step_sec = (frames.covered_sec or 0.0) / num_rows
         segments = [
-            Segment(a * step_sec, b * step_sec, self._top(row), self._is_unsure(row))
-            for (a, b), row in zip(parts, scores[1:], strict=False)
+            Segment(start, end, self._top(row), self._is_unsure(row))
+            for (start, end), row in zip(times, scores[1:], strict=False)
         ]
         return TagResult(
             path=name,
@@ -130,11 +131,41 @@ class FrameTagger(ABC):
         options = self.options
         return top_tags(scores, options.labels, top_k=options.top_k, threshold=options.threshold)
 
-    def _parts(self, duration_sec: float, num_frames: int) -> list[tuple[int, int]]:
-        """Ranges [a, b) of the segments, about segment_sec long, of MIN_FRAMES_PER_SEGMENT or more frames."""
-        max_count = max(1, num_frames // MIN_FRAMES_PER_SEGMENT)
-        count = min(max_count, num_segments(duration_sec, self.options.segment_sec))
-        return [(rows.start, rows.stop) for rows in slices(num_frames, count)]
+    def _parts(self, frames: Frames) -> tuple[list[tuple[int, int]], list[tuple[float, float]]]:
+        """The segments of a video, as ranges [a, b) of its sampled frames and as times in seconds.
+
+        Equal parts are about segment_sec long, of MIN_FRAMES_PER_SEGMENT or more frames. A shot has the
+        frames sampled in it, or the nearest one if there is none.
+        """
+        num_rows, covered_sec = len(frames.rows), frames.covered_sec
+        if covered_sec is None:
+            return [], []
+        step_sec = covered_sec / num_rows
+        if self.options.by_shots and frames.borders_sec:
+            ends = [*frames.borders_sec[1:], frames.duration_sec]
+            times = [t for t in zip(frames.borders_sec, ends, strict=True) if t[0] < min(t[1], covered_sec)]
+            return [rows_between(*t, step_sec, num_rows) for t in times], times
+        max_count = max(1, num_rows // MIN_FRAMES_PER_SEGMENT)
+        count = min(max_count, num_segments(covered_sec, self.options.segment_sec))
+        parts = [(rows.start, rows.stop) for rows in slices(num_rows, count)]
+        return parts, [(a * step_sec, b * step_sec) for a, b in parts]
+
+
+def rows_between(start_sec: float, end_sec: float, step_sec: float, num_rows: int) -> tuple[int, int]:
+    """The range [a, b) of the sampled frames in a span of time, at least the nearest one.
+
+    Args:
+        start_sec: Start of the span in seconds.
+        end_sec: End of the span in seconds.
+        step_sec: Seconds per sampled frame, which is taken from the middle of them.
+        num_rows: Number of sampled frames.
+    """
+    first = math.ceil(start_sec / step_sec - 0.5)
+    last = math.ceil(end_sec / step_sec - 0.5)
+    if first < last:
+        return max(first, 0), min(last, num_rows)
+    nearest = min(max(int((start_sec + end_sec) / 2 / step_sec), 0), num_rows - 1)
+    return nearest, nearest + 1
 
 
 def num_segments(duration_sec: float, segment_sec: float) -> int:

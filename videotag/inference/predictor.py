@@ -344,8 +344,9 @@ def _read_entry(
     frames = read_frames(entry, section, pool=pool, stop=stop, others=search.others)
     search.hear(entry.path, pool, stall_limit_sec=section.stall_limit_sec, stop=stop)
     warnings = [text for text in (frames.warning, search.warning) if text]
-    frames = replace(frames, warning="; ".join(warnings) or None)
-    return Decoded(frames, search.finish(frames.duration_sec))
+    findings = search.finish(frames.duration_sec)
+    shots = [shot.start_sec for shot in findings.get("shots") or []]
+    return Decoded(replace(frames, warning="; ".join(warnings) or None, borders_sec=shots), findings)
 
 
 def source_name(source: Source) -> str:

@@ -27,6 +27,7 @@ from videotag.inference.extractor import load_extractor
 from videotag.inference.fit_folder import FitFolder, is_fit_folder
 from videotag.inference.frame_tagging import (
     SEGMENT_SEC,
+    SEGMENTS,
     SURE_FROM,
     FrameTagger,
     ModelTagger,
@@ -82,6 +83,7 @@ class Tagger:
         top_k: int | None = None,
         threshold: float = 0.0,
         segment_sec: float = SEGMENT_SEC,
+        segments: str = SEGMENTS[0],
         find: Sequence[str] = (),
         speech_model: str | Path | None = None,
     ) -> Tagger:
@@ -108,6 +110,7 @@ class Tagger:
             top_k: Maximum number of tags; by default the config's topk.
             threshold: Minimum probability of a tag.
             segment_sec: Target length of a segment in seconds.
+            segments: "equal" for segments of equal length, or "shots", which are then found too.
             find: What to find besides tags in media files, with times: "shots", "text", "speech", "sound".
             speech_model: CTranslate2 folder of Whisper; by default the base model of videotag[speech].
 
@@ -126,6 +129,9 @@ class Tagger:
             extractor_weights, predictor_weights = weights_by_stage(
                 weights, extractor_weights, predictor_weights
             )
+        if segments not in SEGMENTS:
+            raise ConfigError(f"segments: {safe_repr(segments)}, expected one of {', '.join(SEGMENTS)}")
+        find = list(dict.fromkeys([*find, *(["shots"] if segments == "shots" else [])]))
         senses = load_senses(find, backend=backend or AUTO, speech_model=speech_model)
         flags = {"TRAIN.use_gpu": use_gpu, "INFER.backend": backend, "INFER.precision": precision}
         both = [(key, value) for key, value in flags.items() if value is not None]
@@ -142,6 +148,7 @@ class Tagger:
             top_k=top_k,
             threshold=threshold,
             segment_sec=segment_sec,
+            by_shots=segments == "shots",
         )
         if second is not None and clip_reader(TrainedModel([second])):
             if extractor_weights is not None or extractor_config is not None:
@@ -296,6 +303,7 @@ def _tag_options(
     top_k: int | None,
     threshold: float,
     segment_sec: float,
+    by_shots: bool,
 ) -> TagOptions:
     """The options of a model that outputs tags, with its class names; see Tagger.load."""
     model, is_default = source.config.model, _is_default(source, label_file)
@@ -305,7 +313,8 @@ def _tag_options(
     else:
         labels = source.weights.labels(label_file, model)
     limit = model.topk if top_k is None else top_k
-    return TagOptions(labels, limit, threshold, segment_sec, sure_from=SURE_FROM if is_default else 0.0)
+    sure_from = SURE_FROM if is_default else 0.0
+    return TagOptions(labels, limit, threshold, segment_sec, sure_from=sure_from, by_shots=by_shots)
 
 
 def _load_stages(first: ModelSource, seconds: list[ModelSource], options: TagOptions) -> StagesTagger:

@@ -50,6 +50,7 @@ class Frames:
             VideoTag's sampling; None if rows have no times, as for a folder of frames.
         duration_sec: Duration of the video in seconds; 0.0 for a folder of frames.
         warning: Problem that did not prevent reading the file; None if there is none.
+        borders_sec: Times at which segments of the video begin, ascending from 0, if they are known.
     """
 
     images: np.ndarray
@@ -57,6 +58,7 @@ class Frames:
     covered_sec: float | None
     duration_sec: float
     warning: str | None
+    borders_sec: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
