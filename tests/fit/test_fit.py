@@ -11,9 +11,9 @@ import yaml
 
 from videotag.cli.main import main
 from videotag.config import load_config
-from videotag.fit import candidates, cross_validation
+from videotag.fit import candidates, comparison, cross_validation, run
 from videotag.fit.features import leak_notes
-from videotag.fit.learning_curve import CurvePoint, forecast
+from videotag.fit.learning_curve import CurvePoint, forecast, learning_curve
 from videotag.fit.record import advice
 from videotag.fit.result import ClassRow
 from videotag.fit.samples import Sample
@@ -121,6 +121,104 @@ def test_a_fit_replaces_no_file_of_others_and_keeps_out_of_its_source(sets, caps
     assert "inside sets, where its files would be read as a class" in capsys.readouterr().err
     assert main(["fit", "sets", "--save_dir=."]) == 2
     assert "choose a folder without videos" in capsys.readouterr().err
+
+
+@pytest.fixture
+def split_sets(sets):
+    """Features in split/train and split/test, far enough apart that none are near-duplicates."""
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 40), ("test", 8)):
+        for index in range(count):
+            path = sets / f"split/{split}/{('low', 'high')[index % 2]}/film{index:02d}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, (rng.normal(size=(3, 40)) + index % 2).astype(np.float32))
+    return sets
+
+
+def test_another_test_video_repeats_no_training(split_sets):
+    command = ["fit", "split", "--save_dir=out", "--time=0.001s"]
+    assert main(command) == 0
+    before = record()
+    kept = [*(split_sets / "out/cross_validation").iterdir(), *(split_sets / "out/models").glob("*.digest")]
+    times = {path: path.stat().st_mtime_ns for path in kept if path.suffix == ".npz"}
+    x = np.random.default_rng(2).normal(size=(3, 40)).astype(np.float32)
+    np.save(split_sets / "split/test/low/new.npy", x)
+    assert main(command) == 0
+    assert record()["num_test"] == before["num_test"] + 1
+    assert record()["candidates"] == before["candidates"]
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert not list((split_sets / "out/models").rglob("earlier-*"))
+
+
+def test_another_training_video_repeats_the_training(split_sets):
+    command = ["fit", "split", "--save_dir=out", "--time=0.001s"]
+    assert main(command) == 0
+    path = split_sets / "out/cross_validation/logistic_regression.npz"
+    before = path.stat().st_mtime_ns
+    x = np.random.default_rng(2).normal(size=(3, 40)).astype(np.float32)
+    np.save(split_sets / "split/train/low/new.npy", x)
+    assert main(command) == 0
+    assert path.stat().st_mtime_ns > before
+    assert (split_sets / "out/models/logistic_regression/earlier-1").is_dir()
+
+
+def test_another_method_repeats_everything(sets, monkeypatch):
+    assert main([*FIT, "--time=0.001s"]) == 0
+    times = {path: path.stat().st_mtime_ns for path in (sets / "out/cross_validation").iterdir()}
+    monkeypatch.setattr(run, "METHOD", run.METHOD + 1)
+    assert main([*FIT, "--time=0.001s"]) == 0
+    assert all(path.stat().st_mtime_ns > times[path] for path in times)
+    assert (sets / "out/models/logistic_regression/earlier-1").is_dir()
+
+
+def test_the_learning_curve_is_kept_and_follows_the_seed(sets, monkeypatch):
+    seeds = []
+
+    def observed(*args, **kwargs):
+        seeds.append(kwargs["seed"])
+        return learning_curve(*args, **kwargs)
+
+    monkeypatch.setattr(comparison, "learning_curve", observed)
+    assert main([*FIT, "--seed=3"]) == 0
+    page = (sets / "out/report.html").read_bytes()
+    assert main([*FIT, "--seed=3"]) == 0
+    assert seeds == [3]
+    assert (sets / "out/report.html").read_bytes() == page
+    (sets / "out/cross_validation/learning_curve.npz").write_bytes(b"damaged")
+    assert main([*FIT, "--seed=3"]) == 0
+    assert seeds == [3, 3]
+
+
+def test_a_learning_curve_that_time_cut_short_is_measured_by_the_next_run(sets):
+    assert main([*FIT, "--time=0.001s"]) == 0
+    assert 'id="learning-curve"' not in (sets / "out/report.html").read_text(encoding="utf-8")
+    assert main(FIT) == 0
+    assert 'id="learning-curve"' in (sets / "out/report.html").read_text(encoding="utf-8")
+
+
+def test_twice_the_videos_are_twice_those_of_the_last_point(sets, monkeypatch):
+    """1 - mAP = 2 / sqrt(n): .4, .2 and .1 at 25, 100 and 400, so .0707 at 800."""
+    curve = [CurvePoint(n, 1 - 2 / n**0.5, 0.0) for n in (25, 100, 400)]
+    monkeypatch.setattr(comparison, "learning_curve", lambda *_, **__: curve)
+    assert main([*FIT, "--time=0.001s"]) == 0
+    page = (sets / "out/report.html").read_text(encoding="utf-8")
+    assert "a held-out mAP of about 0.93 (0.93 to 0.93); now 0.90" in page
+    assert ">800<" in page
+
+
+def test_the_share_for_the_final_training_does_not_shrink_with_each_question(monkeypatch):
+    """Of 100 s, the comparison may use 70, and 30 are left at its end."""
+    now = [0.0]
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    deadline = run.Deadline(100)
+    end = deadline.part(0.7)
+    assert end.seconds_left() == pytest.approx(70)
+    now[0] = 60.0
+    assert end.seconds_left() == pytest.approx(10)
+    now[0] = 75.0
+    assert end.seconds_left() == pytest.approx(-5)
+    assert deadline.seconds_left() == pytest.approx(25)
+    assert run.Deadline(None).part(0.7).seconds_left() == float("inf")
 
 
 def test_a_list_of_its_own_is_a_source(sets):

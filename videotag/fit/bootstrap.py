@@ -6,14 +6,46 @@ Shapes: N videos, C classes, B bootstrap samples, G groups.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from videotag.metrics import mean_ap
+from videotag.metrics import hit_at_one, mean_ap
 
 INTERVAL = (5.0, 95.0)  # percentiles
 _MAX_SAMPLES, _MIN_SAMPLES = 400, 50
 _MAX_VALUES = 40_000_000  # scores that are ranked per candidate, about four seconds
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score of a model, or of the mean of several, on some videos.
+
+    Attributes:
+        name: Name of the model.
+        mean_ap: mAP.
+        low, high: 5th and 95th percentile of the mAP over bootstrap samples, see resampled_mean_ap.
+        hit_at_one: Share of the labeled videos whose highest score is one of their labels.
+    """
+
+    name: str
+    mean_ap: float
+    low: float
+    high: float
+    hit_at_one: float
+
+
+def score_with_interval(name: str, scores: np.ndarray, labels: np.ndarray, resampled: np.ndarray) -> Score:
+    """Score of a model with the interval of its mAP.
+
+    Args:
+        name: Name of the model.
+        scores: (N, C) float, higher is more likely.
+        labels: (N, C) in {0, 1}.
+        resampled: (B,) mAP of bootstrap samples of the same videos, see resampled_mean_ap.
+    """
+    low, high = np.percentile(resampled, INTERVAL)
+    return Score(name, mean_ap_of(scores, labels), float(low), float(high), hit_at_one(scores, labels))
 
 
 def mean_ap_of(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -43,7 +75,7 @@ def resampled_mean_ap(scores: np.ndarray, labels: np.ndarray, samples: Iterable[
         samples: Indices of the videos of each of B bootstrap samples, see bootstrap_rows.
 
     Returns:
-        (B,) in [0, 1].
+        (B,) in [0, 1]; 0.0 for a sample without any positive.
     """
     return np.array([mean_ap_of(scores[rows], labels[rows]) for rows in samples])
 

@@ -14,17 +14,15 @@ import numpy as np
 
 from videotag.config import Config
 from videotag.datasets.order import ordered_groups
-from videotag.fit.bootstrap import INTERVAL, bootstrap_rows, mean_ap_of, resampled_mean_ap
+from videotag.fit.bootstrap import Score, bootstrap_rows, resampled_mean_ap, score_with_interval
 from videotag.fit.candidates import BASELINE, CANDIDATES, write_config
 from videotag.fit.choice import CandidateResult
 from videotag.fit.cross_validation import EVALUATION_BATCH, HeldOutScores
 from videotag.fit.labeled_set import LabeledSet, TrainingSet
 from videotag.fit.options import FitOptions
-from videotag.fit.result import TestScore
 from videotag.inference.data import read_section_list
 from videotag.inference.evaluate import evaluate
 from videotag.inference.trained_model import TrainedModel
-from videotag.metrics import hit_at_one
 from videotag.system.atomic import write_text
 from videotag.training.train import train_model
 
@@ -80,7 +78,7 @@ def _train(config: Config, folder: Path, train_set: TrainingSet) -> None:
 
 def score_on_test(
     chosen: CandidateResult, folders: Mapping[str, Path], test_set: LabeledSet, *, seed: int
-) -> tuple[list[TestScore], dict[str, Any]]:
+) -> tuple[list[Score], dict[str, Any]]:
     """Scores of the chosen model and of the baseline, if it is another one, on the test set.
 
     Args:
@@ -103,7 +101,7 @@ def score_on_test(
 
 def _score_one(
     name: str, folders: Sequence[Path], test_set: LabeledSet, seed: int
-) -> tuple[TestScore, dict[str, Any]]:
+) -> tuple[Score, dict[str, Any]]:
     """Score and metrics of a model, or of the mean of several."""
     model = TrainedModel.load(folders)
     kept = _Scores()
@@ -111,9 +109,7 @@ def _score_one(
     metrics = evaluate(model.run, batches, task=test_set.task, observers=[kept])
     scores, y = np.concatenate(kept.scores).astype(np.float64), test_set.one_hot  # (n, C)
     samples = bootstrap_rows(test_set.groups, y.size, seed=seed)
-    low, high = np.percentile(resampled_mean_ap(scores, y, samples), INTERVAL)
-    score = TestScore(name, mean_ap_of(scores, y), float(low), float(high), hit_at_one(scores, y))
-    return score, metrics
+    return score_with_interval(name, scores, y, resampled_mean_ap(scores, y, samples)), metrics
 
 
 class _Scores:

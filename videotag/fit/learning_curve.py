@@ -58,7 +58,7 @@ def learning_curve(
         seed: Seed of the groups that are left out.
 
     Returns:
-        Points with increasing num_videos; only the last one if time runs out or the set is too small.
+        Points with non-decreasing num_videos; only the last one if time runs out or the set is too small.
     """
     y, folds, num_videos = train_set.one_hot, train_set.folds, len(train_set)
     positive = [fold for fold in folds if y[fold].any()]  # mAP is undefined in the others

@@ -130,7 +130,7 @@ def _candidate(one: CandidateResult, held_out: HeldOutScores | None) -> dict[str
     """A candidate, or a mean of several, which has no duration of its own."""
     return {
         "name": one.name,
-        "score": round(one.score, 4),
+        "score": round(one.mean_ap, 4),
         "interval": [round(one.low, 4), round(one.high, 4)],
         "top1": round(one.hit_at_one, 4),
         **({"seconds": round(held_out.seconds, 1)} if held_out else {}),

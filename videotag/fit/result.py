@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from videotag.fit.bootstrap import Score
 from videotag.fit.comparison import Comparison
 from videotag.registry import Task
 
@@ -24,24 +25,6 @@ class ClassRow:
     num_train: int
     num_test: int
     average_precision: float | None
-
-
-@dataclass(frozen=True)
-class TestScore:
-    """Score of a model on the test set.
-
-    Attributes:
-        name: Name of the model.
-        mean_ap: mAP.
-        low, high: Interval of 90 % of the mAP, by a bootstrap over groups.
-        hit_at_one: Share of the videos whose highest score is one of their labels.
-    """
-
-    name: str
-    mean_ap: float
-    low: float
-    high: float
-    hit_at_one: float
 
 
 @dataclass(frozen=True)
@@ -67,7 +50,7 @@ class FitResult:
     num_groups: int
     num_failed: int
     comparison: Comparison
-    test: list[TestScore]
+    test: list[Score]
     classes: list[ClassRow]
     notes: list[str]
     metrics: dict[str, Any]

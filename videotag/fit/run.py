@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from videotag.errors import OutputError
-from videotag.fit.candidates import BASELINE
+from videotag.fit.candidates import BASELINE, METHOD
 from videotag.fit.comparison import compare_candidates
 from videotag.fit.features import (
     MODALITY,
@@ -43,7 +43,7 @@ from videotag.system.folder_lock import LOCK_FILE, folder_lock
 from videotag.training.threads import one_thread
 
 MARK_FILE = ".fit"  # marks a folder of a fit, also before fit.yaml
-_FINAL_SHARE = 0.3  # of the time left; reserved for the final training
+_FINAL_SHARE = 0.3  # of the time left after the split; reserved for the final training
 logger = logging.getLogger(__name__)
 
 
@@ -61,6 +61,7 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
         FileListError: There are too few videos or labels.
         FeatureFileError: Feature files are missing, damaged, or of different widths or extractors.
         ConfigError, WeightsError, DeviceError: The extractor cannot be loaded.
+        DivergedError: The loss of a final network is not finite.
         OutputError: Another run writes to save_dir, it holds foreign files, or it holds the videos.
     """
     deadline = Deadline(options.seconds)
@@ -77,7 +78,8 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
         for note in notes:
             logger.warning("%s", note)
         with one_thread():
-            comparison = compare_candidates(train_set, options, seconds_left=deadline.seconds_left)
+            end = deadline.part(1 - _FINAL_SHARE)
+            comparison = compare_candidates(train_set, options, seconds_left=end.seconds_left)
             members = comparison.chosen.members
             folders = train_candidates([*members, BASELINE], comparison.held_out, train_set, options)
         scores, metrics = score_on_test(comparison.chosen, folders, test_set, seed=options.seed)
@@ -108,11 +110,15 @@ class Deadline:
     """
 
     def __init__(self, seconds: float | None) -> None:
-        self._end = None if seconds is None else time.monotonic() + seconds
+        self._end = float("inf") if seconds is None else time.monotonic() + seconds
 
     def seconds_left(self) -> float:
-        """Seconds left for comparing candidates, infinite without a limit; negative after the limit."""
-        return float("inf") if self._end is None else (self._end - time.monotonic()) * (1 - _FINAL_SHARE)
+        """Seconds until the limit, infinite without one; negative after it."""
+        return self._end - time.monotonic()
+
+    def part(self, share: float) -> Deadline:
+        """A limit that starts now, of a share in (0, 1] of the time that is left."""
+        return Deadline(share * self.seconds_left())
 
 
 def check_save_dir(save_dir: Path, samples: Sequence[Sample], *, overwrite: bool) -> None:
@@ -153,29 +159,29 @@ def _split(
     order = np.array(sorted(range(len(samples)), key=lambda index: samples[index].split == "test"))
     samples, means = [samples[index] for index in order], means[order]
     num_train = sum(sample.split == "train" for sample in samples)
-    of_train, of_test = samples[:num_train], samples[num_train:]
+    train_samples, test_samples = samples[:num_train], samples[num_train:]
     train, test = everything.subset(order[:num_train]), everything.subset(order[num_train:])
     train_set = TrainingSet(
-        of_train,
+        train_samples,
         train,
         names,
         task,
         width,
-        folds=training_folds([sample.group for sample in of_train], train.labels, seed=options.seed),
-        digest=_digest(samples, means, [task, names, width]),
+        folds=training_folds([sample.group for sample in train_samples], train.labels, seed=options.seed),
+        digest=_digest(train_samples, means[:num_train], [METHOD, task, names, width]),
     )
     # Removed before anything of it changes and written last, so that a folder with fit.yaml is complete.
     (options.save_dir / FIT_FILE).unlink(missing_ok=True)
     write_labels(options.save_dir / LABELS_FILE, names)
-    for split, part in (("train", of_train), ("test", of_test)):
+    for split, part in (("train", train_samples), ("test", test_samples)):
         write_filelist(options.save_dir / f"{split}.list", [ListEntry(s.path, s.label_ids) for s in part])
-    return train_set, LabeledSet(of_test, test, names, task, width), notes
+    return train_set, LabeledSet(test_samples, test, names, task, width), notes
 
 
 def _digest(samples: Sequence[Sample], means: np.ndarray, others: list[object]) -> str:
-    """SHA-256 of the labels, groups, splits and mean features of all samples, and of other settings."""
+    """SHA-256 of the labels, groups and mean features of samples, and of other settings."""
     digest = hashlib.sha256(json.dumps(others).encode())
     for sample in samples:
-        digest.update(json.dumps([sample.label_ids, sample.group, sample.split]).encode())
+        digest.update(json.dumps([sample.label_ids, sample.group]).encode())
     digest.update(means.tobytes())
     return digest.hexdigest()
