@@ -66,8 +66,8 @@ def resampled_mean_ap(scores: np.ndarray, labels: np.ndarray, samples: Iterable[
 
     On simulated sets of 60 or 100 videos (tools/benchmark/bootstrap_coverage.py), the interval of 90 % holds
     the expected mAP in 91 to 94 % of the sets. Where half or all of the classes have one to three positives,
-    it does in 82 to 86 %, and its center is 0.04 to 0.05 too high, as samples lack rare classes, whose average
-    precision is mostly low.
+    it does in 82 to 86 %, and its center is 0.04 to 0.05 too high, as samples lack rare classes, whose
+    average precision is mostly low.
 
     Args:
         scores: (N, C) float, higher is more likely.
