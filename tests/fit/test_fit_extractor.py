@@ -69,7 +69,8 @@ def test_weights_of_a_tagger_are_no_extractor(clips, capsys):
     (clips / "tagger/mine.pdparams").touch()
     (clips / "tagger/config.yaml").write_text("MODEL: {name: MeanPool, num_classes: 2}", encoding="utf-8")
     assert main([*FIT, "--extractor_weights=tagger/mine.pdparams"]) == 2
-    assert "tagger/mine.pdparams: MeanPool is not an extractor; give a TSN's weights" in capsys.readouterr().err
+    message = "tagger/mine.pdparams: MeanPool is not an extractor; give a TSN's weights"
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
