@@ -12,37 +12,15 @@ import yaml
 from videotag.cli.main import main
 from videotag.config import load_config
 from videotag.fit import candidates, comparison, cross_validation, run
-from videotag.fit.features import leak_notes
 from videotag.fit.learning_curve import CurvePoint, forecast, learning_curve
 from videotag.fit.record import advice
 from videotag.fit.result import ClassRow
-from videotag.fit.samples import Sample
 from videotag.inference.tagger import Tagger
 from videotag.media.synthetic import ClipSpec, render
 from videotag.media.writer import write_video
 
 FIT = ["fit", "sets", "--save_dir=out"]
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    """Enough to see every path; what the full number of steps learns is measured by tools/benchmark."""
-    monkeypatch.setattr(candidates, "_MIN_STEPS", 6)
-    monkeypatch.setattr(candidates, "_MAX_STEPS", 6)
-
-
-@pytest.fixture
-def sets(work_dir):
-    """48 videos of two classes in sets/: class 1 has larger features. Names of a pair differ by a letter."""
-    rng = np.random.default_rng(0)
-    for index in range(24):
-        for letter in "ab":
-            name = ("low", "high")[index % 2]
-            path = work_dir / "sets" / name / f"film{index:02d}{letter}.npy"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            x = rng.normal(size=(int(rng.integers(1, 6)), 5)) + index % 2
-            np.save(path, x.astype(np.float32))
-    return work_dir
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 def record(folder="out"):
@@ -235,6 +213,7 @@ def test_an_interrupted_rerun_leaves_no_complete_folder(sets, monkeypatch):
     )
     assert main([*FIT, "--time=0.001s"]) == 130
     assert not (sets / "out/fit.yaml").exists()
+    assert not (sets / "out/report.html").exists()
 
 
 def test_another_spelling_of_the_folder_keeps_the_cross_validation(sets):
@@ -305,8 +284,20 @@ def test_eval_of_a_moved_fit_asks_for_the_list(sets, capsys):
     (sets / "out").rename(sets / "moved")
     assert main(["eval", "--weights=moved", "--save_dir=again"]) == 2
     assert "out/test.list: no such file" in (error := capsys.readouterr().err)
-    assert "give --filelist=moved/test.list with paths that start there" in error
+    assert "give --filelist=moved/test.list with paths that exist from here" in error
     assert main(["eval", "--weights=moved", "--save_dir=again", "--filelist=moved/test.list"]) == 0
+
+
+def test_the_commands_of_a_fit_into_an_absolute_folder_run_and_eval_asks_for_its_list(sets, capsys):
+    assert main(["fit", "sets", f"--save_dir={sets}/out", "--time=0.001s"]) == 0
+    assert f"--filelist={sets}/out/test.list" in (sets / "out/report.html").read_text(encoding="utf-8")
+    for command in record()["commands"]:
+        assert main(command.split()[1:]) == 0, command
+    capsys.readouterr()
+    assert main(["eval", "--weights=out", "--save_dir=again"]) == 2
+    error = capsys.readouterr().err
+    assert "TEST.filelist: no such file below the working folder" in error
+    assert "had an absolute --save_dir; give --filelist=out/test.list" in error
 
 
 def test_without_time_only_linear_candidates_are_compared(sets, capsys):
@@ -330,7 +321,7 @@ def test_a_candidate_that_would_take_too_long_is_abandoned_early_in_its_first_fo
     assert len(steps) == 3 * 4
 
 
-def test_several_labels_missing_ones_and_a_csv_are_a_multi_label_task(sets):
+def test_several_labels_missing_ones_and_a_csv_are_a_multi_label_task_whose_commands_run(sets):
     rows = ["path,labels,film"]
     for index, path in enumerate(sorted((sets / "sets").rglob("*.npy"))):
         labels = ["", "high", "high|odd", "odd"][index % 4] if "high" in str(path) else ["", "odd"][index % 2]
@@ -338,6 +329,8 @@ def test_several_labels_missing_ones_and_a_csv_are_a_multi_label_task(sets):
     (sets / "videos.csv").write_text("\n".join(rows), encoding="utf-8")
     assert main(["fit", "videos.csv", "--save_dir=out", "--group_column=film"]) == 0
     assert record()["task"] == "multi_label"
+    for command in record()["commands"]:
+        assert main(command.split()[1:]) == 0, command
 
 
 def test_a_class_with_two_videos_does_not_stop_a_fit_and_is_named(sets, capsys):
@@ -352,11 +345,12 @@ def test_a_class_with_two_videos_does_not_stop_a_fit_and_is_named(sets, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--seg_num=8"], "the source has features already"),
+        (["--seg_num=8"], "the source already holds features, so no extractor runs; leave out --extr"),
         (["--seg_num=1000001"], "--seg_num: '1000001' is not an integer from 1 to 1000000"),
         (["--seed=2147483648"], "--seed: '2147483648' is not an integer from 0 to 2147483647"),
         (["--seed=-1"], "--seed: '-1' is not an integer from 0 to 2147483647"),
-        (["--test_share=0"], "--test_share 0"),
+        (["--test_share=0"], "--test_share 0: expected a share above 0 and at most 0.5"),
+        (["--test_share=0.51"], "--test_share 0.51: expected a share above 0 and at most 0.5"),
         (["--time=soon"], "not a duration such as 90s"),
         (["--separator=;"], "for a CSV, but sets is a folder"),
     ],
@@ -403,16 +397,6 @@ def test_a_time_limit_lowers_the_number_of_frames_which_a_second_run_keeps(work_
     assert record()["extractor"]["seg_num"] == 8
     assert main([*FIT, "--time=0.001s", "--seg_num=9"]) == 0
     assert np.load("out/features/sets/red/0.npy").shape == (9, 1280)
-
-
-def test_notes_name_clips_not_the_features_that_were_extracted_from_them():
-    samples = [
-        Sample(f"out/features/{name}.npy", (0,), name, split, video=f"{name}.mp4")
-        for name, split in (("a", "train"), ("b", "test"), ("c", "train"), ("d", "train"))
-    ]
-    means = np.array([[1, 0, 0], [1, 0.01, 0], [0, 1, 0], [0, 0, 1]], np.float32)
-    (note,) = leak_notes(samples, means)
-    assert "such as a.mp4 and b.mp4 (1.00)" in note
 
 
 def test_advice_names_classes_that_need_videos():

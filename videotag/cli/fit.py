@@ -22,7 +22,6 @@ from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError
 from videotag.safe_text import escaped
 
 SUMMARY = "make a tagger of your own from a folder of labeled clips"
-REPORT_FILE = "report.html"
 _MAX_SEED = 2**31 - 1  # as TRAIN.seed
 logger = logging.getLogger(__name__)
 
@@ -48,7 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: single_label if every video has exactly one label",
     )
     parser.add_argument(
-        "--test_share", type=values.fraction, help="share of the test set, if SOURCE has none (default: 0.2)"
+        "--test_share",
+        type=values.fraction,
+        help="share of the test set, if SOURCE has none: above 0, at most 0.5, rounded to 1/2, 1/3, 1/4 ... "
+        "(default: 0.2)",
     )
     parser.add_argument(
         "--seed",
@@ -73,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fits, writes the report and prints what was chosen."""
     from videotag.fit.options import FitOptions
+    from videotag.fit.record import REPORT_FILE
     from videotag.fit.report import result_text, write_fit_report
     from videotag.fit.run import fit
     from videotag.fit.samples import TEST_SHARE, read_samples
@@ -81,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
     from videotag.system.kept_memory import keep_freed_memory
 
     save_dir = Path(args.save_dir)
-    if args.test_share is not None and not 0 < args.test_share < 1:
-        raise ConfigError(f"--test_share {args.test_share:g}: expected a share above 0 and below 1")
+    if args.test_share is not None and not 0 < args.test_share <= 0.5:
+        raise ConfigError(f"--test_share {args.test_share:g}: expected a share above 0 and at most 0.5")
     sample_set = read_samples(
         args.source,
         label_file=args.label_file,

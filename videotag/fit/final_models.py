@@ -6,6 +6,7 @@ Shapes: n test videos, C classes.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,11 @@ def train_candidates(
 
 def _train(config: Config, folder: Path, train_set: TrainingSet) -> None:
     entries = read_section_list(config, "TRAIN", labels="optional")
-    # The lists of a run are compared by path, but features may have changed below the same paths.
-    digest = hashlib.sha256(f"{train_set.digest} {config.to_yaml()}".encode()).hexdigest()
+    # A run is resumed with the same paths only; and below these, the features may have changed.
+    text = json.dumps([train_set.digest, config.to_yaml(), [entry.path for entry in entries]])
+    digest = hashlib.sha256(text.encode()).hexdigest()
     record = folder.with_suffix(".digest")
-    is_same = record.is_file() and record.read_text(encoding="utf-8") == digest
+    is_same = record.is_file() and record.read_bytes() == digest.encode()
     write_text(record, digest)  # first, so that a kill resumes the right run
     train_model(
         config,

@@ -20,7 +20,7 @@ class FitOptions:
             built-in one.
         extractor_config: Config of the first stage; None takes the one beside its weights.
         seg_num: Number of frames per video; None derives it from the durations.
-        test_share: Share of the test set, unless the source fixes it.
+        test_share: Share of the test set, unless the source fixes it; see assign.
         seconds: Time limit in seconds; None for none.
         seed: Seed of splits, folds and training.
         overwrite: Whether outputs of other programs or sources in save_dir may be replaced.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,7 +122,7 @@ class FitFolder:
 
     def _check_exists(self, key: str, name: str) -> None:
         path = self.folder / name
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError of a name that is too long
             raise WeightsError(
                 f"{self._path}: {key}: {escaped(str(path))} does not exist; copy the whole folder again, or "
                 f"{_REMEDY}"

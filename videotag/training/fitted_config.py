@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from videotag.config import Config, load_config
 from videotag.config_file import last_values, written_values
-from videotag.errors import FeatureFileError, LabelFileError
+from videotag.errors import FeatureFileError, FileListError, LabelFileError
 from videotag.formats.feature_files import read_shapes_and_stamp
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
@@ -88,11 +88,14 @@ def fit_config(
     config = load_config(path, model_name=model_name, overrides=[*overrides, *fitted])
     check_name(config.infer.backend, where=f"{path}: INFER.backend")
     labels, train = _read_labels(config), config.train
+    required: Literal["required", "optional"] = "required" if config.task == "single_label" else "optional"
     if labels and train.filelist and NUM_CLASSES in dict(fitted):
-        entries = read_list(train.filelist, config, train, labels="required")
+        entries = read_list(train.filelist, config, train, labels=required)
         check_class_ids(entries, config.model.label_file, num_classes=len(labels), filelist=train.filelist)
     else:
-        entries = read_section_list(config, "TRAIN", labels="required")
+        entries = read_section_list(config, "TRAIN", labels=required)
+    if note := unlabeled_note(entries, filelist=train.filelist):
+        notes.append(note)
     fixed_by = "the weights to start from" if is_own or train.pretrain else None
     if FEATURE_DIMS in user_set:
         fixed_by = "--set"
@@ -148,6 +151,27 @@ def check_class_ids(entries: Sequence[ListEntry], labels: str, *, num_classes: i
             f"{labels}: {num_classes} names, but {filelist}:{last.line} has class id {highest}; give the "
             "label file of the list's classes, or correct the list"
         )
+
+
+def unlabeled_note(entries: Sequence[ListEntry], *, filelist: str | None) -> str | None:
+    """A log line on videos without a label, which have none of the classes; None without such videos.
+
+    Args:
+        entries: Samples to train on; record files hold their own labels.
+        filelist: Path of the list.
+
+    Raises:
+        FileListError: No sample has a label.
+    """
+    unlabeled = [entry for entry in entries if not (entry.label_ids or is_record_file(entry.path))]
+    if not unlabeled:
+        return None
+    if len(unlabeled) == len(entries):
+        raise FileListError(f"{filelist}: no label in any line; add the class ids of the videos")
+    return (
+        f"{filelist}: {len(unlabeled):,} of {len(entries):,} lines have no label, such as line "
+        f"{unlabeled[0].line}; these videos are trained on as having none of the classes"
+    )
 
 
 def fit_feature_dims(
