@@ -32,7 +32,7 @@ def test_a_fit_leaves_a_tagger_with_its_record_report_and_metrics(sets, capsys):
     assert main([*FIT, r"--group_by=(film\d+)"]) == 0
     printed = capsys.readouterr().out
     assert "logistic regression" in printed
-    assert "videotag tag new.mp4 --weights=out" in printed
+    assert "videotag predict --filelist=new.list --weights=out" in printed  # its features are the user's
     found = record()
     assert found["task"] == "single_label"
     assert found["num_train"] + found["num_test"] == 48
@@ -264,10 +264,12 @@ def test_a_value_too_large_for_statistics_is_an_error_with_its_file(sets, capsys
         x[0, 0] = value
         np.save(path, x)
     assert main(FIT) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        "videotag fit: sets/low/film00a.npy and 1 more: a value of 1e+38, too large for statistics in "
-        "float32, expected at most 1e+15; extract it again, or leave it out"
-    )
+    err = capsys.readouterr().err
+    for name, value in (("film00a", "1e+38"), ("film02b", "2e+15")):
+        assert (
+            f"sets/low/{name}.npy: a value of {value}, too large for statistics in float32, expected at most "
+            "1e+15; extract it again, or leave it out"
+        ) in err
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from videotag.cli.main import main
@@ -77,3 +80,46 @@ def test_a_single_training_group_is_found_before_the_extraction(work_dir, capsys
     assert main(["fit", "clips", "--save_dir=out", r"--group_by=(film\d)"]) == 2
     assert "all 4 training videos are in one group" in capsys.readouterr().err
     assert not (work_dir / "out").exists()
+
+
+def test_a_folder_with_the_tagger_of_another_source_is_refused(sets, capsys):
+    assert main(["fit", "sets", *QUICK]) == 0
+    before = (sets / "out/fit.yaml").read_bytes()
+    shutil.copytree("sets", "others")
+    assert main(["fit", "others", *QUICK]) == 2
+    assert (
+        f"--save_dir out: holds a tagger of {sets / 'sets'}; choose a new folder" in capsys.readouterr().err
+    )
+    assert (sets / "out/fit.yaml").read_bytes() == before
+    assert main(["fit", "others", *QUICK, "--overwrite"]) == 0
+
+
+def test_an_unfinished_fit_is_named_by_what_takes_weights(sets, capsys):
+    assert main(["fit", "sets", *QUICK]) == 0
+    (sets / "out/fit.yaml").unlink()
+    for command in (["eval", "--save_dir=e"], ["predict", "--filelist=out/test.list"]):
+        assert main([*command, "--weights=out"]) == 2
+        assert (
+            "out: `videotag fit` was interrupted here; run the same command again" in capsys.readouterr().err
+        )
+
+
+def test_all_unusable_values_are_named_at_once(sets, capsys):
+    np.save("sets/low/huge.npy", np.full((2, 5), 1e20, np.float32))
+    np.save("sets/low/nan.npy", np.full((2, 5), np.nan, np.float32))
+    assert main(["fit", "sets", *QUICK]) == 2
+    err = capsys.readouterr().err
+    for name in ("low/huge.npy: a value of 1e+20", "low/nan.npy: "):
+        assert f"sets/{name}" in err
+
+
+def test_groups_on_both_sides_of_a_given_split_are_noted(sets, capsys):
+    for split in ("train", "test"):
+        shutil.copytree("sets", f"halves/{split}", ignore=lambda *_: [])
+    for path in (sets / "halves").rglob("*.npy"):
+        if ("a.npy" in path.name) == ("train" in path.parts):
+            path.unlink()
+    assert main(["fit", "halves", *QUICK, r"--group_by=(film\d+)"]) == 0
+    text = capsys.readouterr()
+    # Near-duplicates may have merged two groups.
+    assert re.search(r"groups in both training and test set: 2[34], the first is 'film00'", text.out)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shlex
 from pathlib import Path
 
 from videotag.cli import arguments, source_flags, values
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     """Fits, writes the report and prints what was chosen."""
     from videotag.fit.options import FitOptions
     from videotag.fit.record import REPORT_FILE
-    from videotag.fit.report import result_text, write_fit_report
+    from videotag.fit.report import result_text, use_command, write_fit_report
     from videotag.fit.run import fit
     from videotag.fit.samples import TEST_SHARE, read_samples
     from videotag.runtime.device import select_device
@@ -122,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     for line in result_text(result).splitlines():
         arguments.show(escaped(line, limit=2000))
     arguments.show(f"\nreport: {escaped(str(save_dir / REPORT_FILE))}")
-    arguments.show(f"tag:    videotag tag new.mp4 --weights={escaped(shlex.quote(str(save_dir)))}")
+    arguments.show(f"use:    {escaped(use_command(result, save_dir))}")
     return EXIT_FAILURES if result.num_failed else EXIT_OK
 
 

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
 from videotag.config import load_config
-from videotag.datasets.batches import Batch, raise_error
+from videotag.datasets.batches import Batch
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
 from videotag.datasets.sample_dataset import SampleDataset
@@ -28,6 +29,7 @@ from videotag.errors import (
     MediaError,
     OutputError,
     WeightsError,
+    one_error,
 )
 from videotag.fit.options import FitOptions
 from videotag.fit.samples import Sample
@@ -51,6 +53,7 @@ OWN_EXTRACTOR = "weights/tsn"  # of the user, as `videotag extract` takes by def
 MODALITY = "rgb"
 VIDEO_LIST = "videos.list"
 _FRAMES_PER_SEC, _MIN_FRAMES, _MAX_FRAMES = 8, 8, 64
+PRECISION = ("INFER.precision", "f32")  # of features, unless the extractor's config names another
 _FOLDER = "extractor"  # of the copy of weights that no name stands for
 _DECISION_FILE = "extraction.json"
 _EXTRACTION_SHARE = 0.5  # of the time limit
@@ -69,11 +72,13 @@ class UsedExtractor:
         found: Weights.
         config: Config that the user gave; None for the one that comes with the weights.
         seg_num: Number of frames per video.
+        precision: Precision of the features.
     """
 
     found: FoundWeights
     config: str | None
     seg_num: int
+    precision: str
 
     @property
     def name(self) -> str | None:
@@ -176,7 +181,7 @@ def extract_features(
     paths = [entry.path for entry in read_filelist(summary.list_path)]
     return (
         [replace(s, path=path, video=s.path) for s, path in zip(kept, paths, strict=True)],
-        UsedExtractor(found, options.extractor_config, seg_num),
+        UsedExtractor(found, options.extractor_config, seg_num, job.extractor.network.precision),
         notes,
     )
 
@@ -227,7 +232,10 @@ def _extract_job(found: FoundWeights, options: FitOptions, seg_num: int) -> Extr
     config = read_source(found, options.extractor_config).config
     if not config.entry.two_stage:  # before its key seg_num is set, which others lack
         raise ConfigError(f"{found.path}: {config.entry.name} is not an extractor; give a TSN's weights")
-    overrides = [("INFER.seg_num", seg_num)]
+    overrides: list[tuple[str, Any]] = [("INFER.seg_num", seg_num)]
+    if not found.is_export and config.infer.precision == "auto":
+        # Chosen on a sample, 16 bits could be refused once other clips are added.
+        overrides.append(PRECISION)
     config = read_source(found, options.extractor_config, overrides=overrides).config
     return ExtractJob(load_extractor(config, found))
 
@@ -308,31 +316,34 @@ def read_features(samples: Sequence[Sample], names: Sequence[str], task: Task, w
     reader = FeatureReader({MODALITY: FeatureOptions(reader="features", width=width)}, SplitSection())
     dataset = SampleDataset(entries, [(None, reader)], num_classes=len(names), task=task)
     groups = ordered_groups(len(samples), _READ_BATCH)
-    batches = track(dataset.batches(groups, on_error=raise_error), "read features", len(groups))
-    large: dict[str, float] = {}
-    data = MemoryDataset(_find_large(batches, samples, large))
-    if large:
-        path, value = next(iter(large.items()))
-        more = f" and {len(large) - 1} more" if len(large) > 1 else ""
-        raise FeatureFileError(
-            f"{path}{more}: a value of {value:.3g}, too large for statistics in float32, expected at most "
-            f"{_MAX_VALUE:g}; extract it again, or leave it out"
-        )
-    return data
+    problems: list[str] = []
+    batches = dataset.batches(groups, on_error=lambda _, error: problems.append(str(error)))
+    return MemoryDataset(_checked(track(batches, "read features", len(groups)), problems))
 
 
-def _find_large(
-    batches: Iterable[Batch | None], samples: Sequence[Sample], large: dict[str, float]
-) -> Iterator[Batch]:
-    """The batches; adds file -> largest magnitude to `large` for files with too large values."""
-    files = iter(samples)
+def _checked(batches: Iterable[Batch | None], problems: list[str]) -> Iterator[Batch]:
+    """Yields the batches; then raises an error with all problems, those found here included.
+
+    Args:
+        batches: Batches of features; None for one of damaged files alone.
+        problems: Texts of the errors of damaged files.
+
+    Raises:
+        FeatureFileError: There is a problem.
+    """
     for batch in batches:
-        assert batch is not None, "a sample that cannot be read raises an error"
+        if batch is None:
+            continue
         magnitudes = np.abs(batch.inputs[MODALITY]).max(axis=(1, 2))  # (N,)
-        for value, sample in zip(magnitudes.tolist(), files, strict=False):
-            if value > _MAX_VALUE:
-                large[sample.path] = value
+        problems += [
+            f"{path}: a value of {value:.3g}, too large for statistics in float32, expected at most "
+            f"{_MAX_VALUE:g}; extract it again, or leave it out"
+            for path, value in zip(batch.ids, magnitudes.tolist(), strict=True)
+            if value > _MAX_VALUE
+        ]
         yield batch
+    if problems:
+        raise one_error(FeatureFileError, problems)
 
 
 def feature_width(samples: Sequence[Sample]) -> int:

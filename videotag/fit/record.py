@@ -145,6 +145,7 @@ def _commands(folder: str, models: Sequence[str], extractor: UsedExtractor | Non
         weights = extractor.name or f"{folder}/{extractor.weights}"
         commands.append(
             f"videotag extract --weights={shlex.quote(weights)} --set INFER.seg_num={extractor.seg_num} "
+            f"--precision={extractor.precision} "
             f"--filelist={shlex.quote(f'{folder}/videos.list')} "
             f"--save_dir={shlex.quote(f'{folder}/features')}"
         )

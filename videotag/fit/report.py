@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from videotag.fit.choice import RULE
-from videotag.fit.learning_curve import CurvePoint
+from videotag.fit.learning_curve import MIN_VIDEOS, CurvePoint
 from videotag.fit.result import ClassRow, FitResult
 from videotag.reports.tags_report import template
 from videotag.system.atomic import write_text
@@ -44,6 +44,17 @@ def result_text(result: FitResult) -> str:
     return "\n".join(lines)
 
 
+def use_command(result: FitResult, folder: Path) -> str:
+    """The command that uses the tagger: `tag`, or `predict` if it was made of features.
+
+    Args:
+        result: Result of the fit.
+        folder: Folder of the fit.
+    """
+    command = "tag new.mp4" if result.has_extractor else "predict --filelist=new.list"
+    return f"videotag {command} --weights={shlex.quote(str(folder))}"
+
+
 def write_fit_report(path: Path, result: FitResult, *, folder: Path) -> None:
     """Writes the page.
 
@@ -59,6 +70,7 @@ def write_fit_report(path: Path, result: FitResult, *, folder: Path) -> None:
     page = template("fit_report.html.j2").render(
         title=f"Tagger {folder.name}",
         quoted=shlex.quote(str(folder)),
+        use=use_command(result, folder),
         result=result,
         rule=RULE,
         notes=[*_forecast_lines(result), *result.notes],
@@ -75,6 +87,8 @@ def _by_precision(row: ClassRow) -> float:
 
 def _forecast_lines(result: FitResult) -> list[str]:
     comparison = result.comparison
+    if len(comparison.curve) < 2:
+        return [f"no learning curve: it needs {MIN_VIDEOS} training videos, and time"]
     if comparison.expected is None:
         return []
     score, low, high = comparison.expected

@@ -36,6 +36,7 @@ class FitResult:
         names: Class names.
         num_train, num_test, num_groups: Number of videos of both sets, and of training groups.
         num_failed: Number of videos that cannot be read and were left out.
+        has_extractor: Whether features were extracted from videos; False if the source holds features.
         comparison: Candidates with held-out scores, and the chosen one.
         test: Scores on the test set: of the chosen model, then of the baseline if it is another one.
         classes: A row per class.
@@ -49,6 +50,7 @@ class FitResult:
     num_test: int
     num_groups: int
     num_failed: int
+    has_extractor: bool
     comparison: Comparison
     test: list[Score]
     classes: list[ClassRow]

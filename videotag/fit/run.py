@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,19 +36,22 @@ from videotag.fit.record import REPORT_FILE, advice, class_rows, write_record
 from videotag.fit.result import FitResult
 from videotag.fit.samples import LABELS_FILE, Sample, SampleSet, assign, check_classes
 from videotag.formats.filelist import ListEntry, write_filelist
-from videotag.inference.fit_folder import FIT_FILE
+from videotag.inference.fit_folder import FIT_FILE, MARK_FILE
 from videotag.inference.input_files import InputFiles
 from videotag.labels import write_labels
 from videotag.models import load_models
 from videotag.registry import Task
+from videotag.safe_text import safe_repr
+from videotag.sections import MAX_PATH
 from videotag.system.atomic import remove_partial, write_text
 from videotag.system.folder_lock import LOCK_FILE, folder_lock
+from videotag.system.text import read_text
 from videotag.training.threads import one_thread
 
-MARK_FILE = ".fit"  # marks a folder of a fit, also before fit.yaml
 METRICS_FILE = "metrics.json"
 TRAIN_LIST, TEST_LIST = "train.list", "test.list"
 _OUTPUTS = (VIDEO_LIST, TRAIN_LIST, TEST_LIST, LABELS_FILE, METRICS_FILE, FIT_FILE, REPORT_FILE)
+_REMEDY = "choose a new folder, or give --overwrite"
 _FINAL_SHARE = 0.3  # of the time left after the split; reserved for the final training
 logger = logging.getLogger(__name__)
 
@@ -79,7 +83,7 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
     check_save_dir(options.save_dir, sample_set, overwrite=options.overwrite)
     with folder_lock(options.save_dir):
         remove_partial(options.save_dir)
-        (options.save_dir / MARK_FILE).touch()
+        write_text(options.save_dir / MARK_FILE, f"{os.path.abspath(sample_set.source)}\n")  # noqa: PTH100
         samples, extractor, notes = extract_features(sample_set.samples, options)
         train_set, test_set, more = _split(samples, sample_set.names, task, options)
         # Removed before anything of the tagger changes, so that a folder with fit.yaml is complete.
@@ -105,6 +109,7 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
             num_test=len(test_set),
             num_groups=len(set(train_set.groups)),
             num_failed=len(sample_set.samples) - len(samples),
+            has_extractor=extractor is not None,
             comparison=comparison,
             test=scores,
             classes=classes,
@@ -166,7 +171,17 @@ def check_save_dir(save_dir: Path, sample_set: SampleSet, *, overwrite: bool) ->
     refused = [(path, inputs.refusal(path)) for path in (save_dir / name for name in _OUTPUTS)]
     if problems := [f"{path}: {text}; give another --save_dir" for path, text in refused if text]:
         raise one_error(OutputError, problems)
-    if overwrite or not save_dir.is_dir() or (save_dir / MARK_FILE).is_file():
+    if overwrite or not save_dir.is_dir():
+        return
+    if (save_dir / MARK_FILE).is_file():
+        earlier = read_text(
+            save_dir / MARK_FILE, error=OutputError, missing=_REMEDY, binary=_REMEDY, max_bytes=MAX_PATH
+        ).strip()
+        if earlier and Path(earlier).exists() and not Path(earlier).samefile(sample_set.source or earlier):
+            raise OutputError(
+                f"--save_dir {save_dir}: holds a tagger of {earlier}; choose a new folder, or give "
+                "--overwrite"
+            )
         return
     others = [path.name for path in save_dir.iterdir() if path.name != LOCK_FILE]
     if others:
@@ -185,7 +200,7 @@ def _split(
     means = everything.means(MODALITY)
     samples, notes = merge_copies(samples, means)
     samples = assign(samples, share=options.test_share, seed=options.seed)
-    notes += leak_notes(samples, means)
+    notes += [*leak_notes(samples, means), *_group_notes(samples)]
     order = np.array(sorted(range(len(samples)), key=lambda index: samples[index].split == "test"))
     samples, means = [samples[index] for index in order], means[order]
     num_train = sum(sample.split == "train" for sample in samples)
@@ -201,6 +216,18 @@ def _split(
         digest=_digest(train_samples, means[:num_train], [METHOD, task, names, width]),
     )
     return train_set, LabeledSet(test_samples, test, names, task, width), notes
+
+
+def _group_notes(samples: Sequence[Sample]) -> list[str]:
+    """A note if groups are on both sides of a split that the source fixes."""
+    groups = [{sample.group for sample in samples if sample.split == split} for split in ("train", "test")]
+    both = sorted(groups[0] & groups[1])
+    if not both:
+        return []
+    return [
+        f"groups in both training and test set: {len(both)}, the first is {safe_repr(both[0])}; "
+        "the test scores may be too high"
+    ]
 
 
 def _write_lists(train_set: LabeledSet, test_set: LabeledSet, save_dir: Path) -> None:

@@ -67,12 +67,14 @@ class SampleSet:
         names: Class names by class id.
         notes: Lines for the user about the source.
         files: Lists, CSV and label file that the samples were read from.
+        source: Path that the user gave; "" for samples from Python.
     """
 
     samples: list[Sample]
     names: list[str]
     notes: list[str]
     files: list[Path] = field(default_factory=list)
+    source: str = ""
 
     def task(self) -> Task:
         """The task: "single_label" if every sample has exactly one label, else "multi_label"."""
@@ -107,7 +109,7 @@ def read_samples(
     if lists:
         if csv_options is not None:
             raise ConfigError(f"{source}: lists, but options of a CSV are given; remove them")
-        return _from_lists(lists, label_file, group_by)
+        return replace(_from_lists(lists, label_file, group_by), source=str(source))
     if csv_options is None and path.is_file():
         csv_options = CsvOptions()
     if csv_options is not None:
@@ -127,7 +129,7 @@ def read_samples(
     noun = "feature file" if samples[0].is_features else "video"
     notes = [folder_text(path, len(samples), left_out, noun=noun)] if left_out else []
     files = [Path(file) for file in (path, label_file) if file and Path(file).is_file()]
-    return SampleSet(samples, names, notes, files)
+    return SampleSet(samples, names, notes, files, str(source))
 
 
 def _without_half_a_split(samples: Iterable[Sample]) -> list[Sample]:
