@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from videotag.config import load_config
-from videotag.config_file import parse_overrides
+from videotag.config_file import last_values, parse_overrides
 from videotag.errors import ConfigError, UnknownNameError, error_text
 from videotag.models import load_models
 from videotag.registry import list_models
@@ -154,6 +154,22 @@ def test_flags_win_over_set_which_wins_over_the_file(write):
     config = load_config(write(OLD_TAGGER), overrides=overrides)
     assert config.train.epoch == 9
     assert config.train.decay_epochs == [2, 4]
+
+
+def test_the_last_value_of_a_key_is_read_as_yaml_and_under_its_current_name():
+    texts = [
+        "model.label_file=a.txt",
+        "MODEL.label_file=null",
+        "TRAIN.l2_weight_decay=0.1",
+        "INPUTS.x.reader=text",
+    ]
+    assert last_values([*parse_overrides(texts), ("TRAIN.epoch", 9)]) == {
+        "MODEL.label_file": None,
+        "TRAIN.weight_decay": 0.1,
+        "INPUTS.x": {"reader": "text"},
+        "TRAIN.epoch": 9,
+    }
+    assert last_values([("MODEL.label_file", "None")]) == {"MODEL.label_file": None}
 
 
 def test_all_problems_are_reported_together_with_their_paths(write):

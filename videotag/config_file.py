@@ -5,6 +5,7 @@ Old spellings of keys are translated by one table (_ALIASES).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ def read_sections(path: str | Path) -> tuple[dict[str, dict[str, Any]], list[str
 def written_values(path: str | Path) -> dict[str, dict[str, Any]]:
     """The sections of a config as written, with current key names and without defaults.
 
+    Args:
+        path: Path of the config; shipped ones are found from any folder.
+
     Raises:
         ConfigError: The file is missing or has no sections.
     """
@@ -76,6 +80,9 @@ def written_values(path: str | Path) -> dict[str, dict[str, Any]]:
 def files_of_config(path: str | Path) -> list[Path]:
     """The paths of a config, of any model, and of the label file that it names.
 
+    Args:
+        path: Path of the config; shipped ones are found from any folder.
+
     Raises:
         ConfigError: The file is missing or has no sections.
     """
@@ -87,6 +94,9 @@ def files_of_config(path: str | Path) -> list[Path]:
 
 def parse_overrides(texts: list[str]) -> list[tuple[str, Any]]:
     """Splits the KEY=VALUE texts of --set into pairs for load_config.
+
+    Args:
+        texts: Values of --set, in order.
 
     Raises:
         ConfigError: A text has no "=", or no dot in its key.
@@ -102,7 +112,32 @@ def parse_overrides(texts: list[str]) -> list[tuple[str, Any]]:
     return pairs
 
 
+def last_values(overrides: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """SECTION.key -> the last value that overrides give it, as load_config reads them.
+
+    Args:
+        overrides: Pairs of dotted key and value, see apply_override.
+
+    Raises:
+        ConfigError: An override is invalid, see apply_override.
+    """
+    raw: dict[str, dict[str, Any]] = {}
+    for dotted, value in overrides:
+        apply_override(raw, dotted, value)
+    return {f"{section}.{key}": value for section, values in raw.items() for key, value in values.items()}
+
+
 def apply_override(raw: dict[str, dict[str, Any]], dotted: str, value: Any) -> None:
+    """Sets a key of a section.
+
+    Args:
+        raw: Sections of a config by name, which are changed.
+        dotted: Section, in any case, and key, such as TRAIN.batch_size; INPUTS.NAME.key for an input.
+        value: Value of the key; text is read as YAML.
+
+    Raises:
+        ConfigError: There is no such section, or the text is not YAML.
+    """
     section, _, key = dotted.partition(".")
     if section.upper() not in SECTIONS:
         raise ConfigError(f"--set {escaped(dotted)}: {unknown(section, SECTIONS, 'section')}")

@@ -106,6 +106,19 @@ def test_one_that_the_user_named_is_read(checkpoint, capsys):
         assert names(capsys) == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize("value", ["null", "None"])
+def test_a_label_file_that_is_set_to_null_opens_no_file_of_that_name(checkpoint, capsys, value):
+    (checkpoint / value).write_text("a\nb\nc\n")
+    words = [f"--set=MODEL.label_file={value}"]
+    assert main([*PREDICT, "--weights=ck", "--video_path=a.npy", *words]) == 0
+    assert names(capsys) == {"0", "1", "2"}
+
+
+def test_a_label_file_that_is_no_text_is_an_error(checkpoint, capsys):
+    assert main([*PREDICT, "--weights=ck", "--video_path=a.npy", "--set=MODEL.label_file=5"]) == 2
+    assert "MODEL.label_file" in capsys.readouterr().err
+
+
 def test_labels_beside_are_read_but_no_link_to_another_folder(checkpoint, tmp_path, capsys):
     labels = checkpoint / "ck" / "labels.txt"
     labels.symlink_to(tmp_path / "secret")

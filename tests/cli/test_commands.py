@@ -334,8 +334,8 @@ def test_all_bad_lines_of_a_list_are_reported_together(tagger_dir, capsys):
         "features/none.npy 0\nfeatures/train3.npy\n"
     )
     lines = fails(capsys, ["train", "--config=tagger.yaml"]).strip().splitlines()
-    assert len(lines) == 4
-    for number, line in zip((2, 3, 4, 5), lines, strict=True):
+    assert len(lines) == 3  # a sample of several tags may have none of them
+    for number, line in zip((2, 3, 4), lines, strict=True):
         assert f"features/train.list:{number}: " in line
 
 

@@ -108,6 +108,31 @@ def test_a_class_id_above_a_list_of_labels_names_the_key(train):
     )
 
 
+def unlabel(count):
+    """Removes the labels of the first lines of the training list."""
+    path = Path("features/train.list")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[:count] = [line.split()[0] for line in lines[:count]]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_videos_without_a_label_train_several_tags_and_are_counted(train):
+    unlabel(2)
+    err = train("--epoch=1")
+    assert "features/train.list: 2 of 10 lines have no label, such as line 1; these videos are" in err
+
+
+def test_a_list_without_any_label_is_an_error_of_training(train):
+    unlabel(10)
+    assert "features/train.list: no label in any line; add the class ids" in train(code=2)
+
+
+def test_a_single_label_task_needs_a_label_in_every_line(train):
+    unlabel(1)
+    err = train("--set=MODEL.task=single_label", code=2)
+    assert "features/train.list:1: no label; write the class ids after the path" in err
+
+
 # --- widths ---------------------------------------------------------------------------------------------
 
 

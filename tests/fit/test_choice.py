@@ -56,7 +56,7 @@ def test_the_interval_contains_the_score_and_shrinks_with_certainty():
         {"weak": scores_of(0.3, 1), "sure": scores_of(9, 2)}, labeled_set(LABELS, GROUPS)
     )
     weak, sure = judged[:2]
-    assert weak.low < weak.score < weak.high
+    assert weak.low < weak.mean_ap < weak.high
     assert sure.high - sure.low < weak.high - weak.low
 
 

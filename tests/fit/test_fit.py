@@ -11,38 +11,16 @@ import yaml
 
 from videotag.cli.main import main
 from videotag.config import load_config
-from videotag.fit import candidates, cross_validation
-from videotag.fit.features import leak_notes
-from videotag.fit.learning_curve import CurvePoint, forecast
+from videotag.fit import candidates, comparison, cross_validation, run
+from videotag.fit.learning_curve import CurvePoint, forecast, learning_curve
 from videotag.fit.record import advice
 from videotag.fit.result import ClassRow
-from videotag.fit.samples import Sample
 from videotag.inference.tagger import Tagger
 from videotag.media.synthetic import ClipSpec, render
 from videotag.media.writer import write_video
 
 FIT = ["fit", "sets", "--save_dir=out"]
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    """Enough to see every path; what the full number of steps learns is measured by tools/benchmark."""
-    monkeypatch.setattr(candidates, "_MIN_STEPS", 6)
-    monkeypatch.setattr(candidates, "_MAX_STEPS", 6)
-
-
-@pytest.fixture
-def sets(work_dir):
-    """48 videos of two classes in sets/: class 1 has larger features. Names of a pair differ by a letter."""
-    rng = np.random.default_rng(0)
-    for index in range(24):
-        for letter in "ab":
-            name = ("low", "high")[index % 2]
-            path = work_dir / "sets" / name / f"film{index:02d}{letter}.npy"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            x = rng.normal(size=(int(rng.integers(1, 6)), 5)) + index % 2
-            np.save(path, x.astype(np.float32))
-    return work_dir
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 def record(folder="out"):
@@ -54,7 +32,7 @@ def test_a_fit_leaves_a_tagger_with_its_record_report_and_metrics(sets, capsys):
     assert main([*FIT, r"--group_by=(film\d+)"]) == 0
     printed = capsys.readouterr().out
     assert "logistic regression" in printed
-    assert "videotag tag new.mp4 --weights=out" in printed
+    assert "videotag predict --filelist=new.list --weights=out" in printed  # its features are the user's
     found = record()
     assert found["task"] == "single_label"
     assert found["num_train"] + found["num_test"] == 48
@@ -123,6 +101,103 @@ def test_a_fit_replaces_no_file_of_others_and_keeps_out_of_its_source(sets, caps
     assert "choose a folder without videos" in capsys.readouterr().err
 
 
+@pytest.fixture
+def split_sets(sets):
+    """Features in split/train and split/test, far enough apart that none are near-duplicates."""
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 40), ("test", 8)):
+        for index in range(count):
+            path = sets / f"split/{split}/{('low', 'high')[index % 2]}/film{index:02d}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, (rng.normal(size=(3, 40)) + index % 2).astype(np.float32))
+    return sets
+
+
+def test_another_test_video_repeats_no_training(split_sets):
+    command = ["fit", "split", "--save_dir=out", "--time=0.001s"]
+    assert main(command) == 0
+    before = record()
+    times = {path: path.stat().st_mtime_ns for path in (split_sets / "out/cross_validation").iterdir()}
+    x = np.random.default_rng(2).normal(size=(3, 40)).astype(np.float32)
+    np.save(split_sets / "split/test/low/new.npy", x)
+    assert main(command) == 0
+    assert record()["num_test"] == before["num_test"] + 1
+    assert record()["candidates"] == before["candidates"]
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert not list((split_sets / "out/models").rglob("earlier-*"))
+
+
+def test_another_training_video_repeats_the_training(split_sets):
+    command = ["fit", "split", "--save_dir=out", "--time=0.001s"]
+    assert main(command) == 0
+    path = split_sets / "out/cross_validation/logistic_regression.npz"
+    before = path.stat().st_mtime_ns
+    x = np.random.default_rng(2).normal(size=(3, 40)).astype(np.float32)
+    np.save(split_sets / "split/train/low/new.npy", x)
+    assert main(command) == 0
+    assert path.stat().st_mtime_ns > before
+    assert (split_sets / "out/models/logistic_regression/earlier-1").is_dir()
+
+
+def test_another_method_repeats_everything(sets, monkeypatch):
+    assert main([*FIT, "--time=0.001s"]) == 0
+    times = {path: path.stat().st_mtime_ns for path in (sets / "out/cross_validation").iterdir()}
+    monkeypatch.setattr(run, "METHOD", run.METHOD + 1)
+    assert main([*FIT, "--time=0.001s"]) == 0
+    assert all(path.stat().st_mtime_ns > times[path] for path in times)
+    assert (sets / "out/models/logistic_regression/earlier-1").is_dir()
+
+
+def test_the_learning_curve_is_kept_and_follows_the_seed(sets, monkeypatch):
+    seeds = []
+
+    def observed(*args, **kwargs):
+        seeds.append(kwargs["seed"])
+        return learning_curve(*args, **kwargs)
+
+    monkeypatch.setattr(comparison, "learning_curve", observed)
+    assert main([*FIT, "--seed=3"]) == 0
+    page = (sets / "out/report.html").read_bytes()
+    assert main([*FIT, "--seed=3"]) == 0
+    assert seeds == [3]
+    assert (sets / "out/report.html").read_bytes() == page
+    (sets / "out/cross_validation/learning_curve.npz").write_bytes(b"damaged")
+    assert main([*FIT, "--seed=3"]) == 0
+    assert seeds == [3, 3]
+
+
+def test_a_learning_curve_that_time_cut_short_is_measured_by_the_next_run(sets):
+    assert main([*FIT, "--time=0.001s"]) == 0
+    assert 'id="learning-curve"' not in (sets / "out/report.html").read_text(encoding="utf-8")
+    assert main(FIT) == 0
+    assert 'id="learning-curve"' in (sets / "out/report.html").read_text(encoding="utf-8")
+
+
+def test_twice_the_videos_are_twice_those_of_the_last_point(sets, monkeypatch):
+    """1 - mAP = 2 / sqrt(n): .4, .2 and .1 at 25, 100 and 400, so .0707 at 800."""
+    curve = [CurvePoint(n, 1 - 2 / n**0.5, 0.0) for n in (25, 100, 400)]
+    monkeypatch.setattr(comparison, "learning_curve", lambda *_, **__: curve)
+    assert main([*FIT, "--time=0.001s"]) == 0
+    page = (sets / "out/report.html").read_text(encoding="utf-8")
+    assert "a held-out mAP of about 0.93 (0.93 to 0.93); now 0.90" in page
+    assert ">800<" in page
+
+
+def test_the_share_for_the_final_training_does_not_shrink_with_each_question(monkeypatch):
+    """Of 100 s, the comparison may use 70, and 30 are left at its end."""
+    now = [0.0]
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    deadline = run.Deadline(100)
+    end = deadline.part(0.7)
+    assert end.seconds_left() == pytest.approx(70)
+    now[0] = 60.0
+    assert end.seconds_left() == pytest.approx(10)
+    now[0] = 75.0
+    assert end.seconds_left() == pytest.approx(-5)
+    assert deadline.seconds_left() == pytest.approx(25)
+    assert run.Deadline(None).part(0.7).seconds_left() == float("inf")
+
+
 def test_a_list_of_its_own_is_a_source(sets):
     (sets / "labels.txt").write_text("low\nhigh\n", encoding="utf-8")
     lines = [f"{path} {int('high' in str(path))}" for path in sorted((sets / "sets").rglob("*.npy"))]
@@ -138,6 +213,7 @@ def test_an_interrupted_rerun_leaves_no_complete_folder(sets, monkeypatch):
     )
     assert main([*FIT, "--time=0.001s"]) == 130
     assert not (sets / "out/fit.yaml").exists()
+    assert not (sets / "out/report.html").exists()
 
 
 def test_another_spelling_of_the_folder_keeps_the_cross_validation(sets):
@@ -188,10 +264,12 @@ def test_a_value_too_large_for_statistics_is_an_error_with_its_file(sets, capsys
         x[0, 0] = value
         np.save(path, x)
     assert main(FIT) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        "videotag fit: sets/low/film00a.npy and 1 more: a value of 1e+38, too large for statistics in "
-        "float32, expected at most 1e+15; extract it again, or leave it out"
-    )
+    err = capsys.readouterr().err
+    for name, value in (("film00a", "1e+38"), ("film02b", "2e+15")):
+        assert (
+            f"sets/low/{name}.npy: a value of {value}, too large for statistics in float32, expected at most "
+            "1e+15; extract it again, or leave it out"
+        ) in err
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -208,8 +286,20 @@ def test_eval_of_a_moved_fit_asks_for_the_list(sets, capsys):
     (sets / "out").rename(sets / "moved")
     assert main(["eval", "--weights=moved", "--save_dir=again"]) == 2
     assert "out/test.list: no such file" in (error := capsys.readouterr().err)
-    assert "give --filelist=moved/test.list with paths that start there" in error
+    assert "give --filelist=moved/test.list with paths that exist from here" in error
     assert main(["eval", "--weights=moved", "--save_dir=again", "--filelist=moved/test.list"]) == 0
+
+
+def test_the_commands_of_a_fit_into_an_absolute_folder_run_and_eval_asks_for_its_list(sets, capsys):
+    assert main(["fit", "sets", f"--save_dir={sets}/out", "--time=0.001s"]) == 0
+    assert f"--filelist={sets}/out/test.list" in (sets / "out/report.html").read_text(encoding="utf-8")
+    for command in record()["commands"]:
+        assert main(command.split()[1:]) == 0, command
+    capsys.readouterr()
+    assert main(["eval", "--weights=out", "--save_dir=again"]) == 2
+    error = capsys.readouterr().err
+    assert "TEST.filelist: no such file below the working folder" in error
+    assert "had an absolute --save_dir; give --filelist=out/test.list" in error
 
 
 def test_without_time_only_linear_candidates_are_compared(sets, capsys):
@@ -233,7 +323,7 @@ def test_a_candidate_that_would_take_too_long_is_abandoned_early_in_its_first_fo
     assert len(steps) == 3 * 4
 
 
-def test_several_labels_missing_ones_and_a_csv_are_a_multi_label_task(sets):
+def test_several_labels_missing_ones_and_a_csv_are_a_multi_label_task_whose_commands_run(sets):
     rows = ["path,labels,film"]
     for index, path in enumerate(sorted((sets / "sets").rglob("*.npy"))):
         labels = ["", "high", "high|odd", "odd"][index % 4] if "high" in str(path) else ["", "odd"][index % 2]
@@ -241,6 +331,8 @@ def test_several_labels_missing_ones_and_a_csv_are_a_multi_label_task(sets):
     (sets / "videos.csv").write_text("\n".join(rows), encoding="utf-8")
     assert main(["fit", "videos.csv", "--save_dir=out", "--group_column=film"]) == 0
     assert record()["task"] == "multi_label"
+    for command in record()["commands"]:
+        assert main(command.split()[1:]) == 0, command
 
 
 def test_a_class_with_two_videos_does_not_stop_a_fit_and_is_named(sets, capsys):
@@ -255,11 +347,12 @@ def test_a_class_with_two_videos_does_not_stop_a_fit_and_is_named(sets, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--seg_num=8"], "the source has features already"),
+        (["--seg_num=8"], "the source already holds features, so no extractor runs; leave out --extr"),
         (["--seg_num=1000001"], "--seg_num: '1000001' is not an integer from 1 to 1000000"),
         (["--seed=2147483648"], "--seed: '2147483648' is not an integer from 0 to 2147483647"),
         (["--seed=-1"], "--seed: '-1' is not an integer from 0 to 2147483647"),
-        (["--test_share=0"], "--test_share 0"),
+        (["--test_share=0"], "--test_share 0: expected a share above 0 and at most 0.5"),
+        (["--test_share=0.51"], "--test_share 0.51: expected a share above 0 and at most 0.5"),
         (["--time=soon"], "not a duration such as 90s"),
         (["--separator=;"], "for a CSV, but sets is a folder"),
     ],
@@ -306,16 +399,6 @@ def test_a_time_limit_lowers_the_number_of_frames_which_a_second_run_keeps(work_
     assert record()["extractor"]["seg_num"] == 8
     assert main([*FIT, "--time=0.001s", "--seg_num=9"]) == 0
     assert np.load("out/features/sets/red/0.npy").shape == (9, 1280)
-
-
-def test_notes_name_clips_not_the_features_that_were_extracted_from_them():
-    samples = [
-        Sample(f"out/features/{name}.npy", (0,), name, split, video=f"{name}.mp4")
-        for name, split in (("a", "train"), ("b", "test"), ("c", "train"), ("d", "train"))
-    ]
-    means = np.array([[1, 0, 0], [1, 0.01, 0], [0, 1, 0], [0, 0, 1]], np.float32)
-    (note,) = leak_notes(samples, means)
-    assert "such as a.mp4 and b.mp4 (1.00)" in note
 
 
 def test_advice_names_classes_that_need_videos():

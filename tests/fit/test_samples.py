@@ -7,6 +7,7 @@ import pytest
 
 from videotag.errors import ConfigError, FileListError
 from videotag.fit.samples import assign, check_classes, read_samples
+from videotag.fit.video_sources import CsvOptions
 
 
 def touch(*paths):
@@ -62,10 +63,56 @@ def test_a_single_list_is_split_by_groups(work_dir):
     assert not tests & {s.group for s in samples if s.split == "train"}
 
 
+def test_folders_train_and_val_leave_the_split_open_as_lists_do(work_dir):
+    touch(
+        *(work_dir / f"clips/{split}/{name}/a.npy" for split in ("train", "val") for name in ("cat", "dog"))
+    )
+    assert {s.split for s in read_samples("clips").samples} == {""}
+    lists(work_dir / "l", train="a.npy 0\n", val="b.npy 0 1\n")
+    assert {s.split for s in read_samples("l").samples} == {""}
+
+
+def test_a_split_column_without_test_videos_leaves_the_split_open(work_dir):
+    touch(work_dir / "a.npy", work_dir / "b.npy")
+    text = "path,labels,part\na.npy,cat,train\nb.npy,dog,val\n"
+    (work_dir / "all.csv").write_text(text, encoding="utf-8")
+    found = read_samples("all.csv", csv_options=CsvOptions(split_column="part"))
+    assert {s.split for s in found.samples} == {""}
+
+
+@pytest.mark.parametrize(("share", "num_tested"), [(0.5, 20), (0.4, 20), (0.3, 13), (0.1, 4)])
+def test_a_test_share_is_rounded_to_one_over_a_whole_number(work_dir, share, num_tested):
+    lists(work_dir / "l", all="".join(f"{i}.npy {i % 2}\n" for i in range(40)))
+    samples = assign(read_samples("l/all.list").samples, share=share, seed=0)
+    assert abs(sum(s.split == "test" for s in samples) - num_tested) <= 1
+
+
+def test_a_tiny_test_share_tests_one_group(work_dir):
+    lists(work_dir / "l", all="".join(f"{i}.npy {i % 2}\n" for i in range(40)))
+    samples = assign(read_samples("l/all.list").samples, share=5e-324, seed=0)
+    assert sum(s.split == "test" for s in samples) == 1
+
+
+def test_test_list_alone_record_files_and_csv_options_for_lists_are_errors(work_dir):
+    lists(work_dir / "alone", test="a.npy 0\n")
+    with pytest.raises(FileListError, match=r"alone/test\.list: no train\.list beside it; add one"):
+        read_samples("alone")
+    (work_dir / "a.tfrecord").touch()
+    (work_dir / "labels.txt").write_text("cat\ndog\n", encoding="utf-8")
+    (work_dir / "all.list").write_text("a.tfrecord\n", encoding="utf-8")
+    with pytest.raises(FileListError, match=r"a\.tfrecord: a record file; .* one per line"):
+        read_samples("all.list")
+    with pytest.raises(ConfigError, match=r"all\.list: lists, but options of a CSV are given; remove them"):
+        read_samples("all.list", csv_options=CsvOptions())
+
+
 def test_a_video_in_two_lists_is_an_error(work_dir):
     lists(work_dir / "l", train="a.npy 0\n", test="a.npy 0\n")
-    with pytest.raises(FileListError, match=r"a\.npy is listed twice, with another split"):
+    with pytest.raises(FileListError, match=r"a\.npy is listed twice with different splits; keep one line"):
         read_samples("l")
+    lists(work_dir / "m", all="a.npy 0\na.npy 1\n")
+    with pytest.raises(FileListError, match=r"a\.npy is listed twice with different labels; keep one line"):
+        read_samples("m/all.list")
 
 
 FRAMES = "for folders of frames, give the features that `videotag extract --set MODEL.format=frames` makes"
@@ -124,7 +171,7 @@ def test_a_set_with_nothing_to_learn_is_an_error(work_dir, text, message):
 
 def test_a_single_label_task_needs_one_label_per_video(work_dir):
     lists(work_dir / "l", all="a.npy 0 1\nb.npy 0\n")
-    with pytest.raises(FileListError, match=r"a\.npy: 2 labels, like 1 videos"):
+    with pytest.raises(FileListError, match=r"a\.npy: 2 labels; 1 of the videos do not have exactly one"):
         check_classes(read_samples("l/all.list"), "single_label")
 
 

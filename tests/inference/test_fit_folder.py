@@ -30,6 +30,10 @@ def folder(work_dir):
         ("models: [../x]", "models: '../x', expected a list of 1 to 10 folders inside this one"),
         ("models: [/etc]", "models: '/etc', expected a list"),
         ("models: [models/lost]", "models: out/models/lost does not exist; copy the whole folder again, or"),
+        (
+            f"models: [{'x' * 256}]",
+            f"models: out/{'x' * 256} does not exist; copy the whole folder again, or",
+        ),
         ("models: [", "not a YAML file: line "),
         (MODELS + "extractor: 3", "extractor: 3, expected a section with weights and seg_num"),
         (MODELS + "extractor: {seg_num: 8}", "extractor.weights: missing, expected a name"),

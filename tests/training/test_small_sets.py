@@ -61,6 +61,18 @@ def test_lbfgs_trains_the_logistic_regression_of_the_standardized_statistics(pro
     np.testing.assert_allclose(state["output.bias"], biases, atol=2e-3)
 
 
+def test_a_label_file_that_is_set_to_null_is_none(probe_dir):
+    Path("null").write_text("a\nb\n", encoding="utf-8")
+    text = Path("tagger.yaml").read_text(encoding="utf-8")
+    Path("named.yaml").write_text(text.replace("num_classes: 4", "num_classes: 4, label_file: gone.txt"))
+    for name in ("tagger", "named"):
+        command = ["train", f"--config={name}.yaml", f"--save_dir={name}", "--set=MODEL.label_file=null"]
+        assert main(command) == 0
+        model = load_config(f"{name}/config.yaml").model
+        assert (model.label_file, model.num_classes) == (None, 4)
+        assert not Path(f"{name}/labels.txt").exists()
+
+
 def test_a_chosen_penalty_is_recorded_and_kept_by_resume(probe_dir, capsys):
     options = ["--set=TRAIN.weight_decay=auto"]
     assert main(["train", *PROBE, *options]) == 0

@@ -163,7 +163,7 @@ def word_videos(folder: Path) -> list[Path]:
     """The videos of a folder of words, by name.
 
     Raises:
-        VideotagError: The folder has less than two videos.
+        VideotagError: The folder has fewer than two videos.
     """
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     if len(found) < 2:
@@ -177,7 +177,7 @@ def word_problem(folder: Path) -> WordProblem:
     """The problem of the words of a folder.
 
     Raises:
-        VideotagError: The folder has less than two videos.
+        VideotagError: The folder has fewer than two videos.
     """
     labels = tuple(path.stem for path in word_videos(folder))
     return WordProblem("words", "signed words in film", "single_label", labels, folder=folder.as_posix())

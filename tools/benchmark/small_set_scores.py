@@ -242,6 +242,12 @@ def _chosen_text(found: Mapping[str, Any] | None) -> str:
 
 
 def multi_hot(entries: Sequence[ListEntry], num_classes: int) -> np.ndarray:
+    """Labels (N, C) int64 in {0, 1} of N entries.
+
+    Args:
+        entries: Paths and class ids.
+        num_classes: Number of classes C.
+    """
     labels = np.zeros((len(entries), num_classes), np.int64)
     for row, entry in zip(labels, entries, strict=True):
         row[list(entry.label_ids)] = 1

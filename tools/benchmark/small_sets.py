@@ -177,7 +177,10 @@ def outcome(
 
 
 def baseline(lists: Lists, run_dir: Path, time_limit: str | None) -> Scores:
-    """Scores (N, C) of logistic regression; run_dir and time_limit are not used."""
+    """Scores (N, C) of logistic regression; run_dir and time_limit are not used.
+
+    It is plain on purpose: unlike that of `fit`, it does not limit standardized values.
+    """
     problem = lists.problem
     num_classes = len(problem.labels)
     labels = multi_hot(lists.train, num_classes)

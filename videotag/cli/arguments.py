@@ -257,15 +257,12 @@ def read_source(
 
 def label_file(args: argparse.Namespace) -> str | None:
     """The label file of the command line: --label_file, else --set MODEL.label_file; None if not given."""
-    given: str | None = args.label_file
-    return set_values(args).get("MODEL.label_file") if given is None else given
+    from videotag.config_file import last_values, parse_overrides
 
-
-def set_values(args: argparse.Namespace) -> dict[str, str]:
-    """The values of --set by dotted key; the last one of a key."""
-    pairs = (text.partition("=") for text in args.set)
-    dotted = ((key.strip().partition("."), value) for key, _, value in pairs)
-    return {f"{section.upper()}.{key}": value for (section, _, key), value in dotted}
+    given = args.label_file
+    if given is None:
+        given = last_values(parse_overrides(args.set)).get("MODEL.label_file")
+    return given if isinstance(given, str) else None  # load_config refuses what is no text
 
 
 def join_processes() -> None:

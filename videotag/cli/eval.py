@@ -149,7 +149,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_list_of_fit(args: argparse.Namespace, config: Config) -> None:
-    """Checks that the list of a folder of `videotag fit` exists; a folder that was moved names the old place.
+    """Checks that the list of a folder of `videotag fit` exists.
+
+    A folder that was moved names the old place, and no absolute path is read from a config beside weights.
 
     Raises:
         FileListError: It does not exist.
@@ -161,9 +163,9 @@ def _check_list_of_fit(args: argparse.Namespace, config: Config) -> None:
         return
     if not filelist or not Path(filelist).is_file():
         raise FileListError(
-            f"{filelist or 'TEST.filelist'}: no such file in the working folder {Path.cwd()}, as after a "
-            f"move of the fit; give --filelist={Path(weights) / 'test.list'} with paths that start there, or "
-            "run this in the folder in which `videotag fit` ran"
+            f"{filelist or 'TEST.filelist'}: no such file below the working folder {Path.cwd()}; the fit was "
+            "moved, ran in another folder, or had an absolute --save_dir; give "
+            f"--filelist={Path(weights) / 'test.list'} with paths that exist from here"
         )
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shlex
 from pathlib import Path
 
 from videotag.cli import arguments, source_flags, values
@@ -22,7 +21,6 @@ from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError
 from videotag.safe_text import escaped
 
 SUMMARY = "make a tagger of your own from a folder of labeled clips"
-REPORT_FILE = "report.html"
 _MAX_SEED = 2**31 - 1  # as TRAIN.seed
 logger = logging.getLogger(__name__)
 
@@ -48,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: single_label if every video has exactly one label",
     )
     parser.add_argument(
-        "--test_share", type=values.fraction, help="share of the test set, if SOURCE has none (default: 0.2)"
+        "--test_share",
+        type=values.fraction,
+        help="share of the test set, if SOURCE has none: above 0, at most 0.5, rounded to 1/2, 1/3, 1/4 ... "
+        "(default: 0.2)",
     )
     parser.add_argument(
         "--seed",
@@ -73,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fits, writes the report and prints what was chosen."""
     from videotag.fit.options import FitOptions
-    from videotag.fit.report import result_text, write_fit_report
+    from videotag.fit.record import REPORT_FILE
+    from videotag.fit.report import result_text, use_command, write_fit_report
     from videotag.fit.run import fit
     from videotag.fit.samples import TEST_SHARE, read_samples
     from videotag.runtime.device import select_device
@@ -81,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
     from videotag.system.kept_memory import keep_freed_memory
 
     save_dir = Path(args.save_dir)
-    if args.test_share is not None and not 0 < args.test_share < 1:
-        raise ConfigError(f"--test_share {args.test_share:g}: expected a share above 0 and below 1")
+    if args.test_share is not None and not 0 < args.test_share <= 0.5:
+        raise ConfigError(f"--test_share {args.test_share:g}: expected a share above 0 and at most 0.5")
     sample_set = read_samples(
         args.source,
         label_file=args.label_file,
@@ -119,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     for line in result_text(result).splitlines():
         arguments.show(escaped(line, limit=2000))
     arguments.show(f"\nreport: {escaped(str(save_dir / REPORT_FILE))}")
-    arguments.show(f"tag:    videotag tag new.mp4 --weights={escaped(shlex.quote(str(save_dir)))}")
+    arguments.show(f"use:    {escaped(use_command(result, save_dir))}")
     return EXIT_FAILURES if result.num_failed else EXIT_OK
 
 

@@ -43,7 +43,7 @@ def boolean_or_auto(text: str) -> bool | Literal["auto"]:
 
 
 def integer(least: int, most: int) -> Callable[[str], int]:
-    """A type of integers from `least` to `most`, both included."""
+    """An argparse type for integers from `least` to `most`, both included."""
 
     def parse(text: str) -> int:
         try:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
-
-from videotag.system.quiet_paddle import paddle
 
 from videotag.config import Config
 from videotag.datasets.batches import Batch, raise_error
@@ -17,16 +16,13 @@ from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
 from videotag.errors import VideotagError
 from videotag.fit.candidates import CANDIDATES
+from videotag.fit.cross_validation import train_linear
 from videotag.formats.record_files import is_record_file
 from videotag.inference.data import open_dataset, read_section_list
 from videotag.inference.evaluate import evaluate, in_layers
 from videotag.models import load_models
-from videotag.models.contract import build_model
 from videotag.registry import get_model
 from videotag.sections import TaggerModel
-from videotag.train_section import TrainSection
-from videotag.training.calibrate import fit_standardizers
-from videotag.training.last_layer_solver import LastLayerSolver
 
 MAX_VIDEOS = 5000
 MAX_VALUES = 250_000_000  # of all features, 1 GB as float32
@@ -65,11 +61,5 @@ def baseline_metrics(config: Config, batches: Iterable[Batch]) -> Mapping[str, A
     entry = get_model(str(CANDIDATES[0].model["name"]))
     common = {key: getattr(config.model, key) for key in ("feature_names", "feature_dims", "num_classes")}
     section = entry.config(**{**CANDIDATES[0].model, **common, "task": config.task})
-    paddle.seed(0)
-    model = build_model(entry, section)
-    fit_standardizers(model, data.batches(groups))
-    train = TrainSection(optimizer="lbfgs")
-    solver = LastLayerSolver(model, train, config.task, num_classes=section.num_classes, name=entry.name)
-    solver.read(data.batches(groups))
-    solver.solve(solver.choose_penalty())
+    model = train_linear(replace(config, entry=entry, model=section), data)
     return evaluate(in_layers(model), batches, task=config.task)

@@ -1,7 +1,7 @@
 """Compares the candidates on the training set: cross-validation, choice, learning curve.
 
-The cross-validation of each candidate is kept under a digest of its data, folds and settings, so that an
-interrupted run continues.
+The cross-validation of each candidate and the learning curve are kept under a digest of data, folds and
+settings, so that an interrupted run continues.
 Shapes: N training videos, C classes.
 """
 
@@ -12,8 +12,9 @@ import json
 import logging
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,12 +30,13 @@ from videotag.sections import Key
 from videotag.system.atomic import open_atomic
 from videotag.training.run import DivergedError
 
+_FOLDER = "cross_validation"
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the training set decides.
+    """Held-out results of all candidates, the selected one and its learning curve.
 
     Attributes:
         num_folds: Number of folds of the cross-validation.
@@ -43,8 +45,9 @@ class Comparison:
         judged: Candidates and means of several, in order of complexity.
         chosen: The chosen one.
         curve: Held-out mAP of the best candidate among the chosen, by number of training videos.
-        of_curve: Name of that candidate.
-        expected: Its expected held-out mAP with twice the videos, with an interval; None if unknown.
+        curve_candidate: Name of that candidate.
+        expected: Its expected held-out mAP with twice the videos of the last point of the curve, and the ends
+            of its interval; None if unknown.
     """
 
     num_folds: int
@@ -53,7 +56,7 @@ class Comparison:
     judged: list[CandidateResult]
     chosen: CandidateResult
     curve: list[CurvePoint]
-    of_curve: str
+    curve_candidate: str
     expected: tuple[float, float, float] | None
 
     def chosen_scores(self) -> np.ndarray:
@@ -73,17 +76,20 @@ def compare_candidates(
         seconds_left: Function that returns the time in seconds that is left for this.
 
     Raises:
+        ConfigError: A value of a candidate's config is out of its range.
         OutputError: A file cannot be written.
     """
     configs = {candidate.name: write_config(candidate, train_set, options) for candidate in CANDIDATES}
     held_out, skipped = _cross_validate_all(configs, train_set, options.save_dir, seconds_left)
     scores = {name: each.scores for name, each in held_out.items()}
     judged, chosen = select_candidate(scores, train_set, seed=options.seed)
-    logger.info("chosen: %s, held-out mAP %.3f", chosen.name, chosen.score)
-    by_score = {one.name: one.score for one in judged}
+    logger.info("chosen: %s, held-out mAP %.3f", chosen.name, chosen.mean_ap)
+    by_score = {one.name: one.mean_ap for one in judged}
     best = max(chosen.members, key=lambda name: by_score[name])
     candidate = next(candidate for candidate in CANDIDATES if candidate.name == best)
-    curve = learning_curve(candidate, configs[best], held_out[best], train_set, seconds_left=seconds_left)
+    curve = _learning_curve(
+        candidate, configs[best], held_out[best], train_set, options, seconds_left=seconds_left
+    )
     return Comparison(
         num_folds=len(train_set.folds),
         held_out=held_out,
@@ -91,8 +97,8 @@ def compare_candidates(
         judged=judged,
         chosen=chosen,
         curve=curve,
-        of_curve=best,
-        expected=forecast(curve, 2 * len(train_set)),
+        curve_candidate=best,
+        expected=forecast(curve, 2 * curve[-1].num_videos),
     )
 
 
@@ -107,16 +113,19 @@ def _cross_validate_all(
     skipped: dict[str, str] = {}
     for candidate in CANDIDATES:
         config = configs[candidate.name]
-        path = save_dir / "cross_validation" / f"{candidate.folder}.npz"
+        path = save_dir / _FOLDER / f"{candidate.folder}.npz"
         digest = _digest(config, train_set)
-        result = _read(path, digest)
-        if result is None:
+        kept = _read(path, digest)
+        if kept is not None:
+            result = _held_out_scores(kept)
+        else:
             new = _cross_validate_in_time(candidate, config, train_set, seconds_left)
             if isinstance(new, str):
                 skipped[candidate.name] = new
                 continue
             result = new
-            _write(path, result, digest)
+            penalty = np.nan if result.weight_decay is None else result.weight_decay
+            _write(path, digest, scores=result.scores, seconds=result.seconds, weight_decay=penalty)
         held_out[candidate.name] = result
         score = mean_ap_of(result.scores, train_set.one_hot)
         logger.info("%s: held-out mAP %.3f, %.0f s", candidate.name, score, result.seconds)
@@ -139,34 +148,51 @@ def _cross_validate_in_time(
         return "it would take longer than the time that was left"
 
 
+def _learning_curve(
+    candidate: Candidate,
+    config: Config,
+    held_out: HeldOutScores,
+    train_set: TrainingSet,
+    options: FitOptions,
+    *,
+    seconds_left: Callable[[], float],
+) -> list[CurvePoint]:
+    """The learning curve of a candidate; that of an earlier run unless time cut it short."""
+    path = options.save_dir / _FOLDER / "learning_curve.npz"
+    digest = _digest(config, train_set)
+    kept = _read(path, digest)
+    if kept is not None:
+        return [CurvePoint(int(n), float(score), float(error)) for n, score, error in kept["points"]]
+    curve = learning_curve(
+        candidate, config, held_out, train_set, seconds_left=seconds_left, seed=options.seed
+    )
+    if len(curve) > 1:
+        _write(path, digest, points=np.array([astuple(point) for point in curve]))
+    return curve
+
+
 def _digest(config: Config, train_set: TrainingSet) -> str:
-    """SHA-256 of what decides the held-out scores of a candidate."""
+    """SHA-256 of what decides the held-out scores and the learning curve of a candidate."""
     settings = config.sections(lambda cls: cls.keys(Key.LOCAL))  # without lists, which name save_dir
     text = [train_set.digest, [fold.tolist() for fold in train_set.folds], settings]
     return hashlib.sha256(json.dumps(text).encode()).hexdigest()
 
 
-def _write(path: Path, held_out: HeldOutScores, digest: str) -> None:
-    penalty = np.nan if held_out.weight_decay is None else held_out.weight_decay
+def _held_out_scores(kept: Mapping[str, np.ndarray]) -> HeldOutScores:
+    """The result whose arrays were kept; a penalty of NaN stands for None."""
+    penalty = float(kept["weight_decay"])
+    return HeldOutScores(kept["scores"], float(kept["seconds"]), None if np.isnan(penalty) else penalty)
+
+
+def _write(path: Path, digest: str, **arrays: Any) -> None:
     with open_atomic(path, "wb") as file:
-        np.savez(
-            file,
-            scores=held_out.scores,
-            seconds=held_out.seconds,
-            weight_decay=penalty,
-            digest=np.array(digest),
-        )
+        np.savez(file, digest=np.array(digest), **arrays)
 
 
-def _read(path: Path, digest: str) -> HeldOutScores | None:
-    """The result of an earlier run; None if there is none of the same data, folds and config."""
+def _read(path: Path, digest: str) -> dict[str, np.ndarray] | None:
+    """The arrays of an earlier run; None if there are none of the same data, folds and config."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            if str(arrays["digest"]) != digest:
-                return None
-            penalty = float(arrays["weight_decay"])
-            return HeldOutScores(
-                arrays["scores"], float(arrays["seconds"]), None if np.isnan(penalty) else penalty
-            )
+            return dict(arrays) if str(arrays["digest"]) == digest else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from videotag.system.quiet_paddle import paddle
 
@@ -28,6 +28,7 @@ from videotag.registry import LOGITS
 from videotag.system.progress import track
 from videotag.training.batches import training_batches
 from videotag.training.calibrate import LastLayer, fit_standardizers, read_last_layer
+from videotag.training.folds import group_folds
 from videotag.training.learner import Learner
 from videotag.training.logistic import LogisticRegression
 from videotag.training.run import DivergedError
@@ -101,8 +102,8 @@ def train_network(config: Config, data: MemoryDataset, *, limit_sec: float = flo
         OutOfTimeError: Training would take longer than the limit.
     """
     start = time.monotonic()
-    train = config.train.model_copy(update=schedule(len(data)))
-    config = replace(config, train=train)
+    config = config.with_train(**schedule(len(data)))
+    train = config.train
     steps_per_epoch = max(1, len(data) // train.batch_size)
     seed = train.seed or 0
     paddle.seed(seed)
@@ -150,16 +151,20 @@ def _linear(config: Config, data: MemoryDataset, folds: Sequence[np.ndarray]) ->
     return found.scores, found.penalty
 
 
-def train_linear(config: Config, data: MemoryDataset, penalty: float) -> nn.Layer:
+def train_linear(config: Config, data: MemoryDataset, penalty: float | None = None) -> nn.Layer:
     """A linear candidate that is solved to the optimum on a dataset.
 
     Args:
         config: Config of the candidate.
         data: Training set.
-        penalty: Penalty, see LogisticRegression.fit.
+        penalty: Penalty, see LogisticRegression.fit; None chooses it by cross-validation, with all samples of
+            an id in one fold, for which there must be two ids.
     """
     model, last = _last_layer(config, data)
-    last.set(*_problem(config, last).fit(penalty))
+    problem = _problem(config, last)
+    if penalty is None:
+        penalty = problem.cross_validate(group_folds(last.ids, last.labels)).penalty
+    last.set(*problem.fit(penalty))
     return model
 
 

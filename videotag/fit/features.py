@@ -1,4 +1,4 @@
-"""The first stage of `videotag fit`: features of all videos, in memory, and groups that keep copies together.
+"""The first stage of `videotag fit`: the features of all videos, extracted and read into memory.
 
 Shapes: N videos, T steps, D feature width.
 """
@@ -9,16 +9,16 @@ import json
 import logging
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
 from videotag.config import load_config
-from videotag.datasets.batches import Batch, raise_error
+from videotag.datasets.batches import Batch
 from videotag.datasets.memory_dataset import MemoryDataset
 from videotag.datasets.order import ordered_groups
 from videotag.datasets.sample_dataset import SampleDataset
@@ -29,8 +29,8 @@ from videotag.errors import (
     MediaError,
     OutputError,
     WeightsError,
+    one_error,
 )
-from videotag.fit.near_duplicates import THRESHOLD, near_duplicates
 from videotag.fit.options import FitOptions
 from videotag.fit.samples import Sample
 from videotag.formats.feature_files import read_shapes_and_stamp
@@ -51,13 +51,14 @@ from videotag.weights import CONFIG_FILE, DEFAULT_EXTRACTOR, FoundWeights, find_
 
 OWN_EXTRACTOR = "weights/tsn"  # of the user, as `videotag extract` takes by default
 MODALITY = "rgb"
+VIDEO_LIST = "videos.list"
 _FRAMES_PER_SEC, _MIN_FRAMES, _MAX_FRAMES = 8, 8, 64
+PRECISION = ("INFER.precision", "f32")  # of features, unless the extractor's config names another
+_FOLDER = "extractor"  # of the copy of weights that no name stands for
 _DECISION_FILE = "extraction.json"
 _EXTRACTION_SHARE = 0.5  # of the time limit
 _NUM_TIMED = 12  # videos that are extracted to estimate the time of all
 _NUM_PROBED = 20  # videos whose duration decides the number of frames
-_GROUP_SIMILARITY = 0.99  # similarity from which two videos are kept in one group
-_MAX_MERGED_SHARE = 0.2  # share of the videos that such a group may hold
 _READ_BATCH = 64
 _MAX_VALUE = 1e15  # of a feature: sums of squares stay finite in float32, which ends at 3e38
 logger = logging.getLogger(__name__)
@@ -68,12 +69,26 @@ class UsedExtractor:
     """The first stage that made the features.
 
     Attributes:
-        weights: Name of published weights, or their path inside save_dir.
+        found: Weights.
+        config: Config that the user gave; None for the one that comes with the weights.
         seg_num: Number of frames per video.
+        precision: Precision of the features.
     """
 
-    weights: str
+    found: FoundWeights
+    config: str | None
     seg_num: int
+    precision: str
+
+    @property
+    def name(self) -> str | None:
+        """Name of published weights with their own config; None for others, which keep_extractor copies."""
+        return self.found.named.name if self.found.named and not self.config else None
+
+    @property
+    def weights(self) -> str:
+        """The name, or the path of the copy inside save_dir."""
+        return self.name or (_FOLDER if self.found.is_export else f"{_FOLDER}/{self.found.path.name}")
 
 
 @dataclass(frozen=True)
@@ -135,7 +150,10 @@ def extract_features(
     """
     if all(sample.is_features for sample in samples):
         if options.extractor_weights or options.extractor_config or options.seg_num:
-            raise ConfigError("the source has features already, so no extractor runs; leave its flags out")
+            raise ConfigError(
+                "the source already holds features, so no extractor runs; leave out --extractor_weights, "
+                "--extractor_config and --seg_num"
+            )
         return list(samples), None, []
     save_dir = options.save_dir
     found, shown = _find_extractor(options)
@@ -143,12 +161,11 @@ def extract_features(
     destination = Destination(
         save_dir / "features",
         "features.list",
-        filelist=save_dir / "videos.list",
+        filelist=save_dir / VIDEO_LIST,
         overwrite=options.overwrite,
     )
-    write_filelist(save_dir / "videos.list", entries)
+    write_filelist(save_dir / VIDEO_LIST, entries)
     job = _job_in_time(found, shown, options, entries, destination)
-    own = _keep_extractor(found, options, save_dir)
     seg_num = job.extractor.config.infer.seg_num
     logger.info("extracting %d frames of each of %d videos with %s", seg_num, len(samples), shown)
     summary = run_job(job, entries, destination, log_interval=max(1, len(samples) // 10))
@@ -164,7 +181,7 @@ def extract_features(
     paths = [entry.path for entry in read_filelist(summary.list_path)]
     return (
         [replace(s, path=path, video=s.path) for s, path in zip(kept, paths, strict=True)],
-        UsedExtractor(own, seg_num),
+        UsedExtractor(found, options.extractor_config, seg_num, job.extractor.network.precision),
         notes,
     )
 
@@ -212,10 +229,14 @@ def _job_in_time(
 
 def _extract_job(found: FoundWeights, options: FitOptions, seg_num: int) -> ExtractJob:
     """The job that extracts seg_num frames per video."""
-    overrides = [("INFER.seg_num", seg_num)]
-    config = read_source(found, options.extractor_config, overrides=overrides).config
-    if not config.entry.two_stage:
+    config = read_source(found, options.extractor_config).config
+    if not config.entry.two_stage:  # before its key seg_num is set, which others lack
         raise ConfigError(f"{found.path}: {config.entry.name} is not an extractor; give a TSN's weights")
+    overrides: list[tuple[str, Any]] = [("INFER.seg_num", seg_num)]
+    if not found.is_export and config.infer.precision == "auto":
+        # Chosen on a sample, 16 bits could be refused once other clips are added.
+        overrides.append(PRECISION)
+    config = read_source(found, options.extractor_config, overrides=overrides).config
     return ExtractJob(load_extractor(config, found))
 
 
@@ -228,8 +249,11 @@ def _affordable_frames(
         return seg_num
     run_job(job, sample[:2], destination, log_interval=_NUM_TIMED)  # without the start of the network
     start = time.monotonic()
-    run_job(job, sample, destination, log_interval=_NUM_TIMED)  # keeps the first two
-    seconds = (time.monotonic() - start) / (len(sample) - 2) * len(entries)
+    summary = run_job(job, sample, destination, log_interval=_NUM_TIMED)  # keeps the first two at least
+    num_extracted = len(sample) - summary.kept
+    if not num_extracted:
+        return seg_num
+    seconds = (time.monotonic() - start) / num_extracted * len(entries)
     if seconds <= limit_sec:
         return seg_num
     return max(_MIN_FRAMES, int(seg_num * limit_sec / seconds))
@@ -248,15 +272,24 @@ def _num_frames(entries: Sequence[ListEntry]) -> int:
     return int(np.clip(round(_FRAMES_PER_SEC * seconds), _MIN_FRAMES, _MAX_FRAMES))
 
 
-def _keep_extractor(found: FoundWeights, options: FitOptions, save_dir: Path) -> str:
-    """Copies weights of the user's own into the folder; returns their name or path for fit.yaml."""
-    if found.named is not None:
-        return found.named.name
-    source, target = found.path.resolve(), save_dir / "extractor"
-    name = "extractor" if found.is_export else f"extractor/{found.path.name}"
-    if source.is_relative_to(target.resolve()):
-        return name  # of an earlier run
-    config = options.extractor_config or found.config
+def keep_extractor(extractor: UsedExtractor, save_dir: Path) -> None:
+    """Copies weights into the folder with their config, unless a name stands for both in fit.yaml.
+
+    Args:
+        extractor: First stage.
+        save_dir: Folder of the fit.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    found, target = extractor.found, save_dir / _FOLDER
+    if extractor.name is not None:
+        return
+    source, config = found.path.resolve(), extractor.config or found.config
+    if source.is_relative_to(target.resolve()):  # of an earlier run
+        if extractor.config is not None:
+            write_text(target / CONFIG_FILE, load_config(extractor.config).to_yaml())
+        return
     with replace_folder(target) as folder:
         if found.is_export:
             shutil.copytree(source.parent, folder, dirs_exist_ok=True)
@@ -264,7 +297,6 @@ def _keep_extractor(found: FoundWeights, options: FitOptions, save_dir: Path) ->
             shutil.copy2(source, folder / found.path.name)
             if config is not None:
                 write_text(folder / CONFIG_FILE, load_config(config).to_yaml())
-    return name
 
 
 def read_features(samples: Sequence[Sample], names: Sequence[str], task: Task, width: int) -> MemoryDataset:
@@ -284,31 +316,34 @@ def read_features(samples: Sequence[Sample], names: Sequence[str], task: Task, w
     reader = FeatureReader({MODALITY: FeatureOptions(reader="features", width=width)}, SplitSection())
     dataset = SampleDataset(entries, [(None, reader)], num_classes=len(names), task=task)
     groups = ordered_groups(len(samples), _READ_BATCH)
-    batches = track(dataset.batches(groups, on_error=raise_error), "read features", len(groups))
-    large: dict[str, float] = {}
-    data = MemoryDataset(_find_large(batches, samples, large))
-    if large:
-        path, value = next(iter(large.items()))
-        more = f" and {len(large) - 1} more" if len(large) > 1 else ""
-        raise FeatureFileError(
-            f"{path}{more}: a value of {value:.3g}, too large for statistics in float32, expected at most "
-            f"{_MAX_VALUE:g}; extract it again, or leave it out"
-        )
-    return data
+    problems: list[str] = []
+    batches = dataset.batches(groups, on_error=lambda _, error: problems.append(str(error)))
+    return MemoryDataset(_checked(track(batches, "read features", len(groups)), problems))
 
 
-def _find_large(
-    batches: Iterable[Batch | None], samples: Sequence[Sample], large: dict[str, float]
-) -> Iterator[Batch]:
-    """The batches; adds file -> largest magnitude to `large` for files with too large values."""
-    files = iter(samples)
+def _checked(batches: Iterable[Batch | None], problems: list[str]) -> Iterator[Batch]:
+    """Yields the batches; then raises an error with all problems, those found here included.
+
+    Args:
+        batches: Batches of features; None for one of damaged files alone.
+        problems: Texts of the errors of damaged files.
+
+    Raises:
+        FeatureFileError: There is a problem.
+    """
     for batch in batches:
-        assert batch is not None, "a sample that cannot be read raises an error"
+        if batch is None:
+            continue
         magnitudes = np.abs(batch.inputs[MODALITY]).max(axis=(1, 2))  # (N,)
-        for value, sample in zip(magnitudes.tolist(), files, strict=False):
-            if value > _MAX_VALUE:
-                large[sample.path] = value
+        problems += [
+            f"{path}: a value of {value:.3g}, too large for statistics in float32, expected at most "
+            f"{_MAX_VALUE:g}; extract it again, or leave it out"
+            for path, value in zip(batch.ids, magnitudes.tolist(), strict=True)
+            if value > _MAX_VALUE
+        ]
         yield batch
+    if problems:
+        raise one_error(FeatureFileError, problems)
 
 
 def feature_width(samples: Sequence[Sample]) -> int:
@@ -322,54 +357,3 @@ def feature_width(samples: Sequence[Sample]) -> int:
     """
     shapes, _ = read_shapes_and_stamp(samples[0].path, {MODALITY: None})
     return shapes[MODALITY][1]
-
-
-def merge_copies(samples: Sequence[Sample], means: np.ndarray) -> tuple[list[Sample], list[str]]:
-    """The samples, of which groups with nearly equal videos are one group; and notes for the user.
-
-    Nothing is merged if that would leave too few groups, as with clips of one scene.
-
-    Args:
-        samples: N samples.
-        means: (N, D) mean features.
-    """
-    parent = {sample.group: sample.group for sample in samples}
-
-    def root(group: str) -> str:
-        while parent[group] != group:
-            parent[group] = group = parent[parent[group]]
-        return group
-
-    for i, j, _ in near_duplicates(means, [sample.group for sample in samples], threshold=_GROUP_SIMILARITY):
-        parent[root(samples[i].group)] = root(samples[j].group)
-    merged = [replace(sample, group=root(sample.group)) for sample in samples]
-    before, sizes = len(parent), Counter(sample.group for sample in merged)
-    largest = max(Counter(sample.group for sample in samples).values())
-    if len(sizes) == before:
-        return list(samples), []
-    if max(sizes.values()) > max(largest, _MAX_MERGED_SHARE * len(samples)):
-        return list(samples), [
-            f"many of the videos look nearly the same (up to {max(sizes.values())} of {len(samples)}), as "
-            "clips of one scene do, so scores may be too good; name the scenes with --group_by or a group "
-            "column"
-        ]
-    return merged, [f"near-duplicates share a group: {before - len(sizes)} of {before} groups were merged"]
-
-
-def leak_notes(samples: Sequence[Sample], means: np.ndarray) -> list[str]:
-    """A note if videos of the test set look nearly the same as videos of the training set.
-
-    Args:
-        samples: N samples with their splits.
-        means: (N, D) mean features.
-    """
-    pairs = near_duplicates(means, [sample.split for sample in samples], threshold=THRESHOLD)
-    tests = {i if samples[i].split == "test" else j for i, j, _ in pairs}
-    if not tests:
-        return []
-    i, j, similarity = pairs[0]
-    return [
-        f"{len(tests)} videos of the test set are near-duplicates of training videos, such as "
-        f"{samples[i].source} and {samples[j].source} ({similarity:.2f}), so test scores may be too good; "
-        "group them with --group_by or a group column"
-    ]

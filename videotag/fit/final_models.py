@@ -6,6 +6,7 @@ Shapes: n test videos, C classes.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,15 @@ import numpy as np
 
 from videotag.config import Config
 from videotag.datasets.order import ordered_groups
-from videotag.fit.bootstrap import INTERVAL, bootstrap_rows, mean_ap_of, resampled_mean_ap
+from videotag.fit.bootstrap import Score, bootstrap_rows, resampled_mean_ap, score_with_interval
 from videotag.fit.candidates import BASELINE, CANDIDATES, write_config
 from videotag.fit.choice import CandidateResult
 from videotag.fit.cross_validation import EVALUATION_BATCH, HeldOutScores
 from videotag.fit.labeled_set import LabeledSet, TrainingSet
 from videotag.fit.options import FitOptions
-from videotag.fit.result import TestScore
 from videotag.inference.data import read_section_list
 from videotag.inference.evaluate import evaluate
 from videotag.inference.trained_model import TrainedModel
-from videotag.metrics import hit_at_one
 from videotag.system.atomic import write_text
 from videotag.training.train import train_model
 
@@ -61,10 +60,11 @@ def train_candidates(
 
 def _train(config: Config, folder: Path, train_set: TrainingSet) -> None:
     entries = read_section_list(config, "TRAIN", labels="optional")
-    # The lists of a run are compared by path, but features may have changed below the same paths.
-    digest = hashlib.sha256(f"{train_set.digest} {config.to_yaml()}".encode()).hexdigest()
+    # A run is resumed with the same paths only; and below these, the features may have changed.
+    text = json.dumps([train_set.digest, config.to_yaml(), [entry.path for entry in entries]])
+    digest = hashlib.sha256(text.encode()).hexdigest()
     record = folder.with_suffix(".digest")
-    is_same = record.is_file() and record.read_text(encoding="utf-8") == digest
+    is_same = record.is_file() and record.read_bytes() == digest.encode()
     write_text(record, digest)  # first, so that a kill resumes the right run
     train_model(
         config,
@@ -80,7 +80,7 @@ def _train(config: Config, folder: Path, train_set: TrainingSet) -> None:
 
 def score_on_test(
     chosen: CandidateResult, folders: Mapping[str, Path], test_set: LabeledSet, *, seed: int
-) -> tuple[list[TestScore], dict[str, Any]]:
+) -> tuple[list[Score], dict[str, Any]]:
     """Scores of the chosen model and of the baseline, if it is another one, on the test set.
 
     Args:
@@ -103,7 +103,7 @@ def score_on_test(
 
 def _score_one(
     name: str, folders: Sequence[Path], test_set: LabeledSet, seed: int
-) -> tuple[TestScore, dict[str, Any]]:
+) -> tuple[Score, dict[str, Any]]:
     """Score and metrics of a model, or of the mean of several."""
     model = TrainedModel.load(folders)
     kept = _Scores()
@@ -111,9 +111,7 @@ def _score_one(
     metrics = evaluate(model.run, batches, task=test_set.task, observers=[kept])
     scores, y = np.concatenate(kept.scores).astype(np.float64), test_set.one_hot  # (n, C)
     samples = bootstrap_rows(test_set.groups, y.size, seed=seed)
-    low, high = np.percentile(resampled_mean_ap(scores, y, samples), INTERVAL)
-    score = TestScore(name, mean_ap_of(scores, y), float(low), float(high), hit_at_one(scores, y))
-    return score, metrics
+    return score_with_interval(name, scores, y, resampled_mean_ap(scores, y, samples)), metrics
 
 
 class _Scores:

@@ -49,7 +49,7 @@ class LabeledSet:
 
     @cached_property
     def one_hot(self) -> np.ndarray:
-        """Labels (N, C) in {0, 1}, for either task."""
+        """Labels (N, C) in {0, 1} for either task, see the function one_hot for the dtype."""
         return one_hot(self.dataset.labels, len(self.names), self.task)
 
 
@@ -59,7 +59,7 @@ class TrainingSet(LabeledSet):
 
     Attributes:
         folds: (n,) indices of the videos of each fold; every video is in one fold.
-        digest: SHA-256 of the labels, groups, splits and mean features of training and test set.
+        digest: SHA-256 of the method, and of labels, groups, mean features and class names of the set.
     """
 
     folds: Sequence[np.ndarray]
@@ -67,7 +67,7 @@ class TrainingSet(LabeledSet):
 
 
 def one_hot(labels: np.ndarray, num_classes: int, task: Task) -> np.ndarray:
-    """Labels as (N, C) in {0, 1}.
+    """Labels as (N, C) in {0, 1}: bool for a single-label task, else of the dtype of `labels`.
 
     Args:
         labels: (N, C) in {0, 1}; (N,) class ids of a single-label task.
@@ -90,8 +90,8 @@ def training_folds(groups: Sequence[str], labels: np.ndarray, *, seed: int) -> l
     """
     if len(set(groups)) < 2:
         raise FileListError(
-            f"all {len(groups)} training videos are in one group, {groups[0]}, but comparing models takes "
-            "two; name smaller groups, or add videos"
+            f"all {len(groups)} training videos are in one group, {groups[0]}, but cross-validation "
+            "needs at least two; name smaller groups, or add videos"
         )
     num_folds = NUM_FOLDS if len(groups) < _MANY_VIDEOS else _FEW_FOLDS
     return group_folds(groups, labels, num_folds=num_folds, seed=seed)

@@ -20,7 +20,7 @@ from videotag.system.progress import track
 
 SHARES = (0.25, 0.5)  # of the training videos of a fold
 _NUM_FOLDS = 2  # folds of a network, whose training takes long
-_MIN_VIDEOS = 8
+MIN_VIDEOS = 32  # of a training set with a learning curve
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def learning_curve(
         seed: Seed of the groups that are left out.
 
     Returns:
-        Points with increasing num_videos; only the last one if time runs out or the set is too small.
+        Points with non-decreasing num_videos; only the last one if time runs out or the set is too small.
     """
     y, folds, num_videos = train_set.one_hot, train_set.folds, len(train_set)
     positive = [fold for fold in folds if y[fold].any()]  # mAP is undefined in the others
     used = positive if candidate.is_linear else positive[:_NUM_FOLDS]
     needed = held_out.seconds * len(SHARES) * len(used) / len(folds)
     points = []
-    if num_videos * SHARES[0] >= _MIN_VIDEOS and needed < seconds_left():
+    if num_videos >= MIN_VIDEOS and needed < seconds_left():
         for share in track(SHARES, "learning curve", len(SHARES)):
             results, sizes = [], []
             for number, fold in enumerate(used):

@@ -15,12 +15,12 @@ class FitOptions:
 
     Attributes:
         save_dir: Folder of everything that is written.
-        task: Task; None follows from the labels.
+        task: Task; None derives it from the labels.
         extractor_weights: Weights of the first stage; None takes OWN_EXTRACTOR if it exists, else the
             built-in one.
         extractor_config: Config of the first stage; None takes the one beside its weights.
-        seg_num: Number of frames per video; None follows from the durations.
-        test_share: Share of the test set, unless the source fixes it.
+        seg_num: Number of frames per video; None derives it from the durations.
+        test_share: Share of the test set, unless the source fixes it; see assign.
         seconds: Time limit in seconds; None for none.
         seed: Seed of splits, folds and training.
         overwrite: Whether outputs of other programs or sources in save_dir may be replaced.

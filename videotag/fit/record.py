@@ -23,8 +23,8 @@ from videotag.fit.options import FitOptions
 from videotag.fit.result import ClassRow, FitResult
 from videotag.inference.fit_folder import FIT_FILE
 from videotag.system.atomic import write_text
-from videotag.weights import named_weights
 
+REPORT_FILE = "report.html"
 FEW_VIDEOS = 10  # of a class, below which its numbers mean little
 _IMBALANCE = 10.0  # ratio of the largest to the smallest class
 _MAX_NAMED = 10
@@ -87,7 +87,7 @@ def _join_names(names: Sequence[str]) -> str:
 def write_record(
     result: FitResult, folders: Sequence[Path], extractor: UsedExtractor | None, options: FitOptions
 ) -> None:
-    """Writes fit.yaml, last of all files, with which the folder becomes a tagger.
+    """Writes fit.yaml, last of all files that a tagger needs; only the report comes after it.
 
     Args:
         result: Result of the fit.
@@ -130,7 +130,7 @@ def _candidate(one: CandidateResult, held_out: HeldOutScores | None) -> dict[str
     """A candidate, or a mean of several, which has no duration of its own."""
     return {
         "name": one.name,
-        "score": round(one.score, 4),
+        "score": round(one.mean_ap, 4),
         "interval": [round(one.low, 4), round(one.high, 4)],
         "top1": round(one.hit_at_one, 4),
         **({"seconds": round(held_out.seconds, 1)} if held_out else {}),
@@ -142,10 +142,10 @@ def _commands(folder: str, models: Sequence[str], extractor: UsedExtractor | Non
     """Commands that repeat the steps by hand."""
     commands = []
     if extractor is not None:
-        is_named = extractor.weights in named_weights()
-        weights = extractor.weights if is_named else f"{folder}/{extractor.weights}"
+        weights = extractor.name or f"{folder}/{extractor.weights}"
         commands.append(
             f"videotag extract --weights={shlex.quote(weights)} --set INFER.seg_num={extractor.seg_num} "
+            f"--precision={extractor.precision} "
             f"--filelist={shlex.quote(f'{folder}/videos.list')} "
             f"--save_dir={shlex.quote(f'{folder}/features')}"
         )
@@ -157,6 +157,7 @@ def _commands(folder: str, models: Sequence[str], extractor: UsedExtractor | Non
             f"--save_dir={shlex.quote(f'{folder}/{model}')}"
         )
     commands.append(
-        f"videotag eval --weights={shlex.quote(folder)} --save_dir={shlex.quote(f'{folder}/eval')}"
+        f"videotag eval --weights={shlex.quote(folder)} "
+        f"--filelist={shlex.quote(f'{folder}/test.list')} --save_dir={shlex.quote(f'{folder}/eval')}"
     )
     return commands

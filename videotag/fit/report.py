@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from videotag.fit.choice import RULE
-from videotag.fit.learning_curve import CurvePoint
+from videotag.fit.learning_curve import MIN_VIDEOS, CurvePoint
 from videotag.fit.result import ClassRow, FitResult
 from videotag.reports.tags_report import template
 from videotag.system.atomic import write_text
@@ -30,7 +30,9 @@ def result_text(result: FitResult) -> str:
     for one in result.comparison.judged:
         mark = "*" if one.name == result.comparison.chosen.name else " "
         interval = f"{one.low:.3f} to {one.high:.3f}"
-        lines.append(f"{mark} {one.name:<{name_width}}{one.score:>13.3f}{interval:>17}{one.hit_at_one:>8.3f}")
+        lines.append(
+            f"{mark} {one.name:<{name_width}}{one.mean_ap:>13.3f}{interval:>17}{one.hit_at_one:>8.3f}"
+        )
     lines += [f"  {name}: left out, {why}" for name, why in result.comparison.skipped.items()]
     lines.append(f"\n{'test set, ' + str(result.num_test) + ' videos':<{name_width + 2}}")
     for score in result.test:
@@ -40,6 +42,17 @@ def result_text(result: FitResult) -> str:
         )
     lines += [f"\n{note}" for note in [*_forecast_lines(result), *result.notes]]
     return "\n".join(lines)
+
+
+def use_command(result: FitResult, folder: Path) -> str:
+    """The command that uses the tagger: `tag`, or `predict` if it was made of features.
+
+    Args:
+        result: Result of the fit.
+        folder: Folder of the fit.
+    """
+    command = "tag new.mp4" if result.has_extractor else "predict --filelist=new.list"
+    return f"videotag {command} --weights={shlex.quote(str(folder))}"
 
 
 def write_fit_report(path: Path, result: FitResult, *, folder: Path) -> None:
@@ -57,10 +70,11 @@ def write_fit_report(path: Path, result: FitResult, *, folder: Path) -> None:
     page = template("fit_report.html.j2").render(
         title=f"Tagger {folder.name}",
         quoted=shlex.quote(str(folder)),
+        use=use_command(result, folder),
         result=result,
         rule=RULE,
         notes=[*_forecast_lines(result), *result.notes],
-        chart=_chart(result.comparison.curve, result.comparison.expected, 2 * result.num_train),
+        chart=_chart(result.comparison.curve, result.comparison.expected),
         classes=classes[:_MAX_CLASSES],
         num_hidden=max(0, len(classes) - _MAX_CLASSES),
     )
@@ -73,24 +87,24 @@ def _by_precision(row: ClassRow) -> float:
 
 def _forecast_lines(result: FitResult) -> list[str]:
     comparison = result.comparison
+    if len(comparison.curve) < 2:
+        return [f"no learning curve: it needs {MIN_VIDEOS} training videos, and time"]
     if comparison.expected is None:
         return []
     score, low, high = comparison.expected
     return [
-        f"twice the videos would give {comparison.of_curve} a held-out mAP of about {score:.2f} "
+        f"twice the videos would give {comparison.curve_candidate} a held-out mAP of about {score:.2f} "
         f"({low:.2f} to {high:.2f}); now {comparison.curve[-1].score:.2f}"
     ]
 
 
-def _chart(
-    curve: Sequence[CurvePoint], expected: tuple[float, float, float] | None, num_expected: int
-) -> dict[str, Any] | None:
+def _chart(curve: Sequence[CurvePoint], expected: tuple[float, float, float] | None) -> dict[str, Any] | None:
     """Coordinates in pixels of the learning curve's picture; None for fewer than two points."""
     if len(curve) < 2:
         return None
     points = [(p.num_videos, p.score, p.score - p.error, p.score + p.error) for p in curve]
     if expected is not None:
-        points.append((num_expected, *expected))
+        points.append((2 * curve[-1].num_videos, *expected))
     counts = np.log([point[0] for point in points])
     lowest = max(0.0, float(np.floor(min(point[2] for point in points) * 10) / 10))
     highest = min(1.0, float(np.ceil(max(point[3] for point in points) * 10) / 10))

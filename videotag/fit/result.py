@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from videotag.fit.bootstrap import Score
 from videotag.fit.comparison import Comparison
 from videotag.registry import Task
 
@@ -27,24 +28,6 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
-class TestScore:
-    """Score of a model on the test set.
-
-    Attributes:
-        name: Name of the model.
-        mean_ap: mAP.
-        low, high: Interval of 90 % of the mAP, by a bootstrap over groups.
-        hit_at_one: Share of the videos whose highest score is one of their labels.
-    """
-
-    name: str
-    mean_ap: float
-    low: float
-    high: float
-    hit_at_one: float
-
-
-@dataclass(frozen=True)
 class FitResult:
     """What a fit decided and measured, for the report.
 
@@ -53,6 +36,7 @@ class FitResult:
         names: Class names.
         num_train, num_test, num_groups: Number of videos of both sets, and of training groups.
         num_failed: Number of videos that cannot be read and were left out.
+        has_extractor: Whether features were extracted from videos; False if the source holds features.
         comparison: Candidates with held-out scores, and the chosen one.
         test: Scores on the test set: of the chosen model, then of the baseline if it is another one.
         classes: A row per class.
@@ -66,8 +50,9 @@ class FitResult:
     num_test: int
     num_groups: int
     num_failed: int
+    has_extractor: bool
     comparison: Comparison
-    test: list[TestScore]
+    test: list[Score]
     classes: list[ClassRow]
     notes: list[str]
     metrics: dict[str, Any]

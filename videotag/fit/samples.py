@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -24,7 +24,7 @@ from videotag.training.folds import group_folds
 
 LABELS_FILE = "labels.txt"
 TEST_SHARE = 0.2
-_MIN_GROUPS = 3
+MIN_GROUPS = 3
 _LISTS = {"train": "train", "val": "train", "test": "test"}  # name of a list -> split
 _LIST_SUFFIXES = {".list", ".txt"}
 
@@ -66,11 +66,15 @@ class SampleSet:
         samples: Samples, at least one.
         names: Class names by class id.
         notes: Lines for the user about the source.
+        files: Lists, CSV and label file that the samples were read from.
+        source: Path that the user gave; "" for samples from Python.
     """
 
     samples: list[Sample]
     names: list[str]
     notes: list[str]
+    files: list[Path] = field(default_factory=list)
+    source: str = ""
 
     def task(self) -> Task:
         """The task: "single_label" if every sample has exactly one label, else "multi_label"."""
@@ -89,7 +93,8 @@ def read_samples(
 
     Args:
         source: Folder with a folder per class; CSV, in which a video may have no label; list; or folder with
-            train.list, test.list and optionally val.list, whose videos are added to the training set.
+            train.list, test.list and optionally val.list. Videos of val are added to the training set. A
+            source without test videos leaves the split open.
         label_file: Class names; by default those of the source, or labels.txt beside the lists.
         group_by: "folder", or a regular expression for paths; None for one group per video.
         csv_options: Columns of a CSV.
@@ -104,7 +109,7 @@ def read_samples(
     if lists:
         if csv_options is not None:
             raise ConfigError(f"{source}: lists, but options of a CSV are given; remove them")
-        return _from_lists(lists, label_file, group_by)
+        return replace(_from_lists(lists, label_file, group_by), source=str(source))
     if csv_options is None and path.is_file():
         csv_options = CsvOptions()
     if csv_options is not None:
@@ -112,7 +117,7 @@ def read_samples(
     videos, left_out = find_videos(path, csv_options=csv_options, group_by=group_by)
     names = class_names(videos, label_file=label_file)
     ids = {name: index for index, name in enumerate(names)}
-    samples = [
+    samples = _without_half_a_split(
         Sample(
             video.path,
             tuple(sorted(ids[label] for label in video.labels)),
@@ -120,10 +125,18 @@ def read_samples(
             _LISTS[video.split] if video.split else "",
         )
         for video in videos
-    ]
+    )
     noun = "feature file" if samples[0].is_features else "video"
     notes = [folder_text(path, len(samples), left_out, noun=noun)] if left_out else []
-    return SampleSet(samples, names, notes)
+    files = [Path(file) for file in (path, label_file) if file and Path(file).is_file()]
+    return SampleSet(samples, names, notes, files, str(source))
+
+
+def _without_half_a_split(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples, whose split is open if it names no test videos."""
+    samples = list(samples)
+    is_split = any(sample.split == "test" for sample in samples)
+    return samples if is_split else [replace(sample, split="") for sample in samples]
 
 
 def _from_lists(lists: dict[str, Path], label_file: str | None, group_by: str | None) -> SampleSet:
@@ -131,7 +144,8 @@ def _from_lists(lists: dict[str, Path], label_file: str | None, group_by: str | 
     if "test" in lists and len(lists) == 1:
         raise FileListError(f"{lists['test']}: no train.list beside it; add one")
     first = next(iter(lists.values()))
-    names = read_labels(label_file or first.with_name(LABELS_FILE))
+    label_path = Path(label_file or first.with_name(LABELS_FILE))
+    names = read_labels(label_path)
     samples: dict[str, Sample] = {}
     for name, path in lists.items():
         _check_files(path)
@@ -139,14 +153,12 @@ def _from_lists(lists: dict[str, Path], label_file: str | None, group_by: str | 
             sample = Sample(entry.path, entry.label_ids, _group(entry, group_by), _LISTS.get(name, ""))
             other = samples.setdefault(entry.path, sample)
             if other != sample:
-                what = "split" if other.split != sample.split else "labels"
+                what = "splits" if other.split != sample.split else "labels"
                 raise FileListError(
-                    f"{path}: {entry.path} is listed twice, with another {what}; leave it in one line"
+                    f"{path}: {entry.path} is listed twice with different {what}; keep one line"
                 )
     _check_kinds([sample.path for sample in samples.values()])
-    if "train" in lists and "test" not in lists:
-        samples = {key: replace(sample, split="") for key, sample in samples.items()}
-    return SampleSet(list(samples.values()), names, [])
+    return SampleSet(_without_half_a_split(samples.values()), names, [], [*lists.values(), label_path])
 
 
 def _check_files(path: Path) -> None:
@@ -187,7 +199,7 @@ def assign(samples: Sequence[Sample], *, share: float, seed: int) -> list[Sample
 
     Args:
         samples: Samples.
-        share: Share of the test set, above 0 and below 1; one over a whole number is kept best.
+        share: Share of the test set, above 0 and at most 0.5; rounded to one over a whole number.
         seed: Seed of the split.
 
     Raises:
@@ -198,7 +210,7 @@ def assign(samples: Sequence[Sample], *, share: float, seed: int) -> list[Sample
         labels = np.zeros((len(samples), 1 + max((max(s.label_ids, default=0) for s in samples), default=0)))
         for row, sample in zip(labels, samples, strict=True):
             row[list(sample.label_ids)] = 1
-        folds = group_folds(groups, labels, num_folds=max(2, round(1 / share)), seed=seed)
+        folds = group_folds(groups, labels, num_folds=max(2, round(min(1 / share, len(samples)))), seed=seed)
         groups_of: dict[int, set[str]] = defaultdict(set)
         for sample in samples:
             for label_id in sample.label_ids:
@@ -234,13 +246,13 @@ def check_classes(sample_set: SampleSet, task: Task) -> None:
     wrong = [s for s in sample_set.samples if task == "single_label" and len(s.label_ids) != 1]
     if wrong:
         raise FileListError(
-            f"{wrong[0].path}: {len(wrong[0].label_ids)} labels, like {len(wrong)} videos, but a "
-            "single_label task needs one each; leave --task out"
+            f"{wrong[0].path}: {len(wrong[0].label_ids)} labels; {len(wrong)} of the videos do not have "
+            "exactly one, as a single_label task needs; leave --task out"
         )
     groups = {sample.group for sample in sample_set.samples}
-    if len(groups) < _MIN_GROUPS:
+    if len(groups) < MIN_GROUPS:
         raise FileListError(
-            f"{len(sample_set.samples)} videos in {len(groups)} groups, expected at least {_MIN_GROUPS}: "
+            f"{len(sample_set.samples)} videos in {len(groups)} groups, expected at least {MIN_GROUPS}: "
             "one to test, two to compare models; add videos, or name smaller groups"
         )
     counts = Counter(i for sample in sample_set.samples for i in sample.label_ids)

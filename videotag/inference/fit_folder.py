@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 FIT_FILE = "fit.yaml"
+MARK_FILE = ".fit"  # holds the path of the source; marks a folder of a fit, also before fit.yaml
 _MAX_MEMBERS = 10
 _REMEDY = "run `videotag fit` again"
 #: Key of fit.yaml -> what is expected there, for messages.
@@ -121,7 +123,7 @@ class FitFolder:
 
     def _check_exists(self, key: str, name: str) -> None:
         path = self.folder / name
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError of a name that is too long
             raise WeightsError(
                 f"{self._path}: {key}: {escaped(str(path))} does not exist; copy the whole folder again, or "
                 f"{_REMEDY}"
@@ -141,5 +143,12 @@ def _problem(error: ErrorDetails) -> str:
 
 
 def is_fit_folder(path: str | Path) -> bool:
-    """Whether a path is a folder with fit.yaml."""
-    return (Path(path) / FIT_FILE).is_file()
+    """Whether a path is a folder of a finished fit.
+
+    Raises:
+        WeightsError: The fit in the folder is not finished.
+    """
+    is_finished = (Path(path) / FIT_FILE).is_file()
+    if not is_finished and (Path(path) / MARK_FILE).is_file():
+        raise WeightsError(f"{path}: `videotag fit` was interrupted here; run the same command again")
+    return is_finished

@@ -6,14 +6,14 @@ resumed run has its own config and class names.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from videotag.config import Config, load_config
-from videotag.config_file import written_values
-from videotag.errors import FeatureFileError, LabelFileError
+from videotag.config_file import last_values, written_values
+from videotag.errors import FeatureFileError, FileListError, LabelFileError
 from videotag.formats.feature_files import read_shapes_and_stamp
 from videotag.formats.filelist import ListEntry
 from videotag.formats.record_files import is_record_file
@@ -76,24 +76,26 @@ def fit_config(
     own = save_dir / CONFIG_FILE
     is_own = resume and own.is_file() and path in (None, str(own))
     path = str(own) if is_own else path or default
-    user_set = _last_values(overrides)
-    label_file = user_set.get(LABEL_FILE)
+    user_set = last_values(overrides)
     fitted: list[tuple[str, Any]] = []
     notes = []
     if not is_own:
-        num_classes, note = fit_num_classes(path, label_file=label_file, set_keys=user_set)
+        num_classes, note = fit_num_classes(path, user_set)
         fitted += [(NUM_CLASSES, num_classes)] if num_classes else []
         notes += [note] if note else []
-    elif label_file is None and (save_dir / LABELS_FILE).is_file():
+    elif LABEL_FILE not in user_set and (save_dir / LABELS_FILE).is_file():
         fitted.append((LABEL_FILE, str(save_dir / LABELS_FILE)))  # the original may no longer exist
     config = load_config(path, model_name=model_name, overrides=[*overrides, *fitted])
     check_name(config.infer.backend, where=f"{path}: INFER.backend")
     labels, train = _read_labels(config), config.train
+    required: Literal["required", "optional"] = "required" if config.task == "single_label" else "optional"
     if labels and train.filelist and NUM_CLASSES in dict(fitted):
-        entries = read_list(train.filelist, config, train, labels="required")
+        entries = read_list(train.filelist, config, train, labels=required)
         check_class_ids(entries, config.model.label_file, num_classes=len(labels), filelist=train.filelist)
     else:
-        entries = read_section_list(config, "TRAIN", labels="required")
+        entries = read_section_list(config, "TRAIN", labels=required)
+    if note := unlabeled_note(entries, filelist=train.filelist):
+        notes.append(note)
     fixed_by = "the weights to start from" if is_own or train.pretrain else None
     if FEATURE_DIMS in user_set:
         fixed_by = "--set"
@@ -104,17 +106,14 @@ def fit_config(
     return FittedConfig(config, labels, entries, [*notes, note] if note else notes)
 
 
-def fit_num_classes(
-    path: str, *, label_file: str | None, set_keys: Container[str]
-) -> tuple[int | None, str | None]:
-    """The number of classes of a run's label file, where neither the user nor the config insists on another.
+def fit_num_classes(path: str, user_set: Mapping[str, Any]) -> tuple[int | None, str | None]:
+    """The number of classes of a run's label file, where neither the user nor the config sets another.
 
-    A config insists if it names both num_classes and a label file of its own.
+    A config sets another if it names both num_classes and a label file of its own.
 
     Args:
         path: Path of the config.
-        label_file: Label file of the command line; None for that of the config.
-        set_keys: Keys that the user set.
+        user_set: Values that the user set by SECTION.key; MODEL.label_file replaces that of the config.
 
     Returns:
         The number, None if the config's value holds; and a log line if it replaces that value.
@@ -124,8 +123,8 @@ def fit_num_classes(
     """
     model = written_values(path).get("MODEL", {})
     own_file, own_number = model.get("label_file"), model.get("num_classes")
-    labels = label_file or own_file
-    if not isinstance(labels, str) or NUM_CLASSES in set_keys or (own_file and own_number):
+    labels = user_set.get(LABEL_FILE, own_file)
+    if not isinstance(labels, str) or NUM_CLASSES in user_set or (own_file and own_number):
         return None, None
     number = len(read_labels(labels))
     if number == own_number or own_number is None:
@@ -152,6 +151,27 @@ def check_class_ids(entries: Sequence[ListEntry], labels: str, *, num_classes: i
             f"{labels}: {num_classes} names, but {filelist}:{last.line} has class id {highest}; give the "
             "label file of the list's classes, or correct the list"
         )
+
+
+def unlabeled_note(entries: Sequence[ListEntry], *, filelist: str | None) -> str | None:
+    """A log line on videos without a label, which have none of the classes; None without such videos.
+
+    Args:
+        entries: Samples to train on; record files hold their own labels.
+        filelist: Path of the list.
+
+    Raises:
+        FileListError: No sample has a label.
+    """
+    unlabeled = [entry for entry in entries if not (entry.label_ids or is_record_file(entry.path))]
+    if not unlabeled:
+        return None
+    if len(unlabeled) == len(entries):
+        raise FileListError(f"{filelist}: no label in any line; add the class ids of the videos")
+    return (
+        f"{filelist}: {len(unlabeled):,} of {len(entries):,} lines have no label, such as line "
+        f"{unlabeled[0].line}; these videos are trained on as having none of the classes"
+    )
 
 
 def fit_feature_dims(
@@ -191,12 +211,6 @@ def fit_feature_dims(
         )
     text = f"{FEATURE_DIMS}: [{width}] of {files[0]}{count} instead of [{expected}] of {path}"
     return [width], text
-
-
-def _last_values(overrides: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The last value of every overridden key, whose section may be in lower case."""
-    parts = ((dotted.partition("."), value) for dotted, value in overrides)
-    return {f"{section.upper()}.{key}": value for (section, _, key), value in parts}
 
 
 def _read_labels(config: Config) -> list[str] | None:

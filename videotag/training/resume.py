@@ -21,15 +21,15 @@ from videotag.weights import CONFIG_FILE, LABELS_FILE
 logger = logging.getLogger(__name__)
 
 
-def with_resolved_auto(config: Config, of_run: Config) -> Config:
+def with_resolved_auto(config: Config, run_config: Config) -> Config:
     """The config of a resumed run in which "auto" is replaced by what the run chose.
 
     Args:
         config: Config to resume with.
-        of_run: Config that the run recorded.
+        run_config: Config that the run recorded.
     """
     keys = [key for key in ("learning_rate", "weight_decay") if getattr(config.train, key) == "auto"]
-    return config.with_train(**{key: getattr(of_run.train, key) for key in keys})
+    return config.with_train(**{key: getattr(run_config.train, key) for key in keys})
 
 
 def resume_run(
