@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import json
+from pathlib import Path
+
 from videotag.system.quiet_paddle import paddle
 
 import numpy as np
@@ -359,6 +363,14 @@ def test_fine_tuning_on_few_videos_is_compared_with_the_probe_and_not_changed_by
     compared = train(tsn_dir / "compared", pretrain)
     assert compared.probe is not None
     assert load_newest(tsn_dir / "compared", "TSN").progress.probe == compared.probe
+    sizes = [
+        f"--set=TEST.{key}={getattr(load_config('tsn.yaml').train, key)}"
+        for key in ("seg_num", "short_size", "target_size")
+    ]
+    evaluation = ["eval", "--weights=compared/probe", "--filelist=val.list", "--save_dir=of_probe"]
+    assert main([*evaluation, *sizes]) == 0
+    of_probe = json.loads((tsn_dir / "of_probe/metrics.json").read_text(encoding="utf-8"))
+    assert of_probe["top1"] == pytest.approx(compared.probe)
     with monkeypatch.context() as patch:
         patch.setattr("videotag.training.probe.SMALL_SET", 6)
         alone = train(tsn_dir / "alone", pretrain)
@@ -367,18 +379,22 @@ def test_fine_tuning_on_few_videos_is_compared_with_the_probe_and_not_changed_by
     words = ["train", "--config=tsn.yaml", "--pretrain=first", "--save_dir=cli", "--learning_rate=1e-12"]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "before training; training did not help: use `videotag fit --extractor_weights=first`" in out
+    advice = "training did not help: use --weights=cli/probe, or `videotag fit --extractor_weights=first`"
+    assert f"before training; {advice}" in out
+    assert main([*words, "--epoch=1"]) == 0
+    assert (tsn_dir / "cli/earlier-1/probe/TSN.pdparams").is_file()
 
 
 def test_the_comparison_says_what_to_use_where_training_did_not_help():
-    text = comparison_with_probe({"top1": 0.5}, 0.61, task="single_label", pretrain="mine")
+    compare = functools.partial(comparison_with_probe, save_dir=Path("none"))
+    text = compare({"top1": 0.5}, 0.61, task="single_label", pretrain="mine")
     assert text == (
         "top1 on VALID: 0.5000 trained, 0.6100 by a linear probe before training; training did not help: use "
         "`videotag fit --extractor_weights=mine`"
     )
-    text = comparison_with_probe({"gap": 0.5}, 0.5, task="multi_label", pretrain=None)
+    text = compare({"gap": 0.5}, 0.5, task="multi_label", pretrain=None)
     assert text.endswith("training did not help: use `videotag fit`")
-    text = comparison_with_probe({"gap": 0.51}, 0.5, task="multi_label", pretrain="mine")
+    text = compare({"gap": 0.51}, 0.5, task="multi_label", pretrain="mine")
     assert text == "gap on VALID: 0.5100 trained, 0.5000 by a linear probe before training"
 
 

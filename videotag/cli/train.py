@@ -106,7 +106,10 @@ def run(args: argparse.Namespace) -> int:
     print(metrics_table(result.best))
     if result.probe is not None and result.best:
         pretrain = config.train.pretrain
-        print(comparison_with_probe(result.best, result.probe, task=config.task, pretrain=pretrain))
+        text = comparison_with_probe(
+            result.best, result.probe, task=config.task, pretrain=pretrain, save_dir=save_dir
+        )
+        print(text)
     if result.failed:
         path = save_dir / FAILURES_FILE
         logger.warning("skipped: %d videos that cannot be read: %s", len(result.failed), path)

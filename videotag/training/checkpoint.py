@@ -1,7 +1,8 @@
 """Writes checkpoint folders (weights, config, labels) and initializes networks from pretrained weights.
 
 A folder contains {name}_epoch{N}.pdparams (N from 0), {name}_best.pdparams, {name}.pdparams (the last epoch),
-config.yaml, labels.txt if labels are known, and the files of run_state.py for --resume.
+config.yaml, labels.txt if labels are known, the files of run_state.py for --resume, and PROBE_FOLDER if the
+run is compared with a probe.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 if TYPE_CHECKING:
     from paddle import Tensor, nn
+
+#: Folder inside that of a run, a checkpoint folder itself: the network before training, with a linear probe.
+PROBE_FOLDER = "probe"
 
 
 def write_config_and_labels(save_dir: Path, config: Config, labels: list[str] | None) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from videotag.system.quiet_paddle import paddle  # noqa: F401 - before Paddle's own import
@@ -18,17 +20,33 @@ from paddle import nn
 
 from videotag.config import Config
 from videotag.datasets.batches import Batch
-from videotag.errors import ConfigError
+from videotag.errors import ConfigError, OutputError
+from videotag.formats.weight_files import write_pdparams
 from videotag.inference.evaluate import BEST_METRIC, evaluate, in_layers
 from videotag.inference.load_weights import network_state, set_state
 from videotag.inference.parallel import world_size
 from videotag.registry import Task
 from videotag.safe_text import escaped
+from videotag.system.atomic import replace_folder
 from videotag.train_section import TrainSection, VideoTrainSection
+from videotag.training.checkpoint import PROBE_FOLDER, write_config_and_labels
 from videotag.training.last_layer_solver import START_FROM_PROBE, LastLayerSolver
 
 SMALL_SET = 5000  # from so many videos on, fine-tuning mostly wins, and the probe costs minutes
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A network before training, with the probe as its last layer.
+
+    Attributes:
+        state: Parameters and buffers by name.
+        score: The metric on VALID that selects the best epoch; None if it cannot be measured.
+    """
+
+    state: Mapping[str, np.ndarray]
+    score: float | None
 
 
 def needs_probe(train: TrainSection, *, num_samples: int, validated: bool) -> bool:
@@ -51,7 +69,7 @@ def solve_probe(
     valid_batches: Iterable[Batch] | None,
     *,
     class_counts: np.ndarray | None,
-) -> float | None:
+) -> Probe | None:
     """Solves the probe and measures it; with TRAIN.start_from_probe, the last layer keeps it.
 
     Args:
@@ -62,7 +80,7 @@ def solve_probe(
         class_counts: (C,) number of training samples with each class; needed for class_weights.
 
     Returns:
-        The metric on VALID that selects the best epoch; None if it cannot be measured.
+        The probe; None if the network has no linear last layer.
 
     Raises:
         ConfigError: With TRAIN.start_from_probe, the network has no linear last layer, or there is a single
@@ -95,14 +113,37 @@ def solve_probe(
             logger.info(
                 "linear probe of the network to start from: %s %.4f on VALID", BEST_METRIC[task], score
             )
+    state = {name: value.numpy().copy() for name, value in network_state(model).items()}
     if train.start_from_probe:
         logger.info("TRAIN.start_from_probe: the last layer starts at loss %.4g", loss)
     else:
         set_state(network_state(model), before)
-    return score
+    return Probe(state, score)
 
 
-def comparison_with_probe(best: Mapping[str, Any], probe: float, *, task: Task, pretrain: str | None) -> str:
+def write_probe(probe: Probe, config: Config, labels: list[str] | None, *, save_dir: Path) -> None:
+    """Writes the network with the probe as a checkpoint folder inside the folder of a run.
+
+    Args:
+        probe: Probe.
+        config: Config of the run.
+        labels: Class names; None for none.
+        save_dir: Folder of the run.
+
+    Raises:
+        OutputError: The folder cannot be written, or is the user's own.
+    """
+    target, file = save_dir / PROBE_FOLDER, f"{config.entry.name}.pdparams"
+    if target.exists() and not (target / file).is_file():
+        raise OutputError(f"{target}: not of an earlier run; move it, or choose another --save_dir")
+    with replace_folder(target) as folder:
+        write_pdparams(folder / file, probe.state)
+        write_config_and_labels(folder, config, labels)
+
+
+def comparison_with_probe(
+    best: Mapping[str, Any], probe: float, *, task: Task, pretrain: str | None, save_dir: Path
+) -> str:
     """Compares a trained network with the probe, in words, and says what to use if training did not help.
 
     Args:
@@ -110,10 +151,13 @@ def comparison_with_probe(best: Mapping[str, Any], probe: float, *, task: Task, 
         probe: Metric of the probe on VALID.
         task: Task of the model.
         pretrain: Weights that training started from; None if unknown, as in a resumed run.
+        save_dir: Folder of the run.
     """
     metric = BEST_METRIC[task]
     text = f"{metric} on VALID: {best[metric]:.4f} trained, {probe:.4f} by a linear probe before training"
     if probe < best[metric]:
         return text
     command = f"videotag fit --extractor_weights={escaped(pretrain)}" if pretrain else "videotag fit"
-    return f"{text}; training did not help: use `{command}`"
+    kept = save_dir / PROBE_FOLDER
+    network = f"--weights={escaped(str(kept))}, or " if kept.is_dir() else ""
+    return f"{text}; training did not help: use {network}`{command}`"

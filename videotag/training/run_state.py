@@ -29,6 +29,7 @@ from videotag.system.atomic import write_text
 from videotag.system.download import file_digest
 from videotag.system.failures import FAILURES_FILE, FAILURES_HEAD
 from videotag.system.json_text import MAX_CARD_BYTES, read_json
+from videotag.training.checkpoint import PROBE_FOLDER
 from videotag.weights import CONFIG_FILE, LABELS_FILE
 
 _STEM = re.compile(r"(?P<name>.*)_epoch(?P<epoch>\d+)(_step(?P<step>\d+))?", re.DOTALL)
@@ -251,6 +252,7 @@ def move_earlier_run(save_dir: Path, *, resume: bool = False) -> Path | None:
         files += [save_dir / f"{name}.pdparams", save_dir / f"{name}_best.pdparams"]
         files += [path for each in _weights(save_dir, name) for path in (each, *_companions(each))]
     files = [path for path in files if path.is_file()]
+    files += [path for path in (save_dir / PROBE_FOLDER,) if path.is_dir()]
     number = 1
     while (folder := save_dir / f"earlier-{number}").exists():
         number += 1

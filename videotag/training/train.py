@@ -55,7 +55,7 @@ from videotag.training.checkpoint import load_pretrained, write_config_and_label
 from videotag.training.losses import class_counts_of
 from videotag.training.make_learner import make_learner
 from videotag.training.optim import with_num_epochs
-from videotag.training.probe import needs_probe, solve_probe
+from videotag.training.probe import Probe, needs_probe, solve_probe, write_probe
 from videotag.training.resume import check_resumable, newest_checkpoint, resume_run, with_resolved_auto
 from videotag.training.run import Run, link_latest
 from videotag.training.run_log import RunLog, open_scalars
@@ -149,11 +149,12 @@ def train_model(
         for section in (train, config.valid) if validated else (train,):
             check_inputs(config, section, model.inputs)
         unread: dict[str, VideotagError] = {}
+        probe = None
         if not found:
             probe = _prepare_network(
                 config, model, data, valid_data, validated=validated, class_counts=counts, unread=unread
             )
-            progress = replace(progress, probe=probe)
+            progress = replace(progress, probe=None if probe is None else probe.score)
         learner, config = make_learner(
             config,
             model,
@@ -168,6 +169,8 @@ def train_model(
             resume_run(config, found, learner, steps_per_epoch, labels=labels)
         else:  # last, so that a user's mistake leaves the folder unchanged
             _start_new_run(config, save_dir, labels, resume=resume)
+            if probe is not None and probe.score is not None and is_main():
+                write_probe(probe, config, labels, save_dir=save_dir)
         with main_first():
             failures = FailureList(save_dir, append=bool(found) or not is_main())
             messages = failures.messages()
@@ -359,11 +362,11 @@ def _prepare_network(
     validated: bool,
     class_counts: np.ndarray | None,
     unread: dict[str, VideotagError],
-) -> float | None:
+) -> Probe | None:
     """Fits a new run's standardizing layers and solves its probe, as far as the config needs them.
 
     Returns:
-        The probe's metric on VALID; None if it is not measured.
+        The probe; None if it is not solved.
     """
     train = config.train
     if not train.pretrain:  # pretrained layers expect their own scale
