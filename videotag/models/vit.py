@@ -1,4 +1,4 @@
-"""Vision Transformer as a backbone: frames -> features.
+"""Vision Transformer: frames -> features.
 
 The network of arXiv:2010.11929: pre-norm blocks, a class token, learned positions. timm's and torchvision's
 files load as they are. Frames have the size the positions were trained for.
@@ -17,7 +17,6 @@ from paddle import Tensor, nn
 
 from videotag.errors import ConfigError
 from videotag.models.layouts import Layout
-from videotag.registry import register_backbone
 from videotag.sections import NumLayers, Positive, Section
 
 _EPSILON = 1e-6  # of ViT's layer norms; Paddle's default is 1e-5
@@ -173,37 +172,3 @@ def _torchvision_name(name: str) -> str:
         f"norm.{value}": f"encoder.ln.{value}",
         f"fc.{value}": f"heads.head.{value}",
     }[name]
-
-
-class VitBase16Config(VisionTransformerConfig):
-    """ViT-B/16 at 224 pixels."""
-
-
-class VitLarge16Config(VisionTransformerConfig):
-    """ViT-L/16 at 224 pixels."""
-
-    width: Positive = 1024
-    depth: NumLayers = 24
-    num_heads: Positive = 16
-
-
-class VitLarge32Config(VitLarge16Config):
-    """ViT-L/32 at 384 pixels."""
-
-    image_px: Positive = 384
-    patch_px: Positive = 32
-
-
-@register_backbone("vit_base_patch16_224", config=VitBase16Config)
-class VitBase16(VisionTransformer):
-    """ViT-B/16, D = 768."""
-
-
-@register_backbone("vit_large_patch16_224", config=VitLarge16Config)
-class VitLarge16(VisionTransformer):
-    """ViT-L/16, D = 1024."""
-
-
-@register_backbone("vit_large_patch32_384", config=VitLarge32Config)
-class VitLarge32(VisionTransformer):
-    """ViT-L/32 at 384 pixels, D = 1024: the picture features of InsightTag."""
