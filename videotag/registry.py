@@ -149,6 +149,11 @@ class PublishedLayouts(Protocol):
     def layouts(self) -> list[Any]:
         """The supported layouts, one videotag.models.layouts.Layout per system."""
 
+
+@runtime_checkable
+class RecognizesOthers(Protocol):
+    """Optional interface of a model that recognizes weight files of other networks."""
+
     def remedy(self, state: Iterable[str], /) -> str | None:
         """The remedy if a file with these parameter names belongs to another network; None if unknown."""
 

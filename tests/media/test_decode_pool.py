@@ -190,7 +190,7 @@ def test_children_end_when_the_parent_is_killed(faulty, what):
         "child = pool.acquire()\n"
         "print(child._process.pid, flush=True)\n"
         "request = {'reader': decode_pool.READER, 'path': sys.argv[1], 'num_frames': 4}\n"
-        "for a, i in child.messages(request, 0.0, None, [new]):\n"
+        "for a, i in child.messages(request, 0.0, None, new):\n"
         "    print(i is None, flush=True)\n"
         "input()\n"
     )

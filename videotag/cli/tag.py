@@ -26,6 +26,7 @@ from videotag.system.progress import track
 
 if TYPE_CHECKING:
     from videotag.formats.predictions import Format
+    from videotag.inference.tag_result import TagResult
 
 SUMMARY = "tag videos with both stages"
 DEFAULT_NOTE = (
@@ -154,9 +155,8 @@ def run(args: argparse.Namespace) -> int:
             logger.warning("%s", result.warning)
         results.append(result.to_dict())
         if not (args.json or args.quiet):
-            arguments.show(
-                tags_table(results[-1], guesses=guesses) + _segment_lines(results[-1], guesses=guesses)
-            )
+            shown = tags_table(results[-1], guesses=guesses) + _segment_lines(results[-1], guesses=guesses)
+            arguments.show(shown + _finding_lines(result))
     if args.json:
         arguments.show(arguments.json_text(results, indent=2))
     if args.save_dir:
@@ -168,8 +168,9 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         write_report(args.report, results)
         logger.info("report: %s", args.report)
-    if note := segments_note(results, segment_sec, is_given=args.segment_sec is not None):
-        logger.warning("%s", note)
+    if args.segments == "equal":
+        if note := segments_note(results, segment_sec, is_given=args.segment_sec is not None):
+            logger.warning("%s", note)
     for _, left_out in found:
         if left_out:
             logger.info("%s", left_out)
@@ -299,4 +300,19 @@ def _segment_lines(result: dict[str, Any], *, guesses: bool) -> str:
         tags = ", ".join(f"{escaped(tag['class_name'])} {tag['probability']:.2f}" for tag in segment["tags"])
         tags = (None if guesses else best_guess(segment)) or tags
         lines.append(f"\n  {segment['start_sec']:8.2f} - {segment['end_sec']:.2f} s  {tags}")
+    return "".join(lines)
+
+
+def _finding_lines(result: TagResult) -> str:
+    """One line per finding besides tags; empty if nothing was asked for."""
+    lines = []
+    for kind, found in result.findings.items():
+        if found is None:
+            lines.append(f"\n  {kind}: the file has no sound")
+        elif not found:
+            lines.append(f"\n  {kind}: none found")
+        for one in found or []:
+            lines.append(
+                f"\n  {one.start_sec:8.2f} - {one.end_sec:.2f} s  {kind}: {escaped(one.text)}".rstrip(": ")
+            )
     return "".join(lines)

@@ -83,7 +83,8 @@ def fit(sample_set: SampleSet, options: FitOptions) -> FitResult:
     check_save_dir(options.save_dir, sample_set, overwrite=options.overwrite)
     with folder_lock(options.save_dir):
         remove_partial(options.save_dir)
-        write_text(options.save_dir / MARK_FILE, f"{os.path.abspath(sample_set.source)}\n")  # noqa: PTH100
+        source = os.path.abspath(sample_set.source) if sample_set.source else ""  # noqa: PTH100
+        write_text(options.save_dir / MARK_FILE, f"{source}\n")
         samples, extractor, notes = extract_features(sample_set.samples, options)
         train_set, test_set, more = _split(samples, sample_set.names, task, options)
         # Removed before anything of the tagger changes, so that a folder with fit.yaml is complete.

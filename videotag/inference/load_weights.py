@@ -13,7 +13,7 @@ from videotag.errors import VideotagError, WeightsError, one_error
 from videotag.formats.weight_files import read_weights
 from videotag.models.contract import build_model
 from videotag.models.layouts import find_layout
-from videotag.registry import PublishedLayouts
+from videotag.registry import PublishedLayouts, RecognizesOthers
 from videotag.runtime.device import select_device
 from videotag.sections import Key
 from videotag.weights import CONFIG_FILE, EXPORT_FILE
@@ -121,7 +121,7 @@ def read_adapted(model: nn.Layer, path: Path, *, config_name: str) -> dict[str, 
     layouts = []
     if isinstance(model, PublishedLayouts):
         layouts = model.layouts()
-    if isinstance(model, PublishedLayouts) and (remedy := model.remedy(state)):
+    if isinstance(model, RecognizesOthers) and (remedy := model.remedy(state)):
         raise WeightsError(f"{path}: not weights of {config_name}: {remedy}")
     own = network_state(model)
     layout = find_layout(layouts, own, state)

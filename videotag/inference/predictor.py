@@ -232,8 +232,9 @@ class _Shared:
                 (request.name, decoded.frames, request.features) for request, decoded in pairs
             ):
                 request, decoded = waiting.pop(0)
-                is_tagged = isinstance(result, TagResult) and decoded.findings
-                request.future.set_result(replace(result, findings=decoded.findings) if is_tagged else result)
+                if decoded.findings:
+                    result = replace(result, findings=decoded.findings)
+                request.future.set_result(result)
         except BaseException as error:
             _fail([request for request, _ in waiting], error)
 

@@ -26,9 +26,8 @@ from videotag.inputs.reader import CheckResult, FileScan, Read, Reader
 from videotag.media.decode_pool import DecodePool, PooledReader, Stopped
 from videotag.media.frame_array import ArrayReader
 from videotag.media.frame_folder import FolderReader
-from videotag.media.frame_scaler import new_image
 from videotag.media.suffixes import folder_text, left_out_text, scan_folder
-from videotag.media.video import FrameReader, SampledFrame, VideoInfo, VideoReader
+from videotag.media.video import FrameReader, SampledFrame, VideoInfo
 from videotag.media.views import View
 from videotag.registry import ArraySpec, register_reader
 from videotag.sections import InputOptions, VideoInferSection, VideoSplitSection
@@ -98,12 +97,11 @@ def read_frames(
     Raises:
         MediaError: The file cannot be decoded.
         DecoderLostError: A child process returned no frame within stall_limit_sec, or died.
+        ConfigError: There are other views of a folder of frames, which has no times.
     """
     images = _ImageRows(entry.path, split.seg_num)
     options = _reader_options(split, images, offsets=offsets, crop=crop)
-    if others:
-        return _read(_view_reader(entry, split, options, others, pool, stop), images, split, stop, others)
-    return _read(_reader(entry, split, options, pool, stop), images, split, stop)
+    return _read(_reader(entry, split, options, pool, stop, others), images, split, stop, others)
 
 
 def read_first_images(
@@ -143,45 +141,17 @@ def _reader(
     options: dict[str, Any],
     pool: DecodePool | None,
     stop: threading.Event | None,
+    others: Sequence[OtherView] = (),
 ) -> FrameReader | PooledReader | FolderReader:
     """The reader that decodes an entry."""
     if entry.counts:
+        if others:
+            raise ConfigError(f"{entry.path}: a folder of frames, which has no times; give the video itself")
         return FolderReader(entry.path, entry.counts[0], **options)
-    options["num_threads"] = _threads_of_one(split)
+    options |= {"num_threads": _threads_of_one(split), "others": [asdict(other.view) for other in others]}
     if pool is None:
         return FrameReader(entry.path, **options)
     return pool.reader(entry.path, stall_limit_sec=split.stall_limit_sec, stop=stop, **options)
-
-
-def _view_reader(
-    entry: ListEntry,
-    split: VideoSplitSection,
-    options: dict[str, Any],
-    others: Sequence[OtherView],
-    pool: DecodePool | None,
-    stop: threading.Event | None,
-) -> VideoReader | PooledReader:
-    """The reader that decodes an entry once for the sampled frames and for other views.
-
-    Raises:
-        ConfigError: The entry is a folder of frames.
-    """
-    if entry.counts:
-        raise ConfigError(f"{entry.path}: a folder of frames, which has no times; give the video itself")
-    new_images = [options.pop("new_image"), *[new_image] * len(others)]
-    views = [View(**options), *(other.view for other in others)]
-    threads = _threads_of_one(split)
-    if pool is None:
-        return VideoReader(entry.path, views, num_threads=threads, new_images=new_images)
-    return pool.reader(
-        entry.path,
-        kind=VideoReader,
-        stall_limit_sec=split.stall_limit_sec,
-        stop=stop,
-        new_images=new_images,
-        views=[asdict(view) for view in views],
-        num_threads=threads,
-    )
 
 
 def frames_of_array(
@@ -229,7 +199,7 @@ def _threads_of_one(split: VideoSplitSection) -> int:
 
 
 def _read(
-    reader: VideoReader | PooledReader | FolderReader | ArrayReader,
+    reader: FrameReader | PooledReader | FolderReader | ArrayReader,
     images: _ImageRows,
     split: VideoSplitSection,
     stop: threading.Event | None,

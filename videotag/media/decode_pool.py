@@ -26,7 +26,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol, cast
@@ -65,14 +65,14 @@ class MediaReader(Protocol):
         item: Dataclass of what iterating yields; its first field is an array, the others are JSON values.
         info_class: Dataclass of `info`.
         info: Facts about the file, JSON values; available after iterating.
-        view_rows: See VideoReader; empty for other readers.
+        rows: See FrameReader; empty for other readers.
         warning: Faults of the file that did not prevent reading it, or None; available after iterating.
     """
 
     item: ClassVar[type]
     info_class: ClassVar[type]
     info: Any
-    view_rows: list[list[int]]
+    rows: list[int]
     warning: str | None
 
     def __iter__(self) -> Iterator[Any]: ...
@@ -110,7 +110,6 @@ class DecodePool:
         stall_limit_sec: float = 0.0,
         stop: threading.Event | None = None,
         new_image: NewImage = new_image,
-        new_images: Sequence[NewImage] | None = None,
         **options: Any,
     ) -> PooledReader:
         """A reader that yields what kind(path, **options) yields, decoded in a child process.
@@ -120,12 +119,12 @@ class DecodePool:
             kind: Class of the reader.
             stall_limit_sec: Maximum time to wait for a frame, in seconds; 0 waits indefinitely.
             stop: Event that makes iterating raise Stopped once it is set.
-            new_image: Function that allocates the array of each image, which is filled from the child's pipe.
-            new_images: Instead of new_image, such a function for each view of a VideoReader.
+            new_image: Function that allocates the array of each image of the first view, which is filled from
+                the child's pipe.
             **options: Further arguments of the reader, which must be JSON values.
         """
         request = {"path": str(path), **options}
-        return PooledReader(self, kind, request, stall_limit_sec, stop, new_images or [new_image])
+        return PooledReader(self, kind, request, stall_limit_sec, stop, new_image)
 
     def acquire(self) -> _Child:
         """A running child that no other thread uses."""
@@ -147,7 +146,7 @@ class PooledReader:
 
     Attributes:
         info: Facts about the file; available after iterating.
-        view_rows: VideoReader.view_rows; available after iterating.
+        rows: FrameReader.rows; available after iterating.
         warning: The reader's warning; available after iterating.
 
     Raises:
@@ -157,7 +156,7 @@ class PooledReader:
     """
 
     info: Any
-    view_rows: list[list[int]]
+    rows: list[int]
     warning: str | None = None
 
     def __init__(
@@ -167,19 +166,14 @@ class PooledReader:
         request: dict[str, Any],
         limit_sec: float,
         stop: threading.Event | None,
-        new_images: Sequence[NewImage],
+        new_image: NewImage,
     ) -> None:
         self._pool = pool
         self._kind = kind
         self._request = request
         self._limit_sec = limit_sec
         self._stop = stop
-        self._new_images = new_images
-
-    @property
-    def rows(self) -> list[int]:
-        """FrameReader.rows; available after iterating."""
-        return self.view_rows[0]
+        self._new_image = new_image
 
     def __iter__(self) -> Iterator[Any]:
         try:
@@ -193,7 +187,7 @@ class PooledReader:
         try:
             name = READER if self._kind is FrameReader else f"{self._kind.__module__}:{self._kind.__name__}"
             request = {"reader": name, **self._request}
-            messages = child.messages(request, self._limit_sec, self._stop, self._new_images)
+            messages = child.messages(request, self._limit_sec, self._stop, self._new_image)
             for message, array in messages:
                 if array is not None:
                     yield self._kind.item(array, **message)
@@ -202,7 +196,7 @@ class PooledReader:
                 if "error" in message:
                     raise _ERRORS[message["class"]](message["error"])
                 self.info, self.warning = self._kind.info_class(**message["info"]), message["warning"]
-                self.view_rows = message["view_rows"]
+                self.rows = message["rows"]
         finally:
             if done:
                 self._pool.release(child)
@@ -247,7 +241,7 @@ class _Child:
         request: dict[str, Any],
         limit_sec: float,
         stop: threading.Event | None,
-        new_images: Sequence[NewImage],
+        new_image: NewImage,
     ) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
         """Sends a request; yields each message of the reply, with its array if it has one."""
 
@@ -266,9 +260,8 @@ class _Child:
             if shape is None:
                 yield message, None
                 return
-            view = min(message.get("view", 0), len(new_images) - 1)
-            is_image = dtype == "uint8"
-            yield message, fill(new_images[view](tuple(shape)) if is_image else np.empty(tuple(shape), dtype))
+            is_first_view = message.get("view") == 0
+            yield message, fill(new_image(tuple(shape)) if is_first_view else np.empty(tuple(shape), dtype))
 
     def _fill(self, rest: memoryview, path: str, limit_sec: float, stop: threading.Event | None) -> None:
         """Fills `rest` with the next bytes from the pipe."""
@@ -341,7 +334,7 @@ def _answer(out: BinaryIO, request: dict[str, Any]) -> None:
             _send(out, header | {field.name: getattr(item, field.name) for field in others}, array)
         message = {
             "info": asdict(reader.info),
-            "view_rows": reader.view_rows,
+            "rows": reader.rows,
             "warning": reader.warning,
         }
     except BrokenPipeError:  # the parent has exited

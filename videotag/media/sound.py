@@ -75,7 +75,7 @@ class SoundReader:
     Attributes:
         info: Facts about the sound; available after iterating.
         warning: Faults of the file that did not prevent reading it, or None; available after iterating.
-        view_rows: Empty, see MediaReader.
+        rows: Empty, see MediaReader.
 
     Raises:
         MissingInputError: The file has no sound; while iterating.
@@ -89,7 +89,7 @@ class SoundReader:
     def __init__(self, path: str | Path) -> None:
         self._path = path
         self.warning: str | None = None
-        self.view_rows: list[list[int]] = []
+        self.rows: list[int] = []
 
     def __iter__(self) -> Iterator[SoundBlock]:
         self._num_written = 0  # samples of all blocks and of the buffer

@@ -89,25 +89,27 @@ def probe(path: str | Path) -> VideoInfo:
     return FrameReader(path, 1).info
 
 
-class VideoReader:
-    """Yields the frames of one or several views of a video, which is decoded once.
+class FrameReader:
+    """Yields frames of a video: those displayed at the midpoints of num_frames equal parts of it, or all.
 
-    Iterating yields each sampled frame of each view once as a SampledFrame, with the number of sampling times
-    at which it is displayed; these sum to num_frames (by_videotag: to the number of distinct sampled frames).
-    Where frames are lost to damage, the nearest earlier frame is used, and at the start the next later one.
-    Iterating again decodes again.
+    Iterating decodes the file once, and yields each sampled frame of each view once as a SampledFrame, with
+    the number of sampling times at which it is displayed; these sum to num_frames (by_videotag: to the number
+    of distinct sampled frames). Where frames are lost to damage, the nearest earlier frame is used, and at
+    the start the next later one. Iterating again decodes again.
 
     Args:
         path: Path of a local file, never interpreted as a URL.
-        views: Views, at least one; as View or as its arguments.
+        num_frames: Number of sampling times, see View.
         num_threads: Number of threads for decoding and scaling; 0 lets FFmpeg choose. With several threads, a
             damaged packet among the last (threads - 1) also loses the frames after it.
-        new_images: Per view, the function that allocates the array of each image; None for fresh arrays.
+        new_image: Function that allocates the array of each image of the first view.
+        others: Further views of the video, as View or as its arguments.
+        **options: Further arguments of the first view, see View.
 
     Attributes:
         info: Facts about the video.
-        view_rows: Per view, for each sampled frame, the index of its image among those of the view in
-            iteration order; available after iterating.
+        rows: For each sampled frame of the first view, the index of its image in iteration order; available
+            after iterating.
         warning: Faults of the file that did not prevent reading it, or None; available after iterating.
 
     Raises:
@@ -122,28 +124,25 @@ class VideoReader:
     def __init__(
         self,
         path: str | Path,
-        views: Sequence[View | Mapping[str, Any]],
+        num_frames: int | None = None,
         *,
         num_threads: int = 0,
-        new_images: Sequence[NewImage] | None = None,
+        new_image: NewImage = new_image,
+        others: Sequence[View | Mapping[str, Any]] = (),
+        **options: Any,
     ) -> None:
-        self.views = [view if isinstance(view, View) else View(**view) for view in views]
+        further = [view if isinstance(view, View) else View(**view) for view in others]
+        self._views = [View(num_frames, **options), *further]
         self._path = path
         self._num_threads = num_threads
-        self._new_images = new_images or [new_image] * len(self.views)
-        self.view_rows: list[list[int]] = []
+        self._new_image = new_image
+        self.rows: list[int] = []
         self.warning: str | None = None
         self._scan()
-        self._selections = [FrameSelection(view, self._timeline) for view in self.views]
-        size = self.info.width_px, self.info.height_px
-        self._sizes = [view.scaled_size(*size) for view in self.views]
+        self._selections = [FrameSelection(view, self._timeline) for view in self._views]
+        self._sizes = [view.scaled_size(self.info.width_px, self.info.height_px) for view in self._views]
         for size in self._sizes:
             check_size(path, *size)
-
-    @property
-    def rows(self) -> list[int]:
-        """view_rows of the first view; empty before iterating."""
-        return self.view_rows[0] if self.view_rows else []
 
     def _scan(self) -> None:
         """Sets the timeline, the orientation and the facts about the video."""
@@ -175,18 +174,16 @@ class VideoReader:
         return open_container(self._path, ignore_edit_list=self._ignore_edit_list)
 
     def __iter__(self) -> Iterator[SampledFrame]:
-        repeats: list[list[int]] = [[] for _ in self.views]
+        repeats = []
         for frame in self._frames():
-            repeats[frame.view].append(frame.repeats)
+            if frame.view == 0:
+                repeats.append(frame.repeats)
             yield frame
-        self.view_rows = [
-            image_rows(counts, selection.all_indices).tolist()
-            for counts, selection in zip(repeats, self._selections, strict=True)
-        ]
+        self.rows = image_rows(repeats, self._selections[0].all_indices).tolist()
 
     def _frames(self) -> Iterator[SampledFrame]:
         decoded = damaged = interlaced = 0
-        num_sampled = [0] * len(self.views)
+        num_sampled = [0] * len(self._views)
         shown: tuple[Any, int] | None = None  # the latest frame and its display time
         scalers = [
             FrameScaler(
@@ -195,9 +192,9 @@ class VideoReader:
                 orientation=self._orientation,
                 crop_px=view.crop_px,
                 num_threads=self._num_threads,
-                new_image=allocate,
+                new_image=new_image if number else self._new_image,
             )
-            for view, size, allocate in zip(self.views, self._sizes, self._new_images, strict=True)
+            for number, (view, size) in enumerate(zip(self._views, self._sizes, strict=True))
         ]
 
         def sampled(view: int, due: int) -> Iterator[SampledFrame]:
@@ -264,30 +261,3 @@ class VideoReader:
             doubt = "if players show no more frames, its header is wrong; otherwise " if in_doubt else ""
             faults.append(f"{decoded} of {expected} frames could be decoded{suffix}; {doubt}{AGAIN}")
         return faults
-
-
-class FrameReader(VideoReader):
-    """Yields the frames displayed at the midpoints of num_frames equal parts of a video's duration, or all.
-
-    Args:
-        path: Path of a local file, never interpreted as a URL.
-        num_frames: Number of sampling times, see View.
-        num_threads: Number of threads, see VideoReader.
-        new_image: Function that allocates the array of each image.
-        **options: Further arguments of View.
-
-    Raises:
-        MediaError, ValueError: See VideoReader.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        num_frames: int | None = None,
-        *,
-        num_threads: int = 0,
-        new_image: NewImage = new_image,
-        **options: Any,
-    ) -> None:
-        views = [View(num_frames, **options)]
-        super().__init__(path, views, num_threads=num_threads, new_images=[new_image])

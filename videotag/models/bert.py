@@ -7,7 +7,6 @@ Shapes: N texts, S tokens, D width, A heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import paddle
@@ -128,10 +127,6 @@ class Bert(nn.Layer):
         for layer in self.layers:
             x = layer(x, bias)
         return x
-
-    def remedy(self, state: Iterable[str]) -> str | None:
-        """None: the weights of other networks are not recognized."""
-        return None
 
     def layouts(self) -> list[Layout]:
         """The published layouts: Hugging Face's, its older one, and PaddleNLP's."""

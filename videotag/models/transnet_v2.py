@@ -10,7 +10,6 @@ Shapes: N windows, T frames, H x W = 27 x 48 pixels, C channels.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import numpy as np
 import paddle
@@ -141,10 +140,6 @@ class TransNetV2(nn.Layer):
         x = x.transpose([0, 1, 3, 4, 2]).flatten(2)  # (N, T, 3 * 6 * 256)
         x = F.relu(self.hidden(paddle.concat([colors, frames, x], axis=-1)))
         return {CUT: self.cut(x).squeeze(-1), TRANSITION: self.transition(x).squeeze(-1)}
-
-    def remedy(self, state: Iterable[str]) -> str | None:
-        """None: the weights of other networks are not recognized."""
-        return None
 
     def layouts(self) -> list[Layout]:
         """The published layout."""

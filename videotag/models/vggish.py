@@ -7,7 +7,6 @@ Shapes: B patches of 96 frames x 64 mel bands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -65,10 +64,6 @@ class VGGish(nn.Layer):
         for layer in hidden:
             x = F.relu(layer(x))
         return {FEATURES: last(x)}
-
-    def remedy(self, state: Iterable[str]) -> str | None:
-        """None: the weights of other networks are not recognized."""
-        return None
 
     def layouts(self) -> list[Layout]:
         """The published layouts: torchvggish's, and the variables of TensorFlow's checkpoint."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, get_args
 
 from videotag.media.sound import SoundBlock
@@ -91,10 +90,8 @@ class Sense(ABC):
     kind: Kind
     view: View | None
 
-    @cached_property
-    def lock(self) -> threading.Lock:
-        """See Attributes."""
-        return threading.Lock()
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
 
     @abstractmethod
     def finder(self) -> Finder:

@@ -38,11 +38,12 @@ class Shots(Sense):
     view: View | None = View(size_px=(WIDTH_PX, HEIGHT_PX))
 
     def __init__(self, network: Network) -> None:
-        self.network = network
+        super().__init__()
+        self._network = network
 
     def finder(self) -> ShotFinder:
         """A finder for the next video."""
-        return ShotFinder(self.network)
+        return ShotFinder(self._network)
 
 
 class ShotFinder(Finder):

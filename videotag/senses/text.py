@@ -71,11 +71,12 @@ class Text(Sense):
     view: View | None = View(fps=FRAMES_PER_SEC, short_side_px=SHORT_SIDE_PX)
 
     def __init__(self, reader: TextReader) -> None:
-        self.reader = reader
+        super().__init__()
+        self._reader = reader
 
     def finder(self) -> TextFinder:
         """A finder for the next video."""
-        return TextFinder(self.reader)
+        return TextFinder(self._reader)
 
 
 class TextFinder(Finder):

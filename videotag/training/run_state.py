@@ -252,7 +252,8 @@ def move_earlier_run(save_dir: Path, *, resume: bool = False) -> Path | None:
         files += [save_dir / f"{name}.pdparams", save_dir / f"{name}_best.pdparams"]
         files += [path for each in _weights(save_dir, name) for path in (each, *_companions(each))]
     files = [path for path in files if path.is_file()]
-    files += [path for path in (save_dir / PROBE_FOLDER,) if path.is_dir()]
+    if (save_dir / PROBE_FOLDER).is_dir():
+        files.append(save_dir / PROBE_FOLDER)
     number = 1
     while (folder := save_dir / f"earlier-{number}").exists():
         number += 1
