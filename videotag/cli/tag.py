@@ -168,9 +168,9 @@ def run(args: argparse.Namespace) -> int:
     if args.report:
         write_report(args.report, results)
         logger.info("report: %s", args.report)
-    if args.segments == "equal":
-        if note := segments_note(results, segment_sec, is_given=args.segment_sec is not None):
-            logger.warning("%s", note)
+    has_target = args.segments == "equal"
+    if has_target and (note := segments_note(results, segment_sec, is_given=args.segment_sec is not None)):
+        logger.warning("%s", note)
     for _, left_out in found:
         if left_out:
             logger.info("%s", left_out)
@@ -312,7 +312,6 @@ def _finding_lines(result: TagResult) -> str:
         elif not found:
             lines.append(f"\n  {kind}: none found")
         for one in found or []:
-            lines.append(
-                f"\n  {one.start_sec:8.2f} - {one.end_sec:.2f} s  {kind}: {escaped(one.text)}".rstrip(": ")
-            )
+            text = f": {escaped(one.text)}" if one.text else ""
+            lines.append(f"\n  {one.start_sec:8.2f} - {one.end_sec:.2f} s  {kind}{text}")
     return "".join(lines)
