@@ -25,7 +25,7 @@ LAYERS = [
     ["media", "formats", "metrics", "sections", "train_section", "config_file", "config", "labels"],
     ["inputs", "models", "weights"],
     ["datasets", "runtime"],
-    ["senses"],
+    ["senses", "encoders"],
     ["inference"],
     ["training", "reports"],
     ["fit"],

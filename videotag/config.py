@@ -255,7 +255,7 @@ def _validate_sections(
         try:
             sections[name.lower()] = cls.model_validate(values)
         except ValidationError as error:
-            problems += _error_lines(error, name, cls)
+            problems += error_lines(error, name, cls)
     return sections, problems
 
 
@@ -273,7 +273,7 @@ def _read_inputs(named: dict[str, Any]) -> tuple[dict[str, InputOptions], list[s
         try:
             read[name] = cls.model_validate(raw)
         except ValidationError as error:
-            problems += _error_lines(error, where, cls)
+            problems += error_lines(error, where, cls)
     return read, problems
 
 
@@ -357,7 +357,7 @@ def _entry(
     return entry
 
 
-def _error_lines(error: ValidationError, section: str, cls: type[BaseModel]) -> list[str]:
+def error_lines(error: ValidationError, section: str, cls: type[BaseModel]) -> list[str]:
     """The validation errors of a section, one line each."""
     lines = []
     for problem in error.errors():

@@ -324,4 +324,11 @@ class InferSection(SplitSection, Runtime):
 
 
 class VideoInferSection(VideoSplitSection, InferSection):
-    """INFER of a model of frames, with the keys of both bases."""
+    """INFER of a model of frames, with the keys of both bases.
+
+    Attributes:
+        fps: Frames per second to sample, spread evenly over the video, for `extract`, `features` and `tag`;
+            seg_num is then the maximum number of frames. None samples seg_num frames of every video.
+    """
+
+    fps: Annotated[AboveZero | None, Needs("sampling", "uniform")] = None

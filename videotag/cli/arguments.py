@@ -200,11 +200,13 @@ def print_summary(summary: Summary, videos: ListedVideos, save_dir: Path, *, don
         f"{done} {summary.written} (in part {len(summary.partial)}), kept {summary.kept}, "
         f"failed {len(summary.failed)}"
     )
+    if summary.missing:
+        show(f"inputs that failed and are recorded as missing: in {len(summary.missing)}")
     if videos.left_out:
         show(escaped(videos.left_out))
     if summary.list_path:
         show(f"{listed}: {summary.list_path}")
-    if summary.failed:
+    if summary.failed or summary.missing:
         show(f"failures: {save_dir / FAILURES_FILE}")
         return EXIT_FAILURES
     return EXIT_OK

@@ -24,6 +24,7 @@ import numpy as np
 
 from videotag.errors import DamagedFeaturesError, FeatureFileError, FeatureWidthError, ShapeError
 from videotag.formats.archives import open_zip
+from videotag.formats.yt8m_records import dequantize
 from videotag.safe_text import escaped, reason_of, safe_repr
 from videotag.system.atomic import open_atomic
 from videotag.system.json_text import parse_json
@@ -36,6 +37,7 @@ _NPY_MAGIC = b"\x93NUMPY"
 _HEADER_SIZE_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}  # version -> width of the length field
 _MAX_HEADER = 2**16  # bytes; NumPy writes 118 for an array of numbers
 _ZIP_MAGIC = b"PK"
+QUANTIZED = "quantized"  # stamp key: whether values are quantized as in YouTube-8M
 _NOT_OF_EXTRACTOR = ("input", "warning", "runtime")  # stamp keys that say nothing about the extractor
 _STAMP_MARK = b"\nvideotag stamp: "
 _MAX_STAMP = 2**16  # bytes
@@ -85,7 +87,7 @@ def read_features(path: str | Path, *, dim: int | None = None) -> np.ndarray:
         dim: Expected width D; None accepts any.
 
     Returns:
-        (T, D) float32, writable.
+        (T, D) float32, writable; values that `videotag features` quantized are dequantized.
 
     Raises:
         FeatureFileError: The file is missing, damaged, pickled, not numeric, not (T, D) with T and D >= 1, or
@@ -323,8 +325,14 @@ def _read_array(file: IO[bytes], size: int, place: str, dim: int | None) -> np.n
     """(T, D) float32 from an open .npy of `size` bytes."""
     header = _read_header(file, size, place)
     shape = _checked_shape(header, place, dim)
+    start = file.tell()
     data = file.read(math.prod(shape) * header.dtype.itemsize)
     array = np.frombuffer(data, header.dtype).reshape(shape, order="F" if header.fortran_order else "C")
+    if array.dtype == np.uint8:  # plain bytes, unless this program has quantized them
+        file.seek(start)
+        stamp = _read_stamp(file, size, header)
+        if stamp is not None and stamp.get(QUANTIZED) is True:
+            return dequantize(array)
     with np.errstate(over="ignore"):  # float64 that overflows float32 becomes infinite, counted below
         features = array.astype(np.float32, order="C")
     bad_rows = int((~np.isfinite(features)).any(axis=1).sum())

@@ -1,5 +1,6 @@
 """Lists of samples as JSON lines: {"id": "a", "image": "a.jpg", "text": "words", "labels": [3]}.
 
+A field is a text, or a list of texts without line breaks, which are joined by ITEM_SEPARATOR.
 `labels` contains class ids and is optional. `id` is optional and must be unique; a sample without one is
 named by its list and line. Every other key is a text field. The reader of an input receives the field with
 the input's name, or the one that the input's `field` key names. A null field counts as missing.
@@ -17,6 +18,8 @@ from videotag.safe_text import safe_repr
 from videotag.system.json_text import parse_json
 from videotag.system.text import MAX_LIST_BYTES, MAX_LIST_LINES, read_text
 
+#: Between the texts of a field that is a list, such as the paths of several pictures.
+ITEM_SEPARATOR = "\n"
 SUFFIXES = (".jsonl", ".ndjson")
 _EXAMPLE = 'write one object per line, such as {"id": "a", "video": "clips/a.mp4", "labels": [12, 305]}'
 _MAX_LINE = 2**20  # characters
@@ -95,11 +98,12 @@ def _parse(line: str, number: int, list_name: str) -> ListEntry:
     if not isinstance(value, dict):
         raise ValueError(f"{safe_repr(value)} is not an object; {_EXAMPLE}")
     labels, name = value.pop("labels", None), value.pop("id", None)
-    fields = {key: field for key, field in value.items() if field is not None}
+    fields = {key: _joined(field) for key, field in value.items() if field is not None and field != []}
     wrong = [key for key, field in fields.items() if not isinstance(field, str)]
     if wrong:
         raise ValueError(
-            f"field {safe_repr(wrong[0])}: {safe_repr(fields[wrong[0]])} is not a text; quote it"
+            f"field {safe_repr(wrong[0])}: {safe_repr(fields[wrong[0]])} is not a text or a list of texts; "
+            "quote it"
         )
     if name is not None and (not isinstance(name, str) or not name):
         raise ValueError(f"id: {safe_repr(name)} is not a non-empty text; quote it, or leave it out")
@@ -107,6 +111,13 @@ def _parse(line: str, number: int, list_name: str) -> ListEntry:
         if not _is_text(field) or not _is_text(key):
             raise ValueError(f"{safe_repr(key)} contains a character that text cannot hold; remove it")
     return ListEntry(name or f"{list_name}:{number}", _label_ids(labels), number, fields=fields)
+
+
+def _joined(value: Any) -> Any:
+    """A list of texts as one text; any other value, and a list that cannot be joined, unchanged."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        return value
+    return value if any(ITEM_SEPARATOR in item for item in value) else ITEM_SEPARATOR.join(value)
 
 
 def _is_text(value: str) -> bool:

@@ -107,7 +107,7 @@ class ExtractJob(Job[_Decoded]):
         found = _found_stamp(output)
         if (
             found
-            and _made_as(found) == _made_as(expected)
+            and made_as(found) == made_as(expected)
             and is_same_input(found["input"], entry.path, output)
         ):
             return Outcome(entry.path, "kept", warning=found.get("warning"))
@@ -137,7 +137,7 @@ class ExtractJob(Job[_Decoded]):
         return Outcome(entry.path, "written", warning=video.frames.warning)
 
 
-def _made_as(stamp: dict[str, Any]) -> dict[str, Any]:
+def made_as(stamp: dict[str, Any]) -> dict[str, Any]:
     """A stamp reduced to what decides the features; stamps of older versions lack the precision."""
     made_from = stamp.get("input")
     content = without_path(made_from) if isinstance(made_from, dict) else None

@@ -112,6 +112,7 @@ class Extractor:
             "image_mean": list(model.image_mean),
             "image_std": list(model.image_std),
             "seg_num": split.seg_num,
+            **({} if split.fps is None else {"fps": split.fps}),  # older stamps do not have it
             "sampling": split.sampling,
             "short_size": split.short_size,
             "resize": split.resize,

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -46,6 +46,8 @@ class Outcome:
         retriable: Whether another try may succeed.
         warning: Problem that did not prevent reading the input; None if there is none.
         counts: Numbers that follow the output's path in a list, such as the number of frames in a folder.
+        fields: Fields of the entry's line in a JSON list; empty for a classic list.
+        parts: Outcomes of the inputs of a sample that failed; they are listed instead of `error`.
     """
 
     item_id: str
@@ -54,6 +56,8 @@ class Outcome:
     retriable: bool = False
     warning: str | None = None
     counts: tuple[int, ...] = ()
+    fields: Mapping[str, str | None] = field(default_factory=dict)
+    parts: tuple[Outcome, ...] = ()
 
     @classmethod
     def of_error(cls, item_id: str, error: VideotagError) -> Outcome:
@@ -121,6 +125,17 @@ class Job(OutputKind, Generic[Loaded]):
         """
         return (outcome for _, outcome in loaded if isinstance(outcome, Outcome))
 
+    def write_list(self, path: Path, done: Sequence[tuple[ListEntry, Path, Outcome]]) -> None:
+        """Writes the list of outputs.
+
+        Args:
+            path: Path of the list.
+            done: Entries with their outputs and outcomes, without those that failed; a duplicate entry of the
+                list appears as often.
+        """
+        listed = (ListEntry(str(out), (*outcome.counts, *entry.label_ids)) for entry, out, outcome in done)
+        write_filelist(path, listed)
+
 
 #: Runs `load` and `finish` of a picklable job; yields the outcomes of all items, in order.
 Executor: TypeAlias = Callable[[Job[Any], Sequence[Item]], Generator[Outcome, None, None]]
@@ -177,13 +192,14 @@ def run_job(
             holds the folder, or it cannot be written; finished outputs are kept.
     """
     paths, save_dir = [entry.path for entry in entries], destination.save_dir
-    folders = {entry.path for entry in entries if entry.counts}
-    outputs = plan_outputs(paths, save_dir, destination.root, suffix=job.suffix, folders=folders)
+    names = {entry.path for entry in entries if entry.counts or entry.fields is not None}
+    folder = save_dir / job.folder
+    outputs = plan_outputs(paths, folder, destination.root, suffix=job.suffix, whole_names=names)
     check_outputs(outputs, destination, job)
     first = {entry.path: entry for entry in reversed(entries)}
     items = [(first[path], output) for path, output in outputs.items()]
     job.check(items, save_dir)
-    done: dict[str, tuple[int, ...]] = {}
+    done: dict[str, Outcome] = {}
     with folder_lock(save_dir):
         for parent in {output.parent for output in outputs.values()}:
             remove_partial(parent)
@@ -197,27 +213,27 @@ def run_job(
                 _collect(outcome, summary, failures)
                 if outcome.status == "failed":
                     continue
-                done[entry.path] = outcome.counts
+                done[entry.path] = outcome
                 if index % log_interval == 0:
                     logger.info("%d of %d: %s", index, len(items), output)
         if done:
             summary.list_path = destination.list_path
-            listed = (entry for entry in entries if entry.path in done)
-            write_filelist(
-                summary.list_path,
-                [ListEntry(str(outputs[e.path]), (*done[e.path], *e.label_ids)) for e in listed],
-            )
+            listed = [(e, outputs[e.path], done[e.path]) for e in entries if e.path in done]
+            job.write_list(summary.list_path, listed)
     return summary
 
 
 def _collect(outcome: Outcome, summary: Summary, failures: FailureList) -> None:
     """Counts an outcome, records a failure, and logs failures and warnings."""
     path = outcome.item_id
+    for part in outcome.parts or ((outcome,) if outcome.status == "failed" else ()):
+        failures.write(part.item_id, part.error, retriable=part.retriable)
+        logger.warning("failed: %s", part.error)
     if outcome.status == "failed":
         summary.failed[path] = outcome.error
-        failures.write(path, outcome.error, retriable=outcome.retriable)
-        logger.warning("failed: %s", outcome.error)
         return
+    if outcome.parts:
+        summary.missing[path] = "; ".join(part.error for part in outcome.parts)
     summary.written += outcome.status == "written"
     summary.kept += outcome.status == "kept"
     if outcome.warning:

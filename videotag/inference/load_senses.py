@@ -18,7 +18,11 @@ SHOT_WEIGHTS = "transnet_v2"
 
 
 def load_senses(
-    kinds: Sequence[str], *, backend: str = "auto", speech_model: str | Path | None = None
+    kinds: Sequence[str],
+    *,
+    backend: str = "auto",
+    speech_model: str | Path | None = None,
+    language: str | None = None,
 ) -> list[Sense]:
     """The senses for some kinds of findings.
 
@@ -26,6 +30,7 @@ def load_senses(
         kinds: Kinds, see videotag.senses.finding.KINDS; each once.
         backend: Backend of networks that run on this project's runtimes.
         speech_model: CTranslate2 folder of Whisper; None for the base model of the installed packages.
+        language: Code of the language of speech; None lets the network decide.
 
     Raises:
         ConfigError: A kind is unknown, or its packages are not installed; the message names the command.
@@ -37,7 +42,7 @@ def load_senses(
     makers: dict[Kind, Callable[[], Sense]] = {
         "shots": lambda: _shots(backend),
         "text": _text,
-        "speech": lambda: _speech(speech_model),
+        "speech": lambda: _speech(speech_model, language),
         "sound": _sound,
     }
     return [make() for kind, make in makers.items() if kind in kinds]
@@ -63,10 +68,10 @@ def _text() -> Sense:
     return Text(RapidOcr())
 
 
-def _speech(folder: str | Path | None) -> Sense:
+def _speech(folder: str | Path | None, language: str | None) -> Sense:
     from videotag.senses.speech import Speech, default_model
 
-    return Speech(default_model(cache_dir()) if folder is None else folder)
+    return Speech(default_model(cache_dir()) if folder is None else folder, language=language)
 
 
 def _sound() -> Sense:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol
 
 from videotag.errors import FileListError, OutputError, one_error
 from videotag.formats.filelist import list_problem, read_filelist
+from videotag.formats.json_lists import is_json_list
 from videotag.inference.input_files import InputFiles, is_same_input
 from videotag.media.frame_folder import INFO_FILE
 from videotag.safe_text import MAX_TEXT, escaped, safe_repr
@@ -27,6 +28,7 @@ from videotag.system.folder_lock import LOCK_FILE
 RUNTIME_FILE = "runtime.json"  # in a folder of features
 _RESERVED = {FAILURES_FILE, RUNTIME_FILE, INFO_FILE, LOCK_FILE}
 _MAX_PATH_BYTES = 3900  # Linux allows 4,095; leaves room for file names in a folder of frames
+_JSON_LIST_HEAD = re.compile(r'\{"id": "[^\n]*"labels": \[')  # of a list of features
 _HEAD_BYTES = 2**16  # read from a file to recognize it
 
 
@@ -39,6 +41,7 @@ class Summary:
         kept: Number of videos whose outputs were up to date.
         failed: Video -> reason of the failure.
         partial: Video -> problem that did not prevent reading the file, such as lost frames.
+        missing: Sample -> errors of inputs that are recorded as missing.
         list_path: List of all outputs, with the labels of the input list; None if there are no outputs.
     """
 
@@ -46,6 +49,7 @@ class Summary:
     kept: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     partial: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
     list_path: Path | None = None
 
 
@@ -55,7 +59,7 @@ def plan_outputs(
     root: Path | None = None,
     *,
     suffix: str = ".npy",
-    folders: Container[str] = (),
+    whole_names: Container[str] = (),
 ) -> dict[str, Path]:
     """The output path of every video: its own path mirrored below save_dir, with another suffix.
 
@@ -68,7 +72,7 @@ def plan_outputs(
         save_dir: Folder of the outputs.
         root: Folder that contains the absolute paths; None takes their common parent.
         suffix: Suffix of the outputs; empty for folders.
-        folders: The members of `paths` that are folders, whose names have no suffix to replace.
+        whole_names: The members of `paths` whose names have no suffix to replace, such as folders and ids.
 
     Returns:
         Path -> output, in the order of paths; empty for no paths.
@@ -84,7 +88,7 @@ def plan_outputs(
     problems = []
     for path in dict.fromkeys(paths):
         try:
-            inside = _mirrored(path, base, suffix, is_folder=path in folders)
+            inside = _mirrored(path, base, suffix, is_whole=path in whole_names)
         except ValueError as problem:
             problems.append(f"{path}: {problem}")
             continue
@@ -110,7 +114,7 @@ def _common_parent(paths: Iterable[str]) -> Path:
     return Path(os.path.commonpath(folders)) if folders else Path()
 
 
-def _mirrored(path: str, base: Path, suffix: str, *, is_folder: bool) -> PurePath:
+def _mirrored(path: str, base: Path, suffix: str, *, is_whole: bool) -> PurePath:
     """The path of a video's output relative to save_dir.
 
     Raises:
@@ -123,7 +127,7 @@ def _mirrored(path: str, base: Path, suffix: str, *, is_folder: bool) -> PurePat
         if not _absolute(path).is_relative_to(base):
             raise ValueError(f"lies outside --root {base}; name a folder that holds all videos")
         inside = _absolute(path).relative_to(base)
-    return inside.with_name(inside.name + suffix) if is_folder else inside.with_suffix(suffix)
+    return inside.with_name(inside.name + suffix) if is_whole else inside.with_suffix(suffix)
 
 
 def _collisions(outputs: Mapping[str, Path], save_dir: Path) -> Iterator[str]:
@@ -191,10 +195,12 @@ class OutputKind(Protocol):
     Attributes:
         what: Name of the outputs in messages, such as "features".
         suffix: Suffix of the outputs; empty for folders, whose list states the number of files.
+        folder: Folder of the outputs below save_dir; empty for save_dir itself.
     """
 
     what: ClassVar[str]
     suffix: ClassVar[str]
+    folder: ClassVar[str] = ""
 
     def input_of(self, output: Path) -> Mapping[str, Any] | None:
         """The identity of an existing output's input; empty if unknown, None if the output is foreign."""
@@ -226,7 +232,11 @@ def check_outputs(outputs: Mapping[str, Path], destination: Destination, kind: O
                 problems.append(f"{output}: {text}; {remedy}")
         elif not overwrite and (text := _difference(path, output, kind)):
             problems.append(f"{output}: {text}; {remedy}, or give --overwrite")
-    if os.path.lexists(list_path):
+    if is_json_list(list_path):
+        problems += _file_problems(
+            [FileOutput(list_path, "--save_dir", _JSON_LIST_HEAD)], inputs, overwrite=overwrite
+        )
+    elif os.path.lexists(list_path):
         known = set(outputs.values())
         count_names = () if kind.suffix else ("num_frames",)
         if text := inputs.refusal(list_path):

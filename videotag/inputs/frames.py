@@ -83,7 +83,7 @@ def read_frames(
     stop: threading.Event | None = None,
     others: Sequence[OtherView] = (),
 ) -> Frames:
-    """seg_num frames spread over the whole video, scaled and cropped as the section configures.
+    """seg_num frames spread over the whole video, or fewer at INFER.fps, as the section configures.
 
     Args:
         entry: A media file, or a folder of frames with their number.
@@ -97,7 +97,7 @@ def read_frames(
     Raises:
         MediaError: The file cannot be decoded.
         DecoderLostError: A child process returned no frame within stall_limit_sec, or died.
-        ConfigError: There are other views of a folder of frames, which has no times.
+        ConfigError: There are other views of a folder of frames, or INFER.fps; a folder has no times.
     """
     images = _ImageRows(entry.path, split.seg_num)
     options = _reader_options(split, images, offsets=offsets, crop=crop)
@@ -145,7 +145,7 @@ def _reader(
 ) -> FrameReader | PooledReader | FolderReader:
     """The reader that decodes an entry."""
     if entry.counts:
-        if others:
+        if others or options.get("fps"):
             raise ConfigError(f"{entry.path}: a folder of frames, which has no times; give the video itself")
         return FolderReader(entry.path, entry.counts[0], **options)
     options |= {"num_threads": _threads_of_one(split), "others": [asdict(other.view) for other in others]}
@@ -157,7 +157,7 @@ def _reader(
 def frames_of_array(
     array: np.ndarray, fps: float | Fraction, split: VideoSplitSection, *, name: str
 ) -> Frames:
-    """seg_num frames spread over a whole array, scaled and cropped as the section configures.
+    """seg_num frames spread over a whole array, or fewer at INFER.fps, as the section configures.
 
     Args:
         array: Frames (num_frames, height, width, 3) uint8 RGB.
@@ -171,6 +171,7 @@ def frames_of_array(
     """
     images = _ImageRows(name, split.seg_num)
     options = _reader_options(split, images) | {"num_threads": _threads_of_one(split), "name": name}
+    options["sampled_fps"] = options.pop("fps", None)
     return _read(ArrayReader(array, fps, **options), images, split, None)
 
 
@@ -181,8 +182,10 @@ def _reader_options(
     offsets: Sequence[float] | None = None,
     crop: bool = True,
 ) -> dict[str, Any]:
-    """The arguments that all readers share."""
+    """The arguments that all readers share, and fps if frames are sampled at a rate."""
+    fps = split.fps if isinstance(split, VideoInferSection) else None
     return {
+        **({} if fps is None else {"fps": fps}),
         "num_frames": split.seg_num,
         "offsets": None if offsets is None else list(offsets),
         "by_videotag": split.sampling == "videotag",
@@ -337,8 +340,17 @@ class ClipReader(Reader[FrameOptions, VideoSplitSection]):
         return min(_AHEAD * self.num_threads, self.section.videos_ahead)
 
     def specs(self) -> list[ArraySpec]:
-        """Per input NAME clips (N, T, S, S, 3) uint8, where T is seg_num and S is target_size."""
+        """Per input NAME clips (N, T, S, S, 3) uint8, where T is seg_num and S is target_size.
+
+        Raises:
+            ConfigError: INFER.fps is set, with which the number of frames depends on the video.
+        """
         split = self.section
+        if isinstance(split, VideoInferSection) and split.fps is not None:
+            raise ConfigError(
+                "INFER.fps: this command takes the same number of frames of every video; remove it, and set "
+                "INFER.seg_num"
+            )
         shape = (None, split.seg_num, split.target_size, split.target_size, 3)
         return [ArraySpec(name, shape, "uint8") for name in self.inputs]
 

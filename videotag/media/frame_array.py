@@ -40,6 +40,7 @@ class ArrayReader:
         crop_px: Side of the square center crop in pixels; None does not crop.
         num_threads: Number of scaling threads; 0 lets FFmpeg choose.
         new_image: Function that allocates the array of each image.
+        sampled_fps: Sampling times per second, above 0, of which there are then at most num_frames.
 
     Attributes:
         info: Facts about the video.
@@ -65,6 +66,7 @@ class ArrayReader:
         crop_px: int | None = None,
         num_threads: int = 0,
         new_image: NewImage = new_image,
+        sampled_fps: float | None = None,
     ) -> None:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
             raise ShapeError(
@@ -75,6 +77,8 @@ class ArrayReader:
         if not 0 < self._fps < math.inf:
             raise ShapeError(f"{name}: fps {safe_repr(fps)}, expected frames per second above 0")
         count, height, width = frames.shape[:3]
+        if sampled_fps is not None:
+            num_frames = min(max(round(count / self._fps * sampled_fps), 1), num_frames, count)
         size = (forced_size if force_4_by_3 else scaled_size)(width, height, short_side_px)
         check_size(name, width, height)
         check_size(name, *size)

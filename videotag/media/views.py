@@ -23,7 +23,8 @@ class View:
     Attributes:
         num_frames: Number of sampling times, at least 1; frames of a shorter video are repeated evenly. None
             yields every frame once.
-        fps: Sampling times per second, above 0, instead of num_frames; limited to the number of frames.
+        fps: Sampling times per second, above 0; limited to the number of frames in the video, and to
+            num_frames unless that is None.
         offsets: (num_frames,) position of the sampling time in each part, in [0, 1); None takes the middle.
         by_videotag: Whether to select num_frames by VideoTag's rule (sampling.py), each once.
         short_side_px: Short side of the scaled frames in pixels, aspect ratio kept; None does not scale.
@@ -77,7 +78,8 @@ class FrameSelection:
         self._timeline = timeline
         self.num_frames = view.num_frames
         if view.fps is not None:
-            self.num_frames = min(max(round(timeline.duration_sec * view.fps), 1), timeline.num_frames)
+            limit = min(view.num_frames or timeline.num_frames, timeline.num_frames)
+            self.num_frames = min(max(round(timeline.duration_sec * view.fps), 1), limit)
         self._positions: list[float] | None = None  # sampling times relative to the span, in [0, 1)
         self._indices: list[int] | None = None  # distinct frame numbers to sample, ascending
         self.all_indices: np.ndarray | None = None

@@ -47,11 +47,7 @@ class OnnxBackend(Backend):
         self, network: NetworkSpec, folder: Path, *, digests: Sequence[str], precision: str, device: str
     ) -> OnnxNetwork:
         """A network written by `save`; rejected if it refers to other files."""
-        path = folder / ONNX_FILE
-        with open_regular(path, error=WeightsError) as file:
-            model = file.read()
-        _reject_external_data(model, path)
-        return OnnxNetwork(network, model)
+        return OnnxNetwork(network, read_onnx(folder / ONNX_FILE))
 
 
 class OnnxNetwork:
@@ -88,6 +84,18 @@ class OnnxNetwork:
         """The outputs by name, float32, of shapes as declared by the model."""
         arrays = {i.name: np.ascontiguousarray(inputs[i.name], dtype=i.dtype) for i in self._inputs}
         return dict(zip(self._outputs, self._session.run(None, arrays), strict=True))
+
+
+def read_onnx(path: Path) -> bytes:
+    """The content of an ONNX file.
+
+    Raises:
+        WeightsError: The file cannot be read, or may refer to other files.
+    """
+    with open_regular(path, error=WeightsError) as file:
+        model = file.read()
+    _reject_external_data(model, path)
+    return model
 
 
 def _reject_external_data(model: bytes, path: Path) -> None:

@@ -83,11 +83,13 @@ class Sense(ABC):
 
     Attributes:
         kind: What its finders find.
+        source: Name of the network.
         view: Frames that its finders take; None for finders of sound.
         lock: Lock that is held while a finder runs, as networks are not thread-safe.
     """
 
     kind: Kind
+    source: str
     view: View | None
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from videotag.errors import MissingInputError
 from videotag.inputs.frames import OtherView
 from videotag.media.decode_pool import DecodePool, Stopped
-from videotag.media.sound import SoundReader
+from videotag.media.sound import SoundBlock, SoundReader
 from videotag.media.video import SampledFrame
 from videotag.senses.finding import Finder, Finding, Kind, Sense
 
@@ -23,11 +23,14 @@ class Search:
 
     Args:
         senses: Networks, shared with searches in other threads.
+
+    Attributes:
+        lacks_sound: Whether `hear` found no sound.
     """
 
     def __init__(self, senses: Sequence[Sense]) -> None:
         self._finders = [(sense, sense.finder()) for sense in senses]
-        self._lacks_sound = False
+        self.lacks_sound = False
         self._faults: list[str] = []
 
     @property
@@ -40,21 +43,28 @@ class Search:
         ]
 
     def hear(
-        self, path: str | Path, pool: DecodePool, *, stall_limit_sec: float, stop: threading.Event
+        self,
+        path: str | Path,
+        pool: DecodePool,
+        *,
+        stall_limit_sec: float,
+        stop: threading.Event,
+        listeners: Sequence[Callable[[SoundBlock], None]] = (),
     ) -> None:
-        """Runs the finders of sound on a file.
+        """Runs the finders of sound on a file; sets `lacks_sound` if it has none.
 
         Args:
             path: Path of a media file.
             pool: Child processes to decode in.
             stall_limit_sec: Maximum time to wait for a block, in seconds; 0 waits indefinitely.
             stop: Event that ends decoding with Stopped.
+            listeners: Functions that take each block too, in order.
 
         Raises:
             MediaError: The sound cannot be decoded; a file without sound is no error.
         """
         listening = [(sense, finder) for sense, finder in self._finders if sense.view is None]
-        if not listening:
+        if not listening and not listeners:
             return
         reader = pool.reader(path, kind=SoundReader, stall_limit_sec=stall_limit_sec, stop=stop)
         try:
@@ -64,8 +74,10 @@ class Search:
                 for sense, finder in listening:
                     with sense.lock:
                         finder.add_sound(block)
+                for listen in listeners:
+                    listen(block)
         except MissingInputError:
-            self._lacks_sound = True
+            self.lacks_sound = True
         else:
             self._faults += [reader.warning] if reader.warning else []
 
@@ -77,7 +89,7 @@ class Search:
         """
         findings: Findings = {}
         for sense, finder in self._finders:
-            if sense.view is None and self._lacks_sound:
+            if sense.view is None and self.lacks_sound:
                 findings[sense.kind] = None
                 continue
             with sense.lock:

@@ -35,6 +35,7 @@ class Shots(Sense):
     """
 
     kind: Kind = "shots"
+    source = SOURCE
     view: View | None = View(size_px=(WIDTH_PX, HEIGHT_PX))
 
     def __init__(self, network: Network) -> None:

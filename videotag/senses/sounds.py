@@ -29,6 +29,7 @@ class Sounds(Sense):
     """
 
     kind: Kind = "sound"
+    source = SOURCE
     view: View | None = None
 
     def __init__(self) -> None:

@@ -73,6 +73,7 @@ class Text(Sense):
     def __init__(self, reader: TextReader) -> None:
         super().__init__()
         self._reader = reader
+        self.source = reader.source
 
     def finder(self) -> TextFinder:
         """A finder for the next video."""

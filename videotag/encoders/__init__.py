@@ -1,0 +1,4 @@
+"""Networks that turn sound and texts into features, one file per network.
+
+Their vectors are inputs of multimodal taggers; videotag.inference.features writes them.
+"""

@@ -1,0 +1,234 @@
+"""The networks of `videotag features`, loaded for the inputs that are wanted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videotag.encoders.encoder import SoundEncoder, TextEncoder
+from videotag.errors import ConfigError, WeightsError
+from videotag.formats.weight_files import read_weights, resolve_weights
+from videotag.inference.extractor import Extractor, load_extractor
+from videotag.inference.feature_options import AllOptions, AudioFeatures, Input, TextFeatures, VideoFeatures
+from videotag.inference.load_senses import load_senses
+from videotag.inference.trained_model import read_source
+from videotag.runtime import agreement
+from videotag.runtime.backends import AUTO
+from videotag.runtime.choice import RuntimeChoice, RuntimeNetwork, RuntimeRequest
+from videotag.runtime.trained import TrainedNetwork
+from videotag.senses.finding import Sense
+from videotag.system.download import file_digest
+from videotag.system.regular_file import read_regular
+from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
+
+_OWN_WEIGHTS = "weights/tsn"
+_MAX_PCA_BYTES = 2**22  # 128 x 128 values take 64 to 128 KiB
+_PCA_KEYS = ("pca_eigen_vectors", "pca_means")
+
+
+class FeatureNetworks:
+    """The networks for some kinds of input; picklable, as a worker loads them again.
+
+    Args:
+        inputs: Kinds of input.
+        options: Options of all kinds.
+        use_gpu: True, False or "auto"; by default TRAIN.use_gpu of the first stage's config.
+        backend: Backend of the networks; by default INFER.backend of that config, and "auto" for the others.
+        precision: Precision of the first stage; by default INFER.precision of its config.
+
+    Attributes:
+        extractor: Network for frames and pictures; None if there are neither.
+        sound: Network for sound; None if it is not wanted.
+        words: Network for texts, recognized text and speech; None if there is none of them.
+        text_sense: Reads text in frames; None if it is not wanted.
+        speech_sense: Transcribes speech; None if it is not wanted.
+
+    Raises:
+        ConfigError: Packages are missing, or options are invalid.
+        WeightsError: Weights are missing or damaged.
+        DeviceError: The device does not exist.
+    """
+
+    extractor: Extractor | None = None
+    sound: SoundEncoder | None = None
+    words: TextEncoder | None = None
+    text_sense: Sense | None = None
+    speech_sense: Sense | None = None
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        options: AllOptions,
+        *,
+        use_gpu: bool | str | None = None,
+        backend: str | None = None,
+        precision: str | None = None,
+    ) -> None:
+        self.inputs, self.options = tuple(inputs), options
+        self._settings: dict[str, Any] = {"use_gpu": use_gpu, "backend": backend, "precision": precision}
+        # What may be missing comes first; Paddle takes seconds to import.
+        if "ocr" in inputs:
+            (self.text_sense,) = load_senses(["text"])
+        if "speech" in inputs:
+            model, language = options.speech.model, options.speech.language
+            (self.speech_sense,) = load_senses(["speech"], speech_model=model, language=language)
+        if {"text", "ocr", "speech"} & set(inputs):
+            self.words = _words(options.text, backend or AUTO)
+        if "audio" in inputs:
+            self.sound = _sound(options.audio, backend or AUTO)
+        if {"video", "image"} & set(inputs):
+            self.extractor = _extractor(options.video, **self._settings)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the options and the selected runtime of the extractor."""
+        choice = self.extractor.network.choice if self.extractor else None
+        return _reopened, (self.inputs, self.options, self._settings, choice)
+
+    def stamp(self, name: Input) -> dict[str, Any]:
+        """What determines the features of an input besides the sample; equal stamps may be mixed."""
+        if name in ("video", "image"):
+            assert self.extractor is not None
+            stamp = self.extractor.stamp()
+            if name == "image":  # it has no sampling
+                stamp = {k: v for k, v in stamp.items() if k not in ("seg_num", "sampling", "fps")}
+            return stamp
+        if name == "audio":
+            assert self.sound is not None
+            return self.sound.stamp()
+        assert self.words is not None
+        return self.words.stamp()
+
+    def source(self, name: Input) -> str | None:
+        """Name of the network that reads the words of an input; None if they are given."""
+        sense = {"ocr": self.text_sense, "speech": self.speech_sense}.get(name)
+        return None if sense is None else sense.source
+
+
+def _extractor(
+    options: VideoFeatures, *, use_gpu: bool | str | None, backend: str | None, precision: str | None
+) -> Extractor:
+    named = {
+        "INFER.fps": options.fps,
+        "INFER.seg_num": options.max_frames,
+        "INFER.backend": backend,
+        "INFER.precision": precision,
+        "TRAIN.use_gpu": use_gpu,
+    }
+    overrides = [(key, value) for key, value in named.items() if value is not None]
+    source = read_source(_extractor_weights(options.weights), options.config, overrides=overrides)
+    if not source.config.entry.two_stage:
+        raise ConfigError(
+            f"INPUTS.video.weights: {source.weights.path} is not a first stage; give one of `videotag models`"
+        )
+    if source.config.model.format != "video":
+        raise ConfigError("INPUTS.video.config: MODEL.format is frames; set it to video")
+    return load_extractor(source.config, source.weights)
+
+
+def _extractor_weights(weights: str | None) -> FoundWeights:
+    if weights is not None:
+        return find_weights(weights)
+    try:
+        resolve_weights(_OWN_WEIGHTS)
+    except WeightsError:
+        return find_weights(DEFAULT_EXTRACTOR)
+    return find_weights(_OWN_WEIGHTS)
+
+
+def _sound(options: AudioFeatures, backend: str) -> SoundEncoder:
+    if options.extractor == "speech_embedding":
+        from videotag.encoders.speech_embedding import SpeechEmbedding
+
+        return SpeechEmbedding()
+    if options.weights is None:
+        raise ConfigError(
+            "INPUTS.audio.extractor: vggish has no weights of its own; give INPUTS.audio.weights"
+        )
+    path = find_weights(options.weights).path
+    from videotag.encoders.vggish_sound import VggishSound, Whitening
+    from videotag.models.vggish import VGGish, VGGishConfig
+
+    whitening = None
+    if options.pca is not None:
+        file = find_weights(options.pca).path
+        eigen_vectors, means = _read_pca(file)
+        whitening = Whitening(eigen_vectors, means, file_digest(file), options.quantize)
+    network = _network(VGGish(VGGishConfig()), path, "VGGish", backend, config=[])
+    return VggishSound(network, weights_sha256=file_digest(path), whitening=whitening)
+
+
+def _read_pca(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Components (128, 128) and means (128,) of a .npz as published, or of torchvggish's .pth."""
+    if path.suffix == ".npz":
+        data = read_regular(path, error=WeightsError, max_bytes=_MAX_PCA_BYTES, remedy="download it again")
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                arrays = {key: np.asarray(archive[key]) for key in archive.files}
+        except (ValueError, OSError, KeyError, EOFError) as error:
+            raise WeightsError(f"{path}: damaged ({error}); download it again") from error
+    else:
+        arrays = read_weights(path)
+    eigen_vectors, means = (arrays.get(key) for key in _PCA_KEYS)
+    if (
+        eigen_vectors is None
+        or means is None
+        or eigen_vectors.shape != (128, 128)
+        or means.size != eigen_vectors.shape[0]
+    ):
+        raise WeightsError(f"{path}: not VGGish's PCA; expected {' (128, 128) and '.join(_PCA_KEYS)} (128,)")
+    return eigen_vectors.astype(np.float32), means.astype(np.float32).reshape(-1)
+
+
+def _words(options: TextFeatures, backend: str) -> TextEncoder:
+    if options.extractor == "use":
+        from videotag.encoders.sentence_encoder import UniversalSentenceEncoder
+
+        return UniversalSentenceEncoder()
+    if options.weights is None:
+        raise ConfigError("INPUTS.text.extractor: bert has no weights of its own; give INPUTS.text.weights")
+    from videotag.encoders.bert_text import BertText, read_bert_folder
+    from videotag.encoders.wordpiece import WordPiece
+
+    path = Path(options.weights)
+    folder = read_bert_folder(path if path.is_dir() else find_weights(options.weights).path.parent)
+    tokenizer = WordPiece(folder.path, max_tokens=options.max_tokens)
+    from videotag.models.bert import Bert, BertConfig
+
+    config = BertConfig(**folder.sizes)
+    if tokenizer.size > config.vocab_size or options.max_tokens > config.max_positions:
+        raise WeightsError(
+            f"{folder.path}: {tokenizer.size} tokens and texts of {options.max_tokens}, but the network has "
+            f"{config.vocab_size} and {config.max_positions}; lower INPUTS.text.max_tokens, or "
+            "correct vocab.txt"
+        )
+    network = _network(Bert(config), folder.weights, "BERT", backend, config=folder.sizes)
+    stamp = {
+        "extractor": "BERT",
+        "weights_sha256": file_digest(folder.weights),
+        "vocabulary_sha256": file_digest(folder.path / "vocab.txt"),
+        "pooling": config.pooling,
+        "max_tokens": options.max_tokens,
+    }
+    return BertText(network, tokenizer, stamp)
+
+
+def _network(model: Any, path: Path, name: str, backend: str, *, config: Any) -> RuntimeNetwork:
+    """A model with the weights of a file, in a runtime; f32."""
+    from videotag.inference.load_weights import load_weights
+
+    load_weights(model, path, config_name=name)
+    trained = TrainedNetwork.from_model(model, weights=[file_digest(path)], config=config, name=name)
+    return RuntimeNetwork(trained, RuntimeRequest(backend, "f32"), tolerances=agreement.FEATURES)
+
+
+def _reopened(
+    inputs: Sequence[Input], options: AllOptions, settings: dict[str, Any], choice: RuntimeChoice | None
+) -> FeatureNetworks:
+    networks = FeatureNetworks(inputs, options, **settings)
+    if choice is not None and networks.extractor is not None:
+        networks.extractor.network.set_choice(choice)
+    return networks

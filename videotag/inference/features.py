@@ -1,0 +1,490 @@
+"""Posts -> a folder of feature files, one per sample and kind of input.
+
+    SAVE_DIR/INPUT/ID.npy     the features of one input, with a stamp
+    SAVE_DIR/posts/ID.json    the record of a sample: its files, and for missing inputs the reason
+    SAVE_DIR/LIST.jsonl       the list to train on
+
+A video is decoded once for its frames and its text, and its sound once for its features and its speech.
+Shapes: R rows, D feature width, K pictures, H height, W width.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from videotag.datasets.prefetch import prefetch
+from videotag.errors import FeatureFileError, MediaError, MissingInputError, OutputError, one_error
+from videotag.formats.feature_files import read_stamp, write_features
+from videotag.formats.filelist import ListEntry
+from videotag.inference.extract import made_as
+from videotag.inference.feature_networks import FeatureNetworks
+from videotag.inference.feature_options import Input
+from videotag.inference.frozen_runtime import start_extractor, write_frozen
+from videotag.inference.jobs import Item, Job, Outcome
+from videotag.inference.list_sample import sample_frames
+from videotag.inference.posts import Post
+from videotag.inputs.frames import Frames, read_frames
+from videotag.media.decode_pool import DecodePool, PooledReader
+from videotag.media.picture import PictureReader
+from videotag.media.sound import SoundBlock
+from videotag.registry import FRAMES
+from videotag.sections import VideoSplitSection
+from videotag.senses.finding import Finding
+from videotag.senses.search import Search
+from videotag.system.atomic import remove_partial, write_text
+from videotag.system.json_text import read_json
+from videotag.system.progress import track
+
+RECORDS = "posts"
+_STALL_LIMIT_SEC = 300.0  # without an extractor, whose config sets it
+_NEEDED: dict[Input, str] = {
+    "video": "video",
+    "image": "cover or images",
+    "audio": "audio or video",
+    "text": "title, caption or text",
+    "ocr": "ocr or video",
+    "speech": "speech, audio or video",
+}
+_MIN_PICTURES = 8  # on which the precision is selected if there are no videos
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The words of an input, and when they are shown or spoken."""
+
+    text: str
+    findings: tuple[Finding, ...] = ()
+
+
+#: What is read of one input: frames, pictures (K, H, W, 3), rows (R, D) or words; or why there is nothing.
+_Part: TypeAlias = Frames | np.ndarray | _Words | MediaError
+
+
+@dataclass
+class _Loaded:
+    """What is read of a sample.
+
+    Attributes:
+        identities: Input -> fingerprint of what it is made of, before it was read.
+        parts: Input -> what was read.
+        warnings: Input -> faults of a file that did not prevent reading it.
+    """
+
+    identities: dict[Input, dict[str, Any]] = field(default_factory=dict)
+    parts: dict[Input, _Part] = field(default_factory=dict)
+    warnings: dict[Input, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FeaturesJob(Job[_Loaded]):
+    """Writes one .npy per sample and kind of input, and a record per sample.
+
+    Args:
+        networks: Networks of the wanted inputs.
+        save_dir: Folder of the features.
+    """
+
+    networks: FeatureNetworks
+    save_dir: Path
+    what, suffix, folder = "posts", ".json", RECORDS
+
+    # ------------------------------------------------------------ see Job
+
+    def concurrency(self) -> tuple[int, int]:
+        """See Job."""
+        extractor = self.networks.extractor
+        if extractor is None:
+            return 1, 2
+        return extractor.config.infer.videos_at_once, extractor.config.infer.videos_ahead
+
+    def input_of(self, output: Path) -> Mapping[str, Any] | None:
+        """See OutputKind; an own record belongs to its id, not to a path."""
+        return {} if _read_record(output) is not None else None
+
+    def is_listed(self, path: Path) -> bool:
+        """See OutputKind."""
+        return path.suffix == ".npy"
+
+    def check(self, items: Sequence[Item], save_dir: Path) -> None:
+        """Refuses to replace feature files that this program did not write."""
+        problems = []
+        for _, output in items:
+            if output.exists():
+                continue
+            for name in self.networks.inputs:
+                path = self._features_path(output, name)
+                if path.exists() and not _is_own(path):
+                    problems.append(
+                        f"{path}: exists and was not written by videotag; choose another --save_dir"
+                    )
+        if problems:
+            raise one_error(OutputError, problems)
+
+    def prepare(self, items: Sequence[Item], save_dir: Path) -> Mapping[str, Outcome]:
+        """Finds complete samples; for the others, selects the extractor's runtime on a sample of the list.
+
+        Raises:
+            ConfigError: The folder's features are not in the requested precision.
+            DeviceError: The device cannot compute in the folder's precision.
+        """
+        folders = {
+            self._features_path(output, name).parent for _, output in items for name in self.networks.inputs
+        }
+        for folder in folders:
+            remove_partial(folder)
+        extractor = self.networks.extractor
+        frames_dir = save_dir / ("video" if "video" in self.networks.inputs else "image")
+        if extractor is not None:
+            start_extractor(extractor, frames_dir, (self._features_path(o, "video") for _, o in items))
+        threads, _ = self.concurrency()
+        found = prefetch(self._known, items, num_threads=threads, ahead=2 * threads)
+        known = {o.item_id: o for o in track(found, "check existing features", len(items)) if o}
+        if extractor is None or len(known) == len(items):
+            return known
+        sample = self._sample([entry for entry, _ in items]) if extractor.network.needs_sample else None
+        if sample is not None or not extractor.network.needs_sample:
+            extractor.network.select_runtime(None if sample is None else {FRAMES: sample})
+            write_frozen(frames_dir, extractor)
+        return known
+
+    def load(self, item: Item, pool: DecodePool, stop: threading.Event) -> _Loaded:
+        """See Job; reads what is missing of a sample."""
+        entry, output = item
+        post, record, loaded = Post.of_entry(entry), _read_record(output) or {}, _Loaded()
+        todo = []
+        for name in self.networks.inputs:
+            try:
+                if not self._is_done(post, record, name):
+                    todo.append(name)
+                    loaded.identities[name] = self._identity(post, name)
+            except MediaError as error:
+                loaded.parts[name] = error
+        todo = [name for name in todo if name not in loaded.parts]
+        reading = _Reading(self.networks, post, pool, stop, loaded)
+        reading.read_texts(todo)
+        reading.read_frames(todo)
+        reading.read_sound(todo)
+        reading.read_pictures(todo)
+        return loaded
+
+    def finish(self, loaded: Iterable[tuple[Item, _Loaded | Outcome]]) -> Iterator[Outcome]:
+        """See Job; runs the networks and writes the features."""
+        for item, one in loaded:
+            yield one if isinstance(one, Outcome) else self._write(item, one)
+
+    def write_list(self, path: Path, done: Sequence[tuple[ListEntry, Path, Outcome]]) -> None:
+        """Writes a JSON list with the path of each input's features, null for a missing one."""
+        lines = []
+        for entry, _, outcome in done:
+            line = {"id": entry.path, **outcome.fields, "labels": list(entry.label_ids)}
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+        write_text(path, "".join(lines))
+
+    # ------------------------------------------------------------ records
+
+    def _features_path(self, output: Path, name: Input) -> Path:
+        """The feature file of an input, given the record of its sample."""
+        inside = output.relative_to(self.save_dir / RECORDS)
+        return (self.save_dir / name / inside).with_suffix(".npy")
+
+    def _identity(self, post: Post, name: Input) -> dict[str, Any]:
+        """The fingerprint of what an input is made of; empty if the post lacks it."""
+        if not post.has(name):
+            return {}
+        read_by = None if name in post.texts else self.networks.source(name)
+        max_images = self.networks.options.image.max_images
+        return post.identity(name, max_images=max_images, read_by=read_by)
+
+    def _is_done(self, post: Post, record: Mapping[str, Any], name: Input) -> bool:
+        """Whether a record holds an input that is up to date.
+
+        Raises:
+            MediaError: What the input is made of cannot be read.
+        """
+        known = record.get("inputs", {}).get(name)
+        if not isinstance(known, dict):
+            return False
+        if known.get("made_from") != self._identity(post, name):
+            return False
+        if made_as(known.get("made_by", {})) != made_as(json.loads(json.dumps(self.networks.stamp(name)))):
+            return False
+        file = known.get("file")
+        return file is None or (self.save_dir / name / str(file)).is_file()
+
+    def _known(self, item: Item) -> Outcome | None:
+        """The outcome of a sample whose inputs are all up to date; else None."""
+        entry, output = item
+        record = _read_record(output)
+        if record is None:
+            return None
+        post = Post.of_entry(entry)
+        try:
+            if not all(self._is_done(post, record, name) for name in self.networks.inputs):
+                return None
+        except MediaError:
+            return None  # reported when it is loaded
+        warnings = [one.get("warning") for one in record["inputs"].values() if one.get("warning")]
+        return Outcome(entry.path, "kept", warning="; ".join(warnings) or None, fields=self._fields(record))
+
+    def _fields(self, record: Mapping[str, Any]) -> dict[str, str | None]:
+        """The path of each wanted input's features; None if the input is missing."""
+        files = {name: record["inputs"].get(name, {}).get("file") for name in self.networks.inputs}
+        return {name: file and str(self.save_dir / name / file) for name, file in files.items()}
+
+    # ------------------------------------------------------------ work
+
+    def _sample(self, entries: Sequence[ListEntry]) -> np.ndarray | None:
+        """Frames or pictures (K, H, W, 3) on which the precision is selected; None if there are none."""
+        assert self.networks.extractor is not None
+        split = self.networks.extractor.config.infer
+        posts = [Post.of_entry(entry) for entry in entries]
+        if "video" in self.networks.inputs and (videos := [post.video for post in posts if post.video]):
+            return sample_frames([ListEntry(path) for path in videos], split)[0]
+        pictures: list[np.ndarray] = []
+        with DecodePool() as pool:
+            for post in posts:
+                for path in post.images[:1]:
+                    try:
+                        pictures += [f.image for f in _picture_reader(path, split, pool, threading.Event())]
+                    except MediaError:
+                        continue  # reported when it is loaded
+                if len(pictures) >= _MIN_PICTURES:
+                    break
+        return np.stack(pictures) if pictures else None
+
+    def _write(self, item: Item, loaded: _Loaded) -> Outcome:
+        entry, output = item
+        record = _read_record(output) or {"videotag_post": entry.path, "inputs": {}}
+        failed: list[Outcome] = []
+        is_listed = True
+        for name in self.networks.inputs:
+            part = loaded.parts.get(name)
+            if part is None:
+                continue
+            try:
+                record["inputs"][name] = self._result(entry, output, name, part, loaded)
+            except MediaError as error:
+                record["inputs"].pop(name, None)
+                text = f"{entry.path}: {name}: {error}"
+                failed.append(Outcome(f"{entry.path} [{name}]", "failed", text, error.retriable))
+                is_listed &= self.networks.options.of(name).on_error == "missing"
+        write_text(output, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+        warning = "; ".join(loaded.warnings.values()) or None
+        if not is_listed:
+            return Outcome(entry.path, "failed", "; ".join(one.error for one in failed), parts=tuple(failed))
+        return Outcome(
+            entry.path, "written", warning=warning, fields=self._fields(record), parts=tuple(failed)
+        )
+
+    def _result(
+        self, entry: ListEntry, output: Path, name: Input, part: _Part, loaded: _Loaded
+    ) -> dict[str, Any]:
+        """The record of one input, whose features are written.
+
+        Raises:
+            MediaError: The input cannot be read, or the network returns no numbers.
+        """
+        path = self._features_path(output, name)
+        stamp, warning = self.networks.stamp(name), loaded.warnings.get(name)
+        made = {"made_by": stamp, "made_from": loaded.identities.get(name, {}), "warning": warning}
+        if isinstance(part, MissingInputError):
+            path.unlink(missing_ok=True)  # of an earlier state of the sample
+            return {"file": None, "missing": str(part), **made}
+        if isinstance(part, MediaError):
+            raise part
+        rows, runtime = self._rows(name, part)
+        if not np.isfinite(rows).all():
+            raise MediaError("the network returns NaN or infinite features; check the weights")
+        facts = {"input": made["made_from"], "warning": warning, "runtime": runtime}
+        write_features(path, rows, stamp={**stamp, **facts})
+        words = {}
+        if isinstance(part, _Words):
+            words = {"text": part.text, "findings": [finding.to_dict() for finding in part.findings]}
+        return {"file": str(path.relative_to(self.save_dir / name)), **made, **words}
+
+    def _rows(self, name: Input, part: Frames | np.ndarray | _Words) -> tuple[np.ndarray, str | None]:
+        """The features (R, D) of an input, and the runtime of its network if that is selected."""
+        networks = self.networks
+        if isinstance(part, _Words):
+            assert networks.words is not None
+            with networks.words.lock:
+                return networks.words.encode([part.text]), None
+        if name == "audio":
+            assert isinstance(part, np.ndarray)
+            return part, None
+        assert networks.extractor is not None
+        frames = part if isinstance(part, Frames) else Frames(part, np.arange(len(part)), None, 0.0, None)
+        return networks.extractor.features(frames), networks.extractor.network.runtime
+
+
+class _Reading:
+    """Reads the inputs of one sample into a _Loaded.
+
+    Args:
+        networks: Networks, shared with other threads.
+        post: The sample.
+        pool: Child processes to decode in.
+        stop: Event that ends decoding with Stopped.
+        loaded: Receives what is read.
+    """
+
+    def __init__(
+        self,
+        networks: FeatureNetworks,
+        post: Post,
+        pool: DecodePool,
+        stop: threading.Event,
+        loaded: _Loaded,
+    ) -> None:
+        self._networks = networks
+        self._post = post
+        self._pool = pool
+        self._stop = stop
+        self._loaded = loaded
+
+    def read_texts(self, todo: Sequence[Input]) -> None:
+        """Takes the given texts, and notes which inputs the post lacks."""
+        for name in todo:
+            if name in self._post.texts:
+                self._loaded.parts[name] = _Words(self._post.texts[name])
+            elif not self._post.has(name):
+                self._loaded.parts[name] = MissingInputError(f"the post has no {_NEEDED[name]}")
+
+    def read_frames(self, todo: Sequence[Input]) -> None:
+        """Decodes the video once, for frames and for the text in it."""
+        wanted = self._still(todo, ("video", "ocr"))
+        if not wanted:
+            return
+        path = self._post.video
+        assert path is not None
+        sense = self._networks.text_sense
+        search = Search([sense] if sense and "ocr" in wanted else [])
+        try:
+            if "video" in wanted:
+                assert self._networks.extractor is not None
+                split = self._networks.extractor.config.infer
+                entry, others = ListEntry(path), search.others
+                frames = read_frames(entry, split, pool=self._pool, stop=self._stop, others=others)
+                self._loaded.parts["video"] = frames
+                duration_sec, warning = frames.duration_sec, frames.warning
+            else:
+                (other,) = search.others
+                reader = self._pool.reader(path, **self._limits(), **asdict(other.view))
+                for frame in reader:
+                    other.take(frame)
+                duration_sec, warning = reader.info.duration_sec, reader.warning
+        except MediaError as error:
+            self._loaded.parts.update(dict.fromkeys(wanted, error))
+            return
+        if warning:
+            self._loaded.warnings.update(dict.fromkeys(wanted, warning))
+        if "ocr" in wanted:
+            self._loaded.parts["ocr"] = _words(search.finish(duration_sec)["text"], "shows no text")
+
+    def read_sound(self, todo: Sequence[Input]) -> None:
+        """Decodes the sound once, for its features and for speech."""
+        wanted = self._still(todo, ("audio", "speech"))
+        if not wanted:
+            return
+        path = self._post.audio
+        assert path is not None
+        sense, encoder = self._networks.speech_sense, self._networks.sound
+        search = Search([sense] if sense and "speech" in wanted else [])
+        stream = encoder.stream() if encoder and "audio" in wanted else None
+
+        def encode(block: SoundBlock) -> None:
+            assert encoder is not None
+            assert stream is not None
+            with encoder.lock:
+                stream.add_sound(block)
+
+        try:
+            search.hear(path, self._pool, listeners=[encode] if stream else [], **self._limits())
+        except MediaError as error:
+            self._loaded.parts.update(dict.fromkeys(wanted, error))
+            return
+        if search.lacks_sound:
+            self._loaded.parts.update(dict.fromkeys(wanted, MissingInputError(f"{path}: has no sound")))
+            return
+        if search.warning:
+            self._loaded.warnings.update(dict.fromkeys(wanted, search.warning))
+        if encoder is not None and stream is not None:
+            with encoder.lock:
+                rows = stream.finish()
+            too_short = MissingInputError(f"{path}: has less sound than one row of features")
+            self._loaded.parts["audio"] = rows if len(rows) else too_short
+        if "speech" in wanted:
+            self._loaded.parts["speech"] = _words(search.finish(0.0)["speech"], "has no speech")
+
+    def read_pictures(self, todo: Sequence[Input]) -> None:
+        """Reads the pictures."""
+        if "image" not in todo or "image" in self._loaded.parts:
+            return
+        assert self._networks.extractor is not None
+        split = self._networks.extractor.config.infer
+        pictures: list[np.ndarray] = []
+        try:
+            for path in self._post.media("image", max_images=self._networks.options.image.max_images):
+                pictures += [frame.image for frame in _picture_reader(path, split, self._pool, self._stop)]
+        except MediaError as error:
+            self._loaded.parts["image"] = error
+        else:
+            self._loaded.parts["image"] = np.stack(pictures)
+
+    def _still(self, todo: Sequence[Input], names: Sequence[Input]) -> list[Input]:
+        """Those of some inputs that are still to be read."""
+        return [name for name in names if name in todo and name not in self._loaded.parts]
+
+    def _limits(self) -> dict[str, Any]:
+        """Arguments of a pool's readers that bound the time of a file."""
+        extractor = self._networks.extractor
+        limit_sec = extractor.config.infer.stall_limit_sec if extractor else _STALL_LIMIT_SEC
+        return {"stall_limit_sec": limit_sec, "stop": self._stop}
+
+
+def _words(findings: Sequence[Finding] | None, why_not: str) -> _Words | MissingInputError:
+    """The words of findings, each text once; or that there are none."""
+    texts = list(dict.fromkeys(one.text.strip() for one in findings or () if one.text.strip()))
+    if not texts:
+        return MissingInputError(why_not)
+    return _Words("\n".join(texts), tuple(findings or ()))
+
+
+def _picture_reader(
+    path: str, split: VideoSplitSection, pool: DecodePool, stop: threading.Event
+) -> PooledReader:
+    """The reader of a picture, scaled and cropped like the frames of videos."""
+    return pool.reader(
+        path,
+        kind=PictureReader,
+        stall_limit_sec=split.stall_limit_sec,
+        stop=stop,
+        short_side_px=split.short_size,
+        force_4_by_3=split.resize == "videotag",
+        crop_px=split.target_size,
+    )
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a sample; empty if it is damaged, None if there is none or another program wrote it."""
+    try:
+        record = read_json(path, error=OutputError, remedy="delete it")
+    except OutputError:
+        return None
+    is_own = isinstance(record, dict) and "videotag_post" in record and isinstance(record.get("inputs"), dict)
+    return record if is_own else None
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a feature file has a stamp of this program."""
+    try:
+        return read_stamp(path) is not None
+    except FeatureFileError:
+        return False
