@@ -5,7 +5,6 @@ Needs `pip install 'videotag[ocr]'`.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -32,8 +31,7 @@ class RapidOcr:
             from rapidocr import RapidOCR
         except ImportError as error:
             raise ConfigError(f"text in pictures: needs RapidOCR; run: {INSTALL}") from error
-        logging.getLogger("RapidOCR").setLevel(logging.WARNING)
-        self._engine: Any = RapidOCR(params={"Global.log_level": "warning"})
+        self._engine: Any = RapidOCR(params={"Global.log_level": "error"})  # it warns of frames without text
 
     def read(self, image: np.ndarray) -> list[Line]:
         """See TextReader."""
