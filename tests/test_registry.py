@@ -49,5 +49,9 @@ def test_models_backbones_and_readers_are_listed():
         "resnet18",
         "resnet34",
         "resnet50",
+        "vit_base_patch16_224",
+        "vit_large_patch16_224",
+        "vit_large_patch32_384",
+        "vit_tiny_patch16_224",
     ]
     assert [entry.name for entry in list_readers() if not entry.plugin] == ["features", "frames"]

@@ -31,7 +31,8 @@ from videotag.training.checkpoint import save_weights
 from videotag.weights import FoundWeights, find_weights
 
 load_models()
-BACKBONES = [entry.name for entry in list_backbones()]
+#: Without the larger Vision Transformers, which have the layers of the tiny one and up to 1.2 GB of weights.
+BACKBONES = [e.name for e in list_backbones() if not e.name.startswith(("vit_base", "vit_large"))]
 EXTRACTORS = [entry.name for entry in list_models() if entry.two_stage]
 TAGGERS = [entry.name for entry in list_models() if not entry.two_stage]
 #: Settings that make a model small.

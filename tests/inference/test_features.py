@@ -287,7 +287,7 @@ def test_features_of_two_extractors_are_not_mixed_in_a_training(tmp_path):
     for name, extractor in (("a", "VGGish"), ("b", "speech_embedding")):
         stamp = {"extractor": extractor, "weights_sha256": "x", "row_sec": 0.96}
         write_features(tmp_path / f"{name}.npy", np.zeros((2, 8), np.float32), stamp=stamp)
-    with pytest.raises(FeatureFileError, match='extractor "speech_embedding" vs. "VGGish"'):
+    with pytest.raises(FeatureFileError, match=r'extractor "speech_embedding" vs\. "VGGish"'):
         check_features([str(tmp_path / "a.npy"), str(tmp_path / "b.npy")], {"audio": 8})
 
 

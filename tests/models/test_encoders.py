@@ -25,7 +25,7 @@ from videotag.models.transnet_v2 import (
 )
 from videotag.models.vggish import PATCHES, VGGish, VGGishConfig, quantize, whiten
 from videotag.models.vit import VisionTransformer, VisionTransformerConfig
-from videotag.registry import FEATURES, FRAMES
+from videotag.registry import FEATURES, FRAMES, get_backbone
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -210,15 +210,39 @@ def test_the_vision_transformer_gives_the_features_of_the_reference(name):
     np.testing.assert_allclose(model(images).numpy(), arrays["pooled"], atol=case["tolerance"])
 
 
-def test_the_vision_transformer_names_the_frame_size_that_it_takes():
+def test_the_vision_transformer_takes_whole_patches():
     model = VisionTransformer(
         VisionTransformerConfig(width=8, depth=1, num_heads=2, image_px=32, patch_px=16)
     )
-    with pytest.raises(ConfigError, match=r"frames of 48 x 64 pixels, .* set target_size to 32"):
-        model(paddle.zeros([1, 3, 64, 48]))
-    names = model.layouts()[1].names
-    assert names["blocks.0.qkv.bias"] == "encoder.layers.encoder_layer_0.self_attention.in_proj_bias"
-    assert VisionTransformer.owns([names["patches.weight"]])
+    with pytest.raises(ConfigError, match=r"frames of 40 x 64 pixels, .* set target_size to 32"):
+        model(paddle.zeros([1, 3, 64, 40]))
+    assert model(paddle.zeros([1, 3, 64, 48])).shape == [1, 8]
+
+
+def test_positions_are_interpolated_for_larger_frames():
+    """A constant grid stays constant; a linear one stays linear inside."""
+    model = VisionTransformer(
+        VisionTransformerConfig(width=2, depth=1, num_heads=1, image_px=128, patch_px=16)
+    )
+    grid = np.stack([np.full((8, 8), 3.0), np.tile(np.arange(8.0), (8, 1))], axis=-1)
+    own = np.concatenate([[[7.0, 7.0]], grid.reshape(64, 2)])[None].astype(np.float32)
+    model.positions.set_value(paddle.to_tensor(own))
+    found = model._positions(256, 128).numpy()[0]
+    np.testing.assert_allclose(found[0], [7, 7])
+    wide = found[1:].reshape(16, 8, 2)
+    np.testing.assert_allclose(wide[..., 0], 3, atol=1e-5)
+    np.testing.assert_allclose(wide[8, 2:6, 1], np.arange(2.0, 6.0), atol=1e-5)
+    np.testing.assert_array_equal(model._positions(128, 128).numpy(), own)
+
+
+def test_files_of_vision_transformers_are_recognized_by_their_depth():
+    model = get_backbone("vit_tiny_patch16_224").cls(get_backbone("vit_tiny_patch16_224").config())
+    timm, torchvision = (list(layout.names.values()) for layout in model.layouts())
+    assert "encoder.layers.encoder_layer_0.self_attention.in_proj_bias" in torchvision
+    base, large = (get_backbone(f"vit_{size}_patch16_224").cls for size in ("base", "large"))
+    for names in (timm, torchvision):
+        assert base.owns(names)
+        assert not large.owns(names)
 
 
 # ---------------------------------------------------------------- shots

@@ -62,6 +62,7 @@ class BertLayer(nn.Layer):
         super().__init__()
         width = config.hidden_size
         self.num_heads = config.num_heads
+        self.scale = math.sqrt(width // config.num_heads)
         self.query, self.key, self.value, self.attended = (nn.Linear(width, width) for _ in range(4))
         self.attention_norm = nn.LayerNorm(width, epsilon=_EPSILON)
         self.fc1 = nn.Linear(width, config.intermediate_size)
@@ -71,7 +72,7 @@ class BertLayer(nn.Layer):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """States (N, S, D) -> (N, S, D); bias (N, 1, 1, S) is added to the attention scores."""
         query, key, value = (self._heads(layer(x)) for layer in (self.query, self.key, self.value))
-        scores = paddle.matmul(query, key, transpose_y=True) / math.sqrt(query.shape[-1])  # (N, A, S, S)
+        scores = paddle.matmul(query, key, transpose_y=True) / self.scale  # (N, A, S, S)
         read = paddle.matmul(F.softmax(scores + bias), value)  # (N, A, S, D / A)
         x = self.attention_norm(x + self.attended(read.transpose([0, 2, 1, 3]).flatten(2)))
         return self.norm(x + self.fc2(F.gelu(self.fc1(x))))

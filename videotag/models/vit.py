@@ -1,15 +1,16 @@
 """Vision Transformer: frames -> features.
 
 The network of arXiv:2010.11929: pre-norm blocks, a class token, learned positions. timm's and torchvision's
-files load as they are. Frames have the size the positions were trained for.
+files load as they are. For frames of another size, the positions are interpolated.
 Shapes: B frames, H and W height and width in pixels, P patches, D width, A heads.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import paddle
 import paddle.nn.functional as F
@@ -17,8 +18,10 @@ from paddle import Tensor, nn
 
 from videotag.errors import ConfigError
 from videotag.models.layouts import Layout
+from videotag.registry import register_backbone
 from videotag.sections import NumLayers, Positive, Section
 
+_BLOCK = re.compile(r"blocks\.(\d+)\.|encoder_layer_(\d+)\.")
 _EPSILON = 1e-6  # of ViT's layer norms; Paddle's default is 1e-5
 
 
@@ -49,6 +52,7 @@ class Block(nn.Layer):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.scale = math.sqrt(width // num_heads)
         self.norm1, self.norm2 = (nn.LayerNorm(width, epsilon=_EPSILON) for _ in range(2))
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
@@ -59,20 +63,28 @@ class Block(nn.Layer):
         """Tokens (B, P + 1, D) -> (B, P + 1, D)."""
         qkv = self.qkv(self.norm1(x)).reshape([0, 0, 3, self.num_heads, -1])  # (B, P + 1, 3, A, D / A)
         query, key, value = qkv.transpose([2, 0, 3, 1, 4]).unbind()  # (B, A, P + 1, D / A) each
-        scores = paddle.matmul(query, key, transpose_y=True) / math.sqrt(query.shape[-1])
+        scores = paddle.matmul(query, key, transpose_y=True) / self.scale
         read = paddle.matmul(F.softmax(scores), value).transpose([0, 2, 1, 3]).flatten(2)
         x = x + self.proj(read)
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
 
 class VisionTransformer(nn.Layer):
-    """Frames (B, 3, H, W) of image_px pixels -> features (B, D)."""
+    """Frames (B, 3, H, W), of image_px pixels or other multiples of patch_px -> features (B, D).
+
+    Attributes:
+        config: Class of its sizes.
+        tsn_config: Path of the shipped config of a TSN with this backbone; None if there is none.
+    """
+
+    config: ClassVar[type[VisionTransformerConfig]] = VisionTransformerConfig
+    tsn_config: ClassVar[str | None] = None
 
     def __init__(self, config: VisionTransformerConfig) -> None:
         super().__init__()
         width, side = config.width, config.image_px // config.patch_px
         self.feature_dim = width
-        self.pooling, self.image_px = config.pooling, config.image_px
+        self.pooling, self.image_px, self.patch_px = config.pooling, config.image_px, config.patch_px
         self.patches = nn.Conv2D(3, width, config.patch_px, config.patch_px)
         normal = nn.initializer.Normal(0.0, 0.02)
         self.cls_token = self.create_parameter([1, 1, width], default_initializer=normal)
@@ -91,16 +103,28 @@ class VisionTransformer(nn.Layer):
         """Tokens (B, P + 1, D) before the blocks: the class token, then the patches row by row.
 
         Raises:
-            ConfigError: The frames have another size than image_px.
+            ConfigError: A side of the frames is no multiple of patch_px.
         """
-        if tuple(images.shape[2:]) != (self.image_px, self.image_px) and -1 not in images.shape[2:]:
+        height, width = images.shape[2:]  # -1 while a network for any size is exported
+        if height % self.patch_px or width % self.patch_px:
             raise ConfigError(
-                f"frames of {images.shape[3]} x {images.shape[2]} pixels, but this backbone takes "
-                f"{self.image_px} x {self.image_px}; set target_size to {self.image_px}"
+                f"frames of {width} x {height} pixels, but this backbone divides them into patches of "
+                f"{self.patch_px}; set target_size to {self.image_px}"
             )
         x = self.patches(images).flatten(2).transpose([0, 2, 1])  # (B, P, D)
         cls = self.cls_token.expand([x.shape[0], -1, -1])
-        return paddle.concat([cls, x], axis=1) + self.positions
+        return paddle.concat([cls, x], axis=1) + self._positions(height, width)
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        """Positions (1, P + 1, D) for frames of a size in pixels."""
+        if -1 in (height, width) or height == width == self.image_px:
+            return self.positions
+        side = self.image_px // self.patch_px
+        cls, grid = self.positions[:, :1], self.positions[:, 1:]
+        grid = grid.reshape([1, side, side, -1]).transpose([0, 3, 1, 2])  # (1, D, side, side)
+        size = [height // self.patch_px, width // self.patch_px]
+        grid = F.interpolate(grid, size, mode="bicubic").flatten(2).transpose([0, 2, 1])  # (1, P, D)
+        return paddle.concat([cls, grid], axis=1)
 
     def tokens(self, images: Tensor) -> Tensor:
         """Tokens (B, P + 1, D) after the blocks, before the last norm."""
@@ -111,13 +135,16 @@ class VisionTransformer(nn.Layer):
 
     @classmethod
     def owns(cls, names: Iterable[str]) -> bool:
-        """Whether the parameter names of a file, in any known layout, are those of this network."""
-        return any(name.endswith(("patch_embed.proj.weight", "conv_proj.weight")) for name in names)
+        """See PublishedBackbone; networks of the same depth are not told apart."""
+        names = list(names)
+        is_vit = any(name.endswith(("patch_embed.proj.weight", "conv_proj.weight")) for name in names)
+        numbers = {int(found[1] or found[2]) for name in names if (found := _BLOCK.search(name))}
+        return is_vit and len(numbers) == cls.config().depth
 
     @classmethod
     def shipped_config(cls) -> str | None:
-        """Path of the shipped config of a TSN with this backbone; None, as there is none."""
-        return None
+        """See PublishedBackbone."""
+        return cls.tsn_config
 
     def layouts(self) -> list[Layout]:
         """The published layouts, timm's and torchvision's, with the classifier as "fc."."""
@@ -129,6 +156,55 @@ class VisionTransformer(nn.Layer):
             Layout("timm", timm, transposed=transposed),
             Layout("torchvision", {name: _torchvision_name(name) for name in names}, transposed=transposed),
         ]
+
+
+class TinyPatch16(VisionTransformerConfig):
+    """timm's vit_tiny_patch16_224."""
+
+    width: Positive = 192
+    num_heads: Positive = 3
+
+
+class LargePatch16(VisionTransformerConfig):
+    """timm's vit_large_patch16_224, torchvision's vit_l_16."""
+
+    width: Positive = 1024
+    depth: NumLayers = 24
+    num_heads: Positive = 16
+
+
+class LargePatch32(LargePatch16):
+    """timm's vit_large_patch32_384."""
+
+    image_px: Positive = 384
+    patch_px: Positive = 32
+
+
+@register_backbone("vit_tiny_patch16_224", config=TinyPatch16)
+class ViTTinyPatch16(VisionTransformer):
+    """D = 192, 5.5 M weights."""
+
+    config = TinyPatch16
+
+
+@register_backbone("vit_base_patch16_224", config=VisionTransformerConfig)
+class ViTBasePatch16(VisionTransformer):
+    """D = 768, 86 M weights."""
+
+
+@register_backbone("vit_large_patch16_224", config=LargePatch16)
+class ViTLargePatch16(VisionTransformer):
+    """D = 1024, 303 M weights."""
+
+    config = LargePatch16
+
+
+@register_backbone("vit_large_patch32_384", config=LargePatch32)
+class ViTLargePatch32(VisionTransformer):
+    """D = 1024, 305 M weights, of frames of 384 pixels."""
+
+    config = LargePatch32
+    tsn_config = "configs/tsn_vit_large.yaml"
 
 
 _TIMM = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
