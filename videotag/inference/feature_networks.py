@@ -13,9 +13,17 @@ from videotag.encoders.encoder import SoundEncoder, TextEncoder
 from videotag.errors import ConfigError, WeightsError
 from videotag.formats.weight_files import read_weights, resolve_weights
 from videotag.inference.extractor import Extractor, load_extractor
-from videotag.inference.feature_options import AllOptions, AudioFeatures, Input, TextFeatures, VideoFeatures
+from videotag.inference.feature_options import (
+    AllOptions,
+    AudioFeatures,
+    EmbeddingFeatures,
+    Input,
+    TextFeatures,
+    VideoFeatures,
+)
 from videotag.inference.load_senses import load_senses
-from videotag.inference.trained_model import read_source
+from videotag.inference.trained_model import TrainedModel, read_source
+from videotag.registry import EMBEDDING, MASK
 from videotag.runtime import agreement
 from videotag.runtime.backends import AUTO
 from videotag.runtime.choice import RuntimeChoice, RuntimeNetwork, RuntimeRequest
@@ -42,6 +50,7 @@ class FeatureNetworks:
 
     Attributes:
         extractor: Network for frames and pictures; None if there are neither.
+        tagger: Network for the embedding of a video; None if it is not wanted.
         sound: Network for sound; None if it is not wanted.
         words: Network for texts, recognized text and speech; None if there is none of them.
         text_sense: Reads text in frames; None if it is not wanted.
@@ -54,6 +63,7 @@ class FeatureNetworks:
     """
 
     extractor: Extractor | None = None
+    tagger: TrainedModel | None = None
     sound: SoundEncoder | None = None
     words: TextEncoder | None = None
     text_sense: Sense | None = None
@@ -80,8 +90,11 @@ class FeatureNetworks:
             self.words = _words(options.text, backend or AUTO)
         if "audio" in inputs:
             self.sound = _sound(options.audio, backend or AUTO)
-        if {"video", "image"} & set(inputs):
+        if {"video", "embedding", "image"} & set(inputs):
             self.extractor = _extractor(options.video, **self._settings)
+        if "embedding" in inputs:
+            assert self.extractor is not None
+            self.tagger = _tagger(options.embedding, self.extractor.feature_dim, backend or AUTO)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the options and the selected runtime of the extractor."""
@@ -96,6 +109,13 @@ class FeatureNetworks:
             if name == "image":  # it has no sampling
                 stamp = {k: v for k, v in stamp.items() if k not in ("seg_num", "sampling", "fps")}
             return stamp
+        if name == "embedding":
+            assert self.tagger is not None
+            assert self.extractor is not None
+            (source,) = self.tagger.sources
+            digest = file_digest(source.weights.path)
+            of = self.extractor.stamp()
+            return {"extractor": source.config.entry.name, "weights_sha256": digest, "features": of}
         if name == "audio":
             assert self.sound is not None
             return self.sound.stamp()
@@ -127,6 +147,27 @@ def _extractor(
     if source.config.model.format != "video":
         raise ConfigError("INPUTS.video.config: MODEL.format is frames; set it to video")
     return load_extractor(source.config, source.weights)
+
+
+def _tagger(options: EmbeddingFeatures, feature_dim: int, backend: str) -> TrainedModel:
+    if options.weights is None:
+        raise ConfigError("INPUTS.embedding: has no weights of its own; give INPUTS.embedding.weights")
+    overrides = [("INFER.backend", backend), ("INFER.precision", "f32")]
+    model = TrainedModel.load(options.weights, overrides=overrides)
+    if EMBEDDING not in model.outputs:
+        name = model.config.entry.name
+        raise ConfigError(
+            f"INPUTS.embedding.weights: {options.weights}: {name} returns no embedding; give an "
+            "AttentionLSTM, and if it is an export of an older version, export it again"
+        )
+    names = [spec for spec in model.inputs if not spec.name.endswith(MASK)]
+    if len(names) > 1 or names[0].shape[-1] != feature_dim:
+        widths = ", ".join(f"{spec.name} ({spec.shape[-1]} wide)" for spec in names)
+        raise ConfigError(
+            f"INPUTS.embedding.weights: {options.weights}: takes {widths}, but INPUTS.video gives features "
+            f"{feature_dim} wide; name the first stage it was trained on as INPUTS.video.weights"
+        )
+    return model
 
 
 def _extractor_weights(weights: str | None) -> FoundWeights:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, ValidationError
 
@@ -23,8 +23,8 @@ from videotag.safe_text import safe_repr
 from videotag.sections import AboveZero, FilePath, Needs, NumFrames, Section
 
 #: Kinds of input, in the order of their work.
-Input: TypeAlias = Literal["video", "image", "audio", "text", "ocr", "speech"]
-INPUTS: tuple[Input, ...] = ("video", "image", "audio", "text", "ocr", "speech")
+Input: TypeAlias = Literal["video", "embedding", "image", "audio", "text", "ocr", "speech"]
+INPUTS: tuple[Input, ...] = get_args(Input)
 _MAX_TOKENS = 512  # positions of most BERT models
 
 
@@ -54,6 +54,16 @@ class VideoFeatures(FeatureOptions):
     config: FilePath | None = None
     fps: AboveZero | None = None
     max_frames: NumFrames | None = None
+
+
+class EmbeddingFeatures(FeatureOptions):
+    """A single row per video: the embedding that a tagger makes of the features of `video`.
+
+    Attributes:
+        weights: Weights or an export of an AttentionLSTM; they have no default.
+    """
+
+    weights: FilePath | None = None
 
 
 class ImageFeatures(FeatureOptions):
@@ -114,6 +124,7 @@ class SpeechFeatures(FeatureOptions):
 
 _SECTIONS: dict[str, type[FeatureOptions]] = {
     "video": VideoFeatures,
+    "embedding": EmbeddingFeatures,
     "image": ImageFeatures,
     "audio": AudioFeatures,
     "text": TextFeatures,
@@ -126,6 +137,7 @@ class AllOptions(Section):
     """Options of every kind of input."""
 
     video: VideoFeatures = VideoFeatures()
+    embedding: EmbeddingFeatures = EmbeddingFeatures()
     image: ImageFeatures = ImageFeatures()
     audio: AudioFeatures = AudioFeatures()
     text: TextFeatures = TextFeatures()

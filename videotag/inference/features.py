@@ -21,7 +21,7 @@ import numpy as np
 
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError, MediaError, MissingInputError, OutputError, one_error
-from videotag.formats.feature_files import read_stamp, write_features
+from videotag.formats.feature_files import read_features, read_stamp, write_features
 from videotag.formats.filelist import ListEntry
 from videotag.inference.extract import made_as
 from videotag.inference.feature_networks import FeatureNetworks
@@ -34,7 +34,7 @@ from videotag.inputs.frames import Frames, read_frames
 from videotag.media.decode_pool import DecodePool, PooledReader
 from videotag.media.picture import PictureReader
 from videotag.media.sound import SoundBlock
-from videotag.registry import FRAMES
+from videotag.registry import EMBEDDING, FRAMES, MASK
 from videotag.sections import VideoSplitSection
 from videotag.senses.finding import Finding
 from videotag.senses.search import Search
@@ -46,6 +46,7 @@ RECORDS = "posts"
 _STALL_LIMIT_SEC = 300.0  # without an extractor, whose config sets it
 _NEEDED: dict[Input, str] = {
     "video": "video",
+    "embedding": "video",
     "image": "cover or images",
     "audio": "audio or video",
     "text": "title, caption or text",
@@ -167,6 +168,9 @@ class FeaturesJob(Job[_Loaded]):
             except MediaError as error:
                 loaded.parts[name] = error
         todo = [name for name in todo if name not in loaded.parts]
+        has_features = "video" in self.networks.inputs and "video" not in todo and post.video
+        if "embedding" in todo and has_features:
+            loaded.parts["embedding"] = self._known_features(output)
         reading = _Reading(self.networks, post, pool, stop, loaded)
         reading.read_texts(todo)
         reading.read_frames(todo)
@@ -193,6 +197,14 @@ class FeaturesJob(Job[_Loaded]):
         """The feature file of an input, given the record of its sample."""
         inside = output.relative_to(self.save_dir / RECORDS)
         return (self.save_dir / name / inside).with_suffix(".npy")
+
+    def _known_features(self, output: Path) -> np.ndarray | MediaError:
+        """The features (T, D) of a video that are up to date; an error if they cannot be read."""
+        path = self._features_path(output, "video")
+        try:
+            return read_features(path)
+        except FeatureFileError as error:
+            return MediaError(f"{error}; delete {path}")
 
     def _identity(self, post: Post, name: Input) -> dict[str, Any]:
         """The fingerprint of what an input is made of; empty if the post lacks it."""
@@ -264,12 +276,13 @@ class FeaturesJob(Job[_Loaded]):
         record = _read_record(output) or {"videotag_post": entry.path, "inputs": {}}
         failed: list[Outcome] = []
         is_listed = True
+        computed: dict[Input, np.ndarray] = {}
         for name in self.networks.inputs:
             part = loaded.parts.get(name)
             if part is None:
                 continue
             try:
-                record["inputs"][name] = self._result(entry, output, name, part, loaded)
+                record["inputs"][name] = self._result(output, name, part, loaded, computed)
             except MediaError as error:
                 record["inputs"].pop(name, None)
                 text = f"{entry.path}: {name}: {error}"
@@ -284,9 +297,9 @@ class FeaturesJob(Job[_Loaded]):
         )
 
     def _result(
-        self, entry: ListEntry, output: Path, name: Input, part: _Part, loaded: _Loaded
+        self, output: Path, name: Input, part: _Part, loaded: _Loaded, computed: dict[Input, np.ndarray]
     ) -> dict[str, Any]:
-        """The record of one input, whose features are written.
+        """The record of one input, whose features are written and added to `computed`.
 
         Raises:
             MediaError: The input cannot be read, or the network returns no numbers.
@@ -299,7 +312,8 @@ class FeaturesJob(Job[_Loaded]):
             return {"file": None, "missing": str(part), **made}
         if isinstance(part, MediaError):
             raise part
-        rows, runtime = self._rows(name, part)
+        rows, runtime = self._rows(name, part, computed)
+        computed[name] = rows
         if not np.isfinite(rows).all():
             raise MediaError("the network returns NaN or infinite features; check the weights")
         facts = {"input": made["made_from"], "warning": warning, "runtime": runtime}
@@ -309,8 +323,16 @@ class FeaturesJob(Job[_Loaded]):
             words = {"text": part.text, "findings": [finding.to_dict() for finding in part.findings]}
         return {"file": str(path.relative_to(self.save_dir / name)), **made, **words}
 
-    def _rows(self, name: Input, part: Frames | np.ndarray | _Words) -> tuple[np.ndarray, str | None]:
-        """The features (R, D) of an input, and the runtime of its network if that is selected."""
+    def _rows(
+        self, name: Input, part: Frames | np.ndarray | _Words, computed: Mapping[Input, np.ndarray]
+    ) -> tuple[np.ndarray, str | None]:
+        """The features (R, D) of an input, and the runtime of its network if that is selected.
+
+        Args:
+            name: Kind of input.
+            part: What was read.
+            computed: Features of earlier inputs of the sample.
+        """
         networks = self.networks
         if isinstance(part, _Words):
             assert networks.words is not None
@@ -320,8 +342,24 @@ class FeaturesJob(Job[_Loaded]):
             assert isinstance(part, np.ndarray)
             return part, None
         assert networks.extractor is not None
+        if name == "embedding":
+            rows = computed["video"] if "video" in computed else self._frame_features(part)
+            return self._embedding(rows), None
         frames = part if isinstance(part, Frames) else Frames(part, np.arange(len(part)), None, 0.0, None)
         return networks.extractor.features(frames), networks.extractor.network.runtime
+
+    def _frame_features(self, part: Frames | np.ndarray) -> np.ndarray:
+        """The features (T, D) of the frames of a video."""
+        assert self.networks.extractor is not None
+        return part if isinstance(part, np.ndarray) else self.networks.extractor.features(part)
+
+    def _embedding(self, rows: np.ndarray) -> np.ndarray:
+        """The embedding (1, E) of the features (T, D) of a video."""
+        tagger = self.networks.tagger
+        assert tagger is not None
+        (name,) = (spec.name for spec in tagger.inputs if not spec.name.endswith(MASK))
+        arrays = {name: rows[None], name + MASK: np.ones((1, len(rows)), bool)}
+        return np.asarray(tagger.run(arrays)[EMBEDDING])
 
 
 class _Reading:
@@ -359,7 +397,7 @@ class _Reading:
 
     def read_frames(self, todo: Sequence[Input]) -> None:
         """Decodes the video once, for frames and for the text in it."""
-        wanted = self._still(todo, ("video", "ocr"))
+        wanted = self._still(todo, ("video", "embedding", "ocr"))
         if not wanted:
             return
         path = self._post.video
@@ -367,12 +405,12 @@ class _Reading:
         sense = self._networks.text_sense
         search = Search([sense] if sense and "ocr" in wanted else [])
         try:
-            if "video" in wanted:
+            if {"video", "embedding"} & set(wanted):
                 assert self._networks.extractor is not None
                 split = self._networks.extractor.config.infer
                 entry, others = ListEntry(path), search.others
                 frames = read_frames(entry, split, pool=self._pool, stop=self._stop, others=others)
-                self._loaded.parts["video"] = frames
+                self._loaded.parts.update({name: frames for name in wanted if name != "ocr"})
                 duration_sec, warning = frames.duration_sec, frames.warning
             else:
                 (other,) = search.others

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from videotag.models.layouts import Layout
 from videotag.models.sequence import BiLSTM, SequenceTagger, masked_softmax, outputs_of
-from videotag.registry import MASK, register_model
+from videotag.registry import EMBEDDING, MASK, register_model
 from videotag.sections import Positive, TaggerModel
 
 
@@ -114,12 +114,16 @@ class AttentionPool(nn.Layer):
 
 @register_model("AttentionLSTM", config=AttentionLSTMConfig, task="multi_label")
 class AttentionLSTM(SequenceTagger):
-    """Bidirectional LSTM with attention: features and masks of every modality -> logits (N, C)."""
+    """Bidirectional LSTM with attention: features and masks of every modality -> logits (N, C).
+
+    EMBEDDING is the second hidden layer, 4,096 wide in VideoTag.
+    """
 
     gives_attention = True
 
     def __init__(self, config: AttentionLSTMConfig) -> None:
         super().__init__(config)
+        self.outputs = (*self.outputs, EMBEDDING)
         self.variant = config.variant
         self.pools = nn.LayerDict({name: AttentionPool(dim, config) for name, dim in config.dims.items()})
         first, second = config.fc_sizes
@@ -130,14 +134,14 @@ class AttentionLSTM(SequenceTagger):
         self.output = nn.Linear(second, config.num_classes, bias_attr=nn.initializer.Constant(bias))
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Logits (N, C), and per modality the attention weights (N, T)."""
+        """Logits (N, C), the embedding (N, E), and per modality the attention weights (N, T)."""
         pooled, attention = [], {}
         for name, pool in self.pools.items():
             vector, attention[name] = pool(inputs[name], inputs[name + MASK])
             pooled.append(vector)
         x = paddle.concat(pooled, axis=-1)  # (N, 2H * modalities)
         x = F.tanh(self.fc2(F.relu(self.fc1(x))))
-        return outputs_of(self.output(x), attention)
+        return {**outputs_of(self.output(x), attention), EMBEDDING: x}
 
     def layouts(self) -> list[Layout]:
         """The published layout of this variant; empty if there is none."""
