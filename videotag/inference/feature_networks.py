@@ -95,6 +95,7 @@ class FeatureNetworks:
         if "embedding" in inputs:
             assert self.extractor is not None
             self.tagger = _tagger(options.embedding, self.extractor.feature_dim, backend or AUTO)
+            self._tagger_sha256 = file_digest(self.tagger.sources[0].weights.path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the options and the selected runtime of the extractor."""
@@ -112,10 +113,8 @@ class FeatureNetworks:
         if name == "embedding":
             assert self.tagger is not None
             assert self.extractor is not None
-            (source,) = self.tagger.sources
-            digest = file_digest(source.weights.path)
-            of = self.extractor.stamp()
-            return {"extractor": source.config.entry.name, "weights_sha256": digest, "features": of}
+            network, of = self.tagger.config.entry.name, self.extractor.stamp()
+            return {"extractor": network, "weights_sha256": self._tagger_sha256, "features": of}
         if name == "audio":
             assert self.sound is not None
             return self.sound.stamp()

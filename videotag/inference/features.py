@@ -141,7 +141,7 @@ class FeaturesJob(Job[_Loaded]):
         for folder in folders:
             remove_partial(folder)
         extractor = self.networks.extractor
-        frames_dir = save_dir / ("video" if "video" in self.networks.inputs else "image")
+        frames_dir = save_dir / "video"  # of pictures too, which share the network and so the precision
         if extractor is not None:
             start_extractor(extractor, frames_dir, (self._features_path(o, "video") for _, o in items))
         threads, _ = self.concurrency()
@@ -158,11 +158,11 @@ class FeaturesJob(Job[_Loaded]):
     def load(self, item: Item, pool: DecodePool, stop: threading.Event) -> _Loaded:
         """See Job; reads what is missing of a sample."""
         entry, output = item
-        post, record, loaded = Post.of_entry(entry), _read_record(output) or {}, _Loaded()
+        post, record, loaded = Post.of_entry(entry), _read_record(output), _Loaded()
         todo = []
         for name in self.networks.inputs:
             try:
-                if not self._is_done(post, record, name):
+                if record is None or not self._is_done(post, output, record, name):
                     todo.append(name)
                     loaded.identities[name] = self._identity(post, name)
             except MediaError as error:
@@ -214,21 +214,20 @@ class FeaturesJob(Job[_Loaded]):
         max_images = self.networks.options.image.max_images
         return post.identity(name, max_images=max_images, read_by=read_by)
 
-    def _is_done(self, post: Post, record: Mapping[str, Any], name: Input) -> bool:
-        """Whether a record holds an input that is up to date.
+    def _is_done(self, post: Post, output: Path, record: Mapping[str, Any], name: Input) -> bool:
+        """Whether the record at `output` holds an input that is up to date.
 
         Raises:
             MediaError: What the input is made of cannot be read.
         """
-        known = record.get("inputs", {}).get(name)
-        if not isinstance(known, dict):
+        known = record["inputs"].get(name)
+        if known is None:
             return False
         if known.get("made_from") != self._identity(post, name):
             return False
         if made_as(known.get("made_by", {})) != made_as(json.loads(json.dumps(self.networks.stamp(name)))):
             return False
-        file = known.get("file")
-        return file is None or (self.save_dir / name / str(file)).is_file()
+        return not known.get("file") or self._features_path(output, name).is_file()
 
     def _known(self, item: Item) -> Outcome | None:
         """The outcome of a sample whose inputs are all up to date; else None."""
@@ -238,17 +237,20 @@ class FeaturesJob(Job[_Loaded]):
             return None
         post = Post.of_entry(entry)
         try:
-            if not all(self._is_done(post, record, name) for name in self.networks.inputs):
+            if not all(self._is_done(post, output, record, name) for name in self.networks.inputs):
                 return None
         except MediaError:
             return None  # reported when it is loaded
         warnings = [one.get("warning") for one in record["inputs"].values() if one.get("warning")]
-        return Outcome(entry.path, "kept", warning="; ".join(warnings) or None, fields=self._fields(record))
+        fields = self._fields(output, record)
+        return Outcome(entry.path, "kept", warning="; ".join(warnings) or None, fields=fields)
 
-    def _fields(self, record: Mapping[str, Any]) -> dict[str, str | None]:
+    def _fields(self, output: Path, record: Mapping[str, Any]) -> dict[str, str | None]:
         """The path of each wanted input's features; None if the input is missing."""
-        files = {name: record["inputs"].get(name, {}).get("file") for name in self.networks.inputs}
-        return {name: file and str(self.save_dir / name / file) for name, file in files.items()}
+        has_file = {name: bool(record["inputs"].get(name, {}).get("file")) for name in self.networks.inputs}
+        return {
+            name: str(self._features_path(output, name)) if has else None for name, has in has_file.items()
+        }
 
     # ------------------------------------------------------------ work
 
@@ -293,7 +295,7 @@ class FeaturesJob(Job[_Loaded]):
         if not is_listed:
             return Outcome(entry.path, "failed", "; ".join(one.error for one in failed), parts=tuple(failed))
         return Outcome(
-            entry.path, "written", warning=warning, fields=self._fields(record), parts=tuple(failed)
+            entry.path, "written", warning=warning, fields=self._fields(output, record), parts=tuple(failed)
         )
 
     def _result(
@@ -511,12 +513,13 @@ def _picture_reader(
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
-    """The record of a sample; empty if it is damaged, None if there is none or another program wrote it."""
+    """The record of a sample; None if there is none, it is damaged, or another program wrote it."""
     try:
         record = read_json(path, error=OutputError, remedy="delete it")
     except OutputError:
         return None
-    is_own = isinstance(record, dict) and "videotag_post" in record and isinstance(record.get("inputs"), dict)
+    inputs = record.get("inputs") if isinstance(record, dict) and "videotag_post" in record else None
+    is_own = isinstance(inputs, dict) and all(isinstance(one, dict) for one in inputs.values())
     return record if is_own else None
 
 
