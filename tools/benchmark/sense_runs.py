@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from functools import partial
@@ -159,7 +159,10 @@ def memory(out_dir: Path, *, duration_sec: float) -> dict[str, Any]:
         process = subprocess.Popen(
             [sys.executable, *command, f"--save_dir={out_dir / 'long_features'}"], stdout=out, stderr=out
         )
-        peak_mb = peak_family_mb(process.pid, process.wait)
+        try:
+            peak_mb = peak_family_mb(process.pid, process.wait)
+        finally:
+            process.terminate()  # if this process is interrupted; an ended one ignores it
     if process.returncode:
         raise VideotagError(f"videotag features failed; see {log}")
     info = probe(path)
@@ -305,14 +308,18 @@ def decode_once(video: Path, *, num_rounds: int) -> dict[str, Any]:
                 if number:
                     seconds[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    parts = sum(medians[name] for name in ("decoding for all", "features", "shots", "text"))
-    ratio = medians["all in one go"] / parts
+    ratio = _together_to_parts(medians)
+    ratios = [
+        _together_to_parts({name: times[number] for name, times in seconds.items()})
+        for number in range(num_rounds)
+    ]
     return {
         "video": video.name,
         "duration_sec": duration_sec,
         "seconds": medians,
         "rounds": seconds,
         "ratio": ratio,
+        "ratios_of_rounds": ratios,
         "goal": {"ratio": RATIO_GOAL, "met": ratio < RATIO_GOAL},
     }
 
@@ -321,4 +328,12 @@ def decode_once_table(result: dict[str, Any]) -> str:
     """The Markdown table of `decode_once`."""
     lines = [f"| {result['video']}, {result['duration_sec']:.0f} s | seconds |", "|---|---:|"]
     lines += [f"| {name} | {seconds:.2f} |" for name, seconds in result["seconds"].items()]
-    return "\n".join([*lines, f"| all in one go, divided by the sum of its parts | {result['ratio']:.2f} |"])
+    lines.append(f"| all in one go, divided by the sum of its parts | {result['ratio']:.2f} |")
+    rounds = ", ".join(f"{ratio:.2f}" for ratio in result["ratios_of_rounds"])
+    return "\n".join(lines) + f"\n\nThe ratio in each round: {rounds}."
+
+
+def _together_to_parts(seconds: Mapping[str, float]) -> float:
+    return seconds["all in one go"] / sum(
+        seconds[name] for name in ("decoding for all", "features", "shots", "text")
+    )

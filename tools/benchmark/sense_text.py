@@ -7,6 +7,9 @@ Shapes: H x W = 720 x 1280.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -159,6 +162,20 @@ def find_font(font: Path | None) -> Path:
     return found
 
 
+@functools.cache
+def face_index(font: Path) -> int:
+    """Number of the face for simplified Chinese in a font; 0 if none is named so.
+
+    The first face of Noto's collection is for Japanese, whose letters differ.
+    """
+    with contextlib.suppress(OSError):  # behind the last face
+        for index in itertools.count():
+            family, _ = ImageFont.truetype(str(font), 16, index=index).getname()
+            if family is not None and family.endswith(" SC"):
+                return index
+    return 0
+
+
 def film_frames() -> list[np.ndarray]:
     """The middle frame of each of the demo's films, (H, W, 3)."""
     frames = []
@@ -182,7 +199,8 @@ def draw(texts: Sequence[str], background: str, size_px: int, font: Path, film: 
     edge = OVER_FILM.get(background)
     color, plain = PLAIN.get(background, ("white", ""))
     image = Image.new("RGB", (WIDTH_PX, HEIGHT_PX), plain) if plain else Image.fromarray(film)
-    pen, letters = ImageDraw.Draw(image), ImageFont.truetype(str(font), size_px)
+    pen = ImageDraw.Draw(image)
+    letters = ImageFont.truetype(str(font), size_px, index=face_index(font))
     for band, text in enumerate(texts):
         middle = WIDTH_PX / 2, (band + 0.5) * HEIGHT_PX / NUM_BANDS
         width = max(1, size_px // 12) if edge else 0
