@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,7 +64,7 @@ def speed(videos: Sequence[Path], out_dir: Path) -> dict[str, Any]:
     repeat_film(demo.films()["bigbuckbunny.mp4"], short, SHORT_SEC)
     rows = []
     for name in INPUTS:
-        run_posts = _posts_runner(name, short, out_dir / "features" / name)
+        run_posts = _posts_runner(name, short)
         if name in ("image", "text"):
             posts = _posts(name, out_dir)
             rate = len(posts) / run_posts(posts)
@@ -96,19 +97,19 @@ def speed_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n\nSeconds of media per second of work. Loading is not counted."
 
 
-def _posts_runner(name: Input, short: Path, save_dir: Path) -> Callable[[Sequence[ListEntry]], float]:
+def _posts_runner(name: Input, short: Path) -> Callable[[Sequence[ListEntry]], float]:
     """Loads the networks of an input, and warms them up; returns what times a list of posts, in seconds."""
     networks = FeatureNetworks([name], read_options(None))
-    job = FeaturesJob(networks, save_dir)
     stop = threading.Event()
 
     def seconds(entries: Sequence[ListEntry]) -> float:
-        number = len(list((save_dir / RECORDS).glob("*.json"))) if save_dir.exists() else 0
-        items: list[Item] = [
-            (entry, save_dir / RECORDS / f"{number + index}.json") for index, entry in enumerate(entries)
-        ]
-        job.prepare(items, save_dir)
-        with DecodePool() as pool:
+        # A folder of its own for each list: nothing is kept, and each list gets its own precision.
+        with tempfile.TemporaryDirectory(dir=short.parent) as folder, DecodePool() as pool:
+            job = FeaturesJob(networks, Path(folder))
+            items: list[Item] = [
+                (entry, job.save_dir / RECORDS / f"{index}.json") for index, entry in enumerate(entries)
+            ]
+            job.prepare(items, job.save_dir)
             pool.release(pool.acquire())  # starts the child process
             started = time.perf_counter()
             outcomes = list(job.finish((item, job.load(item, pool, stop)) for item in items))
