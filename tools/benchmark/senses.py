@@ -10,7 +10,7 @@ docs/senses.md and docs/features.md install without dependencies. Parts:
   memory       peak memory of all processes of `videotag features` on a file of an hour
   decode_once  time of features, shots and text in one go, against decoding plus each network alone
   backends     VGGish and BERT in OpenVINO against Paddle's layers
-Prints a table per part, and writes it to OUT_DIR/PART.json. Takes half an hour on two cores.
+Prints a table per part, and writes it to OUT_DIR/PART.json.
 """
 
 from __future__ import annotations
