@@ -19,9 +19,20 @@ from videotag.errors import ConfigError
 from videotag.inference.ensemble import Ensemble
 from videotag.media.transforms import normalize
 from videotag.models import load_models, paddle
+from videotag.models.bert import TOKENS, Bert, BertConfig
 from videotag.models.sequence import PeepholeLSTM
 from videotag.models.tsn import FrameEncoder
-from videotag.registry import FEATURES, FRAMES, LOGITS, get_backbone, get_model, list_backbones, list_models
+from videotag.models.vggish import PATCHES, VGGish, VGGishConfig
+from videotag.registry import (
+    FEATURES,
+    FRAMES,
+    LOGITS,
+    MASK,
+    get_backbone,
+    get_model,
+    list_backbones,
+    list_models,
+)
 from videotag.runtime import backends, onnx_export, paddle_backend, peephole_scan, program
 from videotag.runtime.agreement import MAX_PROBABILITY_ERROR, relative_error, scores_of
 from videotag.runtime.backends import (
@@ -138,6 +149,33 @@ def test_every_backbone_gives_the_same_features_in_every_backend(name):
         compiled = compile_network(network, backend=backend)
         assert relative_error(expected, compiled(x)) < 1e-5, backend
         assert relative_error({FEATURES: expected[FEATURES][:1]}, compiled(one)) < 1e-5, backend
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_bert_gives_the_same_features_in_every_backend(pooling):
+    paddle.seed(2)
+    sizes = {"vocab_size": 11, "hidden_size": 8, "num_layers": 2, "num_heads": 2, "intermediate_size": 12}
+    config = BertConfig(**sizes, max_positions=9, pooling=pooling)
+    network = TrainedNetwork.from_model(Bert(config), weights=["seed 2"], config=[pooling], name="BERT")
+    rng = np.random.default_rng(0)
+    for backend in backend_names():
+        compiled = compile_network(network, backend=backend)
+        if backend == "paddle":
+            assert isinstance(compiled, PaddleNetwork), "not layer by layer"
+        for lengths in ([7, 3], [2], [9, 1, 5]):
+            mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
+            arrays = {TOKENS: rng.integers(0, 11, mask.shape) * mask, TOKENS + MASK: mask}
+            assert relative_error(network.run_layers(arrays), compiled(arrays)) < 1e-5, (backend, lengths)
+
+
+@pytest.mark.slow
+def test_vggish_gives_the_same_features_in_every_backend():
+    paddle.seed(3)
+    network = TrainedNetwork.from_model(VGGish(VGGishConfig()), weights=["seed 3"], config=[], name="VGGish")
+    patches = {PATCHES: np.random.default_rng(0).normal(-3, 2, (2, 96, 64)).astype(np.float32)}
+    for backend in backend_names():
+        compiled = compile_network(network, backend=backend)
+        assert relative_error(network.run_layers(patches), compiled(patches)) < 1e-5, backend
 
 
 @pytest.fixture
