@@ -39,7 +39,8 @@ from videotag.media.video import SampledFrame, probe
 from videotag.senses.finding import KINDS
 from videotag.senses.search import Search
 
-INPUTS: tuple[Input, ...] = get_args(Input)
+#: Without the embedding, which needs a tagger of the user and takes a small share of the time of the frames.
+INPUTS: tuple[Input, ...] = tuple(name for name in get_args(Input) if name != "embedding")
 NUM_PICTURES, NUM_TEXTS = 64, 200  # of the posts whose pictures and texts are timed
 SHORT_SEC = 6  # of the film that warms the networks up
 MEMORY_GOAL_MB = 1500
