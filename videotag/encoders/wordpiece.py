@@ -56,7 +56,8 @@ class WordPiece:
             ]
         )
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+        # Not [MASK] if the vocabulary lacks it: its new id would be one that the network has no row for.
+        tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token in vocabulary])
         cls, sep = (("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"]))
         tokenizer.post_processor = processors.BertProcessing(sep, cls)
         tokenizer.enable_truncation(max_tokens)

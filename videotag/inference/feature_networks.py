@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from videotag.config import error_lines
 from videotag.encoders.encoder import SoundEncoder, TextEncoder
-from videotag.errors import ConfigError, WeightsError
+from videotag.errors import ConfigError, WeightsError, one_error
+from videotag.formats.archives import open_zip
 from videotag.formats.weight_files import read_weights, resolve_weights
 from videotag.inference.extractor import Extractor, load_extractor
 from videotag.inference.feature_options import (
@@ -36,6 +41,8 @@ from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
 _OWN_WEIGHTS = "weights/tsn"
 _MAX_PCA_BYTES = 2**22  # 128 x 128 values take 64 to 128 KiB
 _PCA_KEYS = ("pca_eigen_vectors", "pca_means")
+#: What zipfile and NumPy raise for a damaged .npz.
+_DAMAGE = (ValueError, OSError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class FeatureNetworks:
@@ -44,7 +51,8 @@ class FeatureNetworks:
     Args:
         inputs: Kinds of input.
         options: Options of all kinds.
-        use_gpu: True, False or "auto"; by default TRAIN.use_gpu of the first stage's config.
+        use_gpu: True, False or "auto", for the first stage and the tagger; by default TRAIN.use_gpu of their
+            configs.
         backend: Backend of the networks; by default INFER.backend of that config, and "auto" for the others.
         precision: Precision of the first stage; by default INFER.precision of its config.
 
@@ -57,7 +65,8 @@ class FeatureNetworks:
         speech_sense: Transcribes speech; None if it is not wanted.
 
     Raises:
-        ConfigError: Packages are missing, or options are invalid.
+        ConfigError: Packages are missing, options are invalid, or a GPU or 16 bits are requested without a first
+            stage.
         WeightsError: Weights are missing or damaged.
         DeviceError: The device does not exist.
     """
@@ -80,6 +89,8 @@ class FeatureNetworks:
     ) -> None:
         self.inputs, self.options = tuple(inputs), options
         self._settings: dict[str, Any] = {"use_gpu": use_gpu, "backend": backend, "precision": precision}
+        if not {"video", "embedding", "image"} & set(inputs):
+            _check_has_no_effect(use_gpu=use_gpu, precision=precision)
         # What may be missing comes first; Paddle takes seconds to import.
         if "ocr" in inputs:
             (self.text_sense,) = load_senses(["text"])
@@ -94,7 +105,7 @@ class FeatureNetworks:
             self.extractor = _extractor(options.video, **self._settings)
         if "embedding" in inputs:
             assert self.extractor is not None
-            self.tagger = _tagger(options.embedding, self.extractor.feature_dim, backend or AUTO)
+            self.tagger = _tagger(options.embedding, self.extractor.feature_dim, backend or AUTO, use_gpu)
             self._tagger_sha256 = file_digest(self.tagger.sources[0].weights.path)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -122,9 +133,23 @@ class FeatureNetworks:
         return self.words.stamp()
 
     def source(self, name: Input) -> str | None:
-        """Name of the network that reads the words of an input; None if they are given."""
+        """The network that reads the words of an input, and its language if that is set; None for neither."""
         sense = {"ocr": self.text_sense, "speech": self.speech_sense}.get(name)
-        return None if sense is None else sense.source
+        if sense is None:
+            return None
+        language = self.options.speech.language if name == "speech" else None
+        return sense.source if language is None else f"{sense.source}, {language}"
+
+
+def _check_has_no_effect(*, use_gpu: bool | str | None, precision: str | None) -> None:
+    """Refuses flags of the first stage where there is none."""
+    given = {"use_gpu": use_gpu is True, "precision": precision not in (None, "auto", "f32")}
+    for flag, is_given in given.items():
+        if is_given:
+            raise ConfigError(
+                f"--{flag}: networks of sound and texts run on the CPU in f32; leave it out, or add video or "
+                "image to --inputs"
+            )
 
 
 def _extractor(
@@ -148,10 +173,14 @@ def _extractor(
     return load_extractor(source.config, source.weights)
 
 
-def _tagger(options: EmbeddingFeatures, feature_dim: int, backend: str) -> TrainedModel:
+def _tagger(
+    options: EmbeddingFeatures, feature_dim: int, backend: str, use_gpu: bool | str | None
+) -> TrainedModel:
     if options.weights is None:
         raise ConfigError("INPUTS.embedding: has no weights of its own; give INPUTS.embedding.weights")
-    overrides = [("INFER.backend", backend), ("INFER.precision", "f32")]
+    overrides: list[tuple[str, Any]] = [("INFER.backend", backend), ("INFER.precision", "f32")]
+    if use_gpu is not None:
+        overrides.append(("TRAIN.use_gpu", use_gpu))
     model = TrainedModel.load(options.weights, overrides=overrides)
     if EMBEDDING not in model.outputs:
         name = model.config.entry.name
@@ -206,21 +235,38 @@ def _read_pca(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if path.suffix == ".npz":
         data = read_regular(path, error=WeightsError, max_bytes=_MAX_PCA_BYTES, remedy="download it again")
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                arrays = {key: np.asarray(archive[key]) for key in archive.files}
-        except (ValueError, OSError, KeyError, EOFError) as error:
+            arrays = _read_npz(data)
+        except _DAMAGE as error:
             raise WeightsError(f"{path}: damaged ({error}); download it again") from error
     else:
         arrays = read_weights(path)
-    eigen_vectors, means = (arrays.get(key) for key in _PCA_KEYS)
-    if (
-        eigen_vectors is None
-        or means is None
-        or eigen_vectors.shape != (128, 128)
-        or means.size != eigen_vectors.shape[0]
-    ):
+    found = [
+        arrays[key].astype(np.float32) for key in _PCA_KEYS if key in arrays and arrays[key].dtype.kind == "f"
+    ]
+    if len(found) < len(_PCA_KEYS) or found[0].shape != (128, 128) or found[1].size != 128:
         raise WeightsError(f"{path}: not VGGish's PCA; expected {' (128, 128) and '.join(_PCA_KEYS)} (128,)")
-    return eigen_vectors.astype(np.float32), means.astype(np.float32).reshape(-1)
+    if not all(np.isfinite(array).all() for array in found):
+        raise WeightsError(f"{path}: NaN or infinite values; download it again")
+    return found[0], found[1].reshape(-1)
+
+
+def _read_npz(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of VGGish's PCA in a .npz, of at most _MAX_PCA_BYTES each when unpacked.
+
+    Raises:
+        Exception: One of _DAMAGE.
+    """
+    with open_zip(io.BytesIO(data)) as archive:
+        members = {
+            key: info
+            for info in archive.infolist()
+            if (key := info.filename.removesuffix(".npy")) in _PCA_KEYS
+        }
+        if any(info.file_size > _MAX_PCA_BYTES for info in members.values()):
+            raise ValueError(f"unpacks to more than {_MAX_PCA_BYTES} bytes")
+        return {
+            key: np.load(io.BytesIO(archive.read(info)), allow_pickle=False) for key, info in members.items()
+        }
 
 
 def _words(options: TextFeatures, backend: str) -> TextEncoder:
@@ -238,7 +284,11 @@ def _words(options: TextFeatures, backend: str) -> TextEncoder:
     tokenizer = WordPiece(folder.path, max_tokens=options.max_tokens)
     from videotag.models.bert import Bert, BertConfig
 
-    config = BertConfig(**folder.sizes)
+    try:
+        config = BertConfig(**folder.sizes)
+    except ValidationError as error:
+        lines = error_lines(error, f"{folder.path / 'config.json'}: BERT", BertConfig)
+        raise one_error(WeightsError, lines) from error
     if tokenizer.size > config.vocab_size or options.max_tokens > config.max_positions:
         raise WeightsError(
             f"{folder.path}: {tokenizer.size} tokens and texts of {options.max_tokens}, but the network has "

@@ -179,7 +179,7 @@ def read_options(config: str | Path | None, overrides: Sequence[tuple[str, Any]]
             except ValidationError as error:
                 problems += error_lines(error, f"INPUTS.{name}", section)
     if problems:
-        raise one_error(ConfigError, problems)
+        raise one_error(ConfigError, [f"{config}: {text}" for text in problems] if config else problems)
     return AllOptions.model_validate(read)
 
 
