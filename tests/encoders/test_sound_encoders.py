@@ -7,6 +7,7 @@ import pytest
 
 from videotag.encoders.vggish_sound import VggishSound, Whitening
 from videotag.encoders.windows import WindowStream
+from videotag.errors import MediaError
 from videotag.media.log_mel import log_mel_patches
 from videotag.media.sound import SoundBlock
 from videotag.models.vggish import PATCHES, quantize
@@ -64,6 +65,13 @@ def test_vggish_is_whitened_and_quantized_as_in_youtube_8m():
     np.testing.assert_array_equal(rows, quantize((plain - means) @ vectors.T))
     assert encoder.stamp()["quantized"]
     assert encoder.stamp()["pca_sha256"] == "y"
+
+
+def test_nan_is_not_quantized():
+    pca = Whitening(np.eye(128, dtype=np.float32), np.zeros(128, np.float32), "y", quantized=True)
+    encoder = VggishSound(lambda _: {FEATURES: np.full((1, 128), np.nan)}, weights_sha256="x", whitening=pca)
+    with pytest.raises(MediaError, match=r"VGGish returns NaN .* check INPUTS\.audio\.weights"):
+        rows_of(encoder.stream(), np.zeros(RATE, np.float32))
 
 
 def test_speech_embedding_gives_a_row_per_08_s_that_depends_on_the_sound():

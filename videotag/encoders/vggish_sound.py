@@ -12,6 +12,7 @@ import numpy as np
 
 from videotag.encoders.encoder import SoundEncoder
 from videotag.encoders.windows import WindowStream
+from videotag.errors import MediaError
 from videotag.formats.feature_files import QUANTIZED
 from videotag.media.log_mel import MIN_SAMPLES, NUM_BANDS, PATCH_FRAMES, PATCH_SEC, log_mel_patches
 from videotag.media.sound import SAMPLE_RATE_HZ
@@ -70,11 +71,19 @@ class VggishSound(SoundEncoder):
         return WindowStream(self._rows, window=MIN_SAMPLES, hop=_HOP, feature_dim=FEATURE_DIM)
 
     def _rows(self, windows: np.ndarray) -> np.ndarray:
-        """Rows (B, 128) of windows (B, 15,600): float32, or uint8 if quantized."""
+        """Rows (B, 128) of windows (B, 15,600): float32, or uint8 if quantized.
+
+        Raises:
+            MediaError: Rows to quantize are not finite, which uint8 could not show.
+        """
         patches = np.concatenate([log_mel_patches(window) for window in windows])
         assert patches.shape[1:] == (PATCH_FRAMES, NUM_BANDS)
         rows = self._network({PATCHES: patches})[FEATURES]
         if self._whitening is None:
             return rows
         rows = whiten(rows, eigen_vectors=self._whitening.eigen_vectors, means=self._whitening.means)
-        return quantize(rows) if self._whitening.quantized else rows
+        if not self._whitening.quantized:
+            return rows
+        if not np.isfinite(rows).all():
+            raise MediaError("VGGish returns NaN or infinite features; check INPUTS.audio.weights")
+        return quantize(rows)
