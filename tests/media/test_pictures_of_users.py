@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -137,6 +139,16 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
     Image.new("1", (side, side)).save(data, "PNG")
     (tmp_path / "a.png").write_bytes(data.getvalue())
     with pytest.raises(MediaError, match=f"frames of {side}x{side} pixels, expected at most"):
+        read(tmp_path / "a.png")
+
+
+def test_a_picture_beyond_pillow_s_own_limit_is_not_called_damaged(tmp_path):
+    header = struct.pack(">4s2I5B", b"IHDR", 20_000, 20_000, 1, 0, 0, 0, 0)
+    chunks = b"\0\0\0\x0d" + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunks + struct.pack(">I4s", 0, b"IDAT") + bytes(4)
+    )
+    with pytest.raises(MediaError, match="a picture of too many pixels; scale it down"):
         read(tmp_path / "a.png")
 
 

@@ -38,7 +38,6 @@ _DAMAGE = (
     TypeError,
     OverflowError,
     struct.error,
-    Image.DecompressionBombError,
 )
 _MAX_ASPECT = 50  # long side by short side; a longer strip would be scaled up to a huge picture
 
@@ -108,6 +107,8 @@ class PictureReader:
             raise MediaError(
                 f"{self._path}: not a picture in one of {', '.join(FORMATS)}; {_REMEDY}"
             ) from None
+        except Image.DecompressionBombError:  # far more pixels than check_size allows
+            raise MediaError(f"{self._path}: a picture of too many pixels; scale it down") from None
         except _DAMAGE as error:
             reason = " ".join(str(error).split())[:200]
             raise MediaError(f"{self._path}: a damaged picture ({reason}); {AGAIN}") from error
