@@ -105,7 +105,7 @@ class VisionTransformer(nn.Layer):
         Raises:
             ConfigError: A side of the frames is no multiple of patch_px.
         """
-        height, width = images.shape[2:]  # -1 while a network for any size is exported
+        height, width = images.shape[2:]
         if height % self.patch_px or width % self.patch_px:
             raise ConfigError(
                 f"frames of {width} x {height} pixels, but this backbone divides them into patches of "
@@ -117,7 +117,7 @@ class VisionTransformer(nn.Layer):
 
     def _positions(self, height: int, width: int) -> Tensor:
         """Positions (1, P + 1, D) for frames of a size in pixels."""
-        if -1 in (height, width) or height == width == self.image_px:
+        if height == width == self.image_px:
             return self.positions
         side = self.image_px // self.patch_px
         cls, grid = self.positions[:, :1], self.positions[:, 1:]
