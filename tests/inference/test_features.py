@@ -14,7 +14,7 @@ from sound_files import tone, write_sound
 from videotag.cli.main import main
 from videotag.config import load_config
 from videotag.encoders.speech_embedding import SpeechEmbedding
-from videotag.errors import ConfigError, FeatureFileError
+from videotag.errors import ConfigError, FeatureFileError, WeightsError
 from videotag.formats.feature_files import read_features, read_stamp, write_features
 from videotag.formats.json_lists import read_json_list
 from videotag.inference import feature_networks
@@ -284,7 +284,109 @@ def test_files_of_others_are_not_replaced(posts, config, capsys):
     Path("F/text/t.npy").unlink()
     Path("F/posts.jsonl").write_text("mine\n")
     assert features(posts, config, inputs="text") == 2
-    assert "F/posts.jsonl: exists and was not written by videotag" in capsys.readouterr().err
+    message = "F/posts.jsonl: exists and is not a list of this folder's posts written by videotag"
+    assert message in capsys.readouterr().err
+
+
+def test_a_list_of_posts_is_not_taken_for_a_list_of_features(posts, config, capsys):
+    Path("other").mkdir()
+    write_posts([{"id": "x", "text": "words", "labels": [1]}], "other/posts.jsonl")
+    before = Path("posts.jsonl").read_text()
+    assert features("other/posts.jsonl", config, inputs="text", save_dir=".") == 2
+    assert "posts.jsonl: exists and is not a list of this folder's posts" in capsys.readouterr().err
+    assert Path("posts.jsonl").read_text() == before
+
+
+def test_the_feature_list_of_other_posts_is_not_replaced(posts, config, capsys):
+    assert features(posts, config, inputs="text") == 0
+    Path("other").mkdir()
+    write_posts([{"id": "x", "text": "words"}], "other/posts.jsonl")
+    assert features("other/posts.jsonl", config, inputs="text") == 2
+    assert "F/posts.jsonl: lists a.1, but no posts of other/posts.jsonl" in capsys.readouterr().err
+
+
+def test_a_list_named_like_the_list_of_failures_is_refused(posts, config, capsys):
+    write_posts([{"id": "x", "text": "words"}], "failures.jsonl")
+    assert features("failures.jsonl", config, inputs="text") == 2
+    message = "F/failures.jsonl: a name of the program's own files; rename failures.jsonl"
+    assert message in capsys.readouterr().err
+
+
+def test_another_video_of_the_same_name_is_refused(posts, config, capsys):
+    for folder in ("p", "q"):
+        Path(folder).mkdir()
+        Path(folder, "clip.mp4").write_bytes(Path("b.mp4").read_bytes())
+    first, second = (Path(folder, "clip.mp4").absolute() for folder in ("p", "q"))
+    assert features(first, config, inputs="video") == 0
+    assert features(second, config, inputs="video") == 2
+    assert "p/clip.mp4, not of" in capsys.readouterr().err
+    assert features(first, config, inputs="video") == 0
+
+
+def test_features_of_a_killed_run_are_not_taken_for_those_of_the_record(posts, config):
+    write_posts([{"id": "x", "text": "a ball"}], "one.jsonl")
+    assert features("one.jsonl", config, inputs="text") == 0
+    expected, recorded = read_features("F/text/x.npy"), Path("F/posts/x.json").read_text()
+    write_posts([{"id": "x", "text": "a dog"}], "one.jsonl")
+    assert features("one.jsonl", config, inputs="text") == 0
+    Path("F/posts/x.json").write_text(recorded)  # killed between the features and their record
+    write_posts([{"id": "x", "text": "a ball"}], "one.jsonl")
+    assert features("one.jsonl", config, inputs="text") == 0
+    np.testing.assert_array_equal(read_features("F/text/x.npy"), expected)
+
+
+@pytest.mark.parametrize("has_record", [True, False])
+def test_damaged_features_are_computed_again(posts, config, has_record):
+    assert features(posts, config, inputs="text") == 0
+    path = Path("F/text/t.npy")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    if not has_record:
+        Path("F/posts/t.json").unlink()
+    assert features(posts, config, inputs="text") == 0
+    assert path.read_bytes() == whole
+
+
+def test_files_of_others_are_found_beside_a_record_too(posts, config, senses, capsys):
+    assert features(posts, config, inputs="text") == 0
+    Path("F/speech").mkdir()
+    np.save("F/speech/b.npy", np.zeros((1, 3)))
+    assert features(posts, config, inputs="speech") == 2  # b has none, so the file would be removed
+    assert "F/speech/b.npy: exists and was not written by videotag" in capsys.readouterr().err
+
+
+def test_speech_is_read_again_in_another_language(senses):
+    names = [
+        FeatureNetworks(["speech"], read_options(None, overrides)).source("speech")
+        for overrides in ([], [("INPUTS.speech.language", "zh")])
+    ]
+    assert names == ["test", "test, zh"]
+
+
+@pytest.mark.parametrize("flag", ["--use_gpu=True", "--precision=bf16"])
+def test_flags_of_the_first_stage_are_refused_without_one(posts, config, capsys, flag):
+    assert features(posts, config, flag, inputs="text") == 2
+    assert "networks of sound and texts run on the CPU in f32; leave it out" in capsys.readouterr().err
+
+
+def test_a_damaged_pca_is_one_line(tmp_path):
+    path = tmp_path / "pca.npz"
+    good = {"pca_eigen_vectors": np.eye(128), "pca_means": np.zeros((128, 1))}
+    bad = {"pca_eigen_vectors": np.full((128, 128), np.nan), "pca_means": np.zeros(128)}
+    np.savez(path, **good)
+    assert feature_networks._read_pca(path)[1].shape == (128,)
+    np.savez(path, **bad)
+    with pytest.raises(WeightsError, match="NaN or infinite values"):
+        feature_networks._read_pca(path)
+    np.savez(path, pca_means=np.zeros(128))
+    with pytest.raises(WeightsError, match="not VGGish's PCA"):
+        feature_networks._read_pca(path)
+    np.savez_compressed(path, pca_eigen_vectors=np.zeros(2**20), pca_means=np.zeros(128))
+    with pytest.raises(WeightsError, match="unpacks to more than"):
+        feature_networks._read_pca(path)
+    path.write_bytes(b"PK damaged")
+    with pytest.raises(WeightsError, match=r"damaged \(File is not a zip file\)"):
+        feature_networks._read_pca(path)
 
 
 def test_features_of_two_extractors_are_not_mixed_in_a_training(tmp_path):

@@ -56,7 +56,7 @@ class ExtractJob(Job[_Decoded]):
 
     def input_of(self, output: Path) -> Mapping[str, Any] | None:
         """See OutputKind."""
-        stamp = _found_stamp(output)
+        stamp = found_stamp(output)
         if stamp is None:
             return None
         made_from = stamp.get("input")
@@ -104,7 +104,7 @@ class ExtractJob(Job[_Decoded]):
             expected = {**self.extractor.stamp(), "input": _identity(entry, output)}
         except MediaError as error:
             return Outcome.of_error(entry.path, error)
-        found = _found_stamp(output)
+        found = found_stamp(output)
         if (
             found
             and made_as(found) == made_as(expected)
@@ -149,7 +149,7 @@ def _identity(entry: ListEntry, output: Path) -> dict[str, Any]:
     return {**identity, "num_frames": entry.counts[0]} if entry.counts else identity
 
 
-def _found_stamp(output: Path) -> dict[str, Any] | None:
+def found_stamp(output: Path) -> dict[str, Any] | None:
     """The stamp of a feature file; empty if the file is damaged, None if this program did not write it."""
     try:
         return read_stamp(output)

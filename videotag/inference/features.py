@@ -21,12 +21,13 @@ import numpy as np
 
 from videotag.datasets.prefetch import prefetch
 from videotag.errors import FeatureFileError, MediaError, MissingInputError, OutputError, one_error
-from videotag.formats.feature_files import read_features, read_stamp, write_features
+from videotag.formats.feature_files import read_features, write_features
 from videotag.formats.filelist import ListEntry
-from videotag.inference.extract import made_as
+from videotag.inference.extract import found_stamp, made_as
 from videotag.inference.feature_networks import FeatureNetworks
-from videotag.inference.feature_options import Input
+from videotag.inference.feature_options import INPUTS, Input
 from videotag.inference.frozen_runtime import start_extractor, write_frozen
+from videotag.inference.input_files import input_identity, path_from
 from videotag.inference.jobs import Item, Job, Outcome
 from videotag.inference.list_sample import sample_frames
 from videotag.inference.posts import Post
@@ -106,22 +107,21 @@ class FeaturesJob(Job[_Loaded]):
         return extractor.config.infer.videos_at_once, extractor.config.infer.videos_ahead
 
     def input_of(self, output: Path) -> Mapping[str, Any] | None:
-        """See OutputKind; an own record belongs to its id, not to a path."""
-        return {} if _read_record(output) is not None else None
+        """See OutputKind; empty for a sample of a JSON list, whose record belongs to its id."""
+        record = _read_record(output)
+        return None if record is None else record.get("input", {})
 
     def is_listed(self, path: Path) -> bool:
-        """See OutputKind."""
-        return path.suffix == ".npy"
+        """See OutputKind; judged by the name alone, as a list names many files."""
+        return path.suffix == ".npy" and not set(path.parts).isdisjoint(INPUTS)
 
     def check(self, items: Sequence[Item], save_dir: Path) -> None:
         """Refuses to replace feature files that this program did not write."""
         problems = []
         for _, output in items:
-            if output.exists():
-                continue
             for name in self.networks.inputs:
                 path = self._features_path(output, name)
-                if path.exists() and not _is_own(path):
+                if path.exists() and found_stamp(path) is None:
                     problems.append(
                         f"{path}: exists and was not written by videotag; choose another --save_dir"
                     )
@@ -223,11 +223,12 @@ class FeaturesJob(Job[_Loaded]):
         known = record["inputs"].get(name)
         if known is None:
             return False
-        if known.get("made_from") != self._identity(post, name):
-            return False
-        if made_as(known.get("made_by", {})) != made_as(json.loads(json.dumps(self.networks.stamp(name)))):
-            return False
-        return not known.get("file") or self._features_path(output, name).is_file()
+        stamps = [{**known.get("made_by", {}), "input": known.get("made_from")}]
+        if known.get("file"):  # which a run that was killed may have replaced before it wrote the record
+            stamps.append(found_stamp(self._features_path(output, name)) or {})
+        expected = {**self.networks.stamp(name), "input": self._identity(post, name)}
+        expected = made_as(json.loads(json.dumps(expected)))
+        return all(made_as(stamp) == expected for stamp in stamps)
 
     def _known(self, item: Item) -> Outcome | None:
         """The outcome of a sample whose inputs are all up to date; else None."""
@@ -241,9 +242,9 @@ class FeaturesJob(Job[_Loaded]):
                 return None
         except MediaError:
             return None  # reported when it is loaded
-        warnings = [one.get("warning") for one in record["inputs"].values() if one.get("warning")]
+        warnings = [record["inputs"][name].get("warning") for name in self.networks.inputs]
         fields = self._fields(output, record)
-        return Outcome(entry.path, "kept", warning="; ".join(warnings) or None, fields=fields)
+        return Outcome(entry.path, "kept", warning=_joined(warnings), fields=fields)
 
     def _fields(self, output: Path, record: Mapping[str, Any]) -> dict[str, str | None]:
         """The path of each wanted input's features; None if the input is missing."""
@@ -255,12 +256,17 @@ class FeaturesJob(Job[_Loaded]):
     # ------------------------------------------------------------ work
 
     def _sample(self, entries: Sequence[ListEntry]) -> np.ndarray | None:
-        """Frames or pictures (K, H, W, 3) on which the precision is selected; None if there are none."""
+        """Frames, else pictures (K, H, W, 3), on which the precision is selected; None if there are none."""
         assert self.networks.extractor is not None
         split = self.networks.extractor.config.infer
         posts = [Post.of_entry(entry) for entry in entries]
-        if "video" in self.networks.inputs and (videos := [post.video for post in posts if post.video]):
-            return sample_frames([ListEntry(path) for path in videos], split)[0]
+        videos = [ListEntry(post.video) for post in posts if post.video]
+        if videos and {"video", "embedding"} & set(self.networks.inputs):
+            frames, _ = sample_frames(videos, split)
+            if frames is not None:
+                return frames
+        if "image" not in self.networks.inputs:
+            return None
         pictures: list[np.ndarray] = []
         with DecodePool() as pool:
             for post in posts:
@@ -275,7 +281,8 @@ class FeaturesJob(Job[_Loaded]):
 
     def _write(self, item: Item, loaded: _Loaded) -> Outcome:
         entry, output = item
-        record = _read_record(output) or {"videotag_post": entry.path, "inputs": {}}
+        inputs = (_read_record(output) or {"inputs": {}})["inputs"]
+        record = {"videotag_post": entry.path, "input": _place_of(entry, output), "inputs": inputs}
         failed: list[Outcome] = []
         is_listed = True
         computed: dict[Input, np.ndarray] = {}
@@ -284,19 +291,17 @@ class FeaturesJob(Job[_Loaded]):
             if part is None:
                 continue
             try:
-                record["inputs"][name] = self._result(output, name, part, loaded, computed)
+                inputs[name] = self._result(output, name, part, loaded, computed)
             except MediaError as error:
-                record["inputs"].pop(name, None)
+                inputs.pop(name, None)
                 text = f"{entry.path}: {name}: {error}"
                 failed.append(Outcome(f"{entry.path} [{name}]", "failed", text, error.retriable))
                 is_listed &= self.networks.options.of(name).on_error == "missing"
         write_text(output, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
-        warning = "; ".join(loaded.warnings.values()) or None
         if not is_listed:
             return Outcome(entry.path, "failed", "; ".join(one.error for one in failed), parts=tuple(failed))
-        return Outcome(
-            entry.path, "written", warning=warning, fields=self._fields(output, record), parts=tuple(failed)
-        )
+        warning, fields = _joined(loaded.warnings.values()), self._fields(output, record)
+        return Outcome(entry.path, "written", warning=warning, fields=fields, parts=tuple(failed))
 
     def _result(
         self, output: Path, name: Input, part: _Part, loaded: _Loaded, computed: dict[Input, np.ndarray]
@@ -523,9 +528,16 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     return record if is_own else None
 
 
-def _is_own(path: Path) -> bool:
-    """Whether a feature file has a stamp of this program."""
+def _place_of(entry: ListEntry, output: Path) -> dict[str, Any]:
+    """The identity of a listed video, see is_same_input; empty for a sample of a JSON list."""
+    if entry.fields is not None:
+        return {}
     try:
-        return read_stamp(path) is not None
-    except FeatureFileError:
-        return False
+        return input_identity(entry.path, output)
+    except MediaError:
+        return {"path": path_from(output, entry.path)}
+
+
+def _joined(warnings: Iterable[str | None]) -> str | None:
+    """The warnings of a sample, each once; None if there are none."""
+    return "; ".join(dict.fromkeys(filter(None, warnings))) or None

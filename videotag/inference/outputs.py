@@ -16,8 +16,8 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar, Protocol
 
 from videotag.errors import FileListError, OutputError, one_error
-from videotag.formats.filelist import list_problem, read_filelist
-from videotag.formats.json_lists import is_json_list
+from videotag.formats.filelist import ListEntry, list_problem, read_filelist
+from videotag.formats.json_lists import is_json_list, read_json_list
 from videotag.inference.input_files import InputFiles, is_same_input
 from videotag.media.frame_folder import INFO_FILE
 from videotag.safe_text import MAX_TEXT, escaped, safe_repr
@@ -28,7 +28,6 @@ from videotag.system.folder_lock import LOCK_FILE
 RUNTIME_FILE = "runtime.json"  # in a folder of features
 _RESERVED = {FAILURES_FILE, RUNTIME_FILE, INFO_FILE, LOCK_FILE}
 _MAX_PATH_BYTES = 3900  # Linux allows 4,095; leaves room for file names in a folder of frames
-_JSON_LIST_HEAD = re.compile(r'\{"id": "[^\n]*"labels": \[')  # of a list of features
 _HEAD_BYTES = 2**16  # read from a file to recognize it
 
 
@@ -232,10 +231,8 @@ def check_outputs(outputs: Mapping[str, Path], destination: Destination, kind: O
                 problems.append(f"{output}: {text}; {remedy}")
         elif not overwrite and (text := _difference(path, output, kind)):
             problems.append(f"{output}: {text}; {remedy}, or give --overwrite")
-    if is_json_list(list_path):
-        problems += _file_problems(
-            [FileOutput(list_path, "--save_dir", _JSON_LIST_HEAD)], inputs, overwrite=overwrite
-        )
+    if destination.list_name.casefold() in _RESERVED:
+        problems.append(f"{list_path}: a name of the program's own files; rename {destination.filelist}")
     elif os.path.lexists(list_path):
         known = set(outputs.values())
         count_names = () if kind.suffix else ("num_frames",)
@@ -251,7 +248,7 @@ def check_outputs(outputs: Mapping[str, Path], destination: Destination, kind: O
         elif (
             not overwrite
             and destination.filelist
-            and (other := _other_entry(list_path, save_dir, known, count_names))
+            and (other := _other_entry(list_path, save_dir, outputs, count_names))
         ):
             problems.append(
                 f"{list_path}: lists {escaped(other)}, but no {kind.what} of {destination.filelist}; rename "
@@ -322,7 +319,7 @@ def is_own_list(
     """Whether a list names only outputs in a folder, as the list of an earlier run does.
 
     Args:
-        path: Path of the existing list; an empty list is own.
+        path: Path of the existing list; an empty list is own. In a JSON list, every field is such a name.
         folder: Folder of the outputs.
         is_listed: Predicate for paths that may be outputs; see OutputKind.
         known: Outputs that pass without a check.
@@ -331,7 +328,7 @@ def is_own_list(
     try:
         if not path.stat().st_size:
             return True
-        entries = read_filelist(path, must_exist=False, count_names=count_names)
+        entries = _entries_of(path, count_names)
     except (OSError, FileListError):
         return False
     places = _Places(folder)
@@ -342,26 +339,38 @@ def is_own_list(
         place = places.inside(entry)
         return place is not None and is_listed(place)
 
-    return all(is_own(Path(entry.path)) for entry in entries)
+    named = ([entry.path] if entry.fields is None else entry.fields.values() for entry in entries)
+    return all(is_own(Path(name)) for names in named for name in names)
 
 
-def _other_entry(path: Path, folder: Path, outputs: Iterable[Path], count_names: Sequence[str]) -> str | None:
+def _other_entry(
+    path: Path, folder: Path, outputs: Mapping[str, Path], count_names: Sequence[str]
+) -> str | None:
     """The first entry of an own list that names none of the outputs; None if it names one, or is empty.
 
     Args:
         path: Path of the existing list.
         folder: Folder of the outputs.
-        outputs: Outputs of this run; the list of an earlier run of the same list names some of them.
+        outputs: Input -> output of this run; the list of an earlier run of the same list names some of the
+            outputs, a JSON list some of the inputs.
         count_names: Names of the numbers after each path; see read_filelist.
     """
     if not path.stat().st_size:
         return None
-    entries = read_filelist(path, must_exist=False, count_names=count_names)
+    entries = _entries_of(path, count_names)
     places = _Places(folder)
-    own = {places.of(output) for output in outputs}
-    if any(places.inside(Path(entry.path)) in own for entry in entries):
-        return None
+    own = {places.of(output) for output in outputs.values()}
+    for entry in entries:
+        if entry.path in outputs if entry.fields is not None else places.inside(Path(entry.path)) in own:
+            return None
     return entries[0].path
+
+
+def _entries_of(path: Path, count_names: Sequence[str]) -> list[ListEntry]:
+    """The entries of an existing list of outputs, see read_filelist and read_json_list."""
+    if is_json_list(path):
+        return read_json_list(path)
+    return read_filelist(path, must_exist=False, count_names=count_names)
 
 
 def _leaves(path: str) -> bool:
