@@ -107,22 +107,22 @@ def run(font: Path | None) -> dict[str, Any]:
     for language, texts in TEXTS.items():
         for background in (*PLAIN, *OVER_FILM):
             row: dict[str, Any] = {"language": language, "background": background}
-            pairs_of_all = []
-            started = time.perf_counter()
+            pairs_of_all: list[tuple[str, str]] = []
+            seconds = []  # of reading each picture
             for size_px in SIZES_PX:
                 pairs = []
                 for number in range(0, len(texts), NUM_BANDS):
                     film = films[number // NUM_BANDS % len(films)]
                     picture = draw(texts[number : number + NUM_BANDS], background, size_px, path, film)
+                    started = time.perf_counter()
                     pairs += read(reader, picture)
+                    seconds.append(time.perf_counter() - started)
                 row[f"{size_px} px"] = share_correct(pairs)
                 pairs_of_all += pairs
                 wrong += [[language, background, size_px, *pair] for pair in pairs if pair[0] != pair[1]]
             row["all sizes"] = share_correct(pairs_of_all)
             row["without blanks"] = share_correct([(_joined(a), _joined(b)) for a, b in pairs_of_all])
-            row["sec_per_picture"] = (time.perf_counter() - started) / (
-                len(SIZES_PX) * -(-len(texts) // NUM_BANDS)
-            )
+            row["sec_per_picture"] = sum(seconds) / len(seconds)
             rows.append(row)
     plain = [row["all sizes"] for row in rows if row["background"] in PLAIN]
     return {
