@@ -201,7 +201,7 @@ def print_summary(summary: Summary, videos: ListedVideos, save_dir: Path, *, don
         f"failed {len(summary.failed)}"
     )
     if summary.missing:
-        show(f"inputs that failed and are recorded as missing: in {len(summary.missing)}")
+        show(f"listed without inputs that failed: {len(summary.missing)}")
     if videos.left_out:
         show(escaped(videos.left_out))
     if summary.list_path:

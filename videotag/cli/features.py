@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_INPUTS,
         help="comma-separated: video, embedding, image, audio, text, ocr, speech (default: %(default)s)",
     )
-    parser.add_argument("--config", help="YAML with the options of INPUTS (default: what packages bring)")
+    parser.add_argument(
+        "--config", help="YAML with the options of INPUTS (default: networks of installed packages)"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="option, such as INPUTS.video.fps=3"
     )

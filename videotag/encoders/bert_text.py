@@ -1,4 +1,4 @@
-"""BERT on texts, from the folder of a published model: bert-base-chinese, MiniLM and others of that family.
+"""BERT as a text encoder, from the folder of a published model such as bert-base-chinese or MiniLM.
 
 Shapes: N texts, D width.
 """
@@ -34,7 +34,7 @@ _SIZES = {
     "max_position_embeddings": "max_positions",
     "type_vocab_size": "num_types",
 }
-#: Keys of config.json for which the network has one value.
+#: Keys of config.json for which the network supports a single value.
 _FIXED = {
     "model_type": "bert",
     "hidden_act": "gelu",
@@ -59,11 +59,11 @@ class BertFolder:
 
 
 class BertText(TextEncoder):
-    """Turns texts into the vector of [CLS], or into the mean over tokens of length 1.
+    """Encodes each text as the state of [CLS], or as the mean over its tokens, scaled to length 1.
 
     Args:
         network: BERT, see videotag.models.bert.
-        tokenizer: Its tokens.
+        tokenizer: Tokenizer with its vocabulary.
         stamp: See Encoder.stamp.
     """
 

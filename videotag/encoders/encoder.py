@@ -1,4 +1,4 @@
-"""The interfaces of what turns sound and texts into features.
+"""Interfaces of encoders, which turn sounds and texts into features.
 
 Shapes: N texts, R rows of a sound, D feature width.
 """
@@ -43,7 +43,7 @@ class SoundEncoder(Encoder):
 
     @abstractmethod
     def stream(self) -> SoundStream:
-        """The encoding of the next sound."""
+        """A stream that encodes the next sound."""
 
 
 class SoundStream(ABC):

@@ -46,7 +46,7 @@ class VggishSound(SoundEncoder):
     Args:
         network: VGGish, see videotag.models.vggish.
         weights_sha256: Digest of its weights.
-        whitening: PCA of the embeddings; None for none.
+        whitening: PCA of the embeddings; None applies none.
     """
 
     def __init__(self, network: Network, *, weights_sha256: str, whitening: Whitening | None = None) -> None:

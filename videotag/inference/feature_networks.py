@@ -65,8 +65,8 @@ class FeatureNetworks:
         speech_sense: Transcribes speech; None if it is not wanted.
 
     Raises:
-        ConfigError: Packages are missing, options are invalid, or a GPU or 16 bits are requested without a first
-            stage.
+        ConfigError: Packages are missing, options are invalid, or a GPU or 16 bits are requested but no input
+            needs the first stage.
         WeightsError: Weights are missing or damaged.
         DeviceError: The device does not exist.
     """
@@ -124,8 +124,8 @@ class FeatureNetworks:
         if name == "embedding":
             assert self.tagger is not None
             assert self.extractor is not None
-            network, of = self.tagger.config.entry.name, self.extractor.stamp()
-            return {"extractor": network, "weights_sha256": self._tagger_sha256, "features": of}
+            network, features = self.tagger.config.entry.name, self.extractor.stamp()
+            return {"extractor": network, "weights_sha256": self._tagger_sha256, "features": features}
         if name == "audio":
             assert self.sound is not None
             return self.sound.stamp()

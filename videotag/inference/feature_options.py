@@ -22,7 +22,7 @@ from videotag.registry import unknown
 from videotag.safe_text import safe_repr
 from videotag.sections import AboveZero, FilePath, Needs, NumFrames, Section
 
-#: Kinds of input, in the order of their work.
+#: Kinds of input, in the order in which they are computed.
 Input: TypeAlias = Literal["video", "embedding", "image", "audio", "text", "ocr", "speech"]
 INPUTS: tuple[Input, ...] = get_args(Input)
 _MAX_TOKENS = 512  # positions of most BERT models
@@ -33,7 +33,7 @@ class FeatureOptions(Section):
 
     Attributes:
         on_error: What happens if an input of a sample cannot be read: "fail" lists the sample as failed;
-            "missing" lists the failure, and records the input as missing.
+            "missing" lists the failure, and lists the sample without this input.
     """
 
     on_error: Literal["fail", "missing"] = "fail"
@@ -57,7 +57,7 @@ class VideoFeatures(FeatureOptions):
 
 
 class EmbeddingFeatures(FeatureOptions):
-    """A single row per video: the embedding that a tagger makes of the features of `video`.
+    """A single row per video: the embedding that a tagger computes from the features of `video`.
 
     Attributes:
         weights: Weights or an export of an AttentionLSTM; they have no default.
@@ -70,7 +70,7 @@ class ImageFeatures(FeatureOptions):
     """Covers and other pictures.
 
     Attributes:
-        max_images: Maximum number of pictures of a sample; the rest is not read.
+        max_images: Maximum number of pictures of a sample; further ones are not read.
     """
 
     max_images: Annotated[int, Field(ge=1, le=1000)] = 30

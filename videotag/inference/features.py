@@ -65,18 +65,18 @@ class _Words:
     findings: tuple[Finding, ...] = ()
 
 
-#: What is read of one input: frames, pictures (K, H, W, 3), rows (R, D) or words; or why there is nothing.
+#: What was read of one input: frames, pictures (K, H, W, 3), rows (R, D) or words; or why there is nothing.
 _Part: TypeAlias = Frames | np.ndarray | _Words | MediaError
 
 
 @dataclass
 class _Loaded:
-    """What is read of a sample.
+    """What was read of a sample.
 
     Attributes:
-        identities: Input -> fingerprint of what it is made of, before it was read.
+        identities: Input -> fingerprint of its files or text, taken before they were read.
         parts: Input -> what was read.
-        warnings: Input -> faults of a file that did not prevent reading it.
+        warnings: Input -> problem that did not prevent reading its file.
     """
 
     identities: dict[Input, dict[str, Any]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class FeaturesJob(Job[_Loaded]):
     """Writes one .npy per sample and kind of input, and a record per sample.
 
     Args:
-        networks: Networks of the wanted inputs.
+        networks: Networks for the wanted inputs.
         save_dir: Folder of the features.
     """
 
@@ -431,7 +431,7 @@ class _Reading:
         if warning:
             self._loaded.warnings.update(dict.fromkeys(wanted, warning))
         if "ocr" in wanted:
-            self._loaded.parts["ocr"] = _words(search.finish(duration_sec)["text"], "shows no text")
+            self._loaded.parts["ocr"] = _words(search.finish(duration_sec)["text"], "the video shows no text")
 
     def read_sound(self, todo: Sequence[Input]) -> None:
         """Decodes the sound once, for its features and for speech."""
@@ -463,10 +463,10 @@ class _Reading:
         if encoder is not None and stream is not None:
             with encoder.lock:
                 rows = stream.finish()
-            too_short = MissingInputError(f"{path}: has less sound than one row of features")
+            too_short = MissingInputError(f"{path}: is shorter than one row of features")
             self._loaded.parts["audio"] = rows if len(rows) else too_short
         if "speech" in wanted:
-            self._loaded.parts["speech"] = _words(search.finish(0.0)["speech"], "has no speech")
+            self._loaded.parts["speech"] = _words(search.finish(0.0)["speech"], "the sound has no speech")
 
     def read_pictures(self, todo: Sequence[Input]) -> None:
         """Reads the pictures."""
@@ -484,7 +484,7 @@ class _Reading:
             self._loaded.parts["image"] = np.stack(pictures)
 
     def _still(self, todo: Sequence[Input], names: Sequence[Input]) -> list[Input]:
-        """Those of some inputs that are still to be read."""
+        """The inputs among `names` that remain to be read."""
         return [name for name in names if name in todo and name not in self._loaded.parts]
 
     def _limits(self) -> dict[str, Any]:

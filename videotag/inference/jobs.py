@@ -47,7 +47,7 @@ class Outcome:
         warning: Problem that did not prevent reading the input; None if there is none.
         counts: Numbers that follow the output's path in a list, such as the number of frames in a folder.
         fields: Fields of the entry's line in a JSON list; empty for a classic list.
-        parts: Outcomes of the inputs of a sample that failed; they are listed instead of `error`.
+        parts: Outcomes of the failed inputs of a sample, which are listed as failures instead of `error`.
     """
 
     item_id: str

@@ -40,7 +40,7 @@ class Summary:
         kept: Number of videos whose outputs were up to date.
         failed: Video -> reason of the failure.
         partial: Video -> problem that did not prevent reading the file, such as lost frames.
-        missing: Sample -> errors of inputs that are recorded as missing.
+        missing: Sample -> errors of the inputs without which it is listed.
         list_path: List of all outputs, with the labels of the input list; None if there are no outputs.
     """
 

@@ -1,4 +1,4 @@
-"""Reads pictures of users, such as covers: upright, without transparency, 8 bits, scaled and cropped.
+"""Reads users' pictures, such as covers: upright, opaque, 8 bits per channel, scaled and cropped.
 
 Formats are limited to those of FORMATS, and sizes to those of frames. Of an animation, the first picture is
 read.
@@ -23,7 +23,7 @@ from videotag.media.transforms import center_crop, forced_size, scaled_size
 from videotag.media.video import SampledFrame
 from videotag.system.regular_file import open_regular
 
-#: Pillow's names of the formats that are read. Those that can run programs (EPS) or name files are not.
+#: Pillow's names of the formats that are read, without those that can run programs (EPS) or name files.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _REMEDY = "convert it to JPEG or PNG"
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
@@ -73,7 +73,8 @@ class PictureReader:
         warning: Always None.
 
     Raises:
-        MediaError: The file is no picture of a known format, damaged or too large; raised while iterating.
+        MediaError: The file is not a picture of a known format, or it is damaged or too large; raised while
+            iterating.
     """
 
     item: ClassVar[type] = SampledFrame
@@ -121,7 +122,8 @@ class PictureReader:
             width, height = picture.size
             if max(width, height) > _MAX_ASPECT * min(width, height):
                 raise MediaError(
-                    f"{self._path}: {width} x {height} pixels, longer than 1 to {_MAX_ASPECT}; crop it"
+                    f"{self._path}: {width} x {height} pixels, one side more than {_MAX_ASPECT} times the "
+                    "other; crop it"
                 )
             if picture.format in ("JPEG", "MPO") and self._short_side_px < min(width, height):
                 # Lets the decoder skip detail that scaling would discard.

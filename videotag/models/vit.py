@@ -103,7 +103,7 @@ class VisionTransformer(nn.Layer):
         """Tokens (B, P + 1, D) before the blocks: the class token, then the patches row by row.
 
         Raises:
-            ConfigError: A side of the frames is no multiple of patch_px.
+            ConfigError: A side of the frames is not a multiple of patch_px.
         """
         height, width = images.shape[2:]
         if height % self.patch_px or width % self.patch_px:
@@ -201,7 +201,7 @@ class ViTLargePatch16(VisionTransformer):
 
 @register_backbone("vit_large_patch32_384", config=LargePatch32)
 class ViTLargePatch32(VisionTransformer):
-    """D = 1024, 305 M weights, of frames of 384 pixels."""
+    """D = 1024, 305 M weights, for frames of 384 pixels."""
 
     config = LargePatch32
     tsn_config = "configs/tsn_vit_large.yaml"
