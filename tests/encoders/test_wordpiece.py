@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bert_folder import write_bert
 
+from videotag.encoders.bert_text import read_bert_folder
 from videotag.encoders.wordpiece import WordPiece
 from videotag.errors import ConfigError, WeightsError
 from videotag.inference.feature_networks import FeatureNetworks
 from videotag.inference.feature_options import read_options
+from videotag.models import paddle
 from videotag.weights import find_weights
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -82,10 +85,37 @@ def test_minilm_gives_the_embeddings_of_the_reference(name):
     arrays = np.load(GOLDEN / f"{name}.npz")
     overrides = [("INPUTS.text.extractor", "bert"), ("INPUTS.text.weights", "minilm_l6")]
     options = read_options(None, [*overrides, ("INPUTS.text.max_tokens", 256)])
-    words = FeatureNetworks(["text"], options).words
+    words = FeatureNetworks(["text"], options).text_encoder
     found = words.encode(case["sentences"])
     np.testing.assert_allclose(found, arrays["embeddings"], atol=1e-5)
     assert words.stamp()["pooling"] == "mean"
+
+
+@pytest.mark.parametrize("pooling", [None, "cls_token", "mean_tokens"])
+def test_a_folder_of_bert_encodes_texts_like_its_layers(tmp_path, pooling):
+    model = write_bert(tmp_path / "bert", pooling=pooling)
+    overrides = [("INPUTS.text.extractor", "bert"), ("INPUTS.text.weights", str(tmp_path / "bert"))]
+    encoder = FeatureNetworks(["text"], read_options(None, overrides)).text_encoder
+    found = encoder.encode(["a ball", "", "a dog a dog a dog"])
+    for text, row in zip([[5, 6], [], [5, 7, 5, 7, 5, 7]], found, strict=True):
+        ids = paddle.to_tensor([[2, *text, 3]])
+        expected = model({"tokens": ids, "tokens.mask": paddle.ones_like(ids).astype("bool")})
+        np.testing.assert_allclose(row, expected["features"].numpy()[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pooling": "max_tokens"}, "pooling_mode_max_tokens, expected the mean or"),
+        ({"hidden_act": "relu"}, "hidden_act 'relu', expected gelu; give a BERT model"),
+        ({"model_type": "roberta"}, "model_type 'roberta', expected bert"),
+        ({"hidden_size": 10**7}, "its sizes are not those of model.safetensors"),
+    ],
+)
+def test_other_networks_are_refused(tmp_path, options, message):
+    write_bert(tmp_path / "bert", **options)
+    with pytest.raises(WeightsError, match=message):
+        read_bert_folder(tmp_path / "bert")
 
 
 def test_bert_without_weights_names_the_key():

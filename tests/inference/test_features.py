@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bert_folder import write_bert
 from PIL import Image
 from sound_files import tone, write_sound
 
@@ -145,7 +146,7 @@ def test_every_input_of_every_sample_has_a_file_or_is_missing(posts, config, sen
 
 def test_texts_are_encoded_by_the_real_encoder(posts, config, senses):
     assert features(posts, config, inputs="text,ocr,speech") == 0
-    words = FeatureNetworks(["text"], read_options(None)).words
+    words = FeatureNetworks(["text"], read_options(None)).text_encoder
     expected = words.encode(["a ball\na dog", "SALE", "hello", "GOAL"])
     for name, vector in zip(["text/t", "ocr/t", "speech/t", "ocr/a.1"], expected, strict=True):
         np.testing.assert_allclose(read_features(f"F/{name}.npy")[0], vector, atol=1e-6)
@@ -206,6 +207,27 @@ def test_other_readers_of_words_read_again(posts, config, senses):
     assert features(posts, config, inputs="ocr") == 0
     assert record("a.1")["ocr"]["text"] == "RED CARD"
     assert record("t")["ocr"]["text"] == "SALE"
+
+
+def test_another_encoder_of_texts_does_not_read_videos_again(posts, config, senses):
+    assert features(posts, config, inputs="ocr,speech") == 0
+    write_bert(Path("bert"))
+    senses["text"].words = senses["speech"].words = "read again"
+    flags = ["--set=INPUTS.text.extractor=bert", "--set=INPUTS.text.weights=bert"]
+    assert features(posts, config, *flags, inputs="ocr,speech") == 0
+    assert record("a.1")["ocr"]["text"] == "GOAL"
+    assert len(record("a.1")["ocr"]["findings"]) == 4
+    assert record("a.1")["speech"]["text"] == "what a goal"
+    assert record("b")["speech"]["missing"] == "b.mp4: has no sound"
+    assert read_features("F/ocr/a.1.npy").shape == (1, 8)
+
+
+@pytest.mark.parametrize("name", ["../up", "/etc/x", "a/../../b"])
+def test_ids_that_leave_the_folder_are_refused(work_dir, capsys, name):
+    write_posts([{"id": name, "text": "words"}], "bad.jsonl")
+    assert main(["features", "bad.jsonl", "--save_dir=F", "--inputs=text"]) == 2
+    assert f"bad.jsonl:1: id '{name}': names the files of its features" in capsys.readouterr().err
+    assert not Path("F").exists()
 
 
 def test_an_input_that_is_gone_becomes_missing(posts, config, senses):
@@ -489,8 +511,8 @@ def test_workers_load_the_networks_again(config):
     again = pickle.loads(pickle.dumps(networks))
     assert again.inputs == ("video", "text")
     assert again.stamp("text") == networks.stamp("text")
-    assert again.words is not None
-    assert again.sound is None
+    assert again.text_encoder is not None
+    assert again.sound_encoder is None
 
 
 def test_a_missing_package_is_one_line(monkeypatch):

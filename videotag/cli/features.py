@@ -79,7 +79,8 @@ def _samples(source: str) -> arguments.ListedVideos:
         FileListError: The list is invalid.
     """
     from videotag.formats.filelist import ListEntry, read_filelist
-    from videotag.formats.json_lists import is_json_list, read_json_list
+    from videotag.formats.json_lists import is_json_list
+    from videotag.inference.posts import read_posts
     from videotag.media.suffixes import VIDEO_SUFFIXES
 
     path = Path(source)
@@ -88,5 +89,5 @@ def _samples(source: str) -> arguments.ListedVideos:
         return arguments.ListedVideos([ListEntry(video) for video in videos], "features.jsonl", left_out)
     if not path.is_file():
         raise ConfigError(f"{source}: no such file or folder; give a list, a folder of videos, or a video")
-    entries = read_json_list(path) if is_json_list(path) else read_filelist(path, must_exist=False)
+    entries = read_posts(path) if is_json_list(path) else read_filelist(path, must_exist=False)
     return arguments.ListedVideos(entries, f"{path.stem}.jsonl", filelist=source)

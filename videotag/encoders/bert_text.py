@@ -23,6 +23,7 @@ from videotag.system.json_text import read_json
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model_state.pdparams")
 TOKENS = "tokens"  # the input of videotag.models.bert
 _BATCH_SIZE = 32
+_POOLING = "pooling_mode_"  # before the modes of sentence-transformers
 _REMEDY = "give the folder of a BERT model as Hugging Face or PaddleNLP write it"
 #: Key of config.json -> key of BertConfig.
 _SIZES = {
@@ -89,7 +90,8 @@ class BertText(TextEncoder):
 def read_bert_folder(path: Path) -> BertFolder:
     """The files and sizes of a published BERT model.
 
-    The mean over tokens is used if the folder says so (1_Pooling/config.json of sentence-transformers).
+    The mean over tokens is used if the folder says so (1_Pooling/config.json of sentence-transformers). It is
+    scaled to length 1 in any case.
 
     Raises:
         WeightsError: Files are missing, or the network differs from BERT.
@@ -118,5 +120,12 @@ def _pooling(path: Path) -> Literal["cls", "mean"]:
     if not file.is_file():
         return "cls"
     content = read_json(file, error=WeightsError, remedy=_REMEDY)
-    uses_mean = isinstance(content, dict) and content.get("pooling_mode_mean_tokens") is True
-    return "mean" if uses_mean else "cls"
+    modes = content if isinstance(content, dict) else {}
+    used = sorted(key for key, value in modes.items() if key.startswith(_POOLING) and value is True)
+    if used == [f"{_POOLING}mean_tokens"]:
+        return "mean"
+    if used == [f"{_POOLING}cls_token"]:
+        return "cls"
+    raise WeightsError(
+        f"{file}: {', '.join(used) or 'no pooling mode'}, expected the mean or [CLS]; give another model"
+    )

@@ -59,8 +59,8 @@ class FeatureNetworks:
     Attributes:
         extractor: Network for frames and pictures; None if there are neither.
         tagger: Network for the embedding of a video; None if it is not wanted.
-        sound: Network for sound; None if it is not wanted.
-        words: Network for texts, recognized text and speech; None if there is none of them.
+        sound_encoder: Network for sound; None if it is not wanted.
+        text_encoder: Network for texts, recognized text and speech; None if there is none of them.
         text_sense: Reads text in frames; None if it is not wanted.
         speech_sense: Transcribes speech; None if it is not wanted.
 
@@ -73,8 +73,8 @@ class FeatureNetworks:
 
     extractor: Extractor | None = None
     tagger: TrainedModel | None = None
-    sound: SoundEncoder | None = None
-    words: TextEncoder | None = None
+    sound_encoder: SoundEncoder | None = None
+    text_encoder: TextEncoder | None = None
     text_sense: Sense | None = None
     speech_sense: Sense | None = None
 
@@ -98,9 +98,9 @@ class FeatureNetworks:
             model, language = options.speech.model, options.speech.language
             (self.speech_sense,) = load_senses(["speech"], speech_model=model, language=language)
         if {"text", "ocr", "speech"} & set(inputs):
-            self.words = _words(options.text, backend or AUTO)
+            self.text_encoder = _load_text_encoder(options.text, backend or AUTO)
         if "audio" in inputs:
-            self.sound = _sound(options.audio, backend or AUTO)
+            self.sound_encoder = _load_sound_encoder(options.audio, backend or AUTO)
         if {"video", "embedding", "image"} & set(inputs):
             self.extractor = _extractor(options.video, **self._settings)
         if "embedding" in inputs:
@@ -127,10 +127,10 @@ class FeatureNetworks:
             network, features = self.tagger.config.entry.name, self.extractor.stamp()
             return {"extractor": network, "weights_sha256": self._tagger_sha256, "features": features}
         if name == "audio":
-            assert self.sound is not None
-            return self.sound.stamp()
-        assert self.words is not None
-        return self.words.stamp()
+            assert self.sound_encoder is not None
+            return self.sound_encoder.stamp()
+        assert self.text_encoder is not None
+        return self.text_encoder.stamp()
 
     def source(self, name: Input) -> str | None:
         """The network that reads the words of an input, and its language if that is set; None for neither."""
@@ -208,7 +208,7 @@ def _extractor_weights(weights: str | None) -> FoundWeights:
     return find_weights(_OWN_WEIGHTS)
 
 
-def _sound(options: AudioFeatures, backend: str) -> SoundEncoder:
+def _load_sound_encoder(options: AudioFeatures, backend: str) -> SoundEncoder:
     if options.extractor == "speech_embedding":
         from videotag.encoders.speech_embedding import SpeechEmbedding
 
@@ -269,7 +269,7 @@ def _read_npz(data: bytes) -> dict[str, np.ndarray]:
         }
 
 
-def _words(options: TextFeatures, backend: str) -> TextEncoder:
+def _load_text_encoder(options: TextFeatures, backend: str) -> TextEncoder:
     if options.extractor == "use":
         from videotag.encoders.sentence_encoder import UniversalSentenceEncoder
 

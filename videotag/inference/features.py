@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -30,62 +30,22 @@ from videotag.inference.frozen_runtime import start_extractor, write_frozen
 from videotag.inference.input_files import input_identity, path_from
 from videotag.inference.jobs import Item, Job, Outcome
 from videotag.inference.list_sample import sample_frames
+from videotag.inference.post_reader import Part, PostParts, PostReader, Words, picture_reader
 from videotag.inference.posts import Post
-from videotag.inputs.frames import Frames, read_frames
-from videotag.media.decode_pool import DecodePool, PooledReader
-from videotag.media.picture import PictureReader
-from videotag.media.sound import SoundBlock
+from videotag.inputs.frames import Frames
+from videotag.media.decode_pool import DecodePool
 from videotag.registry import EMBEDDING, FRAMES, MASK
-from videotag.sections import VideoSplitSection
-from videotag.senses.finding import Finding
-from videotag.senses.search import Search
 from videotag.system.atomic import remove_partial, write_text
+from videotag.system.cores import num_cores
 from videotag.system.json_text import read_json
 from videotag.system.progress import track
 
 RECORDS = "posts"
-_STALL_LIMIT_SEC = 300.0  # without an extractor, whose config sets it
-_NEEDED: dict[Input, str] = {
-    "video": "video",
-    "embedding": "video",
-    "image": "cover or images",
-    "audio": "audio or video",
-    "text": "title, caption or text",
-    "ocr": "ocr or video",
-    "speech": "speech, audio or video",
-}
 _MIN_PICTURES = 8  # on which the precision is selected if there are no videos
 
 
 @dataclass(frozen=True)
-class _Words:
-    """The words of an input, and when they are shown or spoken."""
-
-    text: str
-    findings: tuple[Finding, ...] = ()
-
-
-#: What was read of one input: frames, pictures (K, H, W, 3), rows (R, D) or words; or why there is nothing.
-_Part: TypeAlias = Frames | np.ndarray | _Words | MediaError
-
-
-@dataclass
-class _Loaded:
-    """What was read of a sample.
-
-    Attributes:
-        identities: Input -> fingerprint of its files or text, taken before they were read.
-        parts: Input -> what was read.
-        warnings: Input -> problem that did not prevent reading its file.
-    """
-
-    identities: dict[Input, dict[str, Any]] = field(default_factory=dict)
-    parts: dict[Input, _Part] = field(default_factory=dict)
-    warnings: dict[Input, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FeaturesJob(Job[_Loaded]):
+class FeaturesJob(Job[PostParts]):
     """Writes one .npy per sample and kind of input, and a record per sample.
 
     Args:
@@ -103,7 +63,7 @@ class FeaturesJob(Job[_Loaded]):
         """See Job."""
         extractor = self.networks.extractor
         if extractor is None:
-            return 1, 2
+            return num_cores(), 2 * num_cores()
         return extractor.config.infer.videos_at_once, extractor.config.infer.videos_ahead
 
     def input_of(self, output: Path) -> Mapping[str, Any] | None:
@@ -155,10 +115,10 @@ class FeaturesJob(Job[_Loaded]):
             write_frozen(frames_dir, extractor)
         return known
 
-    def load(self, item: Item, pool: DecodePool, stop: threading.Event) -> _Loaded:
+    def load(self, item: Item, pool: DecodePool, stop: threading.Event) -> PostParts:
         """See Job; reads what is missing of a sample."""
         entry, output = item
-        post, record, loaded = Post.of_entry(entry), _read_record(output), _Loaded()
+        post, record, loaded = Post.of_entry(entry), _read_record(output), PostParts()
         todo = []
         for name in self.networks.inputs:
             try:
@@ -168,17 +128,20 @@ class FeaturesJob(Job[_Loaded]):
             except MediaError as error:
                 loaded.parts[name] = error
         todo = [name for name in todo if name not in loaded.parts]
+        for name in todo:
+            if record is not None and (words := self._known_words(record, name, loaded.identities[name])):
+                loaded.parts[name] = words
         has_features = "video" in self.networks.inputs and "video" not in todo and post.video
         if "embedding" in todo and has_features:
             loaded.parts["embedding"] = self._known_features(output)
-        reading = _Reading(self.networks, post, pool, stop, loaded)
+        reading = PostReader(self.networks, post, pool, stop, loaded)
         reading.read_texts(todo)
         reading.read_frames(todo)
         reading.read_sound(todo)
         reading.read_pictures(todo)
         return loaded
 
-    def finish(self, loaded: Iterable[tuple[Item, _Loaded | Outcome]]) -> Iterator[Outcome]:
+    def finish(self, loaded: Iterable[tuple[Item, PostParts | Outcome]]) -> Iterator[Outcome]:
         """See Job; runs the networks and writes the features."""
         for item, one in loaded:
             yield one if isinstance(one, Outcome) else self._write(item, one)
@@ -205,6 +168,26 @@ class FeaturesJob(Job[_Loaded]):
             return read_features(path)
         except FeatureFileError as error:
             return MediaError(f"{error}; delete {path}")
+
+    def _known_words(
+        self, record: Mapping[str, Any], name: Input, identity: dict[str, Any]
+    ) -> Words | MissingInputError | None:
+        """What a record holds of recognized text or speech, if only the encoder of texts has changed.
+
+        Args:
+            record: Record of a sample.
+            name: Kind of input.
+            identity: Fingerprint of the input now.
+        """
+        known = record["inputs"].get(name, {})
+        if name not in ("ocr", "speech") or not identity or known.get("made_from") != identity:
+            return None
+        if known.get("missing"):
+            return MissingInputError(str(known["missing"]))
+        text, findings = known.get("text"), known.get("findings")
+        if not isinstance(text, str) or not text or not isinstance(findings, list):
+            return None
+        return Words(text, tuple(findings))
 
     def _identity(self, post: Post, name: Input) -> dict[str, Any]:
         """The fingerprint of what an input is made of; empty if the post lacks it."""
@@ -272,14 +255,14 @@ class FeaturesJob(Job[_Loaded]):
             for post in posts:
                 for path in post.images[:1]:
                     try:
-                        pictures += [f.image for f in _picture_reader(path, split, pool, threading.Event())]
+                        pictures += [f.image for f in picture_reader(path, split, pool, threading.Event())]
                     except MediaError:
                         continue  # reported when it is loaded
                 if len(pictures) >= _MIN_PICTURES:
                     break
         return np.stack(pictures) if pictures else None
 
-    def _write(self, item: Item, loaded: _Loaded) -> Outcome:
+    def _write(self, item: Item, loaded: PostParts) -> Outcome:
         entry, output = item
         inputs = (_read_record(output) or {"inputs": {}})["inputs"]
         record = {"videotag_post": entry.path, "input": _place_of(entry, output), "inputs": inputs}
@@ -304,7 +287,7 @@ class FeaturesJob(Job[_Loaded]):
         return Outcome(entry.path, "written", warning=warning, fields=fields, parts=tuple(failed))
 
     def _result(
-        self, output: Path, name: Input, part: _Part, loaded: _Loaded, computed: dict[Input, np.ndarray]
+        self, output: Path, name: Input, part: Part, loaded: PostParts, computed: dict[Input, np.ndarray]
     ) -> dict[str, Any]:
         """The record of one input, whose features are written and added to `computed`.
 
@@ -326,12 +309,12 @@ class FeaturesJob(Job[_Loaded]):
         facts = {"input": made["made_from"], "warning": warning, "runtime": runtime}
         write_features(path, rows, stamp={**stamp, **facts})
         words = {}
-        if isinstance(part, _Words):
-            words = {"text": part.text, "findings": [finding.to_dict() for finding in part.findings]}
+        if isinstance(part, Words):
+            words = {"text": part.text, "findings": list(part.findings)}
         return {"file": str(path.relative_to(self.save_dir / name)), **made, **words}
 
     def _rows(
-        self, name: Input, part: Frames | np.ndarray | _Words, computed: Mapping[Input, np.ndarray]
+        self, name: Input, part: Frames | np.ndarray | Words, computed: Mapping[Input, np.ndarray]
     ) -> tuple[np.ndarray, str | None]:
         """The features (R, D) of an input, and the runtime of its network if that is selected.
 
@@ -341,10 +324,10 @@ class FeaturesJob(Job[_Loaded]):
             computed: Features of earlier inputs of the sample.
         """
         networks = self.networks
-        if isinstance(part, _Words):
-            assert networks.words is not None
-            with networks.words.lock:
-                return networks.words.encode([part.text]), None
+        if isinstance(part, Words):
+            assert networks.text_encoder is not None
+            with networks.text_encoder.lock:
+                return networks.text_encoder.encode([part.text]), None
         if name == "audio":
             assert isinstance(part, np.ndarray)
             return part, None
@@ -367,154 +350,6 @@ class FeaturesJob(Job[_Loaded]):
         (name,) = (spec.name for spec in tagger.inputs if not spec.name.endswith(MASK))
         arrays = {name: rows[None], name + MASK: np.ones((1, len(rows)), bool)}
         return np.asarray(tagger.run(arrays)[EMBEDDING])
-
-
-class _Reading:
-    """Reads the inputs of one sample into a _Loaded.
-
-    Args:
-        networks: Networks, shared with other threads.
-        post: The sample.
-        pool: Child processes to decode in.
-        stop: Event that ends decoding with Stopped.
-        loaded: Receives what is read.
-    """
-
-    def __init__(
-        self,
-        networks: FeatureNetworks,
-        post: Post,
-        pool: DecodePool,
-        stop: threading.Event,
-        loaded: _Loaded,
-    ) -> None:
-        self._networks = networks
-        self._post = post
-        self._pool = pool
-        self._stop = stop
-        self._loaded = loaded
-
-    def read_texts(self, todo: Sequence[Input]) -> None:
-        """Takes the given texts, and notes which inputs the post lacks."""
-        for name in todo:
-            if name in self._post.texts:
-                self._loaded.parts[name] = _Words(self._post.texts[name])
-            elif not self._post.has(name):
-                self._loaded.parts[name] = MissingInputError(f"the post has no {_NEEDED[name]}")
-
-    def read_frames(self, todo: Sequence[Input]) -> None:
-        """Decodes the video once, for frames and for the text in it."""
-        wanted = self._still(todo, ("video", "embedding", "ocr"))
-        if not wanted:
-            return
-        path = self._post.video
-        assert path is not None
-        sense = self._networks.text_sense
-        search = Search([sense] if sense and "ocr" in wanted else [])
-        try:
-            if {"video", "embedding"} & set(wanted):
-                assert self._networks.extractor is not None
-                split = self._networks.extractor.config.infer
-                entry, others = ListEntry(path), search.others
-                frames = read_frames(entry, split, pool=self._pool, stop=self._stop, others=others)
-                self._loaded.parts.update({name: frames for name in wanted if name != "ocr"})
-                duration_sec, warning = frames.duration_sec, frames.warning
-            else:
-                (other,) = search.others
-                reader = self._pool.reader(path, **self._limits(), **asdict(other.view))
-                for frame in reader:
-                    other.take(frame)
-                duration_sec, warning = reader.info.duration_sec, reader.warning
-        except MediaError as error:
-            self._loaded.parts.update(dict.fromkeys(wanted, error))
-            return
-        if warning:
-            self._loaded.warnings.update(dict.fromkeys(wanted, warning))
-        if "ocr" in wanted:
-            self._loaded.parts["ocr"] = _words(search.finish(duration_sec)["text"], "the video shows no text")
-
-    def read_sound(self, todo: Sequence[Input]) -> None:
-        """Decodes the sound once, for its features and for speech."""
-        wanted = self._still(todo, ("audio", "speech"))
-        if not wanted:
-            return
-        path = self._post.audio
-        assert path is not None
-        sense, encoder = self._networks.speech_sense, self._networks.sound
-        search = Search([sense] if sense and "speech" in wanted else [])
-        stream = encoder.stream() if encoder and "audio" in wanted else None
-
-        def encode(block: SoundBlock) -> None:
-            assert encoder is not None
-            assert stream is not None
-            with encoder.lock:
-                stream.add_sound(block)
-
-        try:
-            search.hear(path, self._pool, listeners=[encode] if stream else [], **self._limits())
-        except MediaError as error:
-            self._loaded.parts.update(dict.fromkeys(wanted, error))
-            return
-        if search.lacks_sound:
-            self._loaded.parts.update(dict.fromkeys(wanted, MissingInputError(f"{path}: has no sound")))
-            return
-        if search.warning:
-            self._loaded.warnings.update(dict.fromkeys(wanted, search.warning))
-        if encoder is not None and stream is not None:
-            with encoder.lock:
-                rows = stream.finish()
-            too_short = MissingInputError(f"{path}: is shorter than one row of features")
-            self._loaded.parts["audio"] = rows if len(rows) else too_short
-        if "speech" in wanted:
-            self._loaded.parts["speech"] = _words(search.finish(0.0)["speech"], "the sound has no speech")
-
-    def read_pictures(self, todo: Sequence[Input]) -> None:
-        """Reads the pictures."""
-        if "image" not in todo or "image" in self._loaded.parts:
-            return
-        assert self._networks.extractor is not None
-        split = self._networks.extractor.config.infer
-        pictures: list[np.ndarray] = []
-        try:
-            for path in self._post.media("image", max_images=self._networks.options.image.max_images):
-                pictures += [frame.image for frame in _picture_reader(path, split, self._pool, self._stop)]
-        except MediaError as error:
-            self._loaded.parts["image"] = error
-        else:
-            self._loaded.parts["image"] = np.stack(pictures)
-
-    def _still(self, todo: Sequence[Input], names: Sequence[Input]) -> list[Input]:
-        """The inputs among `names` that remain to be read."""
-        return [name for name in names if name in todo and name not in self._loaded.parts]
-
-    def _limits(self) -> dict[str, Any]:
-        """Arguments of a pool's readers that bound the time of a file."""
-        extractor = self._networks.extractor
-        limit_sec = extractor.config.infer.stall_limit_sec if extractor else _STALL_LIMIT_SEC
-        return {"stall_limit_sec": limit_sec, "stop": self._stop}
-
-
-def _words(findings: Sequence[Finding] | None, why_not: str) -> _Words | MissingInputError:
-    """The words of findings, each text once; or that there are none."""
-    texts = list(dict.fromkeys(one.text.strip() for one in findings or () if one.text.strip()))
-    if not texts:
-        return MissingInputError(why_not)
-    return _Words("\n".join(texts), tuple(findings or ()))
-
-
-def _picture_reader(
-    path: str, split: VideoSplitSection, pool: DecodePool, stop: threading.Event
-) -> PooledReader:
-    """The reader of a picture, scaled and cropped like the frames of videos."""
-    return pool.reader(
-        path,
-        kind=PictureReader,
-        stall_limit_sec=split.stall_limit_sec,
-        stop=stop,
-        short_side_px=split.short_size,
-        force_4_by_3=split.resize == "videotag",
-        crop_px=split.target_size,
-    )
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:

@@ -8,14 +8,35 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
+from videotag.errors import FileListError, one_error
 from videotag.formats.filelist import ListEntry
-from videotag.formats.json_lists import ITEM_SEPARATOR
+from videotag.formats.json_lists import ITEM_SEPARATOR, read_json_list
 from videotag.inference.feature_options import Input
 from videotag.inference.input_files import input_identity
+from videotag.safe_text import safe_repr
 
 _TEXT_FIELDS = ("title", "caption", "text")
+
+
+def read_posts(path: str | Path) -> list[ListEntry]:
+    """The posts of a JSON list, whose ids name their files.
+
+    Raises:
+        FileListError: The list is invalid, or an id is not a relative path without "..".
+    """
+    entries = read_json_list(path)
+    problems = [
+        f"{path}:{entry.line}: id {safe_repr(entry.path)}: names the files of its features, so it cannot "
+        'be an absolute path or contain ".."; change it'
+        for entry in entries
+        if PurePath(entry.path).is_absolute() or ".." in PurePath(entry.path).parts
+    ]
+    if problems:
+        raise one_error(FileListError, problems)
+    return entries
 
 
 @dataclass(frozen=True)
