@@ -7,7 +7,7 @@ Makes the problems of small_set_problems.py once, in some minutes. For each prob
 get the same lists:
   baseline  logistic regression over mean and standard deviation of the frames, standardized; its penalty is
             chosen by cross-validation
-  recipe    `videotag train --config=configs/own_videos.yaml`
+  recipe    `videotag train` with configs/own_videos.yaml, or own_videos-single.yaml for one class per clip
   fit       `videotag fit`, told which clips belong together
   best      the recipe with a fifth of the training clips as VALID: the checkpoint called best
   last      that run's last checkpoint
@@ -57,11 +57,14 @@ from videotag.cli import arguments, values
 from videotag.errors import EXIT_FAILURES, EXIT_OK, ConfigError, OutputError, VideotagError
 from videotag.formats.feature_files import read_features
 from videotag.formats.filelist import ListEntry, write_filelist
+from videotag.registry import Task
 from videotag.system.atomic import write_text
 from videotag.system.json_text import read_json
 from videotag.training.folds import group_folds
 from videotag.training.logistic import LogisticRegression, probabilities
 
+#: Shipped config by task.
+RECIPES: dict[Task, str] = {"multi_label": "own_videos.yaml", "single_label": "own_videos-single.yaml"}
 _SMALLEST_STD = 1e-6  # a statistic that is constant in training is only centered
 logger = logging.getLogger("videotag.tools.small_sets")  # which commands show
 
@@ -196,7 +199,7 @@ def baseline(lists: Lists, run_dir: Path, time_limit: str | None) -> Scores:
 
 
 def recipe(lists: Lists, run_dir: Path, time_limit: str | None) -> Scores:
-    """Scores of configs/own_videos.yaml, trained on all training clips; time_limit is not used."""
+    """Scores of the recipe, trained on all training clips; time_limit is not used."""
     _train_recipe(lists, run_dir / "model", lists.folder / "train.list")
     return predicted(lists, run_dir / "model", run_dir), []
 
@@ -228,9 +231,9 @@ def _validated(lists: Lists, run_dir: Path) -> Path:
 
 def _train_recipe(lists: Lists, model_dir: Path, filelist: Path, *flags: str) -> None:
     call(
-        "train", "--config=configs/own_videos.yaml", f"--save_dir={model_dir}",
+        "train", f"--config=configs/{RECIPES[lists.problem.task]}", f"--save_dir={model_dir}",
         f"--label_file={lists.folder / 'labels.txt'}", f"--set=TRAIN.filelist={filelist}",
-        f"--set=TRAIN.seed={lists.seed}", f"--set=MODEL.task={lists.problem.task}", "--log_interval=1000",
+        f"--set=TRAIN.seed={lists.seed}", "--log_interval=1000",
         *flags,
     )  # fmt: skip
 
