@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import sys
@@ -38,13 +39,14 @@ from videotag.media.decode_pool import DecodePool
 from videotag.media.video import SampledFrame, probe
 from videotag.senses.finding import KINDS
 from videotag.senses.search import Search
+from videotag.system.atomic import write_text
 
 #: Without the embedding, which needs a tagger of the user and takes a small share of the time of the frames.
 INPUTS: tuple[Input, ...] = tuple(name for name in get_args(Input) if name != "embedding")
 NUM_PICTURES, NUM_TEXTS = 64, 200  # of the posts whose pictures and texts are timed
 SHORT_SEC = 6  # of the film that warms the networks up
 MEMORY_GOAL_MB = 1500
-MEMORY_INPUTS = "video,audio,ocr"
+MEMORY_INPUTS = "video,image,audio,text,ocr"
 RATIO_GOAL = 1.15
 _CHUNK_SEC = 60  # of the long film, which repeats it
 _HELD_SEC = 15  # for which a picture with text stays
@@ -146,7 +148,7 @@ def _picture(out_dir: Path, number: int) -> Path:
 
 
 def memory(out_dir: Path, *, duration_sec: float) -> dict[str, Any]:
-    """Peak memory of the processes of `videotag features` on a long file with sound, and its time.
+    """Peak memory of the processes of `videotag features` on a post with a long film, and its time.
 
     Args:
         out_dir: Folder of files made here.
@@ -154,7 +156,10 @@ def memory(out_dir: Path, *, duration_sec: float) -> dict[str, Any]:
     """
     path = out_dir / "long.mp4"
     write_long_film(path, duration_sec)
-    command = ["-m", "videotag", "features", str(path), f"--inputs={MEMORY_INPUTS}", "--overwrite"]
+    post = {"id": "long", "video": str(path), "cover": str(_picture(out_dir, 0)), "text": TEXTS["English"][0]}
+    posts = out_dir / "long.jsonl"
+    write_text(posts, json.dumps(post) + "\n")
+    command = ["-m", "videotag", "features", str(posts), f"--inputs={MEMORY_INPUTS}", "--overwrite"]
     started = time.perf_counter()
     log = out_dir / "memory.log"
     with log.open("w", encoding="utf-8") as out:
