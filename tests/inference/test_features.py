@@ -135,7 +135,7 @@ def test_every_input_of_every_sample_has_a_file_or_is_missing(posts, config, sen
         "speech": (1, 512),
     }
     assert record("b")["audio"]["missing"] == "b.mp4: has no sound"
-    assert record("b")["text"]["missing"] == "the post has no title, caption or text"
+    assert record("b")["text"]["missing"] == "the post has no field title, caption or text"
     assert record("a.1")["ocr"]["text"] == "GOAL"
     assert [one["start_sec"] for one in record("a.1")["ocr"]["findings"]] == [0.24, 0.72, 1.24, 1.72]
     assert record("t")["ocr"]["text"] == "SALE"
@@ -222,12 +222,76 @@ def test_another_encoder_of_texts_does_not_read_videos_again(posts, config, sens
     assert read_features("F/ocr/a.1.npy").shape == (1, 8)
 
 
-@pytest.mark.parametrize("name", ["../up", "/etc/x", "a/../../b"])
-def test_ids_that_leave_the_folder_are_refused(work_dir, capsys, name):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../up", 'is an absolute path, or has ".." or no name'),
+        ("/etc/x", "is an absolute path"),
+        ("a/../../b", "is an absolute path"),
+        (".", "is an absolute path"),
+        ("a\nb", "has a line break"),
+        ("x" * 300, "is longer than 200 bytes"),
+    ],
+)
+def test_ids_that_cannot_name_files_are_refused(work_dir, capsys, name, reason):
     write_posts([{"id": name, "text": "words"}], "bad.jsonl")
     assert main(["features", "bad.jsonl", "--save_dir=F", "--inputs=text"]) == 2
-    assert f"bad.jsonl:1: id '{name}': names the files of its features" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "bad.jsonl:1: id " in error
+    assert f"names the files of its features, but {reason}" in error
     assert not Path("F").exists()
+
+
+def test_two_lists_share_a_folder_but_not_an_id(posts, config, capsys):
+    write_posts([{"id": "v", "text": "a"}, {"id": "same", "text": "s"}], "one.jsonl")
+    write_posts([{"id": "v", "text": "b"}, {"id": "same", "text": "s"}], "two.jsonl")
+    assert features("one.jsonl", config, inputs="text") == 0
+    assert features("two.jsonl", config, inputs="text") == 2
+    error = capsys.readouterr().err
+    assert "v: another sample with this id, of one.jsonl, has features here; change one of the ids" in error
+    assert "same:" not in error
+    assert features("two.jsonl", config, "--overwrite", inputs="text") == 0
+
+
+def test_a_misspelled_field_and_missing_inputs_are_told(posts, config, caplog):
+    write_posts([{"id": "x", "titel": "a"}, {"id": "y", "text": "b", "likes": "7"}], "odd.jsonl")
+    with caplog.at_level("INFO"):
+        assert features("odd.jsonl", config, inputs="text") == 0
+    assert "odd.jsonl: field titel is not read; did you mean title?" in caplog.text
+    assert "likes" not in caplog.text
+    assert "missing, of 2 samples: text in 1" in caplog.text
+
+
+def test_pictures_beyond_the_limit_are_told(posts, config, caplog):
+    write_posts([{"id": "x", "images": ["c.jpg", "d.png"]}], "many.jsonl")
+    assert features("many.jsonl", config, "--set=INPUTS.image.max_images=1", inputs="image") == 0
+    assert "x: 1 of 2 pictures are left out (INPUTS.image.max_images)" in caplog.text
+    assert read_features("F/image/x.npy").shape == (1, 512)
+
+
+def test_inputs_of_different_networks_are_trained_on_together(posts, config, tmp_path):
+    lines = [{"id": str(n), "video": "a.mp4", "text": f"word {n}", "labels": [n % 2]} for n in range(4)]
+    write_posts(lines, "train.jsonl")
+    assert features("train.jsonl", config, inputs="video,text") == 0
+    inputs = {
+        name: {"reader": "features", "width": width, "field": name}
+        for name, width in (("video", 512), ("text", 512))
+    }
+    model = {
+        "name": "MeanPool",
+        "feature_names": ["video", "text"],
+        "feature_dims": [512, 512],
+        "num_classes": 2,
+    }
+    sections = {"MODEL": model, "INPUTS": inputs}
+    sections |= {key: {"filelist": "F/train.jsonl"} for key in ("VALID", "TEST")}
+    sections["TRAIN"] = {"filelist": "F/train.jsonl", "epoch": 1, "batch_size": 2, "use_gpu": False}
+    Path("train.yaml").write_text(json.dumps(sections))
+    Path("names.txt").write_text("a\nb\n")
+    assert main(["train", "--config=train.yaml", "--save_dir=M", "--label_file=names.txt"]) == 0
+    stamped = read_features("F/text/3.npy")
+    write_features("F/text/3.npy", stamped, stamp={"extractor": "BERT"})
+    assert main(["train", "--config=train.yaml", "--save_dir=M2", "--label_file=names.txt"]) == 2
 
 
 def test_an_input_that_is_gone_becomes_missing(posts, config, senses):
@@ -261,7 +325,7 @@ def test_failures_are_listed_per_input_and_the_sample_is_not(posts, config, sens
     write_posts([{"id": "x", "cover": "x.jpg", "text": "words"}, {"id": "y", "text": "y"}], "bad.jsonl")
     assert features("bad.jsonl", config, inputs="image,text") == 1
     (failure,) = map(json.loads, Path("F/failures.jsonl").read_text().splitlines())
-    assert failure["video_id"] == "x [image]"
+    assert (failure["video_id"], failure["input"]) == ("x", "image")
     assert "x: image: x.jpg: not a picture in one of" in failure["error"]
     assert set(listed("F/bad.jsonl")) == {"y"}
     Image.new("RGB", (80, 60)).save("x.jpg")
@@ -276,7 +340,7 @@ def test_a_failed_input_is_missing_if_the_config_says_so(posts, config, senses, 
     assert features("bad.jsonl", config, flag, inputs="image,text") == 1
     assert listed("F/bad.jsonl")["x"] == {"id": "x", "image": None, "text": "F/text/x.npy", "labels": []}
     assert "listed without inputs that failed: 1" in capsys.readouterr().out
-    assert json.loads(Path("F/failures.jsonl").read_text())["video_id"] == "x [image]"
+    assert json.loads(Path("F/failures.jsonl").read_text())["input"] == "image"
     Image.new("RGB", (80, 60)).save("x.jpg")  # so it is tried again
     assert features("bad.jsonl", config, flag, inputs="image,text") == 0
     assert listed("F/bad.jsonl")["x"]["image"] == "F/image/x.npy"
@@ -285,8 +349,8 @@ def test_a_failed_input_is_missing_if_the_config_says_so(posts, config, senses, 
 def test_a_video_that_is_gone_fails_every_input_made_of_it(posts, config, senses):
     write_posts([{"id": "x", "video": "gone.mp4", "text": "words"}], "bad.jsonl")
     assert features("bad.jsonl", config) == 1
-    names = [json.loads(line)["video_id"] for line in Path("F/failures.jsonl").read_text().splitlines()]
-    assert names == ["x [video]", "x [audio]", "x [ocr]", "x [speech]"]
+    names = [json.loads(line)["input"] for line in Path("F/failures.jsonl").read_text().splitlines()]
+    assert names == ["video", "audio", "ocr", "speech"]
     assert Path("F/text/x.npy").exists()
 
 

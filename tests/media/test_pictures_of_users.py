@@ -110,7 +110,7 @@ def test_a_picture_is_scaled_and_cropped_like_a_frame(tmp_path):
     [
         ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture in one of JPEG, PNG"),
         ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture in one of JPEG, PNG"),
-        ("a.jpg", b"", "not a picture in one of JPEG, PNG"),
+        ("a.jpg", b"", r"a.jpg: empty \(0 bytes\); copy or download it again"),
         ("a.txt", b"words", "not a picture in one of JPEG, PNG"),
     ],
 )

@@ -16,6 +16,7 @@ from videotag.cli import arguments, values
 from videotag.errors import ConfigError
 
 SUMMARY = "extract features of video, pictures, sound and texts"
+_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 DEFAULT_INPUTS = "video,audio"
 
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         backend=args.backend,
         precision=args.precision,
     )
-    job = FeaturesJob(networks, destination.save_dir)
+    job = FeaturesJob(networks, destination.save_dir, samples.list_name, args.overwrite)
     summary = run_job(job, samples.entries, destination, log_interval=args.log_interval)
     return arguments.print_summary(
         summary, samples, destination.save_dir, done="extracted", listed="feature list"
@@ -89,5 +90,9 @@ def _samples(source: str) -> arguments.ListedVideos:
         return arguments.ListedVideos([ListEntry(video) for video in videos], "features.jsonl", left_out)
     if not path.is_file():
         raise ConfigError(f"{source}: no such file or folder; give a list, a folder of videos, or a video")
+    if path.suffix.lower() in _PICTURE_SUFFIXES:
+        raise ConfigError(
+            f'{source}: a picture; write a JSON list with {{"id": "1", "cover": "{path.name}"}}'
+        )
     entries = read_posts(path) if is_json_list(path) else read_filelist(path, must_exist=False)
     return arguments.ListedVideos(entries, f"{path.stem}.jsonl", filelist=source)

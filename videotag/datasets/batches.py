@@ -79,8 +79,8 @@ class Dataset(Protocol):
         """(n,) int64, length of every sample in any unit; None if unknown or irrelevant."""
 
     @property
-    def made_by(self) -> Mapping[str, str]:
-        """Map from a file to the description of what made it, for files that record it."""
+    def made_by(self) -> Mapping[str, Mapping[str, str]]:
+        """Per field, map from a file to the description of what made it, for files that record it."""
 
     def __len__(self) -> int:
         """The number of samples n."""

@@ -28,7 +28,7 @@ class MemoryDataset:
     """
 
     digest = ""
-    made_by: Mapping[str, str] = {}
+    made_by: Mapping[str, Mapping[str, str]] = {}
 
     def __init__(self, batches: Iterable[Batch]) -> None:
         self.ids: list[str] = []

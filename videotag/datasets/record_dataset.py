@@ -52,7 +52,7 @@ class RecordDataset:
         ConfigError: One of the first records has a label outside the model's classes.
     """
 
-    made_by: Mapping[str, str] = {}  # unknown for records
+    made_by: Mapping[str, Mapping[str, str]] = {}  # unknown for records
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ class SampleDataset:
 
     Attributes:
         sizes: (n,) int64, length of the longest sequence of every sample; None if irrelevant.
-        made_by: Map from a file to the description of what made it, for files that record it.
+        made_by: Per field, map from a file to the description of what made it, for files that record it.
 
     Raises:
         FileListError: Samples lack a field that their reader needs (one line of the message per sample), or
@@ -71,11 +71,11 @@ class SampleDataset:
         self._labels = partial(label_array, num_classes=num_classes, task=task)
         _check_fields(entries, self._readers)
         self.sizes: np.ndarray | None = None
-        self.made_by: Mapping[str, str] = {}
+        self.made_by: dict[str, Mapping[str, str]] = {}
         for name, reader in self._readers:
             fields = [entry.field(name) for entry in entries]
             checked = check_fields(reader, [field for field in fields if field is not None])
-            self.made_by = {**self.made_by, **checked.made_by}
+            self.made_by[name] = {**self.made_by.get(name, {}), **checked.made_by}
             if checked.sizes is not None:
                 sizes = np.zeros(len(entries), np.int64)  # 0 for samples without the field
                 sizes[[field is not None for field in fields]] = checked.sizes

@@ -10,8 +10,11 @@ Shapes: R rows, D feature width, K pictures, H height, W width.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +38,13 @@ from videotag.inference.posts import Post
 from videotag.inputs.frames import Frames
 from videotag.media.decode_pool import DecodePool
 from videotag.registry import EMBEDDING, FRAMES, MASK
+from videotag.safe_text import escaped
 from videotag.system.atomic import remove_partial, write_text
 from videotag.system.cores import num_cores
 from videotag.system.json_text import read_json
 from videotag.system.progress import track
 
+logger = logging.getLogger(__name__)
 RECORDS = "posts"
 _MIN_PICTURES = 8  # on which the precision is selected if there are no videos
 
@@ -51,10 +56,14 @@ class FeaturesJob(Job[PostParts]):
     Args:
         networks: Networks for the wanted inputs.
         save_dir: Folder of the features.
+        list_name: Name of the list of features, which records keep.
+        overwrite: Whether a sample may replace another one with its id.
     """
 
     networks: FeatureNetworks
     save_dir: Path
+    list_name: str = ""
+    overwrite: bool = False
     what, suffix, folder = "posts", ".json", RECORDS
 
     # ------------------------------------------------------------ see Job
@@ -76,9 +85,16 @@ class FeaturesJob(Job[PostParts]):
         return path.suffix == ".npy" and not set(path.parts).isdisjoint(INPUTS)
 
     def check(self, items: Sequence[Item], save_dir: Path) -> None:
-        """Refuses to replace feature files that this program did not write."""
+        """Refuses to replace feature files of other programs, and those of other samples with the same id."""
         problems = []
-        for _, output in items:
+        for entry, output in items:
+            record = None if self.overwrite or not output.exists() else _read_record(output)
+            other = record and record.get("list")
+            if record and other and other != self.list_name and record.get("fields") != _digest_of(entry):
+                problems.append(
+                    f"{entry.path}: another sample with this id, of {escaped(str(other))}, has features "
+                    "here; change one of the ids, choose another --save_dir, or give --overwrite"
+                )
             for name in self.networks.inputs:
                 path = self._features_path(output, name)
                 if path.exists() and found_stamp(path) is None:
@@ -149,10 +165,15 @@ class FeaturesJob(Job[PostParts]):
     def write_list(self, path: Path, done: Sequence[tuple[ListEntry, Path, Outcome]]) -> None:
         """Writes a JSON list with the path of each input's features, null for a missing one."""
         lines = []
+        missing: Counter[str] = Counter()
         for entry, _, outcome in done:
             line = {"id": entry.path, **outcome.fields, "labels": list(entry.label_ids)}
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+            missing.update(name for name, file in outcome.fields.items() if file is None)
         write_text(path, "".join(lines))
+        if missing:
+            counts = ", ".join(f"{name} in {missing[name]}" for name in self.networks.inputs if missing[name])
+            logger.info("missing, of %d samples: %s", len(done), counts)
 
     # ------------------------------------------------------------ records
 
@@ -265,7 +286,13 @@ class FeaturesJob(Job[PostParts]):
     def _write(self, item: Item, loaded: PostParts) -> Outcome:
         entry, output = item
         inputs = (_read_record(output) or {"inputs": {}})["inputs"]
-        record = {"videotag_post": entry.path, "input": _place_of(entry, output), "inputs": inputs}
+        record = {
+            "videotag_post": entry.path,
+            "list": self.list_name,
+            "fields": _digest_of(entry),
+            "input": _place_of(entry, output),
+            "inputs": inputs,
+        }
         failed: list[Outcome] = []
         is_listed = True
         computed: dict[Input, np.ndarray] = {}
@@ -278,7 +305,7 @@ class FeaturesJob(Job[PostParts]):
             except MediaError as error:
                 inputs.pop(name, None)
                 text = f"{entry.path}: {name}: {error}"
-                failed.append(Outcome(f"{entry.path} [{name}]", "failed", text, error.retriable))
+                failed.append(Outcome(entry.path, "failed", text, error.retriable, kind=name))
                 is_listed &= self.networks.options.of(name).on_error == "missing"
         write_text(output, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
         if not is_listed:
@@ -361,6 +388,13 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     inputs = record.get("inputs") if isinstance(record, dict) and "videotag_post" in record else None
     is_own = isinstance(inputs, dict) and all(isinstance(one, dict) for one in inputs.values())
     return record if is_own else None
+
+
+def _digest_of(entry: ListEntry) -> str | None:
+    """SHA-256 of the fields of a sample of a JSON list; None for a listed video, which has its path."""
+    if entry.fields is None:
+        return None
+    return hashlib.sha256(json.dumps(dict(entry.fields), sort_keys=True).encode()).hexdigest()
 
 
 def _place_of(entry: ListEntry, output: Path) -> dict[str, Any]:

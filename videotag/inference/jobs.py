@@ -48,6 +48,7 @@ class Outcome:
         counts: Numbers that follow the output's path in a list, such as the number of frames in a folder.
         fields: Fields of the entry's line in a JSON list; empty for a classic list.
         parts: Outcomes of the failed inputs of a sample, which are listed as failures instead of `error`.
+        kind: Kind of input of one of `parts`, such as "audio"; None for a whole entry.
     """
 
     item_id: str
@@ -58,6 +59,7 @@ class Outcome:
     counts: tuple[int, ...] = ()
     fields: Mapping[str, str | None] = field(default_factory=dict)
     parts: tuple[Outcome, ...] = ()
+    kind: str | None = None
 
     @classmethod
     def of_error(cls, item_id: str, error: VideotagError) -> Outcome:
@@ -227,7 +229,7 @@ def _collect(outcome: Outcome, summary: Summary, failures: FailureList) -> None:
     """Counts an outcome, records a failure, and logs failures and warnings."""
     path = outcome.item_id
     for part in outcome.parts or ((outcome,) if outcome.status == "failed" else ()):
-        failures.write(part.item_id, part.error, retriable=part.retriable)
+        failures.write(part.item_id, part.error, retriable=part.retriable, part=part.kind)
         logger.warning("failed: %s", part.error)
     if outcome.status == "failed":
         summary.failed[path] = outcome.error

@@ -28,13 +28,13 @@ from videotag.senses.search import Search
 
 _STALL_LIMIT_SEC = 300.0  # without an extractor, whose config sets it
 _NEEDED: dict[Input, str] = {
-    "video": "video",
-    "embedding": "video",
-    "image": "cover or images",
-    "audio": "audio or video",
-    "text": "title, caption or text",
-    "ocr": "ocr or video",
-    "speech": "speech, audio or video",
+    "video": "field video",
+    "embedding": "field video",
+    "image": "field cover or images",
+    "audio": "field audio or video",
+    "text": "field title, caption or text",
+    "ocr": "field ocr or video",
+    "speech": "field speech, audio or video",
 }
 
 
@@ -182,8 +182,13 @@ class PostReader:
                 pictures += [frame.image for frame in picture_reader(path, split, self._pool, self._stop)]
         except MediaError as error:
             self._loaded.parts["image"] = error
-        else:
-            self._loaded.parts["image"] = np.stack(pictures)
+            return
+        self._loaded.parts["image"] = np.stack(pictures)
+        if rest := len(self._post.images) - len(pictures):
+            self._loaded.warnings["image"] = (
+                f"{self._post.id}: {rest} of {len(self._post.images)} pictures are left out "
+                "(INPUTS.image.max_images)"
+            )
 
     def _still(self, todo: Sequence[Input], names: Sequence[Input]) -> list[Input]:
         """The inputs among `names` that remain to be read."""

@@ -6,7 +6,9 @@ A line of a JSON list has the fields `video`, `audio`, `cover`, `images` (a list
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,8 +18,12 @@ from videotag.formats.filelist import ListEntry
 from videotag.formats.json_lists import ITEM_SEPARATOR, read_json_list
 from videotag.inference.feature_options import Input
 from videotag.inference.input_files import input_identity
-from videotag.safe_text import safe_repr
+from videotag.safe_text import escaped, safe_repr
 
+logger = logging.getLogger(__name__)
+
+FIELDS = ("video", "audio", "cover", "images", "title", "caption", "text", "ocr", "speech")
+_MAX_ID_BYTES = 200  # file systems allow 255 for a name with suffixes
 _TEXT_FIELDS = ("title", "caption", "text")
 
 
@@ -25,18 +31,34 @@ def read_posts(path: str | Path) -> list[ListEntry]:
     """The posts of a JSON list, whose ids name their files.
 
     Raises:
-        FileListError: The list is invalid, or an id is not a relative path without "..".
+        FileListError: The list is invalid, or an id cannot name files.
     """
     entries = read_json_list(path)
     problems = [
-        f"{path}:{entry.line}: id {safe_repr(entry.path)}: names the files of its features, so it cannot "
-        'be an absolute path or contain ".."; change it'
+        f"{path}:{entry.line}: id {safe_repr(entry.path)} names the files of its features, but {reason}; "
+        "change it"
         for entry in entries
-        if PurePath(entry.path).is_absolute() or ".." in PurePath(entry.path).parts
+        if (reason := _id_problem(entry.path))
     ]
     if problems:
         raise one_error(FileListError, problems)
+    for name in {name for entry in entries for name in entry.fields or {}} - set(FIELDS):
+        near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75)
+        if near:
+            logger.warning("%s: field %s is not read; did you mean %s?", path, escaped(name), near[0])
     return entries
+
+
+def _id_problem(name: str) -> str | None:
+    """The reason why an id cannot name files; None if it can."""
+    path = PurePath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        return 'is an absolute path, or has ".." or no name'
+    if "\n" in name or "\r" in name:
+        return "has a line break"
+    if any(len(part.encode()) > _MAX_ID_BYTES for part in path.parts):
+        return f"is longer than {_MAX_ID_BYTES} bytes"
+    return None
 
 
 @dataclass(frozen=True)

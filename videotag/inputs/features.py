@@ -175,6 +175,7 @@ def mixed_extractors(extractors: Mapping[str, str]) -> dict[str, str]:
         path: f"{path}: made by a different extractor than {first_path}: {_differences(extractor, first)};"
         f" {counts[extractor]} of the former, {counts[first]} of the latter;"
         " extract all files again with one of the two"
+        + (", such as --precision=f32" if _differ_in_precision(extractor, first) else "")
         for extractor, path in others
     }
 
@@ -243,12 +244,17 @@ def as_numbers(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _differences(extractor: str, other: str) -> str:
     """The keys that differ, with both values."""
-    values, other_values = json.loads(extractor), json.loads(other)
+    values, other_values = ({"precision": "f32", **json.loads(text)} for text in (extractor, other))
     return ", ".join(
         f"{key} {_shown(values, key)} vs. {_shown(other_values, key)}"
         for key in sorted(values.keys() | other_values.keys())
         if values.get(key, ...) != other_values.get(key, ...)
     )
+
+
+def _differ_in_precision(extractor: str, other: str) -> bool:
+    precisions = {json.loads(text).get("precision", "f32") for text in (extractor, other)}
+    return len(precisions) > 1
 
 
 def _shown(values: Mapping[str, object], key: str) -> str:

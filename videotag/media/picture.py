@@ -7,6 +7,7 @@ Shapes: H height and W width after scaling; images are uint8 RGB (H, W, 3).
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -101,6 +102,8 @@ class PictureReader:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of Pillow: odd metadata, or sizes, which check_size decides
                 with open_regular(self._path, error=MediaError) as file:
+                    if not os.fstat(file.fileno()).st_size:
+                        raise MediaError(f"{self._path}: empty (0 bytes); {AGAIN}")
                     yield SampledFrame(self._image(file), 1, 0.0)
         except FileNotFoundError:
             raise MediaError(f"{self._path}: no such picture; correct the path") from None

@@ -74,18 +74,20 @@ class FailureList:
         """
         self.write(name, str(error), retriable=error.retriable)
 
-    def write(self, name: str, text: str, *, retriable: bool) -> None:
+    def write(self, name: str, text: str, *, retriable: bool, part: str | None = None) -> None:
         """Appends a line like `add`, for an error that another process reported as text.
 
         Args:
             name: Name of the input.
             text: Text of the error.
             retriable: Whether the input may succeed when it is tried again.
+            part: Kind of input of a sample, such as "audio"; None for a whole input.
 
         Raises:
             OutputError: The file cannot be written.
         """
-        record = {self._key: name, "retriable": retriable, "error": text}
+        kind = {} if part is None else {"input": part}
+        record = {self._key: name, **kind, "retriable": retriable, "error": text}
         line = json.dumps(record, ensure_ascii=False) + "\n"
         try:
             with self._path.open("ab", buffering=0) as file:

@@ -220,7 +220,8 @@ def _open_data(
     if data is None:
         raise FileListError("TRAIN.filelist: no samples; list at least one")
     if valid_data is not None:
-        check_extractors({**data.made_by, **valid_data.made_by})
+        for field in {**data.made_by, **valid_data.made_by}:  # each input may come from another network
+            check_extractors({**data.made_by.get(field, {}), **valid_data.made_by.get(field, {})})
     if config.task == "single_label":
         check_single_labels(train_entries, config.train.filelist)
         check_single_labels(valid_entries, config.valid.filelist)
