@@ -45,6 +45,7 @@ def test_models_backbones_and_readers_are_listed():
     assert [entry.name for entry in list_models() if entry.two_stage] == ["TSN"]
     assert [entry.name for entry in list_backbones()] == [
         "efficientnet_lite0",
+        "efficientnet_lite2",
         "resnet101",
         "resnet18",
         "resnet34",

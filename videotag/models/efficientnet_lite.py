@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a backbone: frames -> pooled features.
+"""EfficientNet-Lite0 and Lite2 as backbones: frames -> pooled features.
 
 The Lite variant of EfficientNet (arXiv:1905.11946): ReLU6 instead of swish, no squeeze-and-excitation, stem
 and head of fixed width. Trained on inputs (x - 127) / 128. Uses TensorFlow's "same" padding, which pads an
@@ -8,7 +8,9 @@ Shapes: B frames, I and O input and output channels, h and w height and width of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import ClassVar
 
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -18,7 +20,7 @@ from videotag.registry import register_backbone
 from videotag.sections import Section
 
 #: Per stage: number of blocks, output channels, kernel size, stride of the first block, expansion factor.
-_STAGES = (
+_LITE0 = (
     (1, 16, 3, 1, 1),
     (2, 24, 3, 2, 6),
     (2, 40, 5, 2, 6),
@@ -27,11 +29,22 @@ _STAGES = (
     (4, 192, 5, 2, 6),
     (1, 320, 3, 1, 6),
 )
+#: Lite0 with 1.1 times the channels, in multiples of 8, and 1.2 times the blocks of all but the outer stages.
+_LITE2 = (
+    (1, 16, 3, 1, 1),
+    (3, 24, 3, 2, 6),
+    (3, 48, 5, 2, 6),
+    (4, 88, 3, 2, 6),
+    (4, 120, 5, 1, 6),
+    (5, 208, 5, 2, 6),
+    (1, 352, 3, 1, 6),
+)
+_BLOCK = re.compile(r"blocks\.(\d+)\.")
 _BN_EPSILON = 1e-3
 
 
-class EfficientNetLite0Config(Section):
-    """EfficientNet-Lite0 has no settings."""
+class EfficientNetLiteConfig(Section):
+    """EfficientNet-Lite has no settings; its size is part of its name."""
 
 
 class ConvNorm(nn.Layer):
@@ -77,17 +90,23 @@ class InvertedResidual(nn.Layer):
         return x + y if self.residual else y
 
 
-@register_backbone("efficientnet_lite0", config=EfficientNetLite0Config)
-class EfficientNetLite0(nn.Layer):
-    """Frames (B, 3, H, W) -> features (B, 1280); H and W from 32 pixels."""
+class EfficientNetLite(nn.Layer):
+    """Frames (B, 3, H, W) -> features (B, 1280); H and W from 32 pixels.
+
+    Attributes:
+        stages: See _LITE0.
+        tsn_config: Path of the shipped config of a TSN with this backbone.
+    """
 
     feature_dim = 1280
+    stages: ClassVar[tuple[tuple[int, int, int, int, int], ...]]
+    tsn_config: ClassVar[str]
 
-    def __init__(self, config: EfficientNetLite0Config) -> None:
+    def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__()
         self.stem = ConvNorm(3, 32, 3, stride=2)
         blocks, channels = [], 32
-        for repeats, width, kernel, stride, expansion in _STAGES:
+        for repeats, width, kernel, stride, expansion in self.stages:
             for index in range(repeats):
                 blocks.append(
                     InvertedResidual(channels, width, kernel, stride if index == 0 else 1, expansion)
@@ -104,12 +123,15 @@ class EfficientNetLite0(nn.Layer):
     @classmethod
     def owns(cls, names: Iterable[str]) -> bool:
         """Whether the parameter names of a file, in any known layout, are those of this network."""
-        return any(name.endswith(("_conv_stem.weight", "stem.conv.weight")) for name in names)
+        names = list(names)
+        is_lite = any(name.endswith(("_conv_stem.weight", "stem.conv.weight")) for name in names)
+        blocks = {found[1] for name in names if (found := _BLOCK.search(name))}
+        return is_lite and len(blocks) == sum(repeats for repeats, *_ in cls.stages)
 
     @classmethod
     def shipped_config(cls) -> str | None:
         """Path of the shipped config of a TSN with this backbone; None if there is none."""
-        return "configs/tsn_efficientnet_lite0.yaml"
+        return cls.tsn_config
 
     def layouts(self) -> list[Layout]:
         """The published PyTorch layout, with its classifier as "fc."."""
@@ -123,6 +145,22 @@ class EfficientNetLite0(nn.Layer):
                 ignored=r".*\.num_batches_tracked",
             )
         ]
+
+
+@register_backbone("efficientnet_lite0", config=EfficientNetLiteConfig)
+class EfficientNetLite0(EfficientNetLite):
+    """EfficientNet-Lite0, trained on frames of 224 pixels."""
+
+    stages = _LITE0
+    tsn_config = "configs/tsn_efficientnet_lite0.yaml"
+
+
+@register_backbone("efficientnet_lite2", config=EfficientNetLiteConfig)
+class EfficientNetLite2(EfficientNetLite):
+    """EfficientNet-Lite2, trained on frames of 260 pixels."""
+
+    stages = _LITE2
+    tsn_config = "configs/tsn_efficientnet_lite2.yaml"
 
 
 #: Our layer name -> published one. Published norms are numbered in the order of the block's layers.
