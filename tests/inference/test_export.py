@@ -31,8 +31,9 @@ from videotag.training.checkpoint import save_weights
 from videotag.weights import FoundWeights, find_weights
 
 load_models()
-#: Without the larger Vision Transformers, which have the layers of the tiny one and up to 1.2 GB of weights.
-BACKBONES = [e.name for e in list_backbones() if not e.name.startswith(("vit_base", "vit_large"))]
+#: Without the larger ones of a family, which have the layers of the smallest, and up to 1.2 GB of weights.
+LARGER = ("vit_base", "vit_large", "efficientnet_lite2")
+BACKBONES = [e.name for e in list_backbones() if not e.name.startswith(LARGER)]
 EXTRACTORS = [entry.name for entry in list_models() if entry.two_stage]
 TAGGERS = [entry.name for entry in list_models() if not entry.two_stage]
 #: Settings that make a model small.

@@ -245,6 +245,15 @@ def test_files_of_vision_transformers_are_recognized_by_their_depth():
         assert not large.owns(names)
 
 
+def test_efficientnet_lite2_is_told_from_lite0_by_its_blocks():
+    small, large = (get_backbone(f"efficientnet_lite{number}").cls for number in (0, 2))
+    model = large(get_backbone("efficientnet_lite2").config())
+    for names in (list(model.state_dict()), list(model.layouts()[0].names.values())):
+        assert large.owns(names)
+        assert not small.owns(names)
+    assert model(paddle.zeros([1, 3, 64, 64])).shape == [1, 1280]
+
+
 # ---------------------------------------------------------------- shots
 
 

@@ -23,8 +23,9 @@ from videotag.system.resources import list_configs
 from videotag.training.checkpoint import save_weights
 
 load_models()
-#: Without the larger Vision Transformers, which have the layers of the tiny one and up to 1.2 GB of weights.
-BACKBONES = [e.name for e in list_backbones() if not e.name.startswith(("vit_base", "vit_large"))]
+#: Without the larger ones of a family, which have the layers of the smallest, and up to 1.2 GB of weights.
+LARGER = ("vit_base", "vit_large", "efficientnet_lite2")
+BACKBONES = [e.name for e in list_backbones() if not e.name.startswith(LARGER)]
 EXTRACTORS = [e.name for e in list_models() if e.two_stage]
 TAGGERS = [e.name for e in list_models() if not e.two_stage]
 PLUGINS = ["RawGRU", "TwoInputs"]

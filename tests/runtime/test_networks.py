@@ -48,8 +48,9 @@ from videotag.runtime.peephole_scan import stand_ins
 from videotag.runtime.trained import TrainedNetwork, attention_of, network_digest
 
 load_models()
-#: Without the larger Vision Transformers, which have the layers of the tiny one and up to 1.2 GB of weights.
-BACKBONES = [e.name for e in list_backbones() if not e.name.startswith(("vit_base", "vit_large"))]
+#: Without the larger ones of a family, which have the layers of the smallest, and up to 1.2 GB of weights.
+LARGER = ("vit_base", "vit_large", "efficientnet_lite2")
+BACKBONES = [e.name for e in list_backbones() if not e.name.startswith(LARGER)]
 TAGGERS = [entry.name for entry in list_models() if not entry.two_stage]
 DIMS = {"rgb": 6, "audio": 3}
 #: Settings that make a model small.
