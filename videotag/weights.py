@@ -6,7 +6,6 @@ into the cache folder. A checkpoint folder holds config.yaml and labels.txt besi
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import urllib.parse
@@ -25,6 +24,7 @@ from videotag.safe_text import escaped, safe_repr
 from videotag.sections import ModelSection, Section
 from videotag.system.atomic import write_text
 from videotag.system.download import Checksum, check_address, download, file_digest
+from videotag.system.package_files import find_package_file
 from videotag.system.regular_file import read_regular
 from videotag.system.resources import find_resource
 
@@ -103,11 +103,7 @@ class NamedWeights(Section):
             return self._cached if self._cached.is_file() else None
         assert self.package is not None
         assert self.file is not None
-        spec = importlib.util.find_spec(self.package)
-        for folder in spec.submodule_search_locations or [] if spec else []:
-            if (Path(folder) / self.file).is_file():
-                return Path(folder) / self.file
-        return None
+        return find_package_file(self.package, self.file)
 
     @property
     def remedy(self) -> str:

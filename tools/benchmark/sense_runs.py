@@ -307,13 +307,7 @@ def decode_once(video: Path, *, num_rounds: int) -> dict[str, Any]:
             "text": partial(find, 1),
             "all in one go": together,
         }
-        seconds: dict[str, list[float]] = {name: [] for name in works}
-        for number in range(num_rounds + 1):  # the first one warms everything up
-            for name, work in works.items():
-                started = time.perf_counter()
-                work()
-                if number:
-                    seconds[name].append(time.perf_counter() - started)
+        seconds = _timed_in_turns(works, num_rounds)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     ratio = _together_to_parts(medians)
     ratios = [
@@ -329,6 +323,18 @@ def decode_once(video: Path, *, num_rounds: int) -> dict[str, Any]:
         "ratios_of_rounds": ratios,
         "goal": {"ratio": RATIO_GOAL, "met": ratio < RATIO_GOAL},
     }
+
+
+def _timed_in_turns(works: Mapping[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:
+    """Seconds of each piece of work in each round; a first round, which is not timed, warms everything up."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(num_rounds + 1):
+        for name, work in works.items():
+            started = time.perf_counter()
+            work()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
 
 
 def decode_once_table(result: dict[str, Any]) -> str:

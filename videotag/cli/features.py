@@ -16,7 +16,6 @@ from videotag.cli import arguments, values
 from videotag.errors import ConfigError
 
 SUMMARY = "extract features of video, pictures, sound and texts"
-_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 DEFAULT_INPUTS = "video,audio"
 
 
@@ -82,7 +81,7 @@ def _samples(source: str) -> arguments.ListedVideos:
     from videotag.formats.filelist import ListEntry, read_filelist
     from videotag.formats.json_lists import is_json_list
     from videotag.inference.posts import read_posts
-    from videotag.media.suffixes import VIDEO_SUFFIXES
+    from videotag.media.suffixes import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
     path = Path(source)
     if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES:
@@ -90,7 +89,7 @@ def _samples(source: str) -> arguments.ListedVideos:
         return arguments.ListedVideos([ListEntry(video) for video in videos], "features.jsonl", left_out)
     if not path.is_file():
         raise ConfigError(f"{source}: no such file or folder; give a list, a folder of videos, or a video")
-    if path.suffix.lower() in _PICTURE_SUFFIXES:
+    if path.suffix.lower() in PICTURE_SUFFIXES:
         raise ConfigError(
             f'{source}: a picture; write a JSON list with {{"id": "1", "cover": "{path.name}"}}'
         )

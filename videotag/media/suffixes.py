@@ -50,6 +50,7 @@ _SUFFIXES_OF = {
 FORMATS = ",".join(_SUFFIXES_OF)
 #: In lower case, with the dot.
 VIDEO_SUFFIXES = frozenset(f".{name}" for names in _SUFFIXES_OF.values() for name in names.split())
+PICTURE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"])
 #: Key in FolderContent.left_out for broken links, pipes and devices with a requested suffix.
 NOT_REGULAR = "not regular files"
 _MAX_KINDS = 8  # suffixes listed in a message

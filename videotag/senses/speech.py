@@ -6,7 +6,6 @@ CTranslate2 folder of Whisper works.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import shutil
@@ -23,6 +22,7 @@ from videotag.senses.finding import Finder, Finding, Kind, Sense
 from videotag.system.atomic import replace_folder
 from videotag.system.cores import num_cores
 from videotag.system.download import Checksum
+from videotag.system.package_files import find_package_file
 from videotag.system.quiet_runtimes import import_onnxruntime
 
 INSTALL = "pip install 'videotag[speech]'"
@@ -137,10 +137,10 @@ def default_model(cache: Path) -> Path:
     """
     folders = []
     for package in _PACKAGES:
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
+        folder = find_package_file(package, "data")
+        if folder is None:
             raise ConfigError(f"speech: Whisper's base model is not installed; run: {INSTALL}")
-        folders.append(Path(spec.submodule_search_locations[0]) / "data")
+        folders.append(folder)
     return join_model(folders, cache / "whisper_base", sha256=_SHA256)
 
 

@@ -135,7 +135,7 @@ def train_model(
     data, valid_data = _open_data(config, train_entries, valid_entries, validated=validated)
     steps_per_epoch = _count_steps(len(data), train)
     config = replace(config, train=with_num_epochs(train, steps_per_epoch))
-    _warn_about_few_steps(config.train, steps_per_epoch, len(data))
+    _warn_about_few_steps(config, steps_per_epoch, len(data))
     counts = class_counts_of(config, train_entries)
     sizes = check_sizes(config, data, steps_per_epoch=steps_per_epoch)
     teacher = load_teachers(config, labels, save_dir=save_dir)
@@ -267,20 +267,22 @@ def _count_steps(num_samples: int, train: TrainSection) -> int:
     return steps
 
 
-def _warn_about_few_steps(train: TrainSection, steps_per_epoch: int, num_samples: int) -> None:
+def _warn_about_few_steps(config: Config, steps_per_epoch: int, num_samples: int) -> None:
     """Logs a warning if a run is too short to learn much, as with shipped configs and small lists."""
+    train, recipe = config.train, "own_videos-single" if config.task == "single_label" else "own_videos"
     total = steps_per_epoch * train.epoch
     if train.optimizer == "lbfgs" or train.min_steps or total >= FEW_STEPS or train.pretrain:
         return
     logger.warning(
         "%d samples are %d steps an epoch at TRAIN.batch_size=%d, and %d epochs are %d steps; networks need "
-        "some hundreds: set TRAIN.min_steps=%d, or use configs/own_videos.yaml or `videotag fit`",
+        "some hundreds: set TRAIN.min_steps=%d, or use configs/%s.yaml or `videotag fit`",
         num_samples,
         steps_per_epoch,
         train.batch_size,
         train.epoch,
         total,
         ENOUGH_STEPS,
+        recipe,
     )
 
 
